@@ -1,0 +1,46 @@
+# Targets for people and CI. Everything runs from .venv, which `setup` makes from the pinned lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+DEMO_ARGS ?=
+
+.PHONY: help setup demo test check bench format lock clean
+
+help: ## Show this list.
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## Create .venv with everything that demo, test and bench need.
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## Run the main job end to end and show it. DEMO_ARGS="--for 60s --plain" ends by itself.
+	$(BIN)/python -m testbed.demo $(DEMO_ARGS)
+
+test: setup check ## Run every check and test, real Envoy included.
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+check: setup ## Formatting, lint, types, import contracts, generated code.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check
+
+bench: setup ## Run the benchmarks; prints tables and writes bench.json.
+	$(BIN)/python -m benchmarks --output bench.json
+
+format: setup ## Format and mend what ruff can.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes.
+	$(BIN)/python requirements/lock.py
+
+clean: ## Remove everything that these targets made.
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json

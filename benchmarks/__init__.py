@@ -1,0 +1,1 @@
+"""What the control plane costs and how fast it is, measured as ratios within one run."""

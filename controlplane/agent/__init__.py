@@ -1,0 +1,1 @@
+"""The agent of a site: service and network metrics (CATS: C-SMA and C-NMA)."""

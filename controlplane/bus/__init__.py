@@ -1,0 +1,1 @@
+"""How several replicas share reports and one plan; in-process by default."""

@@ -1,0 +1,406 @@
+"""The configuration as values: what ``fleet.yaml`` says, in SI units, frozen.
+
+Each class is one mapping of the document and each field one key, with the sentence that the
+JSON Schema and the reference show an operator.
+Durations are seconds, sizes bytes, rates bytes a second, powers watts, shares 0 to 1:
+the unit strings of the file are read by `controlplane.config.units`.
+Rules that look at one value live here; rules that compare several live in
+`controlplane.config.references`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from controlplane.config.units import (
+    Bandwidth,
+    Duration,
+    Penalty,
+    PositiveDuration,
+    Power,
+    Share,
+    Size,
+)
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        description="Letters, digits, '.', '_' and '-'; at most 63.",
+    ),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """A mapping of the document; unknown keys are faults."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class SiteKind(StrEnum):
+    """What sort of place a site is."""
+
+    CLOUD = "cloud"
+    EDGE = "edge"
+    DEVICE = "device"
+
+
+class SitePower(Settings):
+    """What energy costs at a site, and how much of it there is."""
+
+    price: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Price of a kilowatt-hour, in the operator's currency."""
+    carbon: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Grams of CO2 a kilowatt-hour causes."""
+    budget: Power | None = None
+    """Most power the site's instances may draw together; none means no limit."""
+
+
+class Site(Settings):
+    """A place that holds instances, clients or both (CATS: service site)."""
+
+    name: Name
+    kind: SiteKind
+    region: str = ""
+    zone: str = ""
+    power: SitePower = SitePower()
+
+
+class ModelKind(StrEnum):
+    """How a model came to be, which decides who prefers it."""
+
+    FOUNDATION = "foundation"
+    CUSTOMISED = "customised"
+    PRUNED = "pruned"
+
+
+class Model(Settings):
+    """A model that instances run."""
+
+    name: Name
+    kind: ModelKind = ModelKind.FOUNDATION
+    base: Name | None = None
+    """The model it was customised or pruned from."""
+
+
+class Task(StrEnum):
+    """What goes in and out of a service."""
+
+    TEXT = "text"
+    VISION = "vision"
+    AUDIO = "audio"
+    MULTIMODAL = "multimodal"
+
+
+class Delay(StrEnum):
+    """Whether somebody waits for the answer."""
+
+    SENSITIVE = "sensitive"
+    TOLERANT = "tolerant"
+
+
+class Slo(Settings):
+    """What the operator promised; steering reports it, and prefers what meets it."""
+
+    ttft: PositiveDuration | None = None
+    """Time to first token, 99th percentile."""
+    latency: PositiveDuration | None = None
+    """Whole answer, 99th percentile."""
+
+
+class Match(Settings):
+    """Requests that belong to a service; every field given must hold."""
+
+    path: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
+    """The exact path, without the query; a final '*' makes it a prefix."""
+    header: dict[str, str] = Field(default_factory=dict)
+    """Headers and the exact values they must have."""
+    model: str | None = None
+    """The ``model`` member of a JSON body."""
+
+
+class ServiceModel(Settings):
+    """A model that may serve a service."""
+
+    name: Name
+    penalty: Penalty = 0.0
+    """Wait an operator would accept to get a better model instead; ``never`` excludes it."""
+
+
+class Residency(Settings):
+    """Where requests of a service may be served; a site without a region never qualifies."""
+
+    allow: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Affinity(Settings):
+    """Keeps requests of one session on one instance while it lives."""
+
+    header: str
+    timeout: PositiveDuration = 600.0
+
+
+class PolicyName(StrEnum):
+    """How shares are computed."""
+
+    OPTIMAL = "optimal"
+    WATERFALL = "waterfall"
+    SPRAY = "spray"
+    HEADROOM = "headroom"
+    CAPACITY = "capacity"
+    NEAREST = "nearest"
+    STATIC = "static"
+
+
+class Service(Settings):
+    """What clients ask for: one kind of request behind one API (CATS: CS-ID)."""
+
+    name: Name
+    task: Task = Task.TEXT
+    delay: Delay = Delay.SENSITIVE
+    slo: Slo = Slo()
+    match: Annotated[tuple[Match, ...], Field(min_length=1)]
+    models: Annotated[tuple[ServiceModel, ...], Field(min_length=1)]
+    residency: Residency | None = None
+    affinity: Affinity | None = None
+    policy: PolicyName | None = None
+    """Overrides ``steering.policy`` for this service."""
+    delay_weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    """What a second of delay costs; by default 1 if delay-sensitive, 0.1 if tolerant."""
+    request_size: Size = 0.0
+    """Mean size of a request, for the time its transfer takes."""
+    response_size: Size = 0.0
+    """Mean size of a response."""
+    service_time: PositiveDuration | None = None
+    """Prior for the mean time an idle instance takes; learned when instances report."""
+    timeout: Duration = 0.0
+    """Longest a whole answer may take; 0 is no limit, which streaming answers need."""
+    idle_timeout: Duration = 300.0
+    """Longest silence within an answer; 0 is no limit."""
+
+    @property
+    def cost_of_delay(self) -> float:
+        """Give the weight of a second of this service's delay in the fleet's cost."""
+        if self.delay_weight is not None:
+            return self.delay_weight
+        return 1.0 if self.delay is Delay.SENSITIVE else 0.1
+
+
+class Engine(StrEnum):
+    """The inference server of an instance, which names its metrics."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    TRITON = "triton"
+    TRTLLM = "trtllm"
+    TGI = "tgi"
+    LLAMACPP = "llamacpp"
+    OLLAMA = "ollama"
+    GENERIC = "generic"
+
+
+class Scrape(Settings):
+    """Where the control plane reads an instance's metrics itself."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    period: PositiveDuration = 1.0
+    timeout: PositiveDuration = 1.0
+    ca: str | None = None
+    """File of certificates that may sign the server's; https only."""
+    token_file: str | None = None
+    """File that holds a bearer token; read at every scrape."""
+
+
+class InstancePower(Settings):
+    """What an instance draws, for the energy a request costs."""
+
+    idle: Power = 0.0
+    busy: Power = 0.0
+    """At full load."""
+
+
+class Instance(Settings):
+    """A contact instance that requests can be sent to (CATS: CSCI-ID)."""
+
+    name: Name
+    site: Name
+    address: Annotated[str, Field(description="IP:PORT; IPv6 in brackets.")]
+    model: Name
+    engine: Engine = Engine.GENERIC
+    slots: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """Prior for the requests it works on at once; learned when it reports."""
+    service_time: PositiveDuration | None = None
+    """Prior for the time one request takes when it is alone here."""
+    scrape: Scrape | None = None
+    power: InstancePower = InstancePower()
+
+    @property
+    def host(self) -> str:
+        """Give the address without the port and without brackets."""
+        return self.address.rsplit(":", 1)[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Give the port of the address."""
+        return int(self.address.rsplit(":", 1)[1])
+
+
+class Path(Settings):
+    """What is known beforehand of the network from one site to another; both ways."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
+
+    source: Annotated[Name, Field(alias="from")]
+    target: Annotated[Name, Field(alias="to")]
+    rtt: Duration | None = None
+    bandwidth: Bandwidth | None = None
+
+
+class Network(Settings):
+    """The network between sites; measured values replace these."""
+
+    default_rtt: Duration = 0.04
+    local_rtt: Duration = 0.0005
+    """Within one site."""
+    default_bandwidth: Bandwidth | None = None
+    paths: tuple[Path, ...] = ()
+
+
+class Mode(StrEnum):
+    """Whether decisions reach Envoys."""
+
+    STEER = "steer"
+    OBSERVE = "observe"
+
+
+class Steering(Settings):
+    """How and how often shares are decided."""
+
+    policy: PolicyName = PolicyName.OPTIMAL
+    mode: Mode = Mode.STEER
+    """``observe`` decides and explains, but pushes the static split."""
+    period: PositiveDuration = 1.0
+    """Time between decisions."""
+    expiry: PositiveDuration = 30.0
+    """Silence after which an instance no longer counts as known."""
+    probe_share: Share = 0.01
+    """Share kept on instances whose state is uncertain, so that it can be learned."""
+    min_gain: Share = 0.01
+    """Predicted gain below which weights stay as they are."""
+    slow_start: Duration = 10.0
+    """Time over which a new instance rises to its full share."""
+    weight_sum: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    """What the weights of one service add up to."""
+    energy_value: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds of delay that one currency unit of energy is worth; 0 ignores power prices."""
+
+
+class Override(Settings):
+    """An operator's hand on the wheel, for a service (or all) at an instance or a site."""
+
+    service: Name | None = None
+    instance: Name | None = None
+    site: Name | None = None
+    drain: bool = False
+    """Send nothing there."""
+    pin: bool = False
+    """Send everything there."""
+    weight: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Fixed weight under the policy ``static``, beside the others' weights."""
+    max_share: Share | None = None
+    min_share: Share | None = None
+    reason: str = ""
+
+
+class HealthCheck(Settings):
+    """Envoy's own probing of instances."""
+
+    path: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
+    """HTTP path that answers 200; none checks that the port accepts connections."""
+    interval: PositiveDuration = 2.0
+    timeout: PositiveDuration = 1.0
+    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    healthy_after: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class OutlierDetection(Settings):
+    """Envoy's ejection of instances that fail requests."""
+
+    consecutive_errors: Annotated[int, Field(ge=1, le=1000)] = 3
+    interval: PositiveDuration = 1.0
+    ejection_time: PositiveDuration = 10.0
+    max_ejected: Share = 0.5
+
+
+class CircuitBreakers(Settings):
+    """Bounds on what one Envoy keeps open towards one service."""
+
+    max_connections: Annotated[int, Field(ge=1, le=2**31)] = 10_000
+    max_pending: Annotated[int, Field(ge=1, le=2**31)] = 10_000
+    max_requests: Annotated[int, Field(ge=1, le=2**31)] = 10_000
+    max_retries: Annotated[int, Field(ge=0, le=2**31)] = 100
+
+
+class Retries(Settings):
+    """When Envoy tries another instance."""
+
+    attempts: Annotated[int, Field(ge=0, le=10)] = 2
+    on: str = "connect-failure,refused-stream,reset-before-request,retriable-status-codes"
+    status_codes: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (429, 503)
+
+
+class Envoy(Settings):
+    """What the sidecars and gateways are told."""
+
+    address: str = "0.0.0.0"  # noqa: S104 -- a gateway listens on all; a sidecar sets 127.0.0.1
+    port: Port = 10_000
+    response_headers: bool = True
+    """Add ``x-cats-instance`` and ``x-cats-site`` to responses."""
+    connect_timeout: PositiveDuration = 1.0
+    max_body: Size = 64e6
+    """Largest request body that is read for its ``model``."""
+    load_period: PositiveDuration = 1.0
+    """How often Envoys report their load."""
+    health_check: HealthCheck | None = HealthCheck()
+    outlier_detection: OutlierDetection | None = OutlierDetection()
+    circuit_breakers: CircuitBreakers = CircuitBreakers()
+    retries: Retries = Retries()
+
+
+class Tls(Settings):
+    """Certificates of the control plane's own ports; reloaded when the files change."""
+
+    cert: str
+    key: str
+    client_ca: str | None = None
+    """With it, clients must show a certificate that it signed."""
+
+
+class Server(Settings):
+    """The control plane's own ports and bus."""
+
+    tls: Tls | None = None
+    bus: Annotated[str, Field(pattern=r"^(local|(nats|tls)://\S+)$")] = "local"
+
+
+class Config(Settings):
+    """A whole ``fleet.yaml``."""
+
+    version: Literal[1]
+    sites: Annotated[tuple[Site, ...], Field(min_length=1)]
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    services: Annotated[tuple[Service, ...], Field(min_length=1)]
+    instances: tuple[Instance, ...] = ()
+    network: Network = Network()
+    steering: Steering = Steering()
+    overrides: tuple[Override, ...] = ()
+    envoy: Envoy = Envoy()
+    server: Server = Server()

@@ -1,0 +1,175 @@
+"""Frozen values that pass between the stages: what was reported, by whom, and when.
+
+Times are seconds on one monotonic clock, the control plane's; whoever takes a report in from the
+outside translates the sender's time first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Source(StrEnum):
+    """Where a value comes from, best first."""
+
+    ENVOY = "envoy"
+    """Observed by Envoys on real requests."""
+    AGENT = "agent"
+    SCRAPE = "scrape"
+    ORCA = "orca"
+    CONFIG = "config"
+    """Written by the operator."""
+    DEFAULT = "default"
+    """Assumed; shown as such."""
+
+
+class Signal(StrEnum):
+    """A raw (L0) quantity of one instance; gauges first, then counters that only grow."""
+
+    RUNNING = "running"
+    """Requests being worked on."""
+    WAITING = "waiting"
+    """Requests queued inside the instance."""
+    KV_USE = "kv_use"
+    """Share of the key-value cache in use, 0 to 1."""
+    SLOTS = "slots"
+    """Requests the engine says it can work on at once."""
+    UTILISATION = "utilisation"
+    """Busy share of the accelerator or processor, 0 to 1."""
+    TRAINING = "training"
+    """Share of the machine that a training job takes, 0 to 1."""
+    POWER = "power"
+    """Draw in watts."""
+    THROUGHPUT = "throughput"
+    """Requests a second, where only a rate is reported."""
+    COMPLETED = "completed"
+    """Counter: requests answered."""
+    FAILED = "failed"
+    """Counter: requests failed."""
+    LATENCY_SUM = "latency_sum"
+    """Counter: seconds from arrival to end of answer, over all completed requests."""
+    LATENCY_COUNT = "latency_count"
+    TTFT_SUM = "ttft_sum"
+    """Counter: seconds to the first token."""
+    TTFT_COUNT = "ttft_count"
+    QUEUE_SUM = "queue_sum"
+    """Counter: seconds spent queued inside the instance."""
+    QUEUE_COUNT = "queue_count"
+    PROMPT_TOKENS = "prompt_tokens"
+    OUTPUT_TOKENS = "output_tokens"
+
+
+COUNTERS = frozenset(
+    {
+        Signal.COMPLETED,
+        Signal.FAILED,
+        Signal.LATENCY_SUM,
+        Signal.LATENCY_COUNT,
+        Signal.TTFT_SUM,
+        Signal.TTFT_COUNT,
+        Signal.QUEUE_SUM,
+        Signal.QUEUE_COUNT,
+        Signal.PROMPT_TOKENS,
+        Signal.OUTPUT_TOKENS,
+    }
+)
+"""Signals whose difference over time is meant, not their value."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReport:
+    """What one instance said of itself at one instant."""
+
+    instance: str
+    source: Source
+    at: float
+    """When it was measured."""
+    signals: Mapping[Signal, float]
+    ready: bool = True
+    """False when the engine itself says that it must get no requests."""
+    missing: tuple[Signal, ...] = ()
+    """Signals that this engine should have and did not give."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeFailure:
+    """An instance that could not be read; says nothing of its load, only that it is silent."""
+
+    instance: str
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathReport:
+    """A measurement of the network from one site to another."""
+
+    from_site: str
+    to_site: str
+    source: Source
+    at: float
+    rtt: float | None = None
+    """Seconds."""
+    bandwidth: float | None = None
+    """Bytes a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteReport:
+    """What is true of a whole site."""
+
+    site: str
+    source: Source
+    at: float
+    power: float | None = None
+    """Draw in watts."""
+    battery: float | None = None
+    """Charge, 0 to 1; none when on mains."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficReport:
+    """What one Envoy saw of one service at one instance over one interval."""
+
+    envoy: str
+    """Node id."""
+    site: str
+    """Client site of the Envoy."""
+    service: str
+    instance: str
+    """Empty when the Envoy could not tell the instance (no healthy upstream)."""
+    at: float
+    """End of the interval."""
+    interval: float
+    """Seconds."""
+    issued: float
+    """Requests sent in the interval."""
+    succeeded: float = 0.0
+    failed: float = 0.0
+    in_progress: float = 0.0
+    """At the end of the interval."""
+    latency_sum: float = 0.0
+    """Seconds, over *latency_count* answers, as the Envoy saw them (network included)."""
+    latency_count: float = 0.0
+    ttft_sum: float = 0.0
+    """Seconds to the first byte of the answer, over *latency_count* answers."""
+
+
+Report = InstanceReport | ScrapeFailure | PathReport | SiteReport | TrafficReport
+"""Everything that `controlplane.fleet.FleetState.apply` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value with its provenance."""
+
+    value: float
+    source: Source
+    at: float | None = None
+    """When it was measured; none if it never was (configured, assumed)."""
+
+    def age(self, now: float) -> float | None:
+        """Give the seconds since it was measured."""
+        return None if self.at is None else max(0.0, now - self.at)

@@ -1,0 +1,104 @@
+"""The plan: what share of each service's requests each instance gets, from each client site.
+
+And beside every share, why: one `Term` per reason, so that the API, the command line and the
+dashboard explain from the very value that decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controlplane.config import PolicyName
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why one instance gets its share from one client site; times in seconds."""
+
+    rtt: float
+    transfer: float
+    penalty: float
+    energy: float
+    """Price or carbon of the energy a request costs, as seconds."""
+    service: float
+    """Time an idle instance takes."""
+    queueing: float
+    """Time added by the load that the plan puts on the instance."""
+    crowding: float
+    """What one more request would add to everybody else's: marginal cost less own latency."""
+    predicted_latency: float
+    """rtt + transfer + service + queueing."""
+    arrival_rate: float
+    """Requests a second the plan puts on the instance, from all client sites and services."""
+    capacity: float
+    """Requests a second it is believed to sustain."""
+    confidence: float
+    previous_share: float
+    ages: Mapping[str, float | None] = field(default_factory=dict)
+    """Input -> seconds since it was measured; none if it never was."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Input -> where it comes from."""
+    limits: tuple[str, ...] = ()
+    """Limits that bound the share, in words: slow start, drain, max_share, residency ..."""
+
+    @property
+    def marginal_cost(self) -> float:
+        """Give what the optimum equalises over the instances in use."""
+        return self.predicted_latency + self.penalty + self.energy + self.crowding
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """One instance's part in an assignment."""
+
+    instance: str
+    site: str
+    share: float
+    """0 to 1 within its priority."""
+    weight: int
+    """At least 1; what Envoy gets."""
+    priority: int = 0
+    """0 first; Envoy falls to the next by itself when the former has no healthy endpoint."""
+    why: Why | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """An instance that could serve and gets nothing, and why."""
+
+    instance: str
+    site: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where the requests of one service go, from one client site."""
+
+    service: str
+    client_site: str
+    policy: PolicyName
+    """The policy that decided, which a fallback may have changed."""
+    allocations: tuple[Allocation, ...]
+    """By priority, then instance name."""
+    excluded: tuple[Exclusion, ...] = ()
+    demand: float = 0.0
+    """Requests a second that were assumed."""
+    note: str = ""
+    """A fallback or a freeze, in words; empty in the normal case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All assignments at one instant."""
+
+    version: str
+    """Hash of what goes to Envoys: equal weights, equal version."""
+    at: float
+    assignments: Mapping[tuple[str, str], Assignment]
+    """(service, client site) -> assignment."""
+    predicted_cost: float = 0.0
+    """The objective, in weighted seconds of delay per second."""
+    held: bool = False
+    """True when a better plan was known and its gain was too small to push."""

@@ -1,0 +1,1 @@
+"""Generated protobuf classes of our own protocol; see ``protos/``."""

@@ -1,0 +1,1 @@
+"""The xDS protocol without sockets: requests and snapshots in, responses and events out."""

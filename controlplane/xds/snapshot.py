@@ -1,0 +1,66 @@
+"""All resources of one view at one instant, consistent and immutable.
+
+A view is what the Envoys of one site share: they get the same bytes.
+Versions are content hashes, so that the same content has the same version on every replica and
+after every restart, and nobody is sent what they hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from controlplane.xds.types import Resource
+
+
+def content_version(body: bytes) -> str:
+    """Give the version of a resource: 64 bits of BLAKE2b over its bytes, as hexadecimal."""
+    return hashlib.blake2b(body, digest_size=8).hexdigest()
+
+
+def make_resource(name: str, body: bytes) -> Resource:
+    """Name and version the serialised ``Any`` of a resource."""
+    return Resource(name=name, version=content_version(body), body=body)
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSnapshot:
+    """All resources of one type in one view."""
+
+    version: str
+    """Hash over the names and versions of the resources."""
+    resources: Mapping[str, Resource]
+    """By name, in name order."""
+
+    @classmethod
+    def of(cls, resources: Iterable[Resource]) -> TypeSnapshot:
+        """Collect *resources*; names must be unique.
+
+        Raises:
+            ValueError: two resources have one name.
+        """
+        by_name: dict[str, Resource] = {}
+        for resource in sorted(resources, key=lambda resource: resource.name):
+            if by_name.setdefault(resource.name, resource) is not resource:
+                raise ValueError(f"two resources are named {resource.name!r}")
+        digest = hashlib.blake2b(digest_size=8)
+        for resource in by_name.values():
+            digest.update(f"{resource.name}\0{resource.version}\0".encode())
+        return cls(digest.hexdigest(), MappingProxyType(by_name))
+
+
+EMPTY = TypeSnapshot.of(())
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All resources of one view."""
+
+    types: Mapping[str, TypeSnapshot]
+    """Type URL -> its resources."""
+
+    def of_type(self, type_url: str) -> TypeSnapshot:
+        """Give the resources of a type; a type that is not served is empty."""
+        return self.types.get(type_url, EMPTY)

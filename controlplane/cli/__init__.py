@@ -1,8 +1,92 @@
-"""The ``cats`` command."""
+"""The ``cats`` command: a table of commands, each loaded only when it is asked for.
+
+A new command NAME is one line in `COMMANDS` and one module ``controlplane/cli/NAME.py`` that
+defines a click command called ``command`` with an ``epilog`` from `examples`.
+This module imports click and nothing heavier, so that ``cats --help`` answers at once.
+
+What a user got wrong is told in one line (`BadInput`, or a `ConfigError` with a line for each
+fault) and ends with status 2; what failed on the way (`Failure`, or another error this package
+raises on purpose) ends with status 1. Only a bug of ours shows a traceback.
+"""
 
 from __future__ import annotations
+
+import difflib
+import importlib
+
+import click
+
+from controlplane import __version__
+from controlplane.errors import ConfigError, ControlPlaneError
+
+COMMANDS = {
+    "schema": "Print the JSON Schema of the configuration, for editors.",
+}
+"""Name of each command and the line that ``cats --help`` shows, in the order of that page."""
+
+
+class BadInput(click.ClickException):
+    """Something the user gave is wrong; status 2."""
+
+    exit_code = 2
+
+
+class Failure(click.ClickException):
+    """Something went wrong that is not in the user's input; status 1."""
+
+    exit_code = 1
+
+
+def examples(*lines: str) -> str:
+    """Give the ``epilog`` of a command: what a user would type, one example a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class _LazyCommands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click calls it so
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            remedy = f"did you mean '{near[0]}'?" if near else "see cats --help"
+            ctx.fail(f"no command '{cmd_name}'; {remedy}")
+        command: click.Command = importlib.import_module(f"controlplane.cli.{cmd_name}").command
+        command.name = cmd_name
+        if not any("--version" in param.opts for param in command.params):
+            _with_version(command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            for fault in error.faults:
+                click.echo(str(fault), err=True)
+            ctx.exit(BadInput.exit_code)
+        except ControlPlaneError as error:
+            raise Failure(str(error)) from error
+
+
+_with_version = click.version_option(__version__, prog_name="cats", message="%(prog)s %(version)s")
+
+
+@_with_version
+@click.group(
+    cls=_LazyCommands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "cats check fleet.yaml", "cats serve -c fleet.yaml", "cats explain chat --from edge-north"
+    ),
+)
+def cats() -> None:
+    """Steer AI inference requests to the best place to serve them, through unmodified Envoys."""
 
 
 def main() -> None:
     """Run the command line."""
-    raise SystemExit("not wired yet")
+    cats(prog_name="cats")

@@ -1,5 +1,6 @@
 """What operators wrote: ``fleet.yaml`` to values, with every fault named at its place."""
 
+from controlplane.config.json_schema import config_schema
 from controlplane.config.schema import (
     Affinity,
     CircuitBreakers,
@@ -66,4 +67,5 @@ __all__ = [
     "Steering",
     "Task",
     "Tls",
+    "config_schema",
 ]

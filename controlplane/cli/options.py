@@ -1,0 +1,68 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controlplane.cli import BadInput
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+"""A file that is there."""
+
+
+class HostPort(click.ParamType[tuple[str, int]]):
+    """``HOST:PORT`` to a pair; an IPv6 host stands in brackets."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """Give host and port, or end the command with what would be right."""
+        host, colon, port = str(value).rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        if not (colon and bare and port.isascii() and port.isdecimal() and int(port) <= 65535):
+            self.fail(f"'{value}' is not HOST:PORT, such as 127.0.0.1:18000", param, ctx)
+        if (":" in bare) != (host == f"[{bare}]"):
+            self.fail(f"'{value}': write an IPv6 host in brackets, as [::1]:18000", param, ctx)
+        return bare, int(port)
+
+
+HOST_PORT = HostPort()
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_file",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="The configuration, usually fleet.yaml.",
+)
+"""Passes ``config_file: Path``."""
+
+admin_option = click.option(
+    "--admin",
+    "admin_url",
+    default="http://127.0.0.1:18080",
+    show_default=True,
+    metavar="URL",
+    help="The control plane's HTTP port.",
+)
+"""Passes ``admin_url: str``, for commands that ask a running control plane."""
+
+
+def read_text(path: Path) -> str:
+    """Give the text of a file that a user named.
+
+    Raises:
+        BadInput: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error

@@ -16,7 +16,7 @@ OPTIONS = [
 
 def main() -> None:
     """Write both files."""
-    for name, extra in (("run", []), ("dev", ["--extra", "dev", "--all-build-deps"])):
+    for name, extra in (("run", []), ("dev", ["--all-extras", "--all-build-deps"])):
         command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, *extra]
         subprocess.run(
             [*command, "--output-file", str(HERE / f"{name}.txt"), "pyproject.toml"],

@@ -1,0 +1,171 @@
+"""The last plan on disk, so that a restart moves nobody's traffic.
+
+One JSON file in ``--state-dir``, written whole beside the old one and renamed over it, so that a
+crash leaves one or the other. What it says of shares is kept; why they are so is worked out again
+by the first cycle. A file that cannot be read is set aside and told, never deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controlplane.config import PolicyName
+from controlplane.errors import ControlPlaneError
+from controlplane.steering.plan import Allocation, Assignment, Plan
+
+FORMAT = 1
+"""Grows when an older control plane could no longer read the file."""
+FILE_NAME = "plan.json"
+SIZE_LIMIT = 256_000_000
+"""Bytes; 1,000 client sites x 200 instances x 10 services take about 150 MB."""
+
+
+class StateError(ControlPlaneError):
+    """The state on disk cannot be read, or was written by a newer version."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """What survives a restart."""
+
+    plan: Plan
+    saved_at: float
+    """Unix time, for people."""
+
+
+def encode_state(plan: Plan, *, saved_at: float) -> bytes:
+    """Give the file's content."""
+    document = {
+        "format": FORMAT,
+        "saved_at": saved_at,
+        "plan": {
+            "version": plan.version,
+            "predicted_cost": plan.predicted_cost,
+            "assignments": [
+                {
+                    "service": assignment.service,
+                    "from": assignment.client_site,
+                    "policy": assignment.policy.value,
+                    "demand": assignment.demand,
+                    "note": assignment.note,
+                    "to": [
+                        [a.instance, a.site, a.share, a.weight, a.priority]
+                        for a in assignment.allocations
+                    ],
+                }
+                for assignment in plan.assignments.values()
+            ],
+        },
+    }
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_state(content: bytes, *, now: float) -> SavedState:
+    """Read what `encode_state` wrote; the plan is dated *now*.
+
+    Raises:
+        StateError: the content is not such a document.
+    """
+    if len(content) > SIZE_LIMIT:
+        raise StateError(f"larger than {SIZE_LIMIT} bytes")
+    try:
+        document = json.loads(content)
+        if document["format"] != FORMAT:
+            raise StateError(
+                f"format {document['format']!r} is not {FORMAT}, the one this version reads"
+            )
+        plan = document["plan"]
+        assignments = [_decode_assignment(item) for item in plan["assignments"]]
+        return SavedState(
+            plan=Plan(
+                version=str(plan["version"]),
+                at=now,
+                assignments={(a.service, a.client_site): a for a in assignments},
+                predicted_cost=float(plan["predicted_cost"]),
+            ),
+            saved_at=float(document["saved_at"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StateError(f"not a saved plan: {type(error).__name__}: {error}") from error
+
+
+def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
+    allocations = []
+    for instance, site, share, weight, priority in item["to"]:
+        if not (isinstance(weight, int) and weight >= 1 and 0 <= share <= 1 and priority >= 0):
+            raise ValueError(f"share {share!r}, weight {weight!r} of {instance!r}")
+        allocations.append(
+            Allocation(
+                instance=str(instance),
+                site=str(site),
+                share=float(share),
+                weight=weight,
+                priority=int(priority),
+            )
+        )
+    return Assignment(
+        service=str(item["service"]),
+        client_site=str(item["from"]),
+        policy=PolicyName(item["policy"]),
+        allocations=tuple(allocations),
+        demand=float(item["demand"]),
+        note=str(item["note"]),
+    )
+
+
+class StateFile:
+    """The file in a state directory; methods block, so call them from a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+
+    def load(self, *, now: float) -> SavedState | None:
+        """Give what was saved last; none if nothing was.
+
+        Raises:
+            StateError: it cannot be read; the file was set aside where that was possible.
+        """
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(SIZE_LIMIT + 1)
+            return decode_state(content, now=now)
+        except FileNotFoundError:
+            return None
+        except StateError as error:
+            raise StateError(f"{self.path}: {error}; {self._set_aside()}") from error
+        except OSError as error:
+            raise StateError(f"{self.path}: {error.strerror}") from error
+
+    def save(self, plan: Plan, *, saved_at: float) -> None:
+        """Replace the file by *plan*; after a crash at any point either is whole.
+
+        Raises:
+            OSError: it could not be written (a full disk, say); the old file stands.
+        """
+        content = encode_state(plan, saved_at=saved_at)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the rename itself must reach the disk
+        finally:
+            os.close(directory)
+
+    def _set_aside(self) -> str:
+        aside = self.path.with_suffix(".unreadable")
+        try:
+            self.path.replace(aside)
+        except OSError as error:
+            return f"it could not be set aside: {error.strerror}"
+        return f"set aside as {aside.name}"

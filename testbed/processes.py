@@ -1,0 +1,118 @@
+"""Children of the demo and of the tests, which never outlive it.
+
+Linux ends a child whose parent dies (``PR_SET_PDEATHSIG``), however the parent dies; whoever
+leaves the `Children` context in good order terminates them first and kills what stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PR_SET_PDEATHSIG = 1
+"""From ``linux/prctl.h``."""
+GRACE = 5.0
+"""Seconds between being asked to end and being killed."""
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies; does nothing but on Linux.
+
+    Runs between fork and exec, so the library is loaded beforehand.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+class Child:
+    """A running process with its output in a file."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Give the process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    async def kill(self) -> None:
+        """End it the hard way (SIGKILL), and wait until it is gone."""
+        if self.running:
+            self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask it to end (SIGTERM), and kill it if it does not within the grace."""
+        if self.running:
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), GRACE)
+        except TimeoutError:
+            await self.kill()
+
+    def last_lines(self, count: int = 20) -> str:
+        """Give the end of what it wrote."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
+        except FileNotFoundError:
+            return ""
+
+
+class Children:
+    """Starts processes, and ends every one of them on leaving."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self._children: list[Child] = []
+
+    async def __aenter__(self) -> Self:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.gather(*(child.stop() for child in reversed(self._children)))
+
+    async def start(
+        self, name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None
+    ) -> Child:
+        """Start *command* with its output in ``NAME.log``.
+
+        It leads a session of its own, so that Ctrl-C reaches this process only and the children
+        are ended in order.
+        """
+        log = self.logs / f"{name}.log"
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        child = Child(name, process, log)
+        self._children.append(child)
+        return child

@@ -1,0 +1,267 @@
+"""An open-loop load generator that remembers every request.
+
+Each stream is a Poisson process of its own seed: requests leave when they are due, whether or not
+earlier ones were answered, as those of many independent users do, so a slow system is not spared
+(no coordinated omission).
+What one stream may have in flight is bounded; a request beyond that is recorded as not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+MAX_RECORDS = 1_000_000
+"""Oldest records go first beyond these; a minute at a hundred requests a second is 6,000."""
+NOT_SENT = -1
+"""Status of a request that the stream's bound kept back."""
+NO_ANSWER = 0
+"""Status of a request whose connection failed, broke or timed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of prompts and answers: log-normal, like those of real conversations."""
+
+    prompt: float = 30.0
+    """Mean, in words."""
+    output: float = 100.0
+    """Mean, in tokens."""
+    sigma: float = 0.4
+    limit: int = 1000
+
+    def draw(self, rng: random.Random) -> tuple[int, int]:
+        """Give one prompt's and one answer's length."""
+        return self._one(rng, self.prompt), self._one(rng, self.output)
+
+    def _one(self, rng: random.Random, mean: float) -> int:
+        drawn = rng.lognormvariate(math.log(mean) - self.sigma**2 / 2, self.sigma)
+        return max(1, min(self.limit, round(drawn)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Requests of one service from one client site."""
+
+    service: str
+    site: str
+    url: str
+    """Where they go: path and all, at the site's Envoy."""
+    rate: float
+    """Requests a second, mean."""
+    model: str = "any"
+    """The ``model`` member of the body."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    lengths: Lengths = Lengths()
+    streaming: bool = False
+    timeout: float = 30.0
+    """Seconds to the end of the answer."""
+    in_flight: int = 256
+    """At most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What became of one request."""
+
+    service: str
+    site: str
+    started_at: float
+    """On the event loop's clock."""
+    latency: float
+    """Seconds to the end of the answer."""
+    ttft: float
+    """Seconds to the first byte of the body."""
+    status: int
+    """Of HTTP; 0 if the connection failed, -1 if it was not sent."""
+    instance: str = ""
+    """What ``x-cats-instance`` said."""
+    at_site: str = ""
+    """What ``x-cats-site`` said."""
+    error: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the whole answer came."""
+        return self.status == 200 and not self.error
+
+    @property
+    def ended_at(self) -> float:
+        """Give the instant of the last byte or of the failure."""
+        return self.started_at + self.latency
+
+
+class Traffic:
+    """Sends streams of requests while its context lasts.
+
+    Attributes:
+        records: every request that ended, in the order of their ends.
+    """
+
+    def __init__(self, streams: Sequence[Stream], *, seed: int = 1) -> None:
+        self.records: deque[Record] = deque(maxlen=MAX_RECORDS)
+        self._streams = streams
+        self._seed = seed
+        self._sending = True
+        self._tasks: list[asyncio.Task[None]] = []
+        self._requests: set[asyncio.Task[None]] = set()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        )
+        for number, stream in enumerate(self._streams):
+            rng = random.Random(f"{self._seed}/{number}/{stream.service}/{stream.site}")
+            task = asyncio.create_task(self._send(stream, rng), name=f"traffic {number}")
+            self._tasks.append(task)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            await self.finish()
+        for task in (*self._tasks, *self._requests):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._requests, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def in_flight(self) -> int:
+        """Give the requests under way."""
+        return len(self._requests)
+
+    async def finish(self) -> None:
+        """Send nothing more, and wait for what is under way."""
+        self._sending = False
+        for task in self._tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+        await asyncio.gather(*self._requests)
+
+    def since(self, at: float) -> Iterator[Record]:
+        """Give the records of requests that ended at *at* or later, newest first."""
+        for record in reversed(self.records):
+            if record.ended_at < at:
+                return
+            yield record
+
+    async def _send(self, stream: Stream, rng: random.Random) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        flying: set[asyncio.Task[None]] = set()
+        while self._sending:
+            due += rng.expovariate(stream.rate)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            lengths = stream.lengths.draw(rng)
+            if len(flying) >= stream.in_flight:
+                self.records.append(
+                    Record(stream.service, stream.site, due, 0.0, 0.0, NOT_SENT, error="bound")
+                )
+                continue
+            task = asyncio.create_task(self._request(stream, due, *lengths))
+            for group in (flying, self._requests):
+                group.add(task)
+                task.add_done_callback(group.discard)
+
+    async def _request(self, stream: Stream, due: float, words: int, tokens: int) -> None:
+        loop = asyncio.get_running_loop()
+        body = build_body(stream, words, tokens)
+        status, error, first_at = NO_ANSWER, "", 0.0
+        instance = at_site = ""
+        assert self._session is not None
+        try:
+            async with self._session.post(
+                stream.url,
+                json=body,
+                headers=stream.headers,
+                timeout=aiohttp.ClientTimeout(total=stream.timeout),
+            ) as answer:
+                status = answer.status
+                instance = answer.headers.get("x-cats-instance", "")
+                at_site = answer.headers.get("x-cats-site", "")
+                async for _ in answer.content.iter_any():
+                    first_at = first_at or loop.time()
+        except (aiohttp.ClientError, TimeoutError) as failure:
+            error = type(failure).__name__
+        ended_at = loop.time()
+        self.records.append(
+            Record(
+                stream.service,
+                stream.site,
+                due,
+                ended_at - due,
+                (first_at or ended_at) - due,
+                status,
+                instance,
+                at_site,
+                error,
+            )
+        )
+
+
+def build_body(stream: Stream, words: int, tokens: int) -> dict[str, Any]:
+    """Write the JSON of one request, in the form that the stream's path wants."""
+    prompt = "word " * words
+    if stream.url.endswith("/v1/chat/completions"):
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt}]}
+    elif stream.url.endswith("/v1/embeddings"):
+        return {"model": stream.model, "input": prompt}
+    elif stream.url.endswith("/v1/images/generations"):
+        return {"model": stream.model, "prompt": prompt}
+    else:
+        body = {"prompt": prompt}
+    body |= {"model": stream.model, "max_tokens": tokens}
+    if stream.streaming:
+        body["stream"] = True
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a set of records says together."""
+
+    sent: int
+    failed: int
+    mean: float
+    """Seconds; not a number without answers."""
+    p99: float
+    ttft_mean: float
+    shares: Mapping[str, float]
+    """Instance -> share of the answered requests."""
+
+
+def summarise(records: Sequence[Record]) -> Summary:
+    """Count, and give the mean and the 99th percentile (nearest rank) of what was answered."""
+    answered = [record for record in records if record.answered]
+    latencies = sorted(record.latency for record in answered)
+    counts: dict[str, int] = {}
+    for record in answered:
+        counts[record.instance] = counts.get(record.instance, 0) + 1
+    total = len(answered)
+    with contextlib.suppress(ZeroDivisionError):
+        return Summary(
+            len(records),
+            len(records) - total,
+            math.fsum(latencies) / total,
+            latencies[math.ceil(0.99 * total) - 1],
+            math.fsum(record.ttft for record in answered) / total,
+            {name: count / total for name, count in sorted(counts.items())},
+        )
+    return Summary(len(records), len(records), math.nan, math.nan, math.nan, {})

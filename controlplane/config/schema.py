@@ -62,6 +62,17 @@ class SitePower(Settings):
     """Most power the site's instances may draw together; none means no limit."""
 
 
+class SiteListener(Settings):
+    """Where the Envoys of one site listen, if not where all do.
+
+    A sidecar listens on loopback and a gateway on all addresses; Envoys that share a machine need
+    a port each.
+    """
+
+    address: str | None = None
+    port: Port | None = None
+
+
 class Site(Settings):
     """A place that holds instances, clients or both (CATS: service site)."""
 
@@ -70,6 +81,7 @@ class Site(Settings):
     region: str = ""
     zone: str = ""
     power: SitePower = SitePower()
+    listener: SiteListener = SiteListener()
 
 
 class ModelKind(StrEnum):

@@ -1,0 +1,315 @@
+"""The admin HTTP port: health, metrics, the API and its event stream; reads, never decides.
+
+What is shown comes from `Shown`, which the application's root implements.
+
+Doors: there is no CORS, so no foreign page can read an answer; on a loopback address the Host
+header must be a loopback name, so that a foreign name rebound to 127.0.0.1 is refused; bodies and
+watchers are bounded. There is no login: off loopback, put an authenticating proxy before it or
+keep the network closed (the server warns).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import html
+import ipaddress
+from collections.abc import Iterable
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDict
+
+from controlplane import __version__
+from controlplane.server.encode import Document, dump
+from controlplane.server.events import EventHub, TooManyWatchers
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of a request's body; nothing we take is larger than some lines."""
+HEARTBEAT = 15.0
+"""Seconds of silence after which an event stream gets a comment, so that proxies keep it open."""
+WRITE_TIMEOUT = 30.0
+"""Seconds a watcher may take to read what was sent before it is let go."""
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+        " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+}
+
+
+class UnknownName(Exception):  # noqa: N818 -- says what is the case
+    """A service or site that the configuration does not have."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names[:20])}"
+        super().__init__(f"no {kind} '{name}'; {remedy}")
+
+
+class Shown(Protocol):
+    """What the admin port shows; each method gives a JSON-ready document of this instant."""
+
+    events: EventHub
+
+    def is_ready(self) -> bool:
+        """Tell whether a snapshot is being served."""
+
+    def fleet_document(self) -> Document | None:
+        """Give the fleet; none before the first cycle."""
+
+    def plan_document(self) -> Document | None:
+        """Give the plan; none before the first one."""
+
+    def explain_document(self, service: str, site: str) -> Document | None:
+        """Explain one pair; none before the first plan.
+
+        Raises:
+            UnknownName: there is no such service or site.
+        """
+
+    def envoys_document(self) -> Document:
+        """Give the connected Envoys."""
+
+    def config_document(self) -> Document:
+        """Give the configuration's status."""
+
+    def metrics_text(self) -> bytes:
+        """Give the Prometheus text."""
+
+
+SHOWN: web.AppKey[Shown] = web.AppKey("shown")
+_STREAMS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("streams")
+
+_PAGES = {
+    "/api/v1/fleet": "sites, instances and paths as they are known now",
+    "/api/v1/plan": "shares and weights per service and client site",
+    "/api/v1/explain?service=SERVICE&from=SITE": "why each weight is what it is",
+    "/api/v1/envoys": "connected Envoys and what each acknowledged or refused",
+    "/api/v1/config": "the configuration in force, and faults of a refused one",
+    "/api/v1/events": "all of these as a stream of server-sent events",
+    "/metrics": "Prometheus metrics",
+    "/healthz": "alive",
+    "/readyz": "serving",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach *host*."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def build_admin(
+    shown: Shown,
+    *,
+    host: str,
+    extra_routes: Iterable[web.RouteDef] = (),
+) -> web.Application:
+    """Make the admin application.
+
+    Args:
+        shown: what to show.
+        host: the address it will be bound to, which decides on the Host check.
+        extra_routes: routes of switches that are off by default.
+    """
+    application = web.Application(
+        client_max_size=BODY_LIMIT,
+        middlewares=[_secure(check_host=is_loopback(host))],
+    )
+    application[SHOWN] = shown
+    application[_STREAMS] = set()
+    application.add_routes(
+        [
+            web.get("/", _index),
+            web.get("/healthz", _healthz),
+            web.get("/readyz", _readyz),
+            web.get("/metrics", _metrics),
+            web.get("/api/v1/fleet", _fleet),
+            web.get("/api/v1/plan", _plan),
+            web.get("/api/v1/explain", _explain),
+            web.get("/api/v1/envoys", _envoys),
+            web.get("/api/v1/config", _config),
+            web.get("/api/v1/events", _events),
+            *extra_routes,
+        ]
+    )
+    application.on_shutdown.append(_end_streams)
+    return application
+
+
+def json_response(
+    document: object, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """Answer with a JSON document."""
+    return web.Response(
+        body=dump(document), status=status, content_type="application/json", headers=headers
+    )
+
+
+def json_error(status: int, text: str) -> web.Response:
+    """Answer with what is wrong, and what would be right."""
+    return json_response({"error": text}, status=status)
+
+
+def _secure(*, check_host: bool) -> Middleware:
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response: web.StreamResponse
+        if check_host and not _is_loopback_name(request.headers.get("Host", "")):
+            response = json_error(
+                421, "the Host header must name this machine, such as localhost or 127.0.0.1"
+            )
+        else:
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                response = json_error(error.status, error.text or error.reason)
+                if "Allow" in error.headers:
+                    response.headers["Allow"] = error.headers["Allow"]
+        if not response.prepared:
+            _add_headers(response.headers)
+        return response
+
+    return middleware
+
+
+def _is_loopback_name(header: str) -> bool:
+    host, colon, port = header.rpartition(":")
+    if not colon or not port.isdecimal():
+        host = header
+    return is_loopback(host.strip("[]").lower())
+
+
+def _add_headers(headers: CIMultiDict[str]) -> None:
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+
+
+async def _index(_request: web.Request) -> web.Response:
+    rows = "".join(
+        f"<li><a href='{html.escape(path)}'>{html.escape(path)}</a> {html.escape(text)}</li>"
+        for path, text in _PAGES.items()
+    )
+    page = (
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'>"
+        "<title>Computing-aware traffic steering</title>"
+        "<body style='font:1rem/1.6 system-ui;margin:2rem;max-width:60rem;color-scheme:light dark'>"
+        f"<h1>Computing-aware traffic steering {html.escape(__version__)}</h1><ul>{rows}</ul>"
+    )
+    return web.Response(text=page, content_type="text/html")
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    if request.app[SHOWN].is_ready():
+        return web.Response(text="ok\n")
+    return web.Response(text="not ready: no snapshot is being served yet\n", status=503)
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(
+        body=request.app[SHOWN].metrics_text(),
+        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
+
+
+def _or_not_yet(document: Document | None) -> web.Response:
+    if document is None:
+        response = json_error(503, "nothing is decided yet; try again in a moment")
+        response.headers["Retry-After"] = "1"
+        return response
+    return json_response(document)
+
+
+async def _fleet(request: web.Request) -> web.Response:
+    return _or_not_yet(request.app[SHOWN].fleet_document())
+
+
+async def _plan(request: web.Request) -> web.Response:
+    return _or_not_yet(request.app[SHOWN].plan_document())
+
+
+async def _explain(request: web.Request) -> web.Response:
+    service, site = request.query.get("service"), request.query.get("from")
+    if not service or not site:
+        return json_error(400, "give both, as in /api/v1/explain?service=chat&from=edge-north")
+    try:
+        return _or_not_yet(request.app[SHOWN].explain_document(service, site))
+    except UnknownName as error:
+        return json_error(404, str(error))
+
+
+async def _envoys(request: web.Request) -> web.Response:
+    return json_response(request.app[SHOWN].envoys_document())
+
+
+async def _config(request: web.Request) -> web.Response:
+    return json_response(request.app[SHOWN].config_document())
+
+
+async def _events(request: web.Request) -> web.StreamResponse:
+    shown = request.app[SHOWN]
+    try:
+        watcher = shown.events.watch()
+    except TooManyWatchers:
+        response = json_error(503, "too many watch already; close a page or a terminal")
+        response.headers["Retry-After"] = "10"
+        return response
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("a request is served by a task")
+    streams = request.app[_STREAMS]
+    streams.add(task)
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    _add_headers(stream.headers)
+    try:
+        await stream.prepare(request)
+        for kind, document in (
+            ("config", shown.config_document()),
+            ("fleet", shown.fleet_document()),
+            ("plan", shown.plan_document()),
+            ("envoys", shown.envoys_document()),
+        ):
+            if document is not None:
+                await _send(stream, b"event: %b\ndata: %b\n\n" % (kind.encode(), dump(document)))
+        while True:
+            pending = b": still here\n\n"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    pending = await watcher.next_bytes()
+            await _send(stream, pending)
+    except (ConnectionError, TimeoutError):
+        return stream
+    finally:
+        streams.discard(task)
+        shown.events.forget(watcher)
+
+
+async def _send(stream: web.StreamResponse, content: bytes) -> None:
+    async with asyncio.timeout(WRITE_TIMEOUT):
+        await stream.write(content)
+
+
+async def _end_streams(application: web.Application) -> None:
+    streams = application[_STREAMS]
+    for task in tuple(streams):
+        task.cancel()

@@ -1,0 +1,300 @@
+"""What Prometheus reads: the list of metrics, and the families made from the present state.
+
+Counters and histograms are fed where things happen. Gauges that describe the fleet, the plan and
+the Envoys are made from the frozen values when somebody scrapes, so that a cycle does not pay for
+them and an instance that is gone leaves no series behind.
+METRICS.md is `reference` of this module; a test keeps it so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import fsum
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from controlplane import __version__
+from controlplane.fleet.view import FleetView, Phase
+from controlplane.model import Signal
+from controlplane.steering.plan import Plan
+
+SERIES_LIMIT = 20_000
+"""Series of one family; a family that would have more is left out and `cats_series_left_out` says
+how many. Prometheus scrapes of some MB are dear on both sides."""
+
+_DURATIONS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyCount:
+    """How many Envoys of one site are connected in one mode."""
+
+    site: str
+    """As the Envoy names it; empty when it named none that we know."""
+    mode: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The state that gauges are made from."""
+
+    view: FleetView | None = None
+    plan: Plan | None = None
+    envoys: tuple[EnvoyCount, ...] = ()
+    views: int = 0
+    ready: bool = False
+    config_ok: bool = True
+
+
+def short_type(type_url: str) -> str:
+    """Give the label of a resource type: ``ClusterLoadAssignment`` of a type URL."""
+    return type_url.rsplit(".", 1)[-1] if type_url else "none"
+
+
+class Metrics:
+    """All metrics of one control plane, in a registry of their own."""
+
+    def __init__(self, present: Callable[[], Present] = Present) -> None:
+        self.registry = CollectorRegistry()
+        counter, histogram = self._counter, self._histogram
+        self.cycle_seconds = histogram(
+            "cats_cycle_seconds", "Time of one cycle, from the fleet's view to the publication."
+        )
+        self.solve_seconds = histogram("cats_solve_seconds", "Time to decide the plan.")
+        self.build_seconds = histogram("cats_build_seconds", "Time to build Envoys' resources.")
+        self.plans = counter(
+            "cats_plans_total",
+            "Plans decided, by what became of them: published, unchanged, or held because the"
+            " gain was too small.",
+            ("outcome",),
+        )
+        self.fallbacks = counter(
+            "cats_fallbacks_total",
+            "Assignments that began to be decided by a fallback or a freeze.",
+            ("service",),
+        )
+        self.pushes = counter("cats_xds_pushes_total", "xDS responses sent.", ("type",))
+        self.pushed_bytes = counter(
+            "cats_xds_pushed_bytes_total", "Bytes of xDS responses sent.", ("type",)
+        )
+        self.acks = counter("cats_xds_acks_total", "xDS responses that Envoys took.", ("type",))
+        self.nacks = counter(
+            "cats_xds_nacks_total", "xDS responses that Envoys refused.", ("type",)
+        )
+        self.ack_seconds = histogram(
+            "cats_xds_ack_seconds", "Time from an xDS response to its acknowledgement.", ("type",)
+        )
+        self.streams = counter("cats_xds_streams_total", "xDS streams opened.", ("mode",))
+        self.unknown_sites = counter(
+            "cats_unknown_sites_total", "Envoys that connected and named no site that we know."
+        )
+        self.reports = counter(
+            "cats_reports_total", "Reports, by source and whether they were taken.",
+            ("source", "outcome"),
+        )  # fmt: skip
+        self.scrape_failures = counter(
+            "cats_scrape_failures_total", "Instances' metrics that could not be read.",
+            ("instance",),
+        )  # fmt: skip
+        self.config_reloads = counter(
+            "cats_config_reloads_total", "Configuration files read, by whether they were taken.",
+            ("outcome",),
+        )  # fmt: skip
+        self.state_saves = counter(
+            "cats_state_saves_total", "Plans written to the state directory.", ("outcome",)
+        )
+        self.task_failures = counter(
+            "cats_task_failures_total", "Internal tasks that failed and were run again.", ("task",)
+        )
+        self.registry.register(_PresentCollector(present))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: Iterable[str] = ()) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=_DURATIONS)
+
+    def expose(self) -> bytes:
+        """Give the Prometheus text format 0.0.4."""
+        return generate_latest(self.registry)
+
+
+class _PresentCollector(Collector):
+    def __init__(self, present: Callable[[], Present]) -> None:
+        self._present = present
+
+    def collect(self) -> Iterator[Metric]:
+        present = self._present()
+        build = InfoMetricFamily("cats_build", "The control plane's version.")
+        build.add_metric([], {"version": __version__})
+        yield build
+        left_out = 0
+        for family in (
+            *_state_families(present),
+            *_fleet_families(present.view),
+            *_plan_families(present.plan, present.view),
+        ):
+            if len(family.samples) > SERIES_LIMIT:
+                left_out += len(family.samples)
+                family.samples.clear()
+            yield family
+        yield GaugeMetricFamily(
+            "cats_series_left_out", "Series left out of too large families.", left_out
+        )
+
+    def describe(self) -> Iterator[Metric]:
+        yield from ()  # names are checked by the test of METRICS.md
+
+
+def _state_families(present: Present) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "cats_ready", "1 once a snapshot is being served.", float(present.ready)
+    )
+    yield GaugeMetricFamily(
+        "cats_config_ok", "0 while the newest configuration is refused.", float(present.config_ok)
+    )
+    yield GaugeMetricFamily("cats_views", "Sets of resources kept, one per site.", present.views)
+    envoys = GaugeMetricFamily(
+        "cats_envoys", "Envoys connected; site is empty where unknown.", labels=("site", "mode")
+    )
+    for item in present.envoys:
+        envoys.add_metric((item.site, item.mode), item.count)
+    yield envoys
+
+
+def _fleet_families(view: FleetView | None) -> Iterator[Metric]:
+    frozen = GaugeMetricFamily(
+        "cats_fleet_frozen", "1 while every instance is silent and the last plan is kept."
+    )
+    phases = GaugeMetricFamily("cats_instances", "Instances by phase.", labels=("phase",))
+    age = GaugeMetricFamily(
+        "cats_instance_age_seconds",
+        "Time since the newest report of an instance; absent if it never reported.",
+        labels=("instance", "site"),
+    )
+    confidence = GaugeMetricFamily(
+        "cats_instance_confidence", "1 fresh, 0 not known.", labels=("instance", "site")
+    )
+    trust = GaugeMetricFamily(
+        "cats_instance_trust", "1 where claims fit what Envoys see.", labels=("instance", "site")
+    )
+    missing = GaugeMetricFamily(
+        "cats_instance_missing_signals",
+        "Signals that the engine should report and does not.",
+        labels=("instance", "site"),
+    )
+    running = GaugeMetricFamily(
+        "cats_instance_running", "Requests being worked on.", labels=("instance", "site")
+    )
+    waiting = GaugeMetricFamily(
+        "cats_instance_waiting", "Requests queued.", labels=("instance", "site")
+    )
+    demand = GaugeMetricFamily(
+        "cats_demand_rate", "Requests a second of a client site.", labels=("service", "site")
+    )
+    if view is not None:
+        frozen.add_metric((), float(view.frozen))
+        tally = Tally(item.phase for item in view.instances.values())
+        for phase in Phase:
+            phases.add_metric((phase.value,), tally[phase])
+        for item in view.instances.values():
+            labels = (item.name, item.instance.site)
+            instants = [r.at for r in item.readings.values() if r.at is not None]
+            if instants:
+                age.add_metric(labels, max(0.0, view.at - max(instants)))
+            confidence.add_metric(labels, item.confidence)
+            trust.add_metric(labels, item.trust)
+            missing.add_metric(labels, len(item.missing))
+            for signal, family in ((Signal.RUNNING, running), (Signal.WAITING, waiting)):
+                if signal in item.readings:
+                    family.add_metric(labels, item.readings[signal].value)
+        for (site, service), rate in view.demand.items():
+            demand.add_metric((service, site), rate.value)
+    yield from (frozen, phases, age, confidence, trust, missing, running, waiting, demand)
+
+
+def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric]:
+    share = GaugeMetricFamily(
+        "cats_share",
+        "Part of a client site's requests that a site gets, in the first priority.",
+        labels=("service", "from", "to"),
+    )
+    predicted = GaugeMetricFamily(
+        "cats_predicted_latency_seconds",
+        "Mean latency that the plan predicts.",
+        labels=("service", "from"),
+    )
+    observed = GaugeMetricFamily(
+        "cats_observed_latency_seconds",
+        "Mean latency that Envoys observe.",
+        labels=("service", "from"),
+    )
+    cost = GaugeMetricFamily(
+        "cats_predicted_cost", "The plan's objective, in weighted seconds of delay per second."
+    )
+    noted = GaugeMetricFamily(
+        "cats_assignments_in_fallback", "Pairs of service and client site in fallback or freeze."
+    )
+    if plan is not None:
+        cost.add_metric((), plan.predicted_cost)
+        noted.add_metric((), sum(bool(item.note) for item in plan.assignments.values()))
+        for (service, site), assignment in plan.assignments.items():
+            first = [a for a in assignment.allocations if a.priority == 0]
+            to: dict[str, float] = {}
+            for allocation in first:
+                to[allocation.site] = to.get(allocation.site, 0.0) + allocation.share
+            for target, value in to.items():
+                share.add_metric((service, site, target), value)
+            if first and all(a.why is not None for a in first):
+                mean = fsum(a.share * a.why.predicted_latency for a in first if a.why is not None)
+                predicted.add_metric((service, site), mean)
+    if view is not None:
+        sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for (site, service, _), seen in view.traffic.items():
+            if seen.latency is not None and seen.rate.value > 0:
+                sums.setdefault((service, site), []).append((seen.rate.value, seen.latency.value))
+        for pair, items in sums.items():
+            rate = fsum(weight for weight, _ in items)
+            observed.add_metric(pair, fsum(w * latency for w, latency in items) / rate)
+    yield from (share, predicted, observed, cost, noted)
+
+
+def reference(metrics: Metrics) -> str:
+    """Give METRICS.md: each family's name, type, labels-free text."""
+    lines = [
+        "# Metrics",
+        "",
+        "What `/metrics` exposes, in Prometheus' text format.",
+        "Written by `python -m controlplane.server.metrics`; a test keeps it current.",
+        "Beside these there are the usual `process_*` and `python_*` families.",
+        "",
+        "| metric | type | meaning |",
+        "|---|---|---|",
+    ]
+    for family in sorted(metrics.registry.collect(), key=lambda family: family.name):
+        if family.name.startswith("cats_"):
+            suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+            lines.append(f"| `{family.name}{suffix}` | {family.type} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import pathlib
+
+    pathlib.Path("METRICS.md").write_text(reference(Metrics()), encoding="utf-8")

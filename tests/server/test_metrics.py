@@ -1,0 +1,154 @@
+"""Metrics are documented, bounded and made from the present state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controlplane.config import Config, PolicyName
+from controlplane.fleet.view import FleetView, InstanceView, Phase, TrafficView
+from controlplane.model import Reading, Signal, Source
+from controlplane.server import metrics as module
+from controlplane.server.metrics import EnvoyCount, Metrics, Present, reference, short_type
+from controlplane.steering.plan import Allocation, Assignment, Plan, Why
+
+CONFIG = Config.model_validate(
+    {
+        "version": 1,
+        "sites": [{"name": "north", "kind": "edge"}, {"name": "cloud", "kind": "cloud"}],
+        "models": [{"name": "m"}],
+        "services": [{"name": "chat", "match": [{"path": "/v1"}], "models": [{"name": "m"}]}],
+        "instances": [{"name": "a", "site": "north", "address": "10.0.0.1:80", "model": "m"}],
+    }
+)
+
+
+def reading(value: float, *, at: float = 8.0) -> Reading:
+    """Give what was scraped at *at*."""
+    return Reading(value, Source.SCRAPE, at)
+
+
+VIEW = FleetView(
+    at=10.0,
+    config=CONFIG,
+    instances={
+        "a": InstanceView(
+            CONFIG.instances[0],
+            Phase.LIVE,
+            confidence=0.9,
+            ramp=1.0,
+            readings={Signal.RUNNING: reading(3.0), Signal.WAITING: reading(1.0, at=7.0)},
+            missing=(Signal.KV_USE,),
+        )
+    },
+    paths={},
+    demand={("north", "chat"): reading(5.0)},
+    traffic={
+        ("north", "chat", "a"): TrafficView(reading(3.0), 0.0, reading(0.2), None),
+        ("north", "chat", "b"): TrafficView(reading(1.0), 0.0, reading(0.6), None),
+    },
+)
+
+
+def why(latency: float) -> Why:
+    """Give an explanation that predicts *latency*."""
+    return Why(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, latency, 1.0, 2.0, 1.0, 0.5)
+
+
+PLAN = Plan(
+    "v",
+    10.0,
+    {
+        ("chat", "north"): Assignment(
+            "chat",
+            "north",
+            PolicyName.OPTIMAL,
+            (
+                Allocation("a", "north", 0.25, 2500, 0, why(0.1)),
+                Allocation("b", "cloud", 0.75, 7500, 0, why(0.3)),
+                Allocation("c", "north", 1.0, 1, 1, why(9.0)),
+            ),
+            note="capacity: predictions refuted",
+        )
+    },
+    predicted_cost=1.5,
+)
+
+
+def test_the_reference_is_current() -> None:
+    """METRICS.md lists exactly what is exposed (``python -m controlplane.server.metrics``)."""
+    file = Path(__file__).parents[2] / "METRICS.md"
+
+    assert reference(Metrics()) == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        pytest.param("cats_ready", {}, 1.0, id="ready"),
+        pytest.param("cats_envoys", {"site": "north", "mode": "delta"}, 3.0, id="envoys"),
+        pytest.param("cats_instances", {"phase": "live"}, 1.0, id="phase"),
+        pytest.param("cats_instances", {"phase": "stale"}, 0.0, id="no phase left out"),
+        pytest.param(
+            "cats_instance_age_seconds", {"instance": "a", "site": "north"}, 2.0, id="age"
+        ),
+        pytest.param(
+            "cats_instance_missing_signals", {"instance": "a", "site": "north"}, 1.0, id="missing"
+        ),
+        pytest.param("cats_demand_rate", {"service": "chat", "site": "north"}, 5.0, id="demand"),
+        pytest.param(
+            "cats_share", {"service": "chat", "from": "north", "to": "north"}, 0.25, id="share"
+        ),
+        pytest.param(
+            "cats_predicted_latency_seconds",
+            {"service": "chat", "from": "north"},
+            0.25,
+            id="predicted, first priority only",
+        ),
+        pytest.param(
+            "cats_observed_latency_seconds",
+            {"service": "chat", "from": "north"},
+            0.3,
+            id="observed, by rate",
+        ),
+        pytest.param("cats_assignments_in_fallback", {}, 1.0, id="fallback"),
+    ],
+)
+def test_gauges_say_what_the_values_say(name: str, labels: dict[str, str], expected: float) -> None:
+    """The families are a function of the view, the plan and the Envoys."""
+    present = Present(VIEW, PLAN, (EnvoyCount("north", "delta", 3),), 2, ready=True)
+
+    assert pytest.approx(expected) == Metrics(lambda: present).registry.get_sample_value(
+        name, labels
+    )
+
+
+def test_an_instance_that_is_gone_leaves_no_series() -> None:
+    """A gauge of a removed instance does not linger."""
+    present = [Present(VIEW, PLAN)]
+    metrics = Metrics(lambda: present[0])
+    assert b'instance="a"' in metrics.expose()
+
+    present[0] = Present()
+
+    assert b'instance="a"' not in metrics.expose()
+
+
+def test_a_family_that_is_too_large_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fleet of any size cannot make an exposition of any size."""
+    monkeypatch.setattr(module, "SERIES_LIMIT", 1)
+    registry = Metrics(lambda: Present(VIEW, PLAN)).registry
+
+    labels = {"service": "chat", "from": "north", "to": "cloud"}
+    assert None is registry.get_sample_value("cats_share", labels)
+    left_out = registry.get_sample_value("cats_series_left_out")
+    assert left_out is not None
+    assert left_out >= 2
+
+
+def test_types_are_labelled_by_their_short_names() -> None:
+    """``ClusterLoadAssignment`` is what people call it."""
+    url = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+
+    assert "ClusterLoadAssignment" == short_type(url)

@@ -20,6 +20,7 @@ from controlplane import __version__
 from controlplane.errors import ConfigError, ControlPlaneError
 
 COMMANDS = {
+    "check": "Validate configurations; tells every fault with its line.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
 }
 """Name of each command and the line that ``cats --help`` shows, in the order of that page."""

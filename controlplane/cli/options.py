@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from controlplane.cli import BadInput
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 """A file that is there."""
@@ -66,3 +70,10 @@ def read_text(path: Path) -> str:
         raise BadInput(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+
+
+def read_config(path: Path) -> Config:
+    """Read and validate a configuration; its faults end the command with status 2."""
+    from controlplane.config import parse_config  # noqa: PLC0415 -- keeps `cats --help` fast
+
+    return parse_config(read_text(path), file=str(path))

@@ -1,6 +1,7 @@
 """What operators wrote: ``fleet.yaml`` to values, with every fault named at its place."""
 
 from controlplane.config.json_schema import config_schema
+from controlplane.config.parse import Checked, check_config, parse_config
 from controlplane.config.schema import (
     Affinity,
     CircuitBreakers,
@@ -37,6 +38,7 @@ from controlplane.config.schema import (
 
 __all__ = [
     "Affinity",
+    "Checked",
     "CircuitBreakers",
     "Config",
     "Delay",
@@ -67,5 +69,7 @@ __all__ = [
     "Steering",
     "Task",
     "Tls",
+    "check_config",
     "config_schema",
+    "parse_config",
 ]

@@ -13,8 +13,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from controlplane.config.addresses import check_endpoint, check_ip, check_url
 from controlplane.config.units import (
     Bandwidth,
     Duration,
@@ -25,14 +26,19 @@ from controlplane.config.units import (
     Size,
 )
 
+NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 Name = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        pattern=NAME_PATTERN,
         description="Letters, digits, '.', '_' and '-'; at most 63.",
     ),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
+UrlPath = Annotated[str, Field(pattern=r"^/\S*$", max_length=2048)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
+"""A token of RFC 9110, section 5.6.2."""
+HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=4096)]
 
 
 class Settings(BaseModel):
@@ -129,11 +135,11 @@ class Slo(Settings):
 class Match(Settings):
     """Requests that belong to a service; every field given must hold."""
 
-    path: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
+    path: UrlPath | None = None
     """The exact path, without the query; a final '*' makes it a prefix."""
-    header: dict[str, str] = Field(default_factory=dict)
+    header: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Headers and the exact values they must have."""
-    model: str | None = None
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The ``model`` member of a JSON body."""
 
 
@@ -154,7 +160,7 @@ class Residency(Settings):
 class Affinity(Settings):
     """Keeps requests of one session on one instance while it lives."""
 
-    header: str
+    header: HeaderName
     timeout: PositiveDuration = 600.0
 
 
@@ -220,7 +226,7 @@ class Engine(StrEnum):
 class Scrape(Settings):
     """Where the control plane reads an instance's metrics itself."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    url: Annotated[str, AfterValidator(check_url)]
     period: PositiveDuration = 1.0
     timeout: PositiveDuration = 1.0
     ca: str | None = None
@@ -242,7 +248,8 @@ class Instance(Settings):
 
     name: Name
     site: Name
-    address: Annotated[str, Field(description="IP:PORT; IPv6 in brackets.")]
+    address: Annotated[str, AfterValidator(check_endpoint)]
+    """IP:PORT; IPv6 in brackets."""
     model: Name
     engine: Engine = Engine.GENERIC
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
@@ -265,10 +272,6 @@ class Instance(Settings):
 
 class Path(Settings):
     """What is known beforehand of the network from one site to another; both ways."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
-    )
 
     source: Annotated[Name, Field(alias="from")]
     target: Annotated[Name, Field(alias="to")]
@@ -335,7 +338,7 @@ class Override(Settings):
 class HealthCheck(Settings):
     """Envoy's own probing of instances."""
 
-    path: Annotated[str, Field(pattern=r"^/\S*$")] | None = None
+    path: UrlPath | None = None
     """HTTP path that answers 200; none checks that the port accepts connections."""
     interval: PositiveDuration = 2.0
     timeout: PositiveDuration = 1.0
@@ -372,7 +375,7 @@ class Retries(Settings):
 class Envoy(Settings):
     """What the sidecars and gateways are told."""
 
-    address: str = "0.0.0.0"  # noqa: S104 -- a gateway listens on all; a sidecar sets 127.0.0.1
+    address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- a gateway listens on all; a sidecar sets 127.0.0.1
     port: Port = 10_000
     response_headers: bool = True
     """Add ``x-cats-instance`` and ``x-cats-site`` to responses."""

@@ -23,8 +23,12 @@ SIZES = {
     "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30,
 }  # fmt: skip
 BANDWIDTHS = {"bps": 1 / 8, "kbps": 1e3 / 8, "Mbps": 1e6 / 8, "Gbps": 1e9 / 8}
+PERCENT = {"%": 0.01}
 POWERS = {"mW": 1e-3, "W": 1.0, "kW": 1e3, "MW": 1e6}
 
+MOST = 1e11
+"""Largest quantity in SI units: 3,000 years, 100 GB, 100 GW. google.protobuf.Duration, in which
+Envoy takes durations, ends at 3.2e11 s."""
 NEVER = math.inf
 """The penalty that excludes a model."""
 
@@ -50,7 +54,12 @@ def parse_quantity(value: object, units: Mapping[str, float], kind: str, example
             "'{value}' is not a {kind}; write one such as {example} (units: {units})",
             {"value": str(value), "kind": kind, "example": example, "units": ", ".join(units)},
         )
-    return float(matched[1]) * units.get(matched[2], 1.0)
+    quantity = float(matched[1]) * units.get(matched[2], 1.0)
+    if quantity > MOST:
+        raise PydanticCustomError(
+            "too_much", "'{value}' is more than anything here can be", {"value": str(value)}
+        )
+    return quantity
 
 
 def parse_duration(value: object) -> float:
@@ -85,7 +94,7 @@ def parse_share(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         share = float(value)
     else:
-        share = parse_quantity(value, {"%": 0.01}, "share", "30% or 0.3")
+        share = parse_quantity(value, PERCENT, "share", "30% or 0.3")
     if not 0 <= share <= 1:
         raise PydanticCustomError(
             "share_range",
@@ -101,16 +110,35 @@ def _above_zero(value: float) -> float:
     return value
 
 
-def _unit_schema(example: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", "number"], "examples": [example]})
+def quantity_schema(
+    units: Mapping[str, float], example: str, *, also: str = "", bare: float = 0.0
+) -> WithJsonSchema:
+    """Give the JSON Schema of a quantity: text with a unit, *also*, or a bare number to *bare*."""
+    number = r"([0-9]+(\.[0-9]+)?|\.[0-9]+)"
+    forms = [rf"{number}\s*({'|'.join(units)})", r"0+(\.0+)?", *([also] if also else [])]
+    return WithJsonSchema(
+        {
+            "type": ["string", "number"],
+            "pattern": rf"^\s*({'|'.join(forms)})\s*$",
+            "minimum": 0,
+            "maximum": bare,
+            "examples": [example],
+        }
+    )
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), _unit_schema("250ms")]
+_DURATION = quantity_schema(DURATIONS, "250ms")
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _DURATION]
 PositiveDuration = Annotated[
-    float, BeforeValidator(parse_duration), AfterValidator(_above_zero), _unit_schema("250ms")
+    float, BeforeValidator(parse_duration), AfterValidator(_above_zero), _DURATION
 ]
-Penalty = Annotated[float, BeforeValidator(parse_penalty), _unit_schema("80ms")]
-Size = Annotated[float, BeforeValidator(parse_size), _unit_schema("2MB")]
-Bandwidth = Annotated[float, BeforeValidator(parse_bandwidth), _unit_schema("100Mbps")]
-Power = Annotated[float, BeforeValidator(parse_power), _unit_schema("300W")]
-Share = Annotated[float, BeforeValidator(parse_share), _unit_schema("30%")]
+Penalty = Annotated[
+    float, BeforeValidator(parse_penalty), quantity_schema(DURATIONS, "80ms", also="never")
+]
+Size = Annotated[float, BeforeValidator(parse_size), quantity_schema(SIZES, "2MB")]
+Bandwidth = Annotated[
+    float, BeforeValidator(parse_bandwidth), quantity_schema(BANDWIDTHS, "100Mbps")
+]
+Power = Annotated[float, BeforeValidator(parse_power), quantity_schema(POWERS, "300W")]
+Share = Annotated[float, BeforeValidator(parse_share), quantity_schema(PERCENT, "30%", bare=1.0)]

@@ -1,0 +1,84 @@
+"""Addresses as operators write them: checked, never resolved.
+
+Endpoints reach Envoy over EDS, which takes IP addresses only (Envoy refuses a name with
+"malformed IP address"), so a name is a fault here, with the remedy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from pydantic_core import PydanticCustomError
+
+
+def check_ip(text: str) -> str:
+    """Pass an IP address on.
+
+    Raises:
+        PydanticCustomError: it is none.
+    """
+    if _ip(text) is None:
+        raise PydanticCustomError(
+            "ip", "'{text}' is not an IP address; write one such as 127.0.0.1", {"text": text}
+        )
+    return text
+
+
+def check_endpoint(text: str) -> str:
+    """Pass ``IP:PORT`` or ``[IPv6]:PORT`` of something that can be connected to on.
+
+    Raises:
+        PydanticCustomError: with what is missing.
+    """
+    host, colon, port = text.rpartition(":")
+    if _ip(text) is not None and not (colon and "." in host):
+        shown = f"[{text}]" if ":" in text else text
+        raise _wrong(text, f"has no port; write {shown}:8000")
+    if not colon or not host or text.endswith("]"):
+        raise _wrong(text, "is not IP:PORT; write one such as 10.1.0.10:8000")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    ip = _ip(bare)
+    if ip is None:
+        raise _wrong(
+            text,
+            "does not start with an IP address; Envoy's endpoint discovery takes no DNS names,"
+            " so write IP:PORT such as 10.1.0.10:8000",
+        )
+    if (ip.version == 6) != (bare != host):
+        shown = f"[{bare}]:{port}" if ip.version == 6 else f"{bare}:{port}"
+        raise _wrong(text, f"needs brackets around IPv6 only; write {shown}")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise _wrong(text, f"has port '{port}'; a port lies between 1 and 65535")
+    if ip.is_unspecified or ip.is_multicast:
+        raise _wrong(text, "cannot be connected to; write the instance's own address")
+    return text
+
+
+def check_url(text: str) -> str:
+    """Pass an ``http`` or ``https`` URL on.
+
+    Raises:
+        PydanticCustomError: it is none, or holds a password.
+    """
+    try:
+        url = urlsplit(text)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        good = False
+    if not good or any(c.isspace() or not c.isprintable() for c in text):
+        raise _wrong(text, "is not a URL; write one such as http://10.1.0.10:8000/metrics")
+    if url.username is not None or url.password is not None:
+        raise PydanticCustomError("url", "holds a user or password; use token_file instead")
+    return text
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return None if "%" in text else ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _wrong(text: str, what: str) -> PydanticCustomError:
+    return PydanticCustomError("address", "'{text}' {what}", {"text": text, "what": what})

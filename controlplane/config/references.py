@@ -1,0 +1,450 @@
+"""What must agree between several values: names, ranges, and what would never take effect.
+
+The rules read the raw document, not a validated `Config`, so that they also run on a file with
+other faults and everything wrong is told at once. A rule looks only at values of the right
+shape; the rest is the schema's to report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from controlplane.config.faults import nearest
+from controlplane.config.schema import NAME_PATTERN, Envoy, Scrape, Steering
+from controlplane.config.source import Document, Path, dotted
+from controlplane.config.units import (
+    NEVER,
+    parse_duration,
+    parse_penalty,
+    parse_power,
+    parse_share,
+)
+from controlplane.errors import Fault
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A mapping of the document; anything else reads as an empty one."""
+
+    path: Path
+    raw: Any
+
+    def get(self, key: str) -> Any:
+        return self.raw.get(key) if isinstance(self.raw, dict) else None
+
+    def text(self, key: str) -> str | None:
+        value = self.get(key)
+        return value if isinstance(value, str) else None
+
+    def number(self, key: str, parse: Callable[[object], float]) -> float | None:
+        value = self.get(key)
+        try:
+            return None if value is None else parse(value)
+        except PydanticCustomError:
+            return None
+
+    def entry(self, key: str) -> _Entry:
+        return _Entry((*self.path, key), self.get(key))
+
+    def entries(self, key: str) -> list[_Entry]:
+        value = self.get(key)
+        items = value if isinstance(value, list) else []
+        return [_Entry((*self.path, key, i), item) for i, item in enumerate(items)]
+
+
+class _Names:
+    """The names of one list, and whether all of them can be read."""
+
+    def __init__(self, entries: Sequence[_Entry]) -> None:
+        self.entries: dict[str, _Entry] = {}
+        for entry in entries:
+            name = entry.text("name")
+            if name is not None:
+                self.entries.setdefault(name, entry)
+        self.complete = bool(entries) and all(_NAME.match(e.text("name") or "") for e in entries)
+        """False leaves dangling references untold: the missing one may be what cannot be read."""
+
+
+class _Rules:
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        root = _Entry((), document.tree)
+        self.root = root
+        self.site_list = root.entries("sites")
+        self.model_list = root.entries("models")
+        self.service_list = root.entries("services")
+        self.instance_list = root.entries("instances")
+        self.override_list = root.entries("overrides")
+        self.sites = _Names(self.site_list)
+        self.models = _Names(self.model_list)
+        self.services = _Names(self.service_list)
+        self.instances = _Names(self.instance_list)
+        self.devices = {
+            name for name, e in self.sites.entries.items() if e.text("kind") == "device"
+        }
+
+    def at(self, entry: _Entry, key: str | None, message: str) -> Fault:
+        path = entry.path if key is None else (*entry.path, key)
+        return self._document.fault(path, message)
+
+    def line(self, path: Path) -> int:
+        return self._document.fault(path, "").line
+
+    # Names.
+
+    def unique(self, entries: Sequence[_Entry], what: str) -> Iterator[Fault]:
+        seen: dict[str, _Entry] = {}
+        for entry in entries:
+            name = entry.text("name")
+            if name is None:
+                continue
+            first = seen.setdefault(name, entry)
+            if first is not entry:
+                yield self.at(
+                    entry,
+                    "name",
+                    f"'{name}' already names the {what} on line"
+                    f" {self.line((*first.path, 'name'))}; choose another",
+                )
+
+    def known(self, entry: _Entry, key: str, what: str, names: _Names) -> Iterator[Fault]:
+        name = entry.text(key)
+        if name is not None and name not in names.entries and names.complete:
+            yield self.at(entry, key, f"no {what} is named '{name}'{nearest(name, names.entries)}")
+        elif name is not None and what == "instance" and not self.instance_list:
+            yield self.at(entry, key, f"no instance is named '{name}'; instances is empty")
+
+    def base_cycles(self) -> Iterator[Fault]:
+        told: set[str] = set()
+        for entry in self.model_list:
+            chain: list[str] = []
+            name = entry.text("name")
+            while name is not None and name not in chain:
+                chain.append(name)
+                model = self.models.entries.get(name)
+                name = model.text("base") if model else None
+            if name is not None and name == chain[0] and not told.intersection(chain):
+                told.update(chain)
+                yield self.at(
+                    entry, "base", f"goes in a circle: {' -> '.join([*chain, name])}; remove one"
+                )
+
+    # Instances.
+
+    def instance_faults(self) -> Iterator[Fault]:
+        envoy_port = self.root.entry("envoy").get("port")
+        envoy_port = envoy_port if isinstance(envoy_port, int) else Envoy().port
+        expiry = self.root.entry("steering").number("expiry", parse_duration)
+        expiry = Steering().expiry if expiry is None else expiry
+        addresses: dict[tuple[str, str], _Entry] = {}
+        for instance in self.instance_list:
+            yield from self.known(instance, "site", "site", self.sites)
+            yield from self.known(instance, "model", "model", self.models)
+            site = instance.text("site") or ""
+            address = instance.text("address")
+            if address is not None:
+                key = (site if site in self.devices else "", address)
+                first = addresses.setdefault(key, instance)
+                if first is not instance:
+                    name = first.text("name") or dotted(first.path)
+                    yield self.at(
+                        instance, "address", f"'{address}' is already the address of '{name}'"
+                        "; an address is one instance"
+                    )  # fmt: skip
+                host, _, port = address.rpartition(":")
+                if host in ("127.0.0.1", "[::1]") and port == str(envoy_port):
+                    yield self.at(
+                        instance, "address", f"port {port} is where Envoy itself listens"
+                        " (envoy.port); requests would go in a circle, so choose another"
+                    )  # fmt: skip
+            yield from self.scrape_faults(instance.entry("scrape"), expiry)
+            power = instance.entry("power")
+            idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
+            if idle is not None and busy is not None and busy < idle:
+                yield self.at(power, "busy", "is less than idle; busy is the draw at full load")
+
+    def scrape_faults(self, scrape: _Entry, expiry: float) -> Iterator[Fault]:
+        period = scrape.number("period", parse_duration)
+        timeout = scrape.number("timeout", parse_duration)
+        effective = Scrape.model_fields["period"].default if period is None else period
+        if timeout is not None and timeout > effective > 0:
+            yield self.at(
+                scrape, "timeout", f"is longer than the period ({_seconds(effective)});"
+                " a scrape must end before the next begins"
+            )  # fmt: skip
+        if period is not None and period >= expiry > 0:
+            yield self.at(
+                scrape, "period", f"is not shorter than steering.expiry ({_seconds(expiry)});"
+                " the instance would be forgotten between two scrapes"
+            )  # fmt: skip
+        url = scrape.text("url") or ""
+        if url.startswith("http://") and scrape.get("ca") is not None:
+            yield self.at(scrape, "ca", "is for https, and the url is http; change one")
+
+    # Services.
+
+    def service_faults(self) -> Iterator[Fault]:
+        matches: dict[tuple[Any, ...], tuple[_Entry, _Entry]] = {}
+        for service in self.service_list:
+            yield from self.unique(service.entries("models"), "model")
+            penalties = []
+            for model in service.entries("models"):
+                yield from self.known(model, "name", "model", self.models)
+                penalties.append(model.number("penalty", parse_penalty))
+            if penalties and all(penalty == NEVER for penalty in penalties):
+                yield self.at(service, "models", "all have the penalty never; nothing may serve it")
+            for match in service.entries("match"):
+                yield from self.match_faults(service, match, matches)
+            slo = service.entry("slo")
+            ttft, latency = (
+                slo.number("ttft", parse_duration),
+                slo.number("latency", parse_duration),
+            )
+            if ttft is not None and latency is not None and ttft > latency:
+                yield self.at(slo, "ttft", "is longer than latency, which includes it")
+            yield from self.residency_faults(service)
+
+    def match_faults(
+        self, service: _Entry, match: _Entry, seen: dict[tuple[Any, ...], tuple[_Entry, _Entry]]
+    ) -> Iterator[Fault]:
+        if not isinstance(match.raw, dict):
+            return
+        header = match.get("header")
+        if header is not None and not isinstance(header, dict):
+            return
+        if not header and match.get("path") is None and match.get("model") is None:
+            if not set(match.raw) - {"path", "header", "model"}:
+                yield self.at(
+                    match, None, "an empty match would take every request;"
+                    " give a path, a header or a model"
+                )  # fmt: skip
+            return
+        # RFC 9110, section 5.1: field names are case-insensitive.
+        headers = frozenset((name.lower(), str(v)) for name, v in (header or {}).items())
+        key = (str(match.get("path")), headers, str(match.get("model")))
+        owner, first = seen.setdefault(key, (service, match))
+        if first is match:
+            return
+        if owner is service:
+            yield self.at(match, None, f"is the same as {dotted(first.path)}; remove one")
+        else:
+            name = owner.text("name") or dotted(owner.path)
+            yield self.at(
+                match, None, f"service '{name}' has the same match (line {self.line(first.path)});"
+                " a request can belong to one service only"
+            )  # fmt: skip
+
+    def residency_faults(self, service: _Entry) -> Iterator[Fault]:
+        regions = {region for e in self.site_list if (region := e.text("region"))}
+        allow = service.entry("residency").get("allow")
+        for i, region in enumerate(allow if isinstance(allow, list) else []):
+            if isinstance(region, str) and region not in regions and self.sites.complete:
+                hint = nearest(region, sorted(regions)) or "; no site has a region"
+                yield self._document.fault(
+                    (*service.path, "residency", "allow", i),
+                    f"no site is in region '{region}'{hint}",
+                )
+
+    # Network and steering.
+
+    def path_faults(self) -> Iterator[Fault]:
+        seen: dict[tuple[str | None, str | None], _Entry] = {}
+        for path in self.root.entry("network").entries("paths"):
+            yield from self.known(path, "from", "site", self.sites)
+            yield from self.known(path, "to", "site", self.sites)
+            ends = path.text("from"), path.text("to")
+            if None in ends:
+                continue
+            if ends[0] == ends[1]:
+                yield self.at(
+                    path, "to", "leads to where it begins;"
+                    " network.local_rtt is the round trip within a site"
+                )  # fmt: skip
+            first = seen.setdefault(ends, path)
+            if first is not path:
+                yield self.at(
+                    path, None, f"the path from '{ends[0]}' to '{ends[1]}' is already given on"
+                    f" line {self.line(first.path)}; join the two"
+                )  # fmt: skip
+            if path.get("rtt") is None and path.get("bandwidth") is None:
+                yield self.at(path, None, "says nothing of the path; give rtt or bandwidth")
+
+    def steering_faults(self) -> Iterator[Fault]:
+        steering = self.root.entry("steering")
+        given = {key: steering.number(key, parse_duration) for key in ("period", "expiry")}
+        defaults = Steering()
+        period = defaults.period if given["period"] is None else given["period"]
+        expiry = defaults.expiry if given["expiry"] is None else given["expiry"]
+        if 0 < expiry <= period:
+            key = "period" if given["expiry"] is None else "expiry"
+            yield self.at(
+                steering, key, f"expiry ({_seconds(expiry)}) must be longer than period"
+                f" ({_seconds(period)}), or every instance would be unknown at each decision"
+            )  # fmt: skip
+
+    # Overrides.
+
+    def override_faults(self) -> Iterator[Fault]:
+        seen: dict[tuple[str | None, ...], _Entry] = {}
+        for override in self.override_list:
+            if not isinstance(override.raw, dict):
+                continue
+            for key, names in (
+                ("service", self.services), ("instance", self.instances), ("site", self.sites)
+            ):  # fmt: skip
+                yield from self.known(override, key, key, names)
+            if override.get("instance") is None and override.get("site") is None:
+                yield self.at(override, None, "names neither instance nor site; add the one meant")
+            place = tuple(override.text(key) for key in ("service", "instance", "site"))
+            first = seen.setdefault(place, override)
+            if first is not override:
+                yield self.at(
+                    override, None, "is for the same place as the one on line"
+                    f" {self.line(first.path)}; join the two"
+                )  # fmt: skip
+            yield from self.contradictions(override)
+            yield from self.misplaced(override)
+        yield from self.oversubscribed()
+
+    def contradictions(self, override: _Entry) -> Iterator[Fault]:
+        low, high = (override.number(key, parse_share) for key in ("min_share", "max_share"))
+        if low is not None and high is not None and low > high:
+            yield self.at(override, "min_share", "is more than max_share; swap or change them")
+        if override.get("drain") is True:
+            if override.get("pin") is True:
+                yield self.at(override, "pin", "contradicts drain; remove one")
+            if low:
+                yield self.at(override, "min_share", "contradicts drain; remove one")
+        if override.get("pin") is True and high is not None and high < 1:
+            yield self.at(override, "max_share", "contradicts pin; remove one")
+        effects = ("drain", "pin", "weight", "max_share", "min_share")
+        given = [override.get(key) for key in effects]
+        if set(override.raw) <= {"service", "instance", "site", "reason", *effects} and all(
+            value is None or value is False for value in given
+        ):
+            yield self.at(override, None, f"has no effect; give one of {', '.join(effects)}")
+
+    def misplaced(self, override: _Entry) -> Iterator[Fault]:
+        instance = self.instances.entries.get(override.text("instance") or "")
+        if instance is None:
+            return
+        site, home = override.text("site"), instance.text("site")
+        if site in self.sites.entries and home in self.sites.entries and site != home:
+            yield self.at(
+                override, "site", f"instance '{override.text('instance')}' is at '{home}',"
+                f" not at '{site}'; remove site"
+            )  # fmt: skip
+        service = self.services.entries.get(override.text("service") or "")
+        model = instance.text("model")
+        if service is None or model not in self.models.entries:
+            return
+        served = [m.text("name") for m in service.entries("models")]
+        if None not in served and model not in served:
+            yield self.at(
+                override, "instance", f"'{override.text('instance')}' runs '{model}', which service"
+                f" '{override.text('service')}' does not list under models"
+            )  # fmt: skip
+
+    def oversubscribed(self) -> Iterator[Fault]:
+        totals: dict[str | None, float] = {}
+        for override in self.override_list:
+            if override.text("instance") is None:
+                continue
+            service = override.text("service")
+            share = override.number("min_share", parse_share) or 0.0
+            totals[service] = totals.get(service, 0.0) + share
+            if share and totals[service] > 1 + 1e-9:
+                yield self.at(
+                    override, "min_share", f"brings the least shares of '{service or 'all'}' to"
+                    f" {totals[service]:.0%}; together at most 100%"
+                )  # fmt: skip
+
+    # What is allowed and yet not what was meant.
+
+    def warnings(self) -> Iterator[Fault]:
+        running = {e.text("model") for e in self.instance_list}
+        regions = {e.text("name"): e.text("region") or "" for e in self.site_list}
+        policies = {e.text("name"): e.text("policy") for e in self.service_list}
+        default = self.root.entry("steering").text("policy")
+        for service in self.service_list:
+            usable = {
+                m.text("name")
+                for m in service.entries("models")
+                if m.number("penalty", parse_penalty) != NEVER
+            }
+            if not usable & running:
+                yield self.at(
+                    service, "models", "no instance runs any of these; requests get 503"
+                    " until one is added"
+                )  # fmt: skip
+            allow = service.entry("residency").get("allow")
+            if allow and not any(
+                e.text("model") in usable and regions.get(e.text("site")) in allow
+                for e in self.instance_list
+            ):
+                yield self.at(
+                    service, "residency", "no instance of its models is in these regions;"
+                    " requests get 503 until one is added"
+                )  # fmt: skip
+            timeout = service.number("timeout", parse_duration)
+            latency = service.entry("slo").number("latency", parse_duration)
+            if timeout and latency and timeout < latency:
+                yield self.at(service, "timeout", "cuts answers that slo.latency still allows")
+        for override in self.override_list:
+            policy = policies.get(override.text("service")) or default
+            if override.get("weight") is not None and not (
+                policy == "static" or override.get("pin") is True
+            ):
+                yield self.at(
+                    override, "weight", "has no effect until the policy is static or"
+                    " the override also has pin: true"
+                )  # fmt: skip
+        yield from self.shared_localities()
+
+    def shared_localities(self) -> Iterator[Fault]:
+        seen: dict[tuple[str, str], str] = {}
+        for site in self.site_list:
+            region, zone, name = (site.text(key) or "" for key in ("region", "zone", "name"))
+            if region and zone and seen.setdefault((region, zone), name) != name:
+                yield self.at(
+                    site, "zone", f"site '{seen[region, zone]}' has the same region and zone;"
+                    " Envoys that do not name their site in node.metadata.site belong to neither"
+                )  # fmt: skip
+
+
+def find_faults(document: Document) -> list[Fault]:
+    """Give what is wrong between values, as far as they can be read."""
+    rules = _Rules(document)
+    faults: list[Fault] = []
+    for entries, what in (
+        (rules.site_list, "site"),
+        (rules.model_list, "model"),
+        (rules.service_list, "service"),
+        (rules.instance_list, "instance"),
+    ):
+        faults += rules.unique(entries, what)
+    for model in rules.model_list:
+        faults += rules.known(model, "base", "model", rules.models)
+    faults += rules.base_cycles()
+    faults += rules.instance_faults()
+    faults += rules.service_faults()
+    faults += rules.path_faults()
+    faults += rules.steering_faults()
+    faults += rules.override_faults()
+    return faults
+
+
+def find_warnings(document: Document) -> list[Fault]:
+    """Give what a valid document says that would hardly be meant."""
+    return list(_Rules(document).warnings())
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration:g}s"

@@ -1,0 +1,65 @@
+"""Addresses of instances, listeners and metrics."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
+
+from controlplane.config.addresses import check_endpoint, check_ip, check_url
+
+
+@given(st.ip_addresses(), st.integers(1, 65535))
+def test_every_usable_address_is_taken(ip: object, port: int) -> None:
+    """IPv4 as it is, IPv6 in brackets; only any-address and multicast are refused."""
+    text = f"[{ip}]:{port}" if ":" in str(ip) else f"{ip}:{port}"
+    if ip.is_unspecified or ip.is_multicast:  # type: ignore[attr-defined]
+        with pytest.raises(PydanticCustomError, match="cannot be connected to"):
+            check_endpoint(text)
+    else:
+        assert text == check_endpoint(text)
+
+
+@given(st.text() | st.from_regex(r"\A[\[\]0-9a-f:.%]{0,20}\Z"))
+def test_any_text_is_an_address_or_refused(text: str) -> None:
+    """Each check passes its text on or says what is wrong, nothing else."""
+    for check in (check_endpoint, check_ip, check_url):
+        with contextlib.suppress(PydanticCustomError):
+            assert text == check(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("localhost:80", "takes no DNS names", id="name"),
+        pytest.param("10.0.0.1", "has no port; write 10.0.0.1:8000", id="no port"),
+        pytest.param("::1", "has no port; write [::1]:8000", id="IPv6 alone"),
+        pytest.param("::ffff:10.0.0.1", "write [::ffff:10.0.0.1]:8000", id="mapped IPv4 alone"),
+        pytest.param("[::1]", "is not IP:PORT", id="brackets, no port"),
+        pytest.param("fe80::1%eth0:80", "does not start with an IP", id="scope"),
+        pytest.param("10.0.0.1:99999", "between 1 and 65535", id="port too large"),
+        pytest.param("10.0.0.1:8e3", "between 1 and 65535", id="port not decimal"),
+        pytest.param("10.0.0.256:80", "does not start with an IP", id="octet too large"),
+        pytest.param("", "is not IP:PORT", id="nothing"),
+    ],
+)
+def test_a_wrong_address_is_told_with_the_right_form(text: str, expected: str) -> None:
+    """The message holds what to write instead."""
+    with pytest.raises(PydanticCustomError) as caught:
+        check_endpoint(text)
+
+    assert expected in caught.value.message()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://10.0.0.1/", "http://", "http://:80/", "http://a b/", "10.0.0.1", "http://[::1/",
+     "http://h:99999/", "http://u@h/", "http://u:p@h/"],
+)  # fmt: skip
+def test_a_wrong_url_is_refused(url: str) -> None:
+    """Only what can be fetched without a secret in the file is taken."""
+    with pytest.raises(PydanticCustomError):
+        check_url(url)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from weakref import WeakValueDictionary
 
+from controlplane.xds.holding import Holding
+from controlplane.xds.subscription import Subscription
 from controlplane.xds.types import Resource
 
 
@@ -20,9 +23,9 @@ def content_version(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
-def make_resource(name: str, body: bytes) -> Resource:
+def make_resource(name: str, body: bytes, *, ttl: float | None = None) -> Resource:
     """Name and version the serialised ``Any`` of a resource."""
-    return Resource(name=name, version=content_version(body), body=body)
+    return Resource(name=name, version=content_version(body), body=body, ttl=ttl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,19 @@ class TypeSnapshot:
     """Hash over the names and versions of the resources."""
     resources: Mapping[str, Resource]
     """By name, in name order."""
+    selections: WeakValueDictionary[Subscription, Holding] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
+    )
+    """What each subscription in use selects; shared by all streams that subscribe alike."""
+
+    def select(self, subscription: Subscription) -> Holding:
+        """Give what *subscription* should hold; the same object for equal subscriptions."""
+        holding = self.selections.get(subscription)
+        if holding is None:
+            resources, missing = subscription.choose(self.resources)
+            holding = Holding(self.version, resources, missing)
+            self.selections[subscription] = holding
+        return holding
 
     @classmethod
     def of(cls, resources: Iterable[Resource]) -> TypeSnapshot:

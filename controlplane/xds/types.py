@@ -33,6 +33,9 @@ class Resource:
     """Hash of *body*: a property of the content, equal on every replica."""
     body: bytes
     """The serialised ``google.protobuf.Any``."""
+    ttl: float | None = None
+    """Seconds after which a client that hears nothing drops it; none: never.
+    Only clients that announce the feature are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +69,41 @@ class DeltaRequest:
     rejection: Rejection | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SotwResponse:
-    """A ``DiscoveryResponse``."""
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Push:
+    """What one response carries apart from its nonce: equal for many streams, made once.
 
-    type_url: str
+    Compared by identity, so that its bytes can be cached by whoever writes them.
+    """
+
     version: str
-    nonce: str
-    resources: tuple[Resource, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DeltaResponse:
-    """A ``DeltaDiscoveryResponse``."""
-
-    type_url: str
-    version: str
-    """``system_version_info``: for people."""
-    nonce: str
-    resources: tuple[Resource, ...]
+    """Version of the type in the view; delta clients get it as ``system_version_info``."""
+    resources: tuple[Resource, ...] = ()
     removed: tuple[str, ...] = ()
+    """Names that a delta client has to drop, or that do not exist."""
+    missing: tuple[str, ...] = ()
+    """Names that a state-of-the-world client wants and that do not exist."""
+    adds: bool = False
+    """Whether it carries a resource that the client was not sent before."""
+    heartbeat: bool = False
+    """Whether it only renews the time to live of *resources*."""
+
+    def __len__(self) -> int:
+        """Count what the client has to take or drop."""
+        return len(self.resources) + len(self.removed)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to say."""
+        return bool(self.resources or self.removed or self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A ``DiscoveryResponse`` or a ``DeltaDiscoveryResponse``."""
+
+    type_url: str
+    nonce: str
+    push: Push
 
 
 @dataclass(frozen=True, slots=True)

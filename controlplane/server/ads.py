@@ -1,0 +1,419 @@
+"""xDS over gRPC: aggregated and single-type streams, state of the world and delta.
+
+This module moves bytes between gRPC and the protocol core; what is sent when is decided in
+`controlplane.xds`.
+Methods take and give bytes, so that gRPC serialises nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+
+from controlplane.errors import ProtocolError
+from controlplane.server.envoys import EnvoyRegistry, Happening, StreamRecord, XdsEvent
+from controlplane.server.throttle import TokenBucket
+from controlplane.server.views import DEFAULT_VIEW, ViewStore
+from controlplane.server.wire import Encoder, Node, parse_delta_request, parse_sotw_request
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.sotw import SotwStream
+from controlplane.xds.stream import XdsStream
+from controlplane.xds.types import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    DeltaRequest,
+    Nacked,
+    Response,
+    SotwRequest,
+)
+
+log = structlog.get_logger("xds")
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[bytes, bytes]
+
+SERVICES = {
+    "envoy.service.discovery.v3.AggregatedDiscoveryService": ("AggregatedResources", ""),
+    "envoy.service.cluster.v3.ClusterDiscoveryService": ("Clusters", CLUSTER),
+    "envoy.service.endpoint.v3.EndpointDiscoveryService": ("Endpoints", ENDPOINT),
+    "envoy.service.listener.v3.ListenerDiscoveryService": ("Listeners", LISTENER),
+    "envoy.service.route.v3.RouteDiscoveryService": ("Routes", ROUTE),
+}
+"""Service -> what its method names end in, and the type it serves; none: any."""
+
+TTL_FEATURE = "xds.config.supports-resource-ttl"
+SOTW_TTL_FEATURE = "xds.config.supports-resource-in-sotw"
+
+ResolveSite = Callable[[Node], str | None]
+"""Node -> name of its site; none when it names no site that is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class XdsSettings:
+    """How streams are served."""
+
+    identifier: str = "cats"
+    """``control_plane.identifier``: Envoy shows it as a statistic."""
+    send_timeout: float = 20.0
+    """Seconds that a client may take to read one response before its stream is closed."""
+    isolation_delay: float = 2.0
+    """Seconds after which resources that were refused together are sent one by one."""
+    streams_rate: float = 2_000.0
+    """Streams that may start a second."""
+    streams_burst: float = 4_000.0
+    """Streams that may start at once."""
+    streams_patience: float = 5.0
+    """Seconds that a stream may wait to start before it is refused with RESOURCE_EXHAUSTED."""
+    max_age: float = 1_800.0
+    """Seconds after which a connection is asked to move on, a tenth more or less, so that clients
+    spread over replicas again; istio takes half an hour too."""
+    max_age_grace: float = 10.0
+    """Seconds that its streams may then go on."""
+    keepalive_period: float = 30.0
+    """Seconds without traffic before a client is pinged."""
+    keepalive_timeout: float = 10.0
+    """Seconds that it may take to answer."""
+    max_request: int = 4 << 20
+    """Bytes of one request."""
+
+
+def server_options(settings: XdsSettings) -> list[tuple[str, int]]:
+    """Give the options of a gRPC server that serves xDS."""
+    return [
+        ("grpc.keepalive_time_ms", round(settings.keepalive_period * 1000)),
+        ("grpc.keepalive_timeout_ms", round(settings.keepalive_timeout * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.max_connection_age_ms", round(settings.max_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.max_age_grace * 1000)),
+        ("grpc.max_receive_message_length", settings.max_request),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+class Session:
+    """One stream from its first request on: bytes in, bytes out, and an account of both.
+
+    Knows no transport; whoever drives it calls `receive` for each message, `messages_to_send`
+    after each of these and whenever it is woken, and `close` at the end.
+    """
+
+    __slots__ = (
+        "_encoder",
+        "_published",
+        "_record",
+        "_registry",
+        "_resolve_site",
+        "_site",
+        "_stream",
+        "_ttl",
+        "_type_url",
+        "_unwatch",
+        "_views",
+        "_wake",
+        "delta",
+    )
+
+    def __init__(
+        self, service: XdsService, *, delta: bool, type_url: str, wake: Callable[[], None]
+    ) -> None:
+        self.delta = delta
+        self._type_url = type_url
+        self._views = service.views
+        self._registry = service.registry
+        self._encoder = service.encoder
+        self._resolve_site = service.resolve_site
+        stream_id = service.next_stream_id()
+        kind = DeltaStream if delta else SotwStream
+        self._stream: DeltaStream | SotwStream = kind(None, stream_id=stream_id)
+        self._wake = wake
+        self._record: StreamRecord | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self._site = ""
+        self._ttl = False
+
+    @property
+    def stream(self) -> XdsStream:
+        """Give the protocol's state."""
+        return self._stream
+
+    @property
+    def record(self) -> StreamRecord | None:
+        """Give the account of the stream; none before its first request."""
+        return self._record
+
+    def receive(self, message: bytes, *, now: float) -> bool:
+        """Take a message, and tell whether something was refused in company.
+
+        Raises:
+            ProtocolError: the stream must end.
+        """
+        record = self._record
+        first = record is None
+        request: SotwRequest | DeltaRequest
+        if isinstance(self._stream, DeltaStream):
+            request, node = parse_delta_request(message, with_node=first)
+            self._check_type(request.type_url)
+            if record is None:
+                record = self._connect(node, now=now)
+            events = self._stream.receive(self._typed_delta(request))
+        else:
+            request, node = parse_sotw_request(message, with_node=first)
+            self._check_type(request.type_url)
+            if record is None:
+                record = self._connect(node, now=now)
+            events = self._stream.receive(self._typed_sotw(request))
+        for event in events:
+            record.answered(event, now=now)
+            if isinstance(event, Nacked):
+                self._log_refusal(event, record)
+        return bool(events) and self._stream.has_suspects
+
+    def messages_to_send(self, *, now: float) -> list[bytes]:
+        """Give the messages that are due, in order."""
+        record = self._record
+        if record is None:
+            return []
+        snapshot = self._views.snapshot(self._site)
+        if snapshot is None:
+            return []
+        self._stream.publish(snapshot)
+        responses = self._stream.responses_to_send()
+        return [self._encode(response, record, now=now) for response in responses]
+
+    def heartbeats_to_send(self, *, now: float) -> list[bytes]:
+        """Give messages that renew what has a time to live."""
+        if self._record is None or not self._ttl:
+            return []
+        responses = self._stream.heartbeats_to_send()
+        return [self._encode(response, self._record, now=now) for response in responses]
+
+    @property
+    def heartbeat_period(self) -> float | None:
+        """Give the seconds between heartbeats; none where nothing needs one."""
+        ttl = self._stream.shortest_ttl if self._ttl else None
+        return None if ttl is None else ttl / 3
+
+    def isolate(self) -> None:
+        """Let what was refused in company go once more, one by one."""
+        self._stream.isolate()
+
+    def close(self, *, now: float) -> None:
+        """Take the stream out of the books."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        if self._record is not None:
+            self._registry.disconnect(self._record, now=now)
+            self._record = None
+
+    def _check_type(self, type_url: str) -> None:
+        if self._type_url and type_url and type_url != self._type_url:
+            raise ProtocolError(f"a request for {type_url} on a stream of {self._type_url}")
+
+    def _typed_sotw(self, request: SotwRequest) -> SotwRequest:
+        if request.type_url or not self._type_url:
+            return request
+        return SotwRequest(
+            self._type_url, request.names, request.version, request.nonce, request.rejection
+        )
+
+    def _typed_delta(self, request: DeltaRequest) -> DeltaRequest:
+        if request.type_url or not self._type_url:
+            return request
+        return DeltaRequest(
+            self._type_url,
+            request.subscribe,
+            request.unsubscribe,
+            request.initial_versions,
+            request.nonce,
+            request.rejection,
+        )
+
+    def _connect(self, node: Node | None, *, now: float) -> StreamRecord:
+        if node is None or not node.id:
+            raise ProtocolError("the first request of a stream must carry a node with an id")
+        site = self._resolve_site(node)
+        # A site that is claimed and not known gets its own view as soon as it is configured.
+        self._site = site if site is not None else node.site or DEFAULT_VIEW
+        self._ttl = TTL_FEATURE in node.features and (
+            self.delta or SOTW_TTL_FEATURE in node.features
+        )
+        self._record = self._registry.connect(
+            node, site=self._site, known_site=site is not None, delta=self.delta, now=now
+        )
+        if site is None:
+            log.warning(
+                "envoy of an unknown site gets the default view",
+                envoy=node.id[:256],
+                site=node.site[:256],
+                region=node.region[:256],
+                zone=node.zone[:256],
+                remedy="set node.metadata.site to a site of the configuration",
+            )
+            self._registry.observe(
+                XdsEvent(Happening.UNKNOWN_SITE, node.id[:256], node.site[:256], self.delta)
+            )
+        self._unwatch = self._views.watch(self._site, self._wake)
+        return self._record
+
+    def _encode(self, response: Response, record: StreamRecord, *, now: float) -> bytes:
+        message = self._encoder.encode(response, delta=self.delta, ttl=self._ttl)
+        record.sent(response, size=len(message), now=now)
+        return message
+
+    def _log_refusal(self, event: Nacked, record: StreamRecord) -> None:
+        log.warning(
+            "envoy refused resources",
+            envoy=record.envoy.id,
+            site=record.envoy.site,
+            type=event.type_url.rpartition(".")[2],
+            version=event.version,
+            reason=event.rejection.message,
+        )
+
+
+class XdsService:
+    """All xDS methods of one server."""
+
+    def __init__(
+        self,
+        views: ViewStore,
+        registry: EnvoyRegistry,
+        *,
+        resolve_site: ResolveSite,
+        settings: XdsSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.views = views
+        self.registry = registry
+        self.resolve_site = resolve_site
+        self.settings = settings or XdsSettings()
+        self.encoder = Encoder(self.settings.identifier)
+        self._clock = clock
+        self._stream_numbers = itertools.count()
+        self._starts = TokenBucket(
+            rate=self.settings.streams_rate, burst=self.settings.streams_burst, now=clock()
+        )
+
+    def next_stream_id(self) -> str:
+        """Give what the nonces of a new stream begin with: no two streams share a nonce."""
+        return f"{next(self._stream_numbers):x}-"
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the methods of all services."""
+        for service, (suffix, type_url) in SERVICES.items():
+            methods = {
+                prefix + suffix: grpc.stream_stream_rpc_method_handler(
+                    self._method(type_url, delta)
+                )
+                for prefix, delta in (("Stream", False), ("Delta", True))
+            }
+            server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, methods),)
+            )
+
+    def _method(self, type_url: str, delta: bool) -> Callable[[object, Context], object]:
+        async def serve(_requests: object, context: Context) -> None:
+            await self._serve(context, type_url=type_url, delta=delta)
+
+        return serve
+
+    async def _serve(self, context: Context, *, type_url: str, delta: bool) -> None:
+        code, text = await self._admit()
+        if code is None:
+            wake = asyncio.Event()
+            session = Session(self, delta=delta, type_url=type_url, wake=wake.set)
+            try:
+                code, text = await self._run(session, context, wake)
+            finally:
+                session.close(now=self._clock())
+        if code is not None:
+            await context.abort(code, text)
+
+    async def _admit(self) -> tuple[grpc.StatusCode | None, str]:
+        if not self.views.ready:
+            self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="not ready"))
+            return grpc.StatusCode.UNAVAILABLE, "no plan is loaded yet"
+        wait = self._starts.reserve(now=self._clock(), patience=self.settings.streams_patience)
+        if wait is None:
+            self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="too many streams"))
+            return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once"
+        if wait:
+            await asyncio.sleep(wait)
+        return None, ""
+
+    async def _run(
+        self, session: Session, context: Context, wake: asyncio.Event
+    ) -> tuple[grpc.StatusCode | None, str]:
+        """Serve until the client ends the stream; give the status to end it with otherwise."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                pusher = tasks.create_task(self._push(session, context, wake))
+                await self._read(session, context, wake)
+                pusher.cancel()
+        except ExceptionGroup as group:
+            return self._explain(session, group.exceptions[0])
+        return None, ""
+
+    def _explain(self, session: Session, error: Exception) -> tuple[grpc.StatusCode | None, str]:
+        """Give the status for what ended a stream, and tell whom it concerns."""
+        if isinstance(error, ProtocolError):
+            self._observe_end(session, Happening.PROTOCOL_ERROR, str(error))
+            log.warning("xds stream broke the protocol", reason=str(error))
+            return grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        if isinstance(error, TimeoutError):
+            self._observe_end(session, Happening.SEND_TIMEOUT, "send timeout")
+            return grpc.StatusCode.UNAVAILABLE, "the client does not read"
+        if isinstance(
+            error, grpc.aio.UsageError | grpc.aio.InternalError | asyncio.InvalidStateError
+        ):
+            return None, ""  # The call ended under a read or a write.
+        self._observe_end(session, Happening.BUG, repr(error))
+        log.error("xds stream failed", exc_info=error)
+        return grpc.StatusCode.INTERNAL, "internal error"
+
+    async def _read(self, session: Session, context: Context, wake: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        clock = self._clock
+        while isinstance(message := await context.read(), bytes):
+            if session.receive(message, now=clock()):
+                loop.call_later(self.settings.isolation_delay, _isolate, session, wake)
+            wake.set()
+
+    async def _push(self, session: Session, context: Context, wake: asyncio.Event) -> None:
+        clock = self._clock
+        while True:
+            await wake.wait()
+            wake.clear()
+            for message in session.messages_to_send(now=clock()):
+                async with asyncio.timeout(self.settings.send_timeout):
+                    await context.write(message)
+
+    def _observe_end(self, session: Session, what: Happening, text: str) -> None:
+        record = session.record
+        envoy = record.envoy if record is not None else None
+        self.registry.observe(
+            XdsEvent(
+                what,
+                envoy.id if envoy else "",
+                envoy.site if envoy else "",
+                session.delta,
+                text=text,
+            )
+        )
+
+
+def _isolate(session: Session, wake: asyncio.Event) -> None:
+    session.isolate()
+    wake.set()

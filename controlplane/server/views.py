@@ -1,0 +1,86 @@
+"""Which snapshot each site's Envoys get, and who wants to know when it changes.
+
+Content that did not change keeps its object, so that streams see by identity that nothing is due
+and so that everything computed from it is shared by all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from controlplane.xds.snapshot import Snapshot, TypeSnapshot
+
+DEFAULT_VIEW = ""
+"""Key of the view for Envoys of unknown sites."""
+
+Wake = Callable[[], None]
+
+
+class ViewStore:
+    """The newest snapshot of each view. For one event loop; never waits."""
+
+    def __init__(self) -> None:
+        self._views: dict[str, Snapshot] = {}
+        self._watchers: dict[str, dict[int, Wake]] = {}
+        self._next_watcher = 0
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether anything was published: before that an answer would wipe a running Envoy."""
+        return bool(self._views)
+
+    @property
+    def views(self) -> Mapping[str, Snapshot]:
+        """Give the newest snapshots by site."""
+        return self._views
+
+    def snapshot(self, site: str) -> Snapshot | None:
+        """Give the snapshot of a site; that of the default view where the site has none."""
+        return self._views.get(site) or self._views.get(DEFAULT_VIEW)
+
+    def publish(self, views: Mapping[str, Snapshot]) -> bool:
+        """Replace all views, wake the streams of those that changed, and tell whether any did."""
+        before = {site: self.snapshot(site) for site in self._watchers}
+        known: dict[tuple[str, str], TypeSnapshot] = {}
+        for snapshot in self._views.values():
+            for type_url, resources in snapshot.types.items():
+                known[type_url, resources.version] = resources
+        newer = {site: self._interned(site, snapshot, known) for site, snapshot in views.items()}
+        changed = newer.keys() != self._views.keys() or any(
+            self._views[site] is not snapshot for site, snapshot in newer.items()
+        )
+        self._views = newer
+        for site, old in before.items():
+            if self.snapshot(site) is not old:
+                for wake in tuple(self._watchers[site].values()):
+                    wake()
+        return changed
+
+    def watch(self, site: str, wake: Wake) -> Callable[[], None]:
+        """Call *wake* whenever the snapshot of *site* changes, until the result is called."""
+        number = self._next_watcher = self._next_watcher + 1
+        self._watchers.setdefault(site, {})[number] = wake
+
+        def unwatch() -> None:
+            watchers = self._watchers.get(site, {})
+            watchers.pop(number, None)
+            if not watchers:
+                self._watchers.pop(site, None)
+
+        return unwatch
+
+    def _interned(
+        self, site: str, snapshot: Snapshot, known: dict[tuple[str, str], TypeSnapshot]
+    ) -> Snapshot:
+        types = {
+            type_url: known.setdefault((type_url, resources.version), resources)
+            for type_url, resources in snapshot.types.items()
+        }
+        old = self._views.get(site)
+        if (
+            old is not None
+            and old.types.keys() == types.keys()
+            and all(old.types[type_url] is resources for type_url, resources in types.items())
+        ):
+            return old
+        return Snapshot(types)

@@ -1,0 +1,211 @@
+"""What the control plane gets to hear: reports with a period, a delay, losses, noise and lies.
+
+It reads engines and sidecars, and hands reports to whoever listens; the listener never sees the
+engines themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from controlplane.model import COUNTERS, InstanceReport, PathReport, Report, Signal, Source
+from controlplane.sim.world import World
+
+VLLM_SIGNALS = frozenset(
+    {
+        Signal.RUNNING,
+        Signal.WAITING,
+        Signal.COMPLETED,
+        Signal.LATENCY_SUM,
+        Signal.LATENCY_COUNT,
+        Signal.QUEUE_SUM,
+        Signal.QUEUE_COUNT,
+        Signal.TTFT_SUM,
+        Signal.TTFT_COUNT,
+        Signal.KV_USE,
+        Signal.PROMPT_TOKENS,
+        Signal.OUTPUT_TOKENS,
+        Signal.TRAINING,
+        Signal.POWER,
+    }
+)
+"""What a usual engine exports: neither its slots nor its utilisation."""
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """How well the control plane is informed."""
+
+    period: float = 1.0
+    """Seconds between an engine's reports."""
+    delay: float = 0.0
+    """Seconds from measuring to arrival, of every report."""
+    loss: float = 0.0
+    """Part of the reports that never arrives."""
+    noise: float = 0.0
+    """Relative standard deviation of gauges and latencies."""
+    traffic_period: float = 1.0
+    """Seconds between an Envoy's reports."""
+    envoy_latency: bool = True
+    """Whether Envoys report the latencies that they saw, beside counts."""
+    path_period: float = 5.0
+    """Seconds between measurements of each network path."""
+    signals: frozenset[Signal] = field(default=VLLM_SIGNALS)
+
+
+@dataclass(slots=True)
+class _Lie:
+    """Instances that report *factor* times their occupancy and latency from its beginning on."""
+
+    factor: float
+    base: dict[Signal, float]
+
+
+_FALSIFIED = (
+    Signal.RUNNING,
+    Signal.WAITING,
+    Signal.KV_USE,
+    Signal.UTILISATION,
+    Signal.LATENCY_SUM,
+    Signal.QUEUE_SUM,
+    Signal.TTFT_SUM,
+)
+_NOISY = frozenset({Signal.RUNNING, Signal.WAITING, Signal.KV_USE, Signal.UTILISATION})
+_NOISY_SUMS = (Signal.LATENCY_SUM, Signal.QUEUE_SUM, Signal.TTFT_SUM)
+
+
+class Telemetry:
+    """Measures a world under way and sends reports to *listener* (report, now)."""
+
+    def __init__(
+        self,
+        world: World,
+        settings: TelemetrySettings,
+        listener: Callable[[Report, float], None],
+        *,
+        seed: int,
+        until: float,
+    ) -> None:
+        self._world = world
+        self._settings = settings
+        self._listener = listener
+        self._until = until
+        self._rng = np.random.default_rng((seed, 3))
+        self._silent: set[int] = set()
+        self._mute_envoys = False
+        self._lies: dict[int, _Lie] = {}
+        self._noisy_sums: list[dict[Signal, tuple[float, float]]] = [{} for _ in world.engines]
+        """By engine: counter -> (true value last time, noisy value last time)."""
+
+    def start(self) -> None:
+        """Schedule all reports, each sender at a phase of its own."""
+        world, settings = self._world, self._settings
+        for index in range(len(world.engines)):
+            phase = float(self._rng.random()) * settings.period
+
+            def report(now: float, index: int = index) -> None:
+                self._report_instance(now, index)
+
+            world.kernel.every(settings.period, report, start=phase)
+        for envoy in dict.fromkeys(sidecar.envoy for sidecar in world.sidecars):
+            phase = float(self._rng.random()) * settings.traffic_period
+
+            def traffic(now: float, envoy: str = envoy) -> None:
+                self._report_traffic(now, envoy)
+
+            world.kernel.every(settings.traffic_period, traffic, start=phase)
+        world.kernel.every(settings.path_period, self._report_paths, start=0.0)
+
+    def silence(self, instances: Iterable[int], *, silent: bool, envoys: bool = False) -> None:
+        """Make instances (and with *envoys* all Envoys) fall silent or speak again."""
+        if silent:
+            self._silent.update(instances)
+        else:
+            self._silent.difference_update(instances)
+        if envoys:
+            self._mute_envoys = silent
+
+    def lie(self, now: float, instances: Collection[int], factor: float | None) -> None:
+        """Make instances report *factor* times their load from now on; none ends it."""
+        for index in instances:
+            if factor is None:
+                self._lies.pop(index, None)
+            else:
+                self._lies[index] = _Lie(factor, self._world.engines[index].signals(now))
+
+    def _send(self, report: Report, now: float) -> None:
+        settings = self._settings
+        if now > self._until or (settings.loss and self._rng.random() < settings.loss):
+            return
+        if settings.delay <= 0:
+            self._listener(report, now)
+            return
+
+        def deliver(later: float, _: int) -> None:
+            self._listener(report, later)
+
+        self._world.kernel.at(now + settings.delay, deliver)
+
+    def _report_instance(self, now: float, index: int) -> None:
+        engine = self._world.engines[index]
+        if index in self._silent or not engine.alive or now > self._until:
+            return
+        values = engine.signals(now)
+        lie = self._lies.get(index)
+        if lie is not None:
+            for signal in _FALSIFIED:
+                if signal in values:
+                    start = lie.base[signal] if signal in COUNTERS else 0.0
+                    values[signal] = start + lie.factor * (values[signal] - start)
+        if self._settings.noise:
+            self._disturb(index, values)
+        wanted = self._settings.signals
+        report = InstanceReport(
+            instance=self._world.names[index],
+            source=Source.SCRAPE,
+            at=now,
+            signals={signal: value for signal, value in values.items() if signal in wanted},
+        )
+        self._send(report, now)
+
+    def _disturb(self, index: int, values: dict[Signal, float]) -> None:
+        """Blur gauges as they are and sums by their growth, so that counters still only grow."""
+        noise = self._settings.noise
+        for signal in _NOISY & values.keys():
+            blurred = values[signal] * float(max(0.0, 1 + noise * self._rng.standard_normal()))
+            values[signal] = min(blurred, 1.0) if signal is Signal.KV_USE else blurred
+        sums = self._noisy_sums[index]
+        for signal in _NOISY_SUMS:
+            if signal not in values:
+                continue
+            before, shown = sums.get(signal, (0.0, 0.0))
+            true = values[signal]
+            grown = true - before if true >= before else true
+            blur = float(max(0.0, 1 + noise * self._rng.standard_normal()))
+            values[signal] = (shown if true >= before else 0.0) + grown * blur
+            sums[signal] = (true, values[signal])
+
+    def _report_traffic(self, now: float, envoy: str) -> None:
+        for sidecar in self._world.sidecars:
+            if sidecar.envoy != envoy:
+                continue
+            latency = self._settings.envoy_latency
+            for report in sidecar.traffic_reports(now, self._world.names, latency=latency):
+                if not self._mute_envoys:
+                    self._send(report, now)
+
+    def _report_paths(self, now: float) -> None:
+        world = self._world
+        seen: set[tuple[str, str]] = set()
+        for sidecar in world.sidecars:
+            for index, site in enumerate(world.sites):
+                if (sidecar.site, site) in seen:
+                    continue
+                seen.add((sidecar.site, site))
+                rtt = world.true_rtt(sidecar, index)
+                if self._settings.noise:
+                    rtt *= float(max(0.1, 1 + self._settings.noise * self._rng.standard_normal()))
+                self._send(PathReport(sidecar.site, site, Source.AGENT, now, rtt), now)

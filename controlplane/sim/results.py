@@ -1,0 +1,138 @@
+"""Figures of a run: latency by window and service, shares and load over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.sim.world import Fleet, Record
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the requests that arrived in one window met; seconds."""
+
+    requests: int
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    failed: float
+    """Part that failed, timed out, or was not answered by the end of the simulation, 0 to 1."""
+    goodput: float
+    """Requests a second answered in time (within the service's SLO, if it has one)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One policy's run of one scenario with one seed."""
+
+    policy: str
+    seed: int
+    windows: Mapping[str, Figures]
+    """Window -> figures over all services."""
+    services: Mapping[tuple[str, str], Figures]
+    """(window, service) -> figures."""
+    pushes: tuple[float, ...]
+    """Instants at which weights changed somewhere."""
+    refused: int = 0
+    """Reports that the fleet did not believe."""
+    predicted_error: float | None = None
+    """Mean absolute error of the predicted mean latency, as a part of the observed."""
+    predictions: tuple[tuple[float, float], ...] = ()
+    """(time, predicted mean latency) at each decision."""
+    solve_times: tuple[float, ...] = ()
+    """Seconds of processor time each decision took, where a clock was given."""
+    latencies: Floats = field(default_factory=lambda: np.empty(0))
+    """Of every request, by arrival; unanswered ones count the time they waited so far."""
+    arrivals: Floats = field(default_factory=lambda: np.empty(0))
+    shares: Mapping[str, Floats] = field(default_factory=dict)
+    """Site -> part of the requests of each second that went there."""
+    load: Mapping[str, Floats] = field(default_factory=dict)
+    """Site -> requests inside at each second."""
+
+
+def measure(
+    fleet: Fleet,
+    record: Record,
+    windows: Sequence[tuple[str, float, float]],
+    *,
+    ended: float,
+) -> tuple[dict[str, Figures], dict[tuple[str, str], Figures], Floats]:
+    """Give the figures by window and by window and service, and every latency."""
+    unanswered = np.isnan(record.latency)
+    latency = np.where(unanswered, ended - record.times, record.latency)
+    failed = record.failed | unanswered
+    slo = {item.name: item.slo.latency or np.inf for item in fleet.config.services}
+    names = [stream.service for stream in fleet.streams]
+    limit = np.array([slo[name] for name in names])[record.stream]
+    good = ~failed & (latency <= limit)
+    by_window: dict[str, Figures] = {}
+    by_service: dict[tuple[str, str], Figures] = {}
+    owner = np.array(names)[record.stream]
+    for name, start, end in windows:
+        inside = (record.times >= start) & (record.times < end)
+        by_window[name] = _figures(latency[inside], failed[inside], good[inside], end - start)
+        for service in dict.fromkeys(names):
+            mine = inside & (owner == service)
+            by_service[name, service] = _figures(
+                latency[mine], failed[mine], good[mine], end - start
+            )
+    return by_window, by_service, latency
+
+
+def _figures(
+    latency: Floats, failed: NDArray[np.bool_], good: NDArray[np.bool_], length: float
+) -> Figures:
+    if not len(latency):
+        nan = float("nan")
+        return Figures(0, nan, nan, nan, nan, 0.0, 0.0)
+    p50, p90, p99 = (float(value) for value in np.percentile(latency, (50, 90, 99)))
+    return Figures(
+        len(latency),
+        float(latency.mean()),
+        p50,
+        p90,
+        p99,
+        float(failed.mean()),
+        float(good.sum()) / length,
+    )
+
+
+def shares_over_time(fleet: Fleet, record: Record, *, duration: float) -> dict[str, Floats]:
+    """Give each site's part of the requests of each second."""
+    sites = [item.site for item in fleet.config.instances]
+    seconds = int(np.ceil(duration))
+    second = np.minimum(record.times.astype(int), seconds - 1)
+    total = np.maximum(np.bincount(second, minlength=seconds), 1)
+    result = {site: np.zeros(seconds) for site in dict.fromkeys(sites)}
+    for index, site in enumerate(sites):
+        counts = np.bincount(second[record.instance == index], minlength=seconds)
+        result[site] += counts / total
+    return result
+
+
+def prediction_error(
+    predictions: Sequence[tuple[float, float]], record: Record, *, period: float, after: float
+) -> float | None:
+    """Compare each predicted mean latency with what requests of the following ten seconds met."""
+    errors = []
+    order = record.times
+    answered = ~np.isnan(record.latency) & ~record.failed
+    total = np.concatenate([[0.0], np.cumsum(np.where(answered, record.latency, 0.0))])
+    count = np.concatenate([[0], np.cumsum(answered)])
+    span = max(10.0, period)
+    last = float(order[-1]) if len(order) else 0.0
+    for at, predicted in predictions:
+        if at < after or at + span > last:
+            continue
+        low, high = np.searchsorted(order, (at, at + span))
+        if count[high] > count[low]:
+            observed = (total[high] - total[low]) / (count[high] - count[low])
+            errors.append(abs(predicted - observed) / observed)
+    return float(np.mean(errors)) if errors else None

@@ -1,0 +1,389 @@
+"""``SCENARIO.yaml`` as values: a fleet, who asks, what happens, how well the control plane hears.
+
+Units are those of ``fleet.yaml`` (``250ms``, ``30%``).
+A scenario holds no random choice: together with a seed it gives one world.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from controlplane.config import Config, PolicyName
+from controlplane.config.schema import Name, Settings
+from controlplane.config.units import Duration, PositiveDuration, Power, Share
+from controlplane.sim.fleets import (
+    EQUAL_SPEEDS,
+    UNEQUAL_SPEEDS,
+    edge_fleet,
+    ramp_fleet,
+    single_server_fleet,
+)
+from controlplane.sim.happenings import Happening, What, surge_streams
+from controlplane.sim.instances import EngineSpec
+from controlplane.sim.policies import BASELINES
+from controlplane.sim.reports import TelemetrySettings
+from controlplane.sim.workload import TRACES, Burst, Stream, Work
+from controlplane.sim.world import Fleet
+
+Factor = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class FleetKind(StrEnum):
+    """Fleets that come with the simulator, and `custom`."""
+
+    QUEUE = "queue"
+    """Twelve unequal edges and a cloud whose engines queue."""
+    BATCHING = "batching"
+    """The same with engines that batch."""
+    EQUAL = "equal"
+    """Sixteen equal servers of one slot, twenty sidecars, no network."""
+    UNEQUAL = "unequal"
+    """Ten servers of one slot and speeds 4 to 0.5, no network."""
+    RAMP = "ramp"
+    """The queue-like edges with a sensitive and a tolerant service, load rising in eight steps."""
+    CUSTOM = "custom"
+    """The fleet of a ``fleet.yaml``, with `engines` and `clients` given here."""
+
+
+class EngineSettings(Settings):
+    """What an instance truly is."""
+
+    kind: Literal["work", "tokens"] = "work"
+    """``work`` takes seconds, ``tokens`` reads prompts and decodes token by token."""
+    slots: Annotated[int, Field(ge=1, le=100_000)] = 8
+    speed: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    slowdown: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Time that each further request in service adds, as a part of the lone time."""
+    prefill_rate: Annotated[float, Field(gt=0)] = 8000.0
+    """Prompt tokens read a second."""
+    step_time: PositiveDuration = 0.02
+    """Time of one decoding step with one sequence."""
+    kv_tokens: Annotated[float, Field(gt=0)] = 200_000.0
+    idle_power: Power = 0.0
+    busy_power: Power = 0.0
+
+    def spec(self) -> EngineSpec:
+        """Give the engine's value."""
+        return EngineSpec(**self.model_dump())
+
+
+class BurstSettings(Settings):
+    """A rate that jumps between a low and a high state."""
+
+    ratio: Annotated[float, Field(ge=1, le=1000)] = 5.0
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Part of the time in the high state."""
+    length: PositiveDuration = 5.0
+    """Mean stay in the high state."""
+
+
+class WorkloadSettings(Settings):
+    """How requests arrive and what they ask for; for generated fleets it shapes all streams."""
+
+    cv: Annotated[float, Field(gt=0, le=20)] = 1.0
+    """Variability of the gaps between requests; 1 is Poisson."""
+    burst: BurstSettings | None = None
+    day: Duration = 0.0
+    """Length of a simulated day; 0 has no rhythm."""
+    swing: Share = 0.6
+    trace: str = ""
+    """Replay of a trace's times and lengths."""
+
+    @model_validator(mode="after")
+    def _known_trace(self) -> WorkloadSettings:
+        if self.trace and self.trace not in TRACES:
+            raise PydanticCustomError(
+                "trace_unknown",
+                "'{trace}' is no trace; there are {known}",
+                {"trace": self.trace, "known": ", ".join(TRACES)},
+            )
+        return self
+
+    def shape(self, stream: Stream) -> Stream:
+        """Apply the settings to a stream."""
+        burst = self.burst
+        return replace(
+            stream,
+            cv=self.cv,
+            burst=None if burst is None else Burst(burst.ratio, burst.share, burst.length),
+            day=self.day,
+            swing=self.swing,
+            trace=self.trace,
+        )
+
+
+class ClientSettings(WorkloadSettings):
+    """Requests for one service from one client site of a custom fleet."""
+
+    site: Name
+    service: Name
+    rate: Rate
+    """Mean requests a second."""
+    work: PositiveDuration = 0.5
+    """Mean time alone at speed 1 (engines of kind work)."""
+    sigma: Annotated[float, Field(ge=0, le=3)] = 0.6
+    """Spread of the work (log-normal)."""
+    prompt: Annotated[float, Field(gt=0)] = 1155.0
+    output: Annotated[float, Field(gt=0)] = 211.0
+
+    def stream(self) -> Stream:
+        """Give the stream."""
+        work = Work(self.work, self.sigma, "lognormal", self.prompt, self.output)
+        return self.shape(Stream(self.site, self.service, self.rate, work))
+
+
+class FleetSettings(Settings):
+    """What exists."""
+
+    kind: FleetKind = FleetKind.QUEUE
+    utilisation: Annotated[float, Field(gt=0, le=5)] = 0.8
+    """Load as a part of all capacity; generated fleets only."""
+    known: bool = False
+    """Tell the control plane slots and service times as they truly are."""
+    sidecars: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Envoys at each client site."""
+    config: str = ""
+    """File of a custom fleet's configuration, relative to the scenario."""
+    engines: dict[Name, EngineSettings] = Field(default_factory=dict)
+    """By instance, for a custom fleet; others get the defaults and their configured slots."""
+    clients: tuple[ClientSettings, ...] = ()
+    """For a custom fleet."""
+
+
+class TelemetryModel(Settings):
+    """How well the control plane is informed."""
+
+    period: PositiveDuration = 1.0
+    delay: Duration = 0.0
+    loss: Share = 0.0
+    noise: Share = 0.0
+    """Relative spread of gauges and latencies."""
+    traffic_period: PositiveDuration = 1.0
+    envoy_latency: bool = True
+    path_period: PositiveDuration = 5.0
+
+    def value(self) -> TelemetrySettings:
+        """Give the simulator's value."""
+        return TelemetrySettings(**self.model_dump())
+
+
+class EventSettings(Settings):
+    """Something that happens."""
+
+    what: What
+    at: Duration
+    until: PositiveDuration | None = None
+    amount: Factor = 1.0
+    """Part of the speed that is left, part of the machine taken, factor on the rate, seconds of
+    round trip added, factor on what is reported: see the kinds."""
+    instances: tuple[Name, ...] = ()
+    """None means all."""
+    clients: tuple[Name, ...] = ()
+    """Client sites; none means all."""
+    envoys: bool = False
+    """With ``silence``: the Envoys fall silent, too."""
+
+    def value(self) -> Happening:
+        """Give the simulator's value."""
+        return Happening(
+            self.what,
+            self.at,
+            math.inf if self.until is None else self.until,
+            self.amount,
+            self.instances,
+            self.clients,
+            self.envoys,
+        )
+
+
+class WindowSettings(Settings):
+    """A named part of the run."""
+
+    name: Name
+    start: Annotated[Duration, Field(alias="from")]
+    end: Annotated[Duration, Field(alias="to")]
+
+
+class Scenario(Settings):
+    """A whole ``SCENARIO.yaml``."""
+
+    name: str = "scenario"
+    fleet: FleetSettings = FleetSettings()
+    workload: WorkloadSettings = WorkloadSettings()
+    """For generated fleets."""
+    duration: PositiveDuration = 85.0
+    windows: tuple[WindowSettings, ...] = ()
+    """By default one, from 20 s (or a quarter of the run) to the end."""
+    period: PositiveDuration = 1.0
+    """Time between decisions, of baselines too."""
+    telemetry: TelemetryModel = TelemetryModel()
+    events: tuple[EventSettings, ...] = ()
+    policies: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "controlplane",
+        "capacity",
+        "oracle",
+    )
+    steering: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Overrides of the configuration's ``steering`` for generated fleets."""
+
+    @model_validator(mode="after")
+    def _known_policies(self) -> Scenario:
+        for policy in self.policies:
+            check_policy(policy)
+        return self
+
+    def all_windows(self) -> tuple[WindowSettings, ...]:
+        """Give the windows, the default one if none are named."""
+        if self.windows:
+            return self.windows
+        start = min(20.0, self.duration / 4)
+        return (WindowSettings.model_construct(name="all", start=start, end=self.duration),)
+
+
+POLICIES = ("controlplane", *(f"controlplane:{name}" for name in PolicyName), *BASELINES)
+"""Everything that can be asked for: the control plane as configured, or under one of its policies,
+and the baselines."""
+
+
+def check_policy(name: str) -> None:
+    """Refuse an unknown policy.
+
+    Raises:
+        PydanticCustomError: with the names that there are.
+    """
+    if name not in POLICIES:
+        raise PydanticCustomError(
+            "policy_unknown",
+            "'{name}' is no policy; there are {known}",
+            {"name": name, "known": ", ".join(POLICIES)},
+        )
+
+
+def build_fleet(
+    scenario: Scenario, *, seed: int, read_config: Callable[[str], Config] | None = None
+) -> Fleet:
+    """Make the scenario's fleet; *read_config* reads the configuration of a custom one.
+
+    Raises:
+        ValueError: a custom fleet does not fit its configuration; the message tells where.
+    """
+    settings = scenario.fleet
+    steering = scenario.steering
+    match settings.kind:
+        case FleetKind.QUEUE | FleetKind.BATCHING:
+            fleet = edge_fleet(
+                batching=settings.kind is FleetKind.BATCHING,
+                utilisation=settings.utilisation,
+                seed=seed,
+                known=settings.known,
+                steering=steering,
+            )
+        case FleetKind.EQUAL | FleetKind.UNEQUAL:
+            equal = settings.kind is FleetKind.EQUAL
+            fleet = single_server_fleet(
+                EQUAL_SPEEDS if equal else UNEQUAL_SPEEDS,
+                name=settings.kind.value,
+                utilisation=settings.utilisation,
+                sidecars=20 if equal else 1,
+                period=scenario.period,
+                known=settings.known,
+                steering=steering,
+            )
+        case FleetKind.RAMP:
+            fleet = ramp_fleet(
+                seed=seed, duration=scenario.duration, known=settings.known, steering=steering
+            )
+        case FleetKind.CUSTOM:
+            fleet = _custom_fleet(scenario, read_config)
+    if settings.sidecars is not None:
+        fleet = replace(fleet, sidecars=settings.sidecars)
+    streams = fleet.streams
+    if settings.kind is not FleetKind.CUSTOM:
+        streams = tuple(scenario.workload.shape(stream) for stream in streams)
+    happenings = [event.value() for event in scenario.events]
+    _check_names(scenario, fleet)
+    return replace(fleet, name=scenario.name, streams=surge_streams(streams, happenings))
+
+
+def _check_names(scenario: Scenario, fleet: Fleet) -> None:
+    clients = {stream.site for stream in fleet.streams}
+    for number, event in enumerate(scenario.events):
+        for kind, given, known in (
+            ("instances", event.instances, set(fleet.engines)),
+            ("clients", event.clients, clients),
+        ):
+            for name in given:
+                if name not in known:
+                    told = ", ".join(sorted(known)[:12])
+                    raise ValueError(
+                        f"events[{number}].{kind}: '{name}' is not there; known: {told}"
+                    )
+
+
+def _custom_fleet(scenario: Scenario, read_config: Callable[[str], Config] | None) -> Fleet:
+    settings = scenario.fleet
+    if not settings.config or read_config is None:
+        raise ValueError("fleet.config: a custom fleet needs the file of its configuration")
+    if not settings.clients:
+        raise ValueError("fleet.clients: a custom fleet needs at least one client")
+    config = read_config(settings.config)
+    if scenario.steering:
+        steering = type(config.steering).model_validate(
+            {**config.steering.model_dump(mode="json"), **scenario.steering}
+        )
+        config = config.model_copy(update={"steering": steering})
+    names = {item.name for item in config.instances}
+    sites = {item.name for item in config.sites}
+    services = {item.name for item in config.services}
+    for name in settings.engines:
+        if name not in names:
+            raise ValueError(f"fleet.engines.{name}: {settings.config} has no such instance")
+    for number, client in enumerate(settings.clients):
+        if client.site not in sites:
+            raise ValueError(f"fleet.clients[{number}].site: no site '{client.site}'")
+        if client.service not in services:
+            raise ValueError(f"fleet.clients[{number}].service: no service '{client.service}'")
+    engines = {
+        item.name: settings.engines[item.name].spec()
+        if item.name in settings.engines
+        else EngineSpec(item.slots)
+        for item in config.instances
+    }
+    streams = tuple(client.stream() for client in settings.clients)
+    total = sum(stream.rate for stream in streams) or 1.0
+    mean = sum(stream.rate * _lone_time(stream, engines) for stream in streams) / total
+    rtt = _configured_rtt(config, {stream.site for stream in streams})
+    return Fleet(scenario.name, config, engines, streams, rtt, mean_work=mean)
+
+
+def _lone_time(stream: Stream, engines: dict[str, EngineSpec]) -> float:
+    """Give the seconds of a mean request alone at speed 1."""
+    tokens = [spec for spec in engines.values() if spec.kind == "tokens"]
+    if not tokens:
+        return stream.work.mean
+    spec = tokens[0]
+    return stream.work.prompt / spec.prefill_rate + stream.work.output * spec.step_time
+
+
+def _configured_rtt(config: Config, clients: set[str]) -> dict[tuple[str, str], float]:
+    network = config.network
+    known: dict[tuple[str, str], float] = {}
+    for path in network.paths:
+        if path.rtt is not None:
+            known.setdefault((path.target, path.source), path.rtt)
+            known[path.source, path.target] = path.rtt
+    return {
+        (client, site.name): network.local_rtt
+        if client == site.name
+        else known.get((client, site.name), network.default_rtt)
+        for client in clients
+        for site in config.sites
+    }

@@ -1,0 +1,220 @@
+"""Simulated Envoys: how they split requests by integer weights, and what they report.
+
+They know what Envoy knows: the weights they were given, what they sent and what came back.
+A sidecar here serves one service; an Envoy with several services is several of them under one id,
+as its clusters balance apart from each other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from heapq import heapify, heapreplace
+from itertools import count
+
+from controlplane.model import TrafficReport
+
+Pick = Callable[[float], int]
+"""Gives the instance for a request that comes now; -1 when there is none."""
+
+
+class WeightedRoundRobin:
+    """Envoy's weighted round robin.
+
+    The earliest deadline goes first, and is put back 1/weight later.
+    The split is exact and the order smooth (1:2:5 gives 3 1 2 3 3 3 2 3 ...).
+    Each change of the weights starts the schedule anew at a random point of its first lap, as
+    ``EdfLoadBalancerBase`` does, so that frequent changes cost exactness.
+    """
+
+    __slots__ = ("_heap", "_order", "_period", "_random")
+
+    def __init__(self, source: random.Random) -> None:
+        self._random = source
+        self._heap: list[tuple[float, int, int]] = []
+        self._period: dict[int, float] = {}
+        self._order = count()
+
+    def update(self, weights: Sequence[tuple[int, int]]) -> None:
+        """Take (instance, weight) pairs, every weight at least 1."""
+        self._period = {instance: 1.0 / weight for instance, weight in weights}
+        self._order = count()
+        order = self._order
+        self._heap = [(period, next(order), item) for item, period in self._period.items()]
+        heapify(self._heap)
+        if self._heap:
+            for _ in range(self._random.randrange(len(self._heap))):
+                self.pick(0.0)
+
+    def pick(self, _now: float) -> int:
+        """Give the next instance; -1 when there is none."""
+        heap = self._heap
+        if not heap:
+            return -1
+        deadline, _, instance = heap[0]
+        heapreplace(heap, (deadline + self._period[instance], next(self._order), instance))
+        return instance
+
+
+class Sidecar:
+    """One Envoy's cluster for one service: the picker in force, its endpoints, its counters."""
+
+    __slots__ = (
+        "_ejected_until",
+        "_errors",
+        "_period_start",
+        "_probed_down",
+        "active",
+        "back",
+        "envoy",
+        "erring",
+        "failed",
+        "index",
+        "issued",
+        "latency_sum",
+        "on_health",
+        "on_response",
+        "out",
+        "pick",
+        "service",
+        "site",
+        "succeeded",
+        "timeout",
+        "usable",
+        "weights",
+        "wrr",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        *,
+        envoy: str,
+        site: str,
+        service: str,
+        usable: Sequence[int],
+        out: Sequence[float],
+        back: Sequence[float],
+        timeout: float,
+        source: random.Random,
+    ) -> None:
+        size = len(out)
+        self.index = index
+        self.envoy = envoy
+        self.site = site
+        self.service = service
+        self.usable = tuple(usable)
+        """Instances that serve the service, whatever their health."""
+        self.out = list(out)
+        """Seconds a request takes to each instance."""
+        self.back = list(back)
+        """Seconds an answer takes from each instance."""
+        self.timeout = timeout
+        """Seconds after which the client gives up; infinite if never."""
+        self.wrr = WeightedRoundRobin(source)
+        self.weights: tuple[tuple[int, int, int], ...] = ()
+        """(instance, weight, priority) as last pushed."""
+        self.pick: Pick = self.wrr.pick
+        self.on_response: Callable[[Sidecar, int, float, float], None] | None = None
+        """Called with (sidecar, instance, now, latency) by policies that learn from answers."""
+        self.on_health: Callable[[Sidecar], None] | None = None
+        self.issued = [0] * size
+        self.active = [0] * size
+        self.succeeded = [0] * size
+        self.failed = [0] * size
+        self.latency_sum = [0.0] * size
+        self.erring = False
+        """True while some instance has failed since it last answered."""
+        self._period_start = 0.0
+        self._errors = [0] * size
+        self._ejected_until = [0.0] * size
+        self._probed_down = [False] * size
+
+    def push(self, weights: Sequence[tuple[int, int, int]]) -> bool:
+        """Take (instance, weight, priority) triples; tell whether anything changed."""
+        given = tuple(weights)
+        if given == self.weights:
+            return False
+        self.weights = given
+        self._rebuild()
+        return True
+
+    def healthy(self, instance: int) -> bool:
+        """Tell whether the Envoy would send to *instance*."""
+        return not self._probed_down[instance] and self._ejected_until[instance] <= 0
+
+    def set_probed(self, instance: int, *, down: bool) -> None:
+        """Take the verdict of the active health check."""
+        if self._probed_down[instance] != down:
+            self._probed_down[instance] = down
+            self._rebuild()
+
+    def count_error(self, instance: int, now: float) -> bool:
+        """Count a failed answer; tell whether the outlier detector ejects the instance now.
+
+        Three in a row eject for ten seconds, at most half of the endpoints at once.
+        """
+        self._errors[instance] += 1
+        self.erring = True
+        out = sum(until > 0 for until in self._ejected_until)
+        if self._errors[instance] < 3 or self._ejected_until[instance] > 0:
+            return False
+        if 2 * (out + 1) > len(self.usable):
+            return False
+        self._ejected_until[instance] = now + 10.0
+        self._rebuild()
+        return True
+
+    def uneject(self, instance: int) -> None:
+        """End an ejection."""
+        self._ejected_until[instance] = 0.0
+        self._errors[instance] = 0
+        self._rebuild()
+
+    def count_success(self, instance: int) -> None:
+        """End a row of errors."""
+        self._errors[instance] = 0
+        self.erring = any(self._errors)
+
+    def _rebuild(self) -> None:
+        """Give the round robin the healthy endpoints of the first priority that has some."""
+        alive = [entry for entry in self.weights if self.healthy(entry[0])]
+        first = min((priority for _, _, priority in alive), default=0)
+        self.wrr.update([(item, weight) for item, weight, level in alive if level == first])
+        if self.on_health is not None:
+            self.on_health(self)
+
+    def traffic_reports(
+        self, now: float, names: Sequence[str], *, latency: bool
+    ) -> list[TrafficReport]:
+        """Give what was seen since the last call, by instance, and begin anew.
+
+        Without *latency* there are counts only, as in Envoy's own load reports.
+        """
+        interval = now - self._period_start
+        self._period_start = now
+        reports = []
+        for instance in self.usable:
+            issued, active = self.issued[instance], self.active[instance]
+            done, failed = self.succeeded[instance], self.failed[instance]
+            if not (issued or active or done or failed):
+                continue
+            reports.append(
+                TrafficReport(
+                    envoy=self.envoy,
+                    site=self.site,
+                    service=self.service,
+                    instance=names[instance],
+                    at=now,
+                    interval=interval,
+                    issued=float(issued),
+                    succeeded=float(done),
+                    failed=float(failed),
+                    in_progress=float(active),
+                    latency_sum=self.latency_sum[instance] if latency else 0.0,
+                    latency_count=float(done) if latency else 0.0,
+                )
+            )
+            self.issued[instance] = self.succeeded[instance] = self.failed[instance] = 0
+            self.latency_sum[instance] = 0.0
+        return reports

@@ -1,0 +1,265 @@
+"""The life of a request: sidecar, network, engine, network, sidecar; and the record of it.
+
+The world joins kernel, engines and sidecars.
+It knows no policy: whoever steers sets each sidecar's ``pick`` or pushes it weights.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heappush
+from math import inf, nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.config import Config
+from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
+from controlplane.sim.kernel import Kernel
+from controlplane.sim.sidecars import Sidecar
+from controlplane.sim.workload import Arrivals, Stream
+
+RETRIES = 2
+"""Further attempts after a failed one, as `controlplane.config.Retries` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What truly exists; `config` is what the control plane is told of it."""
+
+    name: str
+    config: Config
+    engines: Mapping[str, EngineSpec]
+    """Instance name -> engine, for every instance of the configuration."""
+    streams: tuple[Stream, ...]
+    rtt: Mapping[tuple[str, str], float]
+    """(client site, instance's site) -> seconds, for every client site with a stream."""
+    sidecars: int = 1
+    """Envoys at each client site."""
+    mean_work: float = 0.5
+    """Seconds that a mean request takes alone at speed 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What became of every request, in the order of arrival; all arrays are equally long."""
+
+    times: NDArray[np.float64]
+    """Arrival at the sidecar."""
+    latency: NDArray[np.float64]
+    """Seconds as the client saw them; NaN when not answered by the end."""
+    instance: NDArray[np.int64]
+    """Index of the instance that was tried last; -1 when there was none."""
+    stream: NDArray[np.int64]
+    failed: NDArray[np.bool_]
+
+
+class World:
+    """A fleet under way."""
+
+    def __init__(self, fleet: Fleet, arrivals: Arrivals, *, seed: int) -> None:
+        self.fleet = fleet
+        self.kernel = Kernel()
+        self.random = random.Random(seed)  # noqa: S311 -- a simulation, not a secret
+        """For the choices that Envoys make; arrivals have their own source."""
+        self.names = tuple(item.name for item in fleet.config.instances)
+        self.sites = tuple(item.site for item in fleet.config.instances)
+        self.times: list[float] = arrivals.times.tolist()
+        self._arrivals = arrivals
+        self.sidecars = self._build_sidecars()
+        self._owner = self._assign(arrivals, seed)
+        deadline = [
+            time + self.sidecars[owner].timeout
+            for time, owner in zip(self.times, self._owner, strict=True)
+        ]
+        self.load = EngineLoad(
+            arrivals.work.tolist(), arrivals.prompt.tolist(), arrivals.output.tolist(), deadline
+        )
+        self.engines: list[SimEngine] = [
+            build_engine(
+                index,
+                fleet.engines[name],
+                self.kernel,
+                self.load,
+                finish=self._finish,
+                lapse=self._lapse,
+            )
+            for index, name in enumerate(self.names)
+        ]
+        self._arrive = [engine.arrive for engine in self.engines]
+        self.outstanding = [0] * len(self.engines)
+        """Requests sent to each instance and not answered by it yet, those on the way included."""
+        size = len(self.times)
+        self._latency = [nan] * size
+        self._where = [-1] * size
+        self._failed = bytearray(size)
+        self._attempts: dict[int, int] = {}
+
+    def run(self, until: float) -> Record:
+        """Run to *until* and give the record."""
+        self.kernel.run(until, self.times, self._dispatch)
+        return Record(
+            self._arrivals.times,
+            np.array(self._latency),
+            np.array(self._where, dtype=np.int64),
+            self._arrivals.stream,
+            np.frombuffer(bytes(self._failed), dtype=np.bool_),
+        )
+
+    def mean_work(self, instance: int) -> float:
+        """Give the seconds that a mean request takes alone at speed 1."""
+        del instance
+        return self.fleet.mean_work
+
+    def stretch_paths(self, from_sites: Sequence[str], to_sites: Sequence[str], by: float) -> None:
+        """Add *by* seconds to the round trips between the sites from now on."""
+        for sidecar in self.sidecars:
+            if sidecar.site not in from_sites:
+                continue
+            for instance, site in enumerate(self.sites):
+                if site in to_sites:
+                    sidecar.out[instance] += by / 2
+                    sidecar.back[instance] += by / 2
+
+    def true_rtt(self, sidecar: Sidecar, instance: int) -> float:
+        """Give the round trip as it is now, transfers included."""
+        return sidecar.out[instance] + sidecar.back[instance]
+
+    def set_alive(self, now: float, instance: int, *, alive: bool) -> None:
+        """Kill or revive an engine; the Envoys' health checks find out within their interval."""
+        check = self.fleet.config.envoy.health_check
+        if alive:
+            self.engines[instance].revive(now)
+        else:
+            self.engines[instance].die(now)
+        if check is None:
+            return
+        needed = check.healthy_after if alive else check.unhealthy_after
+        for sidecar in self.sidecars:
+
+            def verdict(_now: float, item: int, sidecar: Sidecar = sidecar) -> None:
+                sidecar.set_probed(item, down=not self.engines[item].alive)
+
+            delay = check.interval * (needed - 1 + self.random.random())
+            self.kernel.at(now + delay, verdict, instance)
+
+    def _build_sidecars(self) -> list[Sidecar]:
+        config = self.fleet.config
+        sidecars: list[Sidecar] = []
+        index_of = {(stream.site, stream.service): stream for stream in self.fleet.streams}
+        services = {service.name: service for service in config.services}
+        models = {item.name: item.model for item in config.instances}
+        for site, service_name in index_of:
+            service = services[service_name]
+            allowed = {item.name for item in service.models if item.penalty < inf}
+            usable = [i for i, name in enumerate(self.names) if models[name] in allowed]
+            half = [self.fleet.rtt[site, where] / 2 for where in self.sites]
+            bandwidth = config.network.default_bandwidth
+            sent = service.request_size / bandwidth if bandwidth else 0.0
+            got = service.response_size / bandwidth if bandwidth else 0.0
+            for number in range(self.fleet.sidecars):
+                envoy = site if self.fleet.sidecars == 1 else f"{site}-{number}"
+                sidecar = Sidecar(
+                    len(sidecars),
+                    envoy=envoy,
+                    site=site,
+                    service=service_name,
+                    usable=usable,
+                    out=[way + sent for way in half],
+                    back=[way + got for way in half],
+                    timeout=service.timeout or inf,
+                    source=self.random,
+                )
+                sidecars.append(sidecar)
+        return sidecars
+
+    def _assign(self, arrivals: Arrivals, seed: int) -> list[int]:
+        """Give each request to one of the sidecars of its stream's site and service."""
+        first: dict[tuple[str, str], int] = {}
+        for sidecar in self.sidecars:
+            first.setdefault((sidecar.site, sidecar.service), sidecar.index)
+        base = np.array(
+            [first[stream.site, stream.service] for stream in self.fleet.streams], dtype=np.int64
+        )
+        owner = base[arrivals.stream]
+        if self.fleet.sidecars > 1:
+            rng = np.random.default_rng((seed, 2))
+            owner = owner + rng.integers(0, self.fleet.sidecars, len(owner))
+        owners: list[int] = owner.tolist()
+        return owners
+
+    def _dispatch(self, now: float, request: int) -> None:
+        sidecar = self.sidecars[self._owner[request]]
+        instance = sidecar.pick(now)
+        if instance < 0:
+            self._failed[request] = 1
+            self._latency[request] = now - self.times[request]
+            return
+        self._where[request] = instance
+        sidecar.issued[instance] += 1
+        sidecar.active[instance] += 1
+        self.outstanding[instance] += 1
+        kernel = self.kernel
+        heappush(
+            kernel.heap,
+            (now + sidecar.out[instance], next(kernel.order), self._arrive[instance], request),
+        )
+
+    def _finish(self, now: float, request: int) -> None:
+        instance = self._where[request]
+        self.outstanding[instance] -= 1
+        back = self.sidecars[self._owner[request]].back[instance]
+        kernel = self.kernel
+        heappush(kernel.heap, (now + back, next(kernel.order), self._answer, request))
+
+    def _answer(self, now: float, request: int) -> None:
+        instance = self._where[request]
+        sidecar = self.sidecars[self._owner[request]]
+        latency = now - self.times[request]
+        sidecar.active[instance] -= 1
+        if latency > sidecar.timeout:
+            self._latency[request] = sidecar.timeout
+            self._failed[request] = 1
+            sidecar.failed[instance] += 1
+            return
+        self._latency[request] = latency
+        sidecar.succeeded[instance] += 1
+        sidecar.latency_sum[instance] += latency
+        if sidecar.erring:
+            sidecar.count_success(instance)
+        if sidecar.on_response is not None:
+            sidecar.on_response(sidecar, instance, now, latency)
+
+    def _lapse(self, now: float, request: int) -> None:
+        """A request that its engine refused, lost, or dropped because the client had gone."""
+        instance = self._where[request]
+        sidecar = self.sidecars[self._owner[request]]
+        self.outstanding[instance] -= 1
+        if self.load.deadline[request] <= now:
+            sidecar.active[instance] -= 1
+            sidecar.failed[instance] += 1
+            self._latency[request] = sidecar.timeout
+            self._failed[request] = 1
+            return
+        self.kernel.at(now + sidecar.back[instance], self._refused, request)
+
+    def _refused(self, now: float, request: int) -> None:
+        instance = self._where[request]
+        sidecar = self.sidecars[self._owner[request]]
+        sidecar.active[instance] -= 1
+        sidecar.failed[instance] += 1
+        if sidecar.count_error(instance, now):
+
+            def uneject(_now: float, item: int) -> None:
+                sidecar.uneject(item)
+
+            self.kernel.at(now + 10.0, uneject, instance)
+        attempts = self._attempts.get(request, 0)
+        if attempts < RETRIES:
+            self._attempts[request] = attempts + 1
+            self._dispatch(now, request)
+        else:
+            self._failed[request] = 1
+            self._latency[request] = now - self.times[request]

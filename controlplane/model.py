@@ -91,6 +91,12 @@ class InstanceReport:
     """False when the engine itself says that it must get no requests."""
     missing: tuple[Signal, ...] = ()
     """Signals that this engine should have and did not give."""
+    refused: tuple[str, ...] = ()
+    """Values that cannot be (NaN, negative, a sentinel), one line each; their signals are absent."""
+    aliases: tuple[str, ...] = ()
+    """Outdated metric names that matched, and when they were current: tells an old engine."""
+    not_ready_reason: str = ""
+    """Why the engine must get no requests, in words."""
 
 
 @dataclass(frozen=True, slots=True)

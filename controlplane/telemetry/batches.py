@@ -1,0 +1,202 @@
+"""Batches of agents (``cats.telemetry.v1.ReportBatch``) to reports, each believed on its own.
+
+A faulty report costs itself and is told in one line; its neighbours count.
+Agents' clocks need not be right: only differences of one clock are used, anchored at the instant
+the batch arrived here.
+Knows no fleet: whether an instance exists, or what it said before, is judged later.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from controlplane.errors import ReportError
+from controlplane.model import (
+    COUNTERS,
+    InstanceReport,
+    PathReport,
+    Report,
+    ScrapeFailure,
+    Signal,
+    SiteReport,
+    Source,
+)
+from controlplane.telemetry.engines import SENTINEL, SHARE_SLACK, SHARES
+from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+
+MAX_REPORTS = 10_000
+"""Instances, paths and sites of one batch together."""
+MAX_SIGNALS = 64
+MAX_NAME = 63
+MAX_TEXT = 200
+"""Characters of a failure's reason and of a refusal's line."""
+MAX_REFUSED = 100
+MAX_AGE = 600.0
+"""Seconds between measuring and sending; an agent's buffer holds less."""
+FUTURE_SLACK = 0.5
+"""Seconds by which a measurement may follow its batch: agents read two clocks."""
+MAX_RTT = 60.0
+MAX_BANDWIDTH = 1e13
+MAX_POWER = 1e9
+MAX_GAUGE = 1e9
+
+_SIGNALS = {signal.value: signal for signal in Signal}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch said, as far as it can be."""
+
+    sequence: int
+    reports: tuple[Report, ...]
+    refused: tuple[str, ...]
+    """One line for each report that was dropped, at most `MAX_REFUSED`."""
+    refused_count: int
+    unknown_signals: int
+    """Signals under names that this version does not know; dropped alone."""
+
+
+def parse_batch(batch: pb.ReportBatch, *, received_at: float, site: str = "") -> Batch:
+    """Turn *batch* into reports on the control plane's clock.
+
+    Args:
+        batch: as received.
+        received_at: when, on the control plane's clock; a measurement made s seconds before the
+            batch was sent is taken to be s seconds older than this.
+        site: site of the agent, where the batch itself does not name it: only the first batch of
+            a stream must.
+
+    Raises:
+        ReportError: the batch as a whole is beyond its bounds.
+    """
+    count = len(batch.instances) + len(batch.paths) + len(batch.sites)
+    if count > MAX_REPORTS:
+        raise ReportError(f"{count} reports in one batch; at most {MAX_REPORTS} are read")
+    site = batch.agent.site or site
+    sent = _seconds(batch.sent_at) if batch.HasField("sent_at") else None
+    reports: list[Report] = []
+    refused: list[str] = []
+    refused_count = unknown = 0
+
+    def refuse(kind: str, index: int, error: ReportError) -> None:
+        nonlocal refused_count
+        refused_count += 1
+        if len(refused) < MAX_REFUSED:
+            refused.append(f"{kind}[{index}]: {error}"[:MAX_TEXT])
+
+    for index, instance in enumerate(batch.instances):
+        try:
+            report, ignored = _instance(instance, _measured_at(instance, sent, received_at))
+        except ReportError as error:
+            refuse("instances", index, error)
+        else:
+            unknown += ignored
+            reports.append(report)
+    for index, path in enumerate(batch.paths):
+        try:
+            reports.append(_path(path, _measured_at(path, sent, received_at), site))
+        except ReportError as error:
+            refuse("paths", index, error)
+    for index, power in enumerate(batch.sites):
+        try:
+            reports.append(_site(power, _measured_at(power, sent, received_at), site))
+        except ReportError as error:
+            refuse("sites", index, error)
+    return Batch(batch.sequence, tuple(reports), tuple(refused), refused_count, unknown)
+
+
+def _seconds(stamp: Timestamp) -> float:
+    return stamp.seconds + stamp.nanos * 1e-9
+
+
+def _measured_at(
+    message: pb.InstanceReport | pb.PathReport | pb.SiteReport,
+    sent: float | None,
+    received_at: float,
+) -> float:
+    # Without both stamps the age cannot be known; agents send what they just measured.
+    if sent is None or not message.HasField("measured_at"):
+        return received_at
+    age = sent - _seconds(message.measured_at)
+    if age < -FUTURE_SLACK:
+        raise ReportError(f"measured {-age:.1f} s after its batch was sent")
+    if age > MAX_AGE:
+        raise ReportError(f"measured {age:.0f} s before it was sent; at most {MAX_AGE:.0f}")
+    return received_at - max(0.0, age)
+
+
+def _name(name: str, what: str) -> str:
+    if not name:
+        raise ReportError(f"{what} is empty")
+    if len(name) > MAX_NAME:
+        raise ReportError(f"{what} {name[:MAX_NAME]!r}... is longer than {MAX_NAME}")
+    return name
+
+
+def _instance(message: pb.InstanceReport, at: float) -> tuple[Report, int]:
+    name = _name(message.instance, "instance")
+    if message.failure:
+        return ScrapeFailure(name, at, message.failure[:MAX_TEXT]), 0
+    if len(message.signals) > MAX_SIGNALS:
+        raise ReportError(f"{name}: {len(message.signals)} signals; at most {MAX_SIGNALS}")
+    signals: dict[Signal, float] = {}
+    unknown = 0
+    for key, value in message.signals.items():
+        signal = _SIGNALS.get(key)
+        if signal is None:
+            unknown += 1
+            continue
+        signals[signal] = _value(name, signal, value)
+    missing = tuple(_SIGNALS[key] for key in message.missing[:MAX_SIGNALS] if key in _SIGNALS)
+    report = InstanceReport(
+        instance=name,
+        source=Source.AGENT,
+        at=at,
+        signals=signals,
+        ready=not message.not_ready,
+        missing=missing,
+        not_ready_reason="its agent says that it is not ready" if message.not_ready else "",
+    )
+    return report, unknown
+
+
+def _value(name: str, signal: Signal, value: float) -> float:
+    limit = SENTINEL if signal in COUNTERS else MAX_GAUGE
+    if signal in SHARES:
+        limit = SHARE_SLACK
+    # NaN fails every comparison.
+    if not 0 <= value <= limit:
+        raise ReportError(f"{name}: {signal.value} is {value:g}; it lies between 0 and {limit:g}")
+    return min(value, 1.0) if signal in SHARES else value
+
+
+def _bounded(what: str, value: float, limit: float) -> float:
+    if not math.isfinite(value) or not 0 <= value <= limit:
+        raise ReportError(f"{what} is {value:g}; it lies between 0 and {limit:g}")
+    return value
+
+
+def _path(message: pb.PathReport, at: float, site: str) -> PathReport:
+    rtt = None
+    if message.HasField("rtt"):
+        rtt = _bounded("rtt", message.rtt.seconds + message.rtt.nanos * 1e-9, MAX_RTT)
+    bandwidth = _bounded("bandwidth", message.bandwidth, MAX_BANDWIDTH) or None
+    if rtt is None and bandwidth is None:
+        raise ReportError("a path with neither rtt nor bandwidth")
+    return PathReport(
+        from_site=_name(message.from_site or site, "from_site (and the agent's site)"),
+        to_site=_name(message.to_site, "to_site"),
+        source=Source.AGENT,
+        at=at,
+        rtt=rtt,
+        bandwidth=bandwidth,
+    )
+
+
+def _site(message: pb.SiteReport, at: float, site: str) -> SiteReport:
+    power = _bounded("power", message.power, MAX_POWER) if message.HasField("power") else None
+    battery = _bounded("battery", message.battery, 1.0) if message.HasField("battery") else None
+    return SiteReport(_name(site, "the agent's site"), Source.AGENT, at, power, battery)

@@ -9,7 +9,9 @@ Knows no fleet: whether an instance exists, or what it said before, is judged la
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -45,6 +47,8 @@ MAX_GAUGE = 1e9
 
 _SIGNALS = {signal.value: signal for signal in Signal}
 
+_Message = TypeVar("_Message", pb.InstanceReport, pb.PathReport, pb.SiteReport)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -77,46 +81,31 @@ def parse_batch(batch: pb.ReportBatch, *, received_at: float, site: str = "") ->
         raise ReportError(f"{count} reports in one batch; at most {MAX_REPORTS} are read")
     site = batch.agent.site or site
     sent = _seconds(batch.sent_at) if batch.HasField("sent_at") else None
-    reports: list[Report] = []
     refused: list[str] = []
-    refused_count = unknown = 0
+    unknown: list[str] = []
 
-    def refuse(kind: str, index: int, error: ReportError) -> None:
-        nonlocal refused_count
-        refused_count += 1
-        if len(refused) < MAX_REFUSED:
-            refused.append(f"{kind}[{index}]: {error}"[:MAX_TEXT])
+    def read(
+        kind: str, messages: Iterable[_Message], build: Callable[[_Message, float], Report]
+    ) -> Iterator[Report]:
+        for index, message in enumerate(messages):
+            try:
+                yield build(message, _measured_at(message, sent, received_at))
+            except ReportError as error:
+                refused.append(f"{kind}[{index}]: {error}"[:MAX_TEXT])
 
-    for index, instance in enumerate(batch.instances):
-        try:
-            report, ignored = _instance(instance, _measured_at(instance, sent, received_at))
-        except ReportError as error:
-            refuse("instances", index, error)
-        else:
-            unknown += ignored
-            reports.append(report)
-    for index, path in enumerate(batch.paths):
-        try:
-            reports.append(_path(path, _measured_at(path, sent, received_at), site))
-        except ReportError as error:
-            refuse("paths", index, error)
-    for index, power in enumerate(batch.sites):
-        try:
-            reports.append(_site(power, _measured_at(power, sent, received_at), site))
-        except ReportError as error:
-            refuse("sites", index, error)
-    return Batch(batch.sequence, tuple(reports), tuple(refused), refused_count, unknown)
+    reports = (
+        *read("instances", batch.instances, lambda one, at: _instance(one, at, unknown)),
+        *read("paths", batch.paths, lambda one, at: _path(one, at, site)),
+        *read("sites", batch.sites, lambda one, at: _site(one, at, site)),
+    )
+    return Batch(batch.sequence, reports, tuple(refused[:MAX_REFUSED]), len(refused), len(unknown))
 
 
 def _seconds(stamp: Timestamp) -> float:
     return stamp.seconds + stamp.nanos * 1e-9
 
 
-def _measured_at(
-    message: pb.InstanceReport | pb.PathReport | pb.SiteReport,
-    sent: float | None,
-    received_at: float,
-) -> float:
+def _measured_at(message: _Message, sent: float | None, received_at: float) -> float:
     # Without both stamps the age cannot be known; agents send what they just measured.
     if sent is None or not message.HasField("measured_at"):
         return received_at
@@ -136,22 +125,21 @@ def _name(name: str, what: str) -> str:
     return name
 
 
-def _instance(message: pb.InstanceReport, at: float) -> tuple[Report, int]:
+def _instance(message: pb.InstanceReport, at: float, unknown: list[str]) -> Report:
     name = _name(message.instance, "instance")
     if message.failure:
-        return ScrapeFailure(name, at, message.failure[:MAX_TEXT]), 0
+        return ScrapeFailure(name, at, message.failure[:MAX_TEXT])
     if len(message.signals) > MAX_SIGNALS:
         raise ReportError(f"{name}: {len(message.signals)} signals; at most {MAX_SIGNALS}")
     signals: dict[Signal, float] = {}
-    unknown = 0
     for key, value in message.signals.items():
         signal = _SIGNALS.get(key)
         if signal is None:
-            unknown += 1
+            unknown.append(key[:MAX_NAME])
             continue
         signals[signal] = _value(name, signal, value)
     missing = tuple(_SIGNALS[key] for key in message.missing[:MAX_SIGNALS] if key in _SIGNALS)
-    report = InstanceReport(
+    return InstanceReport(
         instance=name,
         source=Source.AGENT,
         at=at,
@@ -160,7 +148,6 @@ def _instance(message: pb.InstanceReport, at: float) -> tuple[Report, int]:
         missing=missing,
         not_ready_reason="its agent says that it is not ready" if message.not_ready else "",
     )
-    return report, unknown
 
 
 def _value(name: str, signal: Signal, value: float) -> float:

@@ -2,3 +2,8 @@
 
 Freshness, plausibility and availability are decided here.
 """
+
+from controlplane.fleet.state import FleetState
+from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase, TrafficView
+
+__all__ = ["FleetState", "FleetView", "InstanceView", "PathView", "Phase", "TrafficView"]

@@ -44,7 +44,11 @@ class InstanceView:
     readings: Mapping[Signal, Reading] = field(default_factory=dict)
     """Gauges as last reported; counters as last reported, too."""
     rates: Mapping[Signal, Reading] = field(default_factory=dict)
-    """Counters only: growth a second between the last two reports."""
+    """Counters only: growth a second over the last *interval*, unsmoothed.
+    Intervals of successive views are the same one or follow each other without gap or overlap
+    (a restart apart), so that a learner counts each once: by ``at``, which is its end."""
+    interval: float = 0.0
+    """Seconds that *rates* cover; 0 when there are none."""
     missing: tuple[Signal, ...] = ()
     """Signals that its engine should give and does not."""
     reason: str = ""
@@ -106,6 +110,8 @@ class FleetView:
     """(client site, service, instance) -> what Envoys observe."""
     power: Mapping[str, Reading] = field(default_factory=dict)
     """Site -> draw in watts."""
+    battery: Mapping[str, Reading] = field(default_factory=dict)
+    """Site -> charge, 0 to 1; absent on mains."""
     clients: Mapping[str, int] = field(default_factory=dict)
     """Site -> Envoys that are connected."""
     frozen: bool = False

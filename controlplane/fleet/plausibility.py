@@ -1,0 +1,138 @@
+"""What cannot be: values, instants and jumps that no instance, Envoy or path can have.
+
+Wide bounds on purpose: they catch broken units, sentinels and overflows, not odd days.
+Whether a possible claim is true is judged in `controlplane.fleet.trust`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.errors import ReportError
+from controlplane.model import (
+    COUNTERS,
+    InstanceReport,
+    PathReport,
+    Signal,
+    SiteReport,
+    TrafficReport,
+)
+
+FUTURE_SLACK = 2.0
+"""Seconds that a report may be ahead of now: the scheduling of two loops, nothing more."""
+MAX_GAUGE = 1e9
+MAX_COUNTER = 2.0**62
+MAX_SHARE = 1.05
+MAX_RTT = 60.0
+MAX_BANDWIDTH = 1e13
+MAX_POWER = 1e9
+MAX_REQUESTS = 1e7
+"""Requests a second that one Envoy may see of one instance."""
+
+_SHARES = frozenset({Signal.KV_USE, Signal.UTILISATION, Signal.TRAINING})
+_LIMITS = {
+    signal: MAX_COUNTER if signal in COUNTERS else MAX_SHARE if signal in _SHARES else MAX_GAUGE
+    for signal in Signal
+}
+
+_MAX_GROWTH = {
+    Signal.COMPLETED: 1e6,
+    Signal.FAILED: 1e6,
+    Signal.LATENCY_COUNT: 1e6,
+    Signal.TTFT_COUNT: 1e6,
+    Signal.QUEUE_COUNT: 1e6,
+    Signal.LATENCY_SUM: 1e8,
+    Signal.TTFT_SUM: 1e8,
+    Signal.QUEUE_SUM: 1e8,
+    Signal.PROMPT_TOKENS: 1e10,
+    Signal.OUTPUT_TOKENS: 1e9,
+}
+"""Counter -> most it can gain in a second; the fastest engines stay a hundred times below."""
+
+
+def require_instant(at: float, *, now: float, oldest: float) -> None:
+    """Refuse a report from the future, or from more than *oldest* seconds ago.
+
+    Raises:
+        ReportError: with the seconds it is off.
+    """
+    if not at <= now + FUTURE_SLACK:
+        raise ReportError(f"measured {at - now:.1f} s in the future")
+    if not at >= now - oldest:
+        raise ReportError(f"measured {now - at:.0f} s ago; at most {oldest:.0f} s count")
+
+
+def require_instance(report: InstanceReport) -> None:
+    """Refuse values that no instance can have.
+
+    Raises:
+        ReportError: naming the signal.
+    """
+    for signal, value in report.signals.items():
+        _require(signal.value, value, _LIMITS[signal])
+
+
+def require_growth(growth: Mapping[Signal, float], *, elapsed: float) -> None:
+    """Refuse counters that grew faster than anything can.
+
+    Raises:
+        ReportError: naming the counter.
+    """
+    seconds = max(elapsed, 1.0)
+    for signal, gain in growth.items():
+        if gain > _MAX_GROWTH[signal] * seconds:
+            raise ReportError(
+                f"{signal.value} grew by {gain:g} in {elapsed:.1f} s; nothing is that fast"
+            )
+
+
+def require_traffic(report: TrafficReport) -> None:
+    """Refuse what no Envoy can have seen.
+
+    Raises:
+        ReportError: naming the quantity.
+    """
+    if not 0 < report.interval <= 3600:
+        raise ReportError(f"interval is {report.interval:g} s; it lies between 0 and 3600")
+    most = MAX_REQUESTS * max(report.interval, 1.0)
+    _require("issued", report.issued, most)
+    _require("succeeded", report.succeeded, most)
+    _require("failed", report.failed, most)
+    _require("in_progress", report.in_progress, MAX_REQUESTS)
+    _require("latency_sum", report.latency_sum, MAX_GAUGE)
+    _require("latency_count", report.latency_count, most)
+    _require("ttft_sum", report.ttft_sum, MAX_GAUGE)
+
+
+def require_path(report: PathReport) -> None:
+    """Refuse what no path can have.
+
+    Raises:
+        ReportError: naming the quantity.
+    """
+    if report.rtt is None and report.bandwidth is None:
+        raise ReportError("a path report with neither rtt nor bandwidth")
+    if report.rtt is not None:
+        _require("rtt", report.rtt, MAX_RTT)
+    if report.bandwidth is not None:
+        _require("bandwidth", report.bandwidth, MAX_BANDWIDTH)
+        if report.bandwidth == 0:
+            raise ReportError("bandwidth is 0; leave it out when it was not measured")
+
+
+def require_site(report: SiteReport) -> None:
+    """Refuse what no site can have.
+
+    Raises:
+        ReportError: naming the quantity.
+    """
+    if report.power is not None:
+        _require("power", report.power, MAX_POWER)
+    if report.battery is not None:
+        _require("battery", report.battery, 1.0)
+
+
+def _require(what: str, value: float, limit: float) -> None:
+    # NaN fails every comparison, so it lands here too.
+    if not 0 <= value <= limit:
+        raise ReportError(f"{what} is {value:g}; it lies between 0 and {limit:g}")

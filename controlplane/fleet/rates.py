@@ -1,0 +1,110 @@
+"""Rates out of counts: growth of counters between reports, and a filter for noisy arrivals.
+
+Knows numbers and instants only; no instance, no Envoy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from controlplane.model import COUNTERS, Signal
+
+SMOOTHING = 4.0
+"""Seconds over which `smoothed` averages a rate that only seems to change."""
+REACTION = 0.3
+"""Seconds in which it follows a rate that surely changed."""
+LIKELY_NOISE, SURELY_NOT = 2.0, 4.0
+"""Standard deviations of a Poisson count: below the first a change is noise, beyond the second
+it is real (one in 16,000 by chance), between them partly."""
+
+
+def smoothed(estimate: float | None, measured: float, *, elapsed: float, interval: float) -> float:
+    """Move *estimate* towards *measured*: slowly through noise, at once through a step.
+
+    Args:
+        estimate: the former result, or none.
+        measured: events a second, counted over *interval*.
+        elapsed: seconds since *estimate* was made.
+        interval: seconds that *measured* covers, which tell its noise: arrivals are taken for a
+            Poisson process, whose count varies by its own square root.
+    """
+    if estimate is None:
+        return measured
+    # An interval without any event still leaves the rate uncertain by about one event.
+    noise = math.sqrt(max(estimate, measured, 1.0 / interval) / interval)
+    deviation = abs(measured - estimate) / noise
+    real = min(1.0, max(0.0, (deviation - LIKELY_NOISE) / (SURELY_NOT - LIKELY_NOISE)))
+    slow = -math.expm1(-elapsed / SMOOTHING)
+    fast = -math.expm1(-elapsed / REACTION)
+    return estimate + (slow + (fast - slow) * real) * (measured - estimate)
+
+
+class CounterWindow:
+    """The growth of one instance's counters over adjoining intervals.
+
+    An interval closes with the first report at least *shortest* after its start, so that two
+    reports in quick succession give no wild rates and no growth is ever left out.
+    A counter that runs backwards means a restart: what was counted since is unknown, and a new
+    interval starts there.
+    """
+
+    __slots__ = ("_counters", "_held", "_since", "arrivals", "at", "interval", "rates")
+
+    def __init__(self) -> None:
+        self._counters: dict[Signal, float] | None = None
+        self._since = 0.0
+        self._held = 0.0
+        self.rates: Mapping[Signal, float] = {}
+        self.at = 0.0
+        self.interval = 0.0
+        self.arrivals: float | None = None
+        """Requests a second that came in over the interval: those that left and the growth of
+        those inside. Unlike completions it does not stop at the instance's capacity."""
+
+    def elapsed(self, at: float) -> float:
+        """Give the seconds from the start of the open interval to *at*."""
+        return at - self._since
+
+    def growth(self, signals: Mapping[Signal, float]) -> dict[Signal, float]:
+        """Give what the counters in *signals* gained since the open interval started."""
+        start = self._counters or {}
+        return {
+            signal: value - start[signal] for signal, value in signals.items() if signal in start
+        }
+
+    def restart(self, signals: Mapping[Signal, float], *, at: float) -> None:
+        """Start over: the counters in *signals* have no common past with what was seen before."""
+        self._open(signals, at)
+        self.rates = {}
+        self.interval = 0.0
+        self.arrivals = None
+
+    def add(self, signals: Mapping[Signal, float], *, at: float, shortest: float) -> bool:
+        """Take a report in; say whether an interval closed."""
+        if self._counters is None:
+            self.restart(signals, at=at)
+            return False
+        elapsed = at - self._since
+        if elapsed < shortest:
+            return False
+        growth = self.growth(signals)
+        self.rates = {signal: gain / elapsed for signal, gain in growth.items()}
+        self.at = at
+        self.interval = elapsed
+        left = growth.get(Signal.COMPLETED, growth.get(Signal.LATENCY_COUNT))
+        self.arrivals = None
+        if left is not None:
+            left += growth.get(Signal.FAILED, 0.0)
+            self.arrivals = max(0.0, left + _inside(signals) - self._held) / elapsed
+        self._open(signals, at)
+        return True
+
+    def _open(self, signals: Mapping[Signal, float], at: float) -> None:
+        self._counters = {signal: value for signal, value in signals.items() if signal in COUNTERS}
+        self._held = _inside(signals)
+        self._since = at
+
+
+def _inside(signals: Mapping[Signal, float]) -> float:
+    return signals.get(Signal.RUNNING, 0.0) + signals.get(Signal.WAITING, 0.0)

@@ -1,0 +1,275 @@
+"""The fleet's memory: reports in, a frozen view out; names are checked, `now` is an argument.
+
+Bounded by the configuration: instances, sites and services that it does not name are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from controlplane.config import Config, Instance, SiteKind
+from controlplane.errors import ReportError
+from controlplane.fleet import plausibility
+from controlplane.fleet.instances import InstanceState, Standing
+from controlplane.fleet.paths import Paths
+from controlplane.fleet.traffic import Traffic
+from controlplane.fleet.view import FleetView, InstanceView, Phase
+from controlplane.model import (
+    InstanceReport,
+    PathReport,
+    Reading,
+    Report,
+    ScrapeFailure,
+    Signal,
+    SiteReport,
+    Source,
+    TrafficReport,
+)
+
+ROUND_SHARE = 0.9
+"""Part of the Envoys' load period after which demand is estimated anew."""
+MAX_UNKNOWN = 256
+"""Unknown names whose close matches are remembered."""
+
+_SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE})
+
+
+class FleetState:
+    """What is true of the fleet, as far as reports tell."""
+
+    def __init__(self, config: Config, *, now: float) -> None:
+        self._config = config
+        # At a cold start nothing is new: everything must serve at once.
+        self._instances = {
+            instance.name: InstanceState(instance, config, now=now, ramp=False)
+            for instance in sorted(config.instances, key=lambda one: one.name)
+        }
+        self._paths = Paths(config)
+        self._traffic = Traffic()
+        self._site_reports: dict[str, SiteReport] = {}
+        self._clients: dict[str, int] | None = None
+        self._index(config)
+
+    def _index(self, config: Config) -> None:
+        self._config = config
+        self._sites = {site.name: site for site in config.sites}
+        self._services = frozenset(service.name for service in config.services)
+        self._round = ROUND_SHARE * config.envoy.load_period
+        self._expiry = config.steering.expiry
+        self._serves = {
+            instance.name: tuple(
+                service.name
+                for service in config.services
+                if any(
+                    model.name == instance.model and model.penalty < math.inf
+                    for model in service.models
+                )
+                and (
+                    service.residency is None
+                    or self._sites[instance.site].region in service.residency.allow
+                )
+            )
+            for instance in config.instances
+        }
+        self._unknown: dict[tuple[str, str], str] = {}
+
+    def reconfigure(self, config: Config, *, now: float) -> None:
+        """Take a new configuration; what is known of everything that remains is kept.
+
+        An instance whose site, address, model or engine changed is a new one.
+        """
+        former = self._instances
+        self._index(config)
+        self._instances = {}
+        for instance in sorted(config.instances, key=lambda one: one.name):
+            state = former.get(instance.name)
+            if state is not None and _identity(state.instance) == _identity(instance):
+                state.reconfigure(instance, config)
+            else:
+                if state is not None:
+                    self._traffic.forget(instance.name)
+                state = InstanceState(instance, config, now=now, ramp=True)
+            self._instances[instance.name] = state
+        self._paths.reconfigure(config)
+        self._traffic.retain(sites=self._sites, services=self._services, instances=self._instances)
+        self._site_reports = {
+            site: report for site, report in self._site_reports.items() if site in self._sites
+        }
+        if self._clients is not None:
+            self.set_clients(self._clients)
+
+    def set_clients(self, clients: Mapping[str, int]) -> None:
+        """Tell how many Envoys of each site are connected; absent sites have none."""
+        self._clients = {
+            site: count for site, count in clients.items() if site in self._sites and count > 0
+        }
+
+    def apply(self, report: Report, *, now: float) -> None:
+        """Take *report* into account; one older than its source's last is dropped in silence.
+
+        Raises:
+            ReportError: it names what the configuration does not, or says what cannot be.
+        """
+        match report:
+            case InstanceReport():
+                state = self._instance(report.instance)
+                observed = self._traffic.observe(report.instance, now=now)
+                state.apply(report, now=now, observed=observed)
+            case TrafficReport():
+                self._apply_traffic(report, now)
+            case ScrapeFailure():
+                self._instance(report.instance).fail(report)
+            case PathReport():
+                self._require("site", report.from_site, self._sites)
+                self._require("site", report.to_site, self._sites)
+                plausibility.require_instant(report.at, now=now, oldest=self._expiry)
+                plausibility.require_path(report)
+                self._paths.apply(report)
+            case SiteReport():
+                self._apply_site(report, now)
+
+    def _instance(self, name: str) -> InstanceState:
+        state = self._instances.get(name)
+        if state is None:
+            self._require("instance", name, self._instances)
+        assert state is not None  # noqa: S101 -- the line above has raised
+        return state
+
+    def _require(self, kind: str, name: str, known: Iterable[str]) -> None:
+        if name in known:
+            return
+        shown = name[:64]
+        message = self._unknown.get((kind, shown))
+        if message is None:
+            close = difflib.get_close_matches(shown, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            message = f"the configuration has no {kind} {shown!r}{hint}"
+            # Finding matches costs far more than remembering that there were none.
+            if len(self._unknown) >= MAX_UNKNOWN:
+                self._unknown.clear()
+            self._unknown[kind, shown] = message
+        raise ReportError(message)
+
+    def _apply_traffic(self, report: TrafficReport, now: float) -> None:
+        self._require("site", report.site, self._sites)
+        self._require("service", report.service, self._services)
+        rtt = 0.0
+        if report.instance:
+            target = self._instance(report.instance).instance.site
+            rtt = self._paths.rtt(report.site, target)
+        plausibility.require_instant(report.at, now=now, oldest=self._expiry)
+        plausibility.require_traffic(report)
+        self._traffic.apply(report, rtt=rtt, shortest=self._round)
+
+    def _apply_site(self, report: SiteReport, now: float) -> None:
+        self._require("site", report.site, self._sites)
+        plausibility.require_instant(report.at, now=now, oldest=self._expiry)
+        plausibility.require_site(report)
+        last = self._site_reports.get(report.site)
+        if last is None or report.at > last.at:
+            self._site_reports[report.site] = report
+
+    def view(self, *, now: float) -> FleetView:
+        """Give what is true at *now*."""
+        standings = {
+            name: state.standing(
+                now=now,
+                answers=state.heard_at is None and self._traffic.answers(name, now=now),
+            )
+            for name, state in self._instances.items()
+        }
+        serving = [one for one in standings.values() if one.phase in _SERVING]
+        if serving and all(one.ramp < 1 for one in serving):
+            # Nobody is there to take the rest: a fleet that starts as a whole serves at once.
+            standings = {name: _at_full(one) for name, one in standings.items()}
+        instances = {
+            name: state.view(standings[name], now=now) for name, state in self._instances.items()
+        }
+        heard = [
+            standings[name] for name, state in self._instances.items() if state.heard_at is not None
+        ]
+        demand = self._traffic.demand(now=now, expiry=self._expiry, clients=self._clients)
+        self._add_own_accounts(demand, now)
+        return FleetView(
+            at=now,
+            config=self._config,
+            instances=instances,
+            paths=self._paths.view(now=now),
+            demand=demand,
+            traffic=self._traffic.view(now=now, expiry=self._expiry),
+            power=self._power(instances, now),
+            battery={
+                site: Reading(report.battery, report.source, report.at)
+                for site, report in self._site_reports.items()
+                if report.battery is not None and now - report.at <= self._expiry
+            },
+            clients=dict(self._clients or {}),
+            frozen=bool(heard) and all(one.silent for one in heard),
+        )
+
+    def _add_own_accounts(self, demand: dict[tuple[str, str], Reading], now: float) -> None:
+        """Estimate the demand of services that no Envoy reports from the instances' counters.
+
+        Who sent a request is not in them: it is spread over sites by their connected Envoys, else
+        evenly; on a device only the device itself can have sent it.
+        """
+        reported = {service for _, service in demand}
+        silent = self._services - reported
+        if not silent:
+            return
+        own: dict[tuple[str, str], tuple[float, float]] = {}
+        shares = self._client_shares()
+        for name, state in self._instances.items():
+            services = [service for service in self._serves[name] if service in silent]
+            at = state.heard_at
+            if not services or at is None or state.arrivals is None or now - at > self._expiry:
+                continue
+            seen = self._traffic.observe(name, now=now)
+            rate = max(0.0, state.arrivals - (seen.rate if seen else 0.0)) / len(services)
+            for service in services:
+                for site, share in shares.items():
+                    total, newest = own.get((site, service), (0.0, at))
+                    own[site, service] = (total + rate * share, max(newest, at))
+        for key, (rate, at) in own.items():
+            demand[key] = Reading(rate, Source.SCRAPE, at)
+
+    def _client_shares(self) -> dict[str, float]:
+        if self._clients:
+            total = sum(self._clients.values())
+            return {site: count / total for site, count in sorted(self._clients.items())}
+        places = [site.name for site in self._config.sites if site.kind is not SiteKind.DEVICE]
+        places = places or list(self._sites)
+        return {site: 1 / len(places) for site in places}
+
+    def _power(self, instances: Mapping[str, InstanceView], now: float) -> dict[str, Reading]:
+        """Give each site's draw: as its agent says, else what its instances add up to."""
+        power: dict[str, Reading] = {}
+        for view in instances.values():
+            reading = view.readings.get(Signal.POWER)
+            if reading is None or (reading.age(now) or 0.0) > self._expiry:
+                continue
+            site = view.instance.site
+            former = power.get(site)
+            if former is None:
+                power[site] = reading
+            else:
+                # A sum is as old as its oldest part.
+                oldest = min(former.at or now, reading.at or now)
+                power[site] = Reading(former.value + reading.value, reading.source, oldest)
+        for site, report in self._site_reports.items():
+            if report.power is not None and now - report.at <= self._expiry:
+                power[site] = Reading(report.power, report.source, report.at)
+        return power
+
+
+def _identity(instance: Instance) -> tuple[str, ...]:
+    return (instance.site, instance.address, instance.model, instance.engine.value)
+
+
+def _at_full(standing: Standing) -> Standing:
+    if standing.phase is Phase.STARTING:
+        return replace(standing, phase=Phase.LIVE, ramp=1.0, reason="")
+    return replace(standing, ramp=1.0)

@@ -1,0 +1,287 @@
+"""What Envoys see, added up: demand per client site and service, and how each instance answers.
+
+Demand is the sum over the Envoys of a site of what each last counted, smoothed by
+`controlplane.fleet.rates.smoothed`; an Envoy that vanishes stops to count after three intervals.
+How instances answer is kept in windows that decay, without memory of single Envoys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from controlplane.errors import ReportError
+from controlplane.fleet.rates import smoothed
+from controlplane.fleet.trust import Observation
+from controlplane.fleet.view import TrafficView
+from controlplane.model import Reading, Source, TrafficReport
+
+WINDOW = 5.0
+"""Seconds after which an answer counts for a third in latencies and failures."""
+INTERVALS_TO_LIVE = 3.0
+"""Own intervals after which a silent Envoy no longer counts."""
+MAX_ENVOYS = 20_000
+"""Envoys of one site that send one service's requests."""
+
+
+class _Flow:
+    """The requests of one service from one client site."""
+
+    __slots__ = ("envoys", "estimate", "interval", "last_at", "round_at")
+
+    def __init__(self, at: float) -> None:
+        self.envoys: dict[str, tuple[float, float, float]] = {}
+        """Envoy -> (end of its last interval, its length, requests issued)."""
+        self.estimate: float | None = None
+        self.round_at = at
+        self.last_at = at
+        self.interval = 1.0
+
+    def add(self, report: TrafficReport, *, shortest: float) -> None:
+        last = self.envoys.get(report.envoy)
+        if last is not None and report.at < last[0]:
+            return
+        if last is not None and report.at == last[0]:
+            # Another instance's part of the same interval.
+            self.envoys[report.envoy] = (last[0], last[1], last[2] + report.issued)
+            return
+        if last is None and len(self.envoys) >= MAX_ENVOYS:
+            self._forget(report.at)
+            if len(self.envoys) >= MAX_ENVOYS:
+                raise ReportError(f"more than {MAX_ENVOYS} Envoys at one site")
+        # A round ends where a new interval starts: every Envoy then stands with a whole one.
+        if self.envoys and report.at - self.round_at >= shortest:
+            self._forget(report.at)
+            self.estimate = self.rate(report.at)
+            self.round_at = report.at
+        self.envoys[report.envoy] = (report.at, report.interval, report.issued)
+        self.last_at = max(self.last_at, report.at)
+        self.interval = report.interval
+
+    def _forget(self, at: float) -> None:
+        self.envoys = {
+            name: entry
+            for name, entry in self.envoys.items()
+            if at - entry[0] <= INTERVALS_TO_LIVE * entry[1]
+        }
+
+    def silent(self, now: float) -> bool:
+        return now - self.last_at > INTERVALS_TO_LIVE * self.interval
+
+    def rate(self, now: float) -> float:
+        """Give requests a second; while all Envoys are silent, what it was when they spoke."""
+        counted = math.fsum(
+            issued / interval
+            for at, interval, issued in self.envoys.values()
+            if now - at <= INTERVALS_TO_LIVE * interval
+        )
+        if self.estimate is not None and self.silent(now):
+            return self.estimate
+        elapsed = max(0.0, now - self.round_at)
+        return smoothed(self.estimate, counted, elapsed=elapsed, interval=self.interval)
+
+
+class _Window(NamedTuple):
+    """Sums that decay over `WINDOW`; a value, so that views may keep it."""
+
+    since: float
+    at: float
+    interval: float
+    answered_at: float = -math.inf
+    issued: float = 0.0
+    succeeded: float = 0.0
+    failed: float = 0.0
+    in_progress: float = 0.0
+    latency_sum: float = 0.0
+    latency_count: float = 0.0
+    ttft_sum: float = 0.0
+    rtt_sum: float = 0.0
+
+    def plus(self, report: TrafficReport, rtt: float) -> _Window:
+        """Give the window with *report* in it, and all older parts decayed."""
+        decay = weight = 1.0
+        if report.at > self.at:
+            decay = math.exp((self.at - report.at) / WINDOW)
+        elif report.at < self.at:
+            weight = math.exp((report.at - self.at) / WINDOW)
+        # Events of an interval are as old as its middle, on average over the decay.
+        weight *= -math.expm1(-report.interval / WINDOW) * WINDOW / report.interval
+        return _Window(
+            self.since,
+            max(self.at, report.at),
+            report.interval,
+            max(self.answered_at, report.at) if report.succeeded > 0 else self.answered_at,
+            self.issued * decay + weight * report.issued,
+            self.succeeded * decay + weight * report.succeeded,
+            self.failed * decay + weight * report.failed,
+            self.in_progress * decay + weight * report.in_progress * report.interval,
+            self.latency_sum * decay + weight * report.latency_sum,
+            self.latency_count * decay + weight * report.latency_count,
+            self.ttft_sum * decay + weight * report.ttft_sum,
+            self.rtt_sum * decay + weight * report.issued * rtt,
+        )
+
+    def per_second(self, now: float) -> float:
+        """Give the factor from a decayed sum to a rate at *now*."""
+        # The interval that is still open at the Envoy is no silence.
+        silence = max(0.0, now - self.at - self.interval)
+        covered = -math.expm1(-(self.at - self.since + silence) / WINDOW) * WINDOW
+        return math.exp(-silence / WINDOW) / max(covered, 1e-3)
+
+    @property
+    def failures(self) -> float:
+        """Give the failed share of the answers."""
+        answers = self.succeeded + self.failed
+        return self.failed / answers if answers > 0 else 0.0
+
+    def view(self, now: float) -> TrafficView:
+        """Give the picture of one client site, service and instance."""
+        per_second = self.per_second(now)
+        latency = ttft = None
+        if self.latency_count > 1e-6:
+            latency = Reading(self.latency_sum / self.latency_count, Source.ENVOY, self.at)
+            if self.ttft_sum > 0:
+                ttft = Reading(self.ttft_sum / self.latency_count, Source.ENVOY, self.at)
+        return TrafficView(
+            rate=Reading(self.issued * per_second, Source.ENVOY, self.at),
+            failures=self.failures,
+            latency=latency,
+            ttft=ttft,
+            in_progress=self.in_progress * per_second,
+        )
+
+    def observation(self, now: float) -> Observation:
+        """Give what is held against an instance's claims."""
+        per_second = self.per_second(now)
+        rtt = self.rtt_sum / self.issued if self.issued > 1e-6 else 0.0
+        latency = None
+        if self.latency_count > 1e-6:
+            latency = max(0.0, self.latency_sum / self.latency_count - rtt)
+        return Observation(
+            rate=self.issued * per_second,
+            in_progress=self.in_progress * per_second,
+            answers=self.succeeded + self.failed,
+            answer_rate=self.succeeded * per_second,
+            failures=self.failures,
+            latency=latency,
+            rtt=rtt,
+        )
+
+
+class WindowViews(Mapping[tuple[str, str, str], TrafficView]):
+    """Windows as they were at one instant, each turned into its view when it is asked for."""
+
+    __slots__ = ("_now", "_views", "_windows")
+
+    def __init__(self, windows: Mapping[tuple[str, str, str], _Window], now: float) -> None:
+        self._windows = windows
+        self._now = now
+        self._views: dict[tuple[str, str, str], TrafficView] = {}
+
+    def __getitem__(self, key: tuple[str, str, str]) -> TrafficView:
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = self._windows[key].view(self._now)
+        return view
+
+    def __iter__(self) -> Iterator[tuple[str, str, str]]:
+        return iter(self._windows)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._windows
+
+    def __repr__(self) -> str:
+        return f"WindowViews({dict(self)!r})"
+
+
+class Traffic:
+    """All that Envoys report, by what steering asks for."""
+
+    def __init__(self) -> None:
+        self._flows: dict[tuple[str, str], _Flow] = {}
+        self._windows: dict[tuple[str, str, str], _Window] = {}
+        self._instances: dict[str, _Window] = {}
+
+    def apply(self, report: TrafficReport, *, rtt: float, shortest: float) -> None:
+        """Take a plausible report of known names into account.
+
+        Args:
+            report: of one Envoy, service and instance; those of one interval share its end.
+            rtt: seconds between the Envoy's site and the instance's.
+            shortest: seconds after which demand is estimated anew.
+
+        Raises:
+            ReportError: more Envoys than can be kept.
+        """
+        pair = (report.site, report.service)
+        flow = self._flows.get(pair)
+        if flow is None:
+            flow = self._flows[pair] = _Flow(report.at)
+        flow.add(report, shortest=shortest)
+        if not report.instance:
+            return
+        key = (report.site, report.service, report.instance)
+        fresh = _Window(report.at - report.interval, report.at, report.interval)
+        self._windows[key] = self._windows.get(key, fresh).plus(report, rtt)
+        total = self._instances.get(report.instance, fresh)
+        self._instances[report.instance] = total.plus(report, rtt)
+
+    def retain(
+        self, *, sites: Collection[str], services: Collection[str], instances: Collection[str]
+    ) -> None:
+        """Forget what is no longer configured."""
+        self._flows = {
+            key: flow for key, flow in self._flows.items() if key[0] in sites and key[1] in services
+        }
+        self._windows = {
+            key: window
+            for key, window in self._windows.items()
+            if key[0] in sites and key[1] in services and key[2] in instances
+        }
+        self._instances = {
+            name: window for name, window in self._instances.items() if name in instances
+        }
+
+    def forget(self, instance: str) -> None:
+        """Forget what was seen of an instance that is a new one under an old name."""
+        self._instances.pop(instance, None)
+        self._windows = {key: window for key, window in self._windows.items() if key[2] != instance}
+
+    def demand(
+        self, *, now: float, expiry: float, clients: Mapping[str, int] | None
+    ) -> dict[tuple[str, str], Reading]:
+        """Give (client site, service) -> requests a second, where Envoys report.
+
+        A site whose Envoys fall silent keeps its last demand until *expiry*, unless *clients*
+        tells that none is connected.
+        """
+        demand: dict[tuple[str, str], Reading] = {}
+        for (site, service), flow in self._flows.items():
+            if now - flow.last_at > expiry:
+                continue
+            if clients is not None and flow.silent(now) and not clients.get(site):
+                continue
+            demand[site, service] = Reading(flow.rate(now), Source.ENVOY, flow.last_at)
+        return demand
+
+    def view(self, *, now: float, expiry: float) -> WindowViews:
+        """Give (client site, service, instance) -> what Envoys saw within *expiry*."""
+        oldest = now - expiry
+        recent = {key: window for key, window in self._windows.items() if window.at >= oldest}
+        return WindowViews(recent, now)
+
+    def observe(self, instance: str, *, now: float) -> Observation | None:
+        """Give what all Envoys see of an instance; none when they have been silent for long."""
+        window = self._instances.get(instance)
+        if window is None or now - window.at > 2 * WINDOW:
+            return None
+        return window.observation(now)
+
+    def answers(self, instance: str, *, now: float) -> bool:
+        """Say whether Envoys got an answer of the instance within the last seconds."""
+        window = self._instances.get(instance)
+        return window is not None and now - window.answered_at <= 3 * WINDOW

@@ -1,0 +1,97 @@
+"""Claims against observation: what an instance says of itself beside what Envoys see of it.
+
+An instance that claims to be idle draws traffic; if Envoys see it fail, hang or dawdle, its claim
+is wrong, whatever the reason, and it must lose weight.
+Trust falls smoothly, towards a floor that keeps some traffic as evidence, and recovers slower
+than it fell.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+FLOOR = 0.1
+FALL = 4.0
+"""Seconds over which trust falls by about two thirds of its way."""
+RECOVERY = 15.0
+"""Seconds over which it recovers as much."""
+MIN_ANSWERS = 5.0
+"""Answers in the window below which nothing is concluded from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What an instance says of itself."""
+
+    inside: float | None
+    """Requests running and waiting."""
+    completed: float | None
+    """Requests a second that it answers."""
+    failed: float
+    """Requests a second that it says have failed."""
+    latency: float | None
+    """Mean seconds of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What all Envoys together see of an instance, averaged over the last seconds."""
+
+    rate: float
+    """Requests a second sent to it."""
+    in_progress: float
+    """Requests that wait for its answer."""
+    answers: float
+    """Answers in the window, failures included."""
+    answer_rate: float
+    """Successful answers a second."""
+    failures: float
+    """Share of the answers that failed, 0 to 1."""
+    latency: float | None
+    """Mean seconds of an answer, without the network's round trip."""
+    rtt: float
+    """Mean round trip to the Envoys that use it, seconds."""
+
+
+def judge(claims: Claims, observed: Observation) -> tuple[float, str]:
+    """Give the trust that *claims* deserve, `FLOOR` to 1, and what speaks against them."""
+    deserved = 1.0
+    reasons: list[str] = []
+    if claims.inside is not None:
+        # Requests on the wire are in progress too, and belong to nobody.
+        unexplained = observed.in_progress - observed.rate * observed.rtt - 2 * claims.inside
+        if unexplained > 3:
+            deserved *= 3 / unexplained
+            reasons.append(
+                f"claims {claims.inside:.0f} requests inside, Envoys wait for "
+                f"{observed.in_progress:.0f}"
+            )
+    if observed.answers >= MIN_ANSWERS:
+        answered = observed.answer_rate
+        if claims.completed is not None and claims.completed < 0.1 * answered:
+            deserved *= 0.3
+            reasons.append(
+                f"claims {claims.completed:.1f} answers a second, Envoys get {answered:.1f}"
+            )
+        claimed_failures = claims.failed / max(claims.failed + (claims.completed or 0.0), 1e-9)
+        hidden = observed.failures - claimed_failures
+        if hidden > 0.1:
+            deserved *= 1 - hidden
+            reasons.append(
+                f"{observed.failures:.0%} of its answers fail, it claims {claimed_failures:.0%}"
+            )
+        if claims.latency is not None and observed.latency is not None:
+            plausible = 3 * claims.latency + 0.25
+            if observed.latency > plausible:
+                deserved *= plausible / observed.latency
+                reasons.append(
+                    f"claims {claims.latency:.2f} s an answer, Envoys wait {observed.latency:.2f} s"
+                )
+    return max(FLOOR, deserved), "; ".join(reasons)
+
+
+def moved(trust: float, deserved: float, *, elapsed: float) -> float:
+    """Give *trust* after *elapsed* seconds on its way to what is deserved."""
+    pace = FALL if deserved < trust else RECOVERY
+    return min(1.0, max(FLOOR, trust - math.expm1(-elapsed / pace) * (deserved - trust)))

@@ -92,7 +92,7 @@ class InstanceReport:
     missing: tuple[Signal, ...] = ()
     """Signals that this engine should have and did not give."""
     refused: tuple[str, ...] = ()
-    """Values that cannot be (NaN, negative, a sentinel), one line each; their signals are absent."""
+    """Values that cannot be (NaN, negative, sentinels), one line each; their signals are absent."""
     aliases: tuple[str, ...] = ()
     """Outdated metric names that matched, and when they were current: tells an old engine."""
     not_ready_reason: str = ""

@@ -179,7 +179,7 @@ _UTILISATION = (
 _POWER = (Alias("cats_power_watts"), Alias("DCGM_FI_DEV_POWER_USAGE"))
 _MACHINE = (
     _rule(Signal.UTILISATION, *_UTILISATION, merge=Merge.MAX),
-    _rule(Signal.TRAINING, "cats_training", merge=Merge.MAX),
+    _rule(Signal.TRAINING, "cats_training_share", "cats_training", merge=Merge.MAX),
     _rule(Signal.POWER, *_POWER),
     _rule(Signal.SLOTS, "cats_slots"),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from controlplane.cli import BadInput, examples
-from controlplane.cli.options import FILE, read_text
+from controlplane.cli.options import FILE
 from controlplane.errors import ConfigError
 
 
@@ -22,6 +22,7 @@ def command(ctx: click.Context, files: tuple[Path, ...]) -> None:
     Status 0 if every file is right, 2 if not.
     """
     from controlplane.config import check_config  # noqa: PLC0415 -- loads pydantic
+    from controlplane.server.config_file import read_text  # noqa: PLC0415
 
     right = True
     for path in files:
@@ -31,10 +32,6 @@ def command(ctx: click.Context, files: tuple[Path, ...]) -> None:
             right = False
             for fault in error.faults:
                 click.echo(str(fault))
-            continue
-        except BadInput as error:
-            right = False
-            click.echo(error.message)
             continue
         for warning in checked.warnings:
             click.echo(f"warning: {warning}", err=True)

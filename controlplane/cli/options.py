@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controlplane.cli import BadInput
-
 if TYPE_CHECKING:
     from controlplane.config import Config
 
@@ -58,22 +56,9 @@ admin_option = click.option(
 """Passes ``admin_url: str``, for commands that ask a running control plane."""
 
 
-def read_text(path: Path) -> str:
-    """Give the text of a file that a user named.
-
-    Raises:
-        BadInput: it cannot be read, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-
-
 def read_config(path: Path) -> Config:
     """Read and validate a configuration; its faults end the command with status 2."""
     from controlplane.config import parse_config  # noqa: PLC0415 -- keeps `cats --help` fast
+    from controlplane.server.config_file import read_text  # noqa: PLC0415
 
     return parse_config(read_text(path), file=str(path))

@@ -139,8 +139,6 @@ class _Rules:
     # Instances.
 
     def instance_faults(self) -> Iterator[Fault]:
-        envoy_port = self.root.entry("envoy").get("port")
-        envoy_port = envoy_port if isinstance(envoy_port, int) else Envoy().port
         expiry = self.root.entry("steering").number("expiry", parse_duration)
         expiry = Steering().expiry if expiry is None else expiry
         addresses: dict[tuple[str, str], _Entry] = {}
@@ -159,16 +157,21 @@ class _Rules:
                         "; an address is one instance"
                     )  # fmt: skip
                 host, _, port = address.rpartition(":")
-                if host in ("127.0.0.1", "[::1]") and port == str(envoy_port):
+                if host in ("127.0.0.1", "[::1]") and port == str(self.listener_port(site)):
                     yield self.at(
-                        instance, "address", f"port {port} is where Envoy itself listens"
-                        " (envoy.port); requests would go in a circle, so choose another"
+                        instance, "address", f"port {port} is where the Envoys of '{site}' listen;"
+                        " requests would go in a circle, so choose another"
                     )  # fmt: skip
             yield from self.scrape_faults(instance.entry("scrape"), expiry)
             power = instance.entry("power")
             idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
             if idle is not None and busy is not None and busy < idle:
                 yield self.at(power, "busy", "is less than idle; busy is the draw at full load")
+
+    def listener_port(self, site: str) -> int:
+        own = self.sites.entries.get(site, _Entry((), None)).entry("listener").get("port")
+        port = self.root.entry("envoy").get("port") if own is None else own
+        return port if isinstance(port, int) else Envoy().port
 
     def scrape_faults(self, scrape: _Entry, expiry: float) -> Iterator[Fault]:
         period = scrape.number("period", parse_duration)

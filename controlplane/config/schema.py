@@ -75,7 +75,7 @@ class SiteListener(Settings):
     a port each.
     """
 
-    address: str | None = None
+    address: Annotated[str, AfterValidator(check_ip)] | None = None
     port: Port | None = None
 
 

@@ -42,7 +42,7 @@ def test_every_fault_of_every_file_is_one_line(tmp_path: Path) -> None:
     assert 2 == status
     assert f"{broken}:1:1: models: missing; add 'models'," in lines[0]
     assert f"{broken}:1:10: version: 2 is not known; write 1" in lines
-    assert f"{latin}: not UTF-8 at byte 3; save it as UTF-8" in lines
+    assert f"{latin}:1:4: byte 0xe4 is not UTF-8; save the file as UTF-8" in lines
     assert f"{FLEET}: ok (3 sites, 2 services, 3 instances)" == lines[-1]
 
 

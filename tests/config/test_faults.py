@@ -576,9 +576,19 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {17: '  - {name: a, site: phones, address: "127.0.0.1:10000", model: big}'},
             [
-                "17:38: instances[0].address: port 10000 is where Envoy itself listens (envoy.port); requests would go in a circle, so choose another"
+                "17:38: instances[0].address: port 10000 is where the Envoys of 'phones' listen; requests would go in a circle, so choose another"
             ],
             id="an instance where Envoy listens",
+        ),
+        pytest.param(
+            {
+                4: "  - {name: edge, kind: edge, region: eu-north, listener: {port: 8000}}",
+                18: '  - {name: b, site: edge, address: "127.0.0.1:8000", model: small}',
+            },
+            [
+                "18:35: instances[1].address: port 8000 is where the Envoys of 'edge' listen; requests would go in a circle, so choose another"
+            ],
+            id="an instance where the site's Envoys listen",
         ),
         pytest.param(
             {19: "overrides: [{service: chat, drain: true}]"},

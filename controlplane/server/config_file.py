@@ -1,0 +1,167 @@
+"""The configuration file as it changes: read, watched, read again.
+
+A change is noticed in three ways: a notification of the kernel, a look every few seconds where
+there are none (network file systems, inotify watches used up), and `ConfigFile.reload`, which is
+what SIGHUP calls. Whatever the hint, the file's text decides: the same text yields nothing.
+A mounted Kubernetes ConfigMap changes by swapping the symlink ``..data`` beside the file, so the
+file's directory is watched and the file is opened anew each time.
+
+What a bad file says is the caller's to report; the caller keeps the last good configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from controlplane.config import Config, check_config
+from controlplane.config.source import MAX_BYTES
+from controlplane.errors import ConfigError, Fault
+
+POLL_PERIOD = 2.0
+"""Seconds between two looks at the file where no notification comes."""
+SETTLE = 0.05
+"""Seconds that a file must stay as it is before it is read: editors and ``cp`` write in steps."""
+SETTLE_WITHIN = 2.0
+"""Seconds after which a file that never stays as it is is read anyway."""
+
+_Signature = tuple[int, int, int, int] | None
+
+
+class ConfigFile:
+    """A configuration file.
+
+    Attributes:
+        path: the file, possibly a symlink.
+        warnings: of the last configuration that was accepted.
+    """
+
+    def __init__(self, path: Path, *, poll_period: float = POLL_PERIOD) -> None:
+        self.path = path
+        self.warnings: tuple[Fault, ...] = ()
+        self._poll_period = poll_period
+        self._seen: str | ConfigError | None = None
+        """Text that was last read, or why it could not be read."""
+        self._signature: _Signature = None
+        self._hint = asyncio.Event()
+        self._forced = False
+
+    def read(self) -> Config:
+        """Read the file now, whether it changed or not.
+
+        Raises:
+            ConfigError: with every fault found; an unreadable file is a fault, too.
+        """
+        self._signature = self._stat()
+        try:
+            self._seen = self._text()
+        except ConfigError as error:
+            self._seen = error
+            raise
+        return self._parse(self._seen)
+
+    def reload(self) -> None:
+        """Look at the file soon; safe to call from a signal handler of the event loop."""
+        self._forced = True
+        self._hint.set()
+
+    async def changes(self) -> AsyncGenerator[Config | ConfigError, None]:
+        """Give the configuration, or what is wrong with it, after each change since `read`.
+
+        Never ends by itself; close it (`contextlib.aclosing`) or cancel the task that reads it.
+        """
+        watching = asyncio.create_task(self._watch(), name="config-file-watch")
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hint.wait(), self._poll_period)
+                self._hint.clear()
+                changed = await self._changed()
+                if changed is not None:
+                    yield changed
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Turn the kernel's notifications into hints, as long as there are any."""
+        import watchfiles  # noqa: PLC0415 -- commands that only read a file need not load it
+
+        # Without notifications, the look every few seconds finds the change.
+        with contextlib.suppress(OSError, RuntimeError):
+            async for _ in watchfiles.awatch(
+                self.path.parent, watch_filter=None, recursive=False, debounce=200, step=20
+            ):
+                self._hint.set()
+
+    async def _changed(self) -> Config | ConfigError | None:
+        forced, self._forced = self._forced, False
+        if self._stat() == self._signature and not forced:
+            return None
+        await self._settle()
+        try:
+            text = await asyncio.to_thread(self._text)
+        except ConfigError as error:
+            if isinstance(self._seen, ConfigError) and self._seen.faults == error.faults:
+                return None
+            self._seen = error
+            return error
+        if text == self._seen:
+            return None
+        self._seen = text
+        try:
+            return await asyncio.to_thread(self._parse, text)
+        except ConfigError as error:
+            return error
+
+    async def _settle(self) -> None:
+        """Wait until the file stays as it is; note how it is then."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_WITHIN
+        while True:
+            self._signature = self._stat()
+            await asyncio.sleep(SETTLE)
+            if self._stat() == self._signature or asyncio.get_running_loop().time() > deadline:
+                return
+
+    def _stat(self) -> _Signature:
+        try:
+            found = self.path.stat()  # follows symlinks, so a swap shows
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _text(self) -> str:
+        return read_text(self.path)
+
+    def _parse(self, text: str) -> Config:
+        checked = check_config(text, file=str(self.path))
+        self.warnings = checked.warnings
+        return checked.config
+
+
+def read_text(path: Path) -> str:
+    """Give the text of a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, is too long, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _refused(path, f"cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise _refused(path, f"longer than {MAX_BYTES // 10**6} MB; is this a configuration?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
+        message = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise ConfigError([Fault(str(path), line, column, "", message)]) from error
+
+
+def _refused(path: Path, message: str) -> ConfigError:
+    return ConfigError([Fault(str(path), 1, 1, "", message)])

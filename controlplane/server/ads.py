@@ -12,7 +12,6 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -37,9 +36,6 @@ from controlplane.xds.types import (
 )
 
 log = structlog.get_logger("xds")
-
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[bytes, bytes]
 
 SERVICES = {
     "envoy.service.discovery.v3.AggregatedDiscoveryService": ("AggregatedResources", ""),
@@ -323,13 +319,17 @@ class XdsService:
                 (grpc.method_handlers_generic_handler(service, methods),)
             )
 
-    def _method(self, type_url: str, delta: bool) -> Callable[[object, Context], object]:
-        async def serve(_requests: object, context: Context) -> None:
+    def _method(
+        self, type_url: str, delta: bool
+    ) -> Callable[[object, grpc.aio.ServicerContext], object]:
+        async def serve(_requests: object, context: grpc.aio.ServicerContext) -> None:
             await self._serve(context, type_url=type_url, delta=delta)
 
         return serve
 
-    async def _serve(self, context: Context, *, type_url: str, delta: bool) -> None:
+    async def _serve(
+        self, context: grpc.aio.ServicerContext, *, type_url: str, delta: bool
+    ) -> None:
         code, text = await self._admit()
         if code is None:
             wake = asyncio.Event()
@@ -354,7 +354,7 @@ class XdsService:
         return None, ""
 
     async def _run(
-        self, session: Session, context: Context, wake: asyncio.Event
+        self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
     ) -> tuple[grpc.StatusCode | None, str]:
         """Serve until the client ends the stream; give the status to end it with otherwise."""
         try:
@@ -383,7 +383,9 @@ class XdsService:
         log.error("xds stream failed", exc_info=error)
         return grpc.StatusCode.INTERNAL, "internal error"
 
-    async def _read(self, session: Session, context: Context, wake: asyncio.Event) -> None:
+    async def _read(
+        self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
+    ) -> None:
         loop = asyncio.get_running_loop()
         clock = self._clock
         while isinstance(message := await context.read(), bytes):
@@ -391,7 +393,9 @@ class XdsService:
                 loop.call_later(self.settings.isolation_delay, _isolate, session, wake)
             wake.set()
 
-    async def _push(self, session: Session, context: Context, wake: asyncio.Event) -> None:
+    async def _push(
+        self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
+    ) -> None:
         clock = self._clock
         while True:
             await wake.wait()

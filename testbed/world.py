@@ -1,0 +1,137 @@
+"""The demo's world: an example's fleet, moved to free ports, and what is emulated around it.
+
+Reads ``fleet.yaml``, which the control plane reads too, and ``emulation.yaml``, which it never
+does: how fast the instances really are, who sends what, and what will happen to them.
+Starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controlplane.config.units import parse_duration, parse_share
+from testbed.engine import Curve
+from testbed.instances import InstanceSettings
+from testbed.ports import free_ports
+from testbed.traffic import Lengths, Stream
+
+DEFAULT_EXAMPLE = Path(__file__).parent.parent / "examples" / "cloud-edge-device"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything the demo starts, on ports of its own."""
+
+    fleet: Mapping[str, Any]
+    """The document of fleet.yaml with its ports replaced."""
+    instances: Mapping[str, InstanceSettings]
+    sites: Mapping[str, str]
+    """Instance -> its site."""
+    streams: tuple[Stream, ...]
+    listeners: Mapping[str, int]
+    """Client site -> port of its Envoy."""
+    services: tuple[str, ...]
+    """In the order of the file."""
+    sensitive: frozenset[str]
+    """Services that are delay-sensitive."""
+    latency_limits: Mapping[str, float]
+    """Service -> seconds its operator promised for a whole answer."""
+    trains: str
+    """Instance whose machine a training job takes a share of."""
+    training: float
+    dies: str
+    """Instance whose edge is killed."""
+
+    @property
+    def near(self) -> str:
+        """Give the client site of the instance that trains."""
+        return self.sites[self.trains]
+
+    def fleet_yaml(self) -> str:
+        """Write the fleet for ``cats serve``."""
+        return yaml.safe_dump(dict(self.fleet), sort_keys=False)
+
+
+def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
+    """Read *example* and give it free ports."""
+    fleet = yaml.safe_load((example / "fleet.yaml").read_text())
+    emulation = yaml.safe_load((example / "emulation.yaml").read_text())
+    clients = list(dict.fromkeys(each["from"] for each in emulation["traffic"]))
+    ports = iter(free_ports(len(fleet["instances"]) + len(clients)))
+    listeners = {site: next(ports) for site in clients}
+    for site in fleet["sites"]:
+        if site["name"] in listeners:
+            site["listener"] = {**site.get("listener", {}), "port": listeners[site["name"]]}
+    sites = {each["name"]: each["site"] for each in fleet["instances"]}
+    instances = {}
+    for each in fleet["instances"]:
+        settings = _instance(each, emulation["instances"][each["name"]], fleet, next(ports))
+        _move(each, f"{settings.host}:{settings.port}")
+        instances[each["name"]] = settings
+    story = emulation["story"]
+    return World(
+        fleet=fleet,
+        instances=instances,
+        sites=sites,
+        streams=tuple(_stream(each, listeners) for each in emulation["traffic"]),
+        listeners=listeners,
+        services=tuple(each["name"] for each in fleet["services"]),
+        sensitive=frozenset(
+            each["name"] for each in fleet["services"] if each["delay"] == "sensitive"
+        ),
+        latency_limits={
+            each["name"]: parse_duration(each["slo"]["latency"]) for each in fleet["services"]
+        },
+        trains=story["trains"],
+        training=parse_share(story["training"]),
+        dies=story["dies"],
+    )
+
+
+def _instance(
+    configured: Mapping[str, Any], emulated: Mapping[str, Any], fleet: Mapping[str, Any], port: int
+) -> InstanceSettings:
+    return InstanceSettings(
+        model=configured["model"],
+        curve=Curve(
+            parse_duration(emulated["base"]),
+            parse_duration(emulated["crowding"]),
+            emulated["slots"],
+        ),
+        port=port,
+        rtt=dict(_distances(fleet["network"], configured["site"])),
+    )
+
+
+def _distances(network: Mapping[str, Any], site: str) -> Iterator[tuple[str, float]]:
+    for path in network["paths"]:
+        ends = [path["from"], path["to"]]
+        if site in ends:
+            ends.remove(site)
+            yield ends[0], parse_duration(path["rtt"])
+
+
+def _move(configured: dict[str, Any], address: str) -> None:
+    old = configured["address"]
+    configured["address"] = address
+    if "scrape" in configured:
+        configured["scrape"]["url"] = configured["scrape"]["url"].replace(old, address)
+
+
+def _stream(each: Mapping[str, Any], listeners: Mapping[str, int]) -> Stream:
+    site = each["from"]
+    return Stream(
+        service=each["service"],
+        site=site,
+        url=f"http://127.0.0.1:{listeners[site]}{each['path']}",
+        rate=float(each["rate"]),
+        model=each.get("model", "any"),
+        headers={"x-emulated-from": site},
+        lengths=Lengths(each.get("prompt", 30.0), each.get("output", 100.0)),
+        streaming=each.get("streaming", False),
+    )

@@ -83,7 +83,7 @@ def build_exposition(engine: BatchingEngine, *, model: str, number: int = 0) -> 
         engine.queueing,
     )
     scalar(
-        "cats_training_share",
+        "cats_training",
         "gauge",
         "Share of the machine that a training job takes.",
         engine.training,

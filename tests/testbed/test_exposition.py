@@ -37,7 +37,7 @@ def test_names_and_values_are_those_of_vllm() -> None:
     assert 1.0 == samples["vllm:request_success_total", ""]
     assert 1.0 == samples["vllm:e2e_request_latency_seconds_count", ""]
     assert 0.2 < samples["vllm:e2e_request_latency_seconds_sum", ""] < 0.21
-    assert 0.25 == samples["cats_training_share", ""]
+    assert 0.25 == samples["cats_training", ""]
 
 
 def test_buckets_are_cumulative_and_end_with_the_count() -> None:

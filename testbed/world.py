@@ -7,13 +7,13 @@ Starts nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from controlplane.config.source import parse_source
 from controlplane.config.units import parse_duration, parse_share
 from testbed.engine import Curve
 from testbed.instances import InstanceSettings
@@ -53,14 +53,17 @@ class World:
         return self.sites[self.trains]
 
     def fleet_yaml(self) -> str:
-        """Write the fleet for ``cats serve``."""
-        return yaml.safe_dump(dict(self.fleet), sort_keys=False)
+        """Write the fleet for ``cats serve``; JSON is YAML."""
+        return json.dumps(self.fleet, indent=2)
 
 
 def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
     """Read *example* and give it free ports."""
-    fleet = yaml.safe_load((example / "fleet.yaml").read_text())
-    emulation = yaml.safe_load((example / "emulation.yaml").read_text())
+    # Read as the control plane reads it: to a YAML 1.1 loader the key "on" is true.
+    fleet, emulation = (
+        parse_source((example / name).read_text(), file=name).tree
+        for name in ("fleet.yaml", "emulation.yaml")
+    )
     clients = list(dict.fromkeys(each["from"] for each in emulation["traffic"]))
     ports = iter(free_ports(len(fleet["instances"]) + len(clients)))
     listeners = {site: next(ports) for site in clients}

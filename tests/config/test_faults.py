@@ -586,7 +586,7 @@ def faults_in(text: str) -> list[str]:
                 18: '  - {name: b, site: edge, address: "127.0.0.1:8000", model: small}',
             },
             [
-                "18:35: instances[1].address: port 8000 is where the Envoys of 'edge' listen; requests would go in a circle, so choose another"
+                "18:36: instances[1].address: port 8000 is where the Envoys of 'edge' listen; requests would go in a circle, so choose another"
             ],
             id="an instance where the site's Envoys listen",
         ),

@@ -1,0 +1,225 @@
+"""From a plan to what every Envoy gets: one snapshot for each client site.
+
+What did not change is not built again: equal endpoints are one object across sites and cycles,
+and a site whose endpoints are all as before gets the very snapshot it had.
+A resource that a client would refuse is left out, its last good form kept if there is one, and
+the rest is published; the faults are told beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import betterproto2
+
+from controlplane.config import Config, Instance, Service, Site, SiteKind, SiteListener
+from controlplane.resources import names
+from controlplane.resources.clusters import build_cluster
+from controlplane.resources.endpoints import EndpointEncoder
+from controlplane.resources.listeners import build_listener
+from controlplane.resources.packing import to_resource
+from controlplane.resources.routes import build_routes
+from controlplane.resources.validate import allocation_faults, constraint_faults
+from controlplane.steering.plan import Allocation, Plan
+from controlplane.xds.snapshot import Snapshot, TypeSnapshot
+from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
+
+UNKNOWN_SITE = ""
+"""The view of an Envoy whose site the configuration does not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A resource that would be refused, and so was not published in its new form."""
+
+    type_url: str
+    name: str
+    view: str | None
+    """Client site, or `UNKNOWN_SITE`; none for all."""
+    message: str
+
+    def __str__(self) -> str:
+        """Give one line for a log."""
+        kind = self.type_url.rsplit(".", 1)[-1]
+        seen_from = "" if self.view is None else f" for {self.view or 'unknown sites'!r}"
+        return f"{kind} {self.name!r}{seen_from}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Views(Mapping[str, Snapshot]):
+    """Site name -> its snapshot; `UNKNOWN_SITE` for the others."""
+
+    snapshots: Mapping[str, Snapshot]
+    faults: tuple[Fault, ...] = field(default=())
+
+    def __getitem__(self, site: str) -> Snapshot:
+        """Give the snapshot of *site*."""
+        return self.snapshots[site]
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the names of the sites."""
+        return iter(self.snapshots)
+
+    def __len__(self) -> int:
+        """Give the number of views."""
+        return len(self.snapshots)
+
+
+_Key = tuple[str, tuple[tuple[str, int, int], ...]]
+
+
+class SnapshotBuilder:
+    """Builds the snapshots of one configuration; a new configuration takes a new builder.
+
+    Listener, routes and clusters are built once, here; `build` makes the endpoints of a plan.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._instances = {instance.name: instance for instance in config.instances}
+        self._encoder = EndpointEncoder(config.sites, config.instances)
+        self._static_faults: list[Fault] = []
+        self._clusters = TypeSnapshot.of(self._valid_clusters())
+        self._listeners = self._build_listeners()
+        self._routes = self._build_routes()
+        self._encoded: dict[_Key, Resource] = {}
+        self._good: dict[tuple[str, str], Resource] = {}
+        """(service, view) -> endpoints as last published."""
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def build(self, plan: Plan, *, instances: Mapping[str, Instance] | None = None) -> Views:
+        """Build every client site's snapshot of *plan*.
+
+        Args:
+            plan: the allocations of each service from each client site.
+            instances: every instance by name where others than the configured ones take part.
+        """
+        if instances is not None and instances != self._instances:
+            self._instances = dict(instances)
+            self._encoder = EndpointEncoder(self._config.sites, instances.values())
+            self._encoded = {}
+        faults = list(self._static_faults)
+        before, self._encoded = self._encoded, {}
+        snapshots = {}
+        for view in (*(site.name for site in self._config.sites), UNKNOWN_SITE):
+            endpoints = TypeSnapshot.of(
+                self._endpoints(service, view, plan, before, faults)
+                for service in self._config.services
+                if service.name in self._clusters.resources
+            )
+            snapshots[view] = self._snapshot(view, endpoints)
+        self._snapshots = snapshots
+        return Views(MappingProxyType(snapshots), tuple(faults))
+
+    def _snapshot(self, view: str, endpoints: TypeSnapshot) -> Snapshot:
+        previous = self._snapshots.get(view)
+        if previous is not None and previous.of_type(ENDPOINT).version == endpoints.version:
+            return previous
+        return Snapshot(
+            MappingProxyType(
+                {
+                    CLUSTER: self._clusters,
+                    ENDPOINT: endpoints,
+                    LISTENER: self._listeners[view],
+                    ROUTE: self._routes[view],
+                }
+            )
+        )
+
+    def _endpoints(
+        self,
+        service: Service,
+        view: str,
+        plan: Plan,
+        before: Mapping[_Key, Resource],
+        faults: list[Fault],
+    ) -> Resource:
+        allocations = self._allocations(service, view, plan)
+        key = service.name, tuple((a.instance, a.weight, a.priority) for a in allocations)
+        resource = self._encoded.get(key) or before.get(key)
+        if resource is None:
+            wrong = allocation_faults(allocations, self._instances)
+            if wrong:
+                faults += (Fault(ENDPOINT, service.name, view, message) for message in wrong)
+                good = self._good.get((service.name, view))
+                return self._encoder.encode(service.name, ()) if good is None else good
+            resource = self._encoder.encode(service.name, allocations)
+        self._encoded[key] = resource
+        self._good[service.name, view] = resource
+        return resource
+
+    def _allocations(self, service: Service, view: str, plan: Plan) -> Sequence[Allocation]:
+        assignment = plan.assignments.get((service.name, view))
+        if assignment is not None:
+            return assignment.allocations
+        return self._average(service, plan) if view == UNKNOWN_SITE else ()
+
+    def _average(self, service: Service, plan: Plan) -> Sequence[Allocation]:
+        """Give the sum of all sites' weights; without devices, which nobody else can reach."""
+        devices = {site.name for site in self._config.sites if site.kind is SiteKind.DEVICE}
+        total: dict[str, Allocation] = {}
+        for site in self._config.sites:
+            assignment = plan.assignments.get((service.name, site.name))
+            for allocation in () if assignment is None else assignment.allocations:
+                if allocation.site in devices or allocation.priority > 0:
+                    continue
+                so_far = total.get(allocation.instance)
+                total[allocation.instance] = Allocation(
+                    instance=allocation.instance,
+                    site=allocation.site,
+                    share=0.0,
+                    weight=allocation.weight + (0 if so_far is None else so_far.weight),
+                )
+        return [total[name] for name in sorted(total)]
+
+    def _valid_clusters(self) -> Iterator[Resource]:
+        for service in self._config.services:
+            yield from self._if_valid(
+                CLUSTER, service.name, build_cluster(service, self._config.envoy)
+            )
+
+    def _build_listeners(self) -> Mapping[str, TypeSnapshot]:
+        by_place: dict[SiteListener, TypeSnapshot] = {}
+        listeners = {}
+        for site in (None, *self._config.sites):
+            place = SiteListener() if site is None else site.listener
+            if place not in by_place:
+                message = build_listener(self._config, site)
+                by_place[place] = TypeSnapshot.of(self._if_valid(LISTENER, names.LISTENER, message))
+            listeners[UNKNOWN_SITE if site is None else site.name] = by_place[place]
+        return listeners
+
+    def _build_routes(self) -> Mapping[str, TypeSnapshot]:
+        by_fallback: dict[frozenset[str], TypeSnapshot] = {}
+        routes = {}
+        for view, fallback in self._fallbacks():
+            if fallback not in by_fallback:
+                message = build_routes(self._config, with_fallback=fallback)
+                by_fallback[fallback] = TypeSnapshot.of(
+                    self._if_valid(ROUTE, names.ROUTES, message)
+                )
+            routes[view] = by_fallback[fallback]
+        return routes
+
+    def _fallbacks(self) -> Iterator[tuple[str, frozenset[str]]]:
+        yield UNKNOWN_SITE, frozenset()
+        for site in self._config.sites:
+            yield site.name, frozenset(_services_on_device(site, self._config))
+
+    def _if_valid(
+        self, type_url: str, name: str, message: betterproto2.Message
+    ) -> Iterable[Resource]:
+        wrong = constraint_faults(type_url, bytes(message))
+        self._static_faults += (Fault(type_url, name, None, each) for each in wrong)
+        return () if wrong else (to_resource(name, message),)
+
+
+def _services_on_device(site: Site, config: Config) -> Iterator[str]:
+    if site.kind is not SiteKind.DEVICE:
+        return
+    local = {instance.model for instance in config.instances if instance.site == site.name}
+    for service in config.services:
+        if any(model.name in local for model in service.models):
+            yield service.name

@@ -1,0 +1,124 @@
+"""One Envoy cluster for each service: how its instances are balanced, watched and bounded.
+
+Knows nothing of which instances there are; these come as endpoints. Built once per configuration,
+equal for every client site.
+"""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterDiscoveryType,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+    OutlierDetection,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    AggregatedConfigSource,
+    ApiVersion,
+    ConfigSource,
+    HealthCheck,
+    HealthCheckHttpHealthCheck,
+    HealthCheckTcpHealthCheck,
+    Http1ProtocolOptions,
+    HttpProtocolOptions,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions as UpstreamHttpProtocolOptions,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.envoy.type.v3 import Percent
+
+from controlplane import config
+from controlplane.resources.packing import pack, seconds
+
+_UPSTREAM_IDLE = 4.0
+"""Seconds that an idle connection is kept. Python's common inference servers close theirs after
+5 s; a request that meets such a close fails, and cannot be retried once it was sent."""
+
+
+def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
+    """Build the cluster of *service*, named after it."""
+    return Cluster(
+        name=service.name,
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ads_source()),
+        # Round robin follows the weights exactly under any load; least request bends them by
+        # its own count of requests. The hash of an affinity keeps them on average only.
+        lb_policy=ClusterLbPolicy.ROUND_ROBIN
+        if service.affinity is None
+        else ClusterLbPolicy.MAGLEV,
+        # Envoy's default panics at half the endpoints down and sends to the dead ones too.
+        common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
+        connect_timeout=seconds(envoy.connect_timeout),
+        # A drained instance leaves the endpoints. With active checks Envoy would otherwise go on
+        # sending to it for as long as it answers them.
+        ignore_health_on_host_removal=True,
+        health_checks=[] if envoy.health_check is None else [_health_check(envoy.health_check)],
+        outlier_detection=None
+        if envoy.outlier_detection is None
+        else _outlier_detection(envoy.outlier_detection),
+        circuit_breakers=_circuit_breakers(envoy.circuit_breakers),
+        typed_extension_protocol_options={
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(
+                UpstreamHttpProtocolOptions(
+                    common_http_protocol_options=HttpProtocolOptions(
+                        idle_timeout=seconds(_UPSTREAM_IDLE)
+                    ),
+                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
+                        http_protocol_options=Http1ProtocolOptions()
+                    ),
+                )
+            )
+        },
+    )
+
+
+def ads_source() -> ConfigSource:
+    """Build the reference to whoever sent the message that holds it: the aggregated stream."""
+    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+
+
+def _health_check(check: config.HealthCheck) -> HealthCheck:
+    http = None if check.path is None else HealthCheckHttpHealthCheck(path=check.path)
+    return HealthCheck(
+        timeout=seconds(check.timeout),
+        interval=seconds(check.interval),
+        # The default looks at a cluster without traffic once a minute.
+        no_traffic_interval=seconds(check.interval),
+        unhealthy_threshold=check.unhealthy_after,
+        healthy_threshold=check.healthy_after,
+        http_health_check=http,
+        tcp_health_check=HealthCheckTcpHealthCheck() if http is None else None,
+    )
+
+
+def _outlier_detection(detection: config.OutlierDetection) -> OutlierDetection:
+    return OutlierDetection(
+        consecutive_5xx=detection.consecutive_errors,
+        interval=seconds(detection.interval),
+        base_ejection_time=seconds(detection.ejection_time),
+        max_ejection_percent=round(100 * detection.max_ejected),
+        # On by default, it ejects by comparison with the other instances and so bends the split.
+        enforcing_success_rate=0,
+        # A port that accepts connections says nothing of the requests that failed.
+        successful_active_health_check_uneject_host=False,
+    )
+
+
+def _circuit_breakers(breakers: config.CircuitBreakers) -> CircuitBreakers:
+    return CircuitBreakers(
+        thresholds=[
+            CircuitBreakersThresholds(
+                max_connections=breakers.max_connections,
+                max_pending_requests=breakers.max_pending,
+                max_requests=breakers.max_requests,
+                max_retries=breakers.max_retries,
+            )
+        ]
+    )

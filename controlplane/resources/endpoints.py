@@ -1,0 +1,102 @@
+"""Endpoints with their weights: the one resource that changes every second, so the fast one.
+
+An endpoint's constant part (address, metadata) is serialised once per instance; an assignment is
+then joined from bytes, with the tags and lengths of protobuf written here. The result equals what
+the protobuf runtime serialises (a test holds it to that), at a small part of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2
+
+from controlplane.config import Instance, Site
+from controlplane.resources import names
+from controlplane.steering.plan import Allocation
+from controlplane.xds.snapshot import make_resource
+from controlplane.xds.types import ENDPOINT, Resource
+
+_ANY_ONE_OF_P0 = 100_000
+"""Overprovisioning in per cent: one healthy endpoint in a thousand still keeps all requests in its
+priority, so that a fallback gets them only when nothing in the priority above answers."""
+
+
+class EndpointEncoder:
+    """Serialises assignments; holds each instance's and site's constant bytes."""
+
+    def __init__(self, sites: Iterable[Site], instances: Iterable[Instance]) -> None:
+        self._localities = {site.name: _field(1, _locality(site)) for site in sites}
+        self._endpoints = {instance.name: _endpoint(instance) for instance in instances}
+        self._weights: dict[int, bytes] = {}
+        """Weight -> its bytes; a few thousand at most, since weights have a fixed sum."""
+
+    def encode(self, cluster: str, allocations: Iterable[Allocation]) -> Resource:
+        """Serialise the endpoints of *cluster*.
+
+        Args:
+            cluster: name of the cluster, and of the resource.
+            allocations: by priority, then instance; every instance and site known, weights at
+                least 1, priorities from 0 without gaps.
+        """
+        ordered = sorted(allocations, key=lambda each: (each.priority, each.site, each.instance))
+        parts = [_field(1, cluster.encode())]
+        for (priority, site), group in groupby(ordered, lambda each: (each.priority, each.site)):
+            members = b"".join([self._endpoint(each.instance, each.weight) for each in group])
+            tail = b"" if priority == 0 else b"\x28" + _varint(priority)
+            parts.append(_field(2, self._localities[site] + members + tail))
+        if ordered and ordered[-1].priority > 0:
+            parts.append(_field(4, b"\x1a" + _message(b"\x08" + _varint(_ANY_ONE_OF_P0))))
+        body = b"".join(parts)
+        return make_resource(cluster, _field(1, ENDPOINT.encode()) + _field(2, body))
+
+    def _endpoint(self, instance: str, weight: int) -> bytes:
+        encoded = self._weights.get(weight)
+        if encoded is None:
+            encoded = self._weights[weight] = b"\x22" + _message(b"\x08" + _varint(weight))
+        constant = self._endpoints[instance]
+        return b"\x12" + _varint(len(constant) + len(encoded)) + constant + encoded
+
+
+def _endpoint(instance: Instance) -> bytes:
+    endpoint = endpoint_components_pb2.LbEndpoint()
+    address = endpoint.endpoint.address.socket_address
+    address.address = instance.host
+    address.port_value = instance.port
+    endpoint.metadata.filter_metadata[names.METADATA].update(
+        {
+            names.METADATA_INSTANCE: instance.name,
+            names.METADATA_SITE: instance.site,
+            names.METADATA_MODEL: instance.model,
+        }
+    )
+    serialised: bytes = endpoint.SerializeToString(deterministic=True)
+    return serialised
+
+
+def _locality(site: Site) -> bytes:
+    serialised: bytes = base_pb2.Locality(
+        region=site.region, zone=site.zone, sub_zone=site.name
+    ).SerializeToString(deterministic=True)
+    return serialised
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return bytes((number << 3 | 2,)) + _message(value)
+
+
+def _message(value: bytes) -> bytes:
+    return _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,0 +1,66 @@
+"""Every name that goes on the wire to an Envoy or comes back from one.
+
+The only place that spells them; knows nothing of the messages that carry them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LISTENER: Final = "inference"
+"""The listener, its route configuration and the prefix of its HTTP statistics."""
+ROUTES: Final = "inference"
+NO_SERVICE: Final = "no service"
+"""Route of what no service matches, and the cluster, which does not exist, that it leads to; no
+service can have this name. Every other route is named after its service."""
+
+XDS_CLUSTER: Final = "cats-control-plane"
+"""The bootstrap's cluster that leads to the control plane."""
+
+METADATA: Final = "cats"
+"""Namespace of an endpoint's metadata, and of the node's."""
+METADATA_INSTANCE: Final = "instance"
+METADATA_SITE: Final = "site"
+"""Key of an endpoint's metadata, and of the top level of the node's."""
+METADATA_MODEL: Final = "model"
+
+BODY_METADATA: Final = "cats.request"
+"""Namespace of what a request's JSON body says."""
+BODY_MODEL: Final = "model"
+
+HEADER_INSTANCE: Final = "x-cats-instance"
+HEADER_SITE: Final = "x-cats-site"
+"""Response headers that tell who answered; the same names in a request are removed."""
+
+STATS_PREFIX: Final = "cats"
+"""First part of the names of all statistics below."""
+
+STAT_REQUESTS: Final = "requests"
+"""Counter: attempts that ended, by service, instance, code and flags."""
+STAT_LATENCY: Final = "latency_us"
+"""Counter: microseconds from sending a request to the last byte of its answer."""
+STAT_TTFT: Final = "ttft_us"
+"""Counter: microseconds from sending a request to the first byte of its answer, over the same
+attempts."""
+STAT_ANSWERS: Final = "answers"
+"""Counter: attempts that got a whole answer with a status below 400; what to divide the two sums
+by."""
+STAT_IN_PROGRESS: Final = "in_progress"
+"""Gauge: attempts that have an upstream connection and have not ended."""
+STAT_LATENCY_HISTOGRAM: Final = "latency"
+STAT_TTFT_HISTOGRAM: Final = "ttft"
+"""Histograms of the same two times in microseconds, by service only."""
+
+TAG_SERVICE: Final = "service"
+TAG_INSTANCE: Final = "instance"
+"""``-`` when no instance was chosen."""
+TAG_CODE: Final = "code"
+"""HTTP status; ``0`` when no answer came."""
+TAG_FLAGS: Final = "flags"
+"""Envoy's response flags, such as ``UF`` (connection failed) or ``DC`` (the client left);
+``-`` when there are none."""
+
+
+def stat_name(stat: str) -> str:
+    """Give the name under which Envoy's metrics service reports *stat*, tags removed."""
+    return f"{STATS_PREFIX}.{stat}"

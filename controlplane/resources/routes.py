@@ -1,0 +1,198 @@
+"""Which requests belong to which service: the route table that Envoy classifies by.
+
+A site's table differs from another's only where it has a fallback of its own: a device's local
+model, to which the last retry may go.
+Most specific first, so that the order of services in the file decides only between equals:
+an exact path before a prefix, a longer path before a shorter one, a path before none; then a
+model before none, more headers before fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    HeaderMatcher,
+    RetryPolicy,
+    RetryPolicyRetryHostPredicate,
+    RetryPolicyRetryPriority,
+    Route,
+    RouteAction,
+    RouteActionClusterNotFoundResponseCode,
+    RouteActionHashPolicy,
+    RouteActionHashPolicyHeader,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import (
+    PreviousPrioritiesConfig,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
+
+from controlplane.config import Config, Envoy, Match, Service
+from controlplane.resources import names
+from controlplane.resources.packing import pack, seconds
+
+_HOST_SELECTION_ATTEMPTS = 10
+"""How often a retry that picks a host already tried may pick again; each miss is less likely the
+flatter the weights, so that a dominant instance does not use up the retries."""
+
+
+def build_routes(config: Config, *, with_fallback: Collection[str] = ()) -> RouteConfiguration:
+    """Build the route table.
+
+    Args:
+        config: the whole configuration.
+        with_fallback: services that have endpoints of a lower priority at this client site.
+    """
+    return RouteConfiguration(
+        name=names.ROUTES,
+        virtual_hosts=[
+            VirtualHost(
+                name=names.ROUTES,
+                domains=["*"],
+                # Bounds what is buffered to read the model, and what is kept for a retry.
+                request_body_buffer_limit=round(config.envoy.max_body),
+                routes=[
+                    *(
+                        _service_route(
+                            match, service, config.envoy, fallback=service.name in with_fallback
+                        )
+                        for service, match in in_order(config)
+                    ),
+                    _no_service(),
+                ],
+            )
+        ],
+        request_headers_to_remove=[names.HEADER_INSTANCE, names.HEADER_SITE],
+        response_headers_to_add=_response_headers() if config.envoy.response_headers else [],
+        response_headers_to_remove=[]
+        if config.envoy.response_headers
+        else [names.HEADER_INSTANCE, names.HEADER_SITE],
+    )
+
+
+def _no_service() -> Route:
+    # Not a direct response: before the body is read this route holds for the requests that are
+    # told by their model, and only a route with an action brings its limit for the body along.
+    return Route(
+        name=names.NO_SERVICE,
+        match=RouteMatch(prefix="/"),
+        route=RouteAction(
+            cluster=names.NO_SERVICE,
+            cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
+        ),
+    )
+
+
+def in_order(config: Config) -> Iterator[tuple[Service, Match]]:
+    """Give every match with its service, most specific first."""
+    matches = [(service, match) for service in config.services for match in service.match]
+    yield from sorted(matches, key=lambda pair: _specificity(pair[1]))
+
+
+def reads_model(config: Config) -> bool:
+    """Tell whether any match looks into the request's body."""
+    return any(match.model is not None for _, match in in_order(config))
+
+
+def _specificity(match: Match) -> tuple[int, int, bool, int]:
+    path = match.path or ""
+    kind = 2 if not path else 1 if path.endswith("*") else 0
+    return kind, -len(path), match.model is None, -len(match.header)
+
+
+def _service_route(match: Match, service: Service, envoy: Envoy, *, fallback: bool) -> Route:
+    return Route(
+        name=service.name,
+        match=_route_match(match),
+        route=RouteAction(
+            cluster=service.name,
+            # Envoy's default of 15 s counts the whole answer and would cut every long stream.
+            timeout=seconds(service.timeout),
+            idle_timeout=seconds(service.idle_timeout),
+            retry_policy=_retry_policy(envoy, fallback=fallback),
+            hash_policy=[]
+            if service.affinity is None
+            else [
+                RouteActionHashPolicy(
+                    header=RouteActionHashPolicyHeader(header_name=service.affinity.header.lower())
+                )
+            ],
+        ),
+    )
+
+
+def _route_match(match: Match) -> RouteMatch:
+    headers = [
+        HeaderMatcher(name=name.lower(), string_match=StringMatcher(exact=value))
+        for name, value in sorted(match.header.items())
+    ]
+    metadata = (
+        []
+        if match.model is None
+        else [
+            MetadataMatcher(
+                filter=names.BODY_METADATA,
+                path=[MetadataMatcherPathSegment(key=names.BODY_MODEL)],
+                value=ValueMatcher(string_match=StringMatcher(exact=match.model)),
+            )
+        ]
+    )
+    if match.path is None:
+        return RouteMatch(prefix="/", headers=headers, dynamic_metadata=metadata)
+    if match.path.endswith("*"):
+        return RouteMatch(
+            prefix=match.path.removesuffix("*"), headers=headers, dynamic_metadata=metadata
+        )
+    return RouteMatch(path=match.path, headers=headers, dynamic_metadata=metadata)
+
+
+def _retry_policy(envoy: Envoy, *, fallback: bool) -> RetryPolicy | None:
+    retries = envoy.retries
+    if retries.attempts == 0:
+        return None
+    return RetryPolicy(
+        retry_on=retries.on,
+        num_retries=retries.attempts,
+        retriable_status_codes=list(retries.status_codes),
+        retry_host_predicate=[
+            RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts",
+                typed_config=pack(PreviousHostsPredicate()),
+            )
+        ],
+        host_selection_retry_max_attempts=_HOST_SELECTION_ATTEMPTS,
+        # The last retry only: until then the better instances are tried.
+        retry_priority=RetryPolicyRetryPriority(
+            name="envoy.retry_priorities.previous_priorities",
+            typed_config=pack(PreviousPrioritiesConfig(update_frequency=retries.attempts)),
+        )
+        if fallback
+        else None,
+    )
+
+
+def _response_headers() -> list[HeaderValueOption]:
+    return [
+        HeaderValueOption(
+            header=HeaderValue(key=header, value=f"%UPSTREAM_METADATA({names.METADATA}:{key})%"),
+            append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+        for header, key in (
+            (names.HEADER_INSTANCE, names.METADATA_INSTANCE),
+            (names.HEADER_SITE, names.METADATA_SITE),
+        )
+    ]

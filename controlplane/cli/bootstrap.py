@@ -1,0 +1,88 @@
+"""``cats bootstrap``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controlplane.cli import BadInput, examples
+from controlplane.cli.options import HOST_PORT, config_option, read_config
+
+
+@click.command(
+    epilog=examples(
+        "cats bootstrap -c fleet.yaml --site edge-north --id gateway-1 > envoy.yaml",
+        "cats bootstrap -c fleet.yaml --site phones --id $(hostname) --xds cp.example.net:18000",
+    )
+)
+@config_option
+@click.option("--site", required=True, help="Where the Envoy's clients are.")
+@click.option("--id", "envoy_id", required=True, help="Unique among all Envoys.")
+@click.option(
+    "--xds",
+    "servers",
+    type=HOST_PORT,
+    multiple=True,
+    default=["127.0.0.1:18000"],
+    show_default="127.0.0.1:18000",
+    help="The control plane; more than once for several that stand in for each other.",
+)
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    default=9901,
+    show_default=True,
+    help="Port of Envoy's own interface, on loopback.",
+)
+@click.option("--sotw", is_flag=True, help="Subscribe to whole states instead of changes.")
+@click.option("--ca", help="File of certificates that may sign the control plane's.")
+@click.option("--cert", help="File of the Envoy's own certificate.")
+@click.option("--key", help="File of the key to --cert.")
+@click.option("--server-name", help="Name in the control plane's certificate, if not its host.")
+def command(
+    *,
+    config_file: Path,
+    site: str,
+    envoy_id: str,
+    servers: tuple[tuple[str, int], ...],
+    admin_port: int,
+    sotw: bool,
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
+    server_name: str | None,
+) -> None:
+    """Print the bootstrap of one Envoy, as YAML that a stock Envoy accepts.
+
+    A site that the configuration does not name is taken, with a warning: its Envoys get the view
+    of unknown sites.
+    """
+    from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
+        ClientTls,
+        build_bootstrap,
+    )
+
+    if (cert is None) != (key is None):
+        raise BadInput("--cert and --key come together")
+    config = read_config(config_file)
+    known = [each.name for each in config.sites]
+    if site not in known:
+        click.echo(f"warning: no site is called '{site}'; sites are {', '.join(known)}", err=True)
+    tls = None
+    if config.server.tls is not None or ca is not None or cert is not None:
+        own = ClientTls(cert=cert, key=key, server_name=server_name)
+        tls = own if ca is None else ClientTls(ca, cert, key, server_name)
+    click.echo(
+        build_bootstrap(
+            config,
+            site=site,
+            envoy_id=envoy_id,
+            xds=servers[0],
+            standby=servers[1:],
+            admin_port=admin_port,
+            delta=not sotw,
+            tls=tls,
+        ),
+        nl=False,
+    )

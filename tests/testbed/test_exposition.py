@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from controlplane.config import Engine
+from controlplane.model import Signal
+from controlplane.telemetry.engines import parse_metrics
 from testbed.engine import BatchingEngine, Curve, Demand
 from testbed.exposition import build_exposition
 
@@ -52,3 +55,15 @@ def test_buckets_are_cumulative_and_end_with_the_count() -> None:
         buckets = [value for (key, _), value in samples.items() if key == f"{name}_bucket"]
         assert sorted(buckets) == buckets
         assert count == buckets[-1] == samples[f"{name}_count", ""]
+
+
+def test_the_control_plane_reads_the_page_and_misses_nothing() -> None:
+    """Every signal that a vLLM should give is there, and the training job is noticed."""
+    engine = BatchingEngine(Curve(base=0.4, crowding=0.0, slots=1), now=0.0)
+    engine.train(0.25, now=0.0)
+    page = build_exposition(engine, model="m")
+
+    report = parse_metrics(page, engine=Engine.VLLM, instance="a", at=0.0)
+
+    assert () == report.missing
+    assert 0.25 == report.signals[Signal.TRAINING]

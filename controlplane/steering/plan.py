@@ -97,7 +97,9 @@ class Plan:
     """Hash of what goes to Envoys: equal weights, equal version."""
     at: float
     assignments: Mapping[tuple[str, str], Assignment]
-    """(service, client site) -> assignment."""
+    """(service, client site) -> assignment: what Envoys get."""
+    proposed: Mapping[tuple[str, str], Assignment] = field(default_factory=dict)
+    """With ``mode: observe``, what would be pushed instead; otherwise empty."""
     predicted_cost: float = 0.0
     """The objective, in weighted seconds of delay per second."""
     held: bool = False

@@ -1,0 +1,32 @@
+"""What steering believes of an instance: the value that learning gives and the problem takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """One instance as it is believed to be."""
+
+    slots: float
+    """Requests worked on at once."""
+    slowdown: float
+    """Share by which each further request in the batch slows the others; 0 is a plain queue."""
+    pace: float
+    """Seconds that a request of ordinary size takes when it is alone."""
+    uncertainty: float = 1.0
+    """Relative standard error of the pace; 1 means that only the prior is known."""
+    number: float | None = None
+    """Requests inside when last seen; none when not known."""
+    number_age: float = 0.0
+    """Seconds since then."""
+    background: float = 0.0
+    """Requests a second of ordinary size that come from elsewhere."""
+    source: str = "prior"
+    """Where it comes from, in a word."""
+
+    @property
+    def capacity(self) -> float:
+        """Give the requests a second of ordinary size that it can sustain."""
+        return self.slots / (1.0 + self.slowdown * (self.slots - 1.0)) / self.pace

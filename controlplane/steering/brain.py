@@ -1,0 +1,306 @@
+"""The decision of one cycle, and what is remembered between cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+
+import numpy as np
+
+from controlplane.config import Config, Mode, PolicyName
+from controlplane.fleet.view import FleetView
+from controlplane.model import Signal
+from controlplane.steering.belief import Belief
+from controlplane.steering.capacity import CapacityLearner
+from controlplane.steering.demand import DemandFilter
+from controlplane.steering.explain import (
+    Decision,
+    build_assignment,
+    build_bare_assignment,
+    row_spans,
+    weigh_inside,
+)
+from controlplane.steering.latency import Array, PriceTable
+from controlplane.steering.layout import Layout, build_layout
+from controlplane.steering.optimiser import Bounds, Flow, solve
+from controlplane.steering.plan import Assignment, Plan
+from controlplane.steering.policies import RULES
+from controlplane.steering.problem import Network, Problem, build_network, build_problem
+from controlplane.steering.transient import price_period
+
+_EXPLAINED = 20_000
+"""Entries up to which every share of a plan carries its terms; beyond, ask `Steering.explain`."""
+
+Key = tuple[str, str]
+
+
+class Steering:
+    """Decides, once a period, what share of every service each instance gets.
+
+    Pure: the time is the view's, and equal views in equal order give equal plans.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._layout: Layout | None = None
+        self._network: Network | None = None
+        self._demand = DemandFilter(config.steering.period)
+        self._capacity = CapacityLearner()
+        self._plan: Plan | None = None
+        self._used: dict[Key, dict[str, float]] = {}
+        self._rest: tuple[Problem, Array] | None = None
+        self._work: Array | None = None
+        self._decision: Decision | None = None
+
+    def reconfigure(self, config: Config) -> None:
+        """Take a new configuration; what was learned of instances that stay is kept."""
+        self._config = config
+        self._layout = None
+        self._network = None
+        self._rest = None
+        self._work = None
+
+    def restore(self, plan: Plan) -> None:
+        """Go on from a plan of an earlier run: its shares stay until something better is known."""
+        self._plan = plan
+        self._used = _shares_of(plan.assignments)
+
+    def decide(self, view: FleetView) -> Plan:
+        """Give the plan for the coming period."""
+        if view.frozen and self._plan is not None:
+            return self._freeze(view, self._plan)
+        layout = self._lay_out(view)
+        if self._network is None or self._network.paths is not view.paths:
+            self._network = build_network(layout, view.paths)
+        beliefs = self._capacity.observe(view, layout)
+        demand = self._measure_demand(view, layout, beliefs)
+        problem = build_problem(
+            view,
+            layout,
+            self._network,
+            beliefs=beliefs,
+            demand=demand,
+            sizes=np.array([service.size for service in layout.services]),
+        )
+        decision = self._decide(view, problem, beliefs)
+        self._decision = decision
+        plan = self._build(decision, held=False)
+        self._plan = plan
+        return plan
+
+    def explain(self, service: str, client_site: str) -> Assignment | None:
+        """Give one assignment of the last plan with every term of every share."""
+        decision = self._decision
+        if decision is None:
+            return None
+        for span in row_spans(decision.problem):
+            layout = decision.problem.layout
+            if (layout.services[span.row.service].service.name, layout.sites[span.row.site]) == (
+                service,
+                client_site,
+            ):
+                return build_assignment(decision, span, whys=True)
+        return None if self._plan is None else self._plan.assignments.get((service, client_site))
+
+    def _lay_out(self, view: FleetView) -> Layout:
+        instances = tuple(shown.instance for shown in view.instances.values())
+        layout = self._layout
+        if layout is None or layout.instances != instances or layout.config is not view.config:
+            layout = build_layout(view.config, instances)
+            self._layout = layout
+            self._network = None
+            self._rest = None
+            self._work = None
+        return layout
+
+    def _measure_demand(self, view: FleetView, layout: Layout, beliefs: list[Belief]) -> Array:
+        self._demand.observe(view.demand, now=view.at)
+        rates = (shown.rates.get(Signal.COMPLETED) for shown in view.instances.values())
+        return self._demand.fill(
+            tuple(service.service.name for service in layout.services),
+            layout.sites,
+            clients=view.clients,
+            completions=sum(rate.value for rate in rates if rate is not None),
+            capacity=sum(belief.capacity for belief in beliefs),
+        )
+
+    def _decide(self, view: FleetView, problem: Problem, beliefs: list[Belief]) -> Decision:
+        flow = problem.flow
+        previous = self._carry(problem)
+        known = previous.sum() > 0
+        inflow = flow.load(previous) if known else flow.base
+        shares = previous.copy()
+        policies = [service.policy for service in problem.layout.services]
+        of_entry = np.array([row.service for row in problem.rows], dtype=np.intp)[flow.row]
+        optimal = np.zeros(len(flow.row), dtype=bool)
+        for service, policy in enumerate(policies):
+            mine = of_entry == service
+            if policy is PolicyName.OPTIMAL:
+                optimal |= mine
+            else:
+                shares[mine] = RULES[policy](problem, inflow)[mine]
+        prices = PriceTable.stationary(problem.curves)
+        if optimal.any():
+            part = _restrict(flow, optimal, shares)
+            tolerance = 1e-4 if len(flow.row) < _EXPLAINED else 1e-3
+            rest = self._rest_start(problem, optimal)
+            long_run = solve(part, prices, start=rest, tolerance=tolerance, most_iterations=60)
+            self._rest = (problem, _spread(flow, optimal, long_run.shares))
+            prices, _ = price_period(
+                problem.curves,
+                number=problem.number,
+                age=problem.age,
+                inflow=inflow if known else part.load(long_run.shares),
+                planned=part.load(long_run.shares),
+                pace=problem.pace,
+                period=self._config.steering.period,
+            )
+            best = solve(
+                part, prices, start=long_run.shares, tolerance=tolerance, most_iterations=60
+            )
+            shares[optimal] = best.shares
+        load = flow.load(shares)
+        price = prices.evaluate(load)[1]
+        return Decision(
+            view=view,
+            problem=problem,
+            beliefs=beliefs,
+            shares=shares,
+            previous=previous,
+            load=load,
+            price=price,
+            marginal=flow.linear + flow.work * price[flow.column],
+            inside=weigh_inside(problem, problem.curves.number(load), load),
+            cost=flow.cost(shares, prices),
+            policies=dict(enumerate(policies)),
+            notes={},
+        )
+
+    def _rest_start(self, problem: Problem, optimal: Array) -> Array | None:
+        """Give the last long-run shares as a start, if the entries are still the same."""
+        if self._rest is None:
+            return None
+        last, shares = self._rest
+        same = np.array_equal(last.flow.column, problem.flow.column) and np.array_equal(
+            last.flow.row, problem.flow.row
+        )
+        return shares[optimal] if same else None
+
+    def _carry(self, problem: Problem) -> Array:
+        """Give the shares in use, entry by entry; 0 where there were none."""
+        layout = problem.layout
+        used = [
+            self._used.get((layout.services[row.service].service.name, layout.sites[row.site]), {})
+            for row in problem.rows
+        ]
+        names = [instance.name for instance in layout.instances]
+        return np.array(
+            [
+                used[row].get(names[column], 0.0)
+                for row, column in zip(
+                    problem.flow.row.tolist(), problem.flow.column.tolist(), strict=True
+                )
+            ]
+        )
+
+    def _build(self, decision: Decision, *, held: bool) -> Plan:
+        assignments = _assign(decision)
+        proposed: dict[Key, Assignment] = {}
+        if self._config.steering.mode is Mode.OBSERVE:
+            proposed = assignments
+            assignments = _assign(_observe(decision))
+        self._used = _shares_of(assignments)
+        return Plan(
+            version=hash_assignments(assignments),
+            at=decision.view.at,
+            assignments=assignments,
+            proposed=proposed,
+            predicted_cost=decision.cost,
+            held=held,
+        )
+
+    def _freeze(self, view: FleetView, plan: Plan) -> Plan:
+        note = "frozen: every instance that ever reported is silent"
+        return replace(
+            plan,
+            at=view.at,
+            held=True,
+            assignments={
+                key: replace(assignment, note=note) for key, assignment in plan.assignments.items()
+            },
+        )
+
+
+def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
+    """Give the version of what goes to Envoys: instances, weights and priorities, no more."""
+    digest = sha256()
+    for key in sorted(assignments):
+        digest.update(f"{key[0]}\0{key[1]}\n".encode())
+        for allocation in assignments[key].allocations:
+            line = f"{allocation.instance}\0{allocation.weight}\0{allocation.priority}\n"
+            digest.update(line.encode())
+    return digest.hexdigest()[:16]
+
+
+def _assign(decision: Decision) -> dict[Key, Assignment]:
+    whys = len(decision.shares) <= _EXPLAINED
+    made = [build_assignment(decision, span, whys=whys) for span in row_spans(decision.problem)]
+    made += [build_bare_assignment(decision, row) for row in decision.problem.empty]
+    return {(assignment.service, assignment.client_site): assignment for assignment in made}
+
+
+def _observe(decision: Decision) -> Decision:
+    """Give the static split of the same problem, which is pushed while operators only watch."""
+    shares = RULES[PolicyName.STATIC](decision.problem, decision.load)
+    services = range(len(decision.problem.layout.services))
+    return replace(
+        decision,
+        shares=shares,
+        load=decision.problem.flow.load(shares),
+        policies=dict.fromkeys(services, PolicyName.STATIC),
+        notes=dict.fromkeys(services, "observe mode: the decided shares are proposed, not pushed"),
+    )
+
+
+def _shares_of(assignments: Mapping[Key, Assignment]) -> dict[Key, dict[str, float]]:
+    """Give what is really used: the weights, not the shares before rounding."""
+    used = {}
+    for key, assignment in assignments.items():
+        first = [a for a in assignment.allocations if a.priority == 0]
+        total = sum(a.weight for a in first)
+        used[key] = {a.instance: a.weight / total for a in first}
+    return used
+
+
+def _restrict(flow: Flow, kept: Array, shares: Array) -> Flow:
+    """Give the part of *flow* that is decided; the rest becomes base work of the instances."""
+    if kept.all():
+        return flow
+    rows = np.unique(flow.row[kept])
+    renumber = np.zeros(len(flow.demand), dtype=np.intp)
+    renumber[rows] = np.arange(len(rows))
+    place = np.cumsum(kept) - 1
+    inside = kept[flow.bounds.entry] if len(flow.bounds.entry) else np.zeros(0, dtype=bool)
+    groups, group = np.unique(flow.bounds.group[inside], return_inverse=True)
+    return replace(
+        flow,
+        demand=flow.demand[rows],
+        row=renumber[flow.row[kept]],
+        column=flow.column[kept],
+        linear=flow.linear[kept],
+        work=flow.work[kept],
+        base=flow.load(np.where(kept, 0.0, shares)),
+        bounds=Bounds(
+            place[flow.bounds.entry[inside]],
+            group,
+            flow.bounds.low[groups],
+            flow.bounds.high[groups],
+        ),
+    )
+
+
+def _spread(flow: Flow, kept: Array, shares: Array) -> Array:
+    whole = np.zeros(len(flow.row))
+    whole[kept] = shares
+    return whole

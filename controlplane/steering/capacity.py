@@ -1,0 +1,338 @@
+"""Learning the curve of every instance from what it does, with the uncertainty carried along.
+
+With n requests inside, an engine does work at the rate phi(n) = m / (1 + b (m - 1)), m = min(n, B)
+(see `controlplane.steering.latency`), so in t seconds it completes about phi(n) t / s requests.
+Occupancy and completions are what every engine reports, whatever else it lacks, and both are
+exact by Little's law. So:
+
+* **Pace** s: completions over exposure, a Gamma posterior. No regression, nothing that blows up
+  when an instance is saturated or idle.
+* **Slowdown** b: a grid of candidates, each with its own pace, weighted by how well it foretold
+  the completions, from a prior that the kind of engine gives.
+* **Slots** B: what runs while others wait; while nobody was ever seen waiting, a little more
+  than was ever seen running.
+* **Change**: a generalised likelihood ratio of the last seconds against what is believed (Lorden
+  1971; Willsky and Jones 1976). When it speaks, older evidence is forgotten at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controlplane.config import Engine
+from controlplane.fleet.view import FleetView
+from controlplane.steering.belief import Belief
+from controlplane.steering.latency import Array
+from controlplane.steering.layout import Layout
+from controlplane.steering.observation import Gauge, Seen, read_instance, sum_traffic
+
+SLOWDOWNS: Array = np.array([0.0, 0.02, 0.05, 0.08, 0.12, 0.17, 0.23, 0.32, 0.5])
+"""Candidates for the slowdown."""
+
+_BATCHING = frozenset({Engine.VLLM, Engine.SGLANG, Engine.TRTLLM, Engine.TGI})
+
+MEMORY = 90.0
+"""Seconds over which unchanging evidence is kept."""
+
+DISPERSION = 1.5
+"""Variance of completions over that of a Poisson count: occupancy is sampled, work varies."""
+
+ALARM = 6.0
+"""Log likelihood ratio at which an instance counts as changed."""
+
+_WINDOW = 8
+"""Observations among which a change is looked for."""
+
+_PRIOR_COUNT = 1.0
+"""Completions that the prior of the pace is worth."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What is remembered of all instances; the first axis is theirs."""
+
+    names: tuple[str, ...]
+    count: Array
+    """(instances,): completions remembered."""
+    exposure: Array
+    """(instances, slowdowns): work remembered."""
+    score: Array
+    """(instances, slowdowns): log likelihood remembered."""
+    full: Array
+    """(instances,): requests running when others waited; not a number if never seen."""
+    highest: Array
+    """(instances,): most requests running, slowly forgotten."""
+    window_count: Array
+    """(instances, window): latest completions, newest last."""
+    window_exposure: Array
+    """(instances, window, slowdowns)."""
+    claimed: Array
+    """(instances,): smoothed number inside by its own word."""
+    observed: Array
+    """(instances,): smoothed number inside by Envoys' word."""
+    gauges: list[Gauge | None]
+    changed_at: Array
+    """(instances,): when a change was last noticed; not a number if never."""
+
+    @staticmethod
+    def new(names: tuple[str, ...]) -> _State:
+        size, shapes = len(names), len(SLOWDOWNS)
+        return _State(
+            names=names,
+            count=np.zeros(size),
+            exposure=np.zeros((size, shapes)),
+            score=np.zeros((size, shapes)),
+            full=np.full(size, np.nan),
+            highest=np.zeros(size),
+            window_count=np.zeros((size, _WINDOW)),
+            window_exposure=np.zeros((size, _WINDOW, shapes)),
+            claimed=np.zeros(size),
+            observed=np.full(size, np.nan),
+            gauges=[None] * size,
+            changed_at=np.full(size, np.nan),
+        )
+
+    def keep(self, names: tuple[str, ...]) -> _State:
+        """Give the state of *names*: known ones as they are, others new."""
+        fresh = _State.new(names)
+        known = {name: position for position, name in enumerate(self.names)}
+        for position, name in enumerate(names):
+            old = known.get(name)
+            if old is None:
+                continue
+            fresh.gauges[position] = self.gauges[old]
+            for field in _ARRAYS:
+                getattr(fresh, field)[position] = getattr(self, field)[old]
+        return fresh
+
+
+_ARRAYS = (
+    "count", "exposure", "score", "full", "highest", "window_count", "window_exposure",
+    "claimed", "observed", "changed_at",
+)  # fmt: skip
+
+
+class CapacityLearner:
+    """Keeps a belief per instance, renewed every cycle."""
+
+    def __init__(self) -> None:
+        self._state = _State.new(())
+
+    def observe(self, view: FleetView, layout: Layout) -> list[Belief]:
+        """Take in what *view* says is new; give the belief of every instance of *layout*."""
+        names = tuple(instance.name for instance in layout.instances)
+        if self._state.names != names:
+            self._state = self._state.keep(names)
+        traffic = sum_traffic(view, layout)
+        seen = [read_instance(view.instances[name], traffic.get(name)) for name in names]
+        self._learn_slots(seen)
+        self._learn_pace(seen, layout, view.at)
+        return self._believe(view, seen, layout)
+
+    @property
+    def changed_at(self) -> dict[str, float]:
+        """Give when each instance's change was last noticed."""
+        changed = zip(self._state.names, self._state.changed_at.tolist(), strict=True)
+        return {name: at for name, at in changed if not np.isnan(at)}
+
+    def _learn_slots(self, seen: Sequence[Seen]) -> None:
+        state = self._state
+        for position, one in enumerate(seen):
+            gauge, last = one.gauge, state.gauges[position]
+            if gauge is None or (last is not None and gauge.at <= last.at):
+                continue
+            running = gauge.running
+            state.highest[position] = max(running, 0.998 * state.highest[position])
+            if gauge.waiting > 0 and running >= 1:
+                full = state.full[position]
+                known = not np.isnan(full) and 0.5 * full < running < 2.0 * full
+                state.full[position] = full + 0.3 * (running - full) if known else running
+
+    def _learn_pace(self, seen: Sequence[Seen], layout: Layout, now: float) -> None:
+        state = self._state
+        slots = self._slots(seen, layout)
+        size = len(seen)
+        count = np.zeros(size)
+        exposure = np.zeros((size, len(SLOWDOWNS)))
+        spans = np.zeros(size)
+        for position, one in enumerate(seen):
+            gauge, last = one.gauge, state.gauges[position]
+            if gauge is None or (last is not None and gauge.at <= last.at):
+                continue
+            state.gauges[position] = gauge
+            if last is None:
+                continue
+            span = gauge.at - last.at
+            number = 0.5 * (gauge.number + last.number)
+            correction = self._correct(position, one, number)
+            completed = one.completed
+            if completed is None or one.completed_at < gauge.at - span:
+                continue
+            busy = 0.5 * (
+                _rate(gauge.number * correction, slots[position])
+                + _rate(last.number * correction, slots[position])
+            )
+            count[position] = completed * span
+            exposure[position] = busy * span * (1.0 - one.training)
+            spans[position] = span
+        self._update(count, exposure, spans, layout, now)
+
+    def _correct(self, position: int, one: Seen, number: float) -> float:
+        """Give the factor by which a claimed occupancy is too small for what Envoys observe."""
+        state = self._state
+        state.claimed[position] += 0.2 * (number - state.claimed[position])
+        witness = one.observed if one.observed is not None else one.residence
+        if witness is None:
+            return 1.0
+        old = state.observed[position]
+        state.observed[position] = witness if np.isnan(old) else old + 0.2 * (witness - old)
+        least = 0.5 * state.observed[position]
+        if state.observed[position] < 1.0 or state.claimed[position] >= least:
+            return 1.0
+        return float(witness / number) if number > 0 else 0.0
+
+    def _update(
+        self, count: Array, exposure: Array, spans: Array, layout: Layout, now: float
+    ) -> None:
+        state = self._state
+        fresh = spans > 0
+        if not fresh.any():
+            return
+        prior_pace = self._prior_pace(layout)
+        foretold = (state.count + _PRIOR_COUNT)[:, None] / (
+            state.exposure + _PRIOR_COUNT * prior_pace[:, None]
+        )
+        mean = np.maximum(foretold * exposure, 1e-9)
+        likelihood = (count[:, None] * np.log(mean) - mean) / DISPERSION
+        likelihood -= likelihood.max(axis=1, keepdims=True)
+        fade = np.where(fresh, np.exp(-spans / MEMORY), 1.0)
+        # A candidate is judged by what it foretold from some evidence, not from the prior.
+        ready = fresh & (state.count > 10.0)
+        state.score = state.score * fade[:, None] + np.where(ready[:, None], likelihood, 0.0)
+        state.count = state.count * fade + count
+        state.exposure = state.exposure * fade[:, None] + exposure
+        rows = np.flatnonzero(fresh)
+        state.window_count[rows] = np.roll(state.window_count[rows], -1, axis=1)
+        state.window_count[rows, -1] = count[rows]
+        state.window_exposure[rows] = np.roll(state.window_exposure[rows], -1, axis=1)
+        state.window_exposure[rows, -1] = exposure[rows]
+        self._detect(rows, layout, now)
+
+    def _detect(self, rows: NDArray[np.intp], layout: Layout, now: float) -> None:
+        """Forget what was before a change, where the latest observations speak of one."""
+        state = self._state
+        weights = self._shape_weights(layout)
+        latest = state.window_count[:, ::-1].cumsum(axis=1)
+        work = state.window_exposure[:, ::-1].cumsum(axis=1)
+        before = state.count[:, None] - latest
+        before_work = state.exposure[:, None, :] - work
+        known = before > 5.0
+        mean = np.where(known, before, 0.0)[:, :, None] / np.maximum(before_work, 1e-9) * work
+        mean = np.maximum((mean * weights[:, None, :]).sum(axis=2), 1e-9)
+        ratio = latest * np.log(np.maximum(latest, 1e-9) / mean) - (latest - mean)
+        # The belief it is compared with is itself only known to so many completions.
+        spread = DISPERSION * (1.0 + mean / np.maximum(before, 1.0))
+        ratio = np.where(known, ratio / spread, 0.0)
+        best = ratio.argmax(axis=1)
+        for row in rows.tolist():
+            if ratio[row, best[row]] < ALARM:
+                continue
+            length = int(best[row]) + 1
+            state.count[row] = state.window_count[row, -length:].sum()
+            state.exposure[row] = state.window_exposure[row, -length:].sum(axis=0)
+            state.window_count[row, :-length] = 0.0
+            state.window_exposure[row, :-length] = 0.0
+            state.changed_at[row] = now
+
+    def _slots(self, seen: Sequence[Seen], layout: Layout) -> Array:
+        state = self._state
+        made = np.empty(len(seen))
+        for position, one in enumerate(seen):
+            full, highest = state.full[position], state.highest[position]
+            if one.slots is not None:
+                made[position] = one.slots
+            elif not np.isnan(full):
+                made[position] = max(full, 0.9 * highest)
+            else:
+                made[position] = max(layout.slots[position], 1.25 * highest + 1.0)
+        return np.maximum(made, 1.0)
+
+    def _shape_weights(self, layout: Layout) -> Array:
+        batching = np.array([instance.engine in _BATCHING for instance in layout.instances])
+        prior = np.where(
+            batching[:, None],
+            -0.5 * ((SLOWDOWNS - 0.08) / 0.08) ** 2,
+            np.where(SLOWDOWNS > 0, -8.0 - 2.0 * SLOWDOWNS, 0.0),
+        )
+        score = self._state.score + prior
+        weights = np.exp(score - score.max(axis=1, keepdims=True))
+        normal: Array = weights / weights.sum(axis=1, keepdims=True)
+        return normal
+
+    def _prior_pace(self, layout: Layout) -> Array:
+        """Give the pace of instances not seen yet: what the others of its model show."""
+        state = self._state
+        pace = layout.pace.copy()
+        weights = self._shape_weights(layout)
+        exposure = (state.exposure * weights).sum(axis=1)
+        by_model: dict[str, list[int]] = {}
+        for position, instance in enumerate(layout.instances):
+            by_model.setdefault(instance.model, []).append(position)
+        for members in by_model.values():
+            told = [m for m in members if layout.instances[m].service_time is None]
+            count = state.count[members].sum()
+            if count > 20 and told:
+                pace[told] = exposure[members].sum() / count
+        return pace
+
+    def _believe(self, view: FleetView, seen: Sequence[Seen], layout: Layout) -> list[Belief]:
+        state = self._state
+        slots = self._slots(seen, layout)
+        weights = self._shape_weights(layout)
+        slowdown = weights @ SLOWDOWNS
+        prior = self._prior_pace(layout)
+        exposure = np.array(
+            [
+                np.interp(b, SLOWDOWNS, row)
+                for b, row in zip(slowdown.tolist(), state.exposure, strict=True)
+            ]
+        )
+        pace = (exposure + _PRIOR_COUNT * prior) / (state.count + _PRIOR_COUNT)
+        error = np.sqrt(DISPERSION / (state.count + DISPERSION))
+        made = []
+        for position, instance in enumerate(layout.instances):
+            shown = view.instances[instance.name]
+            one, gauge = seen[position], seen[position].gauge
+            confidence = shown.confidence
+            # What was measured fades to the prior as the silence grows.
+            own = pace[position] ** confidence * prior[position] ** (1.0 - confidence)
+            number = None if gauge is None else gauge.number
+            if (
+                gauge is not None
+                and state.observed[position] > 1.0
+                and state.claimed[position] < 0.5 * state.observed[position]
+            ):
+                number = max(gauge.number, float(state.observed[position]))
+            made.append(
+                Belief(
+                    slots=float(slots[position]),
+                    slowdown=float(slowdown[position]),
+                    pace=float(own / (1.0 - one.training)),
+                    uncertainty=float(error[position]),
+                    number=number,
+                    number_age=max(0.0, view.at - gauge.at) if gauge is not None else 0.0,
+                    source=gauge.source if gauge is not None and state.count[position] else "prior",
+                )
+            )
+        return made
+
+
+def _rate(number: float, slots: float) -> Array:
+    """Give the work done a second with *number* inside, for each candidate slowdown."""
+    busy = min(number, slots)
+    rate: Array = busy / (1.0 + SLOWDOWNS * max(busy - 1.0, 0.0))
+    return rate

@@ -1,0 +1,273 @@
+"""Shares to assignments, with every term of every share.
+
+What the API, the command line and the dashboard show is made from the arrays that decided, never
+worked out a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.config import PolicyName
+from controlplane.fleet.view import FleetView, PathView
+from controlplane.model import Signal
+from controlplane.steering.belief import Belief
+from controlplane.steering.latency import Array
+from controlplane.steering.plan import Allocation, Assignment, Exclusion, Why
+from controlplane.steering.problem import Problem, Row
+from controlplane.steering.weights import round_shares
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decided problem: all that an explanation needs."""
+
+    view: FleetView
+    problem: Problem
+    beliefs: Sequence[Belief]
+    shares: Array
+    """(entries,): what is used."""
+    previous: Array
+    """(entries,): what was used before; 0 where there was nothing."""
+    load: Array
+    """(instances,): work under *shares*."""
+    price: Array
+    """(instances,): marginal cost of work at that load, in the coming period."""
+    marginal: Array
+    """(entries,): marginal cost of a request, weighted."""
+    inside: Array
+    """(instances,): predicted time spent over time alone, at least 1."""
+    cost: float
+    """The objective, weighted seconds of delay a second."""
+    policies: Mapping[int, PolicyName]
+    """Service -> the policy that decided."""
+    notes: Mapping[int, str]
+    """Service -> a fallback or a freeze, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpan:
+    """Where a row's entries are."""
+
+    row: Row
+    first: int
+    end: int
+    demand: float
+
+
+def row_spans(problem: Problem) -> list[RowSpan]:
+    """Give every row with its range of entries."""
+    starts = problem.flow.starts.tolist()
+    ends = [*starts[1:], len(problem.flow.row)] if starts else []
+    demand = problem.flow.demand.tolist()
+    return [
+        RowSpan(row, first, end, rate)
+        for row, first, end, rate in zip(problem.rows, starts, ends, demand, strict=True)
+    ]
+
+
+def build_assignment(decision: Decision, span: RowSpan, *, whys: bool) -> Assignment:
+    """Give one row's assignment; with the terms of each share if *whys*."""
+    problem = decision.problem
+    layout = problem.layout
+    service = layout.services[span.row.service]
+    columns = problem.flow.column[span.first : span.end].tolist()
+    shares = decision.shares[span.first : span.end].tolist()
+    names = [layout.instances[column].name for column in columns]
+    total = layout.config.steering.weight_sum
+    weights = round_shares(dict(zip(names, shares, strict=True)), total=total)
+    kept = sum(share for name, share in zip(names, shares, strict=True) if name in weights)
+    allocations = [
+        Allocation(
+            instance=name,
+            site=layout.instances[column].site,
+            share=share / kept,
+            weight=weights[name],
+            why=_why(decision, entry, span) if whys else None,
+        )
+        for entry, name, column, share in zip(
+            range(span.first, span.end), names, columns, shares, strict=True
+        )
+        if name in weights
+    ]
+    excluded = [
+        Exclusion(name, layout.instances[column].site, _too_dear(decision, entry, span))
+        for entry, name, column in zip(range(span.first, span.end), names, columns, strict=True)
+        if name not in weights
+    ]
+    allocations.sort(key=lambda allocation: allocation.instance)
+    allocations += _devices(decision, span.row, priority=1)
+    return Assignment(
+        service=service.service.name,
+        client_site=layout.sites[span.row.site],
+        policy=decision.policies.get(span.row.service, service.policy),
+        allocations=tuple(allocations),
+        excluded=tuple(excluded) + _excluded(decision, span.row) if whys else (),
+        demand=span.demand,
+        note=decision.notes.get(span.row.service, ""),
+    )
+
+
+def build_bare_assignment(decision: Decision, row: Row) -> Assignment:
+    """Give the assignment of a row that nothing but its own devices may serve."""
+    service = decision.problem.layout.services[row.service]
+    devices = _devices(decision, row, priority=0)
+    note = "" if devices else "no usable instance"
+    return Assignment(
+        service=service.service.name,
+        client_site=decision.problem.layout.sites[row.site],
+        policy=decision.policies.get(row.service, service.policy),
+        allocations=tuple(devices),
+        excluded=_excluded(decision, row),
+        note=decision.notes.get(row.service, "") or note,
+    )
+
+
+def _devices(decision: Decision, row: Row, *, priority: int) -> list[Allocation]:
+    """Give the client's own devices by their capacity, each with its terms."""
+    if not row.devices:
+        return []
+    problem = decision.problem
+    layout = problem.layout
+    rate = {d: decision.beliefs[d].capacity for d in row.devices}
+    names = {layout.instances[d].name: d for d in row.devices}
+    weights = round_shares(
+        {name: rate[d] / sum(rate.values()) for name, d in names.items()},
+        total=layout.config.steering.weight_sum,
+    )
+    service = layout.services[row.service]
+    near = layout.config.network.local_rtt
+    made = []
+    for name, weight in sorted(weights.items()):
+        belief = decision.beliefs[names[name]]
+        alone = belief.pace * service.size
+        made.append(
+            Allocation(
+                instance=name,
+                site=layout.sites[row.site],
+                share=weight / layout.config.steering.weight_sum,
+                weight=weight,
+                priority=priority,
+                why=Why(
+                    rtt=near,
+                    transfer=0.0,
+                    penalty=float(service.penalty[names[name]]),
+                    energy=0.0,
+                    service=alone,
+                    queueing=0.0,
+                    crowding=0.0,
+                    predicted_latency=near + alone,
+                    arrival_rate=0.0,
+                    capacity=belief.capacity / service.size,
+                    confidence=decision.view.instances[name].confidence,
+                    previous_share=0.0,
+                    limits=("the client's own device, the last resort",) if priority else (),
+                ),
+            )
+        )
+    return made
+
+
+def _excluded(decision: Decision, row: Row) -> tuple[Exclusion, ...]:
+    layout = decision.problem.layout
+    service = layout.services[row.service]
+    reasons = decision.problem.excluded.get(row.service, {})
+    made = [
+        Exclusion(layout.instances[c].name, layout.instances[c].site, reason)
+        for c, reason in sorted(reasons.items())
+    ]
+    for site, devices in sorted(service.devices.items()):
+        for device in devices:
+            if device in row.devices:
+                continue
+            own = site == layout.sites[row.site]
+            reason = "says that it is not ready" if own else f"serves the clients of {site} only"
+            made.append(Exclusion(layout.instances[device].name, site, reason))
+    return tuple(made)
+
+
+def _too_dear(decision: Decision, entry: int, span: RowSpan) -> str:
+    """Say why an instance that may be used gets nothing."""
+    policy = decision.policies[span.row.service]
+    if policy is not PolicyName.OPTIMAL:
+        return f"the policy {policy.value} gives it nothing"
+    dearer = float(decision.marginal[entry] - decision.marginal[span.first : span.end].min())
+    if dearer <= 0:
+        return "its share is below the least that is pushed"
+    return f"one more request there would cost {dearer * 1e3:.1f} ms more than at the best"
+
+
+def _why(decision: Decision, entry: int, span: RowSpan) -> Why:
+    problem, flow = decision.problem, decision.problem.flow
+    column = int(flow.column[entry])
+    instance = problem.layout.instances[column]
+    belief = decision.beliefs[column]
+    view = decision.view
+    seen = view.instances[instance.name]
+    rtt, transfer = float(problem.rtt[entry]), float(problem.transfer[entry])
+    alone = float(flow.work[entry])
+    queueing = alone * (float(decision.inside[column]) - 1.0)
+    price = float(decision.price[column])
+    path = view.paths.get((problem.layout.sites[span.row.site], instance.site))
+    client = problem.layout.sites[span.row.site]
+    demand = view.demand.get((client, problem.layout.services[span.row.service].service.name))
+    running = seen.readings.get(Signal.RUNNING)
+    ages = {
+        "rtt": path.rtt.age(view.at) if path else None,
+        "bandwidth": _bandwidth_age(path, view.at),
+        "load": running.age(view.at) if running else None,
+        "demand": demand.age(view.at) if demand else None,
+    }
+    sources = {
+        "rtt": path.rtt.source.value if path else "default",
+        "load": running.source.value if running else "unknown",
+        "demand": demand.source.value if demand else "assumed",
+        "capacity": belief.source,
+    }
+    words = [
+        *problem.limits.get(column, ()),
+        *_bounds(decision, entry),
+    ]
+    return Why(
+        rtt=rtt,
+        transfer=transfer,
+        penalty=float(problem.penalty[entry]),
+        energy=float(problem.energy[entry]),
+        service=alone,
+        queueing=queueing,
+        crowding=max(0.0, alone * price - alone - queueing),
+        predicted_latency=rtt + transfer + alone + queueing,
+        arrival_rate=float(decision.load[column] / problem.pace[column]),
+        capacity=float(problem.curves.capacity[column] / problem.pace[column]),
+        confidence=seen.confidence,
+        previous_share=float(decision.previous[entry]),
+        ages=ages,
+        sources=sources,
+        limits=tuple(words),
+    )
+
+
+def _bandwidth_age(path: PathView | None, now: float) -> float | None:
+    return path.bandwidth.age(now) if path is not None and path.bandwidth is not None else None
+
+
+def _bounds(decision: Decision, entry: int) -> list[str]:
+    """Give the words of the bound groups that hold the share where it is."""
+    bounds = decision.problem.flow.bounds
+    if not len(bounds.entry):
+        return []
+    words = []
+    for group in bounds.group[bounds.entry == entry].tolist():
+        whole = float(decision.shares[bounds.entry[bounds.group == group]].sum())
+        if whole >= bounds.high[group] - 1e-4 or whole <= bounds.low[group] + 1e-4:
+            words.append(decision.problem.limit_words[group])
+    return words
+
+
+def weigh_inside(problem: Problem, number: Array, load: Array) -> Array:
+    """Give the time spent inside over the time alone, with *number* inside at *load*."""
+    least = 1e-6 * problem.curves.capacity
+    return np.maximum(1.0, number / np.maximum(load, least))

@@ -1,0 +1,202 @@
+"""Time spent inside an instance as a function of its load; knows nothing of fleets or services.
+
+Load is *offered work* w: requests a second times the seconds one request takes when it is alone,
+summed over the services of the instance. It is the mean number of requests that would be in
+progress if they did not disturb each other, so services of different length add up.
+
+Two shapes of engine are one curve with two parameters, slots B and slowdown b:
+
+* b = 0: a queue with B servers. Mean number inside N = w + rho^sqrt(2(B+1)) / (1 - rho), the
+  approximation of Sakasegawa (1977) for M/M/c, with rho = w / B.
+* b > 0: a batching engine, where each further request in the batch slows everybody by the share b.
+  A request that finds N others takes 1 + b N times as long (arrivals see time averages, and
+  processor sharing is insensitive to the distribution of work), so N = w / (1 - b w); capacity
+  is B / (1 + b (B - 1)); beyond B requests wait, and the same queueing term is added.
+
+Number and marginal number are convex and increasing. By Little's law a request of work s spends
+s N(w) / w, and adds s N'(w) to the total time of everybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+KNEE = 0.95
+"""Share of capacity beyond which the stationary curve is continued as a straight marginal line:
+overload gets a finite, steep price."""
+
+KNOTS: Array = np.concatenate(
+    [
+        np.linspace(0.0, 0.5, 11),
+        np.linspace(0.5, 0.8, 16)[1:],
+        np.linspace(0.8, 1.1, 31)[1:],
+        np.array([1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0]),
+    ]
+)
+"""Loads, as shares of capacity, at which prices are tabulated."""
+
+_LEVELS: Array = np.concatenate(
+    [np.linspace(0.0, 0.9, 46), 1.0 - np.geomspace(0.1, 0.0005, 50)[1:]]
+)
+"""Loads, as shares of capacity, between which the inverse curve is interpolated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The curves of several instances; arrays broadcast against loads of any shape."""
+
+    slots: Array
+    """Requests worked on at once, at least 1."""
+    slowdown: Array
+    """Share by which each further request in the batch slows the others, 0 to below 1."""
+
+    @property
+    def capacity(self) -> Array:
+        """Give the most work that can be sustained, in request-seconds a second."""
+        return self.slots / (1.0 + self.slowdown * (self.slots - 1.0))
+
+    @property
+    def exponent(self) -> Array:
+        """Give the steepness of the queueing term.
+
+        The factor on Sakasegawa's exponent is fitted to exact birth-death chains with 8 to 64
+        slots and slowdowns to 0.2: a batching engine slows down before it queues, so its queue
+        grows later. The number inside is within 6 % of the chains up to 90 % load.
+        """
+        crowd = self.slowdown * self.slots
+        steep = np.sqrt(2.0 * (self.slots + 1.0)) * (1.0 + 0.45 * crowd / (1.0 + 0.06 * crowd))
+        # Parts of a slot (slow start) would make the curve concave near zero.
+        limited: Array = np.maximum(steep, 2.0)
+        return limited
+
+    def column(self) -> Curves:
+        """Give the same curves shaped to broadcast against (instances, loads)."""
+        return Curves(self.slots[:, None], self.slowdown[:, None])
+
+    def number(self, work: Array) -> Array:
+        """Give the mean number inside at offered *work*; finite and convex everywhere."""
+        knee = KNEE * self.capacity
+        inside = np.minimum(work, knee)
+        beyond = np.maximum(work - knee, 0.0)
+        value, slope, curvature = self._terms(inside)
+        number: Array = value + slope * beyond + 0.5 * curvature * beyond**2
+        return number
+
+    def marginal(self, work: Array) -> Array:
+        """Give the number that one more unit of work adds; increasing, finite."""
+        knee = KNEE * self.capacity
+        _, slope, curvature = self._terms(np.minimum(work, knee))
+        return slope + curvature * np.maximum(work - knee, 0.0)
+
+    def pole_marginal(self, work: Array) -> Array:
+        """Give the marginal number below capacity, without the straight line past the knee."""
+        return self._terms(np.minimum(work, 0.9995 * self.capacity))[1]
+
+    def pole_number(self, work: Array) -> Array:
+        """Give the number below capacity, without the straight line past the knee."""
+        return self._terms(np.minimum(work, 0.9995 * self.capacity))[0]
+
+    def _terms(self, work: Array) -> tuple[Array, Array, Array]:
+        """Give number, its slope and its curvature below capacity."""
+        rho = work / self.capacity
+        sharing = 1.0 / (1.0 - self.slowdown * work)
+        power = self.exponent
+        tail = 1.0 - rho
+        # Queue q = rho^p / (1 - rho), its logarithmic derivatives give slope and curvature.
+        base = rho ** (power - 2.0)
+        queue = base * rho**2 / tail
+        first = base * rho * (power - (power - 1.0) * rho) / tail**2
+        second = (
+            base
+            * (power * (power - 1.0) * tail**2 + 2.0 * power * rho * tail + 2.0 * rho**2)
+            / tail**3
+        )
+        return (
+            work * sharing + queue,
+            sharing**2 + first / self.capacity,
+            2.0 * self.slowdown * sharing**3 + second / self.capacity**2,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The inverse curve of several instances: what load a number of requests inside stands for."""
+
+    capacity: Array
+    """(instances, 1)."""
+    numbers: Array
+    """(instances, levels): mean number inside at each of the tabulated loads."""
+
+    @staticmethod
+    def of(curves: Curves) -> Levels:
+        """Tabulate the inverse of *curves*, whose arrays have shape (instances,)."""
+        columns = curves.column()
+        return Levels(columns.capacity, columns.pole_number(_LEVELS[None, :] * columns.capacity))
+
+    def load(self, number: Array) -> Array:
+        """Give the work at which *number*, shape (instances, m), is the mean number inside."""
+        tables = self.numbers
+        upper = (number[:, :, None] >= tables[:, None, :]).sum(axis=2)
+        upper = np.clip(upper, 1, tables.shape[1] - 1)
+        low = np.take_along_axis(tables, upper - 1, axis=1)
+        high = np.take_along_axis(tables, upper, axis=1)
+        part = np.clip((number - low) / (high - low), 0.0, 1.0)
+        share = _LEVELS[upper - 1] + part * (_LEVELS[upper] - _LEVELS[upper - 1])
+        load: Array = share * self.capacity
+        return load
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTable:
+    """Increasing marginal costs of work per instance, piecewise linear: all an optimiser needs."""
+
+    capacity: Array
+    """(instances,)."""
+    price: Array
+    """(instances, knots): marginal cost at `KNOTS` times capacity, in weighted seconds a second
+    per unit of work."""
+    value: Array
+    """(instances, knots): its integral."""
+    steepness: Array
+    """(instances, knots): its slope, smoothed, so that a Newton step sees past the next knot."""
+
+    @staticmethod
+    def of(capacity: Array, price: Array) -> PriceTable:
+        """Make a table of *price*, shape (instances, knots), made increasing where it is not."""
+        rising = np.maximum.accumulate(price, axis=1)
+        steps = np.diff(KNOTS)[None, :] * capacity[:, None]
+        areas = 0.5 * (rising[:, 1:] + rising[:, :-1]) * steps
+        value = np.concatenate([np.zeros((len(capacity), 1)), np.cumsum(areas, axis=1)], axis=1)
+        slopes = np.diff(rising, axis=1) / steps
+        ends = np.pad(slopes, ((0, 0), (1, 1)), mode="edge")
+        return PriceTable(capacity, rising, value, 0.5 * (ends[:, 1:] + ends[:, :-1]))
+
+    @staticmethod
+    def stationary(curves: Curves) -> PriceTable:
+        """Make the table of the long run: the marginal number inside."""
+        columns = curves.column()
+        loads = KNOTS[None, :] * columns.capacity
+        return PriceTable.of(curves.capacity, columns.marginal(loads))
+
+    def evaluate(self, work: Array) -> tuple[Array, Array, Array]:
+        """Give cost, price and smoothed slope of the price; all arrays are (instances,)."""
+        rho = work / self.capacity
+        index = np.clip(np.searchsorted(KNOTS, rho, side="right") - 1, 0, len(KNOTS) - 2)
+        rows = np.arange(len(rho))
+        low, high = self.price[rows, index], self.price[rows, index + 1]
+        width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
+        slope = (high - low) / width
+        beyond = work - KNOTS[index] * self.capacity
+        part = np.clip(beyond / width, 0.0, 1.0)
+        before, after = self.steepness[rows, index], self.steepness[rows, index + 1]
+        # Beyond the last knot the last line goes on.
+        return (
+            self.value[rows, index] + low * beyond + 0.5 * slope * beyond**2,
+            low + slope * beyond,
+            before * (1.0 - part) + after * part,
+        )

@@ -1,0 +1,178 @@
+"""What the configuration alone decides: who may serve whom, at what fixed penalty; no load here.
+
+Made once per configuration, so that a cycle of steering is array arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.config import Config, Instance, Override, PolicyName, Service, SiteKind
+from controlplane.steering.latency import Array
+
+DEFAULT_SERVICE_TIME = 1.0
+"""Seconds a request takes alone, where nobody ever said or measured anything."""
+
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLayout:
+    """One service: which instances may serve it."""
+
+    service: Service
+    policy: PolicyName
+    weight: float
+    """Cost of a second of its delay."""
+    size: float
+    """Work of a request, in requests of ordinary size."""
+    columns: tuple[int, ...]
+    """Instances that the configuration allows, devices excepted."""
+    devices: Mapping[str, tuple[int, ...]]
+    """Device site -> its own instances that may serve the service."""
+    penalty: Array
+    """(instances,): seconds; infinite where excluded."""
+    reasons: Mapping[int, str]
+    """Instance -> why the configuration excludes it."""
+    limits: tuple[tuple[tuple[int, ...], float, float, str], ...]
+    """(instances, least share, largest share, in words) for each override that bounds shares."""
+    fixed: Array
+    """(instances,): weights under the policy ``static``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The fleet as configured; instances and sites by index."""
+
+    config: Config
+    instances: tuple[Instance, ...]
+    column: Mapping[str, int]
+    sites: tuple[str, ...]
+    """Client sites: every configured site."""
+    site_of: tuple[int, ...]
+    """Instance -> index of its site."""
+    services: tuple[ServiceLayout, ...]
+    pace: Array
+    """(instances,): prior seconds of a request of ordinary size, alone."""
+    slots: Array
+    joules: Array
+    """(instances,): watts above idle at full load."""
+    price: Array
+    """(instances,): delay that a joule is worth at the instance's site, seconds."""
+
+
+def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
+    """Lay out *instances* (configured and discovered, in name order) under *config*."""
+    names = tuple(site.name for site in config.sites)
+    index = {name: position for position, name in enumerate(names)}
+    sites = {site.name: site for site in config.sites}
+    known = [service.service_time for service in config.services if service.service_time]
+    ordinary = sum(known) / len(known) if known else DEFAULT_SERVICE_TIME
+    price = config.steering.energy_value / JOULES_PER_KWH
+    return Layout(
+        config=config,
+        instances=instances,
+        column={instance.name: position for position, instance in enumerate(instances)},
+        sites=names,
+        site_of=tuple(index[instance.site] for instance in instances),
+        services=tuple(
+            _lay_out_service(config, instances, service, ordinary) for service in config.services
+        ),
+        pace=np.array([instance.service_time or ordinary for instance in instances]),
+        slots=np.array([float(instance.slots) for instance in instances]),
+        joules=np.array([max(0.0, i.power.busy - i.power.idle) for i in instances]),
+        price=np.array([price * sites[instance.site].power.price for instance in instances]),
+    )
+
+
+def _lay_out_service(
+    config: Config, instances: tuple[Instance, ...], service: Service, ordinary: float
+) -> ServiceLayout:
+    sites = {site.name: site for site in config.sites}
+    models = {model.name: model.penalty for model in service.models}
+    overrides = [o for o in config.overrides if o.service in (None, service.name)]
+    pinned = {
+        position
+        for position, instance in enumerate(instances)
+        if any(o.pin and _covers(o, instance) for o in overrides)
+    }
+    penalty = np.full(len(instances), np.inf)
+    reasons: dict[int, str] = {}
+    columns: list[int] = []
+    devices: dict[str, tuple[int, ...]] = {}
+    for position, instance in enumerate(instances):
+        reason = _exclusion(service, instance, sites[instance.site].region, models, overrides)
+        if not reason and pinned and position not in pinned:
+            reason = "an override pins the service elsewhere"
+        if reason:
+            reasons[position] = reason
+            continue
+        penalty[position] = models[instance.model]
+        if sites[instance.site].kind is SiteKind.DEVICE:
+            devices[instance.site] = (*devices.get(instance.site, ()), position)
+        else:
+            columns.append(position)
+    fixed = np.full(len(instances), float(STATIC_WEIGHT))
+    limits: list[tuple[tuple[int, ...], float, float, str]] = []
+    for override in overrides:
+        covered = tuple(p for p, instance in enumerate(instances) if _covers(override, instance))
+        if override.weight is not None:
+            fixed[list(covered)] = float(override.weight)
+        if override.min_share is not None or override.max_share is not None:
+            low = override.min_share if override.min_share is not None else 0.0
+            high = override.max_share if override.max_share is not None else 1.0
+            place = override.instance or override.site or "all"
+            words = " and ".join(
+                part
+                for part, given in (
+                    (f"min_share {low:.0%} at {place}", override.min_share is not None),
+                    (f"max_share {high:.0%} at {place}", override.max_share is not None),
+                )
+                if given
+            )
+            limits.append((covered, low, high, words))
+    return ServiceLayout(
+        service=service,
+        policy=service.policy or config.steering.policy,
+        weight=service.cost_of_delay,
+        size=(service.service_time or ordinary) / ordinary,
+        columns=tuple(columns),
+        devices=devices,
+        penalty=penalty,
+        reasons=reasons,
+        limits=tuple(limits),
+        fixed=fixed,
+    )
+
+
+STATIC_WEIGHT = 100
+"""Weight under ``static`` of an instance for which no override says one."""
+
+
+def _covers(override: Override, instance: Instance) -> bool:
+    return override.instance in (None, instance.name) and override.site in (None, instance.site)
+
+
+def _exclusion(
+    service: Service,
+    instance: Instance,
+    region: str,
+    models: Mapping[str, float],
+    overrides: list[Override],
+) -> str:
+    """Say why *instance* may not serve *service*; empty if it may."""
+    if instance.model not in models:
+        return f"runs {instance.model}, which the service does not list"
+    if np.isinf(models[instance.model]):
+        return f"model {instance.model} has penalty never"
+    if service.residency is not None and region not in service.residency.allow:
+        # Fails closed: a site that does not say where it is may not hold resident requests.
+        where = f"region {region}" if region else "a site without a region"
+        return f"residency forbids {where}"
+    for override in overrides:
+        if override.drain and _covers(override, instance):
+            return f"drained by an override{f': {override.reason}' if override.reason else ''}"
+    return ""

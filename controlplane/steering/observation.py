@@ -1,0 +1,142 @@
+"""What the latest reports say an instance did since the ones before: occupancy and completions.
+
+Every engine reports something else, so each quantity is taken from the best source there is:
+the instance's own gauges and counters, else Little's law, else what Envoys saw, else what our own
+weights must have sent. Nothing is remembered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controlplane.fleet.view import FleetView, InstanceView, TrafficView
+from controlplane.model import Signal
+from controlplane.steering.layout import Layout
+
+_DISTRUSTED = 0.5
+"""Trust below which an instance's claims are not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """How full an instance was at one instant."""
+
+    at: float
+    running: float
+    waiting: float
+    source: str
+
+    @property
+    def number(self) -> float:
+        """Give the requests inside."""
+        return self.running + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of one instance in this cycle."""
+
+    gauge: Gauge | None
+    completed: float | None
+    """Requests a second, of ordinary size, over the interval that ends at *completed_at*."""
+    completed_at: float
+    residence: float | None
+    """Mean requests inside over that interval by Little's law: latency sum a second."""
+    observed: float | None
+    """Mean requests inside as Envoys' latencies imply."""
+    slots: float | None
+    """As the engine says."""
+    training: float
+    """Share of the machine that training takes."""
+    size: float
+    """Mean size of its requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """Envoys' observations of one instance, added up over client sites and services."""
+
+    rate: float = 0.0
+    """Requests a second sent."""
+    answered: float = 0.0
+    """Requests a second that succeeded."""
+    size: float = 1.0
+    number: float | None = None
+    """Mean requests inside: rate times (latency less round trip)."""
+    in_progress: float = 0.0
+    at: float = 0.0
+
+
+def sum_traffic(view: FleetView, layout: Layout) -> dict[str, Sightings]:
+    """Add up what Envoys saw of each instance."""
+    sizes = {service.service.name: service.size for service in layout.services}
+    sites = {instance.name: instance.site for instance in layout.instances}
+    grouped: dict[str, list[tuple[str, str, TrafficView]]] = {}
+    for (client, service, instance), seen in view.traffic.items():
+        if instance in sites and service in sizes:
+            grouped.setdefault(instance, []).append((client, service, seen))
+    return {name: _sum(seen, view, sites[name], sizes) for name, seen in grouped.items()}
+
+
+def _sum(
+    seen: list[tuple[str, str, TrafficView]],
+    view: FleetView,
+    site: str,
+    sizes: Mapping[str, float],
+) -> Sightings:
+    rate = sum(traffic.rate.value for _, _, traffic in seen)
+    work = sum(traffic.rate.value * sizes[service] for _, service, traffic in seen)
+    number: float | None = None
+    for client, _, traffic in seen:
+        if traffic.latency is None:
+            continue
+        path = view.paths.get((client, site))
+        away = path.rtt.value if path is not None else 0.0
+        inside = traffic.rate.value * max(traffic.latency.value - away, 0.0)
+        number = inside if number is None else number + inside
+    return Sightings(
+        rate=rate,
+        answered=sum(traffic.rate.value * (1.0 - traffic.failures) for _, _, traffic in seen),
+        size=work / rate if rate > 0 else 1.0,
+        number=number,
+        in_progress=sum(traffic.in_progress for _, _, traffic in seen),
+        at=max((t.rate.at for _, _, t in seen if t.rate.at is not None), default=view.at),
+    )
+
+
+def read_instance(shown: InstanceView, sightings: Sightings | None) -> Seen:
+    """Give what is known of one instance, each quantity from its best source."""
+    trusted = shown.trust >= _DISTRUSTED
+    readings = shown.readings if trusted else {}
+    rates = shown.rates if trusted else {}
+    envoys = sightings or Sightings()
+    completed = rates.get(Signal.COMPLETED) or rates.get(Signal.LATENCY_COUNT)
+    completed = completed or readings.get(Signal.THROUGHPUT)
+    residence = rates.get(Signal.LATENCY_SUM)
+    running, waiting = readings.get(Signal.RUNNING), readings.get(Signal.WAITING)
+    gauge: Gauge | None = None
+    if running is not None and running.at is not None:
+        gauge = Gauge(running.at, running.value, waiting.value if waiting else 0.0, "reports")
+    elif residence is not None and residence.at is not None:
+        gauge = Gauge(residence.at, residence.value, 0.0, "latencies")
+    elif sightings is not None and (envoys.number is not None or envoys.in_progress > 0):
+        inside = envoys.in_progress if envoys.number is None else envoys.number
+        gauge = Gauge(envoys.at, inside, 0.0, "envoys")
+    rate: float | None = None
+    rate_at = 0.0
+    if completed is not None and completed.at is not None:
+        rate, rate_at = completed.value, completed.at
+    elif sightings is not None and envoys.rate > 0:
+        rate, rate_at = envoys.answered, envoys.at
+    slots, training = readings.get(Signal.SLOTS), readings.get(Signal.TRAINING)
+    return Seen(
+        gauge=gauge,
+        completed=None if rate is None else rate * envoys.size,
+        completed_at=rate_at,
+        residence=None if residence is None else residence.value,
+        observed=envoys.number,
+        slots=slots.value if slots is not None and slots.value >= 1 else None,
+        training=min(max(training.value, 0.0), 0.95) if training is not None else 0.0,
+        size=envoys.size,
+    )

@@ -1,0 +1,280 @@
+"""Decisions as a whole: a view in, a plan out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.config import PolicyName
+from controlplane.fleet.view import InstanceView, Phase
+from controlplane.steering import Plan, Steering
+from testbed.views import make_config, make_instance, make_service, make_view
+
+
+def shares(plan: Plan, service: str = "chat", site: str = "near") -> dict[str, float]:
+    """Give the shares of one assignment, first priority only."""
+    found = plan.assignments[service, site]
+    return {a.instance: a.share for a in found.allocations if a.priority == 0}
+
+
+def test_rfc_10054_chooses_site_three() -> None:
+    """The worked case of RFC 10054: only compute and network together find the 19.4 ms."""
+    config = make_config(
+        sites=["client", "site-1", "site-2", "site-3"],
+        instances=[
+            make_instance("one", "site-1", service_time="4ms", slots=100),
+            make_instance("two", "site-2", service_time="10ms", slots=100),
+            make_instance("three", "site-3", service_time="5ms", slots=100),
+        ],
+    )
+    client, away = 0.0094, {"site-1": 0.009, "site-2": 0.004, "site-3": 0.005}
+    view = make_view(
+        config,
+        demand={("client", "chat"): 1.0},
+        rtt={("client", site): client + seconds for site, seconds in away.items()},
+    )
+    steering = Steering(config)
+
+    plan = steering.decide(view)
+
+    chosen = plan.assignments["chat", "client"].allocations
+    assert [("three", 10_000)] == [(a.instance, a.weight) for a in chosen]
+    why = chosen[0].why
+    assert why is not None
+    assert pytest.approx(0.0194, abs=1e-5) == why.predicted_latency
+    excluded = {e.instance: e.reason for e in plan.assignments["chat", "client"].excluded}
+    assert "3.0 ms more" in excluded["one"]
+    assert "4.0 ms more" in excluded["two"]
+
+
+@pytest.mark.parametrize("policy", list(PolicyName))
+def test_every_policy_gives_every_pair_a_whole(policy: PolicyName) -> None:
+    """Whatever the policy, every service and client site has shares that add up to one."""
+    config = make_config(
+        sites=["near", "far", "farther"],
+        services=[make_service("chat"), make_service("paint", delay="tolerant")],
+        instances=[
+            make_instance("a", "near", slots=2),
+            make_instance("b", "far", slots=8),
+            make_instance("c", "farther", slots=32),
+        ],
+        steering={"policy": policy},
+    )
+    view = make_view(config, demand={("near", "chat"): 3.0, ("far", "paint"): 2.0})
+
+    plan = Steering(config).decide(view)
+
+    assert {(k, s) for k in ("chat", "paint") for s in ("near", "far", "farther")} == set(
+        plan.assignments
+    )
+    for (service, site), assignment in plan.assignments.items():
+        assert pytest.approx(1.0) == sum(shares(plan, service, site).values())
+        assert 10_000 == sum(a.weight for a in assignment.allocations)
+        assert all(a.why is not None for a in assignment.allocations)
+
+
+def tiers(chat: float, paint: float) -> tuple[Any, Any]:
+    """Make a near site with a farther, larger one, and a view with two services' demand."""
+    config = make_config(
+        sites=["near", "far"],
+        services=[
+            make_service("chat", service_time="500ms"),
+            make_service("paint", service_time="500ms", delay="tolerant"),
+        ],
+        instances=[
+            make_instance("close", "near", slots=16, service_time="500ms"),
+            make_instance("cloud", "far", slots=256, service_time="500ms"),
+        ],
+    )
+    view = make_view(
+        config,
+        demand={("near", "chat"): chat, ("near", "paint"): paint},
+        rtt={("near", "near"): 0.001, ("near", "far"): 0.15},
+    )
+    return config, view
+
+
+def test_tolerant_traffic_leaves_first_when_the_near_site_fills() -> None:
+    """While the tolerant service moves away, the sensitive one stays and keeps its latency."""
+    seen = []
+    for paint in (2.0, 6.0, 12.0, 24.0):
+        config, view = tiers(chat=12.0, paint=paint)
+        plan = Steering(config).decide(view)
+        close = next(
+            a for a in plan.assignments["chat", "near"].allocations if a.instance == "close"
+        )
+        assert close.why is not None
+        seen.append((shares(plan).get("close", 0), shares(plan, "paint").get("close", 0),
+                     close.why.predicted_latency))  # fmt: skip
+
+    stays, leaves, latency = zip(*seen, strict=True)
+    assert min(stays) > 0.99
+    assert list(leaves) == sorted(leaves, reverse=True)
+    assert leaves[0] > 0.9
+    assert leaves[-1] < 0.4
+    assert max(latency) <= 1.1 * min(latency)
+
+
+def test_a_device_serves_its_own_clients_as_the_last_resort() -> None:
+    """The pruned model on a device is priority 1 at home and no choice for anybody else."""
+    config = make_config(
+        sites=["edge", {"name": "phones", "kind": "device"}],
+        instances=[make_instance("e", "edge"), make_instance("own", "phones", slots=1)],
+    )
+
+    plan = Steering(config).decide(make_view(config))
+
+    home = plan.assignments["chat", "phones"].allocations
+    assert [("e", 0), ("own", 1)] == [(a.instance, a.priority) for a in home]
+    away = plan.assignments["chat", "edge"]
+    assert ["e"] == [a.instance for a in away.allocations]
+    assert {"own": "serves the clients of phones only"} == {
+        e.instance: e.reason for e in away.excluded
+    }
+
+
+def test_a_device_is_first_where_nothing_else_can_serve() -> None:
+    """Without any other usable instance the device's own model is priority 0; others get none."""
+    config = make_config(
+        sites=["edge", {"name": "phones", "kind": "device"}],
+        instances=[make_instance("own", "phones")],
+    )
+
+    plan = Steering(config).decide(make_view(config))
+
+    assert [0] == [a.priority for a in plan.assignments["chat", "phones"].allocations]
+    assert () == plan.assignments["chat", "edge"].allocations
+    assert "no usable instance" == plan.assignments["chat", "edge"].note
+
+
+def phased(config: Any, **phases: Phase) -> dict[str, InstanceView]:
+    """Make instance views in the given phases."""
+    named = {instance.name: instance for instance in config.instances}
+    return {
+        name: InstanceView(named[name], phase, confidence=0.0, ramp=1.0)
+        for name, phase in phases.items()
+    }
+
+
+def test_what_is_silent_gets_nothing_while_others_live() -> None:
+    """An expired instance is drained; when all are expired, all are used."""
+    config = make_config(instances=[make_instance("a", "near"), make_instance("b", "far")])
+
+    one = Steering(config).decide(make_view(config, instances=phased(config, a=Phase.EXPIRED)))
+    both = Steering(config).decide(
+        make_view(config, instances=phased(config, a=Phase.EXPIRED, b=Phase.EXPIRED))
+    )
+
+    assert {"b": 1.0} == shares(one)
+    assert "silent" in one.assignments["chat", "near"].excluded[0].reason
+    assert "a" in shares(both)
+
+
+def test_what_is_not_ready_gets_nothing_even_when_alone() -> None:
+    """An engine's own word that it must get nothing is obeyed."""
+    config = make_config(instances=[make_instance("a", "near")])
+
+    plan = Steering(config).decide(make_view(config, instances=phased(config, a=Phase.NOT_READY)))
+
+    assert () == plan.assignments["chat", "near"].allocations
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        pytest.param({"overrides": [{"instance": "a", "drain": True}]}, "drained", id="drain"),
+        pytest.param({"overrides": [{"instance": "b", "pin": True}]}, "pins", id="pin"),
+        pytest.param(
+            {"services": [make_service("chat", residency={"allow": ["far"]})]},
+            "residency forbids region near",
+            id="residency",
+        ),
+        pytest.param(
+            {
+                "models": [{"name": "m"}, {"name": "n"}],
+                "services": [
+                    make_service("chat", models=[{"name": "m"}, {"name": "n", "penalty": "never"}])
+                ],
+                "instances": [
+                    make_instance("a", "near", model="n"),
+                    make_instance("b", "far"),
+                ],
+            },
+            "penalty never",
+            id="never",
+        ),
+    ],
+)
+def test_what_forbids_an_instance_is_said(settings: dict[str, Any], reason: str) -> None:
+    """Each rule leaves only the other instance, with the rule in words."""
+    base = {"instances": [make_instance("a", "near"), make_instance("b", "far")]}
+    config = make_config(**(base | settings))
+
+    plan = Steering(config).decide(make_view(config))
+
+    assert {"b": 1.0} == shares(plan)
+    assert reason in plan.assignments["chat", "near"].excluded[0].reason
+
+
+def test_residency_fails_closed() -> None:
+    """A site that does not say its region holds no resident requests."""
+    config = make_config(
+        sites=[{"name": "near", "kind": "edge"}],
+        services=[make_service("chat", residency={"allow": ["eu"]})],
+        instances=[make_instance("a", "near")],
+    )
+
+    plan = Steering(config).decide(make_view(config))
+
+    assert () == plan.assignments["chat", "near"].allocations
+
+
+def test_shares_are_bounded_by_overrides() -> None:
+    """Least and largest shares hold, and the explanation names them."""
+    config = make_config(
+        sites=["near", "far"],
+        instances=[make_instance("a", "near", slots=100), make_instance("b", "far", slots=100)],
+        overrides=[{"service": "chat", "site": "near", "max_share": "30%"}],
+    )
+
+    plan = Steering(config).decide(make_view(config, demand={("near", "chat"): 1.0}))
+
+    assert pytest.approx({"a": 0.3, "b": 0.7}, abs=1e-3) == shares(plan)
+    why = plan.assignments["chat", "near"].allocations[0].why
+    assert why is not None
+    assert ("max_share 30% at near",) == why.limits
+
+
+def test_equal_views_give_equal_versions() -> None:
+    """The version names what Envoys get: equal weights, equal version."""
+    config, view = tiers(chat=12.0, paint=12.0)
+
+    assert Steering(config).decide(view).version == Steering(config).decide(view).version
+
+
+def test_a_frozen_fleet_keeps_its_plan_and_says_so() -> None:
+    """When everybody falls silent at once, nothing moves."""
+    config, view = tiers(chat=12.0, paint=12.0)
+    steering = Steering(config)
+    before = steering.decide(view)
+
+    after = steering.decide(make_view(config, at=5.0, frozen=True))
+
+    assert before.version == after.version
+    assert after.held
+    assert all("frozen" in a.note for a in after.assignments.values())
+
+
+def test_observing_proposes_and_pushes_the_static_split() -> None:
+    """In observe mode the decision is shown and the static split is what Envoys get."""
+    config = make_config(
+        instances=[make_instance("a", "near"), make_instance("b", "far")],
+        steering={"mode": "observe"},
+    )
+    view = make_view(config, demand={("near", "chat"): 1.0}, rtt={("near", "far"): 0.5})
+
+    plan = Steering(config).decide(view)
+
+    assert {"a": 0.5, "b": 0.5} == shares(plan)
+    assert ["a"] == [a.instance for a in plan.proposed["chat", "near"].allocations]

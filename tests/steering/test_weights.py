@@ -1,0 +1,61 @@
+"""Shares to integer weights."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.steering.weights import round_shares
+
+fleets = st.dictionaries(
+    st.text("abcdefgh", min_size=1, max_size=4), st.floats(0.001, 1.0), min_size=1, max_size=30
+).map(lambda raw: {name: share / sum(raw.values()) for name, share in raw.items()})
+
+
+@given(fleets, st.integers(100, 20_000))
+def test_weights_add_up_and_nobody_kept_gets_none(shares: dict[str, float], total: int) -> None:
+    """The sum is exact and every instance that is kept weighs at least 1."""
+    weights = round_shares(shares, total=total)
+
+    assert total == sum(weights.values())
+    assert min(weights.values()) >= 1
+
+
+@given(fleets)
+def test_weights_are_within_one_of_their_quota(shares: dict[str, float]) -> None:
+    """Rounding moves nobody by more than one."""
+    weights = round_shares(shares, total=10_000, least=0.0)
+
+    assert all(abs(weights[name] - share * 10_000) <= 1 for name, share in shares.items())
+
+
+@given(fleets, st.randoms())
+def test_order_does_not_matter(shares: dict[str, float], random: object) -> None:
+    """The same shares in another order give the same weights."""
+    names = list(shares)
+    random.shuffle(names)  # type: ignore[attr-defined]
+
+    assert round_shares(shares, total=1000) == round_shares(
+        {name: shares[name] for name in names}, total=1000
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        pytest.param({"a": 1.0}, {"a": 100}, id="one takes all"),
+        pytest.param({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, {"a": 34, "b": 33, "c": 33}, id="ties"),
+        pytest.param({"a": 0.9999, "b": 0.0001}, {"a": 100}, id="crumbs are dropped"),
+        pytest.param({"a": 0.998, "b": 0.002}, {"a": 99, "b": 1}, id="little is at least one"),
+        pytest.param({"a": 0.0, "b": 0.0}, {}, id="nothing"),
+        pytest.param({}, {}, id="nobody"),
+    ],
+)
+def test_small_cases(shares: dict[str, float], expected: dict[str, int]) -> None:
+    """Cases worked out by hand."""
+    assert expected == round_shares(shares, total=100)
+
+
+def test_more_instances_than_weight_is_refused() -> None:
+    """A sum that cannot give everybody 1 is an error, not a zero weight."""
+    with pytest.raises(ValueError, match="cannot share"):
+        round_shares({str(n): 1 / 20 for n in range(20)}, total=10)

@@ -10,30 +10,18 @@ from collections.abc import Mapping
 
 from controlplane.errors import ReportError
 from controlplane.model import (
-    COUNTERS,
     InstanceReport,
     PathReport,
     Signal,
     SiteReport,
     TrafficReport,
 )
+from controlplane.telemetry.limits import LIMITS, MAX_BANDWIDTH, MAX_GAUGE, MAX_POWER, MAX_RTT
 
 FUTURE_SLACK = 2.0
 """Seconds that a report may be ahead of now: the scheduling of two loops, nothing more."""
-MAX_GAUGE = 1e9
-MAX_COUNTER = 2.0**62
-MAX_SHARE = 1.05
-MAX_RTT = 60.0
-MAX_BANDWIDTH = 1e13
-MAX_POWER = 1e9
 MAX_REQUESTS = 1e7
 """Requests a second that one Envoy may see of one instance."""
-
-_SHARES = frozenset({Signal.KV_USE, Signal.UTILISATION, Signal.TRAINING})
-_LIMITS = {
-    signal: MAX_COUNTER if signal in COUNTERS else MAX_SHARE if signal in _SHARES else MAX_GAUGE
-    for signal in Signal
-}
 
 _MAX_GROWTH = {
     Signal.COMPLETED: 1e6,
@@ -69,7 +57,7 @@ def require_instance(report: InstanceReport) -> None:
         ReportError: naming the signal.
     """
     for signal, value in report.signals.items():
-        _require(signal.value, value, _LIMITS[signal])
+        _require(signal.value, value, LIMITS[signal])
 
 
 def require_growth(growth: Mapping[Signal, float], *, elapsed: float) -> None:

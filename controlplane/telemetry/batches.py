@@ -17,7 +17,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.errors import ReportError
 from controlplane.model import (
-    COUNTERS,
     InstanceReport,
     PathReport,
     Report,
@@ -26,7 +25,7 @@ from controlplane.model import (
     SiteReport,
     Source,
 )
-from controlplane.telemetry.engines import SENTINEL, SHARE_SLACK, SHARES
+from controlplane.telemetry.limits import LIMITS, MAX_BANDWIDTH, MAX_POWER, MAX_RTT, SHARES
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
 MAX_REPORTS = 10_000
@@ -40,12 +39,11 @@ MAX_AGE = 600.0
 """Seconds between measuring and sending; an agent's buffer holds less."""
 FUTURE_SLACK = 0.5
 """Seconds by which a measurement may follow its batch: agents read two clocks."""
-MAX_RTT = 60.0
-MAX_BANDWIDTH = 1e13
-MAX_POWER = 1e9
-MAX_GAUGE = 1e9
-
-_SIGNALS = {signal.value: signal for signal in Signal}
+_SIGNALS = {
+    signal.value: (signal, limit, 1.0 if signal in SHARES else limit)
+    for signal, limit in LIMITS.items()
+}
+"""Name on the wire -> signal, largest value that is taken, largest that is kept."""
 
 _Message = TypeVar("_Message", pb.InstanceReport, pb.PathReport, pb.SiteReport)
 
@@ -133,12 +131,16 @@ def _instance(message: pb.InstanceReport, at: float, unknown: list[str]) -> Repo
         raise ReportError(f"{name}: {len(message.signals)} signals; at most {MAX_SIGNALS}")
     signals: dict[Signal, float] = {}
     for key, value in message.signals.items():
-        signal = _SIGNALS.get(key)
-        if signal is None:
-            unknown.append(key[:MAX_NAME])
+        known = _SIGNALS.get(key)
+        if known is None:
+            unknown.append(key)
             continue
-        signals[signal] = _value(name, signal, value)
-    missing = tuple(_SIGNALS[key] for key in message.missing[:MAX_SIGNALS] if key in _SIGNALS)
+        signal, limit, largest = known
+        # NaN fails every comparison.
+        if not 0 <= value <= limit:
+            raise ReportError(f"{name}: {key} is {value:g}; it lies between 0 and {largest:g}")
+        signals[signal] = min(value, largest)
+    missing = tuple(_SIGNALS[key][0] for key in message.missing[:MAX_SIGNALS] if key in _SIGNALS)
     return InstanceReport(
         instance=name,
         source=Source.AGENT,
@@ -148,16 +150,6 @@ def _instance(message: pb.InstanceReport, at: float, unknown: list[str]) -> Repo
         missing=missing,
         not_ready_reason="its agent says that it is not ready" if message.not_ready else "",
     )
-
-
-def _value(name: str, signal: Signal, value: float) -> float:
-    limit = SENTINEL if signal in COUNTERS else MAX_GAUGE
-    if signal in SHARES:
-        limit = SHARE_SLACK
-    # NaN fails every comparison.
-    if not 0 <= value <= limit:
-        raise ReportError(f"{name}: {signal.value} is {value:g}; it lies between 0 and {limit:g}")
-    return min(value, 1.0) if signal in SHARES else value
 
 
 def _bounded(what: str, value: float, limit: float) -> float:

@@ -20,15 +20,9 @@ from enum import StrEnum
 from controlplane.config import Engine
 from controlplane.model import COUNTERS, InstanceReport, Signal, Source
 from controlplane.telemetry.exposition import Sample, parse_exposition
+from controlplane.telemetry.limits import LIMITS, SENTINEL, SHARES
 
-SENTINEL = 2.0**62
-"""Drivers write numbers near 2^63 for "cannot be read" (DCGM: 9223372036854775794)."""
-SHARE_SLACK = 1.05
-"""Shares a little above 1 are rounding and count as 1; beyond, the unit is wrong."""
 MAX_REFUSED = 16
-
-SHARES = frozenset({Signal.KV_USE, Signal.UTILISATION, Signal.TRAINING})
-"""Signals that lie between 0 and 1."""
 
 
 class Merge(StrEnum):
@@ -619,8 +613,8 @@ def _fault(signal: Signal, value: float) -> str:
         return f"is negative: {value:g}"
     if value >= SENTINEL:
         return f"is a sentinel: {value:g}"
-    if signal in SHARES and value > SHARE_SLACK:
-        return f"must lie between 0 and 1, is {value:g}"
+    if value > LIMITS[signal]:
+        return f"must lie between 0 and {1 if signal in SHARES else LIMITS[signal]:g}, is {value:g}"
     return ""
 
 

@@ -26,12 +26,13 @@ MAX_LABEL_VALUE = 1024
 _SAMPLE = re.compile(
     r"""(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+
         (?:\{(?P<labels>(?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+)\}[ \t]*+)?
-        (?<=[ \t}])(?P<value>[^ \t{}"]++)
+        (?<=[ \t}])(?P<value>[^ \t\r{}"]++)
         (?:[ \t]++(?P<timestamp>[0-9.eE+-]++))?
         (?:[ \t]++\#[ \t]*+\{.*+)?
         [ \t\r]*+$""",
     re.VERBOSE,
 )
+_QUOTED = re.compile(r'\{[ \t]*+"(?:[^"\\]++|\\.)*+"[ \t]*+[,}].*+[ \t]\S')
 _LABEL = re.compile(
     r'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]++|\\.)*+)"[ \t]*+(?:,|$)'
 )
@@ -145,7 +146,7 @@ def _require_exposition(lines: list[str]) -> None:
         if not line.strip() or line.startswith("#"):
             continue
         # Prometheus 3 writes names outside the old alphabet in quotes inside the braces.
-        if line.startswith('{"'):
+        if _QUOTED.match(line):
             return
         _parse_sample(line, number)
         return

@@ -1,0 +1,202 @@
+"""Takes agents' reports in over gRPC: ``cats.telemetry.v1.Telemetry/Report``.
+
+Each batch is answered, so that an agent knows what was taken and why the rest was not.
+Whoever sends too much is slowed down first and cut off then.
+What a batch means is `controlplane.telemetry.batches`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from controlplane.errors import ReportError
+from controlplane.model import Report
+from controlplane.server.log import Logger, get_logger
+from controlplane.server.throttle import TokenBucket
+from controlplane.telemetry.batches import MAX_REFUSED, MAX_TEXT, parse_batch
+from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+
+SERVICE = "cats.telemetry.v1.Telemetry"
+MAX_ID = 253
+
+OnReport = Callable[[Report], None]
+"""Called on the event loop with each report; a `ReportError` it raises goes back to the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What agents may do."""
+
+    max_batch: int = 2**20
+    """Bytes of one batch."""
+    batches_rate: float = 20.0
+    """Batches a second that one stream may send."""
+    batches_burst: float = 100.0
+    patience: float = 10.0
+    """Seconds that a stream above its rate is slowed down before it is cut off."""
+    max_streams: int = 5_000
+
+
+@dataclass(slots=True)
+class AgentRecord:
+    """What came from one agent since it connected."""
+
+    id: str
+    site: str
+    version: str
+    peer: str
+    connected_at: float
+    last_at: float
+    batches: int = 0
+    accepted: int = 0
+    refused: int = 0
+    lost: int = 0
+    """Batches missing in the sequence."""
+    unknown_signals: int = 0
+    last_refusal: str = ""
+
+
+class AgentService:
+    """The reports' end of agents' streams.
+
+    Args:
+        on_report: told every report; may refuse it by raising `ReportError`.
+        settings: what agents may do.
+        clock: the control plane's.
+        log: where connects, refusals and faults are told.
+    """
+
+    def __init__(
+        self,
+        on_report: OnReport,
+        *,
+        settings: AgentSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        log: Logger | None = None,
+    ) -> None:
+        self._on_report = on_report
+        self._settings = settings or AgentSettings()
+        self._clock = clock
+        self._log: Logger = get_logger(part="agents") if log is None else log
+        self._agents: dict[int, AgentRecord] = {}
+        self._streams = 0
+
+    @property
+    def agents(self) -> tuple[AgentRecord, ...]:
+        """Give the connected agents in the order they came."""
+        return tuple(self._agents.values())
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve on *server*, beside whatever else it serves."""
+        methods = {"Report": grpc.stream_stream_rpc_method_handler(self._report)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+
+    async def _report(
+        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        if self._streams >= self._settings.max_streams:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._streams} agents are connected; no more are taken",
+            )
+        self._streams += 1
+        key = id(context)
+        bucket = TokenBucket(
+            rate=self._settings.batches_rate,
+            burst=self._settings.batches_burst,
+            now=self._clock(),
+        )
+        sequence = None
+        try:
+            async for message in requests:
+                received_at = self._clock()
+                wait = bucket.reserve(now=received_at, patience=self._settings.patience)
+                if wait is None:
+                    await context.abort(
+                        grpc.StatusCode.RESOURCE_EXHAUSTED,
+                        f"more than {self._settings.batches_rate:g} batches a second",
+                    )
+                batch = await self._decode(message, context)
+                record = self._agents.get(key)
+                if record is None:
+                    record = self._agents[key] = await self._welcome(batch, context)
+                if sequence is not None and batch.sequence > sequence + 1:
+                    record.lost += batch.sequence - sequence - 1
+                sequence = batch.sequence
+                try:
+                    status = self._take(batch, record, received_at)
+                except ReportError as error:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                yield status.SerializeToString()
+                if wait:
+                    await asyncio.sleep(wait)
+        finally:
+            self._streams -= 1
+            gone = self._agents.pop(key, None)
+            if gone is not None:
+                self._log.info("an agent left", agent=gone.id, site=gone.site, lost=gone.lost)
+
+    async def _decode(self, message: bytes, context: grpc.aio.ServicerContext) -> pb.ReportBatch:
+        if len(message) > self._settings.max_batch:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"a batch of {len(message)} bytes; at most {self._settings.max_batch} are read",
+            )
+        try:
+            return pb.ReportBatch.FromString(message)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a {SERVICE} ReportBatch")
+            raise
+
+    async def _welcome(
+        self, batch: pb.ReportBatch, context: grpc.aio.ServicerContext
+    ) -> AgentRecord:
+        agent = batch.agent
+        if not agent.id or len(agent.id) > MAX_ID:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"the first batch must carry agent.id, 1 to {MAX_ID} characters",
+            )
+        now = self._clock()
+        self._log.info("an agent reports", agent=agent.id, site=agent.site, version=agent.version)
+        return AgentRecord(
+            agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], context.peer(), now, now
+        )
+
+    def _take(
+        self, message: pb.ReportBatch, record: AgentRecord, received_at: float
+    ) -> pb.ReportStatus:
+        batch = parse_batch(message, received_at=received_at, site=record.site)
+        refused = list(batch.refused)
+        count = batch.refused_count
+        accepted = 0
+        for report in batch.reports:
+            try:
+                self._on_report(report)
+                accepted += 1
+            except ReportError as error:
+                count += 1
+                if len(refused) < MAX_REFUSED:
+                    refused.append(f"{_subject(report)}: {error}"[:MAX_TEXT])
+        record.last_at = received_at
+        record.batches += 1
+        record.accepted += accepted
+        record.refused += count
+        record.unknown_signals += batch.unknown_signals
+        if refused and refused[0] != record.last_refusal:
+            # Told when it changes: the agent's own log has every one.
+            record.last_refusal = refused[0]
+            self._log.warning(
+                "an agent's reports are refused", agent=record.id, refused=refused[:5], count=count
+            )
+        return pb.ReportStatus(sequence=batch.sequence, accepted=accepted, refused=refused)
+
+
+def _subject(report: Report) -> str:
+    return str(getattr(report, "instance", "") or getattr(report, "site", "") or "path")

@@ -1,0 +1,272 @@
+"""Reads the metrics of instances that have ``scrape``, and calls back with what they said.
+
+One loop for each instance, at its own period and at an offset that its name decides, so that
+hundreds of them never knock at once and two replicas knock alike.
+What the text means is `controlplane.telemetry`'s business; what follows from it the fleet's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import aiohttp
+
+from controlplane.config import Instance, Scrape
+from controlplane.errors import ReportError
+from controlplane.model import InstanceReport, ScrapeFailure
+from controlplane.server.log import Logger, get_logger
+from controlplane.telemetry import decode_exposition, parse_metrics
+from controlplane.telemetry.exposition import MAX_TEXT
+
+CONCURRENCY = 64
+"""Scrapes under way at once."""
+REMIND_PERIOD = 60.0
+"""Seconds after which an instance that still cannot be read is logged again."""
+MAX_TOKEN = 16_384
+"""Bytes of a token file."""
+CHUNK = 65_536
+
+OnReport = Callable[[InstanceReport | ScrapeFailure], None]
+"""Called on the event loop with each result; a `ReportError` it raises is logged."""
+
+
+def offset_of(name: str, period: float) -> float:
+    """Give the seconds into each period at which the instance *name* is scraped."""
+    return zlib.crc32(name.encode()) / 2**32 * period
+
+
+class Scraper:
+    """Scrapes while `run` runs.
+
+    Args:
+        instances: those without ``scrape`` are left alone.
+        on_report: told every report and every failure.
+        concurrency: scrapes under way at once; others wait.
+        clock: the control plane's.
+        log: where faults are told, each once and again once a minute.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[Instance],
+        *,
+        on_report: OnReport,
+        concurrency: int = CONCURRENCY,
+        clock: Callable[[], float] = time.monotonic,
+        log: Logger | None = None,
+    ) -> None:
+        self._on_report = on_report
+        self._clock = clock
+        self._log: Logger = get_logger(part="scrape") if log is None else log
+        self._slots = asyncio.Semaphore(concurrency)
+        self._wanted: dict[str, Instance] = {}
+        self._targets: dict[str, tuple[Instance, asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+        self._contexts: dict[tuple[str, float], ssl.SSLContext] = {}
+        self.reconfigure(instances)
+
+    def reconfigure(self, instances: Iterable[Instance]) -> None:
+        """Scrape *instances* from now on; loops of those that did not change go on."""
+        self._wanted = {one.name: one for one in instances if one.scrape is not None}
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Scrape until cancelled."""
+        # Cookies, proxies of the environment and compressed bodies have no place here.
+        async with (
+            aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                headers={
+                    "Accept": "application/openmetrics-text;q=0.5,text/plain;version=0.0.4",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": "cats",
+                },
+                connector=aiohttp.TCPConnector(limit=0),
+            ) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            try:
+                while True:
+                    await self._changed.wait()
+                    self._changed.clear()
+                    self._start(session, group)
+            finally:
+                for _, task in self._targets.values():
+                    task.cancel()
+                self._targets.clear()
+
+    def _start(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
+        for name, (instance, task) in list(self._targets.items()):
+            if self._wanted.get(name) != instance:
+                task.cancel()
+                del self._targets[name]
+        for name, instance in self._wanted.items():
+            if name not in self._targets and instance.scrape is not None:
+                target = _Target(self, instance, instance.scrape, session)
+                task = group.create_task(target.loop(), name=f"scrape {name}")
+                self._targets[name] = (instance, task)
+
+    def context(self, scrape: Scrape) -> ssl.SSLContext | bool:
+        """Give the trust for a server: its own authority's file, or the system's."""
+        if scrape.ca is None:
+            return True
+        changed_at = Path(scrape.ca).stat().st_mtime
+        context = self._contexts.get((scrape.ca, changed_at))
+        if context is None:
+            context = ssl.create_default_context(cafile=scrape.ca)
+            self._contexts = {
+                key: kept for key, kept in self._contexts.items() if key[0] != scrape.ca
+            }
+            self._contexts[scrape.ca, changed_at] = context
+        return context
+
+    async def measure(self, target: _Target) -> None:
+        """Scrape once, and tell."""
+        async with self._slots:
+            sent_at = self._clock()
+            result: InstanceReport | ScrapeFailure
+            try:
+                text = decode_exposition(await target.fetch())
+                # The engine looked at itself somewhere between question and answer.
+                at = (sent_at + self._clock()) / 2
+                result = parse_metrics(
+                    text, engine=target.instance.engine, instance=target.instance.name, at=at
+                )
+            except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
+                # TimeoutError is an OSError; ValueError is what faulty URLs and files raise.
+                result = ScrapeFailure(target.instance.name, self._clock(), _reason(error))
+        target.tell(result, now=self._clock(), log=self._log)
+        try:
+            self._on_report(result)
+        except ReportError as error:
+            target.refused(str(error), now=self._clock(), log=self._log)
+
+
+class _Target:
+    """One instance's scraping."""
+
+    def __init__(
+        self, scraper: Scraper, instance: Instance, scrape: Scrape, session: aiohttp.ClientSession
+    ) -> None:
+        self.instance = instance
+        self._scraper = scraper
+        self._scrape = scrape
+        self._session = session
+        self._faults: dict[str, tuple[float, int]] = {}
+        """Kind of fault -> (when it was logged, how often it came since)."""
+        self._missing: tuple[tuple[str, ...], ...] = ((), (), ())
+
+    async def loop(self) -> None:
+        clock = asyncio.get_running_loop().time
+        period = self._scrape.period
+        now = clock()
+        due = now - now % period + offset_of(self.instance.name, period)
+        while True:
+            # A scrape that took longer than a period costs the rounds it missed, no more.
+            due += period * max(0.0, (clock() - due) // period + 1)
+            await asyncio.sleep(due - clock())
+            await self._scraper.measure(self)
+
+    async def fetch(self) -> bytes:
+        """Give the body.
+
+        Raises:
+            ReportError: the answer is not what was asked for.
+            aiohttp.ClientError, OSError, ValueError: no answer.
+        """
+        headers = {}
+        if self._scrape.token_file is not None:
+            headers["Authorization"] = f"Bearer {_read_token(self._scrape.token_file)}"
+        async with self._session.get(
+            self._scrape.url,
+            headers=headers,
+            ssl=self._scraper.context(self._scrape),
+            timeout=aiohttp.ClientTimeout(total=self._scrape.timeout),
+            allow_redirects=False,
+        ) as response:
+            if 300 <= response.status < 400:
+                where = response.headers.get("Location", "")[:200]
+                raise ReportError(f"redirected to {where!r}; give that as scrape.url instead")
+            if response.status != 200:
+                raise ReportError(f"status {response.status}")
+            encoding = response.headers.get("Content-Encoding", "identity")
+            if encoding != "identity":
+                raise ReportError(f"answered in {encoding[:40]!r}, which was not asked for")
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(CHUNK):
+                body += chunk
+                if len(body) > MAX_TEXT:
+                    raise ReportError(f"metrics of more than {MAX_TEXT} bytes")
+            return bytes(body)
+
+    def tell(self, result: InstanceReport | ScrapeFailure, *, now: float, log: Logger) -> None:
+        """Log what changed: a failure once and then once a minute, recovery, missing signals."""
+        name = self.instance.name
+        if isinstance(result, ScrapeFailure):
+            self._fault(
+                "an instance's metrics cannot be read", result.reason, now=now, log=log,
+                remedy=f"check scrape.url {self._scrape.url}",
+            )  # fmt: skip
+            return
+        if self._faults.pop("an instance's metrics cannot be read", None) is not None:
+            log.info("an instance's metrics can be read again", instance=name)
+        missing = tuple(signal.value for signal in result.missing)
+        # What a value was varies with every scrape; which one is wrong does not.
+        refused = tuple(line.partition(" (")[0] for line in result.refused)
+        now_missing = (missing, refused, result.aliases)
+        if now_missing == self._missing:
+            return
+        self._missing = now_missing
+        if missing or refused:
+            log.warning(
+                "an instance's metrics lack signals that steering needs",
+                instance=name,
+                engine=self.instance.engine.value,
+                missing=missing,
+                refused=result.refused,
+                remedy="check the instance's engine in the configuration, and its version",
+            )
+        elif result.aliases:
+            log.info("an instance's engine is old", instance=name, aliases=result.aliases)
+        else:
+            log.info("an instance's metrics are complete", instance=name)
+
+    def refused(self, reason: str, *, now: float, log: Logger) -> None:
+        """Log that a report was read and is not believed."""
+        self._fault(
+            "an instance's report is refused", reason, now=now, log=log,
+            remedy="see the reason; several instances behind one address look like this, too",
+        )  # fmt: skip
+
+    def _fault(self, event: str, reason: str, *, now: float, log: Logger, remedy: str) -> None:
+        logged_at, count = self._faults.get(event, (-REMIND_PERIOD, 0))
+        if now - logged_at >= REMIND_PERIOD or not count:
+            log.warning(
+                event, instance=self.instance.name, reason=reason, times=count + 1, remedy=remedy
+            )
+            logged_at = now
+        self._faults[event] = (logged_at, count + 1)
+
+
+def _read_token(path: str) -> str:
+    with Path(path).open("rb") as file:
+        token = file.read(MAX_TOKEN + 1)
+    if len(token) > MAX_TOKEN:
+        raise ReportError(f"token file {path} is larger than {MAX_TOKEN} bytes")
+    text = token.decode("ascii", "replace").strip()
+    if not text or not text.isprintable() or " " in text:
+        raise ReportError(f"token file {path} holds no token of one line")
+    return text
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer within scrape.timeout"
+    return (str(error) or type(error).__name__)[:300]

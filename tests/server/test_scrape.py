@@ -1,0 +1,223 @@
+"""Scraping over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from controlplane.config import Engine, Instance, Scrape
+from controlplane.model import InstanceReport, ScrapeFailure, Signal
+from controlplane.server.scrape import Scraper, offset_of
+from controlplane.telemetry.exposition import MAX_TEXT
+
+PAGE = """\
+llamacpp:requests_processing 3
+llamacpp:requests_deferred 1
+llamacpp:prompt_tokens_total 10
+llamacpp:tokens_predicted_total 20
+"""
+
+Result = InstanceReport | ScrapeFailure
+Answer = Callable[[web.Request], web.StreamResponse]
+
+
+class MetricsServer:
+    """An instance's metrics endpoint, whose answer a test sets."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = lambda _: web.Response(text=PAGE)
+        self.requests: list[web.Request] = []
+        self.port = 0
+
+    async def respond(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        self.requests.append(request)
+        if request.query.get("hang"):
+            await asyncio.sleep(3600)
+        return self.answer(request)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MetricsServer]:
+    """Serve metrics on a free port."""
+    metrics = MetricsServer()
+    app = web.Application()
+    app.router.add_get("/metrics", metrics.respond)
+    runner = web.AppRunner(app, shutdown_timeout=0.01)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    metrics.port = runner.addresses[0][1]
+    yield metrics
+    await runner.cleanup()
+
+
+def make_instance(
+    server: MetricsServer, name: str = "a", *, query: str = "", token_file: str | None = None
+) -> Instance:
+    """Give an instance that is scraped fifty times a second."""
+    scrape = Scrape(
+        url=f"http://127.0.0.1:{server.port}/metrics{query}",
+        period="20ms",
+        timeout="300ms",
+        token_file=token_file,
+    )
+    return Instance(
+        name=name, site="s", address="127.0.0.1:1", model="m", engine=Engine.LLAMACPP,
+        scrape=scrape,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def scraping(*instances: Instance) -> AsyncIterator[tuple[Scraper, asyncio.Queue[Result]]]:
+    """Scrape within the block."""
+    results: asyncio.Queue[Result] = asyncio.Queue()
+    scraper = Scraper(instances, on_report=results.put_nowait, log=structlog.get_logger())
+    task = asyncio.create_task(scraper.run())
+    try:
+        async with asyncio.timeout(20):
+            yield scraper, results
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_metrics_become_reports_again_and_again(server: MetricsServer) -> None:
+    """One a period, each with its instant."""
+    async with scraping(make_instance(server)) as (_, results):
+        first, second = await results.get(), await results.get()
+
+    assert isinstance(first, InstanceReport)
+    assert 3.0 == first.signals[Signal.RUNNING]
+    assert () == first.missing
+    assert second.at > first.at
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(lambda _: web.Response(status=503), "status 503", id="status"),
+        pytest.param(
+            lambda _: web.Response(status=302, headers={"Location": "http://elsewhere/"}),
+            "redirected to 'http://elsewhere/'",
+            id="redirect",
+        ),
+        pytest.param(lambda _: web.Response(text="<html>"), "line 1", id="web_page"),
+        pytest.param(lambda _: web.Response(body=b"\xff\xfe"), "not UTF-8", id="binary"),
+        pytest.param(
+            lambda _: web.Response(body=b"a 1\n" * (MAX_TEXT // 4 + 1)), "more than", id="huge"
+        ),
+        pytest.param(
+            lambda _: web.Response(body=b"x", headers={"Content-Encoding": "gzip"}),
+            "was not asked for",
+            id="compressed",
+        ),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_is_a_failure_with_its_reason(
+    server: MetricsServer, answer: Answer, reason: str
+) -> None:
+    """Whatever an instance answers, the scraper goes on."""
+    server.answer = answer
+    async with scraping(make_instance(server)) as (_, results):
+        result = await results.get()
+        server.answer = lambda _: web.Response(text=PAGE)
+        while isinstance(await results.get(), ScrapeFailure):
+            pass
+
+    assert isinstance(result, ScrapeFailure)
+    assert reason in result.reason
+
+
+async def test_a_server_that_hangs_times_out_and_harms_no_other(server: MetricsServer) -> None:
+    """Every instance has a loop of its own."""
+    hangs = make_instance(server, "hangs", query="?hang=1")
+    seen: dict[str, Result] = {}
+    async with scraping(hangs, make_instance(server, "fine")) as (_, results):
+        while len(seen) < 2:
+            result = await results.get()
+            seen[result.instance] = result
+
+    assert isinstance(seen["fine"], InstanceReport)
+    assert isinstance(seen["hangs"], ScrapeFailure)
+    assert "no answer within" in seen["hangs"].reason
+
+
+async def test_a_refused_connection_is_a_failure() -> None:
+    """The commonest of all."""
+    unreachable = MetricsServer()
+    unreachable.port = 1
+    async with scraping(make_instance(unreachable)) as (_, results):
+        result = await results.get()
+
+    assert isinstance(result, ScrapeFailure)
+    assert "127.0.0.1" in result.reason
+
+
+async def test_the_token_is_read_at_every_scrape_and_proxies_are_not_used(
+    server: MetricsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens are rotated; an environment's proxy must not see them."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    async with scraping(make_instance(server, token_file=str(token))) as (_, results):
+        await results.get()
+        token.write_text("second\n")
+        while server.requests[-1].headers["Authorization"] != "Bearer second":
+            await results.get()
+        token.unlink()
+        while isinstance(result := await results.get(), InstanceReport):
+            pass
+
+    assert "Bearer first" == server.requests[0].headers["Authorization"]
+    assert isinstance(result, ScrapeFailure)
+    assert "token" in result.reason
+
+
+async def test_a_new_configuration_starts_and_ends_scraping(server: MetricsServer) -> None:
+    """Without disturbing those that stay."""
+    async with scraping(make_instance(server, "a")) as (scraper, results):
+        await results.get()
+        scraper.reconfigure([make_instance(server, "b")])
+        while (await results.get()).instance != "b":
+            pass
+        names = {(await results.get()).instance for _ in range(5)}
+
+    assert {"b"} == names
+
+
+async def test_failures_and_missing_signals_are_logged_once(server: MetricsServer) -> None:
+    """Fifty failures a second are one line, and so is the recovery."""
+    server.answer = lambda _: web.Response(status=500)
+    with capture_logs() as lines:
+        async with scraping(make_instance(server)) as (_, results):
+            for _ in range(5):
+                await results.get()
+            server.answer = lambda _: web.Response(text="llamacpp:requests_processing 1\n")
+            complete = 0
+            while complete < 5:
+                complete += isinstance(await results.get(), InstanceReport)
+
+    assert [
+        "an instance's metrics cannot be read",
+        "an instance's metrics can be read again",
+        "an instance's metrics lack signals that steering needs",
+    ] == [line["event"] for line in lines]
+    assert ("waiting", "prompt_tokens", "output_tokens") == lines[-1]["missing"]
+
+
+def test_hundreds_of_instances_do_not_knock_at_once() -> None:
+    """Their names spread them over the period, the same way in every replica."""
+    offsets = [offset_of(f"instance-{number}", 1.0) for number in range(400)]
+
+    tenths = [sum(tenth <= offset * 10 < tenth + 1 for offset in offsets) for tenth in range(10)]
+    assert min(tenths) > 20
+    assert max(tenths) < 60

@@ -22,6 +22,7 @@ from controlplane.errors import ConfigError, ControlPlaneError
 COMMANDS = {
     "check": "Validate configurations; tells every fault with its line.",
     "bootstrap": "Print the bootstrap of an Envoy that follows this control plane.",
+    "simulate": "Simulate a fleet: the real deciding code against baselines.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
 }
 """Name of each command and the line that ``cats --help`` shows, in the order of that page."""

@@ -53,6 +53,8 @@ class TelemetrySettings:
     """Whether Envoys report the latencies that they saw, beside counts."""
     path_period: float = 5.0
     """Seconds between measurements of each network path."""
+    spread: bool = True
+    """Whether each sender has a phase of its own; else all report just before each period ends."""
     signals: frozenset[Signal] = field(default=VLLM_SIGNALS)
 
 
@@ -104,20 +106,23 @@ class Telemetry:
         """Schedule all reports, each sender at a phase of its own."""
         world, settings = self._world, self._settings
         for index in range(len(world.engines)):
-            phase = float(self._rng.random()) * settings.period
+            phase = self._phase(settings.period)
 
             def report(now: float, index: int = index) -> None:
                 self._report_instance(now, index)
 
             world.kernel.every(settings.period, report, start=phase)
         for envoy in dict.fromkeys(sidecar.envoy for sidecar in world.sidecars):
-            phase = float(self._rng.random()) * settings.traffic_period
+            phase = self._phase(settings.traffic_period)
 
             def traffic(now: float, envoy: str = envoy) -> None:
                 self._report_traffic(now, envoy)
 
             world.kernel.every(settings.traffic_period, traffic, start=phase)
         world.kernel.every(settings.path_period, self._report_paths, start=0.0)
+
+    def _phase(self, period: float) -> float:
+        return float(self._rng.random()) * period if self._settings.spread else 0.99 * period
 
     def silence(self, instances: Iterable[int], *, silent: bool, envoys: bool = False) -> None:
         """Make instances (and with *envoys* all Envoys) fall silent or speak again."""

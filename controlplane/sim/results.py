@@ -25,7 +25,7 @@ class Figures:
     failed: float
     """Part that failed, timed out, or was not answered by the end of the simulation, 0 to 1."""
     goodput: float
-    """Requests a second answered in time (within the service's SLO, if it has one)."""
+    """Answers a second that came within the window, in time (the service's SLO, if it has one)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +72,18 @@ def measure(
     names = [stream.service for stream in fleet.streams]
     limit = np.array([slo[name] for name in names])[record.stream]
     good = ~failed & (latency <= limit)
+    finished = record.times + latency
     by_window: dict[str, Figures] = {}
     by_service: dict[tuple[str, str], Figures] = {}
     owner = np.array(names)[record.stream]
     for name, start, end in windows:
         inside = (record.times >= start) & (record.times < end)
-        by_window[name] = _figures(latency[inside], failed[inside], good[inside], end - start)
+        answered = good & (finished >= start) & (finished < end)
+        by_window[name] = _figures(latency[inside], failed[inside], answered, end - start)
         for service in dict.fromkeys(names):
             mine = inside & (owner == service)
             by_service[name, service] = _figures(
-                latency[mine], failed[mine], good[mine], end - start
+                latency[mine], failed[mine], answered & (owner == service), end - start
             )
     return by_window, by_service, latency
 

@@ -6,18 +6,21 @@ A scenario holds no random choice: together with a seed it gives one world.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from controlplane.config import Config, PolicyName
 from controlplane.config.schema import Name, Settings
+from controlplane.config.source import parse_source
 from controlplane.config.units import Duration, PositiveDuration, Power, Share
+from controlplane.errors import ConfigError
 from controlplane.sim.fleets import (
     EQUAL_SPEEDS,
     UNEQUAL_SPEEDS,
@@ -79,7 +82,7 @@ class BurstSettings(Settings):
     """A rate that jumps between a low and a high state."""
 
     ratio: Annotated[float, Field(ge=1, le=1000)] = 5.0
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    share: Annotated[Share, Field(gt=0, lt=1)] = 0.2
     """Part of the time in the high state."""
     length: PositiveDuration = 5.0
     """Mean stay in the high state."""
@@ -169,6 +172,8 @@ class TelemetryModel(Settings):
     traffic_period: PositiveDuration = 1.0
     envoy_latency: bool = True
     path_period: PositiveDuration = 5.0
+    spread: bool = True
+    """Whether each sender has a phase of its own; else all report just before a period ends."""
 
     def value(self) -> TelemetrySettings:
         """Give the simulator's value."""
@@ -246,6 +251,30 @@ class Scenario(Settings):
             return self.windows
         start = min(20.0, self.duration / 4)
         return (WindowSettings.model_construct(name="all", start=start, end=self.duration),)
+
+
+def parse_scenario(text: str, *, file: str) -> Scenario:
+    """Read a scenario; *file* is the name that faults carry.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    document = parse_source(text, file=file)
+    try:
+        return Scenario.model_validate_json(
+            json.dumps(document.tree), strict=True, by_alias=True, by_name=False
+        )
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                document.fault(
+                    tuple(step for step in details["loc"] if step != "[key]"),
+                    "unknown key" if details["type"] == "extra_forbidden" else details["msg"],
+                    at_key=details["type"] == "extra_forbidden",
+                )
+                for details in error.errors(include_url=False)
+            ]
+        ) from error
 
 
 POLICIES = ("controlplane", *(f"controlplane:{name}" for name in PolicyName), *BASELINES)

@@ -15,7 +15,7 @@ from math import inf, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.config import Config
+from controlplane.config import Config, Service, SiteKind
 from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
 from controlplane.sim.kernel import Kernel
 from controlplane.sim.sidecars import Sidecar
@@ -54,6 +54,26 @@ class Record:
     """Index of the instance that was tried last; -1 when there was none."""
     stream: NDArray[np.int64]
     failed: NDArray[np.bool_]
+
+
+def usable_instances(config: Config, service: Service, *, client_site: str) -> list[int]:
+    """Give the indices of the instances that may serve *service* for clients of a site.
+
+    A device's instance serves the device alone; where anything else serves, it is left to those
+    who push weights (as a fallback).
+    """
+    sites = {site.name: site for site in config.sites}
+    models = {item.name for item in service.models if item.penalty < inf}
+    regions = service.residency.allow if service.residency is not None else None
+    found = [
+        index
+        for index, item in enumerate(config.instances)
+        if item.model in models
+        and (sites[item.site].kind is not SiteKind.DEVICE or item.site == client_site)
+        and (regions is None or sites[item.site].region in regions)
+    ]
+    shared = [i for i in found if sites[config.instances[i].site].kind is not SiteKind.DEVICE]
+    return shared or found
 
 
 class World:
@@ -150,11 +170,9 @@ class World:
         sidecars: list[Sidecar] = []
         index_of = {(stream.site, stream.service): stream for stream in self.fleet.streams}
         services = {service.name: service for service in config.services}
-        models = {item.name: item.model for item in config.instances}
         for site, service_name in index_of:
             service = services[service_name]
-            allowed = {item.name for item in service.models if item.penalty < inf}
-            usable = [i for i, name in enumerate(self.names) if models[name] in allowed]
+            usable = usable_instances(config, service, client_site=site)
             half = [self.fleet.rtt[site, where] / 2 for where in self.sites]
             bandwidth = config.network.default_bandwidth
             sent = service.request_size / bandwidth if bandwidth else 0.0

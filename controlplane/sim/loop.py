@@ -1,0 +1,140 @@
+"""The control plane itself in the loop, under the simulated clock.
+
+The very `FleetState` and `Steering` that serve Envoys take the simulated reports and push their
+weights to the simulated sidecars; nothing of the truth reaches them on another way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
+from controlplane.config import Config, PolicyName
+from controlplane.errors import ReportError
+from controlplane.fleet import FleetState
+from controlplane.model import Report
+from controlplane.sim.policies import Policy
+from controlplane.sim.reports import Telemetry, TelemetrySettings
+from controlplane.sim.results import Outcome
+from controlplane.sim.world import World
+from controlplane.steering import Plan, Steering
+
+PUSH_DELAY = 0.005
+"""Seconds from a decision to the weights in force at an Envoy."""
+
+
+class ControlPlane(Policy):
+    """Reports in, fleet, steering, weights out."""
+
+    name: ClassVar[str] = "controlplane"
+
+    def __init__(
+        self,
+        world: World,
+        telemetry: TelemetrySettings,
+        *,
+        seed: int,
+        until: float,
+        policy: PolicyName | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        super().__init__(world)
+        config = world.fleet.config
+        if policy is not None:
+            config = _with_policy(config, policy)
+        self.period = config.steering.period
+        self._fleet = FleetState(config, now=0.0)
+        self._steering = Steering(config)
+        self._version = ""
+        self._clock = clock
+        self.solve_times: list[float] = []
+        self.refused = 0
+        """Reports that the fleet did not believe."""
+        self.plans: list[Plan] = []
+        """Every plan that was pushed, in order."""
+        self.predictions: list[tuple[float, float, float]] = []
+        """(time, predicted mean latency over all demand, demand) at each decision."""
+        self.telemetry = Telemetry(world, telemetry, self._listen, seed=seed, until=until)
+
+    def start(self) -> None:
+        """Push what is decided knowing the configuration only, and begin to listen."""
+        envoys = {(sidecar.envoy, sidecar.site) for sidecar in self.world.sidecars}
+        self._fleet.set_clients(Counter(site for _, site in envoys))
+        self.telemetry.start()
+        self._decide(0.0, delay=0.0)
+
+    def tick(self, now: float) -> None:
+        """Decide, and push what changed."""
+        self._decide(now, delay=PUSH_DELAY)
+
+    def annotate(
+        self, outcome: Outcome, predictions: tuple[tuple[float, float], ...], error: float | None
+    ) -> Outcome:
+        """Add what only a control plane has to tell."""
+        return replace(
+            outcome,
+            refused=self.refused,
+            predictions=predictions,
+            predicted_error=error,
+            solve_times=tuple(self.solve_times),
+        )
+
+    def _listen(self, report: Report, now: float) -> None:
+        try:
+            self._fleet.apply(report, now=now)
+        except ReportError:
+            self.refused += 1
+
+    def _decide(self, now: float, *, delay: float) -> None:
+        began = self._clock() if self._clock is not None else 0.0
+        plan = self._steering.decide(self._fleet.view(now=now))
+        if self._clock is not None:
+            self.solve_times.append(self._clock() - began)
+        self._note_prediction(plan, now)
+        if plan.version == self._version:
+            return
+        self._version = plan.version
+        self.plans.append(plan)
+
+        def deliver(later: float, _: int) -> None:
+            self._deliver(plan, later)
+
+        if delay > 0:
+            self.world.kernel.at(now + delay, deliver)
+        else:
+            self._deliver(plan, now)
+
+    def _deliver(self, plan: Plan, now: float) -> None:
+        index_of = {name: index for index, name in enumerate(self.world.names)}
+        changed = False
+        for sidecar in self.world.sidecars:
+            assignment = plan.assignments.get((sidecar.service, sidecar.site))
+            if assignment is None:
+                continue
+            changed |= sidecar.push(
+                [
+                    (index_of[item.instance], item.weight, item.priority)
+                    for item in assignment.allocations
+                ]
+            )
+        if changed:
+            self.pushes.append(now)
+
+    def _note_prediction(self, plan: Plan, now: float) -> None:
+        total = weight = 0.0
+        for assignment in plan.assignments.values():
+            for item in assignment.allocations:
+                if item.why is not None and item.priority == 0 and assignment.demand > 0:
+                    part = assignment.demand * item.share
+                    total += part * item.why.predicted_latency
+                    weight += part
+        if weight > 0:
+            self.predictions.append((now, total / weight, weight))
+
+
+def _with_policy(config: Config, policy: PolicyName) -> Config:
+    services = tuple(item.model_copy(update={"policy": policy}) for item in config.services)
+    steering = config.steering.model_copy(update={"policy": policy})
+    return config.model_copy(update={"services": services, "steering": steering})

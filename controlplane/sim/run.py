@@ -1,0 +1,107 @@
+"""One policy through one scenario with one seed.
+
+Every policy meets the very same arrivals and happenings, so two outcomes of one seed differ by the
+policy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from controlplane.config import Config, PolicyName
+from controlplane.sim.happenings import schedule
+from controlplane.sim.loop import ControlPlane
+from controlplane.sim.policies import BASELINES, Policy
+from controlplane.sim.results import Outcome, measure, prediction_error, shares_over_time
+from controlplane.sim.scenario import Scenario, build_fleet
+from controlplane.sim.workload import draw_arrivals
+from controlplane.sim.world import World
+
+DRAIN = 60.0
+"""Seconds after the last arrival in which requests may still be answered."""
+
+
+def simulate(
+    scenario: Scenario,
+    policy: str,
+    *,
+    seed: int,
+    read_config: Callable[[str], Config] | None = None,
+    clock: Callable[[], float] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Outcome:
+    """Run *policy*; *clock* times its decisions, *progress* is told the simulated seconds done.
+
+    Raises:
+        ValueError: the scenario does not fit its fleet.
+    """
+    fleet = build_fleet(scenario, seed=seed, read_config=read_config)
+    arrivals = draw_arrivals(fleet.streams, duration=scenario.duration, seed=seed)
+    world = World(fleet, arrivals, seed=seed)
+    duration, kernel = scenario.duration, world.kernel
+    chosen = _build_policy(scenario, policy, world, seed=seed, clock=clock)
+    chosen.start()
+
+    def tick(now: float) -> None:
+        if now <= duration:
+            chosen.tick(now)
+
+    kernel.every(chosen.period, tick, start=chosen.period)
+    telemetry = chosen.telemetry if isinstance(chosen, ControlPlane) else None
+    schedule([event.value() for event in scenario.events], world, telemetry)
+    load = np.zeros((int(np.ceil(duration)), len(world.engines)))
+
+    def sample(now: float) -> None:
+        second = int(now)
+        if second < len(load):
+            load[second] = [engine.present for engine in world.engines]
+            if progress is not None:
+                progress(now)
+
+    kernel.every(1.0, sample, start=0.5)
+    ended = duration + DRAIN
+    record = world.run(ended)
+    windows = [(item.name, item.start, item.end) for item in scenario.all_windows()]
+    by_window, by_service, latencies = measure(fleet, record, windows, ended=ended)
+    sites = np.array(world.sites)
+    outcome = Outcome(
+        policy=policy,
+        seed=seed,
+        windows=by_window,
+        services=by_service,
+        pushes=tuple(chosen.pushes),
+        latencies=latencies,
+        arrivals=record.times,
+        shares=shares_over_time(fleet, record, duration=duration),
+        load={site: load[:, sites == site].sum(axis=1) for site in dict.fromkeys(world.sites)},
+    )
+    if not isinstance(chosen, ControlPlane):
+        return outcome
+    predictions = tuple((at, predicted) for at, predicted, _ in chosen.predictions)
+    error = prediction_error(predictions, record, period=chosen.period, after=windows[0][1])
+    return chosen.annotate(outcome, predictions, error)
+
+
+def _build_policy(
+    scenario: Scenario,
+    name: str,
+    world: World,
+    *,
+    seed: int,
+    clock: Callable[[], float] | None,
+) -> Policy:
+    if name in BASELINES:
+        policy = BASELINES[name](world)
+        policy.period = scenario.period
+        return policy
+    _, _, override = name.partition(":")
+    return ControlPlane(
+        world,
+        scenario.telemetry.value(),
+        seed=seed,
+        until=scenario.duration,
+        policy=PolicyName(override) if override else None,
+        clock=clock,
+    )

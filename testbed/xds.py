@@ -18,8 +18,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
-from controlplane.server.ads import XdsService, XdsSettings, server_options
+from controlplane.server.ads import XdsService, XdsSettings, limits
 from controlplane.server.envoys import EnvoyRegistry, Observe
+from controlplane.server.http2.server import GrpcServer
 from controlplane.server.views import ViewStore
 from controlplane.server.wire import Node
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, make_resource
@@ -92,14 +93,13 @@ async def serve_xds(
     settings = settings or XdsSettings()
     views, registry = ViewStore(), EnvoyRegistry(observe)
     service = XdsService(views, registry, resolve_site=resolve, settings=settings)
-    server = grpc.aio.server(options=server_options(settings))
-    service.add_to(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server = GrpcServer(limits=limits(settings))
+    service.serve_on(server)
+    port = await server.listen("127.0.0.1", 0)
     try:
         yield XdsServer(f"127.0.0.1:{port}", views, registry, service)
     finally:
-        await server.stop(None)
+        await server.stop()
 
 
 class XdsClient:

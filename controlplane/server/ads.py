@@ -12,15 +12,25 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 import structlog
 
 from controlplane.errors import ProtocolError
 from controlplane.server.envoys import EnvoyRegistry, Happening, StreamRecord, XdsEvent
+from controlplane.server.http2.connection import Cut, Limits
+from controlplane.server.http2.server import GrpcServer
+from controlplane.server.http2.stream import GrpcStream
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.views import DEFAULT_VIEW, ViewStore
-from controlplane.server.wire import Encoder, Node, parse_delta_request, parse_sotw_request
+from controlplane.server.wire import (
+    Encoder,
+    Node,
+    nonce_part,
+    parse_delta_request,
+    parse_sotw_request,
+)
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.stream import XdsStream
@@ -95,6 +105,18 @@ def server_options(settings: XdsSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
     ]
+
+
+def limits(settings: XdsSettings) -> Limits:
+    """Give the limits of our own transport for connections that are served xDS."""
+    return Limits(
+        max_message=settings.max_request,
+        send_timeout=settings.send_timeout,
+        keepalive_period=settings.keepalive_period,
+        keepalive_timeout=settings.keepalive_timeout,
+        max_age=settings.max_age,
+        max_age_grace=settings.max_age_grace,
+    )
 
 
 class Session:
@@ -175,8 +197,8 @@ class Session:
                 self._log_refusal(event, record)
         return bool(events) and self._stream.has_suspects
 
-    def messages_to_send(self, *, now: float) -> list[bytes]:
-        """Give the messages that are due, in order."""
+    def messages_to_send(self, *, now: float) -> list[tuple[bytes, bytes]]:
+        """Give the messages that are due, in order: each a head of its own and a shared body."""
         record = self._record
         if record is None:
             return []
@@ -187,7 +209,7 @@ class Session:
         responses = self._stream.responses_to_send()
         return [self._encode(response, record, now=now) for response in responses]
 
-    def heartbeats_to_send(self, *, now: float) -> list[bytes]:
+    def heartbeats_to_send(self, *, now: float) -> list[tuple[bytes, bytes]]:
         """Give messages that renew what has a time to live."""
         if self._record is None or not self._ttl:
             return []
@@ -263,10 +285,13 @@ class Session:
         self._unwatch = self._views.watch(self._site, self._wake)
         return self._record
 
-    def _encode(self, response: Response, record: StreamRecord, *, now: float) -> bytes:
-        message = self._encoder.encode(response, delta=self.delta, ttl=self._ttl)
-        record.sent(response, size=len(message), now=now)
-        return message
+    def _encode(
+        self, response: Response, record: StreamRecord, *, now: float
+    ) -> tuple[bytes, bytes]:
+        head = nonce_part(response.nonce)
+        body = self._encoder.shared_part(response, delta=self.delta, ttl=self._ttl)
+        record.sent(response, size=len(head) + len(body), now=now)
+        return head, body
 
     def _log_refusal(self, event: Nacked, record: StreamRecord) -> None:
         log.warning(
@@ -277,6 +302,88 @@ class Session:
             version=event.version,
             reason=event.rejection.message,
         )
+
+
+class XdsCall:
+    """One xDS call on our own transport: driven by the socket's callbacks alone."""
+
+    __slots__ = ("_due", "_held", "_loop", "_service", "_session", "_stream")
+
+    def __init__(
+        self,
+        service: XdsService,
+        stream: GrpcStream,
+        *,
+        type_url: str,
+        delta: bool,
+        wait: float = 0.0,
+    ) -> None:
+        self._service = service
+        self._stream = stream
+        self._loop = asyncio.get_running_loop()
+        self._due = False
+        self._session = Session(service, delta=delta, type_url=type_url, wake=self._woken)
+        self._held: list[bytes] | None = None
+        if wait > 0:
+            self._held = []
+            self._loop.call_later(wait, self._start)
+
+    def message_received(self, message: bytes) -> None:
+        """Take a request and answer it."""
+        service = self._service
+        if self._held is not None:
+            self._held.append(message)
+            return
+        try:
+            if self._session.receive(message, now=service.clock()):
+                self._loop.call_later(service.settings.isolation_delay, self._isolate)
+        except Exception as error:  # noqa: BLE001 -- the loop that serves everybody must go on
+            self._stream.finish(*service.explain(self._session, error))
+        else:
+            self._push()
+
+    def _start(self) -> None:
+        held, self._held = self._held or [], None
+        for message in held:
+            if not self._stream.local_closed:
+                self.message_received(message)
+
+    def half_closed(self) -> None:
+        """End the call as the client did."""
+        self._stream.finish(grpc.StatusCode.OK)
+
+    def closed(self) -> None:
+        """Take the stream out of the books."""
+        if self._stream.connection.ended_for is Cut.SLOW_READER:
+            self._service.explain(self._session, TimeoutError())
+        self._session.close(now=self._service.clock())
+
+    def drained(self) -> None:
+        """Send what came due while the client read."""
+        if self._due:
+            self._push()
+
+    def _woken(self) -> None:
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._push)
+
+    def _isolate(self) -> None:
+        self._session.isolate()
+        self._push()
+
+    def _push(self) -> None:
+        """Send what is due, unless the client still reads: then the latest goes when it is done."""
+        stream = self._stream
+        if not stream.is_drained:
+            self._due = True
+            return
+        self._due = False
+        try:
+            for head, body in self._session.messages_to_send(now=self._service.clock()):
+                stream.send(head, body)
+        except Exception as error:  # noqa: BLE001 -- the loop that serves everybody must go on
+            stream.finish(*self._service.explain(self._session, error))
 
 
 class XdsService:
@@ -296,11 +403,20 @@ class XdsService:
         self.resolve_site = resolve_site
         self.settings = settings or XdsSettings()
         self.encoder = Encoder(self.settings.identifier)
-        self._clock = clock
+        self.clock = clock
         self._stream_numbers = itertools.count()
         self._starts = TokenBucket(
             rate=self.settings.streams_rate, burst=self.settings.streams_burst, now=clock()
         )
+
+    def serve_on(self, server: GrpcServer) -> None:
+        """Serve the methods of all services on our own transport."""
+        for service, (suffix, type_url) in SERVICES.items():
+            for prefix, delta in (("Stream", False), ("Delta", True)):
+                server.add_method(
+                    f"/{service}/{prefix}{suffix}",
+                    partial(self._call, type_url=type_url, delta=delta),
+                )
 
     def next_stream_id(self) -> str:
         """Give what the nonces of a new stream begin with: no two streams share a nonce."""
@@ -337,21 +453,33 @@ class XdsService:
             try:
                 code, text = await self._run(session, context, wake)
             finally:
-                session.close(now=self._clock())
+                session.close(now=self.clock())
         if code is not None:
             await context.abort(code, text)
 
-    async def _admit(self) -> tuple[grpc.StatusCode | None, str]:
+    def _call(self, stream: GrpcStream, *, type_url: str, delta: bool) -> XdsCall | None:
+        code, text, wait = self._reserve()
+        if code is not None:
+            stream.finish(code, text)
+            return None
+        return XdsCall(self, stream, type_url=type_url, delta=delta, wait=wait)
+
+    def _reserve(self) -> tuple[grpc.StatusCode | None, str, float]:
+        """Give why a stream may not start, or the seconds that it must wait."""
         if not self.views.ready:
             self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="not ready"))
-            return grpc.StatusCode.UNAVAILABLE, "no plan is loaded yet"
-        wait = self._starts.reserve(now=self._clock(), patience=self.settings.streams_patience)
+            return grpc.StatusCode.UNAVAILABLE, "no plan is loaded yet", 0.0
+        wait = self._starts.reserve(now=self.clock(), patience=self.settings.streams_patience)
         if wait is None:
             self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="too many streams"))
-            return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once"
+            return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once", 0.0
+        return None, "", wait
+
+    async def _admit(self) -> tuple[grpc.StatusCode | None, str]:
+        code, text, wait = self._reserve()
         if wait:
             await asyncio.sleep(wait)
-        return None, ""
+        return code, text
 
     async def _run(
         self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
@@ -363,10 +491,15 @@ class XdsService:
                 await self._read(session, context, wake)
                 pusher.cancel()
         except ExceptionGroup as group:
-            return self._explain(session, group.exceptions[0])
+            error = group.exceptions[0]
+            # These say that the call ended under a read or a write.
+            if not isinstance(
+                error, grpc.aio.UsageError | grpc.aio.InternalError | asyncio.InvalidStateError
+            ):
+                return self.explain(session, error)
         return None, ""
 
-    def _explain(self, session: Session, error: Exception) -> tuple[grpc.StatusCode | None, str]:
+    def explain(self, session: Session, error: Exception) -> tuple[grpc.StatusCode, str]:
         """Give the status for what ended a stream, and tell whom it concerns."""
         if isinstance(error, ProtocolError):
             self._observe_end(session, Happening.PROTOCOL_ERROR, str(error))
@@ -375,10 +508,6 @@ class XdsService:
         if isinstance(error, TimeoutError):
             self._observe_end(session, Happening.SEND_TIMEOUT, "send timeout")
             return grpc.StatusCode.UNAVAILABLE, "the client does not read"
-        if isinstance(
-            error, grpc.aio.UsageError | grpc.aio.InternalError | asyncio.InvalidStateError
-        ):
-            return None, ""  # The call ended under a read or a write.
         self._observe_end(session, Happening.BUG, repr(error))
         log.error("xds stream failed", exc_info=error)
         return grpc.StatusCode.INTERNAL, "internal error"
@@ -387,7 +516,7 @@ class XdsService:
         self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
     ) -> None:
         loop = asyncio.get_running_loop()
-        clock = self._clock
+        clock = self.clock
         while isinstance(message := await context.read(), bytes):
             if session.receive(message, now=clock()):
                 loop.call_later(self.settings.isolation_delay, _isolate, session, wake)
@@ -396,13 +525,13 @@ class XdsService:
     async def _push(
         self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
     ) -> None:
-        clock = self._clock
+        clock = self.clock
         while True:
             await wake.wait()
             wake.clear()
             for message in session.messages_to_send(now=clock()):
                 async with asyncio.timeout(self.settings.send_timeout):
-                    await context.write(message)
+                    await context.write(b"".join(message))
 
     def _observe_end(self, session: Session, what: Happening, text: str) -> None:
         record = session.record

@@ -240,7 +240,7 @@ async def test_a_bug_ends_its_stream_only(
 
     broken = XdsClient(channel, delta=True)
     with monkeypatch.context() as patch:
-        patch.setattr(server.service.encoder, "encode", fail)
+        patch.setattr(server.service.encoder, "shared_part", fail)
         await broken.request(CLUSTER)
 
         assert grpc.StatusCode.INTERNAL == (await broken.status())[0]

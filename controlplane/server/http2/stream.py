@@ -1,0 +1,254 @@
+"""One gRPC call: messages out of frames, messages into frames, and how it ends.
+
+The receiver of a call is called from the socket's callback: no task, no queue, no copy.
+A message is sent as a head of its own and a body that many streams share: the body's frames are
+made once for all streams of one number (an Envoy's ADS stream nearly always has the same), so
+that a push to a thousand streams frames its bytes once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+import grpc
+
+from controlplane.server.http2 import frames
+from controlplane.server.http2.frames import ErrorCode, StreamFault
+
+if TYPE_CHECKING:
+    from controlplane.server.http2.connection import Connection
+
+PREFIX_SIZE = 5
+"""Bytes before each gRPC message: a flag for compression and the length."""
+
+
+class Receiver(Protocol):
+    """What takes the messages of one call; nothing here may block or raise."""
+
+    def message_received(self, message: bytes) -> None:
+        """Take one message."""
+
+    def half_closed(self) -> None:
+        """Learn that the client sends no more; the server should end the call."""
+
+    def closed(self) -> None:
+        """Learn that the call is over, whatever the reason; called once."""
+
+    def drained(self) -> None:
+        """Learn that everything sent so far has left for the socket."""
+
+
+@lru_cache(maxsize=64)
+def framed_rest(body: bytes, start: int, stream_id: int, frame_size: int) -> bytes:
+    """Give *body* from *start* on as DATA frames of a stream.
+
+    Streams that get the same body under the same number share one result; the cache compares by
+    identity first, so a hit costs no comparison of bytes.
+    """
+    parts: list[bytes] = []
+    for offset in range(start, len(body), frame_size):
+        piece = body[offset : offset + frame_size]
+        parts += (frames.frame_header(len(piece), frames.DATA, 0, stream_id), piece)
+    return b"".join(parts)
+
+
+class GrpcStream:
+    """One call on one connection."""
+
+    __slots__ = (
+        "_ending",
+        "_headers_sent",
+        "_inbox",
+        "_pending",
+        "_unacknowledged",
+        "auto_credit",
+        "connection",
+        "local_closed",
+        "metadata",
+        "path",
+        "receiver",
+        "remote_closed",
+        "send_window",
+        "stalled_at",
+        "stream_id",
+    )
+
+    def __init__(
+        self, connection: Connection, stream_id: int, path: str, metadata: Mapping[str, str]
+    ) -> None:
+        self.connection = connection
+        self.stream_id = stream_id
+        self.path = path
+        self.metadata = metadata
+        """Request headers; of a name that comes twice, the values joined by a comma."""
+        self.receiver: Receiver | None = None
+        self.auto_credit = True
+        """Whether the client may send on at once; a receiver that queues messages takes it back
+        while it has enough of them."""
+        self.send_window = connection.peer_window
+        self.stalled_at: float | None = None
+        """Since when the peer's window keeps messages back."""
+        self.remote_closed = False
+        self.local_closed = False
+        self._headers_sent = False
+        self._inbox = b""
+        self._pending: deque[memoryview] = deque()
+        self._ending: tuple[grpc.StatusCode, str] | None = None
+        self._unacknowledged = 0
+
+    # -- from the client --------------------------------------------------------------------
+
+    def data_received(self, payload: bytes, size: int) -> None:
+        """Take a DATA frame's payload; *size* is what it counts for flow control.
+
+        Raises:
+            StreamFault: a message is larger than allowed, or the client may not send.
+        """
+        if self.remote_closed:
+            raise StreamFault(self.stream_id, ErrorCode.STREAM_CLOSED)
+        self._unacknowledged += size
+        if self._unacknowledged > self.connection.limits.stream_window:
+            raise StreamFault(self.stream_id, ErrorCode.FLOW_CONTROL_ERROR)
+        if self._inbox:
+            payload = self._inbox + payload
+        offset = 0
+        available = len(payload)
+        while available - offset >= PREFIX_SIZE and not self.local_closed:
+            length = int.from_bytes(payload[offset + 1 : offset + PREFIX_SIZE], "big")
+            if payload[offset]:
+                self.finish(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not taken")
+                break
+            if length > self.connection.limits.max_message:
+                self.finish(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"a message of {length} bytes is over {self.connection.limits.max_message}",
+                )
+                break
+            end = offset + PREFIX_SIZE + length
+            if end > available:
+                break
+            receiver = self.receiver
+            if receiver is not None:
+                receiver.message_received(payload[offset + PREFIX_SIZE : end])
+            offset = end
+        self._inbox = b"" if self.local_closed else payload[offset:]
+        if self.auto_credit:
+            self.credit()
+
+    def credit(self) -> None:
+        """Let the client send as much again as was taken; in halves of a window, not in drips."""
+        window = self.connection.limits.stream_window
+        if self._unacknowledged * 2 > window and not self.remote_closed:
+            self.connection.write(frames.window_update(self.stream_id, self._unacknowledged))
+            self._unacknowledged = 0
+
+    def end_received(self) -> None:
+        """Take END_STREAM."""
+        self.remote_closed = True
+        if self._inbox and not self.local_closed:
+            self.finish(grpc.StatusCode.INTERNAL, "the stream ended within a message")
+        if self.receiver is not None and not self.local_closed:
+            self.receiver.half_closed()
+
+    # -- to the client ----------------------------------------------------------------------
+
+    def send(self, head: bytes, body: bytes = b"") -> None:
+        """Send one message, the concatenation of *head* and *body*; *body* may be shared."""
+        if self.local_closed or self._ending is not None:
+            return
+        connection = self.connection
+        size = len(head) + len(body)
+        total = PREFIX_SIZE + size
+        opening = b"" if self._headers_sent else self._opening()
+        prefix = b"\0" + size.to_bytes(4, "big")
+        if self._pending or total > self.send_window or total > connection.send_window:
+            connection.write(opening)
+            self._pending.append(memoryview(prefix + head))
+            if body:
+                self._pending.append(memoryview(body))
+            self.pump()
+            return
+        self.send_window -= total
+        connection.send_window -= total
+        frame_size = connection.peer_frame_size
+        if total <= frame_size:
+            header = frames.frame_header(total, frames.DATA, 0, self.stream_id)
+            connection.write(b"".join((opening, header, prefix, head, body)))
+            return
+        first = frame_size - PREFIX_SIZE - len(head)
+        if first < 0:
+            head, body = b"", head + body
+            first = frame_size - PREFIX_SIZE
+        header = frames.frame_header(frame_size, frames.DATA, 0, self.stream_id)
+        connection.write(b"".join((opening, header, prefix, head, body[:first])))
+        connection.write(framed_rest(body, first, self.stream_id, frame_size))
+
+    def pump(self) -> None:
+        """Send what the peer's windows allow of what waits."""
+        connection = self.connection
+        pending = self._pending
+        while pending:
+            room = min(self.send_window, connection.send_window, connection.peer_frame_size)
+            if room <= 0:
+                if self.stalled_at is None:
+                    self.stalled_at = connection.now()
+                return
+            piece = pending[0]
+            if len(piece) <= room:
+                pending.popleft()
+            else:
+                pending[0] = piece[room:]
+                piece = piece[:room]
+            self.send_window -= len(piece)
+            connection.send_window -= len(piece)
+            self.stalled_at = None
+            header = frames.frame_header(len(piece), frames.DATA, 0, self.stream_id)
+            connection.write(header + piece)
+        self.stalled_at = None
+        if self._ending is not None:
+            self._end(*self._ending)
+        elif self.receiver is not None and connection.is_drained:
+            self.receiver.drained()
+
+    @property
+    def is_drained(self) -> bool:
+        """Tell whether everything sent has left for the socket."""
+        return not self._pending and self.connection.is_drained
+
+    def finish(self, code: grpc.StatusCode, message: str = "") -> None:
+        """End the call with a status: after what was sent if it is OK, else at once."""
+        if self.local_closed or self._ending is not None:
+            return
+        if code is grpc.StatusCode.OK and self._pending:
+            self._ending = (code, message)
+        else:
+            self._end(code, message)
+
+    def _end(self, code: grpc.StatusCode, message: str) -> None:
+        self.local_closed = True
+        # Without a message before it, one block holds the headers and the status (Trailers-Only).
+        opening = b"" if self._headers_sent else frames.RESPONSE_HEADERS
+        self._headers_sent = True
+        block = self.connection.table_update() + opening + frames.trailers(code.value[0], message)
+        flags = frames.END_HEADERS | frames.END_STREAM
+        self.connection.write(frames.frame(frames.HEADERS, flags, self.stream_id, block))
+        if not self.remote_closed:
+            # The client need not send the rest (RFC 9113, section 8.1).
+            self.connection.write(frames.reset(self.stream_id, ErrorCode.NO_ERROR))
+        self.connection.forget(self)
+
+    def over(self) -> None:
+        """Tell the receiver that the call is over."""
+        self.local_closed = True
+        self._pending.clear()
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            receiver.closed()
+
+    def _opening(self) -> bytes:
+        self._headers_sent = True
+        block = self.connection.table_update() + frames.RESPONSE_HEADERS
+        return frames.frame(frames.HEADERS, frames.END_HEADERS, self.stream_id, block)

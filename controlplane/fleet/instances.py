@@ -103,6 +103,7 @@ class InstanceState:
         self._said: dict[Source, _Said] = {}
         self._heard_at: float | None = None
         self._judged_at = now
+        self._claims = trust.ClaimWindow()
         self._failure: ScrapeFailure | None = None
         self._strikes = 0.0
         self._good = 0
@@ -225,13 +226,17 @@ class InstanceState:
         observed: trust.Observation | None,
         now: float,
     ) -> None:
-        elapsed = min(now - self._judged_at, 5.0)
+        elapsed = max(0.0, now - self._judged_at)
         self._judged_at = now
+        self._claims.add(report.signals, elapsed=elapsed)
+        if window.at == report.at:
+            self._claims.count(window.rates, interval=window.interval)
         if observed is None or not self._counts:
             deserved, self.distrust = 1.0, ""
         else:
-            deserved, self.distrust = trust.judge(_claims(report, window), observed)
-        self.trust = trust.moved(self.trust, deserved, elapsed=max(0.0, elapsed))
+            deserved, self.distrust = trust.judge(self._claims.claims(), observed)
+        # After a silence, one report must not make or break it.
+        self.trust = trust.moved(self.trust, deserved, elapsed=min(elapsed, trust.WINDOW))
 
     def standing(self, *, now: float, answers: bool) -> Standing:
         """Judge the instance at *now*.
@@ -345,19 +350,3 @@ def _readings(said: _Said) -> SourceReadings:
 
 def _rates(said: _Said) -> SourceReadings:
     return SourceReadings(said.window.rates, said.report.source, said.window.at)
-
-
-def _claims(report: InstanceReport, window: CounterWindow) -> trust.Claims:
-    signals, rates = report.signals, window.rates
-    inside = None
-    if Signal.RUNNING in signals:
-        inside = signals[Signal.RUNNING] + signals.get(Signal.WAITING, 0.0)
-    count = rates.get(Signal.LATENCY_COUNT, 0.0)
-    return trust.Claims(
-        inside=inside,
-        completed=rates.get(Signal.COMPLETED, rates.get(Signal.LATENCY_COUNT)),
-        failed=rates.get(Signal.FAILED, 0.0),
-        latency=rates[Signal.LATENCY_SUM] / count
-        if count > 0 and Signal.LATENCY_SUM in rates
-        else None,
-    )

@@ -13,12 +13,10 @@ from typing import NamedTuple
 
 from controlplane.errors import ReportError
 from controlplane.fleet.rates import smoothed
-from controlplane.fleet.trust import Observation
+from controlplane.fleet.trust import WINDOW, Observation
 from controlplane.fleet.view import TrafficView
 from controlplane.model import Reading, Source, TrafficReport
 
-WINDOW = 5.0
-"""Seconds after which an answer counts for a third in latencies and failures."""
 INTERVALS_TO_LIVE = 3.0
 """Own intervals after which a silent Envoy no longer counts."""
 MAX_ENVOYS = 20_000

@@ -9,8 +9,13 @@ than it fell.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controlplane.model import Signal
+
+WINDOW = 5.0
+"""Seconds after which what was claimed or observed counts for a third."""
 FLOOR = 0.1
 FALL = 4.0
 """Seconds over which trust falls by about two thirds of its way."""
@@ -18,6 +23,13 @@ RECOVERY = 15.0
 """Seconds over which it recovers as much."""
 MIN_ANSWERS = 5.0
 """Answers in the window below which nothing is concluded from them."""
+
+_COUNTED = (
+    Signal.COMPLETED,
+    Signal.FAILED,
+    Signal.LATENCY_SUM,
+    Signal.LATENCY_COUNT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,56 @@ class Claims:
     """Requests a second that it says have failed."""
     latency: float | None
     """Mean seconds of an answer."""
+
+
+class ClaimWindow:
+    """An instance's claims, averaged with the same decay as what Envoys observe.
+
+    A load that just fell is still in the Envoys' averages; only like may be compared with like.
+    """
+
+    __slots__ = ("_counts", "_inside", "_inside_weight", "_seconds")
+
+    def __init__(self) -> None:
+        self._inside = 0.0
+        self._inside_weight = 0.0
+        self._counts: dict[Signal, float] = {}
+        self._seconds = 0.0
+
+    def add(self, signals: Mapping[Signal, float], *, elapsed: float) -> None:
+        """Take a report's gauges in, *elapsed* seconds after the last."""
+        decay = math.exp(-elapsed / WINDOW)
+        self._inside *= decay
+        self._inside_weight *= decay
+        self._seconds *= decay
+        for signal in self._counts:
+            self._counts[signal] *= decay
+        if Signal.RUNNING in signals:
+            weight = 1 - decay if self._inside_weight else 1.0
+            inside = signals[Signal.RUNNING] + signals.get(Signal.WAITING, 0.0)
+            self._inside += weight * inside
+            self._inside_weight += weight
+
+    def count(self, rates: Mapping[Signal, float], *, interval: float) -> None:
+        """Take the counters' growth over an interval in."""
+        self._seconds += interval
+        for signal in _COUNTED:
+            if signal in rates:
+                self._counts[signal] = self._counts.get(signal, 0.0) + rates[signal] * interval
+
+    def claims(self) -> Claims:
+        """Give the averages."""
+        counts, seconds = self._counts, max(self._seconds, 1e-9)
+        completed = counts.get(Signal.COMPLETED, counts.get(Signal.LATENCY_COUNT))
+        answers = counts.get(Signal.LATENCY_COUNT, 0.0)
+        return Claims(
+            inside=self._inside / self._inside_weight if self._inside_weight > 0 else None,
+            completed=None if completed is None else completed / seconds,
+            failed=counts.get(Signal.FAILED, 0.0) / seconds,
+            latency=counts[Signal.LATENCY_SUM] / answers
+            if answers > 1e-6 and Signal.LATENCY_SUM in counts
+            else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -570,6 +570,27 @@ class TestTrust:
         steps = [abs(after - before) for before, after in pairwise(trusts)]
         assert max(steps) < 0.3
 
+    def test_a_load_that_rises_and_falls_is_no_contradiction(self) -> None:
+        """Claims and observations lag alike."""
+        fleet = FleetState(make_config(), now=0.0)
+        completed = latency_sum = 0.0
+        for second in range(1, 121):
+            now = float(second)
+            busy = second // 15 % 2 == 1
+            rate, inside, latency = (20.0, 60.0, 3.0) if busy else (10.0, 1.0, 0.1)
+            completed += rate
+            latency_sum += rate * latency
+            fleet.apply(seen(now, rate, in_progress=inside, latency=latency), now=now)
+            claims = {
+                Signal.RUNNING: inside,
+                Signal.COMPLETED: completed,
+                Signal.LATENCY_SUM: latency_sum,
+                Signal.LATENCY_COUNT: completed,
+            }
+            fleet.apply(said(now, claims), now=now)
+
+            assert 1.0 == fleet.view(now=now).instances["a"].trust
+
     def test_requests_on_a_long_wire_are_held_against_nobody(self) -> None:
         """In progress at the Envoy includes the network."""
         fleet = FleetState(

@@ -183,7 +183,7 @@ class InstanceState:
             # If the jump was real after all, the next report continues from here.
             window.restart(report.signals, at=report.at)
             raise
-        if window.add(report.signals, at=report.at, shortest=self._shortest) and (
+        if window.add(report.signals, at=report.at, shortest=self._shortest, growth=growth) and (
             window.arrivals is not None
         ):
             self.arrivals = smoothed(

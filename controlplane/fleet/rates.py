@@ -80,15 +80,30 @@ class CounterWindow:
         self.interval = 0.0
         self.arrivals = None
 
-    def add(self, signals: Mapping[Signal, float], *, at: float, shortest: float) -> bool:
-        """Take a report in; say whether an interval closed."""
+    def add(
+        self,
+        signals: Mapping[Signal, float],
+        *,
+        at: float,
+        shortest: float,
+        growth: Mapping[Signal, float] | None = None,
+    ) -> bool:
+        """Take a report in; say whether an interval closed.
+
+        Args:
+            signals: of the report.
+            at: when it was measured.
+            shortest: seconds below which an interval stays open.
+            growth: of *signals*, where the caller has it already.
+        """
         if self._counters is None:
             self.restart(signals, at=at)
             return False
         elapsed = at - self._since
         if elapsed < shortest:
             return False
-        growth = self.growth(signals)
+        if growth is None:
+            growth = self.growth(signals)
         self.rates = {signal: gain / elapsed for signal, gain in growth.items()}
         self.at = at
         self.interval = elapsed

@@ -58,7 +58,8 @@ class Demo:
         self.chapters: list[Chapter] = []
         self.scene = Scene(world)
         self._directory = directory
-        self._xds, self._admin = free_ports(2)
+        self._xds, self._admin, *envoy_admins = free_ports(2 + len(world.listeners))
+        self._envoy_admins = dict(zip(world.listeners, envoy_admins, strict=True))
         self.scene.admin = f"http://127.0.0.1:{self._admin}/"
         self._children = Children(directory)
         self._traffic = Traffic(world.streams, seed=seed)
@@ -77,8 +78,7 @@ class Demo:
             (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml())
             await asyncio.gather(*map(self._start_instance, self.world.instances))
             await self._start_control_plane()
-            for site in self.world.listeners:
-                await self._start_envoy(site)
+            await asyncio.gather(*map(self._start_envoy, self.world.listeners))
         except BaseException:
             await self._stack.aclose()
             raise
@@ -121,7 +121,7 @@ class Demo:
         bootstrap = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "controlplane", "bootstrap"),
             *("-c", str(self._directory / "fleet.yaml"), "--site", site, "--id", f"{site}-1"),
-            *("--xds", f"127.0.0.1:{self._xds}"),
+            *("--xds", f"127.0.0.1:{self._xds}", "--admin-port", str(self._envoy_admins[site])),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

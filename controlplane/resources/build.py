@@ -204,9 +204,10 @@ class SnapshotBuilder:
         return routes
 
     def _fallbacks(self) -> Iterator[tuple[str, frozenset[str]]]:
-        yield UNKNOWN_SITE, frozenset()
+        spread = frozenset(_services_on_many_sites(self._config))
+        yield UNKNOWN_SITE, spread
         for site in self._config.sites:
-            yield site.name, frozenset(_services_on_device(site, self._config))
+            yield site.name, spread.union(_services_on_device(site, self._config))
 
     def _if_valid(
         self, type_url: str, name: str, message: betterproto2.Message
@@ -214,6 +215,16 @@ class SnapshotBuilder:
         wrong = constraint_faults(type_url, bytes(message))
         self._static_faults += (Fault(type_url, name, None, each) for each in wrong)
         return () if wrong else (to_resource(name, message),)
+
+
+def _services_on_many_sites(config: Config) -> Iterator[str]:
+    """Give the services that a plan may give spares: instances to fall to at another site."""
+    devices = {site.name for site in config.sites if site.kind is SiteKind.DEVICE}
+    for service in config.services:
+        models = {model.name for model in service.models}
+        sites = {each.site for each in config.instances if each.model in models} - devices
+        if len(sites) > 1:
+            yield service.name
 
 
 def _services_on_device(site: Site, config: Config) -> Iterator[str]:

@@ -6,8 +6,8 @@ worked out a second time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from controlplane.steering.latency import Array
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Why
 from controlplane.steering.problem import Problem, Row
 from controlplane.steering.weights import round_shares
+
+_MOST_SPARES = 3
+"""Instances to fall to; enough to take one site's load for the seconds until the next plan."""
+_SPARE = "a spare: used when nothing of the better priority answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,16 @@ def build_assignment(decision: Decision, span: RowSpan, *, whys: bool) -> Assign
         )
         if name in weights
     ]
+    allocations.sort(key=lambda allocation: allocation.instance)
+    spares = _spares(decision, span, {allocation.instance for allocation in allocations}, whys=whys)
+    spare = {allocation.instance for allocation in spares}
     excluded = [
         Exclusion(name, layout.instances[column].site, _too_dear(decision, entry, span))
         for entry, name, column in zip(range(span.first, span.end), names, columns, strict=True)
-        if name not in weights
+        if name not in weights and name not in spare
     ]
-    allocations.sort(key=lambda allocation: allocation.instance)
-    allocations += _devices(decision, span.row, priority=1)
+    allocations += spares
+    allocations += _devices(decision, span.row, priority=2 if spares else 1)
     return Assignment(
         service=service.service.name,
         client_site=layout.sites[span.row.site],
@@ -109,6 +116,53 @@ def build_assignment(decision: Decision, span: RowSpan, *, whys: bool) -> Assign
         demand=span.demand,
         note=decision.notes.get(span.row.service, ""),
     )
+
+
+def _spares(
+    decision: Decision, span: RowSpan, used: Collection[str], *, whys: bool
+) -> list[Allocation]:
+    """Give instances of other sites to fall to, where the loss of one site would lose everything.
+
+    Envoy falls to a lower priority by itself, so requests survive that loss also when nobody is
+    there to decide anew. Chosen and weighed by what does not change with the load: spares that
+    moved from cycle to cycle would be pushed for nothing.
+    """
+    problem = decision.problem
+    layout = problem.layout
+    entries = range(span.first, span.end)
+    instance = {entry: layout.instances[int(problem.flow.column[entry])] for entry in entries}
+    sites = {instance[entry].site for entry in entries if instance[entry].name in used}
+    if len(sites) != 1:
+        return []
+    barred = _barred(decision)
+    alone = problem.flow.linear + problem.flow.work
+    able = [e for e in entries if instance[e].site not in sites and e not in barred]
+    chosen = sorted(able, key=lambda e: (float(alone[e]), instance[e].name))[:_MOST_SPARES]
+    slots = {instance[entry].name: instance[entry].slots for entry in chosen}
+    total = layout.config.steering.weight_sum
+    weights = round_shares(
+        {name: count / sum(slots.values()) for name, count in slots.items()}, total=total
+    )
+    made = []
+    for entry in chosen:
+        name = instance[entry].name
+        if name in weights:
+            why = _why(decision, entry, span) if whys else None
+            if why is not None:
+                words = f"{_SPARE}; {_too_dear(decision, entry, span)}"
+                why = replace(why, limits=(*why.limits, words))
+            made.append(
+                Allocation(name, instance[entry].site, weights[name] / total, weights[name], 1, why)
+            )
+    return sorted(made, key=lambda allocation: allocation.instance)
+
+
+def _barred(decision: Decision) -> set[int]:
+    """Give the entries that an operator's limit keeps from getting anything."""
+    bounds = decision.problem.flow.bounds
+    if not len(bounds.entry):
+        return set()
+    return set(bounds.entry[bounds.high[bounds.group] <= 0.0].tolist())
 
 
 def build_bare_assignment(decision: Decision, row: Row) -> Assignment:

@@ -39,13 +39,13 @@ def test_rfc_10054_chooses_site_three() -> None:
     plan = steering.decide(view)
 
     chosen = plan.assignments["chat", "client"].allocations
-    assert [("three", 10_000)] == [(a.instance, a.weight) for a in chosen]
+    assert [("three", 10_000)] == [(a.instance, a.weight) for a in chosen if a.priority == 0]
     why = chosen[0].why
     assert why is not None
     assert pytest.approx(0.0194, abs=1e-5) == why.predicted_latency
-    excluded = {e.instance: e.reason for e in plan.assignments["chat", "client"].excluded}
-    assert "3.0 ms more" in excluded["one"]
-    assert "4.0 ms more" in excluded["two"]
+    spare = {a.instance: a.why.limits[-1] for a in chosen if a.priority == 1 and a.why}
+    assert "3.0 ms more" in spare["one"]
+    assert "4.0 ms more" in spare["two"]
 
 
 @pytest.mark.parametrize("policy", list(PolicyName))
@@ -70,7 +70,7 @@ def test_every_policy_gives_every_pair_a_whole(policy: PolicyName) -> None:
     )
     for (service, site), assignment in plan.assignments.items():
         assert pytest.approx(1.0) == sum(shares(plan, service, site).values())
-        assert 10_000 == sum(a.weight for a in assignment.allocations)
+        assert 10_000 == sum(a.weight for a in assignment.allocations if a.priority == 0)
         assert all(a.why is not None for a in assignment.allocations)
 
 
@@ -114,6 +114,66 @@ def test_tolerant_traffic_leaves_first_when_the_near_site_fills() -> None:
     assert leaves[0] > 0.9
     assert leaves[-1] < 0.4
     assert max(latency) <= 1.1 * min(latency)
+
+
+def test_what_one_site_could_lose_has_spares_at_others() -> None:
+    """All shares at one site: the cheapest others follow as priority 1, the device comes last."""
+    config = make_config(
+        sites=["near", "far", "farther", {"name": "phones", "kind": "device"}],
+        instances=[
+            make_instance("a", "near", slots=64),
+            make_instance("b", "far", slots=10),
+            make_instance("c", "farther", slots=30),
+            make_instance("own", "phones", slots=1),
+        ],
+    )
+    rtt = {("phones", "near"): 0.01, ("phones", "far"): 0.5, ("phones", "farther"): 0.6}
+
+    plan = Steering(config).decide(make_view(config, demand={("phones", "chat"): 1.0}, rtt=rtt))
+
+    found = plan.assignments["chat", "phones"]
+    assert [("a", 0, 10_000), ("b", 1, 2_500), ("c", 1, 7_500), ("own", 2, 10_000)] == [
+        (a.instance, a.priority, a.weight) for a in found.allocations
+    ]
+    assert () == found.excluded
+
+
+def test_shares_at_two_sites_need_no_spares() -> None:
+    """Envoy leaves a dead site for the other by itself; what is too dear stays out."""
+    config = make_config(
+        sites=["near", "far", "farther"],
+        instances=[
+            make_instance("a", "near"),
+            make_instance("b", "far"),
+            make_instance("c", "farther"),
+        ],
+    )
+    rtt = {("near", "far"): 0.0005, ("near", "farther"): 5.0}
+
+    plan = Steering(config).decide(make_view(config, demand={("near", "chat"): 1.0}, rtt=rtt))
+
+    found = plan.assignments["chat", "near"]
+    assert {("a", 0), ("b", 0)} == {(a.instance, a.priority) for a in found.allocations}
+    assert ["c"] == [exclusion.instance for exclusion in found.excluded]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param({"instance": "b", "drain": True}, id="drained"),
+        pytest.param({"instance": "b", "max_share": "0%"}, id="no share allowed"),
+        pytest.param({"instance": "a", "pin": True}, id="pinned elsewhere"),
+    ],
+)
+def test_an_operator_keeps_an_instance_from_being_a_spare(override: dict[str, Any]) -> None:
+    """A hand on the wheel holds in an emergency too."""
+    config = make_config(
+        instances=[make_instance("a", "near"), make_instance("b", "far")], overrides=[override]
+    )
+
+    plan = Steering(config).decide(make_view(config, rtt={("near", "far"): 0.5}))
+
+    assert ["a"] == [a.instance for a in plan.assignments["chat", "near"].allocations]
 
 
 def test_a_device_serves_its_own_clients_as_the_last_resort() -> None:
@@ -277,4 +337,5 @@ def test_observing_proposes_and_pushes_the_static_split() -> None:
     plan = Steering(config).decide(view)
 
     assert {"a": 0.5, "b": 0.5} == shares(plan)
-    assert ["a"] == [a.instance for a in plan.proposed["chat", "near"].allocations]
+    proposed = plan.proposed["chat", "near"].allocations
+    assert ["a"] == [a.instance for a in proposed if a.priority == 0]

@@ -20,9 +20,12 @@ from controlplane import __version__
 from controlplane.errors import ConfigError, ControlPlaneError
 
 COMMANDS = {
+    "serve": "Run the control plane.",
     "check": "Validate configurations; tells every fault with its line.",
     "bootstrap": "Print the bootstrap of an Envoy that follows this control plane.",
     "simulate": "Simulate a fleet: the real deciding code against baselines.",
+    "explain": "Tell why each weight is what it is.",
+    "top": "Show the fleet live in a terminal.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
 }
 """Name of each command and the line that ``cats --help`` shows, in the order of that page."""

@@ -71,7 +71,7 @@ class Shown(Protocol):
     def plan_document(self) -> Document | None:
         """Give the plan; none before the first one."""
 
-    def explain_document(self, service: str, site: str) -> Document | None:
+    async def explain_document(self, service: str, site: str) -> Document | None:
         """Explain one pair; none before the first plan.
 
         Raises:
@@ -253,7 +253,7 @@ async def _explain(request: web.Request) -> web.Response:
     if not service or not site:
         return json_error(400, "give both, as in /api/v1/explain?service=chat&from=edge-north")
     try:
-        return _or_not_yet(request.app[SHOWN].explain_document(service, site))
+        return _or_not_yet(await request.app[SHOWN].explain_document(service, site))
     except UnknownName as error:
         return json_error(404, str(error))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from controlplane.config import Config
 from controlplane.errors import Fault
 from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
 from controlplane.model import Reading
+from controlplane.server.envoys import EnvoyRecord
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
 
 Document = dict[str, Any]
@@ -245,6 +246,47 @@ def _encode_why(why: Why) -> Document:
 
 def _encode_exclusion(item: Exclusion) -> Document:
     return {"instance": item.instance, "site": item.site, "reason": item.reason}
+
+
+def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) -> Document:
+    """Give ``/api/v1/envoys``: the connected ones, by id."""
+    connected = sorted((item for item in envoys if item.connected), key=lambda item: item.id)
+    return {"at": now + epoch, "envoys": [_encode_envoy(item, epoch=epoch) for item in connected]}
+
+
+def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
+    return {
+        "id": item.id,
+        "site": item.site,
+        "known_site": item.known_site,
+        "mode": item.mode,
+        "agent": item.agent,
+        "connected_at": item.connected_at + epoch,
+        "types": {
+            short_type(type_url): {
+                "sent": record.sent,
+                "sent_at": _instant(record.sent_at, epoch),
+                "acknowledged": record.acked or None,
+                "acknowledged_at": _instant(record.acked_at, epoch),
+                "time_to_acknowledge": _seconds(record.ack_latency),
+                "refused": record.refused or None,
+                "refused_at": _instant(record.refused_at, epoch),
+                "refusal": record.refusal or None,
+                "pushes": record.pushes,
+                "refusals": record.nacks,
+            }
+            for type_url, record in item.types.items()
+        },
+    }
+
+
+def short_type(type_url: str) -> str:
+    """Give the last word of a type URL: ``ClusterLoadAssignment``."""
+    return type_url.rsplit(".", 1)[-1] if type_url else "none"
+
+
+def _instant(at: float | None, epoch: float) -> float | None:
+    return None if at is None else round(at + epoch, 6)
 
 
 def encode_config(config: Config, status: ConfigStatus, *, epoch: float) -> Document:

@@ -32,7 +32,12 @@ _CREDENTIALS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGN
 Logger = structlog.typing.FilteringBoundLogger
 """What `get_logger` gives."""
 
-_NOISY = {"aiohttp.access": logging.ERROR, "asyncio": logging.WARNING, "grpc": logging.WARNING}
+_NOISY = {
+    "aiohttp.access": logging.ERROR,
+    "asyncio": logging.WARNING,
+    "grpc": logging.WARNING,
+    "watchfiles": logging.WARNING,
+}
 
 
 def bound_value(value: object, *, limit: int = FIELD_LIMIT) -> object:

@@ -35,7 +35,7 @@ class Fleet:
         """Give a plan."""
         return {"version": "v1"} if self.decided else None
 
-    def explain_document(self, service: str, site: str) -> Document | None:
+    async def explain_document(self, service: str, site: str) -> Document | None:
         """Know one service."""
         if service != "chat":
             raise UnknownName("service", service, ["chat"])

@@ -10,7 +10,7 @@ from controlplane.config import Config, PolicyName
 from controlplane.fleet.view import FleetView, InstanceView, Phase, TrafficView
 from controlplane.model import Reading, Signal, Source
 from controlplane.server import metrics as module
-from controlplane.server.metrics import EnvoyCount, Metrics, Present, reference, short_type
+from controlplane.server.metrics import EnvoyCount, Metrics, Present, reference
 from controlplane.steering.plan import Allocation, Assignment, Plan, Why
 
 CONFIG = Config.model_validate(
@@ -145,10 +145,3 @@ def test_a_family_that_is_too_large_is_left_out_and_told(monkeypatch: pytest.Mon
     left_out = registry.get_sample_value("cats_series_left_out")
     assert left_out is not None
     assert left_out >= 2
-
-
-def test_types_are_labelled_by_their_short_names() -> None:
-    """``ClusterLoadAssignment`` is what people call it."""
-    url = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-
-    assert "ClusterLoadAssignment" == short_type(url)

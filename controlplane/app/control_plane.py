@@ -1,0 +1,309 @@
+"""One control plane: reports in, a cycle every period, snapshots out.
+
+Everything here runs on one event loop but for the deciding itself, which has a thread of its own.
+A new configuration takes effect between two cycles, never inside one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from controlplane.app.decider import Decider, Decision, covers
+from controlplane.app.identity import SiteResolver
+from controlplane.app.observer import XdsObserver
+from controlplane.app.pace import Pace
+from controlplane.app.telling import Teller
+from controlplane.config import Config
+from controlplane.errors import ConfigError, ReportError
+from controlplane.fleet import FleetState
+from controlplane.fleet.view import FleetView
+from controlplane.model import InstanceReport, Report, ScrapeFailure, Source, TrafficReport
+from controlplane.server.debug import DebugUpdates, apply_overlay
+from controlplane.server.encode import ConfigStatus
+from controlplane.server.envoys import EnvoyRegistry, Happening, XdsEvent
+from controlplane.server.events import EventHub
+from controlplane.server.log import Logger, get_logger
+from controlplane.server.metrics import EnvoyCount, Metrics, Present
+from controlplane.server.state import StateError, StateFile
+from controlplane.server.views import ViewStore
+from controlplane.steering.plan import Plan
+from controlplane.xds.snapshot import Snapshot
+
+
+class ControlPlane:
+    """The state between the sockets and the deciding code.
+
+    Attributes:
+        config: the configuration in force.
+        view: the fleet as the last cycle saw it; none before the first.
+        plan: the plan being served; none before the first.
+        on_config: called with each new configuration when it has taken effect.
+        on_cycle: called after each cycle, with whether the plan is another one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        file: Path,
+        state_dir: Path | None = None,
+        settle: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        log: Logger | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.log = log or get_logger()
+        self.metrics = Metrics(self._present)
+        self.events = EventHub()
+        self.views = ViewStore()
+        self.sites = SiteResolver(config)
+        self.registry = EnvoyRegistry(XdsObserver(self.metrics, self.log, self._on_xds))
+        self.fleet = FleetState(config, now=clock())
+        self.debug = DebugUpdates(self._republish)
+        self.decider = Decider(config)
+        self.view: FleetView | None = None
+        self.plan: Plan | None = None
+        self.config_status = ConfigStatus(str(file), config_version(config), loaded_at=clock())
+        self.on_config: list[Callable[[Config], None]] = []
+        self.on_cycle: list[Callable[[bool], None]] = []
+        self.envoys_touched = asyncio.Event()
+        self._teller = Teller(
+            log=self.log,
+            events=self.events,
+            metrics=self.metrics,
+            unix_time=lambda: self.epoch + clock(),
+        )
+        self._pace = Pace()
+        self._settle = min(1.0, config.steering.period) if settle is None else settle
+        self._state = StateFile(state_dir) if state_dir else None
+        self._saved_version = ""
+        self._built: Mapping[str, Snapshot] = {}
+        self._pending: tuple[Config, str] | None = None
+        self._readiness: dict[str, bool] = {}
+
+    @property
+    def epoch(self) -> float:
+        """Give the Unix time of the clock's zero, as the system sees it now."""
+        return time.time() - self.clock()
+
+    def close(self) -> None:
+        """End the deciding thread."""
+        self.decider.close()
+
+    # What comes in.
+
+    def receive(self, report: Report) -> None:
+        """Take a report from any source.
+
+        Raises:
+            ReportError: it is refused, and counted as such.
+        """
+        source = report_source(report)
+        try:
+            self.fleet.apply(report, now=self.clock())
+        except ReportError:
+            self.metrics.reports.labels(source, "refused").inc()
+            raise
+        self.metrics.reports.labels(source, "accepted").inc()
+        if isinstance(report, ScrapeFailure):
+            self.metrics.scrape_failures.labels(report.instance).inc()
+        elif isinstance(report, InstanceReport):
+            self._note_readiness(report.instance, ready=report.ready)
+
+    def receive_traffic(self, reports: Sequence[TrafficReport]) -> None:
+        """Take what one Envoy observed; reports that name what is not configured are counted."""
+        for report in reports:
+            try:
+                self.receive(report)
+            except ReportError as error:
+                self.log.debug("an envoy's report is refused", reason=str(error))
+
+    def _note_readiness(self, instance: str, *, ready: bool) -> None:
+        if self._readiness.get(instance, True) != ready:
+            told = "is ready again" if ready else "is not ready"
+            self._pace.urge(f"{instance} {told}", now=self.clock())
+        self._readiness[instance] = ready
+
+    def receive_config(self, change: Config | ConfigError) -> None:
+        """Take what the file says now; what is wrong is told and changes nothing."""
+        if isinstance(change, ConfigError):
+            self.metrics.config_reloads.labels("refused").inc()
+            self.config_status = replace(
+                self.config_status, faults=change.faults, refused_at=self.clock()
+            )
+            self._teller.tell_config_faults(change.faults)
+            return
+        self.metrics.config_reloads.labels("accepted").inc()
+        self.config_status = replace(self.config_status, faults=(), refused_at=None)
+        self._pending = (change, config_version(change))
+        self._pace.urge("configuration changed", now=self.clock())
+
+    # Cycles.
+
+    async def load_state(self) -> None:
+        """Serve the plan of before the restart, if there is one that still fits."""
+        if self._state is None:
+            return
+        try:
+            saved = await asyncio.to_thread(self._state.load, now=self.clock())
+        except StateError as error:
+            self.log.warning(
+                "saved plan cannot be read; starting without it",
+                reason=str(error),
+                remedy="none needed; look at the file if this happens again",
+            )
+            return
+        if saved is None:
+            return
+        if not covers(saved.plan, self.config):
+            self.log.warning(
+                "saved plan is of another fleet; starting without it", version=saved.plan.version
+            )
+            return
+        self._built = await self.decider.restore(saved.plan)
+        self.plan = saved.plan
+        self._saved_version = saved.plan.version
+        self.views.publish(self._overlaid())
+        age = max(0.0, self.epoch + self.clock() - saved.saved_at)
+        self.log.info("serving the saved plan", version=saved.plan.version, age=round(age, 1))
+
+    async def run_cycles(self) -> None:
+        """Decide and publish every period, earlier when something urgent happens."""
+        if self.view is None:
+            await asyncio.sleep(self._settle)  # so that the first plan knows the first reports
+        while True:
+            started_at = self.clock()
+            await self.run_cycle()
+            await self._pace.wait(
+                started_at=started_at, period=self.config.steering.period, now=self.clock()
+            )
+
+    async def run_cycle(self) -> None:
+        """Decide once, on what is known now."""
+        began = time.perf_counter()
+        reason = self._pace.begin()
+        await self._take_pending_config()
+        self.fleet.set_clients(self.registry.clients)
+        view = self.fleet.view(now=self.clock())
+        decision = await self.decider.decide(view)
+        plan = decision.plan
+        another = self.plan is None or self.plan.version != plan.version
+        self.view, self.plan, self._built = view, plan, decision.views
+        changed = self.views.publish(self._overlaid())
+        elapsed = time.perf_counter() - began
+        self._count(decision, changed=changed, elapsed=elapsed)
+        self._teller.tell_cycle(view, plan, decision.views.faults)
+        if another:
+            self.log.info(
+                "plan published",
+                version=plan.version,
+                because=reason or "period",
+                milliseconds=round(elapsed * 1000, 1),
+            )
+        for tell in self.on_cycle:
+            tell(another)
+        await self._save(plan)
+
+    def _count(self, decision: Decision, *, changed: bool, elapsed: float) -> None:
+        self.metrics.cycle_seconds.observe(elapsed)
+        self.metrics.solve_seconds.observe(decision.solve_seconds)
+        self.metrics.build_seconds.observe(decision.build_seconds)
+        outcome = "published" if changed else "held" if decision.plan.held else "unchanged"
+        self.metrics.plans.labels(outcome).inc()
+
+    async def _take_pending_config(self) -> None:
+        if self._pending is None:
+            return
+        (config, version), self._pending = self._pending, None
+        if version == self.config_status.version:
+            self.log.info("configuration is the one in force", version=version)
+            return
+        if config.server != self.config.server:
+            self.log.warning(
+                "changes under 'server' take effect at the next start",
+                remedy="restart the control plane",
+            )
+        await self.decider.reconfigure(config)
+        self.fleet.reconfigure(config, now=self.clock())
+        self.sites.reconfigure(config)
+        self.config = config
+        self.config_status = replace(self.config_status, version=version, loaded_at=self.clock())
+        names = {instance.name for instance in config.instances}
+        self._readiness = {k: ready for k, ready in self._readiness.items() if k in names}
+        for take in self.on_config:
+            take(config)
+        self.log.info(
+            "configuration reloaded",
+            file=self.config_status.file,
+            version=version,
+            sites=len(config.sites),
+            services=len(config.services),
+            instances=len(config.instances),
+        )
+
+    def _overlaid(self) -> Mapping[str, Snapshot]:
+        overlay = self.debug.overlay
+        return apply_overlay(overlay, self._built) if overlay else self._built
+
+    def _republish(self) -> None:
+        if self._built:
+            self.views.publish(self._overlaid())
+
+    async def _save(self, plan: Plan) -> None:
+        if self._state is None or plan.version == self._saved_version:
+            return
+        self._saved_version = plan.version  # one attempt for each plan, not one for each cycle
+        try:
+            await asyncio.to_thread(self._state.save, plan, saved_at=self.epoch + self.clock())
+        except OSError as error:
+            self.metrics.state_saves.labels("failed").inc()
+            self.log.warning(
+                "plan not saved; serving goes on",
+                file=str(self._state.path),
+                reason=error.strerror or str(error),
+                remedy="make room in --state-dir, and see that it can be written",
+            )
+        else:
+            self.metrics.state_saves.labels("saved").inc()
+
+    # What goes out beside the plans.
+
+    def _on_xds(self, event: XdsEvent) -> None:
+        if event.what is Happening.NACKED:
+            self._teller.tell_refusal(event)
+        self.envoys_touched.set()
+
+    def _present(self) -> Present:
+        counts: dict[tuple[str, str], int] = {}
+        for envoy in self.registry.envoys:
+            if envoy.connected:
+                # A site that an Envoy invents gets no series of its own.
+                key = (envoy.site if envoy.known_site else "", envoy.mode)
+                counts[key] = counts.get(key, 0) + 1
+        return Present(
+            view=self.view,
+            plan=self.plan,
+            envoys=tuple(EnvoyCount(*key, count) for key, count in sorted(counts.items())),
+            views=len(self.views.views),
+            ready=self.views.ready,
+            config_ok=not self.config_status.faults,
+        )
+
+
+def report_source(report: Report) -> str:
+    """Give the label of where a report comes from."""
+    if isinstance(report, ScrapeFailure):
+        return Source.SCRAPE.value
+    source = getattr(report, "source", Source.ENVOY)
+    return str(source)
+
+
+def config_version(config: Config) -> str:
+    """Give the version of a configuration: a hash of its values, not of its text."""
+    return hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()

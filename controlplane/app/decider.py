@@ -1,0 +1,90 @@
+"""From a view to a plan and its resources: one call, in a thread of its own.
+
+Deciding takes from a millisecond to some hundred; the event loop must answer Envoys meanwhile.
+Steering and the builder keep state, so one thread at a time calls them, in the order of cycles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from controlplane.config import Config
+from controlplane.fleet.view import FleetView
+from controlplane.resources.build import SnapshotBuilder, Views
+from controlplane.steering import Steering
+from controlplane.steering.plan import Assignment, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one cycle came to."""
+
+    plan: Plan
+    views: Views
+    solve_seconds: float
+    build_seconds: float
+
+
+class Decider:
+    """Steering and the snapshot builder of one configuration after another."""
+
+    def __init__(self, config: Config) -> None:
+        self._steering = Steering(config)
+        self._builder = SnapshotBuilder(config)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decide")
+
+    async def decide(self, view: FleetView) -> Decision:
+        """Decide on *view* and build what Envoys get."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._decide, view)
+
+    async def reconfigure(self, config: Config) -> None:
+        """Go on under another configuration, with what was learned."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._reconfigure, config)
+
+    async def restore(self, plan: Plan) -> Views:
+        """Take a plan of before as the last one, and build what Envoys get of it."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._restore, plan)
+
+    async def explain(self, service: str, site: str) -> Assignment | None:
+        """Give one assignment with all its terms, which a large plan leaves out."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._steering.explain, service, site
+        )
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _decide(self, view: FleetView) -> Decision:
+        began = time.perf_counter()
+        plan = self._steering.decide(view)
+        decided = time.perf_counter()
+        views = self._builder.build(plan)
+        return Decision(plan, views, decided - began, time.perf_counter() - decided)
+
+    def _reconfigure(self, config: Config) -> None:
+        builder = SnapshotBuilder(config)
+        self._steering.reconfigure(config)
+        self._builder = builder
+
+    def _restore(self, plan: Plan) -> Views:
+        self._steering.restore(plan)
+        return self._builder.build(plan)
+
+
+def covers(plan: Plan, config: Config) -> bool:
+    """Tell whether *plan* can be served under *config* until a first cycle has decided.
+
+    It must know each pair of service and client site and send nobody to an instance that the
+    configuration does not have at that site.
+    """
+    places = {instance.name: instance.site for instance in config.instances}
+    pairs = {(service.name, site.name) for service in config.services for site in config.sites}
+    return plan.assignments.keys() == pairs and all(
+        places.get(allocation.instance) == allocation.site
+        for assignment in plan.assignments.values()
+        for allocation in assignment.allocations
+    )

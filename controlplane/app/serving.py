@@ -1,0 +1,200 @@
+"""``cats serve``: opens the ports, runs the loops, drains at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from aiohttp import web
+
+from controlplane import __version__
+from controlplane.app.control_plane import ControlPlane
+from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, join_address
+from controlplane.app.shown import ShownControlPlane
+from controlplane.server.admin import build_admin, is_loopback
+from controlplane.server.ads import XdsService, XdsSettings, server_options
+from controlplane.server.agents import AgentService
+from controlplane.server.config_file import ConfigFile
+from controlplane.server.scrape import Scraper
+from controlplane.server.tasks import guard
+
+GRACE = 0.5
+"""Seconds that answers under way get at the end. An Envoy's stream never ends by itself, so this is
+what a drain takes; Envoys then connect to another replica, or keep what they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line decides."""
+
+    config_file: Path
+    xds: Address = ("127.0.0.1", 18000)
+    admin: Address = ("127.0.0.1", 18080)
+    state_dir: Path | None = None
+    settle: float | None = None
+    """Seconds that first reports get before the first plan; by default one period, at most 1 s."""
+    debug_updates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A control plane whose ports are open."""
+
+    control: ControlPlane
+    xds_port: int
+    admin_port: int
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        StartError: a port cannot be opened.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with running(settings):
+            await stop.wait()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Run a control plane for the duration of the block.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        StartError: a port cannot be opened, or a setting is not supported.
+    """
+    file = ConfigFile(settings.config_file)
+    config = file.read()
+    if config.server.bus != "local":
+        raise StartError(f"server.bus: {config.server.bus!r} is not served yet; write 'local'")
+    control = ControlPlane(
+        config, file=settings.config_file, state_dir=settings.state_dir, settle=settings.settle
+    )
+    for warning in file.warnings:
+        control.log.warning("configuration", warning=str(warning))
+    async with contextlib.AsyncExitStack() as ends:
+        ends.callback(control.close)
+        shown = ShownControlPlane(control)
+        scraper = Scraper(config.instances, on_report=control.receive, clock=control.clock)
+        control.on_config.append(lambda config: scraper.reconfigure(config.instances))
+        server = _build_grpc(control)
+        xds_port = bind_grpc(server, settings.xds, tls=config.server.tls)
+        runner = await _build_http(control, shown, settings)
+        ends.push_async_callback(runner.cleanup)
+        admin_port = await bind_http(runner, settings.admin)
+        await server.start()
+        ends.push_async_callback(server.stop, GRACE)
+        await control.load_state()
+        _tell_start(control, settings, xds_port, admin_port)
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
+            "cycles": control.run_cycles,
+            "scrapes": scraper.run,
+            "configuration file": lambda: _follow_file(control, file),
+            "envoy events": shown.run_envoy_events,
+        }
+        _reload_on_hangup(file, ends)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(
+                    guard(name, run, log=control.log, on_failure=_count_failure(control)), name=name
+                )
+                for name, run in loops.items()
+            ]
+            try:
+                yield Running(control, xds_port, admin_port)
+            finally:
+                control.log.info("draining", grace=GRACE)
+                for task in tasks:
+                    task.cancel()
+
+
+def _count_failure(control: ControlPlane) -> Callable[[str], None]:
+    return lambda name: control.metrics.task_failures.labels(name).inc()
+
+
+def _build_grpc(control: ControlPlane) -> grpc.aio.Server:
+    xds = XdsSettings(identifier=f"cats/{__version__}")
+    server = grpc.aio.server(options=server_options(xds))
+    XdsService(
+        control.views,
+        control.registry,
+        resolve_site=control.sites.resolve,
+        settings=xds,
+        clock=control.clock,
+    ).add_to(server)
+    AgentService(control.receive, clock=control.clock).add_to(server)
+    return server
+
+
+async def _build_http(
+    control: ControlPlane, shown: ShownControlPlane, settings: Settings
+) -> web.AppRunner:
+    application = build_admin(
+        shown,
+        host=settings.admin[0],
+        extra_routes=control.debug.routes() if settings.debug_updates else (),
+    )
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    return runner
+
+
+async def _follow_file(control: ControlPlane, file: ConfigFile) -> None:
+    async with contextlib.aclosing(file.changes()) as changes:
+        async for change in changes:
+            control.receive_config(change)
+            for warning in file.warnings:
+                control.log.warning("configuration", warning=str(warning))
+
+
+def _reload_on_hangup(file: ConfigFile, ends: contextlib.AsyncExitStack) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, file.reload)
+    ends.callback(loop.remove_signal_handler, signal.SIGHUP)
+
+
+def _tell_start(control: ControlPlane, settings: Settings, xds_port: int, admin_port: int) -> None:
+    config = control.config
+    control.log.info(
+        "control plane started",
+        version=__version__,
+        config=str(settings.config_file),
+        sites=len(config.sites),
+        services=len(config.services),
+        instances=len(config.instances),
+        xds=join_address((settings.xds[0], xds_port)),
+        admin=f"http://{join_address((settings.admin[0], admin_port))}",
+        tls=config.server.tls is not None,
+    )
+    if not is_loopback(settings.admin[0]):
+        control.log.warning(
+            "the admin port can be reached from other machines and asks for no login",
+            admin=join_address(settings.admin),
+            remedy="bind it to 127.0.0.1, or let only an authenticating proxy reach it",
+        )
+    if config.server.tls is None and not is_loopback(settings.xds[0]):
+        control.log.warning(
+            "Envoys and agents connect without TLS",
+            xds=join_address(settings.xds),
+            remedy="set server.tls in the configuration, or keep the network closed",
+        )
+    if settings.debug_updates:
+        control.log.warning(
+            "--debug-updates is on: whoever reaches the admin port can set every weight",
+            remedy="leave it off outside of conformance tests",
+        )

@@ -1,0 +1,127 @@
+"""What the admin port shows of a control plane."""
+
+from __future__ import annotations
+
+import asyncio
+
+from controlplane.app.control_plane import ControlPlane
+from controlplane.server.admin import UnknownName
+from controlplane.server.encode import (
+    Document,
+    encode_config,
+    encode_envoys,
+    encode_explanation,
+    encode_fleet,
+    encode_plan,
+)
+from controlplane.server.envoys import EnvoyRecord
+from controlplane.steering.plan import Assignment
+from controlplane.xds.types import ENDPOINT
+
+JOINED = 0.1
+"""Seconds of changes of the Envoys' state that make one event."""
+
+
+class ShownControlPlane:
+    """Documents of one control plane; see `controlplane.server.admin.Shown`."""
+
+    def __init__(self, control: ControlPlane) -> None:
+        self._control = control
+        self.events = control.events
+        control.on_cycle.append(self._publish_cycle)
+        control.on_config.append(
+            lambda _config: self.events.publish_state("config", self.config_document)
+        )
+
+    def is_ready(self) -> bool:
+        """Tell whether a snapshot is being served."""
+        return self._control.views.ready
+
+    def fleet_document(self) -> Document | None:
+        """Give the fleet; none before the first cycle."""
+        control = self._control
+        if control.view is None:
+            return None
+        status = control.config_status
+        return {
+            **encode_fleet(control.view, epoch=control.epoch),
+            "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
+        }
+
+    def plan_document(self) -> Document | None:
+        """Give the plan; none before the first one."""
+        control = self._control
+        return None if control.plan is None else encode_plan(control.plan, epoch=control.epoch)
+
+    async def explain_document(self, service: str, site: str) -> Document | None:
+        """Explain one pair; none before the first plan.
+
+        Raises:
+            UnknownName: there is no such service or site.
+        """
+        control = self._control
+        config = control.config
+        services = [item.name for item in config.services]
+        if service not in services:
+            raise UnknownName("service", service, services)
+        sites = [item.name for item in config.sites]
+        if site not in sites:
+            raise UnknownName("site", site, sites)
+        if control.plan is None:
+            return None
+        plan = control.plan
+        assignment: Assignment | None = plan.assignments.get((service, site))
+        if assignment is None:
+            return None
+        if any(item.why is None for item in assignment.allocations):
+            assignment = await control.decider.explain(service, site) or assignment
+        snapshot = control.views.snapshot(site)
+        version = snapshot.of_type(ENDPOINT).version if snapshot else ""
+        return encode_explanation(
+            plan,
+            assignment,
+            epoch=control.epoch,
+            envoys=[
+                _acknowledgement(envoy, version)
+                for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
+                if envoy.connected and envoy.site == site
+            ],
+        )
+
+    def envoys_document(self) -> Document:
+        """Give the connected Envoys."""
+        control = self._control
+        return encode_envoys(control.registry.envoys, now=control.clock(), epoch=control.epoch)
+
+    def config_document(self) -> Document:
+        """Give the configuration's status."""
+        control = self._control
+        return encode_config(control.config, control.config_status, epoch=control.epoch)
+
+    def metrics_text(self) -> bytes:
+        """Give the Prometheus text."""
+        return self._control.metrics.expose()
+
+    async def run_envoy_events(self) -> None:
+        """Publish the Envoys' state after it changed, a burst of changes once."""
+        touched = self._control.envoys_touched
+        while True:
+            await touched.wait()
+            await asyncio.sleep(JOINED)
+            touched.clear()
+            self.events.publish_state("envoys", self.envoys_document)
+
+    def _publish_cycle(self, another_plan: bool) -> None:
+        if another_plan:
+            self.events.publish_state("plan", self.plan_document)
+        self.events.publish_state("fleet", self.fleet_document)
+
+
+def _acknowledgement(envoy: EnvoyRecord, version: str) -> Document:
+    record = envoy.types.get(ENDPOINT)
+    return {
+        "id": envoy.id,
+        "mode": envoy.mode,
+        "acknowledged": record is not None and record.acked == version,
+        "refusal": (record.refusal or None) if record else None,
+    }

@@ -1,0 +1,115 @@
+"""What an operator is told of the cycles: each change once, however long it lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from controlplane.errors import Fault as ConfigFault
+from controlplane.fleet.view import FleetView, Phase
+from controlplane.resources.build import Fault as ResourceFault
+from controlplane.server.encode import short_type
+from controlplane.server.envoys import XdsEvent
+from controlplane.server.events import EventHub
+from controlplane.server.log import Logger
+from controlplane.server.metrics import Metrics
+from controlplane.steering.plan import Plan
+
+FAULTS_TOLD = 20
+"""Faults of one configuration, or of one build, that get a line of their own in the log."""
+
+_SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE})
+
+
+class Teller:
+    """Compares each cycle with the last and tells what is new, in log, metrics and event stream."""
+
+    def __init__(
+        self, *, log: Logger, events: EventHub, metrics: Metrics, unix_time: Callable[[], float]
+    ) -> None:
+        self._log = log
+        self._events = events
+        self._metrics = metrics
+        self._unix_time = unix_time
+        self._phases: Mapping[str, Phase] = {}
+        self._notes: Mapping[tuple[str, str], str] = {}
+        self._resource_faults: frozenset[ResourceFault] = frozenset()
+        self._frozen = False
+
+    def tell_cycle(
+        self, view: FleetView, plan: Plan, resource_faults: Iterable[ResourceFault]
+    ) -> None:
+        """Tell phases, fallbacks and resources that changed since the last cycle."""
+        self._tell_phases(view)
+        if view.frozen and not self._frozen:
+            self._fault(
+                "every instance is silent; the last plan is kept",
+                remedy="see whether their metrics can be reached from here",
+            )
+        self._frozen = view.frozen
+        self._tell_notes(plan)
+        self._tell_resources(frozenset(resource_faults))
+
+    def tell_config_faults(self, faults: tuple[ConfigFault, ...]) -> None:
+        """Tell why a new configuration is not taken."""
+        for fault in faults[:FAULTS_TOLD]:
+            self._log.error(
+                "configuration refused",
+                fault=str(fault),
+                remedy="mend the file; the last good configuration keeps serving",
+            )
+        if len(faults) > FAULTS_TOLD:
+            self._log.error("configuration refused", more_faults=len(faults) - FAULTS_TOLD)
+        self._publish("configuration refused", {"faults": [str(fault) for fault in faults]})
+
+    def tell_refusal(self, event: XdsEvent) -> None:
+        """Tell watchers of an Envoy's refusal; the stream has logged it."""
+        self._publish(
+            "envoy refused resources",
+            {
+                "envoy": event.envoy,
+                "site": event.site,
+                "type": short_type(event.type_url),
+                "version": event.version,
+                "text": event.text,
+            },
+        )
+
+    def _tell_phases(self, view: FleetView) -> None:
+        for name, item in view.instances.items():
+            before = self._phases.get(name)
+            if before is None or before is item.phase:
+                continue
+            fields = {"instance": name, "was": before.value, "phase": item.phase.value}
+            if item.phase in _SERVING:
+                self._log.info("instance changed phase", **fields, reason=item.reason)
+            else:
+                self._fault("instance counts no longer", **fields, reason=item.reason)
+        self._phases = {name: item.phase for name, item in view.instances.items()}
+
+    def _tell_notes(self, plan: Plan) -> None:
+        notes = {key: item.note for key, item in plan.assignments.items() if item.note}
+        fresh: dict[tuple[str, str], list[str]] = {}
+        for (service, site), note in notes.items():
+            if self._notes.get((service, site)) != note:
+                fresh.setdefault((service, note), []).append(site)
+        for (service, note), sites in fresh.items():
+            self._metrics.fallbacks.labels(service).inc(len(sites))
+            self._fault("not steered as configured", service=service, note=note, sites=sites)
+        self._notes = notes
+
+    def _tell_resources(self, faults: frozenset[ResourceFault]) -> None:
+        for fault in sorted(faults - self._resource_faults, key=str)[:FAULTS_TOLD]:
+            self._metrics.resource_faults.labels(short_type(fault.type_url)).inc()
+            self._fault(
+                "a resource that Envoys would refuse was left out",
+                fault=str(fault),
+                remedy="the last good one keeps serving; see the configuration of that service",
+            )
+        self._resource_faults = faults
+
+    def _fault(self, event: str, **fields: object) -> None:
+        self._log.warning(event, **fields)
+        self._publish(event, fields)
+
+    def _publish(self, event: str, fields: Mapping[str, object]) -> None:
+        self._events.publish_fault({"kind": event, "at": self._unix_time(), **fields})

@@ -1,0 +1,54 @@
+"""Asking a running control plane, for commands that show what it knows."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.cli import BadInput, Failure
+
+TIMEOUT = 10.0
+"""Seconds for one answer."""
+
+
+def fetch(admin_url: str, path: str, query: Mapping[str, str] | None = None) -> Any:
+    """Give the JSON document at *path*.
+
+    Raises:
+        BadInput: the URL is none, or the API does not know what was asked for.
+        Failure: nobody answers, or not in JSON.
+    """
+    parts = urllib.parse.urlsplit(admin_url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise BadInput(f"--admin: '{admin_url}' is no URL such as http://127.0.0.1:18080")
+    url = f"{admin_url.rstrip('/')}{path}"
+    if query:
+        url = f"{url}?{urllib.parse.urlencode(query)}"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 -- checked above
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            text = _error_text(error)
+        if error.code in (400, 404):
+            raise BadInput(text) from error
+        raise Failure(f"{url}: {text}") from error
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise Failure(
+            f"no control plane answers at {admin_url} ({reason}); is 'cats serve' running, and is"
+            f" this its --admin address?"
+        ) from error
+    except ValueError as error:
+        raise Failure(f"{url}: not JSON; is this a control plane's admin address?") from error
+
+
+def _error_text(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {error.code}"

@@ -1,0 +1,93 @@
+"""``cats serve``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from controlplane.cli import examples
+from controlplane.cli.options import HOST_PORT, config_option, read_config
+
+
+@click.command(
+    epilog=examples(
+        "cats serve -c fleet.yaml",
+        "cats serve -c fleet.yaml --state-dir /var/lib/cats --xds 0.0.0.0:18000",
+    )
+)
+@config_option
+@click.option(
+    "--xds",
+    type=HOST_PORT,
+    default="127.0.0.1:18000",
+    show_default=True,
+    help="gRPC: Envoys (xDS) and agents.",
+)
+@click.option(
+    "--admin",
+    type=HOST_PORT,
+    default="127.0.0.1:18080",
+    show_default=True,
+    help="HTTP: API, metrics, health. Has no login: keep it on loopback.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keeps the last plan here, so that a restart moves no traffic.",
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(0, 60),
+    metavar="SECONDS",
+    help="Wait for first reports before the first plan.  [default: a period, at most 1]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["json", "console"]),
+    help="[default: console on a terminal, else json]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+@click.option(
+    "--debug-updates", is_flag=True, help="Let /debug/ on the admin port set weights. For tests."
+)
+def command(
+    *,
+    config_file: Path,
+    xds: tuple[str, int],
+    admin: tuple[str, int],
+    state_dir: Path | None,
+    settle: float | None,
+    log_format: str | None,
+    log_level: str,
+    debug_updates: bool,
+) -> None:
+    """Run the control plane.
+
+    A changed configuration file is taken while running, as is SIGHUP; a wrong one is told and the
+    last good one serves on. SIGTERM drains and ends with status 0.
+    """
+    read_config(config_file)  # so that a wrong one is told before everything is loaded
+    from controlplane.app.serving import Settings, serve  # noqa: PLC0415 -- loads everything
+    from controlplane.server.log import set_up_logs  # noqa: PLC0415
+
+    set_up_logs(style=log_format, level=log_level)
+    asyncio.run(
+        serve(
+            Settings(
+                config_file=config_file,
+                xds=xds,
+                admin=admin,
+                state_dir=state_dir,
+                settle=settle,
+                debug_updates=debug_updates,
+            )
+        )
+    )

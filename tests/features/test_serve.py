@@ -1,0 +1,149 @@
+"""``cats serve`` as an operator runs it: its own process, its ports, its signals."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import grpc
+import pytest
+
+from controlplane.xds.types import CLUSTER, ENDPOINT
+from testbed.control_planes import ControlPlaneProcess
+from testbed.xds import XdsClient
+
+FLEET = """
+version: 1
+sites:
+  - {name: north, kind: edge}
+  - {name: cloud, kind: cloud}
+models: [{name: m}]
+services:
+  - {name: chat, match: [{path: /v1/chat/completions}], models: [{name: m}]}
+instances:
+  - {name: a, site: north, address: "127.0.0.1:9001", model: m}
+  - {name: b, site: cloud, address: "127.0.0.1:9002", model: m}
+steering: {period: 200ms}
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    """Give a small valid configuration."""
+    file = tmp_path / "fleet.yaml"
+    file.write_text(FLEET, encoding="utf-8")
+    return file
+
+
+def write(file: Path, text: str) -> None:
+    """Replace a file's text, as an editor would."""
+    file.write_text(text, encoding="utf-8")
+
+
+def read(file: Path) -> str:
+    """Give a file's text."""
+    return file.read_text(encoding="utf-8")
+
+
+async def versions(port: int, *, held: dict[str, str] | None = None) -> dict[str, str]:
+    """Subscribe with delta; give name -> version of the endpoints that are sent."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        client = XdsClient(channel, delta=True)
+        await client.request(ENDPOINT, ["chat", "gone"], initial=held or {})
+        response = await client.response()
+        client.cancel()
+        return {resource.name: resource.version for resource in response.resources}
+
+
+async def test_sigterm_ends_it_in_good_order(fleet: Path) -> None:
+    """Open streams are ended, the status is 0, and no traceback is left behind."""
+    async with ControlPlaneProcess(fleet) as control:
+        await control.wait_ready()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{control.xds_port}") as channel:
+            client = XdsClient(channel, delta=True)
+            await client.request(CLUSTER)
+            await client.response()
+            control.signal(signal.SIGTERM)
+            status = await control.ended()
+            code, _ = await client.status()
+
+        assert 0 == status
+        assert grpc.StatusCode.OK != code
+        assert "draining" in [line["event"] for line in control.events()]
+        assert "Traceback" not in control.log()
+
+
+async def test_a_restart_with_its_state_sends_nobody_anything(fleet: Path, tmp_path: Path) -> None:
+    """The versions are those of before, so a client that comes back is sent nothing."""
+    state = ("--state-dir", str(tmp_path / "state"))
+    async with ControlPlaneProcess(fleet, *state) as control:
+        await control.wait_ready()
+        first = await control.get_json("/api/v1/plan")
+        held = await versions(control.xds_port)
+        control.signal(signal.SIGTERM)
+        await control.ended()
+
+    # Nothing is decided for a minute: what is served can only come from the disk.
+    async with ControlPlaneProcess(fleet, *state, "--settle", "60") as control:
+        await control.wait_ready()
+        second = await control.get_json("/api/v1/plan")
+        resent = await versions(control.xds_port, held=held)
+
+    assert first["version"] == second["version"]
+    assert first["services"] == second["services"]
+    assert {"chat"} == held.keys()
+    assert {} == resent
+
+
+async def test_broken_state_is_set_aside_and_a_plan_is_made(fleet: Path, tmp_path: Path) -> None:
+    """A disk that lies costs one line in the log."""
+    write(tmp_path / "plan.json", "{")
+    async with ControlPlaneProcess(fleet, "--state-dir", str(tmp_path)) as control:
+        await control.wait_ready()
+        line = await control.wait_for_event("saved plan cannot be read; starting without it")
+
+    assert "set aside as plan.unreadable" in line["reason"]
+    assert "{" == read(tmp_path / "plan.unreadable")
+
+
+async def test_hangup_reads_the_file_again_and_ctrl_c_ends_it(fleet: Path) -> None:
+    """SIGHUP takes a changed file, as the watcher does; SIGINT is as good as SIGTERM."""
+    async with ControlPlaneProcess(fleet) as control:
+        await control.wait_ready()
+        write(fleet, FLEET.replace("{name: chat,", "{name: talk,"))
+        control.signal(signal.SIGHUP)
+        plan = await control.wait_for(
+            "/api/v1/plan", lambda plan: "talk" in plan["services"], "serve the new service"
+        )
+        control.signal(signal.SIGINT)
+        status = await control.ended()
+
+    assert ["talk"] == list(plan["services"])
+    assert 0 == status
+
+
+async def test_a_wrong_configuration_is_told_fault_by_fault(fleet: Path) -> None:
+    """Status 2, a line for each fault, no traceback."""
+    write(fleet, FLEET.replace("site: north", "site: nroth"))
+    async with ControlPlaneProcess(fleet) as control:
+        status = await control.ended()
+        log = control.log()
+
+    assert 2 == status
+    assert [f"{fleet}:10:"] == [line[: len(f"{fleet}:10:")] for line in log.splitlines()]
+    assert "north" in log
+
+
+async def test_a_taken_port_is_told_in_one_line(fleet: Path) -> None:
+    """Status 1, and the line names the option to change."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        async with ControlPlaneProcess(fleet, "--admin", f"127.0.0.1:{port}") as control:
+            status = await control.ended()
+            (line,) = control.log().splitlines()
+
+    assert 1 == status
+    assert f"Error: --admin 127.0.0.1:{port}: cannot listen there" in line

@@ -8,13 +8,14 @@ the rest is published; the faults are told beside it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import betterproto2
 
-from controlplane.config import Config, Instance, Service, Site, SiteKind, SiteListener
+from controlplane.config import Config, Instance, Site, SiteKind, SiteListener
 from controlplane.resources import names
 from controlplane.resources.clusters import build_cluster
 from controlplane.resources.endpoints import EndpointEncoder
@@ -87,6 +88,8 @@ class SnapshotBuilder:
         self._encoded: dict[_Key, Resource] = {}
         self._good: dict[tuple[str, str], Resource] = {}
         """(service, view) -> endpoints as last published."""
+        self._averages: dict[str, tuple[tuple[Resource, ...], Resource]] = {}
+        """Service -> endpoints of the sites, and of the unknown one that came from them."""
         self._snapshots: dict[str, Snapshot] = {}
 
     def build(self, plan: Plan, *, instances: Mapping[str, Instance] | None = None) -> Views:
@@ -99,17 +102,27 @@ class SnapshotBuilder:
         if instances is not None and instances != self._instances:
             self._instances = dict(instances)
             self._encoder = EndpointEncoder(self._config.sites, instances.values())
-            self._encoded = {}
+            self._encoded, self._averages = {}, {}
         faults = list(self._static_faults)
         before, self._encoded = self._encoded, {}
         snapshots = {}
-        for view in (*(site.name for site in self._config.sites), UNKNOWN_SITE):
-            endpoints = TypeSnapshot.of(
-                self._endpoints(service, view, plan, before, faults)
-                for service in self._config.services
-                if service.name in self._clusters.resources
-            )
-            snapshots[view] = self._snapshot(view, endpoints)
+        by_service: dict[str, list[Resource]] = {name: [] for name in self._clusters.resources}
+        for site in self._config.sites:
+            resources = []
+            for service, of_sites in by_service.items():
+                assignment = plan.assignments.get((service, site.name))
+                allocations = () if assignment is None else assignment.allocations
+                resource = self._endpoints(service, site.name, allocations, before, faults)
+                resources.append(resource)
+                of_sites.append(resource)
+            snapshots[site.name] = self._snapshot(site.name, TypeSnapshot.of(resources))
+        snapshots[UNKNOWN_SITE] = self._snapshot(
+            UNKNOWN_SITE,
+            TypeSnapshot.of(
+                self._average(service, tuple(resources), plan, before, faults)
+                for service, resources in by_service.items()
+            ),
+        )
         self._snapshots = snapshots
         return Views(MappingProxyType(snapshots), tuple(faults))
 
@@ -130,49 +143,49 @@ class SnapshotBuilder:
 
     def _endpoints(
         self,
-        service: Service,
+        service: str,
         view: str,
-        plan: Plan,
+        allocations: Sequence[Allocation],
         before: Mapping[_Key, Resource],
         faults: list[Fault],
     ) -> Resource:
-        allocations = self._allocations(service, view, plan)
-        key = service.name, tuple((a.instance, a.weight, a.priority) for a in allocations)
+        key = service, tuple([(a.instance, a.weight, a.priority) for a in allocations])
         resource = self._encoded.get(key) or before.get(key)
         if resource is None:
             wrong = allocation_faults(allocations, self._instances)
             if wrong:
-                faults += (Fault(ENDPOINT, service.name, view, message) for message in wrong)
-                good = self._good.get((service.name, view))
-                return self._encoder.encode(service.name, ()) if good is None else good
-            resource = self._encoder.encode(service.name, allocations)
+                faults += (Fault(ENDPOINT, service, view, message) for message in wrong)
+                good = self._good.get((service, view))
+                return self._encoder.encode(service, ()) if good is None else good
+            resource = self._encoder.encode(service, allocations)
         self._encoded[key] = resource
-        self._good[service.name, view] = resource
+        self._good[service, view] = resource
         return resource
 
-    def _allocations(self, service: Service, view: str, plan: Plan) -> Sequence[Allocation]:
-        assignment = plan.assignments.get((service.name, view))
-        if assignment is not None:
-            return assignment.allocations
-        return self._average(service, plan) if view == UNKNOWN_SITE else ()
-
-    def _average(self, service: Service, plan: Plan) -> Sequence[Allocation]:
+    def _average(
+        self,
+        service: str,
+        of_sites: tuple[Resource, ...],
+        plan: Plan,
+        before: Mapping[_Key, Resource],
+        faults: list[Fault],
+    ) -> Resource:
         """Give the sum of all sites' weights; without devices, which nobody else can reach."""
+        known = self._averages.get(service)
+        if known is not None and all(map(operator.is_, known[0], of_sites)):
+            return known[1]
         devices = {site.name for site in self._config.sites if site.kind is SiteKind.DEVICE}
-        total: dict[str, Allocation] = {}
+        total: dict[tuple[str, str], int] = {}
         for site in self._config.sites:
-            assignment = plan.assignments.get((service.name, site.name))
-            for allocation in () if assignment is None else assignment.allocations:
-                if allocation.site in devices or allocation.priority > 0:
-                    continue
-                so_far = total.get(allocation.instance)
-                total[allocation.instance] = Allocation(
-                    instance=allocation.instance,
-                    site=allocation.site,
-                    share=0.0,
-                    weight=allocation.weight + (0 if so_far is None else so_far.weight),
-                )
-        return [total[name] for name in sorted(total)]
+            assignment = plan.assignments.get((service, site.name))
+            for each in () if assignment is None else assignment.allocations:
+                if each.priority == 0 and each.site not in devices:
+                    place = each.instance, each.site
+                    total[place] = total.get(place, 0) + each.weight
+        allocations = [Allocation(*place, 0.0, total[place]) for place in sorted(total)]
+        resource = self._endpoints(service, UNKNOWN_SITE, allocations, before, faults)
+        self._averages[service] = of_sites, resource
+        return resource
 
     def _valid_clusters(self) -> Iterator[Resource]:
         for service in self._config.services:

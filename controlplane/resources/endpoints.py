@@ -8,7 +8,6 @@ the protobuf runtime serialises (a test holds it to that), at a small part of it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2
@@ -23,13 +22,21 @@ _ANY_ONE_OF_P0 = 100_000
 """Overprovisioning in per cent: one healthy endpoint in a thousand still keeps all requests in its
 priority, so that a fallback gets them only when nothing in the priority above answers."""
 
+_LONGEST = 8
+"""Bytes of the greatest weight in its wrapper."""
+
 
 class EndpointEncoder:
     """Serialises assignments; holds each instance's and site's constant bytes."""
 
     def __init__(self, sites: Iterable[Site], instances: Iterable[Instance]) -> None:
         self._localities = {site.name: _field(1, _locality(site)) for site in sites}
-        self._endpoints = {instance.name: _endpoint(instance) for instance in instances}
+        self._heads: dict[str, tuple[bytes, ...]] = {}
+        for instance in instances:
+            constant = _endpoint(instance)
+            self._heads[instance.name] = tuple(
+                b"\x12" + _varint(len(constant) + size) + constant for size in range(_LONGEST + 1)
+            )
         self._weights: dict[int, bytes] = {}
         """Weight -> its bytes; a few thousand at most, since weights have a fixed sum."""
 
@@ -38,26 +45,33 @@ class EndpointEncoder:
 
         Args:
             cluster: name of the cluster, and of the resource.
-            allocations: by priority, then instance; every instance and site known, weights at
-                least 1, priorities from 0 without gaps.
+            allocations: in an order that is always the same; every instance and site known,
+                weights at least 1, priorities from 0 without gaps.
         """
-        ordered = sorted(allocations, key=lambda each: (each.priority, each.site, each.instance))
+        groups: dict[tuple[int, str], list[bytes]] = {}
+        heads, weights = self._heads, self._weights
+        for each in allocations:
+            weight = weights.get(each.weight) or self._weight(each.weight)
+            place = each.priority, each.site
+            group = groups.get(place)
+            if group is None:
+                group = groups[place] = [self._localities[each.site]]
+            group.append(heads[each.instance][len(weight)])
+            group.append(weight)
         parts = [_field(1, cluster.encode())]
-        for (priority, site), group in groupby(ordered, lambda each: (each.priority, each.site)):
-            members = b"".join([self._endpoint(each.instance, each.weight) for each in group])
+        ordered = sorted(groups)
+        for place in ordered:
+            priority, _ = place
             tail = b"" if priority == 0 else b"\x28" + _varint(priority)
-            parts.append(_field(2, self._localities[site] + members + tail))
-        if ordered and ordered[-1].priority > 0:
+            parts.append(_field(2, b"".join(groups[place]) + tail))
+        if ordered and ordered[-1][0] > 0:
             parts.append(_field(4, b"\x1a" + _message(b"\x08" + _varint(_ANY_ONE_OF_P0))))
         body = b"".join(parts)
         return make_resource(cluster, _field(1, ENDPOINT.encode()) + _field(2, body))
 
-    def _endpoint(self, instance: str, weight: int) -> bytes:
-        encoded = self._weights.get(weight)
-        if encoded is None:
-            encoded = self._weights[weight] = b"\x22" + _message(b"\x08" + _varint(weight))
-        constant = self._endpoints[instance]
-        return b"\x12" + _varint(len(constant) + len(encoded)) + constant + encoded
+    def _weight(self, weight: int) -> bytes:
+        encoded = self._weights[weight] = b"\x22" + _message(b"\x08" + _varint(weight))
+        return encoded
 
 
 def _endpoint(instance: Instance) -> bytes:

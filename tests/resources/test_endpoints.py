@@ -50,7 +50,7 @@ def endpoint(name: str, site: str, address: str, port: int, weight: int) -> dict
 def test_an_assignment_groups_endpoints_by_site_and_priority() -> None:
     """The whole message: localities, metadata, weights, the fallback and its overprovisioning."""
     got = json_format.MessageToDict(
-        decode(encode(("north-b", 300, 0), ("cloud-a", 7, 0), ("north-a", 2, 0), ("local", 1, 1))),
+        decode(encode(("cloud-a", 7, 0), ("north-a", 2, 0), ("north-b", 300, 0), ("local", 1, 1))),
         preserving_proto_field_name=True,
     )
     want = {

@@ -75,6 +75,11 @@ class XdsServer:
     views: ViewStore
     registry: EnvoyRegistry
     service: XdsService
+    grpc_server: GrpcServer
+
+    async def stop(self) -> None:
+        """End it without grace; its streams break."""
+        await self.grpc_server.stop()
 
 
 @asynccontextmanager
@@ -83,8 +88,18 @@ async def serve_xds(
     settings: XdsSettings | None = None,
     sites: Iterable[str] = ("north",),
     observe: Observe | None = None,
+    port: int = 0,
+    beside: Iterable[grpc.GenericRpcHandler] = (),
 ) -> AsyncIterator[XdsServer]:
-    """Serve xDS on a free port; a node's site is known if it is one of *sites*."""
+    """Serve xDS; a node's site is known if it is one of *sites*.
+
+    Args:
+        settings: of the service.
+        sites: that are known.
+        observe: is told what happens.
+        port: on loopback; 0 takes a free one.
+        beside: further services on the same port.
+    """
     known = frozenset(sites)
 
     def resolve(node: Node) -> str | None:
@@ -95,9 +110,10 @@ async def serve_xds(
     service = XdsService(views, registry, resolve_site=resolve, settings=settings)
     server = GrpcServer(limits=limits(settings))
     service.serve_on(server)
-    port = await server.listen("127.0.0.1", 0)
+    server.add_generic_rpc_handlers(tuple(beside))
+    port = await server.listen("127.0.0.1", port)
     try:
-        yield XdsServer(f"127.0.0.1:{port}", views, registry, service)
+        yield XdsServer(f"127.0.0.1:{port}", views, registry, service, server)
     finally:
         await server.stop()
 

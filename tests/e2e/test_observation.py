@@ -1,0 +1,133 @@
+"""What an Envoy tells of the requests it sent: per attempt, service and instance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import grpc
+import pytest
+from envoy_data_plane.envoy.service.metrics.v3 import StreamMetricsMessage
+
+from controlplane.resources import names
+from testbed.meshes import Mesh, running_mesh
+
+pytestmark = pytest.mark.envoy
+
+
+class MetricsReceiver:
+    """Adds up the counters and keeps the last gauges that Envoys send."""
+
+    def __init__(self) -> None:
+        self.nodes: set[str] = set()
+        self.counters: Counter[tuple[str, ...]] = Counter()
+        self.gauges: dict[tuple[str, ...], float] = {}
+        self.histograms: Counter[tuple[str, ...]] = Counter()
+        self._news = asyncio.Event()
+
+    def service(self) -> grpc.GenericRpcHandler:
+        """Give the gRPC service."""
+        method = grpc.stream_unary_rpc_method_handler(self._receive, None, lambda answer: answer)
+        return grpc.method_handlers_generic_handler(
+            "envoy.service.metrics.v3.MetricsService", {"StreamMetrics": method}
+        )
+
+    async def _receive(self, messages: AsyncIterator[bytes], _: object) -> bytes:
+        async for serialised in messages:
+            message = StreamMetricsMessage.parse(serialised)
+            if message.identifier is not None and message.identifier.node is not None:
+                self.nodes.add(message.identifier.node.id)
+            for family in message.envoy_metrics:
+                for metric in family.metric:
+                    labels = (f"{label.name}={label.value}" for label in metric.label)
+                    key = (family.name, *sorted(labels))
+                    if metric.counter is not None:
+                        self.counters[key] += round(metric.counter.value)
+                    if metric.gauge is not None:
+                        self.gauges[key] = metric.gauge.value
+                    if metric.histogram is not None:
+                        self.histograms[key] += metric.histogram.sample_count
+            self._news.set()
+        return b""
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for messages until *condition* holds."""
+        async with asyncio.timeout(10):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+
+def key(stat: str, instance: str, *more: str) -> tuple[str, ...]:
+    """Give the key of a statistic of the service ``chat`` at *instance*."""
+    return (names.stat_name(stat), *sorted((f"instance={instance}", "service=chat", *more)))
+
+
+async def cancel_a_stream(mesh: Mesh) -> None:
+    """Start to read a long stream, and leave."""
+    client = aiohttp.ClientSession()
+    async with client, client.post(mesh.url + "/v1/chat?events=100&gap=0.1") as response:
+        await response.content.readany()
+        response.close()
+
+
+async def test_envoy_tells_counts_times_and_failures_of_each_instance() -> None:
+    """Refused attempts are charged to who refused, times count whole answers only."""
+    receiver = MetricsReceiver()
+    async with running_mesh(
+        {"a": "north", "b": "north"},
+        split={"chat": {"a": 1, "b": 1}},
+        envoy={"load_period": "200ms", "outlier_detection": {"consecutive_errors": 1000}},
+        beside=[receiver.service()],
+    ) as mesh:
+        await mesh.answers(20)
+        mesh.origins["b"].status = 503
+        await mesh.answers(10)
+        refused = mesh.origins["b"].requests - 10
+        await mesh.push({"chat": {"a": 1}})
+        await mesh.request("/v1/chat?events=2&gap=0.3")
+        answers = key(names.STAT_ANSWERS, "a")
+        await receiver.wait_for(lambda: receiver.counters[answers] == 21)
+        done = receiver.counters.copy()
+        await cancel_a_stream(mesh)
+        ended = key(names.STAT_REQUESTS, "a", "code=200", "flags=-")
+        await receiver.wait_for(lambda: receiver.counters[ended] == 22)
+        assert {"envoy-1"} == receiver.nodes
+        assert 21 == done[ended]
+        assert 10 == done[key(names.STAT_ANSWERS, "b")]
+        assert 10 == done[key(names.STAT_REQUESTS, "b", "code=200", "flags=-")]
+        assert refused == done[key(names.STAT_REQUESTS, "b", "code=503", "flags=-")]
+        latency = receiver.counters[key(names.STAT_LATENCY, "a")]
+        ttft = receiver.counters[key(names.STAT_TTFT, "a")]
+        assert latency - ttft > 550_000
+        assert 21 == receiver.counters[key(names.STAT_ANSWERS, "a")]
+        histogram = (names.stat_name(names.STAT_LATENCY_HISTOGRAM), "service=chat")
+        assert 31 == receiver.histograms[histogram]
+        assert {0.0} == {
+            value
+            for name, value in receiver.gauges.items()
+            if name[0] == names.stat_name(names.STAT_IN_PROGRESS)
+        }
+        assert "" == mesh.envoy.log()
+
+
+async def test_envoy_tells_what_is_in_progress() -> None:
+    """The gauge holds streams that are being answered, and falls when they end."""
+    receiver = MetricsReceiver()
+    async with running_mesh(
+        {"a": "north"},
+        split={"chat": {"a": 1}},
+        envoy={"load_period": "200ms"},
+        beside=[receiver.service()],
+    ) as mesh:
+        gauge = key(names.STAT_IN_PROGRESS, "a")
+
+        streams = [
+            asyncio.create_task(mesh.request("/v1/chat?events=100&gap=0.1")) for _ in range(3)
+        ]
+        await receiver.wait_for(lambda: receiver.gauges.get(gauge) == 3.0)
+        for stream in streams:
+            stream.cancel()
+        await receiver.wait_for(lambda: receiver.gauges.get(gauge) == 0.0)

@@ -1,0 +1,225 @@
+"""What becomes of one request: classified, streamed, retried, or refused in words."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from testbed.meshes import Answer, running_mesh
+
+pytestmark = pytest.mark.envoy
+
+SERVICES: list[dict[str, Any]] = [
+    {
+        "name": "chat",
+        "match": [{"path": "/v1/chat", "model": "retail"}, {"header": {"x-service": "chat"}}],
+        "models": [{"name": "m"}],
+    },
+    {"name": "images", "match": [{"path": "/v1/images/*"}], "models": [{"name": "m"}]},
+    {
+        "name": "brief",
+        "match": [{"path": "/v1/images/brief"}],
+        "models": [{"name": "m"}],
+        "timeout": "600ms",
+    },
+]
+SPLIT = {"chat": {"a": 1}, "images": {"b": 1}, "brief": {"b": 1}}
+PLACES = {"a": "north", "b": "cloud"}
+JSON = {"content-type": "application/json"}
+
+
+def error_of(answer: Answer) -> dict[str, Any]:
+    """Give what a refusal says; it must be JSON."""
+    assert "application/json" == answer.headers["content-type"]
+    found: dict[str, Any] = json.loads(answer.text)["error"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "instance"),
+    [
+        pytest.param("/v1/chat", JSON, {"model": "retail"}, "a", id="model"),
+        pytest.param("/v1/chat?stream=1", JSON, {"model": "retail"}, "a", id="query"),
+        pytest.param(
+            "/v1/chat",
+            {"content-type": "application/json; charset=utf-8"},
+            {"model": "retail"},
+            "a",
+            id="charset",
+        ),
+        pytest.param(
+            "/v1/chat",
+            JSON,
+            {"messages": "x" * 3_000_000, "model": "retail"},
+            "a",
+            id="three megabytes",
+        ),
+        pytest.param("/v1/else", {"x-service": "chat"}, {}, "a", id="header"),
+        pytest.param("/v1/images/generations", JSON, {"model": "retail"}, "b", id="prefix"),
+    ],
+)
+async def test_a_request_reaches_its_service(
+    path: str, headers: dict[str, str], body: dict[str, str], instance: str
+) -> None:
+    """By path, header or the body's model, whole, and the answer says who gave it."""
+    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
+        text = json.dumps(body)
+        answer = await mesh.request(path, data=io.BytesIO(text.encode()), headers=headers)
+        assert (200, instance) == (answer.status, answer.text)
+        assert instance == answer.headers["x-cats-instance"]
+        assert PLACES[instance] == answer.headers["x-cats-site"]
+        assert [len(text)] == mesh.origins[instance].bodies
+
+
+async def test_refusals_are_json_and_say_what_would_help() -> None:
+    """A request of no service gets 404, one of a service without instances 503."""
+    split: dict[str, dict[str, int]] = {"chat": {"a": 1}, "images": {}}
+    async with running_mesh(PLACES, services=SERVICES, split=split) as mesh:
+        unknown = await mesh.request("/v2/chat?q=1")
+        other = await mesh.request("/v1/chat", json={"model": "other"})
+        empty = await mesh.request("/v1/images/x", json={"prompt": "a"})
+    for answer, path in ((unknown, "/v2/chat?q=1"), (other, "/v1/chat")):
+        assert (404, "no_service") == (answer.status, error_of(answer)["code"])
+        message = error_of(answer)["message"]
+        assert f"no service matches this request: POST {path}" in message
+        assert "/v1/images/*" in message
+        assert "'model'" in message
+    assert (503, "no_instance") == (empty.status, error_of(empty)["code"])
+    assert "no instance of service 'images' can be used now" == error_of(empty)["message"]
+
+
+async def test_what_a_client_sends_cannot_change_how_it_is_served() -> None:
+    """Forged headers are removed, and time-outs and retries are not the client's to set."""
+    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
+        answer = await mesh.request(
+            "/v1/images/x?events=3&gap=0.1",
+            headers={
+                "x-cats-instance": "forged",
+                "x-cats-site": "forged",
+                "x-envoy-upstream-rq-timeout-ms": "50",
+                "x-forwarded-for": "127.0.0.1",
+            },
+        )
+        seen = {name.lower() for name in mesh.origins["b"].headers}
+        plain = await mesh.request("/v1/images/x")
+    assert "data: 0\n\ndata: 1\n\ndata: 2\n\n" == answer.text
+    assert not {"x-cats-instance", "x-cats-site"} & seen
+    assert "b" == plain.headers["x-cats-instance"]
+
+
+async def test_a_stream_lasts_as_long_as_it_likes() -> None:
+    """The same stream is cut where the service sets a limit, and only there."""
+    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
+        (dump,) = await mesh.envoy.config_dump(resource="dynamic_route_configs")
+        (host,) = dump["route_config"]["virtual_hosts"]
+        limits = {route["name"]: route["route"].get("timeout") for route in host["routes"][:-1]}
+        assert {"brief": "0.600s", "images": "0s", "chat": "0s"} == limits
+        whole, cut = await asyncio.gather(
+            mesh.request("/v1/images/x?events=4&gap=0.4"),
+            mesh.request("/v1/images/brief?events=4&gap=0.4"),
+            return_exceptions=True,
+        )
+    assert isinstance(whole, Answer)
+    assert 4 == whole.text.count("data:")
+    assert isinstance(cut, aiohttp.ClientPayloadError)
+
+
+async def test_events_of_a_stream_arrive_one_by_one() -> None:
+    """Nothing on the way gathers them, the reader of bodies included."""
+    async with (
+        running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh,
+        mesh.session.post(
+            mesh.url + "/v1/chat?events=3&gap=0.3", json={"model": "retail"}
+        ) as response,
+    ):
+        assert b"data: 0\n\n" == await response.content.readany()
+        assert b"data: 1\n\n" == await response.content.readany()
+
+
+async def test_a_refused_request_is_retried_elsewhere() -> None:
+    """A busy instance answers 503: its clients get their answers from the other one."""
+    places = {"a": "north", "b": "north"}
+    outliers = {"consecutive_errors": 1000}
+    async with running_mesh(
+        places, split={"chat": {"a": 9, "b": 1}}, envoy={"outlier_detection": outliers}
+    ) as mesh:
+        mesh.origins["a"].status = 503
+        assert {"b": 40} == await mesh.answers(40)
+        assert 0 < mesh.origins["a"].requests <= 40
+
+
+async def test_a_dead_instance_gets_no_request_after_its_detection() -> None:
+    """No client notices its death, and once Envoy knows, nothing is sent there."""
+    check = {"interval": "200ms", "timeout": "200ms", "unhealthy_after": 1}
+    places = {"a": "north", "b": "north"}
+    async with running_mesh(
+        places, split={"chat": {"a": 1, "b": 1}}, envoy={"health_check": check}
+    ) as mesh:
+        await mesh.origins["a"].die()
+        assert {"b": 30} == await mesh.answers(30)
+
+        def detected(clusters: Any) -> bool:
+            return any(not endpoint.healthy for endpoint in clusters["chat"])
+
+        await mesh.envoy.wait_for(detected, "notice that an instance is dead", timeout=10)
+        address = mesh.origins["a"].address
+        before = {each.address: each for each in (await mesh.envoy.clusters())["chat"]}[address]
+        assert {"b": 100} == await mesh.answers(100)
+        after = {each.address: each for each in (await mesh.envoy.clusters())["chat"]}[address]
+        assert before.stats["rq_total"] == after.stats["rq_total"]
+        assert before.stats["cx_connect_fail"] == after.stats["cx_connect_fail"]
+
+
+async def test_a_devices_own_model_answers_only_when_nothing_else_does() -> None:
+    """One better instance left alive gets all requests; with none the device helps itself."""
+    places = {"a": "north", "b": "north", "c": "cloud", "local": "phones"}
+    check = {"interval": "200ms", "timeout": "200ms", "unhealthy_after": 1}
+    async with running_mesh(
+        places,
+        site="phones",
+        split={"chat": {"a": 5, "b": 4, "c": 1, "local": (1, 1)}},
+        envoy={"health_check": check},
+    ) as mesh:
+        assert "local" not in await mesh.answers(40)
+
+        async def left(count: int) -> None:
+            await mesh.envoy.wait_for(
+                lambda clusters: count == sum(each.healthy for each in clusters["chat"]),
+                f"see {count} healthy endpoints",
+            )
+
+        await mesh.origins["a"].die()
+        await mesh.origins["b"].die()
+        await left(2)
+        assert {"c": 40} == await mesh.answers(40)
+        await mesh.origins["c"].die()
+        assert {"local": 1} == await mesh.answers(1)
+        await left(1)
+        assert {"local": 40} == await mesh.answers(40)
+
+
+async def test_a_session_stays_where_it_is() -> None:
+    """Requests with one session's header go to one instance; many sessions follow the weights."""
+    services: list[dict[str, Any]] = [
+        {
+            "name": "chat",
+            "match": [{"path": "/v1/chat"}],
+            "models": [{"name": "m"}],
+            "affinity": {"header": "X-Session-Id"},
+        }
+    ]
+    places = {"a": "north", "b": "north"}
+    async with running_mesh(places, services=services, split={"chat": {"a": 1, "b": 3}}) as mesh:
+        for session in range(5):
+            counts = await mesh.answers(10, headers={"x-session-id": f"s{session}"})
+            assert 1 == len(counts)
+        first = [
+            (await mesh.request(headers={"x-session-id": f"s{number}"})).text
+            for number in range(400)
+        ]
+        assert 60 < first.count("a") < 140

@@ -1,0 +1,125 @@
+"""Requests follow the pushed weights, in both variants of the protocol, and nothing disturbs it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controlplane.resources import SnapshotBuilder
+from controlplane.server.envoys import TypeRecord
+from controlplane.xds.snapshot import Snapshot, TypeSnapshot
+from controlplane.xds.types import ENDPOINT
+from testbed.fleets import make_plan
+from testbed.meshes import Mesh, running_mesh
+from testbed.xds import make_assignment, serve_xds
+
+pytestmark = pytest.mark.envoy
+
+MODES = [pytest.param(True, id="delta"), pytest.param(False, id="sotw")]
+WEIGHTS = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 10}
+PLACES = {"a": "north", "b": "north", "c": "cloud", "d": "cloud", "e": "north"}
+CHI_SQUARE_5_PERCENT = 9.49
+"""Of four degrees of freedom."""
+
+
+def chi_square(counts: dict[str, int], weights: dict[str, int]) -> float:
+    """Give the distance of *counts* from what *weights* promise."""
+    total, whole = sum(counts.values()), sum(weights.values())
+    return sum(
+        (counts.get(name, 0) - total * weight / whole) ** 2 / (total * weight / whole)
+        for name, weight in weights.items()
+    )
+
+
+@pytest.mark.parametrize("delta", MODES)
+async def test_two_thousand_requests_follow_the_weights(delta: bool) -> None:
+    """Over two sites and under concurrency; and again after the weights are turned round."""
+    async with running_mesh(PLACES, delta=delta, split={"chat": WEIGHTS}) as mesh:
+        counts = await mesh.answers(2000)
+        assert set(WEIGHTS) == set(counts)
+        assert chi_square(counts, WEIGHTS) < CHI_SQUARE_5_PERCENT
+        turned = dict(zip(WEIGHTS, reversed(WEIGHTS.values()), strict=True))
+        await mesh.push({"chat": turned})
+        assert chi_square(await mesh.answers(1000), turned) < CHI_SQUARE_5_PERCENT
+
+
+@pytest.mark.parametrize("delta", MODES)
+async def test_a_changed_cluster_does_not_stall(delta: bool) -> None:
+    """Its endpoints follow it, so that it need not wait 15 s for endpoints it has."""
+    async with running_mesh({"a": "north"}, delta=delta, split={"chat": {"a": 5}}) as mesh:
+        envoy = mesh.config.envoy.model_copy(update={"connect_timeout": 0.25})
+        changed = mesh.config.model_copy(update={"envoy": envoy})
+        plan = make_plan(changed, {("chat", "north"): {"a": 5}})
+        mesh.server.views.publish(SnapshotBuilder(changed).build(plan))
+
+        async def applied() -> None:
+            while "0.250s" not in str(
+                await mesh.envoy.config_dump(resource="dynamic_active_clusters")
+            ):
+                assert {"a": 1} == await mesh.answers(1)
+
+        await asyncio.wait_for(applied(), 10)
+
+
+@pytest.mark.parametrize("delta", MODES)
+async def test_a_refused_resource_is_recorded_and_not_sent_again(delta: bool) -> None:
+    """What slipped through our own checks changes nothing, and Envoy's words are kept."""
+    async with running_mesh({"a": "north"}, delta=delta, split={"chat": {"a": 5}}) as mesh:
+        good = mesh.server.views.views["north"]
+        bad = TypeSnapshot.of([make_assignment("chat", [0])])
+        mesh.server.views.publish({"north": Snapshot({**good.types, ENDPOINT: bad})})
+        record = await wait_for_refusal(mesh)
+        assert "value must be greater than or equal to 1" in record.refusal
+        pushes = record.pushes
+        assert {"a": 20} == await mesh.answers(20)
+        await mesh.push({"chat": {"a": 6}})
+        assert pushes + 1 == record.pushes
+        assert "" == record.refused
+
+
+async def wait_for_refusal(mesh: Mesh) -> TypeRecord:
+    """Wait until the Envoy refused endpoints; give what is known of that type."""
+    async with asyncio.timeout(10):
+        while True:
+            for envoy in mesh.server.registry.envoys:
+                record = envoy.types.get(ENDPOINT)
+                if record is not None and record.nacks:
+                    return record
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("delta", MODES)
+async def test_a_control_plane_that_dies_and_returns_changes_nothing(delta: bool) -> None:
+    """Requests go on while it is away; what it then serves is what Envoy has."""
+    split = {"a": 1, "b": 3}
+    places = {"a": "north", "b": "north"}
+    async with running_mesh(places, delta=delta, split={"chat": split}) as mesh:
+        before = await mesh.envoy.config_dump(resource="dynamic_active_clusters")
+        await mesh.server.stop()
+        await mesh.envoy.wait_for_stat("control_plane.connected_state", lambda value: value == 0)
+        assert {"a": 50, "b": 150} == await mesh.answers(200)
+        port = int(mesh.server.address.rsplit(":", 1)[1])
+        async with serve_xds(sites=("north",), port=port) as successor:
+            plan = make_plan(mesh.config, {("chat", "north"): split})
+            successor.views.publish(SnapshotBuilder(mesh.config).build(plan))
+            await mesh.envoy.wait_for_stat(
+                "control_plane.connected_state", lambda value: value == 1
+            )
+            assert {"a": 50, "b": 150} == await mesh.answers(200)
+            (record,) = successor.registry.envoys
+            assert delta == (not record.types)
+        after = await mesh.envoy.config_dump(resource="dynamic_active_clusters")
+        assert before == after
+
+
+async def test_a_drained_instance_gets_nothing_though_it_is_healthy() -> None:
+    """Envoy would keep an endpoint that is gone for as long as its health checks succeed."""
+    check = {"interval": "100ms", "timeout": "1s"}
+    places = {"a": "north", "b": "north"}
+    async with running_mesh(
+        places, split={"chat": {"a": 1, "b": 1}}, envoy={"health_check": check}
+    ) as mesh:
+        assert {"a": 10, "b": 10} == await mesh.answers(20)
+        await mesh.push({"chat": {"a": 1}})
+        assert {"a": 20} == await mesh.answers(20)

@@ -206,6 +206,7 @@ class FleetState:
                 for site, report in self._site_reports.items()
                 if report.battery is not None and now - report.at <= self._expiry
             },
+            counted=self._traffic.counted(now=now),
             clients=dict(self._clients or {}),
             frozen=bool(heard) and all(one.silent for one in heard),
         )

@@ -67,13 +67,17 @@ class _Flow:
     def silent(self, now: float) -> bool:
         return now - self.last_at > INTERVALS_TO_LIVE * self.interval
 
-    def rate(self, now: float) -> float:
-        """Give requests a second; while all Envoys are silent, what it was when they spoke."""
-        counted = math.fsum(
+    def counted(self, now: float) -> float:
+        """Give the requests a second that the Envoys counted in their last intervals."""
+        return math.fsum(
             issued / interval
             for at, interval, issued in self.envoys.values()
             if now - at <= INTERVALS_TO_LIVE * interval
         )
+
+    def rate(self, now: float) -> float:
+        """Give requests a second; while all Envoys are silent, what it was when they spoke."""
+        counted = self.counted(now)
         if self.estimate is not None and self.silent(now):
             return self.estimate
         elapsed = max(0.0, now - self.round_at)
@@ -265,6 +269,14 @@ class Traffic:
                 continue
             demand[site, service] = Reading(flow.rate(now), Source.ENVOY, flow.last_at)
         return demand
+
+    def counted(self, *, now: float) -> dict[tuple[str, str], Reading]:
+        """Give (client site, service) -> requests a second as counted, where Envoys speak."""
+        return {
+            pair: Reading(flow.counted(now), Source.ENVOY, flow.last_at)
+            for pair, flow in self._flows.items()
+            if not flow.silent(now)
+        }
 
     def view(self, *, now: float, expiry: float) -> WindowViews:
         """Give (client site, service, instance) -> what Envoys saw within *expiry*."""

@@ -105,13 +105,17 @@ class FleetView:
     paths: Mapping[tuple[str, str], PathView]
     """Every ordered pair of sites, (client site, instance's site)."""
     demand: Mapping[tuple[str, str], Reading]
-    """(client site, service) -> requests a second; pairs never seen are absent."""
+    """(client site, service) -> requests a second, smoothed; pairs never seen are absent."""
     traffic: Mapping[tuple[str, str, str], TrafficView]
     """(client site, service, instance) -> what Envoys observe."""
     power: Mapping[str, Reading] = field(default_factory=dict)
     """Site -> draw in watts."""
     battery: Mapping[str, Reading] = field(default_factory=dict)
     """Site -> charge, 0 to 1; absent on mains."""
+    counted: Mapping[tuple[str, str], Reading] = field(default_factory=dict)
+    """The same as *demand* without smoothing, where Envoys report: what they counted in their last
+    intervals, with all its noise, for whoever filters by himself. Two filters in a row are slower
+    to see a step than either and no calmer."""
     clients: Mapping[str, int] = field(default_factory=dict)
     """Site -> Envoys that are connected."""
     frozen: bool = False

@@ -457,6 +457,19 @@ class TestDemand:
 
         assert pytest.approx(after, rel=0.25) == demand[-1]
 
+    def test_what_was_counted_is_there_unsmoothed(self) -> None:
+        """For a filter that knows more; one Envoy's parts and all Envoys added up."""
+        fleet = FleetState(make_config(), now=0.0)
+        for second, issued in enumerate((40.0, 50.0, 44.0), 1):
+            for envoy in ("e1", "e2"):
+                for instance in "ab":
+                    report = seen(float(second), issued, envoy=envoy, instance=instance)
+                    fleet.apply(report, now=float(second))
+        key = ("north", "chat")
+
+        assert Reading(4 * 44.0, Source.ENVOY, 3.0) == fleet.view(now=3.0).counted[key]
+        assert key not in fleet.view(now=20.0).counted
+
     def test_an_envoy_that_vanishes_stops_to_count(self) -> None:
         """Its requests come no more, or come through another."""
         fleet = FleetState(make_config(), now=0.0)

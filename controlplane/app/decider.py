@@ -66,7 +66,7 @@ class Decider:
         return Decision(plan, views, decided - began, time.perf_counter() - decided)
 
     def _reconfigure(self, config: Config) -> None:
-        builder = SnapshotBuilder(config)
+        builder = SnapshotBuilder(config, previous=self._builder)
         self._steering.reconfigure(config)
         self._builder = builder
 

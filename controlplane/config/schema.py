@@ -161,7 +161,10 @@ class Affinity(Settings):
     """Keeps requests of one session on one instance while it lives."""
 
     header: HeaderName
+    """The client's name for its session; its hash places the session, weights respected."""
     timeout: PositiveDuration = 600.0
+    """Pause after which a session may move. A hash needs no memory, so sessions keep their place
+    however long they pause; they move when their instance goes, and some when weights change."""
 
 
 class PolicyName(StrEnum):

@@ -24,7 +24,7 @@ from controlplane.resources.packing import to_resource
 from controlplane.resources.routes import build_routes
 from controlplane.resources.validate import allocation_faults, constraint_faults
 from controlplane.steering.plan import Allocation, Plan
-from controlplane.xds.snapshot import Snapshot, TypeSnapshot
+from controlplane.xds.snapshot import EMPTY, Snapshot, TypeSnapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
 
 UNKNOWN_SITE = ""
@@ -75,10 +75,16 @@ class SnapshotBuilder:
     """Builds the snapshots of one configuration; a new configuration takes a new builder.
 
     Listener, routes and clusters are built once, here; `build` makes the endpoints of a plan.
+
+    Args:
+        config: the configuration.
+        previous: the builder of the configuration before. What cannot be built now stays as it
+            was there: an Envoy whose listener is left out would stop to serve.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, previous: SnapshotBuilder | None = None) -> None:
         self._config = config
+        self._previous = previous
         self._instances = {instance.name: instance for instance in config.instances}
         self._encoder = EndpointEncoder(config.sites, config.instances)
         self._static_faults: list[Fault] = []
@@ -88,9 +94,12 @@ class SnapshotBuilder:
         self._encoded: dict[_Key, Resource] = {}
         self._good: dict[tuple[str, str], Resource] = {}
         """(service, view) -> endpoints as last published."""
+        if previous is not None:
+            self._good |= previous.last_good
         self._averages: dict[str, tuple[tuple[Resource, ...], Resource]] = {}
         """Service -> endpoints of the sites, and of the unknown one that came from them."""
         self._snapshots: dict[str, Snapshot] = {}
+        self._previous = None
 
     def build(self, plan: Plan, *, instances: Mapping[str, Instance] | None = None) -> Views:
         """Build every client site's snapshot of *plan*.
@@ -198,10 +207,13 @@ class SnapshotBuilder:
         listeners = {}
         for site in (None, *self._config.sites):
             place = SiteListener() if site is None else site.listener
+            view = UNKNOWN_SITE if site is None else site.name
             if place not in by_place:
                 message = build_listener(self._config, site)
-                by_place[place] = TypeSnapshot.of(self._if_valid(LISTENER, names.LISTENER, message))
-            listeners[UNKNOWN_SITE if site is None else site.name] = by_place[place]
+                by_place[place] = TypeSnapshot.of(
+                    self._if_valid(LISTENER, names.LISTENER, message, view=view)
+                )
+            listeners[view] = by_place[place]
         return listeners
 
     def _build_routes(self) -> Mapping[str, TypeSnapshot]:
@@ -211,7 +223,7 @@ class SnapshotBuilder:
             if fallback not in by_fallback:
                 message = build_routes(self._config, with_fallback=fallback)
                 by_fallback[fallback] = TypeSnapshot.of(
-                    self._if_valid(ROUTE, names.ROUTES, message)
+                    self._if_valid(ROUTE, names.ROUTES, message, view=view)
                 )
             routes[view] = by_fallback[fallback]
         return routes
@@ -223,11 +235,28 @@ class SnapshotBuilder:
             yield site.name, spread.union(_services_on_device(site, self._config))
 
     def _if_valid(
-        self, type_url: str, name: str, message: betterproto2.Message
+        self, type_url: str, name: str, message: betterproto2.Message, *, view: str = UNKNOWN_SITE
     ) -> Iterable[Resource]:
         wrong = constraint_faults(type_url, bytes(message))
+        if not wrong:
+            return (to_resource(name, message),)
         self._static_faults += (Fault(type_url, name, None, each) for each in wrong)
-        return () if wrong else (to_resource(name, message),)
+        if self._previous is None:
+            return ()
+        kept = self._previous.static_resources(type_url, view).get(name)
+        return () if kept is None else (kept,)
+
+    @property
+    def last_good(self) -> Mapping[tuple[str, str], Resource]:
+        """Give (service, view) -> its endpoints as last published."""
+        return self._good
+
+    def static_resources(self, type_url: str, view: str) -> Mapping[str, Resource]:
+        """Give the listener, the routes or the clusters of a view by name."""
+        if type_url == CLUSTER:
+            return self._clusters.resources
+        by_view = self._listeners if type_url == LISTENER else self._routes
+        return by_view.get(view, EMPTY).resources
 
 
 def _services_on_many_sites(config: Config) -> Iterator[str]:

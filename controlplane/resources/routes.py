@@ -137,8 +137,8 @@ def _service_route(match: Match, service: Service, envoy: Envoy, *, fallback: bo
 
 def _route_match(match: Match) -> RouteMatch:
     headers = [
-        HeaderMatcher(name=name.lower(), string_match=StringMatcher(exact=value))
-        for name, value in sorted(match.header.items())
+        HeaderMatcher(name=name, string_match=StringMatcher(exact=value))
+        for name, value in sorted((name.lower(), value) for name, value in match.header.items())
     ]
     metadata = (
         []

@@ -77,7 +77,7 @@ def allocation_faults(
     sums: dict[tuple[int, str], int] = {}
     by_address: dict[str, str] = {}
     for allocation in allocations:
-        name = allocation.instance
+        name, place = allocation.instance, (allocation.priority, allocation.site)
         instance = instances.get(name)
         if instance is None:
             faults.append(f"no instance is called {name!r}")
@@ -86,20 +86,26 @@ def allocation_faults(
             faults.append(f"instance {name!r} is at {instance.site!r}, not at {allocation.site!r}")
         if not 1 <= allocation.weight <= _MAX_WEIGHT_SUM:
             faults.append(f"weight {allocation.weight} of {name!r} is not from 1 to 2^32-1")
-        first = by_address.setdefault(instance.address, name)
-        if first is not name:
+        if instance.address in by_address:
+            first = by_address[instance.address]
             faults.append(f"{first!r} and {name!r} have one address, {instance.address}")
-        place = (allocation.priority, allocation.site)
+        by_address[instance.address] = name
         sums[place] = sums.get(place, 0) + allocation.weight
-    for (priority, site), total in sums.items():
-        if total > _MAX_WEIGHT_SUM:
-            faults.append(f"weights at {site!r}, priority {priority}, add up to more than 2^32-1")
-    priorities = sorted({allocation.priority for allocation in allocations})
+    faults += (
+        f"weights at {site!r}, priority {priority}, add up to more than 2^32-1"
+        for (priority, site), total in sums.items()
+        if total > _MAX_WEIGHT_SUM
+    )
+    return faults + _priority_faults({allocation.priority for allocation in allocations})
+
+
+def _priority_faults(used: set[int]) -> list[str]:
+    priorities = sorted(used)
     if priorities != list(range(len(priorities))):
-        faults.append(f"priorities {priorities} do not count from 0 without gaps")
-    elif len(priorities) > _MAX_PRIORITY + 1:
-        faults.append(f"there are {len(priorities)} priorities; Envoy takes {_MAX_PRIORITY + 1}")
-    return faults
+        return [f"priorities {priorities} do not count from 0 without gaps"]
+    if len(priorities) > _MAX_PRIORITY + 1:
+        return [f"there are {len(priorities)} priorities; Envoy takes {_MAX_PRIORITY + 1}"]
+    return []
 
 
 def constraint_faults(type_url: str, body: bytes) -> list[str]:

@@ -134,6 +134,23 @@ def test_a_static_resource_that_envoy_would_refuse_is_left_out_alone() -> None:
     assert {"north-a": 60, "north-b": 40} == split_of(views["north"])
 
 
+def test_a_reload_keeps_what_the_new_configuration_would_break() -> None:
+    """Envoys go on with the old routes, and get everything else of the new configuration."""
+    plan = make_plan(CONFIG, {("chat", "north"): SPLIT})
+    old = SnapshotBuilder(CONFIG)
+    before = old.build(plan)
+    chat, paint = CONFIG.services
+    odd = chat.model_copy(update={"affinity": Affinity.model_construct(header="a\nheader")})
+    config = CONFIG.model_copy(update={"services": (odd, paint)})
+    after = SnapshotBuilder(config, previous=old).build(plan)
+    assert {ROUTE} == {fault.type_url for fault in after.faults}
+    was, now = (views["north"].of_type(ROUTE).resources for views in (before, after))
+    assert dict(was) == dict(now)
+    was, now = (views["north"].of_type(CLUSTER).resources for views in (before, after))
+    assert was["paint"] == now["paint"]
+    assert was["chat"] != now["chat"]
+
+
 def test_an_unknown_site_gets_the_sites_together_without_devices() -> None:
     """Nobody knows where such an Envoy is: it gets what all sites get, and no phone's model."""
     views = SnapshotBuilder(CONFIG).build(

@@ -1,0 +1,104 @@
+"""The route table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.config import Config
+from controlplane.resources import names
+from controlplane.resources.routes import build_routes, in_order, reads_model
+from testbed.fleets import make_config
+
+
+def config_of(*matches: dict[str, Any], **more: Any) -> Config:
+    """Give each match a service of its own: s0, s1, ..."""
+    return make_config(
+        services=[
+            {"name": f"s{number}", "match": [match], "models": [{"name": "m"}], **more}
+            for number, match in enumerate(matches)
+        ]
+    )
+
+
+def test_the_most_specific_match_comes_first() -> None:
+    """Whatever the order in the file; between equals that order decides."""
+    config = config_of(
+        {"header": {"x-a": "1"}},
+        {"path": "/v1/*"},
+        {"path": "/v1/chat/*"},
+        {"path": "/v1/chat"},
+        {"path": "/v1/chat", "model": "big"},
+        {"path": "/v1/chat", "header": {"x-a": "1"}},
+        {"header": {"x-b": "1"}},
+        {"model": "big"},
+    )
+    want = ["s4", "s5", "s3", "s2", "s1", "s7", "s0", "s6"]
+    assert want == [service.name for service, _ in in_order(config)]
+    (host,) = build_routes(config).virtual_hosts
+    assert [*want, names.NO_SERVICE] == [route.name for route in host.routes]
+
+
+def test_all_fields_of_a_match_are_conditions() -> None:
+    """Path, headers in lower case, and the model in the metadata of the body."""
+    config = config_of({"path": "/v1/*", "model": "big", "header": {"X-B": "2", "x-a": "1"}})
+    (host,) = build_routes(config).virtual_hosts
+    match = host.routes[0].match
+    assert match is not None
+    assert "/v1/" == match.prefix
+    assert [("x-a", "1"), ("x-b", "2")] == [
+        (header.name, header.string_match and header.string_match.exact) for header in match.headers
+    ]
+    (metadata,) = match.dynamic_metadata
+    assert (names.BODY_METADATA, ["model"]) == (
+        metadata.filter,
+        [segment.key for segment in metadata.path],
+    )
+    assert reads_model(config)
+    assert not reads_model(config_of({"path": "/v1"}))
+
+
+def test_a_service_without_a_limit_has_none() -> None:
+    """Zero is sent; nothing sent would be Envoy's 15 s."""
+    (host,) = build_routes(config_of({"path": "/a"})).virtual_hosts
+    action = host.routes[0].route
+    assert action is not None
+    assert action.timeout is not None
+    assert action.idle_timeout is not None
+    assert (0.0, 300.0) == (action.timeout.total_seconds(), action.idle_timeout.total_seconds())
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_only_the_last_retry_may_go_to_the_fallback(fallback: bool) -> None:
+    """And only where there is one; every retry avoids who was tried."""
+    config = config_of({"path": "/a"})
+    (host,) = build_routes(config, with_fallback={"s0"} if fallback else ()).virtual_hosts
+    action = host.routes[0].route
+    assert action is not None
+    policy = action.retry_policy
+    assert policy is not None
+    assert ["envoy.retry_host_predicates.previous_hosts"] == [
+        predicate.name for predicate in policy.retry_host_predicate
+    ]
+    assert fallback == (policy.retry_priority is not None)
+
+
+def test_no_attempts_is_no_retry_policy() -> None:
+    """Retries can be switched off."""
+    config = make_config(envoy={"retries": {"attempts": 0}})
+    (host,) = build_routes(config).virtual_hosts
+    action = host.routes[0].route
+    assert action is not None
+    assert action.retry_policy is None
+
+
+def test_response_headers_can_be_switched_off() -> None:
+    """Then an instance's own are removed, too: nobody can forge them."""
+    on = build_routes(make_config())
+    off = build_routes(make_config(envoy={"response_headers": False}))
+    ours = [names.HEADER_INSTANCE, names.HEADER_SITE]
+    assert ours == [each.header.key for each in on.response_headers_to_add if each.header]
+    assert [] == off.response_headers_to_add
+    assert ours == off.response_headers_to_remove
+    assert ours == on.request_headers_to_remove == off.request_headers_to_remove

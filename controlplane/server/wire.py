@@ -76,7 +76,7 @@ def parse_sotw_request(body: bytes, *, with_node: bool) -> tuple[SotwRequest, No
         message.response_nonce,
         _parse_rejection(message),
     )
-    return request, _parse_node(message.node) if with_node and message.HasField("node") else None
+    return request, parse_node(message.node) if with_node and message.HasField("node") else None
 
 
 def parse_delta_request(body: bytes, *, with_node: bool) -> tuple[DeltaRequest, Node | None]:
@@ -96,12 +96,12 @@ def parse_delta_request(body: bytes, *, with_node: bool) -> tuple[DeltaRequest, 
         message.response_nonce,
         _parse_rejection(message),
     )
-    return request, _parse_node(message.node) if with_node and message.HasField("node") else None
+    return request, parse_node(message.node) if with_node and message.HasField("node") else None
 
 
 def _parse(kind: Any, body: bytes, node_field: int, *, with_node: bool) -> Any:
     if not with_node and len(body) > _LARGE:
-        body = _without_field(body, node_field)
+        body = without_field(body, node_field)
     try:
         return kind.FromString(body)
     except DecodeError as error:
@@ -122,7 +122,8 @@ def trim_refusal(text: str) -> str:
     return text if len(text) <= MAX_REFUSAL else "…" + text[-MAX_REFUSAL:]
 
 
-def _parse_node(node: Any) -> Node:
+def parse_node(node: Any) -> Node:
+    """Take what we use out of an ``envoy.config.core.v3.Node``."""
     site = node.metadata.fields["site"].string_value if "site" in node.metadata.fields else ""
     version = node.user_agent_build_version.version
     number = (
@@ -155,8 +156,12 @@ def _varint_at(body: bytes, at: int) -> tuple[int, int]:
             raise ProtocolError("a request with a number of more than 64 bits")
 
 
-def _without_field(body: bytes, number: int) -> bytes:
-    """Cut a length-delimited field out of a message, without looking into it."""
+def without_field(body: bytes, number: int) -> bytes:
+    """Cut a length-delimited field out of a message, without looking into it.
+
+    Raises:
+        ProtocolError: it is no message.
+    """
     parts = []
     start = at = 0
     try:

@@ -81,6 +81,7 @@ class EnvoyStats:
     """Client site."""
     period: float
     """Seconds between two flushes as configured, for the interval of the first message."""
+    _begun: bool = False
     _flushed_at: float | None = None
     """Time of the last flush, seconds by the Envoy's clock."""
     _interval: float = 0.0
@@ -103,7 +104,8 @@ class EnvoyStats:
             ReportError: nothing an Envoy could have counted.
         """
         tallies, flushed_at = _tally(families)
-        first = self._flushed_at is None
+        # What stands in the first message began before it; what a later one adds began since.
+        first, self._begun = not self._begun, True
         interval = self._advance(flushed_at)
         reports = []
         busy = set()

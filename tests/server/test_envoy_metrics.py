@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import grpc
@@ -24,6 +25,7 @@ from controlplane.resources.build import SnapshotBuilder
 from controlplane.server.ads import XdsService
 from controlplane.server.envoy_metrics import EnvoyTelemetry, ObservationSettings
 from controlplane.server.envoys import EnvoyRegistry
+from controlplane.server.http2.server import GrpcServer
 from controlplane.server.views import ViewStore
 from controlplane.server.wire import Node
 from controlplane.steering.plan import Allocation, Assignment, Plan
@@ -54,8 +56,8 @@ envoy: {{load_period: 200ms, health_check: null, outlier_detection: null, retrie
 class Receiver:
     """A served `EnvoyTelemetry` and what it gave."""
 
-    telemetry: EnvoyTelemetry
-    port: int
+    telemetry: EnvoyTelemetry = field(init=False)
+    port: int = 0
     reports: list[TrafficReport] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
@@ -65,45 +67,56 @@ class Receiver:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds."""
-        async with asyncio.timeout(30):
-            while not condition():  # noqa: ASYNC110 -- the callback has no event
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(30):
+                while not condition():  # noqa: ASYNC110 -- the callback has no event
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            seen = [report for report in self.reports if report.instance][-5:]
+            pytest.fail(f"not within 30 s; the last of the instance: {seen}")
 
 
-@contextlib.asynccontextmanager
-async def receiver(
-    config: Config,
-    settings: ObservationSettings | None = None,
-    views: ViewStore | None = None,
-) -> AsyncIterator[Receiver]:
-    """Serve telemetry, and xDS if there are *views*, on one port."""
+Serve = Callable[..., contextlib.AbstractAsyncContextManager[Receiver]]
+"""Takes the configuration, ``settings`` and, to serve xDS too, ``views``."""
 
-    def resolve(node: Node) -> str | None:
-        return node.site if node.site in {site.name for site in config.sites} else None
 
-    reports: list[TrafficReport] = []
-    refusals: list[str] = []
+@pytest.fixture(params=["our transport", "grpc.aio"])
+def receiver(request: pytest.FixtureRequest) -> Serve:
+    """Give what serves telemetry, and xDS if there are views, on one port."""
 
-    def take(found: Sequence[TrafficReport]) -> None:
-        reports.extend(found)
+    @contextlib.asynccontextmanager
+    async def serve(
+        config: Config,
+        settings: ObservationSettings | None = None,
+        views: ViewStore | None = None,
+    ) -> AsyncIterator[Receiver]:
+        def resolve(node: Node) -> str | None:
+            return node.site if node.site in {site.name for site in config.sites} else None
 
-    telemetry = EnvoyTelemetry(
-        config,
-        resolve_site=resolve,
-        on_reports=take,
-        on_refused=refusals.append,
-        settings=settings,
-    )
-    server = grpc.aio.server()
-    telemetry.add_to(server)
-    if views is not None:
-        XdsService(views, EnvoyRegistry(), resolve_site=resolve).add_to(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield Receiver(telemetry, port, reports, refusals)
-    finally:
-        await server.stop(None)
+        received = Receiver()
+        received.telemetry = EnvoyTelemetry(
+            config,
+            resolve_site=resolve,
+            on_reports=received.reports.extend,
+            on_refused=received.refusals.append,
+            settings=settings,
+        )
+        ours = request.param == "our transport"
+        server: Any = GrpcServer() if ours else grpc.aio.server()
+        received.telemetry.add_to(server)
+        if views is not None:
+            XdsService(views, EnvoyRegistry(), resolve_site=resolve).add_to(server)
+        if ours:
+            received.port = await server.listen("127.0.0.1", 0)
+        else:
+            received.port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+        try:
+            yield received
+        finally:
+            await server.stop(None)
+
+    return serve
 
 
 @contextlib.asynccontextmanager
@@ -158,7 +171,7 @@ async def steered_envoy(
 
 
 @pytest.mark.envoy
-async def test_a_real_envoy_tells_what_instances_do() -> None:
+async def test_a_real_envoy_tells_what_instances_do(receiver: Serve) -> None:
     """Requests, answers, failures and times arrive, each counted once, with our own bootstrap."""
     listener = free_port()
     views = ViewStore()
@@ -278,7 +291,7 @@ def load_reporting_bootstrap(port: int, listener: int, address: str) -> str:
 
 
 @pytest.mark.envoy
-async def test_somebody_elses_envoy_reports_its_load() -> None:
+async def test_somebody_elses_envoy_reports_its_load(receiver: Serve) -> None:
     """An Envoy that only knows load reports tells counts per instance, by address."""
     listener = free_port()
     async with instance() as address:
@@ -350,7 +363,7 @@ async def ended(call: grpc.aio.StreamUnaryCall) -> grpc.StatusCode:
     ],
 )
 async def test_a_stream_that_cannot_be_used_is_ended(
-    messages: list[bytes], code: str, reason: str
+    receiver: Serve, messages: list[bytes], code: str, reason: str
 ) -> None:
     """The status says whose fault it is, and the refusal is told."""
     async with (
@@ -366,7 +379,7 @@ async def test_a_stream_that_cannot_be_used_is_ended(
         assert 0 == received.telemetry.streams
 
 
-async def test_an_impossible_number_drops_its_message_only() -> None:
+async def test_an_impossible_number_drops_its_message_only(receiver: Serve) -> None:
     """The stream goes on with the next."""
     async with receiver(CONFIG) as received, connected(received) as channel:
         call = channel.stream_unary(METRICS)()
@@ -379,7 +392,7 @@ async def test_an_impossible_number_drops_its_message_only() -> None:
         assert ["cats.answers is -1"] == received.refusals
 
 
-async def test_an_envoy_of_an_unknown_site_is_heard_and_left_aside() -> None:
+async def test_an_envoy_of_an_unknown_site_is_heard_and_left_aside(receiver: Serve) -> None:
     """Its stream stays open, so that it does not come back again and again."""
     async with receiver(CONFIG) as received, connected(received) as channel:
         call = channel.stream_unary(METRICS)()
@@ -390,7 +403,7 @@ async def test_an_envoy_of_an_unknown_site_is_heard_and_left_aside() -> None:
         assert [] == received.reports
 
 
-async def test_the_newest_stream_of_an_envoy_counts() -> None:
+async def test_the_newest_stream_of_an_envoy_counts(receiver: Serve) -> None:
     """An Envoy that reconnects before its old connection is given up is counted once."""
     async with (
         receiver(CONFIG) as received,
@@ -411,7 +424,7 @@ async def test_the_newest_stream_of_an_envoy_counts() -> None:
         new.cancel()
 
 
-async def test_streams_of_one_connection_are_bounded() -> None:
+async def test_streams_of_one_connection_are_bounded(receiver: Serve) -> None:
     """One peer cannot take all the streams there are."""
     settings = ObservationSettings(streams_per_connection=2)
     async with receiver(CONFIG, settings) as received, connected(received) as channel:
@@ -430,7 +443,7 @@ async def test_streams_of_one_connection_are_bounded() -> None:
             call.cancel()
 
 
-async def test_a_fast_sender_is_held_back() -> None:
+async def test_a_fast_sender_is_held_back(receiver: Serve) -> None:
     """Messages beyond the rate wait in the sender; none is lost."""
     settings = ObservationSettings(messages_rate=200.0, messages_burst=2.0)
     async with receiver(CONFIG, settings) as received, connected(received) as channel:
@@ -460,7 +473,7 @@ def load_report(node: base_pb2.Node) -> bytes:
     return content
 
 
-async def test_load_reports_of_an_observed_envoy_are_left_aside() -> None:
+async def test_load_reports_of_an_observed_envoy_are_left_aside(receiver: Serve) -> None:
     """Nothing counts twice."""
     node = base_pb2.Node(id="e")
     node.metadata.fields["site"].string_value = "edge"

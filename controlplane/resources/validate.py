@@ -14,7 +14,7 @@ Knows nothing of how messages are built.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -238,17 +238,3 @@ def _string_faults(value: str, rules: Any, path: str) -> Iterator[str]:
         allowed = re.compile(r"[^\x00\n\r]*")
     if value and allowed is not None and not allowed.fullmatch(value):
         yield f"{path}: {value!r} has a character that HTTP does not allow there"
-
-
-def reference_faults(
-    clusters: Iterable[str], routed_to: Iterable[str], assigned: Iterable[str]
-) -> list[str]:
-    """Find names that lead nowhere: routes and endpoints of clusters that do not exist."""
-    known = set(clusters)
-    return [
-        *(
-            f"a route leads to the unknown cluster {name!r}"
-            for name in sorted({*routed_to} - known)
-        ),
-        *(f"endpoints of the unknown cluster {name!r}" for name in sorted({*assigned} - known)),
-    ]

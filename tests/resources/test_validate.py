@@ -13,7 +13,6 @@ from google.protobuf import json_format
 from controlplane.resources.validate import (
     allocation_faults,
     constraint_faults,
-    reference_faults,
 )
 from controlplane.steering.plan import Allocation
 from controlplane.xds.types import CLUSTER, LISTENER, ROUTE
@@ -178,11 +177,3 @@ def test_bytes_that_are_no_message_are_a_fault() -> None:
         constraint_faults(CLUSTER, b"\xff")
     )
     assert ["a.b.C: there is no definition to hold it to"] == constraint_faults("x/a.b.C", b"")
-
-
-def test_names_that_lead_nowhere_are_found() -> None:
-    """Routes to, and endpoints of, clusters that do not exist."""
-    assert [
-        "a route leads to the unknown cluster 'b'",
-        "endpoints of the unknown cluster 'c'",
-    ] == reference_faults(["a"], ["a", "b"], ["c", "a"])

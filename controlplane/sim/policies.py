@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from controlplane.sim.curves import Curve, optimal_shares
+from controlplane.sim.curves import Curves, optimal_shares
 from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.world import World
 
@@ -57,7 +57,7 @@ class Policy(ABC):
     def true_capacity(self) -> list[float]:
         """Give the requests a second that each instance sustains, as configured at the start."""
         world = self.world
-        return [e.spec.capacity(world.mean_work(i)) for i, e in enumerate(world.engines)]
+        return [engine.spec.capacity(world.fleet.mean_work) for engine in world.engines]
 
 
 def integer_weights(shares: Sequence[float]) -> tuple[tuple[int, int, int], ...]:
@@ -296,8 +296,8 @@ class WaterFill(Policy):
         """Renew the level."""
         world = self.world
         rates = [
-            engine.spec.capacity(world.mean_work(i)) * engine.factor * (1 - engine.training)
-            for i, engine in enumerate(world.engines)
+            engine.spec.capacity(world.fleet.mean_work) * engine.factor * (1 - engine.training)
+            for engine in world.engines
         ]
         coming = sum(stream.rate for stream in world.fleet.streams) * self.period
         inside = [float(count) for count in world.outstanding]
@@ -464,7 +464,7 @@ class Prequal(Policy):
         for _ in range(self.probes):
             target = source.choice(sidecar.usable)
             engine, way = engines[target], self.world.true_rtt(sidecar, target)
-            mean = engine.recent_latency or self.world.mean_work(target)
+            mean = engine.recent_latency or self.world.fleet.mean_work
             pool.append(_Probe(now + way, target, engine.present, mean + way))
         del pool[: -self.pool_size]
         return choice
@@ -529,10 +529,12 @@ class Optimum(Policy):
             own = [s for s in sidecars if (s.site, s.service) == (stream.site, stream.service)]
             for sidecar in own:
                 rate[sidecar.index] += stream.rate / len(own)
-        curves = [
-            Curve(e.spec.slots, world.mean_work(i) / max(e.speed, 1e-6), e.spec.slowdown)
-            for i, e in enumerate(world.engines)
-        ]
+        engines = world.engines
+        curves = Curves(
+            [engine.spec.slots for engine in engines],
+            [world.fleet.mean_work / max(engine.speed, 1e-6) for engine in engines],
+            [engine.spec.slowdown for engine in engines],
+        )
         rtt = np.array([np.add(s.out, s.back) for s in sidecars])
         self._shares = optimal_shares(rate, rtt, curves, start=self._shares)
         for sidecar in sidecars:

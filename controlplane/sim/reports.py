@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from controlplane.model import COUNTERS, InstanceReport, PathReport, Report, Signal, Source
+from controlplane.model import (
+    COUNTERS,
+    InstanceReport,
+    PathReport,
+    Report,
+    ScrapeFailure,
+    Signal,
+    Source,
+)
 from controlplane.sim.world import World
 
 VLLM_SIGNALS = frozenset(
@@ -156,7 +164,11 @@ class Telemetry:
 
     def _report_instance(self, now: float, index: int) -> None:
         engine = self._world.engines[index]
-        if index in self._silent or not engine.alive or now > self._until:
+        if index in self._silent or now > self._until:
+            return
+        if not engine.alive:
+            failure = ScrapeFailure(self._world.names[index], now, "connection refused")
+            self._send(failure, now)
             return
         values = engine.signals(now)
         lie = self._lies.get(index)

@@ -159,7 +159,7 @@ class Sidecar:
         out = sum(until > 0 for until in self._ejected_until)
         if self._errors[instance] < 3 or self._ejected_until[instance] > 0:
             return False
-        if 2 * (out + 1) > len(self.usable):
+        if 2 * (out + 1) > max(len(self.weights), 1):
             return False
         self._ejected_until[instance] = now + 10.0
         self._rebuild()

@@ -21,8 +21,8 @@ from controlplane.sim.kernel import Kernel
 from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.workload import Arrivals, Stream
 
-RETRIES = 2
-"""Further attempts after a failed one, as `controlplane.config.Retries` has it."""
+RESELECTIONS = 10
+"""Picks that Envoy spends on a retry to find a host that was not tried before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,8 @@ class World:
         self._latency = [nan] * size
         self._where = [-1] * size
         self._failed = bytearray(size)
-        self._attempts: dict[int, int] = {}
+        self._tried: dict[int, list[int]] = {}
+        self._retries = fleet.config.envoy.retries.attempts
 
     def run(self, until: float) -> Record:
         """Run to *until* and give the record."""
@@ -127,11 +128,6 @@ class World:
             self._arrivals.stream,
             np.frombuffer(bytes(self._failed), dtype=np.bool_),
         )
-
-    def mean_work(self, instance: int) -> float:
-        """Give the seconds that a mean request takes alone at speed 1."""
-        del instance
-        return self.fleet.mean_work
 
     def stretch_paths(self, from_sites: Sequence[str], to_sites: Sequence[str], by: float) -> None:
         """Add *by* seconds to the round trips between the sites from now on."""
@@ -211,6 +207,11 @@ class World:
     def _dispatch(self, now: float, request: int) -> None:
         sidecar = self.sidecars[self._owner[request]]
         instance = sidecar.pick(now)
+        if self._tried and request in self._tried:
+            for _ in range(RESELECTIONS):
+                if instance not in self._tried[request]:
+                    break
+                instance = sidecar.pick(now)
         if instance < 0:
             self._failed[request] = 1
             self._latency[request] = now - self.times[request]
@@ -274,9 +275,9 @@ class World:
                 sidecar.uneject(item)
 
             self.kernel.at(now + 10.0, uneject, instance)
-        attempts = self._attempts.get(request, 0)
-        if attempts < RETRIES:
-            self._attempts[request] = attempts + 1
+        tried = self._tried.setdefault(request, [])
+        tried.append(instance)
+        if len(tried) <= self._retries:
             self._dispatch(now, request)
         else:
             self._failed[request] = 1

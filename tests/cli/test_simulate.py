@@ -1,0 +1,88 @@
+"""``cats simulate`` tells figures, and a user's mistake in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from controlplane.cli import cats
+
+SHORT = "name: short\nduration: 4s\npolicies: [capacity, controlplane]\n"
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    """Give the file of a short scenario."""
+    path = tmp_path / "short.yaml"
+    path.write_text(SHORT)
+    return path
+
+
+def test_a_table_has_a_row_for_each_policy(scenario: Path) -> None:
+    """With the latencies under their heads."""
+    result = CliRunner().invoke(cats, ["simulate", str(scenario)])
+
+    assert 0 == result.exit_code, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert {"capacity", "controlplane"} <= {row[0] for row in rows if row}
+    assert "p99" in rows[1]
+
+
+def test_json_carries_figures_shares_and_load(scenario: Path) -> None:
+    """The policy asked for replaces the scenario's."""
+    arguments = ["simulate", str(scenario), "--policy", "oracle", "--seed", "3", "--json"]
+    result = CliRunner().invoke(cats, arguments)
+
+    (outcome,) = json.loads(result.stdout)
+    assert ("oracle", 3) == (outcome["policy"], outcome["seed"])
+    assert outcome["windows"]["all"]["requests"] > 100
+    assert 4 == len(outcome["shares"]["cloud"]) == len(outcome["load"]["cloud"])
+
+
+def test_a_plot_is_written_where_asked(scenario: Path, tmp_path: Path) -> None:
+    """As SVG."""
+    target = tmp_path / "p.svg"
+    result = CliRunner().invoke(
+        cats, ["simulate", str(scenario), "--policy", "capacity", "--plot", str(target)]
+    )
+
+    assert 0 == result.exit_code, result.output
+    assert target.read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param([], "--suite", id="nothing asked"),
+        pytest.param(["FILE", "--policy", "best"], "prequal", id="unknown policy"),
+        pytest.param(["FILE", "--plot", "p.png"], ".svg", id="no svg"),
+        pytest.param(["FILE", "--suite"], "leave the file out", id="suite with file"),
+        pytest.param(["--suite", "--only", "xyz"], "queue 0.8", id="no such case"),
+    ],
+)
+def test_a_mistake_ends_with_status_2_and_a_remedy(
+    scenario: Path, arguments: list[str], words: str
+) -> None:
+    """And without a traceback."""
+    given = [str(scenario) if item == "FILE" else item for item in arguments]
+    result = CliRunner().invoke(cats, ["simulate", *given])
+
+    assert 2 == result.exit_code
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_fault_in_the_scenario_is_told_with_its_line(tmp_path: Path) -> None:
+    """Also one that shows only against the fleet."""
+    path = tmp_path / "s.yaml"
+    path.write_text("name: x\nduration: 5\n")
+    read = CliRunner().invoke(cats, ["simulate", str(path)])
+    path.write_text("events: [{what: death, at: 1s, instances: [nobody]}]\n")
+    fitted = CliRunner().invoke(cats, ["simulate", str(path)])
+
+    assert (2, 2) == (read.exit_code, fitted.exit_code)
+    assert f"{path}:2:11: duration" in read.output
+    assert "nobody" in fitted.output

@@ -158,6 +158,9 @@ def _tally(families: Iterable[Any]) -> tuple[dict[tuple[str, str], _Tally], floa
     for name, metric in _series(families):
         if flushed_at is None:
             flushed_at = metric.timestamp_ms / 1000.0
+        value = _value(name, metric)
+        if not value and name != IN_PROGRESS:
+            continue  # most series of most flushes; a pair is known by its gauge
         labels = {label.name: label.value for label in metric.label}
         service, instance = labels.get("service", NOBODY), labels.get("instance", NOBODY)
         if service == NOBODY:
@@ -167,7 +170,7 @@ def _tally(families: Iterable[Any]) -> tuple[dict[tuple[str, str], _Tally], floa
         tally = tallies[service, "" if instance == NOBODY else instance]
         if len(tallies) > MAX_PAIRS:
             raise ReportError(f"more than {MAX_PAIRS} pairs of service and instance")
-        _count(tally, name, labels, _value(name, metric))
+        _count(tally, name, labels, value)
     return tallies, flushed_at
 
 

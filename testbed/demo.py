@@ -43,6 +43,7 @@ START_WITHIN = 30.0
 LIVE_PERIOD = 0.5
 PLAIN_PERIOD = 5.0
 POLL_PERIOD = 1.0
+LEAST_PHASE = 2.0
 
 
 class DemoError(RuntimeError):
@@ -155,10 +156,12 @@ class Demo:
         async with self._traffic:
             watching = asyncio.create_task(self._watch(began), name="watch")
             try:
+                due = began
                 for phase in PHASES:
+                    due += phase.part * length
                     if self.interrupted.is_set():
                         break
-                    await self._play(phase, phase.part * length)
+                    await self._play(phase, due)
                 if go_on and not self.interrupted.is_set():
                     await self._recover()
                     await self.interrupted.wait()
@@ -169,15 +172,23 @@ class Demo:
                 with contextlib.suppress(asyncio.CancelledError):
                     await watching
 
-    async def _play(self, phase: Phase, seconds: float) -> None:
+    async def _play(self, phase: Phase, end: float) -> None:
+        """Play one phase until *end*; a slow start of the control plane leaves it no less than 2 s.
+
+        A phase lasts until the next one's deed is done, so no request falls between two.
+        """
         loop = asyncio.get_running_loop()
-        before = await self._read_weights()
+        weights = await self._read_weights()
+        if self.chapters:
+            self.chapters[-1].weights_at_end = weights
         await self._act(phase)
-        chapter = Chapter(phase, loop.time(), seconds, weights_at_start=before)
+        now = loop.time()
+        if self.chapters:
+            self.chapters[-1].ended_at = now
+        end = max(end, now + LEAST_PHASE)
+        chapter = Chapter(phase, now, end - now, weights_at_start=weights)
         self.chapters.append(chapter)
         self.scene.title = f"{phase.name}: {phase.title}"
-        end = chapter.started_at + seconds
-        self.scene.left = seconds
         if phase.name == "control plane back":
             await self._wait_connected()
             chapter.weights_at_end = await self._read_weights()
@@ -185,8 +196,8 @@ class Demo:
             self.scene.left = left
             if await self._interrupted_within(min(left, LIVE_PERIOD)):
                 return
-        chapter.weights_at_end = chapter.weights_at_end or await self._read_weights()
-        chapter.ended_at = loop.time()
+        if phase is PHASES[-1]:
+            chapter.ended_at = loop.time()
 
     async def _interrupted_within(self, seconds: float) -> bool:
         try:

@@ -118,9 +118,11 @@ def judge(
     table = tabulate(records, chapters)
     claims: list[Claim] = []
     calm = [played[name] for name in ("before", "training", "after") if name in played]
+    dead_at = next((c.started_at for c in chapters if c.phase.name == "edge dead"), math.inf)
     if calm:
+        alive = [record for record in records if record.ended_at < dead_at]
         claims.append(
-            _all_answered("while nothing was dead, every request was answered", records, calm)
+            _all_answered("while nothing was dead, every request was answered", alive, calm)
         )
     if {"before", "training"} <= played.keys():
         during = played["training"]

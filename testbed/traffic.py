@@ -24,6 +24,8 @@ MAX_RECORDS = 1_000_000
 """Oldest records go first beyond these; a minute at a hundred requests a second is 6,000."""
 NOT_SENT = -1
 """Status of a request that the stream's bound kept back."""
+ERROR_LENGTH = 300
+"""Bytes of a refusal that are remembered."""
 NO_ANSWER = 0
 """Status of a request whose connection failed, broke or timed out."""
 
@@ -88,6 +90,7 @@ class Record:
     at_site: str = ""
     """What ``x-cats-site`` said."""
     error: str = ""
+    """What broke, or how the refusal began."""
 
     @property
     def answered(self) -> bool:
@@ -196,8 +199,10 @@ class Traffic:
                 status = answer.status
                 instance = answer.headers.get("x-cats-instance", "")
                 at_site = answer.headers.get("x-cats-site", "")
-                async for _ in answer.content.iter_any():
+                async for piece in answer.content.iter_any():
                     first_at = first_at or loop.time()
+                    if status != 200 and not error:
+                        error = f"{status} {piece[:ERROR_LENGTH].decode(errors='replace')}"
         except (aiohttp.ClientError, TimeoutError) as failure:
             error = type(failure).__name__
         ended_at = loop.time()

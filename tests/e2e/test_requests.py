@@ -141,12 +141,16 @@ async def test_events_of_a_stream_arrive_one_by_one() -> None:
         assert b"data: 1\n\n" == await response.content.readany()
 
 
-async def test_a_refused_request_is_retried_elsewhere() -> None:
-    """A busy instance answers 503: its clients get their answers from the other one."""
+@pytest.mark.parametrize("dominant", [9, 199])
+async def test_a_refused_request_is_retried_elsewhere(dominant: int) -> None:
+    """A busy instance answers 503: its clients get their answers from the other one.
+
+    However large its share: the retry looks until it finds an instance not tried yet.
+    """
     places = {"a": "north", "b": "north"}
     outliers = {"consecutive_errors": 1000}
     async with running_mesh(
-        places, split={"chat": {"a": 9, "b": 1}}, envoy={"outlier_detection": outliers}
+        places, split={"chat": {"a": dominant, "b": 1}}, envoy={"outlier_detection": outliers}
     ) as mesh:
         mesh.origins["a"].status = 503
         assert {"b": 40} == await mesh.answers(40)

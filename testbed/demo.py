@@ -93,14 +93,14 @@ class Demo:
     async def _start_instance(self, name: str) -> None:
         settings = self.world.instances[name]
         curve = settings.curve
-        distances = [f"--rtt={site}={rtt * 1e6:.0f}us" for site, rtt in settings.rtt.items()]
+        distances = [f"--rtt={site}={rtt}" for site, rtt in settings.rtt.items()]
         child = self._instances[name] = await self._children.start(
             name,
             [
                 *(sys.executable, "-m", "testbed.instances", "--port", str(settings.port)),
                 *("--model", settings.model, "--slots", str(curve.slots)),
-                f"--base={curve.base * 1e6:.0f}us",
-                f"--crowding={curve.crowding * 1e6:.0f}us",
+                f"--base={curve.base}",
+                f"--crowding={curve.crowding}",
                 *distances,
             ],
         )

@@ -31,7 +31,6 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from controlplane.config.units import parse_duration
 from testbed.engine import BatchingEngine, Curve, Demand, Mark
 from testbed.exposition import build_exposition
 
@@ -380,6 +379,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
     )
 
     def duration(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            return float(text)
+        # Here, because it loads the whole configuration: a second that five instances would take.
+        from controlplane.config.units import parse_duration  # noqa: PLC0415
+
         try:
             return parse_duration(text)
         except ValueError as error:
@@ -393,7 +397,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--model", default="emulated")
     parser.add_argument(
-        "--base", type=duration, default=0.2, help="time of a request before crowding, as 200ms"
+        "--base",
+        type=duration,
+        default=0.2,
+        help="time of a request before crowding, as 200ms (or bare seconds)",
     )
     parser.add_argument(
         "--crowding", type=duration, default=0.01, help="time each request in the batch adds"

@@ -173,7 +173,7 @@ def _all_answered(text: str, records: Sequence[Record], chapters: Sequence[Chapt
 def _kinds(failed: Iterable[Record]) -> str:
     kinds: dict[str, int] = {}
     for record in failed:
-        kind = record.error or str(record.status)
+        kind = record.error[:120] or str(record.status)
         kinds[kind] = kinds.get(kind, 0) + 1
     return "".join(f"; {count} x {kind}" for kind, count in sorted(kinds.items()))
 

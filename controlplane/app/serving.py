@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,23 +108,25 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "envoy events": shown.run_envoy_events,
         }
         _reload_on_hangup(file, ends)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(
-                    guard(name, run, log=control.log, on_failure=_count_failure(control)), name=name
-                )
-                for name, run in loops.items()
-            ]
-            try:
-                yield Running(control, xds_port, admin_port)
-            finally:
-                control.log.info("draining", grace=GRACE)
-                for task in tasks:
-                    task.cancel()
+        running_loops = asyncio.create_task(_run_guarded(control, loops), name="loops")
+        try:
+            yield Running(control, xds_port, admin_port)
+        finally:
+            control.log.info("draining", grace=GRACE)
+            running_loops.cancel()
+            await asyncio.gather(running_loops, return_exceptions=True)
 
 
-def _count_failure(control: ControlPlane) -> Callable[[str], None]:
-    return lambda name: control.metrics.task_failures.labels(name).inc()
+async def _run_guarded(
+    control: ControlPlane, loops: Mapping[str, Callable[[], Awaitable[None]]]
+) -> None:
+    def count(name: str) -> None:
+        control.metrics.task_failures.labels(name).inc()
+
+    async with asyncio.TaskGroup() as tasks:
+        for name, run in loops.items():
+            guarded = guard(name, run, log=control.log, on_failure=count)
+            tasks.create_task(guarded, name=name)
 
 
 def _build_grpc(control: ControlPlane) -> grpc.aio.Server:

@@ -16,10 +16,12 @@ from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
 from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, join_address
 from controlplane.app.shown import ShownControlPlane
+from controlplane.model import Source
 from controlplane.server.admin import build_admin, is_loopback
 from controlplane.server.ads import XdsService, XdsSettings, server_options
 from controlplane.server.agents import AgentService
 from controlplane.server.config_file import ConfigFile
+from controlplane.server.envoy_metrics import EnvoyTelemetry
 from controlplane.server.scrape import Scraper
 from controlplane.server.tasks import guard
 
@@ -139,6 +141,15 @@ def _build_grpc(control: ControlPlane) -> grpc.aio.Server:
         settings=xds,
         clock=control.clock,
     ).add_to(server)
+    observed = EnvoyTelemetry(
+        control.config,
+        resolve_site=control.sites.resolve,
+        on_reports=control.receive_traffic,
+        on_refused=lambda _: control.metrics.reports.labels(Source.ENVOY.value, "refused").inc(),
+        clock=control.clock,
+    )
+    observed.add_to(server)
+    control.on_config.append(observed.reconfigure)
     AgentService(control.receive, clock=control.clock).add_to(server)
     return server
 

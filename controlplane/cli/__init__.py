@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "Validate configurations; tells every fault with its line.",
     "bootstrap": "Print the bootstrap of an Envoy that follows this control plane.",
     "simulate": "Simulate a fleet: the real deciding code against baselines.",
+    "plan": "Print the plan for given reports: a dry run.",
     "explain": "Tell why each weight is what it is.",
     "top": "Show the fleet live in a terminal.",
     "schema": "Print the JSON Schema of the configuration, for editors.",

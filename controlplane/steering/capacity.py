@@ -47,6 +47,9 @@ ALARM = 6.0
 _WINDOW = 8
 """Observations among which a change is looked for."""
 
+_LEAST_PACE = 1e-4
+"""Seconds of work in a request, at least: gauges may find an instance empty each time, though it
+completes requests in between."""
 _PRIOR_COUNT = 1.0
 """Completions that the prior of the pace is worth."""
 
@@ -286,7 +289,7 @@ class CapacityLearner:
             told = [m for m in members if layout.instances[m].service_time is None]
             count = state.count[members].sum()
             if count > 20 and told:
-                pace[told] = exposure[members].sum() / count
+                pace[told] = max(exposure[members].sum() / count, _LEAST_PACE)
         return pace
 
     def _believe(self, view: FleetView, seen: Sequence[Seen], layout: Layout) -> list[Belief]:
@@ -302,6 +305,7 @@ class CapacityLearner:
             ]
         )
         pace = (exposure + _PRIOR_COUNT * prior) / (state.count + _PRIOR_COUNT)
+        pace = np.maximum(pace, _LEAST_PACE)
         error = np.sqrt(DISPERSION / (state.count + DISPERSION))
         made = []
         for position, instance in enumerate(layout.instances):

@@ -53,8 +53,10 @@ def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
         lb_policy=ClusterLbPolicy.ROUND_ROBIN
         if service.affinity is None
         else ClusterLbPolicy.MAGLEV,
-        # Envoy's default panics at half the endpoints down and sends to the dead ones too.
-        common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
+        # Envoy's default panics at half the endpoints down and sends to the dead ones too. At one
+        # per cent it does so only when no endpoint is known to be healthy: endpoints that a plan
+        # has just brought in count as unhealthy until their first check, and would be refused.
+        common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=1.0)),
         connect_timeout=seconds(envoy.connect_timeout),
         # A drained instance leaves the endpoints. With active checks Envoy would otherwise go on
         # sending to it for as long as it answers them.

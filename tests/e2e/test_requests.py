@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections import Counter
 from typing import Any
 
 import aiohttp
@@ -177,6 +178,21 @@ async def test_a_dead_instance_gets_no_request_after_its_detection() -> None:
         after = {each.address: each for each in (await mesh.envoy.clusters())["chat"]}[address]
         assert before.stats["rq_total"] == after.stats["rq_total"]
         assert before.stats["cx_connect_fail"] == after.stats["cx_connect_fail"]
+
+
+async def test_shares_that_move_to_new_instances_lose_no_request() -> None:
+    """All requests go to an instance that Envoy has not checked yet, and none is refused."""
+    check = {"interval": "60s", "timeout": "200ms"}
+    places = {"a": "north", "b": "cloud"}
+    async with running_mesh(
+        places, split={"chat": {"a": 1}}, envoy={"health_check": check}
+    ) as mesh:
+        assert {"a": 20} == await mesh.answers(20)
+        mesh.publish({"chat": {"b": 1}})
+        counts = Counter[str]()
+        while not counts["b"]:
+            counts += await mesh.answers(20)
+        assert {"b": 40} == await mesh.answers(40)
 
 
 async def test_a_devices_own_model_answers_only_when_nothing_else_does() -> None:

@@ -33,7 +33,7 @@ def test_a_cluster_follows_its_weights_and_bounds_what_it_opens() -> None:
         "type": "EDS",
         "eds_cluster_config": {"eds_config": {"ads": {}, "resource_api_version": "V3"}},
         "connect_timeout": "1s",
-        "common_lb_config": {"healthy_panic_threshold": {}},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1.0}},
         "ignore_health_on_host_removal": True,
         "health_checks": [
             {

@@ -48,6 +48,8 @@ class Step:
     """One response, and the state of a client that was sent it."""
 
     push: Push
+    due: bool
+    """Whether it must be sent; an empty response of whole state says that everything is gone."""
     to: Holding | None
     """None for the state aimed at: naming it here would make a reference cycle of big values."""
 
@@ -110,20 +112,20 @@ def _make_step(held: Holding, target: Holding, aim: Aim) -> Step:
     missing = target.missing - held.missing
     difference = _Difference(changed, gone, missing)
     step = (_whole_step if aim.whole else _partial_step)(held, goal, aim, difference)
-    return Step(step.push, None) if step.to is target else step
+    return Step(step.push, step.due, None) if step.to is target else step
 
 
 def _whole_step(held: Holding, goal: Holding, aim: Aim, difference: _Difference) -> Step:
     changed, gone, missing = difference.changed, difference.gone, difference.missing
     if not changed and not gone and not missing:
-        return Step(Push(goal.version), held if aim.keep else goal)
+        return Step(Push(goal.version), due=False, to=held if aim.keep else goal)
     if aim.fresh_only and held.resources:
-        return Step(Push(goal.version), held)
+        return Step(Push(goal.version), due=False, to=held)
     adds = any(resource.name not in held.resources for resource in changed)
     push = Push(
         goal.version, tuple(goal.resources.values()), missing=tuple(sorted(missing)), adds=adds
     )
-    return Step(push, goal)
+    return Step(push, due=True, to=goal)
 
 
 def _partial_step(held: Holding, goal: Holding, aim: Aim, difference: _Difference) -> Step:
@@ -154,15 +156,16 @@ def _partial_step(held: Holding, goal: Holding, aim: Aim, difference: _Differenc
         () if aim.delta else tuple(sorted(missing)),
         adds=any(resource.name not in held.resources for resource in sent),
     )
-    if not push and (aim.keep or len(sent) < len(changed)):
-        return Step(push, held)
+    due = bool(push.resources or push.removed or push.missing)
+    if not due and (aim.keep or len(sent) < len(changed)):
+        return Step(push, due=False, to=held)
     if len(sent) == len(changed) and (not aim.delta or len(dropped) == len(removed)):
-        return Step(push, goal)
+        return Step(push, due, goal)
     drop = set(dropped) if aim.delta else set(gone)
     resources = {name: known for name, known in held.resources.items() if name not in drop}
     resources.update((resource.name, resource) for resource in sent)
     still = held.missing.intersection(goal.missing)
-    return Step(push, Holding(goal.version, resources, still | told))
+    return Step(push, due, Holding(goal.version, resources, still | told))
 
 
 def _within_limit(resources: list[Resource]) -> list[Resource]:

@@ -78,7 +78,7 @@ class TypeState:
         self.nonce = ""
         self.urgent = False
         self.answer_due = False
-        self.refused = False
+        self.refused = _NONE
 
     def subscribe(self, subscription: Subscription) -> None:
         """Take a changed subscription: what is no longer wanted counts as dropped by the client."""
@@ -134,11 +134,12 @@ class TypeState:
         """Take the client's answer to the response *nonce*, which is in flight."""
         push = self.in_flight.pop(nonce)
         names = frozenset([*(resource.name for resource in push.resources), *push.removed])
-        self.refused = rejection is not None
         if rejection is None:
+            self.refused = _NONE if self.whole else self.refused.difference(names)
             if self.apart and len(names) == 1:
                 self.apart -= names
             return Acked(self.type_url, push.version, nonce)
+        self.refused |= names
         if not self.whole:
             if len(names) > 1:
                 self.parked |= names
@@ -256,7 +257,7 @@ class XdsStream(ABC):
             state.urgent = False
             return None
         step = self._next_step(state)
-        if step.push or (state.answer_due and step.to is None):
+        if step.due or (state.answer_due and step.to is None):
             return step
         state.urgent = False
         if step.to is None:
@@ -281,7 +282,11 @@ class XdsStream(ABC):
             state = self._states.get(referrer)
             if state is None:
                 continue
-            if state.in_flight or state.refused or (self._next_step(state).push):
+            if (
+                state.in_flight
+                or not state.refused.isdisjoint(state.aim_at().resources)
+                or self._next_step(state).due
+            ):
                 return True
         return False
 
@@ -331,7 +336,9 @@ class XdsStream(ABC):
         assignments = state.aim_at().resources
         # A cluster may take an assignment of another name, which only the client knows.
         named_alike = changed.intersection(assignments)
-        state.again |= named_alike if len(named_alike) == len(changed) else assignments.keys()
+        state.again = state.again.union(
+            named_alike if len(named_alike) == len(changed) else assignments
+        )
 
     def _answer(self, state: TypeState, nonce: str, rejection: Rejection | None) -> list[Event]:
         """Take the part of a request that answers a response."""

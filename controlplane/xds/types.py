@@ -88,14 +88,6 @@ class Push:
     heartbeat: bool = False
     """Whether it only renews the time to live of *resources*."""
 
-    def __len__(self) -> int:
-        """Count what the client has to take or drop."""
-        return len(self.resources) + len(self.removed)
-
-    def __bool__(self) -> bool:
-        """Tell whether there is anything to say."""
-        return bool(self.resources or self.removed or self.missing)
-
 
 @dataclass(frozen=True, slots=True)
 class Response:

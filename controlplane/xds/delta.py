@@ -39,6 +39,7 @@ class DeltaStream(XdsStream):
                 )
             )
             self._start_from(state, request.initial_versions)
+            state.again = frozenset(filter(state.subscription.covers, state.again))
             # A client that holds nothing yet waits for an answer even if there is nothing to hold.
             state.answer_due = state.subscription.wildcard and not request.initial_versions
             state.urgent = True

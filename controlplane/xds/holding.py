@@ -109,7 +109,8 @@ def _make_step(held: Holding, target: Holding, aim: Aim) -> Step:
         or (known := held.resources.get(name)) is None
         or (known is not resource and known.version != resource.version)
     ]
-    missing = target.missing - held.missing
+    # A name that was held and does not exist any more is gone, not missing: it may be kept.
+    missing = (target.missing - held.missing).difference(held.resources)
     difference = _Difference(changed, gone, missing)
     step = (_whole_step if aim.whole else _partial_step)(held, goal, aim, difference)
     return Step(step.push, step.due, None) if step.to is target else step

@@ -334,6 +334,8 @@ class XdsStream(ABC):
                 self._warming = (self._warming | changed).intersection(served)
             return
         assignments = state.aim_at().resources
+        # One that is only kept for now would not be sent again should it come back unchanged.
+        state.forget(changed.difference(assignments))
         # A cluster may take an assignment of another name, which only the client knows.
         named_alike = changed.intersection(assignments)
         state.again = state.again.union(

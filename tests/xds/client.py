@@ -128,6 +128,8 @@ class PairedClient:
         for name in response.push.removed:
             view.held.pop(name, None)
             view.versions.pop(name, None)
+        if response.type_url == CLUSTER:
+            self.warming.intersection_update(view.held)
         return refused
 
     def _warm(self, resource: Resource, view: TypeView) -> None:
@@ -179,4 +181,3 @@ class PairedClient:
             self.stream.receive(
                 SotwRequest(type_url, self._names(view), view.version, view.nonce, rejection)
             )
-

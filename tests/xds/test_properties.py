@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.xds.client import BAD, PairedClient
 
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.stream import MAX_IN_FLIGHT
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.xds import make_snapshot
+from tests.xds.client import BAD, PairedClient
 
 NAMES = ["a", "b", "c", "d"]
 names = st.sets(st.sampled_from(NAMES))

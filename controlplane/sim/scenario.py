@@ -49,7 +49,7 @@ class FleetKind(StrEnum):
     EQUAL = "equal"
     """Sixteen equal servers of one slot, twenty sidecars, no network."""
     UNEQUAL = "unequal"
-    """Ten servers of one slot and speeds 4 to 0.5, no network."""
+    """Ten servers of one slot and speeds 4 to 0.5, twenty sidecars, no network."""
     RAMP = "ramp"
     """The queue-like edges with a sensitive and a tolerant service, load rising in eight steps."""
     CUSTOM = "custom"
@@ -316,7 +316,7 @@ def build_fleet(
                 EQUAL_SPEEDS if equal else UNEQUAL_SPEEDS,
                 name=settings.kind.value,
                 utilisation=settings.utilisation,
-                sidecars=20 if equal else 1,
+                sidecars=20,
                 period=scenario.period,
                 known=settings.known,
                 steering=steering,

@@ -257,12 +257,14 @@ class InstanceState:
         confidence = 1.0
         if age > fresh_for:
             confidence = max(0.0, (self._expiry - age) / (self._expiry - fresh_for))
+        # What still speaks, if late, is not silent: a fleet on a slow line must not freeze.
+        silent = age > fresh_for and (self._spoke_at is None or now - self._spoke_at > fresh_for)
         best = self._best(now)
         if not best.report.ready:
             reason = best.report.not_ready_reason or "it says that it is not ready"
-            return Standing(Phase.NOT_READY, confidence, ramp, reason, silent=age > fresh_for)
+            return Standing(Phase.NOT_READY, confidence, ramp, reason, silent=silent)
         if age > fresh_for:
-            return Standing(Phase.STALE, confidence, ramp, self._silence(age), silent=True)
+            return Standing(Phase.STALE, confidence, ramp, self._silence(age), silent=silent)
         if not best.report.signals:
             confidence = 0.0
         if ramp < 1:

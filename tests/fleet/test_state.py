@@ -246,6 +246,16 @@ class TestFrozen:
 
         assert [False, False, True, True, False] == frozen
 
+    def test_late_reports_freeze_nothing_while_they_come(self) -> None:
+        """A slow line makes what is known stale, not the fleet silent."""
+        fleet = FleetState(make_config(), now=0.0)
+        for at in range(1, 20):
+            fleet.apply(said(float(at)), now=at + 10.0)
+        views = [fleet.view(now=now) for now in (29.5, 60.0)]
+
+        assert [Phase.STALE, Phase.EXPIRED] == [view.instances["a"].phase for view in views]
+        assert [False, True] == [view.frozen for view in views]
+
 
 class TestReadings:
     """Values with source, time and age."""

@@ -6,14 +6,15 @@ Certificates are read again when their files change, so that a rotation needs no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import ssl
 from pathlib import Path
 
-import grpc
 from aiohttp import web
 
 from controlplane.config import Tls
 from controlplane.errors import ControlPlaneError
+from controlplane.server.http2.server import GrpcServer
 
 Address = tuple[str, int]
 """Host and port; port 0 takes a free one."""
@@ -29,20 +30,19 @@ def join_address(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def bind_grpc(server: grpc.aio.Server, address: Address, *, tls: Tls | None) -> int:
+async def bind_grpc(server: GrpcServer, address: Address, *, tls: Tls | None) -> int:
     """Listen on *address*; give the port.
 
     Raises:
         StartError: it is taken or not ours, or the certificates cannot be read.
     """
+    context = None if tls is None else _rotating_context(tls)
     try:
-        if tls is None:
-            return int(server.add_insecure_port(join_address(address)))
-        return int(server.add_secure_port(join_address(address), _credentials(tls)))
-    except RuntimeError as error:
+        return await server.listen(*address, tls=context)
+    except OSError as error:
         raise StartError(
-            f"--xds {join_address(address)}: cannot listen there; is another control plane"
-            " running? choose another with --xds HOST:PORT"
+            f"--xds {join_address(address)}: cannot listen there ({error.strerror});"
+            " is another control plane running? choose another with --xds HOST:PORT"
         ) from error
 
 
@@ -63,44 +63,43 @@ async def bind_http(runner: web.AppRunner, address: Address) -> int:
     return int(runner.addresses[0][1])
 
 
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
+def _rotating_context(tls: Tls) -> ssl.SSLContext:
+    """Give a context that answers each handshake with the newest certificates."""
     files = (tls.cert, tls.key, *((tls.client_ca,) if tls.client_ca else ()))
     try:
         seen = _stamps(files)
-        first = _read_certificates(tls)
+        newest = first = _build_context(tls)
+    except ssl.SSLError as error:
+        raise StartError(
+            f"server.tls: {tls.cert}, {tls.key}: not a certificate and its key ({error.reason})"
+        ) from error
     except OSError as error:
         raise StartError(f"server.tls: {error.filename}: {error.strerror}") from error
-    return grpc.dynamic_ssl_server_credentials(
-        first, _fetch_changed(tls, files, seen), require_client_authentication=bool(tls.client_ca)
-    )
 
-
-def _fetch_changed(
-    tls: Tls, files: tuple[str, ...], seen: tuple[int, ...]
-) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
-    last = seen
-
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal last
-        try:
+    def renew(handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        nonlocal seen, newest
+        # In the middle of a rotation the old ones serve, until both files are there and fit.
+        with contextlib.suppress(OSError):
             stamps = _stamps(files)
-            if stamps == last:
-                return None
-            fresh = _read_certificates(tls)
-        except OSError:
-            return None  # in the middle of a rotation: the old ones serve until both are there
-        last = stamps
-        return fresh
+            if stamps != seen:
+                newest = _build_context(tls)
+                seen = stamps
+        handshake.context = newest
 
-    return fetch
+    first.sni_callback = renew
+    return first
+
+
+def _build_context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.cert, tls.key)
+    context.set_alpn_protocols(["h2"])
+    if tls.client_ca:
+        context.load_verify_locations(tls.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _stamps(files: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(Path(file).stat().st_mtime_ns for file in files)
-
-
-def _read_certificates(tls: Tls) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration(
-        [(Path(tls.key).read_bytes(), Path(tls.cert).read_bytes())],
-        root_certificates=Path(tls.client_ca).read_bytes() if tls.client_ca else None,
-    )

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 from aiohttp import web
 
 from controlplane import __version__
@@ -18,10 +17,11 @@ from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, jo
 from controlplane.app.shown import ShownControlPlane
 from controlplane.model import Source
 from controlplane.server.admin import build_admin, is_loopback
-from controlplane.server.ads import XdsService, XdsSettings, server_options
+from controlplane.server.ads import XdsService, XdsSettings, limits
 from controlplane.server.agents import AgentService
 from controlplane.server.config_file import ConfigFile
 from controlplane.server.envoy_metrics import EnvoyTelemetry
+from controlplane.server.http2.server import GrpcServer
 from controlplane.server.scrape import Scraper
 from controlplane.server.tasks import guard
 
@@ -95,11 +95,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         scraper = Scraper(config.instances, on_report=control.receive, clock=control.clock)
         control.on_config.append(lambda config: scraper.reconfigure(config.instances))
         server = _build_grpc(control)
-        xds_port = bind_grpc(server, settings.xds, tls=config.server.tls)
+        xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
         runner = await _build_http(control, shown, settings)
         ends.push_async_callback(runner.cleanup)
         admin_port = await bind_http(runner, settings.admin)
-        await server.start()
         ends.push_async_callback(server.stop, GRACE)
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
@@ -131,16 +130,16 @@ async def _run_guarded(
             tasks.create_task(guarded, name=name)
 
 
-def _build_grpc(control: ControlPlane) -> grpc.aio.Server:
+def _build_grpc(control: ControlPlane) -> GrpcServer:
     xds = XdsSettings(identifier=f"cats/{__version__}")
-    server = grpc.aio.server(options=server_options(xds))
+    server = GrpcServer(limits=limits(xds))
     XdsService(
         control.views,
         control.registry,
         resolve_site=control.sites.resolve,
         settings=xds,
         clock=control.clock,
-    ).add_to(server)
+    ).serve_on(server)
     observed = EnvoyTelemetry(
         control.config,
         resolve_site=control.sites.resolve,

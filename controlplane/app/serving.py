@@ -95,11 +95,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         scraper = Scraper(config.instances, on_report=control.receive, clock=control.clock)
         control.on_config.append(lambda config: scraper.reconfigure(config.instances))
         server = _build_grpc(control)
+        ends.push_async_callback(server.stop, GRACE)
         xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
         runner = await _build_http(control, shown, settings)
         ends.push_async_callback(runner.cleanup)
         admin_port = await bind_http(runner, settings.admin)
-        ends.push_async_callback(server.stop, GRACE)
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
         loops: dict[str, Callable[[], Awaitable[None]]] = {

@@ -235,7 +235,7 @@ def ramp_fleet(
     ]
     kinds = (
         Kind("chat", "sensitive", latency_slo=5.0, timeout=5.0),
-        Kind("batch", "tolerant", timeout=60.0),
+        Kind("batch", "tolerant"),
     )
     config = build_config(places, base.rtt, services=kinds, known=known, steering=steering)
     steps = np.linspace(low, high, RAMP_STEPS)

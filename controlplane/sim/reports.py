@@ -149,18 +149,20 @@ class Telemetry:
             else:
                 self._lies[index] = _Lie(factor, self._world.engines[index].signals(now))
 
-    def _send(self, report: Report, now: float) -> None:
+    def _send(self, now: float, *reports: Report) -> None:
+        """Send one message; what is in it is lost or delayed together."""
         settings = self._settings
         if now > self._until or (settings.loss and self._rng.random() < settings.loss):
             return
-        if settings.delay <= 0:
-            self._listener(report, now)
-            return
 
         def deliver(later: float, _: int) -> None:
-            self._listener(report, later)
+            for report in reports:
+                self._listener(report, later)
 
-        self._world.kernel.at(now + settings.delay, deliver)
+        if settings.delay > 0:
+            self._world.kernel.at(now + settings.delay, deliver)
+        else:
+            deliver(now, 0)
 
     def _report_instance(self, now: float, index: int) -> None:
         engine = self._world.engines[index]
@@ -168,7 +170,7 @@ class Telemetry:
             return
         if not engine.alive:
             failure = ScrapeFailure(self._world.names[index], now, "connection refused")
-            self._send(failure, now)
+            self._send(now, failure)
             return
         values = engine.signals(now)
         lie = self._lies.get(index)
@@ -186,7 +188,7 @@ class Telemetry:
             at=now,
             signals={signal: value for signal, value in values.items() if signal in wanted},
         )
-        self._send(report, now)
+        self._send(now, report)
 
     def _disturb(self, index: int, values: dict[Signal, float]) -> None:
         """Blur gauges as they are and sums by their growth, so that counters still only grow."""
@@ -206,13 +208,16 @@ class Telemetry:
             sums[signal] = (true, values[signal])
 
     def _report_traffic(self, now: float, envoy: str) -> None:
-        for sidecar in self._world.sidecars:
-            if sidecar.envoy != envoy:
-                continue
-            latency = self._settings.envoy_latency
-            for report in sidecar.traffic_reports(now, self._world.names, latency=latency):
-                if not self._mute_envoys:
-                    self._send(report, now)
+        seen = [
+            report
+            for sidecar in self._world.sidecars
+            if sidecar.envoy == envoy
+            for report in sidecar.traffic_reports(
+                now, self._world.names, latency=self._settings.envoy_latency
+            )
+        ]
+        if seen and not self._mute_envoys:
+            self._send(now, *seen)
 
     def _report_paths(self, now: float) -> None:
         world = self._world
@@ -225,4 +230,4 @@ class Telemetry:
                 rtt = world.true_rtt(sidecar, index)
                 if self._settings.noise:
                     rtt *= float(max(0.1, 1 + self._settings.noise * self._rng.standard_normal()))
-                self._send(PathReport(sidecar.site, site, Source.AGENT, now, rtt), now)
+                self._send(now, PathReport(sidecar.site, site, Source.AGENT, now, rtt))

@@ -83,4 +83,5 @@ class ViewStore:
             and all(old.types[type_url] is resources for type_url, resources in types.items())
         ):
             return old
-        return Snapshot(types)
+        same = all(snapshot.types[type_url] is resources for type_url, resources in types.items())
+        return snapshot if same else Snapshot(types)

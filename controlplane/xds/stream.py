@@ -101,10 +101,11 @@ class TypeState:
     def forget(self, names: Iterable[str]) -> None:
         """Count *names* as never sent."""
         gone = frozenset(names)
-        if not gone:
-            return
-        kept = {name: held for name, held in self.held.resources.items() if name not in gone}
-        self.held = Holding(self.held.version, kept, self.held.missing - gone)
+        held = self.held
+        if gone.isdisjoint(held.resources) and gone.isdisjoint(held.missing):
+            return  # Another object, though equal, would share nothing with other streams.
+        kept = {name: known for name, known in held.resources.items() if name not in gone}
+        self.held = Holding(held.version, kept, held.missing - gone)
         self.apart -= gone
         self.parked -= gone
 

@@ -8,11 +8,21 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.server.ads import SERVICES, XdsSettings
+from controlplane.server.ads import SERVICES, SOTW_TTL_FEATURE, TTL_FEATURE, XdsSettings
 from controlplane.server.envoys import Happening, XdsEvent
+from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.xds import PATIENCE, XdsClient, XdsServer, make_snapshot, names_in, serve_xds
+from testbed.xds import (
+    PATIENCE,
+    XdsClient,
+    XdsServer,
+    make_snapshot,
+    make_stand_in,
+    names_in,
+    serve_xds,
+)
 
 MODES = [pytest.param(False, id="sotw"), pytest.param(True, id="delta")]
 
@@ -222,6 +232,30 @@ async def test_a_client_that_does_not_read_is_closed(events: list[XdsEvent]) -> 
             await client.request(ENDPOINT, [name])
         await until(lambda: any(e.what is Happening.SEND_TIMEOUT for e in events))
         await until(lambda: not server.registry.clients)
+
+
+@pytest.mark.parametrize("delta", MODES)
+async def test_a_time_to_live_is_renewed_for_clients_that_announce_it(
+    server: XdsServer, channel: grpc.aio.Channel, delta: bool
+) -> None:
+    """A heartbeat has the same version and no resource."""
+    short = make_stand_in(ENDPOINT, "a", "1", ttl=0.3)
+    server.views.publish({"north": Snapshot({ENDPOINT: TypeSnapshot.of([short])})})
+    client = XdsClient(channel, delta=delta)
+    client.node.client_features.extend([TTL_FEATURE, SOTW_TTL_FEATURE])
+    await client.request(ENDPOINT, ["a"])
+    wrapped = []
+    for _ in range(3):
+        response = await client.response()
+        await client.request(ENDPOINT, [] if delta else ["a"], nonce=response.nonce)
+        resource = discovery_pb2.Resource()
+        if delta:
+            resource.CopyFrom(response.resources[0])
+        else:
+            response.resources[0].Unpack(resource)
+        wrapped.append((resource.name, resource.version, resource.HasField("resource")))
+
+    assert [("a", short.version, whole) for whole in (True, False, False)] == wrapped
 
 
 async def test_a_bug_ends_its_stream_only(

@@ -310,7 +310,7 @@ class Demo:
 async def run(arguments: argparse.Namespace) -> int:
     """Play the story and give the exit status."""
     plain = arguments.plain or not sys.stdout.isatty()
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)
     length = DEFAULT_LENGTH if arguments.length is None else arguments.length
     with tempfile.TemporaryDirectory(prefix="cats-demo-") as place:
         demo = Demo(build_world(arguments.example), Path(place), seed=arguments.seed)

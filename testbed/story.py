@@ -27,12 +27,13 @@ class Phase:
 
 
 PHASES = (
-    Phase("before", 0.26, "all is well", settle=0.5),
-    Phase("training", 0.24, "a training job takes part of the near edge"),
-    Phase("after", 0.14, "the training job has ended"),
-    Phase("edge dead", 0.12, "an edge was killed", settle=0.2),
-    Phase("control plane dead", 0.12, "the control plane was killed (kill -9)", settle=0.0),
-    Phase("control plane back", 0.12, "the control plane was started again", settle=0.0),
+    Phase("warm-up", 0.22, "the control plane learns how fast everything is", settle=0.5),
+    Phase("before", 0.18, "all is well", settle=0.1),
+    Phase("training", 0.22, "a training job takes part of the near edge"),
+    Phase("after", 0.12, "the training job has ended", settle=0.5),
+    Phase("edge dead", 0.08, "an edge was killed", settle=0.2),
+    Phase("control plane dead", 0.08, "the control plane was killed (kill -9)", settle=0.0),
+    Phase("control plane back", 0.10, "the control plane was started again", settle=0.0),
 )
 
 
@@ -103,7 +104,7 @@ def judge(
     chapters: Sequence[Chapter],
     *,
     refused: int,
-    long_enough: float = 4.0,
+    long_enough: float = 6.0,
 ) -> list[Claim]:
     """Say what held, for the phases that were played to their end.
 
@@ -117,7 +118,7 @@ def judge(
     played = {chapter.phase.name: chapter for chapter in chapters if chapter.ended_at is not None}
     table = tabulate(records, chapters)
     claims: list[Claim] = []
-    calm = [played[name] for name in ("before", "training", "after") if name in played]
+    calm = [played[name] for name in ("warm-up", "before", "training", "after") if name in played]
     dead_at = next((c.started_at for c in chapters if c.phase.name == "edge dead"), math.inf)
     if calm:
         alive = [record for record in records if record.ended_at < dead_at]
@@ -192,12 +193,16 @@ def _judge_training(
         falls[service] = there[0] - there[1]
         if service in world.sensitive:
             limit = world.latency_limits[service]
+            # A machine that lost a share works slower on whatever stays: that much is physics,
+            # and what exceeds it would be queueing that the tolerant service should have spared.
+            slower = 1.0 / (1.0 - world.training)
             claims.append(
                 Claim(
                     f"{service} kept its latency",
-                    during.mean <= 1.5 * before.mean and during.p99 <= limit,
+                    during.mean <= 1.15 * slower * before.mean and during.p99 <= limit,
                     f"mean {_ms(before.mean)} -> {_ms(during.mean)}, p99 {_ms(before.p99)} -> "
-                    f"{_ms(during.p99)}, promised {_ms(limit)}",
+                    f"{_ms(during.p99)}, promised {_ms(limit)}; its machine became {slower:.2f} x "
+                    f"slower",
                     hard,
                 )
             )

@@ -58,7 +58,7 @@ async def test_the_story_holds_and_ends_by_itself() -> None:
     text = output.decode()
 
     assert 0 == process.returncode, text
-    for phase in ("before", "training", "after", "edge dead", "control plane dead"):
+    for phase in ("warm-up", "before", "training", "after", "edge dead", "control plane dead"):
         assert f"] {phase}: " in text
     assert "Shares of the answered requests" in text
     assert "control plane back" in text
@@ -74,7 +74,7 @@ async def test_everything_it_started_ends_with_it(number: signal.Signals) -> Non
     lines = []
     async for line in process.stdout:
         lines.append(line.decode())
-        if "] before: " in lines[-1]:
+        if "] warm-up: " in lines[-1]:
             break
     assert 9 <= len(marked(mark)), lines
 

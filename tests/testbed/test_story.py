@@ -34,7 +34,7 @@ def make_records(*, tolerant_stays: bool = False, chat_slows: bool = False) -> l
     records = []
     for tick in range(1000):
         at = tick / 10
-        training = chapters[1].started_at <= at < chapters[2].started_at
+        training = chapters[2].started_at <= at < chapters[3].started_at
         moved = "cloud-a" if training and not tolerant_stays else "north-a"
         slow = 1.0 if training and chat_slows else 0.2
         records.append(Record("summarise", "edge-north", at, 0.5, 0.5, 200, moved))
@@ -56,8 +56,8 @@ def test_a_good_run_holds(world: World) -> None:
     ("at", "status", "expected"),
     [
         pytest.param(10.0, 503, "while nothing was dead", id="calm"),
-        pytest.param(70.0, 0, "every request that left after the edge", id="edge dead"),
-        pytest.param(80.0, 503, "without a control plane", id="control plane dead"),
+        pytest.param(76.0, 0, "every request that left after the edge", id="edge dead"),
+        pytest.param(85.0, 503, "without a control plane", id="control plane dead"),
         pytest.param(95.0, 404, "the restart went unnoticed", id="control plane back"),
     ],
 )
@@ -75,12 +75,12 @@ def test_one_lost_request_breaks_the_claim_of_its_phase(
 
 def test_answers_cut_by_the_dying_edge_are_told_from_other_losses(world: World) -> None:
     """What the dead instance had begun to answer may be cut; nothing else may."""
-    dies_at = make_chapters()[3].started_at
+    dies_at = make_chapters()[4].started_at
     half_told = Record("chat", "edge-north", dies_at - 0.1, 0.2, 0.05, 200, "south-a", error="cut")
     elsewhere = Record("chat", "edge-north", dies_at - 0.1, 0.2, 0.05, 200, "east-a", error="cut")
 
-    fine = judge(world, [*make_records(), half_told], make_chapters()[3:], refused=0)
-    worse = judge(world, [*make_records(), elsewhere], make_chapters()[3:], refused=0)
+    fine = judge(world, [*make_records(), half_told], make_chapters()[4:], refused=0)
+    worse = judge(world, [*make_records(), elsewhere], make_chapters()[4:], refused=0)
 
     assert [] == broken(fine)
     assert ["only answers already half told by the dead edge were cut"] == broken(worse)
@@ -116,7 +116,7 @@ def test_phases_that_were_not_played_claim_nothing(world: World) -> None:
 
 def test_shares_are_of_the_settled_part_and_counts_of_all() -> None:
     """Latencies and shares leave out the start of a phase, counts leave out nothing."""
-    chapter = Chapter(PHASES[1], 0.0, 10.0, 10.0)
+    chapter = Chapter(PHASES[2], 0.0, 10.0, 10.0)
     records = [
         Record("chat", "n", 1.0, 9.0, 9.0, 503),
         Record("chat", "n", 2.0, 1.0, 1.0, 200, "a"),

@@ -17,6 +17,7 @@ exact by Little's law. So:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,6 +159,7 @@ class CapacityLearner:
     def _learn_pace(self, seen: Sequence[Seen], layout: Layout, now: float) -> None:
         state = self._state
         slots = self._slots(seen, layout)
+        pace = self._pace(layout)
         size = len(seen)
         count = np.zeros(size)
         exposure = np.zeros((size, len(SLOWDOWNS)))
@@ -175,12 +177,12 @@ class CapacityLearner:
             completed = one.completed
             if completed is None or one.completed_at < gauge.at - span:
                 continue
-            busy = 0.5 * (
-                _rate(gauge.number * correction, slots[position])
-                + _rate(last.number * correction, slots[position])
-            )
+            busy = _mean_busy(
+                last, gauge, correction, residence=one.residence, ratio=span / pace[position],
+                slots=slots[position],
+            )  # fmt: skip
             count[position] = completed * span
-            exposure[position] = busy * span * (1.0 - one.training)
+            exposure[position] = _rate(busy) * span * (1.0 - one.training)
             spans[position] = span
         self._update(count, exposure, spans, layout, now)
 
@@ -292,6 +294,14 @@ class CapacityLearner:
                 pace[told] = max(exposure[members].sum() / count, _LEAST_PACE)
         return pace
 
+    def _pace(self, layout: Layout) -> Array:
+        """Give the believed pace of every instance."""
+        weights = self._shape_weights(layout)
+        exposure = (self._state.exposure * weights).sum(axis=1)
+        prior = self._prior_pace(layout)
+        pace: Array = (exposure + _PRIOR_COUNT * prior) / (self._state.count + _PRIOR_COUNT)
+        return pace
+
     def _believe(self, view: FleetView, seen: Sequence[Seen], layout: Layout) -> list[Belief]:
         state = self._state
         slots = self._slots(seen, layout)
@@ -335,8 +345,32 @@ class CapacityLearner:
         return made
 
 
-def _rate(number: float, slots: float) -> Array:
-    """Give the work done a second with *number* inside, for each candidate slowdown."""
-    busy = min(number, slots)
+def _mean_busy(
+    last: Gauge,
+    gauge: Gauge,
+    correction: float,
+    *,
+    residence: float | None,
+    ratio: float,
+    slots: float,
+) -> float:
+    """Give the mean number of requests worked on between two gauges.
+
+    Under steady arrivals the number relaxes to its new level within about one service time, so
+    the later gauge says more of the interval the more service times, *ratio*, fit into it. Where
+    the sum of latencies is reported it gives the mean number directly (Little), and both are
+    averaged, for their errors differ.
+    """
+    late = 0.5 if ratio < 1e-3 else 1.0 / -math.expm1(-ratio) - 1.0 / ratio
+    running = late * min(gauge.running * correction, slots)
+    running += (1.0 - late) * min(last.running * correction, slots)
+    if residence is None:
+        return running
+    waiting = late * gauge.waiting + (1.0 - late) * last.waiting
+    return 0.5 * running + 0.5 * min(max(residence - waiting, 0.0), slots)
+
+
+def _rate(busy: float) -> Array:
+    """Give the work done a second by *busy* requests in progress, for each candidate slowdown."""
     rate: Array = busy / (1.0 + SLOWDOWNS * max(busy - 1.0, 0.0))
     return rate

@@ -24,6 +24,7 @@ from controlplane.steering.latency import KNOTS, Array, Curves, Levels, PriceTab
 _STEPS = 6
 """Steps in which a period is integrated."""
 
+STRETCH = 2.0
 _FULLEST = 0.98
 """Largest share of capacity that the long run is taken to be at."""
 
@@ -95,7 +96,7 @@ def price_period(
     work = KNOTS[None, :] * capacity
     inside = np.broadcast_to(start, work.shape).copy()
     total = np.zeros(work.shape)
-    step = np.full((len(pace), 1), period / _STEPS)
+    step = np.full((len(pace), 1), STRETCH * period / _STEPS)
     for index in range(_STEPS + 1):
         load = levels.load(inside)
         apart = load - rest

@@ -115,7 +115,7 @@ class Steering:
         return layout
 
     def _measure_demand(self, view: FleetView, layout: Layout, beliefs: list[Belief]) -> Array:
-        self._demand.observe(view.demand, now=view.at)
+        self._demand.observe({**view.demand, **view.counted}, now=view.at)
         rates = (shown.rates.get(Signal.COMPLETED) for shown in view.instances.values())
         return self._demand.fill(
             tuple(service.service.name for service in layout.services),

@@ -21,12 +21,14 @@ from controlplane.steering.explain import (
     row_spans,
     weigh_inside,
 )
+from controlplane.steering.foresight import Foresight, mix_prices
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
 from controlplane.steering.optimiser import Bounds, Flow, solve
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
 from controlplane.steering.problem import Network, Problem, build_network, build_problem
+from controlplane.steering.stability import Hysteresis, Refutation
 from controlplane.steering.transient import price_period
 
 _EXPLAINED = 20_000
@@ -52,6 +54,9 @@ class Steering:
         self._rest: tuple[Problem, Array] | None = None
         self._work: Array | None = None
         self._decision: Decision | None = None
+        self._hysteresis = Hysteresis()
+        self._refutation = Refutation()
+        self._foresight = Foresight()
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration; what was learned of instances that stay is kept."""
@@ -85,7 +90,7 @@ class Steering:
         )
         decision = self._decide(view, problem, beliefs)
         self._decision = decision
-        plan = self._build(decision, held=False)
+        plan = self._build(decision)
         self._plan = plan
         return plan
 
@@ -116,14 +121,18 @@ class Steering:
 
     def _measure_demand(self, view: FleetView, layout: Layout, beliefs: list[Belief]) -> Array:
         self._demand.observe({**view.demand, **view.counted}, now=view.at)
+        names = {service.service.name for service in layout.services}
+        counted = [r.value for (_, service), r in view.counted.items() if service in names]
         rates = (shown.rates.get(Signal.COMPLETED) for shown in view.instances.values())
-        return self._demand.fill(
+        demand = self._demand.fill(
             tuple(service.service.name for service in layout.services),
             layout.sites,
             clients=view.clients,
             completions=sum(rate.value for rate in rates if rate is not None),
             capacity=sum(belief.capacity for belief in beliefs),
         )
+        self._foresight.observe(sum(counted) if counted else None, float(demand.sum()))
+        return demand
 
     def _decide(self, view: FleetView, problem: Problem, beliefs: list[Belief]) -> Decision:
         flow = problem.flow
@@ -132,6 +141,12 @@ class Steering:
         inflow = flow.load(previous) if known else flow.base
         shares = previous.copy()
         policies = [service.policy for service in problem.layout.services]
+        notes: dict[int, str] = {}
+        if self._refutation.observe(self._predicted(), view):
+            for service, policy in enumerate(policies):
+                if policy is PolicyName.OPTIMAL:
+                    policies[service] = PolicyName.CAPACITY
+                    notes[service] = "fallback: requests take much longer than predicted"
         of_entry = np.array([row.service for row in problem.rows], dtype=np.intp)[flow.row]
         optimal = np.zeros(len(flow.row), dtype=bool)
         for service, policy in enumerate(policies):
@@ -140,7 +155,8 @@ class Steering:
                 optimal |= mine
             else:
                 shares[mine] = RULES[policy](problem, inflow)[mine]
-        prices = PriceTable.stationary(problem.curves)
+        cases = self._foresight.cases()
+        prices = mix_prices(PriceTable.stationary(problem.curves), cases)
         if optimal.any():
             part = _restrict(flow, optimal, shares)
             tolerance = 1e-4 if len(flow.row) < _EXPLAINED else 1e-3
@@ -156,10 +172,15 @@ class Steering:
                 pace=problem.pace,
                 period=self._config.steering.period,
             )
+            prices = mix_prices(prices, cases)
             best = solve(
                 part, prices, start=long_run.shares, tolerance=tolerance, most_iterations=60
             )
             shares[optimal] = best.shares
+        choice = self._hysteresis.choose(
+            flow, prices, used=previous, new=shares, min_gain=self._config.steering.min_gain
+        )
+        shares = choice.shares
         load = flow.load(shares)
         price = prices.evaluate(load)[1]
         return Decision(
@@ -174,7 +195,8 @@ class Steering:
             inside=weigh_inside(problem, problem.curves.number(load), load),
             cost=flow.cost(shares, prices),
             policies=dict(enumerate(policies)),
-            notes={},
+            notes=notes,
+            held=choice.held,
         )
 
     def _rest_start(self, problem: Problem, optimal: Array) -> Array | None:
@@ -204,7 +226,17 @@ class Steering:
             ]
         )
 
-    def _build(self, decision: Decision, *, held: bool) -> Plan:
+    def _predicted(self) -> float | None:
+        """Give the mean latency that was foretold for now, seconds."""
+        decision = self._decision
+        if decision is None or not len(decision.shares):
+            return None
+        flow, problem = decision.problem.flow, decision.problem
+        rate = flow.demand[flow.row] * decision.shares
+        inside = flow.work * decision.inside[flow.column]
+        return float(np.dot(rate, problem.rtt + problem.transfer + inside) / rate.sum())
+
+    def _build(self, decision: Decision) -> Plan:
         assignments = _assign(decision)
         proposed: dict[Key, Assignment] = {}
         if self._config.steering.mode is Mode.OBSERVE:
@@ -217,7 +249,11 @@ class Steering:
             assignments=assignments,
             proposed=proposed,
             predicted_cost=decision.cost,
-            held=held,
+            held=decision.held,
+            predicted_latency=self._predicted(),
+            prediction_error=self._refutation.error,
+            fallbacks=self._refutation.count,
+            oscillating=self._hysteresis.oscillating,
         )
 
     def _freeze(self, view: FleetView, plan: Plan) -> Plan:

@@ -178,9 +178,14 @@ class CapacityLearner:
             if completed is None or one.completed_at < gauge.at - span:
                 continue
             busy = _mean_busy(
-                last, gauge, correction, residence=one.residence, ratio=span / pace[position],
+                last,
+                gauge,
+                correction,
+                residence=one.residence,
+                ratio=span / pace[position],
                 slots=slots[position],
-            )  # fmt: skip
+                level=_level(one.residence, slots[position]),
+            )
             count[position] = completed * span
             exposure[position] = _rate(busy) * span * (1.0 - one.training)
             spans[position] = span
@@ -214,7 +219,8 @@ class CapacityLearner:
         mean = np.maximum(foretold * exposure, 1e-9)
         likelihood = (count[:, None] * np.log(mean) - mean) / DISPERSION
         likelihood -= likelihood.max(axis=1, keepdims=True)
-        fade = np.where(fresh, np.exp(-spans / MEMORY), 1.0)
+        # However rare reports are, some dozens are kept.
+        fade = np.where(fresh, np.exp(-spans / np.maximum(MEMORY, 30.0 * spans)), 1.0)
         # A candidate is judged by what it foretold from some evidence, not from the prior.
         ready = fresh & (state.count > 10.0)
         state.score = state.score * fade[:, None] + np.where(ready[:, None], likelihood, 0.0)
@@ -302,6 +308,29 @@ class CapacityLearner:
         pace: Array = (exposure + _PRIOR_COUNT * prior) / (self._state.count + _PRIOR_COUNT)
         return pace
 
+    def _shrink(self, pace: Array, layout: Layout) -> Array:
+        """Pull paces towards the mean of their model, as far as they may be the same.
+
+        Empirical Bayes (Efron and Morris 1973): where instances differ no more than chance
+        explains, their common mean is the better estimate of each; where they do differ, each
+        keeps its own.
+        """
+        count = self._state.count
+        shrunk = pace.copy()
+        by_model: dict[str, list[int]] = {}
+        for position, instance in enumerate(layout.instances):
+            if count[position] > 10.0 and instance.service_time is None:
+                by_model.setdefault(instance.model, []).append(position)
+        for members in by_model.values():
+            if len(members) < 4:
+                continue
+            logs, noise = np.log(pace[members]), DISPERSION / count[members]
+            between = max(0.0, float(logs.var()) - float(noise.mean()))
+            centre = float((logs / (between + noise)).sum() / (1.0 / (between + noise)).sum())
+            pull = noise / (between + noise)
+            shrunk[members] = np.exp(logs + pull * (centre - logs))
+        return shrunk
+
     def _believe(self, view: FleetView, seen: Sequence[Seen], layout: Layout) -> list[Belief]:
         state = self._state
         slots = self._slots(seen, layout)
@@ -315,7 +344,7 @@ class CapacityLearner:
             ]
         )
         pace = (exposure + _PRIOR_COUNT * prior) / (state.count + _PRIOR_COUNT)
-        pace = np.maximum(pace, _LEAST_PACE)
+        pace = np.maximum(self._shrink(pace, layout), _LEAST_PACE)
         error = np.sqrt(DISPERSION / (state.count + DISPERSION))
         made = []
         for position, instance in enumerate(layout.instances):
@@ -323,7 +352,8 @@ class CapacityLearner:
             one, gauge = seen[position], seen[position].gauge
             confidence = shown.confidence
             # What was measured fades to the prior as the silence grows.
-            own = pace[position] ** confidence * prior[position] ** (1.0 - confidence)
+            told = min(1.0, 3.0 * confidence)
+            own = pace[position] ** told * prior[position] ** (1.0 - told)
             number = None if gauge is None else gauge.number
             if (
                 gauge is not None
@@ -353,13 +383,15 @@ def _mean_busy(
     residence: float | None,
     ratio: float,
     slots: float,
+    level: float,
 ) -> float:
     """Give the mean number of requests worked on between two gauges.
 
     Under steady arrivals the number relaxes to its new level within about one service time, so
     the later gauge says more of the interval the more service times, *ratio*, fit into it. Where
-    the sum of latencies is reported it gives the mean number directly (Little), and both are
-    averaged, for their errors differ.
+    the sum of latencies is reported it gives the mean number inside directly (Little): both are
+    averaged, for their errors differ; and where many service times fit into the interval, the
+    load at which that number is the mean, *level*, says more than gauges.
     """
     late = 0.5 if ratio < 1e-3 else 1.0 / -math.expm1(-ratio) - 1.0 / ratio
     running = late * min(gauge.running * correction, slots)
@@ -367,7 +399,23 @@ def _mean_busy(
     if residence is None:
         return running
     waiting = late * gauge.waiting + (1.0 - late) * last.waiting
-    return 0.5 * running + 0.5 * min(max(residence - waiting, 0.0), slots)
+    running = 0.5 * running + 0.5 * min(max(residence - waiting, 0.0), slots)
+    near = 1.0 / (1.0 + (ratio / 5.0) ** 2)
+    return near * running + (1.0 - near) * level
+
+
+def _level(residence: float | None, slots: float) -> float:
+    """Give the mean number worked on by a queue with *residence* requests inside on average."""
+    if residence is None:
+        return 0.0
+    low, high = 0.0, slots
+    power = math.sqrt(2.0 * (slots + 1.0))
+    for _ in range(24):
+        middle = 0.5 * (low + high)
+        rho = middle / slots
+        inside = middle + (rho**power / (1.0 - rho) if rho < 1.0 else math.inf)
+        low, high = (middle, high) if inside < residence else (low, middle)
+    return low
 
 
 def _rate(busy: float) -> Array:

@@ -50,6 +50,8 @@ class Decision:
     """Service -> the policy that decided."""
     notes: Mapping[int, str]
     """Service -> a fallback or a freeze, in words."""
+    held: bool
+    """True when *shares* are those of before."""
 
 
 @dataclass(frozen=True, slots=True)

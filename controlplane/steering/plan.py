@@ -104,3 +104,11 @@ class Plan:
     """The objective, in weighted seconds of delay per second."""
     held: bool = False
     """True when a better plan was known and its gain was too small to push."""
+    predicted_latency: float | None = None
+    """Mean over all requests, seconds, network included."""
+    prediction_error: float | None = None
+    """Smoothed absolute error of earlier predictions, as a part of the observed latency (MAPE)."""
+    fallbacks: int = 0
+    """Times that refuted predictions made steering fall back to shares by capacity."""
+    oscillating: bool = False
+    """True while pushes undo each other; moves are then halved."""

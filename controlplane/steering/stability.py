@@ -1,0 +1,138 @@
+"""When to push, when to go slow, and when not to believe oneself.
+
+* **Hysteresis by predicted gain**: the shares in use are evaluated on the new problem, and stay
+  unless the new ones are better by ``steering.min_gain``, or an instance in use may no longer be
+  used, or a row has no shares yet.
+* **Oscillation**: pushes that undo the one before them. While the moves of load keep changing
+  sign, only half of each move is made.
+* **Refutation**: when requests take much longer than was foretold, and much longer than they
+  used to, the model is wrong about something that it cannot see. Shares by capacity are used
+  until that is over, and for a while; every such fallback is counted and told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.fleet.view import FleetView
+from controlplane.steering.latency import Array, PriceTable
+from controlplane.steering.optimiser import Flow
+
+FALLBACK = 30.0
+"""Seconds that a fallback lasts at least."""
+
+REFUTED_AFTER = 8.0
+"""Seconds for which predictions must be refuted."""
+
+_WRONG = 2.5
+"""Observed over predicted latency that refutes a prediction."""
+
+_WORSE = 2.0
+"""Observed latency over what it used to be that makes a wrong prediction matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which shares to use."""
+
+    shares: Array
+    held: bool
+    """True when the shares in use stay."""
+    gain: float
+    """Predicted gain of the new shares, as a part of the cost."""
+
+
+class Hysteresis:
+    """Chooses between the shares in use and new ones; detects oscillation."""
+
+    def __init__(self) -> None:
+        self._last_move: Array | None = None
+        self._turns = 0.0
+        self.pushes = 0
+
+    @property
+    def oscillating(self) -> bool:
+        """Tell whether the latest pushes mostly undid each other."""
+        return self._turns > 3.0
+
+    def choose(
+        self, flow: Flow, prices: PriceTable, *, used: Array, new: Array, min_gain: float
+    ) -> Choice:
+        """Choose for the coming period. *used* is 0 in rows that have no shares yet."""
+        carried = np.add.reduceat(used, flow.starts) if len(used) else used
+        if not len(used) or bool((carried < 1.0 - 1e-6).any()):
+            # Something in use has gone, or something is new.
+            self._last_move = None
+            self.pushes += 1
+            return Choice(new, held=False, gain=1.0)
+        old_cost = flow.cost(used, prices)
+        gain = (old_cost - flow.cost(new, prices)) / max(old_cost, 1e-12)
+        if gain < min_gain:
+            return Choice(used, held=True, gain=gain)
+        self._watch(flow.load(new) - flow.load(used))
+        self.pushes += 1
+        if self.oscillating:
+            new = used + 0.5 * (new - used)
+        return Choice(new, held=False, gain=gain)
+
+    def _watch(self, move: Array) -> None:
+        """Note a move of load between instances, and whether it undoes the last one."""
+        last = self._last_move
+        self._last_move = move
+        if last is None or last.shape != move.shape:
+            return
+        size = float(np.linalg.norm(last) * np.linalg.norm(move))
+        if size <= 0:
+            return
+        likeness = float(np.dot(last, move)) / size
+        self._turns = 0.8 * self._turns + (1.0 if likeness < -0.5 else 0.0)
+
+
+@dataclass(slots=True)
+class Refutation:
+    """Predictions against observations of Envoys."""
+
+    usual: float = 0.0
+    """Observed mean latency in good times, seconds."""
+    since: float | None = None
+    """When predictions began to be refuted."""
+    until: float = -np.inf
+    """When the fallback ends."""
+    count: int = 0
+    """Fallbacks so far."""
+    error: float | None = None
+    """Smoothed absolute error of the predicted mean latency, as a part of the observed (MAPE)."""
+
+    def observe(self, predicted: float | None, view: FleetView) -> bool:
+        """Compare what was *predicted* for now with what *view* shows; tell if to fall back."""
+        now = view.at
+        observed = observe_latency(view)
+        if predicted is None or observed is None or predicted <= 0:
+            return now < self.until
+        miss = abs(predicted - observed) / observed
+        self.error = miss if self.error is None else 0.95 * self.error + 0.05 * miss
+        wrong = observed > _WRONG * predicted and observed > _WORSE * self.usual > 0
+        if not wrong:
+            self.since = None
+            rate = 0.02 if self.usual else 1.0
+            if now >= self.until:
+                self.usual += rate * (observed - self.usual)
+        elif self.since is None:
+            self.since = now
+        elif now - self.since >= REFUTED_AFTER:
+            if now >= self.until:
+                self.count += 1
+            self.until = now + FALLBACK
+        return now < self.until
+
+
+def observe_latency(view: FleetView) -> float | None:
+    """Give the mean latency that Envoys observe over all requests, seconds."""
+    total = weight = 0.0
+    for seen in view.traffic.values():
+        if seen.latency is not None and seen.rate.value > 0:
+            total += seen.rate.value * seen.latency.value
+            weight += seen.rate.value
+    return total / weight if weight > 0 else None

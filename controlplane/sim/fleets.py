@@ -79,6 +79,7 @@ def build_config(
             "site": place.site,
             "address": f"10.{number // 60000}.{number // 250 % 240}.{number % 250 + 1}:8000",
             "model": "model",
+            "engine": "vllm" if place.engine.slowdown else "generic",
         }
         if known:
             entry["slots"] = place.engine.slots

@@ -54,6 +54,7 @@ class Steering:
         self._rest: tuple[Problem, Array] | None = None
         self._work: Array | None = None
         self._decision: Decision | None = None
+        self._heard = -np.inf
         self._hysteresis = Hysteresis()
         self._refutation = Refutation()
         self._foresight = Foresight()
@@ -73,12 +74,16 @@ class Steering:
 
     def decide(self, view: FleetView) -> Plan:
         """Give the plan for the coming period."""
-        if view.frozen and self._plan is not None:
+        latest = _latest(view)
+        heard = latest > self._heard
+        self._heard = max(latest, self._heard)
+        # Reports that are late are not silence: what they say still moves on.
+        if view.frozen and not heard and self._plan is not None:
             return self._freeze(view, self._plan)
         layout = self._lay_out(view)
         if self._network is None or self._network.paths is not view.paths:
             self._network = build_network(layout, view.paths)
-        beliefs = self._capacity.observe(view, layout)
+        beliefs = self._capacity.observe(view, layout, unrest=self._foresight.unrest)
         demand = self._measure_demand(view, layout, beliefs)
         problem = build_problem(
             view,
@@ -131,7 +136,11 @@ class Steering:
             completions=sum(rate.value for rate in rates if rate is not None),
             capacity=sum(belief.capacity for belief in beliefs),
         )
-        self._foresight.observe(sum(counted) if counted else None, float(demand.sum()))
+        self._foresight.observe(
+            sum(counted) if counted else None,
+            float(demand.sum()),
+            period=self._config.steering.period,
+        )
         return demand
 
     def _decide(self, view: FleetView, problem: Problem, beliefs: list[Belief]) -> Decision:
@@ -266,6 +275,12 @@ class Steering:
                 key: replace(assignment, note=note) for key, assignment in plan.assignments.items()
             },
         )
+
+
+def _latest(view: FleetView) -> float:
+    """Give when the newest of all readings of instances was measured."""
+    times = (r.at for shown in view.instances.values() for r in shown.readings.values())
+    return max((at for at in times if at is not None), default=-np.inf)
 
 
 def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:

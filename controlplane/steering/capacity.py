@@ -125,9 +125,15 @@ class CapacityLearner:
 
     def __init__(self) -> None:
         self._state = _State.new(())
+        self._alarm = ALARM
 
-    def observe(self, view: FleetView, layout: Layout) -> list[Belief]:
-        """Take in what *view* says is new; give the belief of every instance of *layout*."""
+    def observe(self, view: FleetView, layout: Layout, *, unrest: float = 1.0) -> list[Belief]:
+        """Take in what *view* says is new; give the belief of every instance of *layout*.
+
+        *unrest* is the factor by which demand jumps from period to period: gauges say little of
+        the time between them then, and a change must show itself more clearly.
+        """
+        self._alarm = ALARM * unrest**2
         names = tuple(instance.name for instance in layout.instances)
         if self._state.names != names:
             self._state = self._state.keep(names)
@@ -248,11 +254,13 @@ class CapacityLearner:
         # The belief it is compared with is itself only known to so many completions.
         spread = DISPERSION * (1.0 + mean / np.maximum(before, 1.0))
         ratio = np.where(known, ratio / spread, 0.0)
+        # One observation alone may be a report that lies beside the truth.
+        ratio[:, 0] = 0.0
         best = ratio.argmax(axis=1)
         for row in rows.tolist():
-            if ratio[row, best[row]] < ALARM:
-                continue
             length = int(best[row]) + 1
+            if ratio[row, best[row]] < self._alarm:
+                continue
             state.count[row] = state.window_count[row, -length:].sum()
             state.exposure[row] = state.window_exposure[row, -length:].sum(axis=0)
             state.window_count[row, :-length] = 0.0

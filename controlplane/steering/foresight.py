@@ -20,31 +20,53 @@ MEMORY = 120
 
 _CASES = 6
 
+_WARM_UP = 3
+"""Periods after the first count in which the expectation is still settling."""
+
 
 @dataclass(slots=True)
 class Foresight:
     """Ratios of the demand that came to the demand that was expected."""
 
     _expected: float | None = None
+    _heard: int = 0
+    _chance: float = 0.0
+    """Variance of the ratio that mere chance gives."""
     _ratios: deque[float] = field(default_factory=lambda: deque(maxlen=MEMORY))
 
-    def observe(self, counted: float | None, expected: float) -> None:
-        """Note what was *counted* in the last period, and what is *expected* of the next."""
-        if counted is not None and self._expected is not None and self._expected > 0:
+    def observe(self, counted: float | None, expected: float, *, period: float) -> None:
+        """Note what was *counted* in the last period, and what is *expected* of the next.
+
+        Both are requests a second; *counted* is none when nobody counts.
+        """
+        if counted is None:
+            self._expected = None
+            return
+        self._heard += 1
+        if self._heard > _WARM_UP and self._expected is not None and self._expected > 0:
             self._ratios.append(min(max(counted / self._expected, 0.1), 5.0))
+            chance = 1.0 / max(self._expected * period, 1.0)
+            self._chance += (chance - self._chance) / min(len(self._ratios), MEMORY)
         self._expected = expected
 
     def cases(self) -> list[tuple[float, float]]:
         """Give (probability, factor on the demand): the mean of each sixth of the ratios."""
-        if len(self._ratios) < 4 * _CASES:
+        if len(self._ratios) < _CASES:
             return [(1.0, 1.0)]
         ranked = np.sort(np.array(self._ratios))
         parts = np.array_split(ranked, _CASES)
         made = [(len(part) / len(ranked), float(part.mean())) for part in parts]
+        # Counts of steady arrivals scatter too; only what is beyond that is burstiness.
+        spread = float(ranked.var())
+        kept = float(np.sqrt(max(0.0, 1.0 - 2.0 * self._chance / max(spread, 1e-12))))
         middle = sum(share * factor for share, factor in made)
-        made = [(share, factor / middle) for share, factor in made]
-        spread = max(factor for _, factor in made)
-        return made if spread > 1.15 else [(1.0, 1.0)]
+        made = [(share, 1.0 + kept * (factor / middle - 1.0)) for share, factor in made]
+        return made if made[-1][1] > 1.1 else [(1.0, 1.0)]
+
+    @property
+    def unrest(self) -> float:
+        """Give the largest factor that is reckoned with; 1 for a steady demand."""
+        return max(factor for _, factor in self.cases())
 
 
 def mix_prices(table: PriceTable, cases: list[tuple[float, float]]) -> PriceTable:

@@ -25,6 +25,7 @@ _STEPS = 6
 """Steps in which a period is integrated."""
 
 STRETCH = 2.0
+RESTED = 0.85
 _FULLEST = 0.98
 """Largest share of capacity that the long run is taken to be at."""
 
@@ -77,7 +78,7 @@ def price_period(
     columns = curves.column()
     levels = Levels.of(curves)
     capacity = curves.capacity[:, None]
-    rest = np.minimum(planned[:, None], _FULLEST * capacity)
+    rest = np.minimum(planned[:, None], RESTED * capacity)
     rest_number = columns.pole_number(rest)
     rest_price = columns.pole_marginal(rest)
     seen = np.where(np.isnan(number), rest_number[:, 0], number)[:, None]

@@ -352,7 +352,7 @@ class CapacityLearner:
             ]
         )
         pace = (exposure + _PRIOR_COUNT * prior) / (state.count + _PRIOR_COUNT)
-        pace = np.maximum(self._shrink(pace, layout), _LEAST_PACE)
+        pace = self._shrink(np.maximum(pace, _LEAST_PACE), layout)
         error = np.sqrt(DISPERSION / (state.count + DISPERSION))
         made = []
         for position, instance in enumerate(layout.instances):

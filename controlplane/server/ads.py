@@ -128,7 +128,6 @@ class Session:
 
     __slots__ = (
         "_encoder",
-        "_published",
         "_record",
         "_registry",
         "_resolve_site",
@@ -307,7 +306,7 @@ class Session:
 class XdsCall:
     """One xDS call on our own transport: driven by the socket's callbacks alone."""
 
-    __slots__ = ("_due", "_held", "_loop", "_service", "_session", "_stream")
+    __slots__ = ("_beat", "_due", "_held", "_loop", "_service", "_session", "_stream")
 
     def __init__(
         self,
@@ -322,6 +321,7 @@ class XdsCall:
         self._stream = stream
         self._loop = asyncio.get_running_loop()
         self._due = False
+        self._beat: asyncio.TimerHandle | None = None
         self._session = Session(service, delta=delta, type_url=type_url, wake=self._woken)
         self._held: list[bytes] | None = None
         if wait > 0:
@@ -356,6 +356,8 @@ class XdsCall:
         """Take the stream out of the books."""
         if self._stream.connection.ended_for is Cut.SLOW_READER:
             self._service.explain(self._session, TimeoutError())
+        if self._beat is not None:
+            self._beat.cancel()
         self._session.close(now=self._service.clock())
 
     def drained(self) -> None:
@@ -379,11 +381,24 @@ class XdsCall:
             self._due = True
             return
         self._due = False
+        self._send(self._session.messages_to_send)
+        if self._beat is None and (period := self._session.heartbeat_period) is not None:
+            self._beat = self._loop.call_later(period, self._renew)
+
+    def _renew(self) -> None:
+        """Send heartbeats, unless the client still reads."""
+        self._beat = None
+        if self._stream.is_drained:
+            self._send(self._session.heartbeats_to_send)
+        if (period := self._session.heartbeat_period) is not None:
+            self._beat = self._loop.call_later(period, self._renew)
+
+    def _send(self, messages: Callable[..., list[tuple[bytes, bytes]]]) -> None:
         try:
-            for head, body in self._session.messages_to_send(now=self._service.clock()):
-                stream.send(head, body)
+            for head, body in messages(now=self._service.clock()):
+                self._stream.send(head, body)
         except Exception as error:  # noqa: BLE001 -- the loop that serves everybody must go on
-            stream.finish(*self._service.explain(self._session, error))
+            self._stream.finish(*self._service.explain(self._session, error))
 
 
 class XdsService:
@@ -527,9 +542,15 @@ class XdsService:
     ) -> None:
         clock = self.clock
         while True:
-            await wake.wait()
-            wake.clear()
-            for message in session.messages_to_send(now=clock()):
+            try:
+                async with asyncio.timeout(session.heartbeat_period):
+                    await wake.wait()
+            except TimeoutError:
+                messages = session.heartbeats_to_send(now=clock())
+            else:
+                wake.clear()
+                messages = session.messages_to_send(now=clock())
+            for message in messages:
                 async with asyncio.timeout(self.settings.send_timeout):
                     await context.write(b"".join(message))
 

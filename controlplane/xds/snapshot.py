@@ -25,7 +25,8 @@ def content_version(body: bytes) -> str:
 
 def make_resource(name: str, body: bytes, *, ttl: float | None = None) -> Resource:
     """Name and version the serialised ``Any`` of a resource."""
-    return Resource(name=name, version=content_version(body), body=body, ttl=ttl)
+    version = content_version(body if ttl is None else body + f"\0{ttl}".encode())
+    return Resource(name=name, version=version, body=body, ttl=ttl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class TypeSnapshot:
     """Hash over the names and versions of the resources."""
     resources: Mapping[str, Resource]
     """By name, in name order."""
+    shortest_ttl: float | None = None
+    """Least time to live of the resources, in seconds; none if all live for ever."""
     selections: WeakValueDictionary[Subscription, Holding] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
     )
@@ -64,7 +67,8 @@ class TypeSnapshot:
         digest = hashlib.blake2b(digest_size=8)
         for resource in by_name.values():
             digest.update(f"{resource.name}\0{resource.version}\0".encode())
-        return cls(digest.hexdigest(), MappingProxyType(by_name))
+        ttls = (resource.ttl for resource in by_name.values() if resource.ttl is not None)
+        return cls(digest.hexdigest(), MappingProxyType(by_name), min(ttls, default=None))
 
 
 EMPTY = TypeSnapshot.of(())

@@ -173,16 +173,9 @@ class XdsStream(ABC):
 
     @property
     def shortest_ttl(self) -> float | None:
-        """Give the least time to live in seconds of what the client holds."""
-        return min(
-            (
-                resource.ttl
-                for state in self._ordered
-                for resource in state.held.resources.values()
-                if resource.ttl is not None
-            ),
-            default=None,
-        )
+        """Give the least time to live, in seconds, of the resources of the client's types."""
+        ttls = (state.type_snapshot.shortest_ttl for state in self._ordered)
+        return min((ttl for ttl in ttls if ttl is not None), default=None)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Aim at a newer snapshot."""

@@ -23,6 +23,7 @@ from controlplane.errors import ConfigError, ReportError
 from controlplane.fleet import FleetState
 from controlplane.fleet.view import FleetView
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Source, TrafficReport
+from controlplane.resources.names import ROLE_GRPC
 from controlplane.server.debug import DebugUpdates, apply_overlay
 from controlplane.server.encode import ConfigStatus
 from controlplane.server.envoys import EnvoyRegistry, Happening, XdsEvent
@@ -30,7 +31,7 @@ from controlplane.server.events import EventHub
 from controlplane.server.log import Logger, get_logger
 from controlplane.server.metrics import EnvoyCount, Metrics, Present
 from controlplane.server.state import StateError, StateFile
-from controlplane.server.views import ViewStore
+from controlplane.server.views import DEFAULT_VIEW, ViewStore
 from controlplane.steering.plan import Plan
 from controlplane.xds.snapshot import Snapshot
 
@@ -84,6 +85,8 @@ class ControlPlane:
         self._state = StateFile(state_dir) if state_dir else None
         self._saved_version = ""
         self._built: Mapping[str, Snapshot] = {}
+        self._grpc_sites: set[str] = set()
+        """Where gRPC clients have been; the unknown site is one."""
         self._pending: tuple[Config, str] | None = None
         self._readiness: dict[str, bool] = {}
 
@@ -191,10 +194,11 @@ class ControlPlane:
         await self._take_pending_config()
         self.fleet.set_clients(self.registry.clients)
         view = self.fleet.view(now=self.clock())
-        decision = await self.decider.decide(view)
+        decision = await self.decider.decide(view, grpc_sites=frozenset(self._grpc_sites))
         plan = decision.plan
         another = self.plan is None or self.plan.version != plan.version
-        self.view, self.plan, self._built = view, plan, decision.views
+        self.view, self.plan = view, plan
+        self._built = {**decision.views, **decision.grpc_views}
         changed = self.views.publish(self._overlaid())
         elapsed = time.perf_counter() - began
         self._count(decision, changed=changed, elapsed=elapsed)
@@ -277,7 +281,17 @@ class ControlPlane:
     def _on_xds(self, event: XdsEvent) -> None:
         if event.what is Happening.NACKED:
             self._teller.tell_refusal(event)
+        elif event.what is Happening.CONNECTED and event.role == ROLE_GRPC:
+            self._serve_grpc_clients(event.site)
         self.envoys_touched.set()
+
+    def _serve_grpc_clients(self, site: str) -> None:
+        """Have views made for gRPC clients of *site*, soon, where there are none yet."""
+        if all(site != each.name for each in self.config.sites):
+            site = DEFAULT_VIEW
+        if site not in self._grpc_sites:
+            self._grpc_sites.add(site)
+            self._pace.urge("first gRPC client of its site", now=self.clock())
 
     def _present(self) -> Present:
         counts: dict[tuple[str, str], int] = {}

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from controlplane.config import Config
 from controlplane.fleet.view import FleetView
 from controlplane.resources.build import SnapshotBuilder, Views
+from controlplane.resources.grpc_clients import GrpcViews
 from controlplane.steering import Steering
 from controlplane.steering.plan import Assignment, Plan
+from controlplane.xds.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Decision:
 
     plan: Plan
     views: Views
+    grpc_views: Mapping[str, Snapshot]
+    """Those of gRPC clients, by view key."""
     solve_seconds: float
     build_seconds: float
 
@@ -34,11 +39,14 @@ class Decider:
     def __init__(self, config: Config) -> None:
         self._steering = Steering(config)
         self._builder = SnapshotBuilder(config)
+        self._grpc = GrpcViews(config)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decide")
 
-    async def decide(self, view: FleetView) -> Decision:
-        """Decide on *view* and build what Envoys get."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._decide, view)
+    async def decide(self, view: FleetView, *, grpc_sites: Collection[str] = ()) -> Decision:
+        """Decide on *view* and build what Envoys get, and gRPC clients at *grpc_sites*."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._decide, view, grpc_sites
+        )
 
     async def reconfigure(self, config: Config) -> None:
         """Go on under another configuration, with what was learned."""
@@ -58,17 +66,19 @@ class Decider:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _decide(self, view: FleetView) -> Decision:
+    def _decide(self, view: FleetView, grpc_sites: Collection[str]) -> Decision:
         began = time.perf_counter()
         plan = self._steering.decide(view)
         decided = time.perf_counter()
         views = self._builder.build(plan)
-        return Decision(plan, views, decided - began, time.perf_counter() - decided)
+        grpc_views = self._grpc.build(views, grpc_sites)
+        return Decision(plan, views, grpc_views, decided - began, time.perf_counter() - decided)
 
     def _reconfigure(self, config: Config) -> None:
         builder = SnapshotBuilder(config, previous=self._builder)
+        grpc_views = GrpcViews(config)
         self._steering.reconfigure(config)
-        self._builder = builder
+        self._builder, self._grpc = builder, grpc_views
 
     def _restore(self, plan: Plan) -> Views:
         self._steering.restore(plan)

@@ -24,6 +24,9 @@ METADATA_SITE: Final = "site"
 """Key of an endpoint's metadata, and of the top level of the node's."""
 METADATA_MODEL: Final = "model"
 
+ROLE_GRPC: Final = "grpc"
+"""Role of gRPC's own xDS clients: of a node's metadata, and of their views' keys."""
+
 BODY_METADATA: Final = "cats.request"
 """Namespace of what a request's JSON body says."""
 BODY_MODEL: Final = "model"

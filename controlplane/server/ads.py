@@ -32,6 +32,7 @@ from controlplane.server.wire import (
     parse_sotw_request,
 )
 from controlplane.xds.delta import DeltaStream
+from controlplane.xds.snapshot import view_key
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.stream import XdsStream
 from controlplane.xds.types import (
@@ -131,11 +132,11 @@ class Session:
         "_record",
         "_registry",
         "_resolve_site",
-        "_site",
         "_stream",
         "_ttl",
         "_type_url",
         "_unwatch",
+        "_view",
         "_views",
         "_wake",
         "delta",
@@ -156,7 +157,7 @@ class Session:
         self._wake = wake
         self._record: StreamRecord | None = None
         self._unwatch: Callable[[], None] | None = None
-        self._site = ""
+        self._view = DEFAULT_VIEW
         self._ttl = False
 
     @property
@@ -201,7 +202,7 @@ class Session:
         record = self._record
         if record is None:
             return []
-        snapshot = self._views.snapshot(self._site)
+        snapshot = self._views.snapshot(self._view)
         if snapshot is None:
             return []
         self._stream.publish(snapshot)
@@ -262,12 +263,13 @@ class Session:
             raise ProtocolError("the first request of a stream must carry a node with an id")
         site = self._resolve_site(node)
         # A site that is claimed and not known gets its own view as soon as it is configured.
-        self._site = site if site is not None else node.site or DEFAULT_VIEW
+        place = site if site is not None else node.site or DEFAULT_VIEW
+        self._view = view_key(place, node.role)
         self._ttl = TTL_FEATURE in node.features and (
             self.delta or SOTW_TTL_FEATURE in node.features
         )
         self._record = self._registry.connect(
-            node, site=self._site, known_site=site is not None, delta=self.delta, now=now
+            node, site=place, known_site=site is not None, delta=self.delta, now=now
         )
         if site is None:
             log.warning(
@@ -281,7 +283,7 @@ class Session:
             self._registry.observe(
                 XdsEvent(Happening.UNKNOWN_SITE, node.id[:256], node.site[:256], self.delta)
             )
-        self._unwatch = self._views.watch(self._site, self._wake)
+        self._unwatch = self._views.watch(self._view, self._wake)
         return self._record
 
     def _encode(

@@ -261,6 +261,7 @@ def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
         "known_site": item.known_site,
         "mode": item.mode,
         "agent": item.agent,
+        "role": item.role or "envoy",
         "connected_at": item.connected_at + epoch,
         "types": {
             short_type(type_url): {

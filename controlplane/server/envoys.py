@@ -52,6 +52,8 @@ class XdsEvent:
     """Seconds from sending to the client's answer."""
     text: str = ""
     """Reason of a refusal or of an end."""
+    role: str = ""
+    """Of the client, where it connects."""
 
 
 Observe = Callable[[XdsEvent], None]
@@ -88,6 +90,8 @@ class EnvoyRecord:
     agent: str
     connected_at: float
     known_site: bool = True
+    role: str = ""
+    """``grpc`` for a gRPC client without an Envoy."""
     streams: int = 0
     gone_at: float | None = None
     types: dict[str, TypeRecord] = field(default_factory=dict)
@@ -196,12 +200,13 @@ class EnvoyRegistry:
         self._envoys[key] = envoy
         envoy.site = site[:MAX_ID]
         envoy.known_site = known_site
+        envoy.role = node.role
         envoy.mode = "delta" if delta else "sotw"
         envoy.gone_at = None
         envoy.streams += 1
         self._count(envoy.site, 1)
         stream = StreamRecord(envoy, delta=delta, observe=self._observe)
-        self.observe(XdsEvent(Happening.CONNECTED, envoy.id, envoy.site, delta))
+        self.observe(XdsEvent(Happening.CONNECTED, envoy.id, envoy.site, delta, role=envoy.role))
         return stream
 
     def disconnect(self, stream: StreamRecord, *, now: float) -> None:

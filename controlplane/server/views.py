@@ -1,4 +1,4 @@
-"""Which snapshot each site's Envoys get, and who wants to know when it changes.
+"""Which snapshot each site's clients get, and who wants to know when it changes.
 
 Content that did not change keeps its object, so that streams see by identity that nothing is due
 and so that everything computed from it is shared by all of them.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from controlplane.xds.snapshot import Snapshot, TypeSnapshot
+from controlplane.xds.snapshot import Snapshot, TypeSnapshot, default_view_key
 
 DEFAULT_VIEW = ""
 """Key of the view for Envoys of unknown sites."""
@@ -35,8 +35,12 @@ class ViewStore:
         return self._views
 
     def snapshot(self, site: str) -> Snapshot | None:
-        """Give the snapshot of a site; that of the default view where the site has none."""
-        return self._views.get(site) or self._views.get(DEFAULT_VIEW)
+        """Give the snapshot of a view; that of its role's default where there is none.
+
+        Args:
+            site: a site's name, or `view_key` where clients have a role.
+        """
+        return self._views.get(site) or self._views.get(default_view_key(site))
 
     def publish(self, views: Mapping[str, Snapshot]) -> bool:
         """Replace all views, wake the streams of those that changed, and tell whether any did."""

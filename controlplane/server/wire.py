@@ -16,6 +16,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from controlplane.errors import ProtocolError
+from controlplane.resources.names import ROLE_GRPC
 from controlplane.xds.types import (
     PREFIX,
     DeltaRequest,
@@ -59,6 +60,8 @@ class Node:
     """``client_features``."""
     agent: str = ""
     """User agent and version, for people."""
+    role: str = ""
+    """What kind of client it is, where kinds get different resources; a sidecar has none."""
 
 
 def parse_sotw_request(body: bytes, *, with_node: bool) -> tuple[SotwRequest, Node | None]:
@@ -124,7 +127,8 @@ def trim_refusal(text: str) -> str:
 
 def parse_node(node: Any) -> Node:
     """Take what we use out of an ``envoy.config.core.v3.Node``."""
-    site = node.metadata.fields["site"].string_value if "site" in node.metadata.fields else ""
+    fields = node.metadata.fields
+    site = fields["site"].string_value if "site" in fields else ""
     version = node.user_agent_build_version.version
     number = (
         f"{version.major_number}.{version.minor_number}.{version.patch}"
@@ -140,7 +144,13 @@ def parse_node(node: Any) -> Node:
         sub_zone=node.locality.sub_zone,
         features=frozenset(node.client_features),
         agent=f"{node.user_agent_name} {number}".strip(),
+        role=_role(fields["role"].string_value if "role" in fields else "", node.user_agent_name),
     )
+
+
+def _role(claimed: str, agent: str) -> str:
+    """Tell gRPC's own clients by how they name themselves, such as ``gRPC C-core``."""
+    return ROLE_GRPC if claimed == ROLE_GRPC or agent.startswith("gRPC") else ""
 
 
 def _varint_at(body: bytes, at: int) -> tuple[int, int]:

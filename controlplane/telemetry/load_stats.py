@@ -5,6 +5,7 @@ Load reports count requests per endpoint but tell no times, and each repeats the
 (`controlplane.telemetry.envoy_stats`).
 A report names endpoints by address. The instances of a device site have the same address on every
 device, so an address means the Envoy's own site first and then those that everybody reaches.
+gRPC clients report localities only; each of their endpoints has one of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from controlplane.model import TrafficReport
 _Address = tuple[str, int]
 
 
+def endpoint_sub_zone(site: str, instance: str) -> str:
+    """Name the sub-zone of an endpoint that has a locality of its own; no site has such a name."""
+    return f"{site}/{instance}"
+
+
 class LoadReader:
     """Reads the load reports of Envoys under one configuration."""
 
@@ -26,6 +32,9 @@ class LoadReader:
         self._services = frozenset(service.name for service in config.services)
         self._anywhere: dict[_Address, str] = {}
         self._at_site: dict[tuple[str, _Address], str] = {}
+        self._alone = {
+            endpoint_sub_zone(each.site, each.name): each.name for each in config.instances
+        }
         for instance in config.instances:
             address = _canonical(instance.host, instance.port)
             if instance.site in devices:
@@ -96,7 +105,7 @@ class LoadReader:
 
     def _named(self, site: str, stats: Any) -> str:
         if "address" not in stats.DESCRIPTOR.fields_by_name:
-            return ""
+            return self._alone.get(stats.locality.sub_zone, "")
         socket = stats.address.socket_address
         return self.instance(site, socket.address, socket.port_value) or ""
 

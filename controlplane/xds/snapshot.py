@@ -74,6 +74,22 @@ class TypeSnapshot:
 EMPTY = TypeSnapshot.of(())
 
 
+_ROLE_MARK = "@"
+"""No site's name holds it."""
+
+
+def view_key(site: str, role: str = "") -> str:
+    """Name the view that clients of one role at one site share; a sidecar has no role."""
+    site = site.replace(_ROLE_MARK, "")
+    return f"{site}{_ROLE_MARK}{role}" if role else site
+
+
+def default_view_key(view: str) -> str:
+    """Give the view of the same role for clients whose site has none of its own."""
+    _, mark, role = view.partition(_ROLE_MARK)
+    return mark + role
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All resources of one view."""

@@ -9,7 +9,7 @@ from envoy.service.load_stats.v3 import lrs_pb2
 
 from controlplane.config import parse_config
 from controlplane.model import TrafficReport
-from controlplane.telemetry.load_stats import LoadReader
+from controlplane.telemetry.load_stats import LoadReader, endpoint_sub_zone
 
 READER = LoadReader(
     parse_config(
@@ -131,3 +131,17 @@ def test_a_locality_counts_where_endpoints_are_not_told() -> None:
     )  # fmt: skip
 
     assert ("", 4, 7.0) == (report.instance, report.issued, report.interval)
+
+
+def test_a_locality_of_one_endpoint_names_its_instance() -> None:
+    """GRPC clients report localities only, and each of their endpoints has one of its own."""
+    locality = load_report_pb2.UpstreamLocalityStats(total_issued_requests=4)
+    locality.locality.sub_zone = endpoint_sub_zone("edge", "a")
+    stats = load_report_pb2.ClusterStats(cluster_name="chat", upstream_locality_stats=[locality])
+
+    (report,) = READER.parse(
+        lrs_pb2.LoadStatsRequest(cluster_stats=[stats]),
+        envoy="e", site="edge", now=0.0, period=7.0,
+    )  # fmt: skip
+
+    assert ("a", 4) == (report.instance, report.issued)

@@ -1,0 +1,169 @@
+"""gRPC's own xDS client and an Envoy, served by one control plane from one plan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from controlplane.app.serving import Settings, running
+from controlplane.config import parse_config
+from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.server.envoy_metrics import EnvoyTelemetry, ObservationSettings
+from testbed.envoys import running_envoy
+from testbed.grpc_clients import GrpcBackend, GrpcClient
+from testbed.origins import Origin
+from testbed.ports import free_port
+
+pytestmark = pytest.mark.envoy
+
+NODE = {"id": "client-1", "metadata": {"site": "north"}}
+WEIGHTS = (10, 20, 30, 40)
+
+
+def fleet(speakers: list[str], chatters: list[str], *, weights: tuple[int, ...], port: int) -> str:
+    """Give four instances that speak gRPC at two sites, and as many that speak HTTP."""
+    lines = [
+        f'  - {{name: {kind}-{n}, site: {("north", "cloud")[n % 2]}, address: "{address}",'
+        f" model: {kind}, engine: generic}}"
+        for kind, addresses in (("speaker", speakers), ("chatter", chatters))
+        for n, address in enumerate(addresses)
+    ]
+    overrides = [
+        f"  - {{service: {service}, instance: {kind}-{n}, weight: {weight}}}"
+        for service, kind in (("speak", "speaker"), ("chat", "chatter"))
+        for n, weight in enumerate(weights)
+    ]
+    return "\n".join(
+        [
+            "version: 1",
+            "sites: [{name: north, kind: edge, region: eu}, {name: cloud, kind: cloud}]",
+            "models: [{name: speaker}, {name: chatter}]",
+            "services:",
+            "  - {name: speak, match: [{path: /speak}], models: [{name: speaker}], policy: static}",
+            "  - {name: chat, match: [{path: /chat}], models: [{name: chatter}], policy: static}",
+            "instances:",
+            *lines,
+            "overrides:",
+            *overrides,
+            "steering: {period: 100ms}",
+            f"envoy: {{address: 127.0.0.1, port: {port}, health_check: null}}",
+        ]
+    )
+
+
+def chi_square(counts: Counter[str], shares: dict[str, float]) -> float:
+    """Give Pearson's distance of counts from shares."""
+    total = sum(counts.values())
+    return sum((counts[name] - total * s) ** 2 / (total * s) for name, s in shares.items())
+
+
+async def until_only(client: GrpcClient, name: str) -> Counter[str]:
+    """Call until one backend gives every answer; give all answers before."""
+    seen: Counter[str] = Counter()
+    async with asyncio.timeout(20):
+        while set(answers := await client.call(20)) != {name}:
+            seen += answers
+    return seen
+
+
+async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> None:
+    """Both split by the plan's weights, follow a change, and no call fails."""
+    file = tmp_path / "fleet.yaml"
+    port, xds_port = free_port(), free_port()
+    async with AsyncExitStack() as stack:
+        speakers = [await stack.enter_async_context(GrpcBackend(f"speaker-{n}")) for n in range(4)]
+        chatters = [await stack.enter_async_context(Origin(f"chatter-{n}")) for n in range(4)]
+        places = [each.address for each in speakers], [each.address for each in chatters]
+        text = fleet(*places, weights=WEIGHTS, port=port)
+        file.write_text(text)
+        run = await stack.enter_async_context(
+            running(Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0))
+        )
+        client = await stack.enter_async_context(GrpcClient("speak", xds_port=xds_port, node=NODE))
+        bootstrap = build_bootstrap(
+            parse_config(text, file="fleet.yaml"),
+            site="north", envoy_id="envoy-1", xds=("127.0.0.1", xds_port), admin_port=0,
+        )  # fmt: skip
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        calls, envoy = await asyncio.gather(
+            client.call(2_000), stack.enter_async_context(running_envoy(bootstrap))
+        )
+        requests: Counter[str] = Counter()
+        for _ in range(100):
+            async with http.post(f"http://127.0.0.1:{port}/chat") as answer:
+                requests[answer.headers["x-cats-instance"]] += 1
+        held = await envoy.weights("speak")
+        file.write_text(fleet(*places, weights=(0, 0, 0, 1), port=port))
+        moving = await until_only(client, "speaker-3")
+        await envoy.wait_for(
+            lambda clusters: (
+                [chatters[3].address]
+                == [each.address for each in clusters["chat"] if each.priority == 0]
+            ),
+            "follow too",
+        )
+        records = {each.id: each for each in run.control.registry.envoys}
+
+    shares = {f"speaker-{n}": weight / 100 for n, weight in enumerate(WEIGHTS)}
+    assert shares.keys() == calls.keys()
+    assert 16.3 > chi_square(calls, shares)  # of three degrees of freedom; 1 in 1,000 by chance
+    assert set(shares) | set(moving) == set(shares)
+    for n, weight in enumerate(WEIGHTS):
+        assert weight == pytest.approx(requests[f"chatter-{n}"], abs=2)
+        assert weight / 100 == pytest.approx(held[speakers[n].address] / sum(held.values()))
+    assert ("grpc", "north") == (records["client-1"].role, records["client-1"].site)
+    assert 0 == sum(kept.nacks for record in records.values() for kept in record.types.values())
+
+
+async def test_a_grpc_client_of_no_known_site_is_served_everybodys_view(tmp_path: Path) -> None:
+    """It reaches the service at once, though no site's view was made for it before."""
+    file = tmp_path / "fleet.yaml"
+    xds_port = free_port()
+    async with AsyncExitStack() as stack:
+        speaker = await stack.enter_async_context(GrpcBackend("speaker-0"))
+        text = fleet([speaker.address], [], weights=(1,), port=free_port())
+        file.write_text(text.replace("  - {service: chat, instance: chatter-0, weight: 1}\n", ""))
+        await stack.enter_async_context(
+            running(Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0))
+        )
+        client = await stack.enter_async_context(
+            GrpcClient("speak", xds_port=xds_port, node={"id": "client-2"})
+        )
+        calls = await client.call(5)
+
+    assert Counter({"speaker-0": 5}) == calls
+
+
+async def test_load_reports_of_grpc_clients_name_instances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they send counts as demand of their site, instance by instance."""
+    often = partial(EnvoyTelemetry, settings=ObservationSettings(load_report_period=0.2))
+    monkeypatch.setattr("controlplane.app.serving.EnvoyTelemetry", often)
+    file = tmp_path / "fleet.yaml"
+    xds_port = free_port()
+    async with AsyncExitStack() as stack:
+        speakers = [await stack.enter_async_context(GrpcBackend(f"speaker-{n}")) for n in range(2)]
+        text = fleet([each.address for each in speakers], [], weights=(1, 1), port=free_port())
+        lines = [line for line in text.splitlines() if "instance: chatter" not in line]
+        file.write_text("\n".join(lines))
+        run = await stack.enter_async_context(
+            running(Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0))
+        )
+        client = await stack.enter_async_context(GrpcClient("speak", xds_port=xds_port, node=NODE))
+        wanted = {("north", "speak", each.name) for each in speakers}
+        async with asyncio.timeout(20):
+            while True:
+                await client.call(50)
+                view = run.control.view
+                if view is not None and wanted <= view.traffic.keys():
+                    break
+        demand = view.demand["north", "speak"].value
+
+    assert 0 < demand

@@ -20,6 +20,7 @@ from controlplane.server.admin import build_admin, is_loopback
 from controlplane.server.ads import XdsService, XdsSettings, limits
 from controlplane.server.agents import AgentService
 from controlplane.server.config_file import ConfigFile
+from controlplane.server.csds import ClientStatusService
 from controlplane.server.envoy_metrics import EnvoyTelemetry
 from controlplane.server.http2.server import GrpcServer
 from controlplane.server.scrape import Scraper
@@ -149,6 +150,9 @@ def _build_grpc(control: ControlPlane) -> GrpcServer:
     )
     observed.add_to(server)
     control.on_config.append(observed.reconfigure)
+    ClientStatusService(control.registry, epoch=lambda: control.epoch, clock=control.clock).add_to(
+        server
+    )
     AgentService(control.receive, clock=control.clock).add_to(server)
     return server
 

@@ -269,7 +269,12 @@ class Session:
             self.delta or SOTW_TTL_FEATURE in node.features
         )
         self._record = self._registry.connect(
-            node, site=place, known_site=site is not None, delta=self.delta, now=now
+            node,
+            site=place,
+            known_site=site is not None,
+            delta=self.delta,
+            now=now,
+            stream=self._stream,
         )
         if site is None:
             log.warning(

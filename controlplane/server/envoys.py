@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controlplane.server.wire import Node
+from controlplane.xds.stream import XdsStream
 from controlplane.xds.types import Acked, Event, Nacked, Response
 
 MAX_GONE = 1_000
@@ -95,6 +96,8 @@ class EnvoyRecord:
     streams: int = 0
     gone_at: float | None = None
     types: dict[str, TypeRecord] = field(default_factory=dict)
+    open_streams: list[XdsStream] = field(default_factory=list, repr=False)
+    """What each of its streams holds."""
 
     @property
     def connected(self) -> bool:
@@ -105,10 +108,20 @@ class EnvoyRecord:
 class StreamRecord:
     """Accounts for one stream; made by `EnvoyRegistry.connect`."""
 
-    __slots__ = ("_delta", "_envoy", "_observe", "_sent_at")
+    __slots__ = ("_delta", "_envoy", "_observe", "_sent_at", "_stream")
 
-    def __init__(self, envoy: EnvoyRecord, *, delta: bool, observe: Observe | None) -> None:
+    def __init__(
+        self,
+        envoy: EnvoyRecord,
+        *,
+        delta: bool,
+        observe: Observe | None,
+        stream: XdsStream | None = None,
+    ) -> None:
         self._envoy = envoy
+        self._stream = stream
+        if stream is not None:
+            envoy.open_streams.append(stream)
         self._delta = delta
         self._observe = observe
         self._sent_at: dict[str, float] = {}
@@ -117,6 +130,12 @@ class StreamRecord:
     def envoy(self) -> EnvoyRecord:
         """Give the client of the stream."""
         return self._envoy
+
+    def close(self) -> None:
+        """Count the stream as ended."""
+        self._envoy.streams -= 1
+        if self._stream is not None:
+            self._envoy.open_streams.remove(self._stream)
 
     def sent(self, response: Response, *, size: int, now: float) -> None:
         """Account for a response of *size* bytes."""
@@ -185,7 +204,14 @@ class EnvoyRegistry:
             self._observe(event)
 
     def connect(
-        self, node: Node, *, site: str, known_site: bool, delta: bool, now: float
+        self,
+        node: Node,
+        *,
+        site: str,
+        known_site: bool,
+        delta: bool,
+        now: float,
+        stream: XdsStream | None = None,
     ) -> StreamRecord:
         """Account for a new stream; a client that comes back keeps what it is known to hold."""
         key = node.id[:MAX_ID]
@@ -205,14 +231,14 @@ class EnvoyRegistry:
         envoy.gone_at = None
         envoy.streams += 1
         self._count(envoy.site, 1)
-        stream = StreamRecord(envoy, delta=delta, observe=self._observe)
+        record = StreamRecord(envoy, delta=delta, observe=self._observe, stream=stream)
         self.observe(XdsEvent(Happening.CONNECTED, envoy.id, envoy.site, delta, role=envoy.role))
-        return stream
+        return record
 
     def disconnect(self, stream: StreamRecord, *, now: float) -> None:
         """Account for the end of a stream."""
         envoy = stream.envoy
-        envoy.streams -= 1
+        stream.close()
         if not envoy.streams:
             self._count(envoy.site, -1)
             envoy.gone_at = now

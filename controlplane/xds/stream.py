@@ -16,7 +16,9 @@ The laws it keeps, whatever the order of what it is fed:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 
 from controlplane.errors import ProtocolError
 from controlplane.xds.holding import NOTHING, Aim, Holding, Step
@@ -31,6 +33,7 @@ from controlplane.xds.types import (
     Nacked,
     Push,
     Rejection,
+    Resource,
     Response,
     StaleNonce,
 )
@@ -42,6 +45,28 @@ MAX_IN_FLIGHT = 8
 """Responses of one type that a delta client may leave unacknowledged by asking for more."""
 
 _NONE: frozenset[str] = frozenset()
+
+
+class Standing(StrEnum):
+    """How far a resource has come on one stream."""
+
+    TAKEN = "taken"
+    UNDER_WAY = "under way"
+    """Sent and not answered."""
+    REFUSED = "refused"
+    NOT_SENT = "not sent"
+    """Wanted, and to be sent, or unknown to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One resource of one stream, for whoever asks who has what."""
+
+    type_url: str
+    name: str
+    standing: Standing
+    resource: Resource | None
+    """As last sent; none if it was not."""
 
 
 class TypeState:
@@ -176,6 +201,24 @@ class XdsStream(ABC):
         """Give the least time to live, in seconds, of the resources of the client's types."""
         ttls = (state.type_snapshot.shortest_ttl for state in self._ordered)
         return min((ttl for ttl in ttls if ttl is not None), default=None)
+
+    def held_resources(self) -> Iterator[Held]:
+        """Give every resource that the client was sent or asked for by name, and its standing."""
+        for state in self._ordered:
+            under_way = {
+                resource.name for push in state.in_flight.values() for resource in push.resources
+            }
+            for name, resource in state.held.resources.items():
+                standing = (
+                    Standing.UNDER_WAY
+                    if name in under_way
+                    else Standing.REFUSED
+                    if name in state.refused
+                    else Standing.TAKEN
+                )
+                yield Held(state.type_url, name, standing, resource)
+            for name in sorted(state.subscription.names.difference(state.held.resources)):
+                yield Held(state.type_url, name, Standing.NOT_SENT, None)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Aim at a newer snapshot."""

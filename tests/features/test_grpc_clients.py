@@ -7,13 +7,17 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import grpc
 import pytest
+from envoy.service.status.v3 import csds_pb2
 
 from controlplane.app.serving import Settings, running
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.server.csds import SERVICE as CSDS
 from controlplane.server.envoy_metrics import EnvoyTelemetry, ObservationSettings
 from testbed.envoys import running_envoy
 from testbed.grpc_clients import GrpcBackend, GrpcClient
@@ -72,6 +76,17 @@ async def until_only(client: GrpcClient, name: str) -> Counter[str]:
     return seen
 
 
+async def ask_status(xds_port: int) -> dict[str, set[int]]:
+    """Ask who has what; give the statuses of each client's resources."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{xds_port}") as channel:
+        ask: Any = channel.unary_unary(f"/{CSDS}/FetchClientStatus")
+        answer = csds_pb2.ClientStatusResponse.FromString(await ask(b""))
+    return {
+        client.node.id: {each.config_status for each in client.generic_xds_configs}
+        for client in answer.config
+    }
+
+
 async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> None:
     """Both split by the plan's weights, follow a change, and no call fails."""
     file = tmp_path / "fleet.yaml"
@@ -99,6 +114,7 @@ async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> Non
             async with http.post(f"http://127.0.0.1:{port}/chat") as answer:
                 requests[answer.headers["x-cats-instance"]] += 1
         held = await envoy.weights("speak")
+        standings = await ask_status(xds_port)
         file.write_text(fleet(*places, weights=(0, 0, 0, 1), port=port))
         moving = await until_only(client, "speaker-3")
         await envoy.wait_for(
@@ -118,6 +134,7 @@ async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> Non
         assert weight == pytest.approx(requests[f"chatter-{n}"], abs=2)
         assert weight / 100 == pytest.approx(held[speakers[n].address] / sum(held.values()))
     assert ("grpc", "north") == (records["client-1"].role, records["client-1"].site)
+    assert {"client-1": {csds_pb2.SYNCED}, "envoy-1": {csds_pb2.SYNCED}} == standings
     assert 0 == sum(kept.nacks for record in records.values() for kept in record.types.values())
 
 

@@ -5,6 +5,7 @@
     * ReportError: telemetry that cannot be read or believed
     * ResourceError: an Envoy resource that a client would refuse; nothing was published
     * ProtocolError: an xDS request that breaks the protocol; ends its stream
+    * IdentityError: a client that claims what its certificate does not show; ends its stream
 
 Whose fault it is decides what happens.
 A user's mistake is told with its place and a remedy, and the last good state keeps serving.
@@ -63,3 +64,7 @@ class ResourceError(ControlPlaneError):
 
 class ProtocolError(ControlPlaneError):
     """An xDS request that breaks the protocol; the stream ends with INVALID_ARGUMENT."""
+
+
+class IdentityError(ControlPlaneError):
+    """A client claims what its certificate does not show; its stream ends: PERMISSION_DENIED."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from controlplane.app.serving import Running, Settings, running
 from controlplane.errors import ConfigError, ReportError
 from controlplane.model import InstanceReport, Signal, Source
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from testbed.certificates import Authority
 from testbed.instances import EmulatedInstance, InstanceSettings
 from testbed.xds import XdsClient
 
@@ -48,6 +50,7 @@ class Whole:
     def __init__(self, running: Running, file: Path, http: aiohttp.ClientSession) -> None:
         self.control = running.control
         self.xds = f"127.0.0.1:{running.xds_port}"
+        self.admin_port = running.admin_port
         self.file = file
         self._http = http
 
@@ -99,9 +102,8 @@ async def whole(
     """Run a control plane on free ports."""
     file = directory / "fleet.yaml"
     file.write_text(fleet.replace("PERIOD", period), encoding="utf-8")
-    settings = Settings(
-        file, xds=("127.0.0.1", 0), admin=("127.0.0.1", 0), **{"settle": 0.0, **options}
-    )
+    defaults = {"xds": ("127.0.0.1", 0), "admin": ("127.0.0.1", 0), "settle": 0.0}
+    settings = Settings(file, **{**defaults, **options})
     async with (
         running(settings) as run,
         aiohttp.ClientSession(f"http://127.0.0.1:{run.admin_port}") as http,
@@ -375,6 +377,45 @@ async def test_a_taken_port_names_the_option(tmp_path: Path, door: str) -> None:
         with pytest.raises(StartError, match=f"^--{door} 127.0.0.1:{taken}: cannot listen there"):
             async with running(settings):
                 pass
+
+
+async def test_the_admin_port_off_loopback_asks_who_is_there(tmp_path: Path) -> None:
+    """Without anything to ask for it does not open; with a token it lets its holder in."""
+    with pytest.raises(StartError, match=r"^--admin 0\.0\.0\.0:0: .*token_file"):
+        async with whole(tmp_path, admin=("0.0.0.0", 0)):
+            pass
+    tokens = tmp_path / "tokens"
+    fleet = FLEET + f"server: {{admin: {{token_file: {tokens}}}}}\n"
+    with pytest.raises(StartError, match=r"token_file: .*No such file"):
+        async with whole(tmp_path, admin=("0.0.0.0", 0), fleet=fleet):
+            pass
+    tokens.write_text("0123456789abcdef\n", encoding="utf-8")
+    async with whole(tmp_path, admin=("0.0.0.0", 0), fleet=fleet) as control:
+        await control.wait_for_metric("cats_ready", 1.0)
+        answers = [(await control.get(path))[0] for path in ("/readyz", "/metrics")]
+
+    assert [200, 401] == answers
+
+
+async def test_the_admin_port_takes_a_certificate_for_a_token(tmp_path: Path) -> None:
+    """HTTPS; who shows none that it knows may ask for health only."""
+    authority = Authority(tmp_path)
+    own, client = authority.issue("localhost"), authority.issue("spiffe://fleet/prometheus")
+    tls = f"{{cert: {own.cert}, key: {own.key}, client_ca: {authority.ca}}}"
+    trusting = ssl.create_default_context(cafile=str(authority.ca))
+    shown = ssl.create_default_context(cafile=str(authority.ca))
+    shown.load_cert_chain(client.cert, client.key)
+    fleet = FLEET + f"server: {{admin: {{tls: {tls}}}}}\n"
+    async with whole(tmp_path, admin=("0.0.0.0", 0), fleet=fleet) as control:
+        await control.wait_for_metric("cats_ready", 1.0)
+        answers = []
+        for context in (trusting, shown):
+            async with aiohttp.ClientSession(f"https://localhost:{control.admin_port}") as http:
+                for path in ("/readyz", "/metrics"):
+                    async with http.get(path, ssl=context) as answer:
+                        answers.append(answer.status)
+
+    assert [200, 401, 200, 200] == answers
 
 
 async def test_a_bus_that_is_not_there_yet_is_refused(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ async def bind_grpc(server: GrpcServer, address: Address, *, tls: Tls | None) ->
     Raises:
         StartError: it is taken or not ours, or the certificates cannot be read.
     """
-    context = None if tls is None else _rotating_context(tls)
+    context = None if tls is None else _rotating_context(
+        tls, section="server.tls", alpn="h2", verify=ssl.CERT_REQUIRED
+    )  # fmt: skip
     try:
         return await server.listen(*address, tls=context)
     except OSError as error:
@@ -46,13 +48,17 @@ async def bind_grpc(server: GrpcServer, address: Address, *, tls: Tls | None) ->
         ) from error
 
 
-async def bind_http(runner: web.AppRunner, address: Address) -> int:
+async def bind_http(runner: web.AppRunner, address: Address, *, tls: Tls | None = None) -> int:
     """Listen on *address*; give the port.
 
     Raises:
-        StartError: it is taken or not ours.
+        StartError: it is taken or not ours, or the certificates cannot be read.
     """
-    site = web.TCPSite(runner, *address)
+    # Who shows no certificate may still show a token, or ask for health only.
+    context = None if tls is None else _rotating_context(
+        tls, section="server.admin.tls", alpn="http/1.1", verify=ssl.CERT_OPTIONAL
+    )  # fmt: skip
+    site = web.TCPSite(runner, *address, ssl_context=context)
     try:
         await site.start()
     except OSError as error:
@@ -63,18 +69,34 @@ async def bind_http(runner: web.AppRunner, address: Address) -> int:
     return int(runner.addresses[0][1])
 
 
-def _rotating_context(tls: Tls) -> ssl.SSLContext:
+def _rotating_context(
+    tls: Tls, *, section: str, alpn: str, verify: ssl.VerifyMode
+) -> ssl.SSLContext:
     """Give a context that answers each handshake with the newest certificates."""
+
+    def build() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(tls.cert, tls.key)
+        context.set_alpn_protocols([alpn])
+        if tls.client_ca:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = verify
+            # A resumed session is not held to an authority that has changed since.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+        return context
+
     files = (tls.cert, tls.key, *((tls.client_ca,) if tls.client_ca else ()))
     try:
         seen = _stamps(files)
-        newest = first = _build_context(tls)
+        newest = first = build()
     except ssl.SSLError as error:
         raise StartError(
-            f"server.tls: {tls.cert}, {tls.key}: not a certificate and its key ({error.reason})"
+            f"{section}: {tls.cert}, {tls.key}: not a certificate and its key ({error.reason})"
         ) from error
     except OSError as error:
-        raise StartError(f"server.tls: {error.filename}: {error.strerror}") from error
+        raise StartError(f"{section}: {error.filename}: {error.strerror}") from error
 
     def renew(handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         nonlocal seen, newest
@@ -82,23 +104,12 @@ def _rotating_context(tls: Tls) -> ssl.SSLContext:
         with contextlib.suppress(OSError):
             stamps = _stamps(files)
             if stamps != seen:
-                newest = _build_context(tls)
+                newest = build()
                 seen = stamps
         handshake.context = newest
 
     first.sni_callback = renew
     return first
-
-
-def _build_context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.cert, tls.key)
-    context.set_alpn_protocols(["h2"])
-    if tls.client_ca:
-        context.load_verify_locations(tls.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 def _stamps(files: tuple[str, ...]) -> tuple[int, ...]:

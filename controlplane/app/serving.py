@@ -15,6 +15,7 @@ from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
 from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, join_address
 from controlplane.app.shown import ShownControlPlane
+from controlplane.config import Admin
 from controlplane.model import Source
 from controlplane.server.admin import build_admin, is_loopback
 from controlplane.server.ads import XdsService, XdsSettings, limits
@@ -23,6 +24,8 @@ from controlplane.server.config_file import ConfigFile
 from controlplane.server.csds import ClientStatusService
 from controlplane.server.envoy_metrics import EnvoyTelemetry
 from controlplane.server.http2.server import GrpcServer
+from controlplane.server.identity import IdentityCheck
+from controlplane.server.login import Login, TokenFile
 from controlplane.server.scrape import Scraper
 from controlplane.server.tasks import guard
 
@@ -95,12 +98,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         shown = ShownControlPlane(control)
         scraper = Scraper(config.instances, on_report=control.receive, clock=control.clock)
         control.on_config.append(lambda config: scraper.reconfigure(config.instances))
-        server = _build_grpc(control)
+        server = _build_grpc(control, _identities(control))
         ends.push_async_callback(server.stop, GRACE)
         xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
         runner = await _build_http(control, shown, settings)
         ends.push_async_callback(runner.cleanup)
-        admin_port = await bind_http(runner, settings.admin)
+        admin_port = await bind_http(runner, settings.admin, tls=config.server.admin.tls)
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
@@ -131,7 +134,20 @@ async def _run_guarded(
             tasks.create_task(guarded, name=name)
 
 
-def _build_grpc(control: ControlPlane) -> GrpcServer:
+def _identities(control: ControlPlane) -> IdentityCheck:
+    server = control.config.server
+    check = IdentityCheck(
+        server.identities,
+        enforced=server.tls is not None and server.tls.client_ca is not None,
+        on_refused=lambda role: control.metrics.clients_refused.labels(role.value).inc(),
+        clock=control.clock,
+        log=control.log,
+    )
+    control.on_config.append(lambda config: check.reconfigure(config.server.identities))
+    return check
+
+
+def _build_grpc(control: ControlPlane, identities: IdentityCheck) -> GrpcServer:
     xds = XdsSettings(identifier=f"cats/{__version__}")
     server = GrpcServer(limits=limits(xds))
     XdsService(
@@ -140,6 +156,7 @@ def _build_grpc(control: ControlPlane) -> GrpcServer:
         resolve_site=control.sites.resolve,
         settings=xds,
         clock=control.clock,
+        identities=identities,
     ).serve_on(server)
     observed = EnvoyTelemetry(
         control.config,
@@ -147,14 +164,37 @@ def _build_grpc(control: ControlPlane) -> GrpcServer:
         on_reports=control.receive_traffic,
         on_refused=lambda _: control.metrics.reports.labels(Source.ENVOY.value, "refused").inc(),
         clock=control.clock,
+        identities=identities,
     )
     observed.add_to(server)
     control.on_config.append(observed.reconfigure)
     ClientStatusService(control.registry, epoch=lambda: control.epoch, clock=control.clock).add_to(
         server
     )
-    AgentService(control.receive, clock=control.clock).add_to(server)
+    AgentService(control.receive, clock=control.clock, identities=identities).add_to(server)
     return server
+
+
+def _login(admin: Admin, settings: Settings) -> Login | None:
+    """Give what is asked of who uses the admin port; none where only this machine reaches it."""
+    certificates = admin.tls is not None and admin.tls.client_ca is not None
+    if admin.token_file is None and not certificates:
+        if is_loopback(settings.admin[0]):
+            return None
+        raise StartError(
+            f"--admin {join_address(settings.admin)}: other machines can reach it and nobody would"
+            " be asked who he is; set server.admin.token_file or server.admin.tls.client_ca, or"
+            " bind it to 127.0.0.1"
+        )
+    try:
+        return Login(
+            None if admin.token_file is None else TokenFile(Path(admin.token_file)),
+            certificates=certificates,
+        )
+    except OSError as error:
+        raise StartError(
+            f"server.admin.token_file: {admin.token_file}: {error.strerror}"
+        ) from error
 
 
 async def _build_http(
@@ -163,6 +203,7 @@ async def _build_http(
     application = build_admin(
         shown,
         host=settings.admin[0],
+        login=_login(control.config.server.admin, settings),
         extra_routes=control.debug.routes() if settings.debug_updates else (),
     )
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
@@ -186,6 +227,7 @@ def _reload_on_hangup(file: ConfigFile, ends: contextlib.AsyncExitStack) -> None
 
 def _tell_start(control: ControlPlane, settings: Settings, xds_port: int, admin_port: int) -> None:
     config = control.config
+    scheme = "http" if config.server.admin.tls is None else "https"
     control.log.info(
         "control plane started",
         version=__version__,
@@ -194,20 +236,26 @@ def _tell_start(control: ControlPlane, settings: Settings, xds_port: int, admin_
         services=len(config.services),
         instances=len(config.instances),
         xds=join_address((settings.xds[0], xds_port)),
-        admin=f"http://{join_address((settings.admin[0], admin_port))}",
+        admin=f"{scheme}://{join_address((settings.admin[0], admin_port))}",
         tls=config.server.tls is not None,
     )
-    if not is_loopback(settings.admin[0]):
+    admin = config.server.admin
+    if not is_loopback(settings.admin[0]) and admin.tls is None:
         control.log.warning(
-            "the admin port can be reached from other machines and asks for no login",
+            "tokens for the admin port cross the network in the clear",
             admin=join_address(settings.admin),
-            remedy="bind it to 127.0.0.1, or let only an authenticating proxy reach it",
+            remedy="set server.admin.tls, or keep the network closed",
         )
     if config.server.tls is None and not is_loopback(settings.xds[0]):
         control.log.warning(
             "Envoys and agents connect without TLS",
             xds=join_address(settings.xds),
             remedy="set server.tls in the configuration, or keep the network closed",
+        )
+    elif config.server.tls is not None and config.server.tls.client_ca is None:
+        control.log.warning(
+            "Envoys and agents are taken at their word: they show no certificate",
+            remedy="set server.tls.client_ca in the configuration",
         )
     if settings.debug_updates:
         control.log.warning(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -13,6 +15,9 @@ from controlplane.cli import BadInput, Failure
 
 TIMEOUT = 10.0
 """Seconds for one answer."""
+
+TOKEN_FILE = "CATS_ADMIN_TOKEN_FILE"  # noqa: S105 -- a name
+"""Environment variable: file of the token, where the admin port asks for one; first line."""
 
 
 def fetch(admin_url: str, path: str, query: Mapping[str, str] | None = None) -> Any:
@@ -28,12 +33,15 @@ def fetch(admin_url: str, path: str, query: Mapping[str, str] | None = None) -> 
     url = f"{admin_url.rstrip('/')}{path}"
     if query:
         url = f"{url}?{urllib.parse.urlencode(query)}"
+    request = urllib.request.Request(url, headers=_login())  # noqa: S310 -- checked above
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 -- checked above
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 -- as above
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
             text = _error_text(error)
+        if error.code == 401:
+            raise BadInput(f"{url}: {text}; {TOKEN_FILE} names the file of the token") from error
         if error.code in (400, 404):
             raise BadInput(text) from error
         raise Failure(f"{url}: {text}") from error
@@ -45,6 +53,18 @@ def fetch(admin_url: str, path: str, query: Mapping[str, str] | None = None) -> 
         ) from error
     except ValueError as error:
         raise Failure(f"{url}: not JSON; is this a control plane's admin address?") from error
+
+
+def _login() -> dict[str, str]:
+    """Give the headers by which the admin port knows us."""
+    name = os.environ.get(TOKEN_FILE)
+    if not name:
+        return {}
+    try:
+        lines = pathlib.Path(name).read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise BadInput(f"{TOKEN_FILE}: {name}: {error.strerror}") from error
+    return {"Authorization": f"Bearer {lines[0]}"} if lines else {}
 
 
 def _error_text(error: urllib.error.HTTPError) -> str:

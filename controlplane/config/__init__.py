@@ -3,6 +3,7 @@
 from controlplane.config.json_schema import config_schema
 from controlplane.config.parse import Checked, check_config, parse_config
 from controlplane.config.schema import (
+    Admin,
     Affinity,
     CircuitBreakers,
     Config,
@@ -10,6 +11,7 @@ from controlplane.config.schema import (
     Engine,
     Envoy,
     HealthCheck,
+    Identity,
     Instance,
     InstancePower,
     Match,
@@ -23,6 +25,7 @@ from controlplane.config.schema import (
     PolicyName,
     Residency,
     Retries,
+    Role,
     Scrape,
     Server,
     Service,
@@ -38,6 +41,7 @@ from controlplane.config.schema import (
 )
 
 __all__ = [
+    "Admin",
     "Affinity",
     "Checked",
     "CircuitBreakers",
@@ -46,6 +50,7 @@ __all__ = [
     "Engine",
     "Envoy",
     "HealthCheck",
+    "Identity",
     "Instance",
     "InstancePower",
     "Match",
@@ -59,6 +64,7 @@ __all__ = [
     "PolicyName",
     "Residency",
     "Retries",
+    "Role",
     "Scrape",
     "Server",
     "Service",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from controlplane.config.addresses import check_endpoint, check_ip, check_url
 from controlplane.config.units import (
@@ -402,10 +402,62 @@ class Tls(Settings):
     """With it, clients must show a certificate that it signed."""
 
 
+class Role(StrEnum):
+    """What a peer of the gRPC port may do."""
+
+    ENVOY = "envoy"
+    """Get the view of its site and report what it observes there."""
+    AGENT = "agent"
+    """Report on the instances, the machine and the network of its site."""
+
+
+def _check_san(pattern: str) -> str:
+    rest = pattern.replace("{site}", "", 1).replace("{id}", "", 1)
+    if "{" in rest or "}" in rest:
+        raise ValueError("knows the places {site} and {id}, each at most once")
+    return pattern
+
+
+class Identity(Settings):
+    """Which names in a client's certificate let it be what, and where.
+
+    Used where ``server.tls.client_ca`` is set.
+    """
+
+    san: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_check_san)]
+    """A subject alternative name (SPIFFE id, DNS name); ``*`` is anything without a slash,
+    ``{site}`` and ``{id}`` must equal the site and the id that the client claims."""
+    role: Role = Role.ENVOY
+    sites: tuple[Name, ...] = ()
+    """Sites that it may claim, beside one that stands in *san*."""
+
+    @model_validator(mode="after")
+    def _name_a_site(self) -> Identity:
+        if not self.sites and "{site}" not in self.san:
+            raise ValueError("lets nobody in; give sites, or write {site} in san")
+        return self
+
+
+class Admin(Settings):
+    """Who may use the HTTP port; one of the two is needed where other machines can reach it."""
+
+    token_file: str | None = None
+    """File of bearer tokens, one a line, read again when it changes; a browser gives one of them
+    as password."""
+    tls: Tls | None = None
+    """Serves HTTPS; with its ``client_ca``, a certificate that it signed is as good as a token."""
+
+
 class Server(Settings):
     """The control plane's own ports and bus."""
 
     tls: Tls | None = None
+    identities: tuple[Identity, ...] = (
+        Identity(san="spiffe://*/site/{site}/envoy/{id}"),
+        Identity(san="spiffe://*/site/{site}/agent/{id}", role=Role.AGENT),
+    )
+    """Replaces the two that are there by default."""
+    admin: Admin = Admin()
     bus: Annotated[str, Field(pattern=r"^(local|(nats|tls)://\S+)$")] = "local"
 
 

@@ -4,8 +4,7 @@ What is shown comes from `Shown`, which the application's root implements.
 
 Doors: there is no CORS, so no foreign page can read an answer; on a loopback address the Host
 header must be a loopback name, so that a foreign name rebound to 127.0.0.1 is refused; bodies and
-watchers are bounded. There is no login: off loopback, put an authenticating proxy before it or
-keep the network closed (the server warns).
+watchers are bounded. Off loopback a token or a certificate is asked for (`login`), but for health.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from multidict import CIMultiDict
 from controlplane import __version__
 from controlplane.server.encode import Document, dump
 from controlplane.server.events import EventHub, TooManyWatchers
+from controlplane.server.login import Login
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body; nothing we take is larger than some lines."""
@@ -45,6 +45,10 @@ _HEADERS = {
     ),
     "Cache-Control": "no-store",
 }
+
+
+_OPEN = frozenset({"/healthz", "/readyz"})
+"""Asked by kubelets and load balancers, which have no secrets; they tell one word."""
 
 
 class UnknownName(Exception):  # noqa: N818 -- says what is the case
@@ -118,6 +122,7 @@ def build_admin(
     shown: Shown,
     *,
     host: str,
+    login: Login | None = None,
     extra_routes: Iterable[web.RouteDef] = (),
 ) -> web.Application:
     """Make the admin application.
@@ -125,11 +130,12 @@ def build_admin(
     Args:
         shown: what to show.
         host: the address it will be bound to, which decides on the Host check.
+        login: what is asked of those who want more than health; none asks nothing.
         extra_routes: routes of switches that are off by default.
     """
     application = web.Application(
         client_max_size=BODY_LIMIT,
-        middlewares=[_secure(check_host=is_loopback(host))],
+        middlewares=[_secure(check_host=is_loopback(host), login=login)],
     )
     application[SHOWN] = shown
     application[_STREAMS] = set()
@@ -166,7 +172,7 @@ def json_error(status: int, text: str) -> web.Response:
     return json_response({"error": text}, status=status)
 
 
-def _secure(*, check_host: bool) -> Middleware:
+def _secure(*, check_host: bool, login: Login | None) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         response: web.StreamResponse
@@ -174,6 +180,11 @@ def _secure(*, check_host: bool) -> Middleware:
             response = json_error(
                 421, "the Host header must name this machine, such as localhost or 127.0.0.1"
             )
+        elif login is not None and request.path not in _OPEN and not login.admits(request):
+            response = json_error(
+                401, "give a token of server.admin.token_file, or a client's certificate"
+            )
+            response.headers["WWW-Authenticate"] = 'Basic realm="cats"'
         else:
             try:
                 response = await handler(request)

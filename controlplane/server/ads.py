@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import grpc
 import structlog
 
-from controlplane.errors import ProtocolError
+from controlplane.config import Role
+from controlplane.errors import IdentityError, ProtocolError
 from controlplane.server.envoys import EnvoyRegistry, Happening, StreamRecord, XdsEvent
+from controlplane.server.http2.calls import auth_context
 from controlplane.server.http2.connection import Cut, Limits
 from controlplane.server.http2.server import GrpcServer
 from controlplane.server.http2.stream import GrpcStream
+from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.views import DEFAULT_VIEW, ViewStore
 from controlplane.server.wire import (
@@ -129,6 +132,8 @@ class Session:
 
     __slots__ = (
         "_encoder",
+        "_identities",
+        "_names",
         "_record",
         "_registry",
         "_resolve_site",
@@ -143,9 +148,17 @@ class Session:
     )
 
     def __init__(
-        self, service: XdsService, *, delta: bool, type_url: str, wake: Callable[[], None]
+        self,
+        service: XdsService,
+        *,
+        delta: bool,
+        type_url: str,
+        wake: Callable[[], None],
+        names: Sequence[str] = (),
     ) -> None:
         self.delta = delta
+        self._names = names
+        self._identities = service.identities
         self._type_url = type_url
         self._views = service.views
         self._registry = service.registry
@@ -175,6 +188,7 @@ class Session:
 
         Raises:
             ProtocolError: the stream must end.
+            IdentityError: it must end, since the client is not who it says.
         """
         record = self._record
         first = record is None
@@ -264,6 +278,7 @@ class Session:
         site = self._resolve_site(node)
         # A site that is claimed and not known gets its own view as soon as it is configured.
         place = site if site is not None else node.site or DEFAULT_VIEW
+        self._identities.check(self._names, Role.ENVOY, id=node.id, site=place)
         self._view = view_key(place, node.role)
         self._ttl = TTL_FEATURE in node.features and (
             self.delta or SOTW_TTL_FEATURE in node.features
@@ -329,7 +344,13 @@ class XdsCall:
         self._loop = asyncio.get_running_loop()
         self._due = False
         self._beat: asyncio.TimerHandle | None = None
-        self._session = Session(service, delta=delta, type_url=type_url, wake=self._woken)
+        self._session = Session(
+            service,
+            delta=delta,
+            type_url=type_url,
+            wake=self._woken,
+            names=certificate_names(auth_context(stream)),
+        )
         self._held: list[bytes] | None = None
         if wait > 0:
             self._held = []
@@ -419,7 +440,9 @@ class XdsService:
         resolve_site: ResolveSite,
         settings: XdsSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        identities: IdentityCheck = OPEN,
     ) -> None:
+        self.identities = identities
         self.views = views
         self.registry = registry
         self.resolve_site = resolve_site
@@ -471,7 +494,13 @@ class XdsService:
         code, text = await self._admit()
         if code is None:
             wake = asyncio.Event()
-            session = Session(self, delta=delta, type_url=type_url, wake=wake.set)
+            session = Session(
+                self,
+                delta=delta,
+                type_url=type_url,
+                wake=wake.set,
+                names=certificate_names(context.auth_context()),
+            )
             try:
                 code, text = await self._run(session, context, wake)
             finally:
@@ -523,6 +552,8 @@ class XdsService:
 
     def explain(self, session: Session, error: Exception) -> tuple[grpc.StatusCode, str]:
         """Give the status for what ended a stream, and tell whom it concerns."""
+        if isinstance(error, IdentityError):
+            return grpc.StatusCode.PERMISSION_DENIED, str(error)
         if isinstance(error, ProtocolError):
             self._observe_end(session, Happening.PROTOCOL_ERROR, str(error))
             log.warning("xds stream broke the protocol", reason=str(error))

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import DecodeError
 
-from controlplane.errors import ReportError
+from controlplane.config import Role
+from controlplane.errors import IdentityError, ReportError
 from controlplane.model import Report
+from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.log import Logger, get_logger
 from controlplane.server.throttle import TokenBucket
 from controlplane.telemetry.batches import MAX_REFUSED, MAX_TEXT, parse_batch
@@ -70,6 +72,7 @@ class AgentService:
         settings: what agents may do.
         clock: the control plane's.
         log: where connects, refusals and faults are told.
+        identities: whom a client's certificate lets it be.
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class AgentService:
         settings: AgentSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,
+        identities: IdentityCheck = OPEN,
     ) -> None:
+        self._identities = identities
         self._on_report = on_report
         self._settings = settings or AgentSettings()
         self._clock = clock
@@ -163,6 +168,11 @@ class AgentService:
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"the first batch must carry agent.id, 1 to {MAX_ID} characters",
             )
+        names = certificate_names(context.auth_context())
+        try:
+            self._identities.check(names, Role.AGENT, id=agent.id, site=agent.site)
+        except IdentityError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         now = self._clock()
         self._log.info("an agent reports", agent=agent.id, site=agent.site, version=agent.version)
         return AgentRecord(

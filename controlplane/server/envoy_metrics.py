@@ -23,9 +23,10 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
-from controlplane.config import Config
-from controlplane.errors import ProtocolError, ReportError
+from controlplane.config import Config, Role
+from controlplane.errors import IdentityError, ProtocolError, ReportError
 from controlplane.model import TrafficReport
+from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.wire import Node, parse_node, without_field
 from controlplane.telemetry.envoy_stats import EnvoyStats
@@ -76,6 +77,7 @@ class EnvoyTelemetry:
         on_refused: takes the reason for which a message or a stream was refused.
         settings: bounds.
         clock: seconds, monotonic; the fleet's clock.
+        identities: whom a client's certificate lets it be.
 
     Attributes:
         settings: bounds.
@@ -91,8 +93,10 @@ class EnvoyTelemetry:
         on_refused: Callable[[str], None] = lambda _: None,
         settings: ObservationSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        identities: IdentityCheck = OPEN,
     ) -> None:
         self.settings = settings or ObservationSettings()
+        self._identities = identities
         self._resolve_site = resolve_site
         self._on_reports = on_reports
         self._on_refused = on_refused
@@ -155,6 +159,8 @@ class EnvoyTelemetry:
             self._on_refused(str(refusal))
             log.warning("telemetry stream refused", peer=connection, reason=str(refusal))
             await context.abort(refusal.code, str(refusal))
+        except IdentityError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
 
     def _admit(self, connection: str) -> None:
         if self.streams >= self.settings.max_streams:
@@ -171,7 +177,7 @@ class EnvoyTelemetry:
                 message = _parse(metrics_pb2.StreamMetricsMessage, body)
                 if stats is None:
                     node = _parse(base_pb2.Node, message.identifier.node)
-                    envoy, site = self._identify(node)
+                    envoy, site = self._identify(node, context)
                     stats = EnvoyStats(envoy, site, self._period)
                     # An Envoy that comes back is counted by its new stream at once, even if the
                     # end of the old connection has not been noticed yet.
@@ -201,7 +207,7 @@ class EnvoyTelemetry:
             except ProtocolError as error:
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
             if who is None:
-                who = self._identify(request.node)
+                who = self._identify(request.node, context)
                 await context.write(_ask_for_loads(period))
             envoy, site = who
             if envoy not in self._streaming:
@@ -234,14 +240,17 @@ class EnvoyTelemetry:
             )
         return body
 
-    def _identify(self, message: Any) -> tuple[str, str]:
-        """Give id and site of a node."""
+    def _identify(self, message: Any, context: grpc.aio.ServicerContext) -> tuple[str, str]:
+        """Give id and site of a node, if its sender may claim them."""
         node = parse_node(message)
         if not node.id:
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a node with an id"
             )
         site = self._resolve_site(node)
+        names = certificate_names(context.auth_context())
+        claimed = node.site if site is None else site
+        self._identities.check(names, Role.ENVOY, id=node.id, site=claimed)
         if site is None:
             log.info("envoy of an unknown site observes", envoy=node.id, site=node.site)
         return node.id, site or ""

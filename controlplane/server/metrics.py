@@ -109,6 +109,11 @@ class Metrics:
         self.unknown_sites = counter(
             "cats_unknown_sites_total", "Envoys that connected and named no site that we know."
         )
+        self.clients_refused = counter(
+            "cats_clients_refused_total",
+            "Clients whose certificate does not allow what they claim.",
+            ("role",),
+        )
         self.reports = counter(
             "cats_reports_total", "Reports, by source and whether they were taken.",
             ("source", "outcome"),

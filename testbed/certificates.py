@@ -1,0 +1,101 @@
+"""A certificate authority for tests: certificates with the names and the lifetime that are asked.
+
+Keys are elliptic, so that a test pays a millisecond for one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Files of a certificate and its key."""
+
+    cert: Path
+    key: Path
+
+
+class Authority:
+    """Issues certificates into a directory."""
+
+    def __init__(self, directory: Path, *, name: str = "ca") -> None:
+        self._directory = directory
+        self._name = name
+        self._numbers = itertools.count()
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.ca = directory / f"{name}.pem"
+        """File of its own certificate."""
+        now = dt.datetime.now(dt.UTC)
+        own = (
+            x509.CertificateBuilder()
+            .subject_name(self._subject)
+            .issuer_name(self._subject)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _DAY)
+            .not_valid_after(now + _DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.ca.write_bytes(own.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, *names: str, lasts: float = 3600.0, over: KeyPair | None = None) -> KeyPair:
+        """Issue a certificate.
+
+        Args:
+            names: URIs (with ``://``), addresses or DNS names.
+            lasts: seconds from now; negative for one that has expired.
+            over: files to replace, as a rotation does; by default new ones.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = dt.datetime.now(dt.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(self._subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _DAY)
+            .not_valid_after(now + dt.timedelta(seconds=lasts))
+            .add_extension(
+                x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=True
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        stem = self._directory / f"{self._name}-{next(self._numbers)}"
+        pair = over or KeyPair(stem.with_suffix(".pem"), stem.with_suffix(".key"))
+        pem = serialization.Encoding.PEM
+        _replace(
+            pair.key,
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        )
+        _replace(pair.cert, certificate.public_bytes(pem))
+        return pair
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_suffix(".new")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

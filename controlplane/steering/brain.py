@@ -56,6 +56,8 @@ class Steering:
         self._decision: Decision | None = None
         self._heard = -np.inf
         self._hysteresis = Hysteresis()
+        self._renewed = False
+        """Whether the configuration has changed since the last decision: then nothing is held."""
         self._refutation = Refutation()
         self._foresight = Foresight()
 
@@ -66,6 +68,7 @@ class Steering:
         self._network = None
         self._rest = None
         self._work = None
+        self._renewed = True
 
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
@@ -187,8 +190,14 @@ class Steering:
             )
             shares[optimal] = best.shares
         choice = self._hysteresis.choose(
-            flow, prices, used=previous, new=shares, min_gain=self._config.steering.min_gain
+            flow,
+            prices,
+            # What a rule or an operator's hand decides is not weighed against its cost.
+            used=np.where(optimal, previous, shares),
+            new=shares,
+            min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
+        self._renewed = False
         shares = choice.shares
         load = flow.load(shares)
         price = prices.evaluate(load)[1]
@@ -205,7 +214,7 @@ class Steering:
             cost=flow.cost(shares, prices),
             policies=dict(enumerate(policies)),
             notes=notes,
-            held=choice.held,
+            held=choice.held and np.array_equal(choice.shares, previous),
         )
 
     def _rest_start(self, problem: Problem, optimal: Array) -> Array | None:

@@ -339,3 +339,60 @@ def test_observing_proposes_and_pushes_the_static_split() -> None:
     assert {"a": 0.5, "b": 0.5} == shares(plan)
     proposed = plan.proposed["chat", "near"].allocations
     assert ["a"] == [a.instance for a in proposed if a.priority == 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param(
+            {
+                "steering": {"policy": "static"},
+                "overrides": [{"service": "chat", "instance": "a", "weight": 1},
+                              {"service": "chat", "instance": "b", "weight": 3}],
+            },
+            {"a": 0.25, "b": 0.75},
+            id="weights",
+        ),
+        pytest.param(
+            {"overrides": [{"service": "chat", "instance": "a", "max_share": 0.4}]},
+            {"a": 0.4, "b": 0.6},
+            id="bound",
+        ),
+    ],
+)  # fmt: skip
+def test_an_operators_change_is_not_weighed_against_its_cost(
+    settings: dict[str, Any], expected: dict[str, float]
+) -> None:
+    """Shares in use are held for small gains, but never against the configuration."""
+    instances = [make_instance("a", "near"), make_instance("b", "far")]
+    before = make_config(instances=instances)
+    steering = Steering(before)
+    demand = {("near", "chat"): 1.0}
+    steering.decide(make_view(before, demand=demand))
+    after = make_config(instances=instances, **settings)
+    steering.reconfigure(after)
+    plan = steering.decide(make_view(after, at=1.0, demand=demand))
+
+    assert pytest.approx(expected, abs=1e-3) == shares(plan)
+
+
+def test_a_rule_follows_its_inputs_whatever_they_cost() -> None:
+    """Static weights that change back are taken too, and an equal plan counts as held."""
+    instances = [make_instance("a", "near"), make_instance("b", "far")]
+    plans = []
+    steering: Steering | None = None
+    for at, weight in enumerate((1, 3, 1, 1)):
+        config = make_config(
+            instances=instances,
+            steering={"policy": "static"},
+            overrides=[{"service": "chat", "instance": "a", "weight": weight},
+                       {"service": "chat", "instance": "b", "weight": 1}],
+        )  # fmt: skip
+        if steering is None:
+            steering = Steering(config)
+        else:
+            steering.reconfigure(config)
+        plans.append(steering.decide(make_view(config, at=float(at))))
+
+    assert [0.5, 0.75, 0.5, 0.5] == pytest.approx([shares(plan)["a"] for plan in plans])
+    assert [False, False, False] == [plan.held for plan in plans[:3]]

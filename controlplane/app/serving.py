@@ -168,9 +168,12 @@ def _build_grpc(control: ControlPlane, identities: IdentityCheck) -> GrpcServer:
     )
     observed.add_to(server)
     control.on_config.append(observed.reconfigure)
-    ClientStatusService(control.registry, epoch=lambda: control.epoch, clock=control.clock).add_to(
-        server
-    )
+    ClientStatusService(
+        control.registry,
+        epoch=lambda: control.epoch,
+        clock=control.clock,
+        identities=identities,
+    ).add_to(server)
     AgentService(control.receive, clock=control.clock, identities=identities).add_to(server)
     return server
 

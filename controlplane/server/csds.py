@@ -2,8 +2,8 @@
 
 Answers from the books of the streams that are open here: for each client, each resource it was
 sent, whether it took it, and why not [csds.proto].
-It tells every address of the fleet, so only this machine's own users and holders of a client
-certificate are answered.
+It tells every address of the fleet, so only this machine's own users are answered; where clients
+show certificates, only those that ``server.identities`` gives the role ``observer``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.status.v3 import csds_pb2
 from google.protobuf.message import DecodeError
 
+from controlplane.config import Role
+from controlplane.errors import IdentityError
 from controlplane.server.admin import is_loopback
 from controlplane.server.envoys import EnvoyRecord, EnvoyRegistry, TypeRecord
+from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.wire import field
 from controlplane.xds.stream import Held, Standing
@@ -75,6 +78,7 @@ class ClientStatusService:
         epoch: gives the Unix time of the clock's zero.
         settings: bounds.
         clock: seconds, monotonic; the registry's.
+        identities: whom a client's certificate lets it be.
     """
 
     def __init__(
@@ -84,7 +88,9 @@ class ClientStatusService:
         epoch: Callable[[], float],
         settings: StatusSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        identities: IdentityCheck = OPEN,
     ) -> None:
+        self._identities = identities
         self._registry = registry
         self._epoch = epoch
         self._settings = settings or StatusSettings()
@@ -132,12 +138,16 @@ class ClientStatusService:
         if self._calls >= self._settings.max_calls:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many ask at once")
         host = context.peer().partition(":")[2].rpartition(":")[0]
-        proven = context.auth_context().keys() - {"transport_security_type"}
-        if not proven and not is_loopback(host.strip("[]")):
+        if self._identities.enforced:
+            names = certificate_names(context.auth_context())
+            try:
+                self._identities.check(names, Role.OBSERVER)
+            except IdentityError as error:
+                raise Refused(grpc.StatusCode.PERMISSION_DENIED, str(error)) from error
+        elif not is_loopback(host.strip("[]")):
             raise Refused(
                 grpc.StatusCode.PERMISSION_DENIED,
-                "client status is told on loopback, or to those who show a client certificate"
-                " (server.tls.client_ca)",
+                "client status is told on loopback, or to an observer of server.identities",
             )
 
     async def _answer(self, message: bytes) -> bytes:

@@ -70,7 +70,14 @@ class IdentityCheck:
         """Hold streams that open from now on to *identities*."""
         self._rules = tuple((each, _compile(each.san)) for each in identities)
 
-    def check(self, names: Sequence[str], role: Role, *, id: str, site: str) -> None:  # noqa: A002 -- the field's name
+    def check(
+        self,
+        names: Sequence[str],
+        role: Role,
+        *,
+        id: str = "",  # noqa: A002 -- the field's name
+        site: str = "",
+    ) -> None:
         """Let a client be *role* with *id* at *site*.
 
         Raises:
@@ -89,7 +96,7 @@ class IdentityCheck:
         """Give why the claim is not allowed; none if it is."""
         if not names:
             return "the certificate carries no subject alternative name"
-        reason = f"the certificate is no {role.value}'s"
+        reason = f"no identity of the role '{role.value}' fits the certificate"
         for identity, pattern in self._rules:
             if identity.role is not role:
                 continue
@@ -98,6 +105,8 @@ class IdentityCheck:
                 if match is None:
                     continue
                 places = match.groupdict()
+                if role is Role.OBSERVER:
+                    return None
                 if site not in identity.sites and places.get("site") != site:
                     reason = f"the certificate is not for site '{site[:64]}'"
                 elif places.get("id", claimed) != claimed:

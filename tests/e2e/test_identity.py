@@ -84,14 +84,14 @@ class Locked:
 
 
 @asynccontextmanager
-async def locked(directory: Path) -> AsyncIterator[Locked]:
+async def locked(directory: Path, more: str = "") -> AsyncIterator[Locked]:
     """Run a control plane that asks for certificates."""
     authority = Authority(directory)
     own = authority.issue("127.0.0.1", "localhost")
     fleet = directory / "fleet.yaml"
     text = FLEET.replace("PORT", str(free_port())).replace("CERT", str(own.cert))
     text = text.replace("KEY", str(own.key)).replace("CA}", f"{authority.ca}}}")
-    fleet.write_text(text, encoding="utf-8")
+    fleet.write_text(text + more, encoding="utf-8")
     async with ControlPlaneProcess(fleet) as control:
         await control.wait_ready()
         yield Locked(control, fleet, authority, own)
@@ -209,6 +209,23 @@ async def test_every_service_asks(tmp_path: Path) -> None:
                 code, text = await ending(wrong_role, method, make("south"))
                 assert grpc.StatusCode.PERMISSION_DENIED == code, method
         assert 2 == await lock.refused("agent")
+
+
+async def test_who_has_what_is_told_to_observers_alone(tmp_path: Path) -> None:
+    """An Envoy's certificate does not open the books of the others."""
+    method = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
+    observer = '[{san: "{id}.people.example", role: observer}]'
+    async with locked(tmp_path, f"  identities: {observer}\n") as lock:
+        codes = {}
+        for name in ("envoy.north.example", "me.people.example"):
+            async with lock.channel(lock.authority.issue(name)) as channel:
+                call = channel.unary_unary(method)(b"")
+                codes[name] = await call.code()
+
+    assert {
+        "envoy.north.example": grpc.StatusCode.PERMISSION_DENIED,
+        "me.people.example": grpc.StatusCode.OK,
+    } == codes
 
 
 @pytest.mark.parametrize("who", ["nobody", "a stranger", "expired"])

@@ -11,7 +11,9 @@ import pytest
 from envoy.service.status.v3 import csds_pb2
 from google.protobuf import json_format
 
+from controlplane.config import Identity, Role
 from controlplane.server.csds import SERVICE, ClientStatusService, Refused, StatusSettings
+from controlplane.server.identity import IdentityCheck
 from controlplane.xds.types import CLUSTER, ENDPOINT
 from testbed.xds import PATIENCE, XdsClient, XdsServer, make_snapshot, serve_xds
 
@@ -228,10 +230,10 @@ async def test_too_much_to_tell_is_refused_with_the_remedy(
 
 
 class Caller:
-    """The context of somebody at *peer* with a certificate or without."""
+    """The context of somebody at *peer* with a certificate that carries *names*."""
 
-    def __init__(self, peer: str, certificate: dict[str, list[bytes]]) -> None:
-        self._peer, self._certificate = peer, certificate
+    def __init__(self, peer: str, names: tuple[str, ...]) -> None:
+        self._peer, self._names = peer, names
 
     def peer(self) -> str:
         """Give the address."""
@@ -239,32 +241,32 @@ class Caller:
 
     def auth_context(self) -> dict[str, list[bytes]]:
         """Give what TLS knows."""
-        return self._certificate
+        return {"x509_subject_alternative_name": [name.encode() for name in self._names]}
 
 
-PLAIN_TLS = {"transport_security_type": [b"ssl"]}
-PROVEN = {**PLAIN_TLS, "x509_common_name": [b"ops"]}
+OPS = Identity(san="ops.example", role=Role.OBSERVER)
 
 
 @pytest.mark.parametrize(
-    ("peer", "certificate", "admitted"),
+    ("peer", "names", "enforced", "admitted"),
     [
-        pytest.param("ipv4:127.0.0.1:5", {}, True, id="loopback"),
-        pytest.param("ipv4:::1:5", {}, True, id="loopback of IPv6"),
-        pytest.param("ipv4:10.0.0.1:5", {}, False, id="network"),
-        pytest.param("ipv4:10.0.0.1:5", PLAIN_TLS, False, id="without a certificate"),
-        pytest.param("ipv4:10.0.0.1:5", PROVEN, True, id="with a certificate"),
+        pytest.param("ipv4:127.0.0.1:5", (), False, True, id="loopback"),
+        pytest.param("ipv4:::1:5", (), False, True, id="loopback of IPv6"),
+        pytest.param("ipv4:10.0.0.1:5", (), False, False, id="network"),
+        pytest.param("ipv4:10.0.0.1:5", ("ops.example",), True, True, id="observer"),
+        pytest.param("ipv4:127.0.0.1:5", ("an.example",), True, False, id="another certificate"),
     ],
 )
-def test_only_this_machine_and_proven_clients_are_told(
-    server: XdsServer, peer: str, certificate: dict[str, list[bytes]], admitted: bool
+def test_only_this_machine_and_observers_are_told(
+    server: XdsServer, peer: str, names: tuple[str, ...], enforced: bool, admitted: bool
 ) -> None:
     """The answer names every address of the fleet."""
-    service = ClientStatusService(server.registry, epoch=lambda: EPOCH)
-    caller: Any = Caller(peer, certificate)
+    identities = IdentityCheck([OPS], enforced=enforced)
+    service = ClientStatusService(server.registry, epoch=lambda: EPOCH, identities=identities)
+    caller: Any = Caller(peer, names)
     if admitted:
         service._admit(caller)
         return
-    with pytest.raises(Refused, match="client certificate") as caught:
+    with pytest.raises(Refused, match="observer") as caught:
         service._admit(caller)
     assert grpc.StatusCode.PERMISSION_DENIED is caught.value.code

@@ -44,16 +44,16 @@ def verdict(
         pytest.param([NORTH], {"site": "south"}, "not for site 'south'", id="another site"),
         pytest.param([NORTH], {"site": ""}, "not for site ''", id="no site"),
         pytest.param([NORTH], {"id": "e-2"}, "not for id 'e-2'", id="another id"),
-        pytest.param([NORTH], {"role": Role.AGENT}, "no agent's", id="an agent with an Envoy's"),
+        pytest.param([NORTH], {"role": Role.AGENT}, "role 'agent'", id="an agent with an Envoy's"),
         pytest.param(
-            ["spiffe://fleet/site/north/agent/a"], {"id": "a"}, "no envoy's", id="the reverse"
+            ["spiffe://fleet/site/north/agent/a"], {"id": "a"}, "role 'envoy'", id="the reverse"
         ),
         pytest.param([], {}, "carries no subject alternative name", id="no name"),
         pytest.param(
-            ["spiffe://fleet/site/north/x/envoy/e-1"], {}, "no envoy's", id="a longer path"
+            ["spiffe://fleet/site/north/x/envoy/e-1"], {}, "role 'envoy'", id="a longer path"
         ),
         pytest.param(
-            ["x-spiffe://fleet/site/north/envoy/e-1"], {}, "no envoy's", id="with a prefix"
+            ["x-spiffe://fleet/site/north/envoy/e-1"], {}, "role 'envoy'", id="with a prefix"
         ),
     ],
 )
@@ -129,6 +129,15 @@ def test_names_of_a_grpc_context() -> None:
 
     assert ("a", "b") == certificate_names(context)
     assert () == certificate_names({})
+
+
+def test_an_observer_claims_no_site() -> None:
+    """He asks about all of them; an Envoy's certificate does not make one."""
+    allowed = (*Server().identities, Identity(san="spiffe://fleet/people/*", role=Role.OBSERVER))
+    claim: dict[str, Any] = {"id": "", "site": "", "role": Role.OBSERVER, "identities": allowed}
+
+    assert not verdict(["spiffe://fleet/people/me"], **claim)
+    assert "role 'observer'" in verdict([NORTH], **claim)
 
 
 @pytest.mark.parametrize(

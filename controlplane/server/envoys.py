@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from controlplane.server.wire import Node
 from controlplane.xds.stream import XdsStream
@@ -37,8 +38,7 @@ class Happening(StrEnum):
     BUG = "bug"
 
 
-@dataclass(frozen=True, slots=True)
-class XdsEvent:
+class XdsEvent(NamedTuple):
     """One thing that happened on a stream, for metrics and logs."""
 
     what: Happening

@@ -73,8 +73,7 @@ def parse_sotw_request(body: bytes, *, with_node: bool) -> tuple[SotwRequest, No
     message = _parse(discovery_pb2.DiscoveryRequest, body, _SOTW_NODE, with_node=with_node)
     request = SotwRequest(
         message.type_url,
-        tuple(message.resource_names)
-        + tuple(locator.name for locator in message.resource_locators),
+        _parse_names(message.resource_names, message.resource_locators),
         message.version_info,
         message.response_nonce,
         _parse_rejection(message),
@@ -91,15 +90,19 @@ def parse_delta_request(body: bytes, *, with_node: bool) -> tuple[DeltaRequest, 
     message = _parse(discovery_pb2.DeltaDiscoveryRequest, body, _DELTA_NODE, with_node=with_node)
     request = DeltaRequest(
         message.type_url,
-        tuple(message.resource_names_subscribe)
-        + tuple(locator.name for locator in message.resource_locators_subscribe),
-        tuple(message.resource_names_unsubscribe)
-        + tuple(locator.name for locator in message.resource_locators_unsubscribe),
+        _parse_names(message.resource_names_subscribe, message.resource_locators_subscribe),
+        _parse_names(message.resource_names_unsubscribe, message.resource_locators_unsubscribe),
         dict(message.initial_resource_versions),
         message.response_nonce,
         _parse_rejection(message),
     )
     return request, parse_node(message.node) if with_node and message.HasField("node") else None
+
+
+def _parse_names(names: Any, locators: Any) -> tuple[str, ...]:
+    if locators:
+        return (*names, *(locator.name for locator in locators))
+    return tuple(names)
 
 
 def _parse(kind: Any, body: bytes, node_field: int, *, with_node: bool) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from controlplane.xds.types import Push, Resource
@@ -25,8 +26,7 @@ few, and it must not grow our memory."""
 _NONE: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Aim:
+class Aim(NamedTuple):
     """How a step is to be made; all that it depends on besides the two states."""
 
     delta: bool = False
@@ -43,8 +43,7 @@ class Aim:
     """Whether only what the client was never sent may go (make before break)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One response, and the state of a client that was sent it."""
 
     push: Push
@@ -52,6 +51,8 @@ class Step:
     """Whether it must be sent; an empty response of whole state says that everything is gone."""
     to: Holding | None
     """None for the state aimed at: naming it here would make a reference cycle of big values."""
+    removes: bool = False
+    """Whether something that was held is gone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -97,6 +98,7 @@ class _Difference:
 
 def _make_step(held: Holding, target: Holding, aim: Aim) -> Step:
     gone = tuple(name for name in held.resources if name not in target.resources)
+    removes = bool(gone)
     goal = target
     if gone and aim.keep:
         kept = {name: held.resources[name] for name in gone}
@@ -113,7 +115,7 @@ def _make_step(held: Holding, target: Holding, aim: Aim) -> Step:
     missing = (target.missing - held.missing).difference(held.resources)
     difference = _Difference(changed, gone, missing)
     step = (_whole_step if aim.whole else _partial_step)(held, goal, aim, difference)
-    return Step(step.push, step.due, None) if step.to is target else step
+    return Step(step.push, step.due, None if step.to is target else step.to, removes)
 
 
 def _whole_step(held: Holding, goal: Holding, aim: Aim, difference: _Difference) -> Step:

@@ -159,18 +159,27 @@ class TypeState:
     def settle(self, nonce: str, rejection: Rejection | None) -> Event:
         """Take the client's answer to the response *nonce*, which is in flight."""
         push = self.in_flight.pop(nonce)
-        names = frozenset([*(resource.name for resource in push.resources), *push.removed])
         if rejection is None:
-            self.refused = _NONE if self.whole else self.refused.difference(names)
-            if self.apart and len(names) == 1:
-                self.apart -= names
+            if self.refused or self.apart:
+                self._trust(_names_of(push))
             return Acked(self.type_url, push.version, nonce)
+        names = _names_of(push)
         self.refused |= names
         if not self.whole:
             if len(names) > 1:
                 self.parked |= names
             self.apart |= names
         return Nacked(self.type_url, push.version, nonce, rejection)
+
+    def _trust(self, names: frozenset[str]) -> None:
+        """Let what was taken travel with the others again, if it proved itself alone."""
+        self.refused = _NONE if self.whole else self.refused.difference(names)
+        if len(names) == 1:
+            self.apart -= names
+
+
+def _names_of(push: Push) -> frozenset[str]:
+    return frozenset([*(resource.name for resource in push.resources), *push.removed])
 
 
 class XdsStream(ABC):
@@ -303,15 +312,12 @@ class XdsStream(ABC):
 
     def _next_step(self, state: TypeState) -> Step:
         target = state.aim_at()
-        keep = (
-            state.type_url in REFERRERS
-            and state.held is not target
-            and any(name not in target.resources for name in state.held.resources)
-            and self._is_referred_to(state.type_url)
-        )
         fresh_only = state.type_url in WAIT_FOR_CLUSTERS and self._has_new_clusters_under_way()
-        aim = Aim(self.delta, state.whole, state.again, state.apart, keep, fresh_only)
-        return target.step_from(state.held, aim)
+        aim = Aim(self.delta, state.whole, state.again, state.apart, fresh_only=fresh_only)
+        step = target.step_from(state.held, aim)
+        if step.removes and state.type_url in REFERRERS and self._is_referred_to(state.type_url):
+            step = target.step_from(state.held, aim._replace(keep=True))
+        return step
 
     def _is_referred_to(self, type_url: str) -> bool:
         """Tell whether a client may still hold something that refers to removed *type_url*."""

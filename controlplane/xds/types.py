@@ -2,12 +2,15 @@
 
 The core neither parses nor builds protobuf: `controlplane.server` turns wire messages into these
 and back, so that the rules can be tested as values.
+What is made for every message is a tuple: the cheapest frozen value there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 PREFIX = "type.googleapis.com/"
 CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
@@ -46,8 +49,7 @@ class Rejection:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class SotwRequest:
+class SotwRequest(NamedTuple):
     """A ``DiscoveryRequest`` without its node."""
 
     type_url: str
@@ -57,14 +59,13 @@ class SotwRequest:
     rejection: Rejection | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeltaRequest:
+class DeltaRequest(NamedTuple):
     """A ``DeltaDiscoveryRequest`` without its node."""
 
     type_url: str
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
-    initial_versions: Mapping[str, str] = field(default_factory=dict)
+    initial_versions: Mapping[str, str] = MappingProxyType({})
     nonce: str = ""
     rejection: Rejection | None = None
 
@@ -89,8 +90,7 @@ class Push:
     """Whether it only renews the time to live of *resources*."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A ``DiscoveryResponse`` or a ``DeltaDiscoveryResponse``."""
 
     type_url: str
@@ -98,8 +98,7 @@ class Response:
     push: Push
 
 
-@dataclass(frozen=True, slots=True)
-class Acked:
+class Acked(NamedTuple):
     """The client took a response."""
 
     type_url: str

@@ -1,6 +1,6 @@
 """xDS over gRPC: aggregated and single-type streams, state of the world and delta.
 
-This module moves bytes between gRPC and the protocol core; what is sent when is decided in
+This module moves bytes between our transport and the protocol core; what is sent when is decided in
 `controlplane.xds`.
 Methods take and give bytes, so that gRPC serialises nothing.
 """
@@ -94,21 +94,6 @@ class XdsSettings:
     """Seconds that it may take to answer."""
     max_request: int = 4 << 20
     """Bytes of one request."""
-
-
-def server_options(settings: XdsSettings) -> list[tuple[str, int]]:
-    """Give the options of a gRPC server that serves xDS."""
-    return [
-        ("grpc.keepalive_time_ms", round(settings.keepalive_period * 1000)),
-        ("grpc.keepalive_timeout_ms", round(settings.keepalive_timeout * 1000)),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-        ("grpc.max_connection_age_ms", round(settings.max_age * 1000)),
-        ("grpc.max_connection_age_grace_ms", round(settings.max_age_grace * 1000)),
-        ("grpc.max_receive_message_length", settings.max_request),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),
-    ]
 
 
 def limits(settings: XdsSettings) -> Limits:
@@ -467,47 +452,6 @@ class XdsService:
         """Give what the nonces of a new stream begin with: no two streams share a nonce."""
         return f"{next(self._stream_numbers):x}-"
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        """Register the methods of all services."""
-        for service, (suffix, type_url) in SERVICES.items():
-            methods = {
-                prefix + suffix: grpc.stream_stream_rpc_method_handler(
-                    self._method(type_url, delta)
-                )
-                for prefix, delta in (("Stream", False), ("Delta", True))
-            }
-            server.add_generic_rpc_handlers(
-                (grpc.method_handlers_generic_handler(service, methods),)
-            )
-
-    def _method(
-        self, type_url: str, delta: bool
-    ) -> Callable[[object, grpc.aio.ServicerContext], object]:
-        async def serve(_requests: object, context: grpc.aio.ServicerContext) -> None:
-            await self._serve(context, type_url=type_url, delta=delta)
-
-        return serve
-
-    async def _serve(
-        self, context: grpc.aio.ServicerContext, *, type_url: str, delta: bool
-    ) -> None:
-        code, text = await self._admit()
-        if code is None:
-            wake = asyncio.Event()
-            session = Session(
-                self,
-                delta=delta,
-                type_url=type_url,
-                wake=wake.set,
-                names=certificate_names(context.auth_context()),
-            )
-            try:
-                code, text = await self._run(session, context, wake)
-            finally:
-                session.close(now=self.clock())
-        if code is not None:
-            await context.abort(code, text)
-
     def _call(self, stream: GrpcStream, *, type_url: str, delta: bool) -> XdsCall | None:
         code, text, wait = self._reserve()
         if code is not None:
@@ -526,30 +470,6 @@ class XdsService:
             return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once", 0.0
         return None, "", wait
 
-    async def _admit(self) -> tuple[grpc.StatusCode | None, str]:
-        code, text, wait = self._reserve()
-        if wait:
-            await asyncio.sleep(wait)
-        return code, text
-
-    async def _run(
-        self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
-    ) -> tuple[grpc.StatusCode | None, str]:
-        """Serve until the client ends the stream; give the status to end it with otherwise."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                pusher = tasks.create_task(self._push(session, context, wake))
-                await self._read(session, context, wake)
-                pusher.cancel()
-        except ExceptionGroup as group:
-            error = group.exceptions[0]
-            # These say that the call ended under a read or a write.
-            if not isinstance(
-                error, grpc.aio.UsageError | grpc.aio.InternalError | asyncio.InvalidStateError
-            ):
-                return self.explain(session, error)
-        return None, ""
-
     def explain(self, session: Session, error: Exception) -> tuple[grpc.StatusCode, str]:
         """Give the status for what ended a stream, and tell whom it concerns."""
         if isinstance(error, IdentityError):
@@ -565,33 +485,6 @@ class XdsService:
         log.error("xds stream failed", exc_info=error)
         return grpc.StatusCode.INTERNAL, "internal error"
 
-    async def _read(
-        self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        clock = self.clock
-        while isinstance(message := await context.read(), bytes):
-            if session.receive(message, now=clock()):
-                loop.call_later(self.settings.isolation_delay, _isolate, session, wake)
-            wake.set()
-
-    async def _push(
-        self, session: Session, context: grpc.aio.ServicerContext, wake: asyncio.Event
-    ) -> None:
-        clock = self.clock
-        while True:
-            try:
-                async with asyncio.timeout(session.heartbeat_period):
-                    await wake.wait()
-            except TimeoutError:
-                messages = session.heartbeats_to_send(now=clock())
-            else:
-                wake.clear()
-                messages = session.messages_to_send(now=clock())
-            for message in messages:
-                async with asyncio.timeout(self.settings.send_timeout):
-                    await context.write(b"".join(message))
-
     def _observe_end(self, session: Session, what: Happening, text: str) -> None:
         record = session.record
         envoy = record.envoy if record is not None else None
@@ -604,8 +497,3 @@ class XdsService:
                 text=text,
             )
         )
-
-
-def _isolate(session: Session, wake: asyncio.Event) -> None:
-    session.isolate()
-    wake.set()

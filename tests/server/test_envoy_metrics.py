@@ -7,7 +7,6 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 import grpc
@@ -80,8 +79,8 @@ Serve = Callable[..., contextlib.AbstractAsyncContextManager[Receiver]]
 """Takes the configuration, ``settings`` and, to serve xDS too, ``views``."""
 
 
-@pytest.fixture(params=["our transport", "grpc.aio"])
-def receiver(request: pytest.FixtureRequest) -> Serve:
+@pytest.fixture
+def receiver() -> Serve:
     """Give what serves telemetry, and xDS if there are views, on one port."""
 
     @contextlib.asynccontextmanager
@@ -101,20 +100,15 @@ def receiver(request: pytest.FixtureRequest) -> Serve:
             on_refused=received.refusals.append,
             settings=settings,
         )
-        ours = request.param == "our transport"
-        server: Any = GrpcServer() if ours else grpc.aio.server()
+        server = GrpcServer()
         received.telemetry.add_to(server)
         if views is not None:
-            XdsService(views, EnvoyRegistry(), resolve_site=resolve).add_to(server)
-        if ours:
-            received.port = await server.listen("127.0.0.1", 0)
-        else:
-            received.port = server.add_insecure_port("127.0.0.1:0")
-            await server.start()
+            XdsService(views, EnvoyRegistry(), resolve_site=resolve).serve_on(server)
+        received.port = await server.listen("127.0.0.1", 0)
         try:
             yield received
         finally:
-            await server.stop(None)
+            await server.stop()
 
     return serve
 

@@ -26,8 +26,8 @@ from controlplane.server.envoy_metrics import EnvoyTelemetry
 from controlplane.server.http2.server import GrpcServer
 from controlplane.server.identity import IdentityCheck
 from controlplane.server.login import Login, TokenFile
-from controlplane.server.scrape import Scraper
 from controlplane.server.tasks import guard
+from controlplane.sources.scrape import Scraper
 
 GRACE = 0.5
 """Seconds that answers under way get at the end. An Envoy's stream never ends by itself, so this is

@@ -21,6 +21,7 @@ from controlplane.errors import ConfigError, ControlPlaneError
 
 COMMANDS = {
     "serve": "Run the control plane.",
+    "agent": "Run the agent of a site: instances, machine, network.",
     "check": "Validate configurations; tells every fault with its line.",
     "bootstrap": "Print the bootstrap of an Envoy that follows this control plane.",
     "simulate": "Simulate a fleet: the real deciding code against baselines.",

@@ -5,6 +5,7 @@ from controlplane.config.parse import Checked, check_config, parse_config
 from controlplane.config.schema import (
     Admin,
     Affinity,
+    AgentRights,
     CircuitBreakers,
     Config,
     Delay,
@@ -19,6 +20,7 @@ from controlplane.config.schema import (
     Model,
     ModelKind,
     Network,
+    Orca,
     OutlierDetection,
     Override,
     Path,
@@ -43,6 +45,7 @@ from controlplane.config.schema import (
 __all__ = [
     "Admin",
     "Affinity",
+    "AgentRights",
     "Checked",
     "CircuitBreakers",
     "Config",
@@ -58,6 +61,7 @@ __all__ = [
     "Model",
     "ModelKind",
     "Network",
+    "Orca",
     "OutlierDetection",
     "Override",
     "Path",

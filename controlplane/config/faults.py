@@ -29,15 +29,17 @@ _COMPARED = 1000
 """Most names that a misspelt one is compared with; a thousand take a few milliseconds."""
 
 
-def faults_of(error: ValidationError, document: Document) -> list[Fault]:
-    """Give every fault of *error* at its place in *document*."""
+def faults_of(
+    error: ValidationError, document: Document, *, root: type[BaseModel] = Config
+) -> list[Fault]:
+    """Give every fault of *error* at its place in *document*, which is read as a *root*."""
     found = error.errors(include_url=False)
     unknown: dict[Path, list[str]] = {}
     for details in found:
         if details["type"] == "extra_forbidden":
             unknown.setdefault(details["loc"][:-1], []).append(str(details["loc"][-1]))
     return [
-        _fault(details, document)
+        _fault(details, document, root)
         for details in found
         if not (_is_misspelt(details, unknown) or _is_spoilt(details, document))
     ]
@@ -74,31 +76,31 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; known here: {shown}"
 
 
-def _fault(details: ErrorDetails, document: Document) -> Fault:
+def _fault(details: ErrorDetails, document: Document, root: type[BaseModel]) -> Fault:
     path: Path = tuple(step for step in details["loc"] if step != "[key]")
     kind = details["type"]
     if kind == "missing":
         return document.fault(
-            path, f"missing; add '{path[-1]}', which is {_shape(_annotation(path))}"
+            path, f"missing; add '{path[-1]}', which is {_shape(_annotation(path, root))}"
         )
     if kind == "extra_forbidden":
-        known = _keys(_model(_annotation(path[:-1])))
+        known = _keys(_model(_annotation(path[:-1], root)))
         name = str(path[-1])
         return document.fault(path, f"unknown key '{name}'{nearest(name, known)}", at_key=True)
-    return document.fault(path, _message(details, path), at_key="[key]" in details["loc"])
+    return document.fault(path, _message(details, path, root), at_key="[key]" in details["loc"])
 
 
-def _message(details: ErrorDetails, path: Path) -> str:
+def _message(details: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
     given, kind, ctx = details["input"], details["type"], details.get("ctx", {})
     if given is None:
-        return f"has no value; give {_shape(_annotation(path))}, or remove the key"
+        return f"has no value; give {_shape(_annotation(path, root))}, or remove the key"
     if kind == "string_pattern_mismatch":
         return f"'{given}' {_pattern(ctx['pattern'])}"
     told = _TOLD.get(kind)
     if told is not None:
         return told(given, ctx)
     if kind in _WRONG_TYPES:
-        return f"{_show(given)} is wrong here; give {_shape(_annotation(path))}"
+        return f"{_show(given)} is wrong here; give {_shape(_annotation(path, root))}"
     return details["msg"]
 
 
@@ -174,9 +176,9 @@ def _show(value: Any) -> str:
 # What the schema wants at a path, read from the models themselves.
 
 
-def _annotation(path: Path) -> Any:
+def _annotation(path: Path, root: type[BaseModel]) -> Any:
     """Give the type at *path*, or Any where the schema knows none."""
-    found: Any = Config
+    found: Any = root
     for step in path:
         found = _bare(found)
         if isinstance(step, int):

@@ -163,10 +163,33 @@ class _Rules:
                         " requests would go in a circle, so choose another"
                     )  # fmt: skip
             yield from self.scrape_faults(instance.entry("scrape"), expiry)
+            orca = instance.entry("orca")
+            if isinstance(orca.raw, dict) and orca.get("port") is orca.get("address") is None:
+                yield self.at(orca, None, "says not where; give port, or address as IP:PORT")
             power = instance.entry("power")
             idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
             if idle is not None and busy is not None and busy < idle:
                 yield self.at(power, "busy", "is less than idle; busy is the draw at full load")
+
+    def agent_faults(self) -> Iterator[Fault]:
+        agents = self.root.entry("server").entries("agents")
+        yield from self.unique(agents, "agent")
+        for agent in agents:
+            given = 0
+            for key, what, names in (
+                ("sites", "site", self.sites), ("instances", "instance", self.instances)
+            ):  # fmt: skip
+                listed = agent.get(key)
+                listed = listed if isinstance(listed, list) else []
+                given += len(listed)
+                for index, name in enumerate(listed):
+                    if isinstance(name, str) and names.complete and name not in names.entries:
+                        yield self._document.fault(
+                            (*agent.path, key, index),
+                            f"no {what} is named '{name}'{nearest(name, names.entries)}",
+                        )
+            if not given and isinstance(agent.raw, dict):
+                yield self.at(agent, None, "may report nothing; give sites, instances or both")
 
     def listener_port(self, site: str) -> int:
         own = self.sites.entries.get(site, _Entry((), None)).entry("listener").get("port")
@@ -437,6 +460,7 @@ def find_faults(document: Document) -> list[Fault]:
         faults += rules.known(model, "base", "model", rules.models)
     faults += rules.base_cycles()
     faults += rules.instance_faults()
+    faults += rules.agent_faults()
     faults += rules.service_faults()
     faults += rules.path_faults()
     faults += rules.steering_faults()

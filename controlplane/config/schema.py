@@ -223,6 +223,8 @@ class Engine(StrEnum):
     TGI = "tgi"
     LLAMACPP = "llamacpp"
     OLLAMA = "ollama"
+    EPP = "epp"
+    """An endpoint picker (Gateway API inference extension, llm-d) before a pool of engines."""
     GENERIC = "generic"
 
 
@@ -236,6 +238,25 @@ class Scrape(Settings):
     """File of certificates that may sign the server's; https only."""
     token_file: str | None = None
     """File that holds a bearer token; read at every scrape."""
+
+
+class Orca(Settings):
+    """Where an instance reports its load out of band, in the form that gRPC and Envoy share.
+
+    The service is ``xds.service.orca.v3.OpenRcaService``, in clear text.
+    """
+
+    port: Port | None = None
+    """At the instance's own host."""
+    address: Annotated[str, AfterValidator(check_endpoint)] | None = None
+    """IP:PORT, where it is another host; wins over *port*."""
+    period: PositiveDuration = 1.0
+
+    def target(self, host: str) -> str:
+        """Give HOST:PORT for an instance at *host*."""
+        if self.address is not None:
+            return self.address
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 class InstancePower(Settings):
@@ -260,6 +281,7 @@ class Instance(Settings):
     service_time: PositiveDuration | None = None
     """Prior for the time one request takes when it is alone here."""
     scrape: Scrape | None = None
+    orca: Orca | None = None
     power: InstancePower = InstancePower()
 
     @property
@@ -450,6 +472,23 @@ class Admin(Settings):
     """Serves HTTPS; with its ``client_ca``, a certificate that it signed is as good as a token."""
 
 
+class AgentRights(Settings):
+    """An agent that may report, and for what; all others are refused."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """The agent's ``id``."""
+    token_hash_file: str | None = None
+    """File that holds the SHA-256 of its bearer token, in hexadecimal; read again as it changes."""
+    sites: tuple[Name, ...] = ()
+    """Sites whose instances, paths and power it may report."""
+    instances: tuple[Name, ...] = ()
+    """Instances that it may report, whatever their site."""
+    batches_rate: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+    """Batches a second that it may send."""
+    max_batch: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    """Reports of one batch."""
+
+
 class Server(Settings):
     """The control plane's own ports and bus."""
 
@@ -460,6 +499,9 @@ class Server(Settings):
     )
     """Replaces the two that are there by default."""
     admin: Admin = Admin()
+
+    agents: tuple[AgentRights, ...] = ()
+    """Agents that may report; none given means that every agent may report for everything."""
     bus: Annotated[str, Field(pattern=r"^(local|(nats|tls)://\S+)$")] = "local"
 
 

@@ -34,7 +34,7 @@ from controlplane.steering.observation import Gauge, Seen, read_instance, sum_tr
 SLOWDOWNS: Array = np.array([0.0, 0.02, 0.05, 0.08, 0.12, 0.17, 0.23, 0.32, 0.5])
 """Candidates for the slowdown."""
 
-_BATCHING = frozenset({Engine.VLLM, Engine.SGLANG, Engine.TRTLLM, Engine.TGI})
+_BATCHING = frozenset({Engine.VLLM, Engine.SGLANG, Engine.TRTLLM, Engine.TGI, Engine.EPP})
 
 MEMORY = 90.0
 """Seconds over which unchanging evidence is kept."""

@@ -62,6 +62,8 @@ class Alias:
     """Factor to SI units."""
     also: tuple[str, ...] = ()
     """Further metrics that are added where present."""
+    times: str = ""
+    """A metric that the value is multiplied by: a pool's average to its total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Dialect:
     """Labels of workers that all report the same requests: only rank 0 counts."""
     names: frozenset[str] = frozenset()
     """Every name that the rules read."""
+    distinct: bool = True
+    """Whether the names tell this engine from all others."""
 
 
 def _rule(
@@ -149,6 +153,8 @@ def _dialect(
     rules: Iterable[Rule],
     readiness: tuple[Readiness, ...] = (),
     rank_labels: tuple[str, ...] = (),
+    *,
+    distinct: bool = True,
 ) -> Dialect:
     # The engine's own rule first, then ours for machine metrics that an exporter may have added.
     own = tuple(rules)
@@ -157,8 +163,9 @@ def _dialect(
     ready = (*readiness, _OUR_READINESS)
     names = {alias.name for rule in every for alias in rule.aliases}
     names |= {name for rule in every for alias in rule.aliases for name in alias.also}
+    names |= {alias.times for rule in every for alias in rule.aliases if alias.times}
     names |= {name.name for name in ready}
-    return Dialect(every, ready, rank_labels, frozenset(names))
+    return Dialect(every, ready, rank_labels, frozenset(names), distinct)
 
 
 _OUR_READINESS = Readiness("cats_ready", "cats_ready is 0")
@@ -472,9 +479,44 @@ _CATS = (
     _rule(Signal.PROMPT_TOKENS, "cats_prompt_tokens_total"),
     _rule(Signal.OUTPUT_TOKENS, "cats_output_tokens_total"),
 )
-_GENERIC = _dialect(_CATS)
+_GENERIC = _dialect(_CATS, distinct=False)
 # Ollama writes no metrics of its own; an exporter beside it may use our names.
-_OLLAMA = _dialect(Rule(rule.signal, rule.aliases, rule.merge) for rule in _CATS)
+_OLLAMA = _dialect((Rule(rule.signal, rule.aliases, rule.merge) for rule in _CATS), distinct=False)
+
+_EPP_PREFIXES = ("llm_d_epp", "llm_d_router_epp", "inference_pool")
+
+
+def _pool(name: str) -> tuple[Alias, ...]:
+    """Give the aliases of a pool's average, times the endpoints that it is of."""
+    return tuple(
+        Alias(
+            f"{prefix}_{name}",
+            was="" if prefix == _EPP_PREFIXES[0] else "an older prefix",
+            times=f"{prefix}_ready_endpoints"
+            if prefix != "inference_pool"
+            else "inference_pool_ready_pods",
+        )
+        for prefix in _EPP_PREFIXES
+    )
+
+
+# A pool behind an endpoint picker is one instance here: its averages times its endpoints.
+_EPP = _dialect(
+    (
+        _rule(Signal.RUNNING, *_pool("average_running_requests"), expected=Expected.ALWAYS),
+        _rule(Signal.WAITING, *_pool("average_queue_size"), expected=Expected.ALWAYS),
+        _rule(
+            Signal.KV_USE,
+            *(Alias(alias.name, was=alias.was) for alias in _pool("average_kv_cache_utilization")),
+            merge=Merge.MAX,
+            expected=Expected.ALWAYS,
+        ),
+    ),
+    (
+        Readiness("llm_d_epp_ready_endpoints", "its pool has no ready endpoint", every=True),
+        Readiness("inference_pool_ready_pods", "its pool has no ready endpoint", every=True),
+    ),
+)
 
 DIALECTS: Mapping[Engine, Dialect] = {
     Engine.VLLM: _VLLM,
@@ -484,6 +526,7 @@ DIALECTS: Mapping[Engine, Dialect] = {
     Engine.TGI: _TGI,
     Engine.LLAMACPP: _LLAMACPP,
     Engine.OLLAMA: _OLLAMA,
+    Engine.EPP: _EPP,
     Engine.GENERIC: _GENERIC,
 }
 
@@ -565,6 +608,11 @@ def _read(
         for name in alias.also:
             chosen = chosen + _select(samples.get(name, []), alias, rank_labels)
         value = _merge(chosen, rule.merge)
+        if alias.times:
+            factor = samples.get(alias.times)
+            if not factor:
+                continue
+            value *= _merge(factor, Merge.SUM)
         return alias, value * alias.scale if value < SENTINEL else value
     return None, math.nan
 
@@ -628,6 +676,14 @@ def _not_ready(rules: tuple[Readiness, ...], samples: Mapping[str, list[Sample]]
         if values and (max(values) if rule.every else min(values)) == 0:
             return rule.reason
     return ""
+
+
+def recognise_engine(text: str) -> Engine | None:
+    """Give the engine whose metrics *text* holds; none if nobody's here, or only generic ones."""
+    for engine, dialect in DIALECTS.items():
+        if dialect.distinct and _speaks(text, dialect):
+            return engine
+    return None
 
 
 def _speaks(text: str, dialect: Dialect) -> bool:

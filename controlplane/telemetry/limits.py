@@ -21,7 +21,9 @@ MAX_BANDWIDTH = 1e13
 MAX_POWER = 1e9
 """Watts."""
 
-SHARES = frozenset({Signal.KV_USE, Signal.UTILISATION, Signal.TRAINING})
+SHARES = frozenset(
+    {Signal.KV_USE, Signal.UTILISATION, Signal.MEMORY, Signal.PRESSURE, Signal.TRAINING}
+)
 """Signals that lie between 0 and 1."""
 
 LIMITS: Mapping[Signal, float] = {

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from controlplane.config import Engine, Instance, Scrape
 from controlplane.model import InstanceReport, ScrapeFailure, Signal
-from controlplane.server.scrape import Scraper, offset_of
+from controlplane.sources.scrape import Scraper, offset_of
 from controlplane.telemetry.exposition import MAX_TEXT
 
 PAGE = """\

@@ -13,13 +13,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
+import structlog
 
-from controlplane.config import Instance, Scrape
+from controlplane.config import Engine, Scrape
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, ScrapeFailure
-from controlplane.server.log import Logger, get_logger
 from controlplane.telemetry import decode_exposition, parse_metrics
 from controlplane.telemetry.exposition import MAX_TEXT
 
@@ -31,8 +32,21 @@ MAX_TOKEN = 16_384
 """Bytes of a token file."""
 CHUNK = 65_536
 
+Logger = structlog.typing.FilteringBoundLogger
+
 OnReport = Callable[[InstanceReport | ScrapeFailure], None]
 """Called on the event loop with each result; a `ReportError` it raises is logged."""
+
+
+class Scraped(Protocol):
+    """What a scraper must know of an instance."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def engine(self) -> Engine: ...  # noqa: D102
+    @property
+    def scrape(self) -> Scrape | None: ...  # noqa: D102
 
 
 def offset_of(name: str, period: float) -> float:
@@ -53,7 +67,7 @@ class Scraper:
 
     def __init__(
         self,
-        instances: Iterable[Instance],
+        instances: Iterable[Scraped],
         *,
         on_report: OnReport,
         concurrency: int = CONCURRENCY,
@@ -62,15 +76,15 @@ class Scraper:
     ) -> None:
         self._on_report = on_report
         self._clock = clock
-        self._log: Logger = get_logger(part="scrape") if log is None else log
+        self._log: Logger = structlog.get_logger(part="scrape") if log is None else log
         self._slots = asyncio.Semaphore(concurrency)
-        self._wanted: dict[str, Instance] = {}
-        self._targets: dict[str, tuple[Instance, asyncio.Task[None]]] = {}
+        self._wanted: dict[str, Scraped] = {}
+        self._targets: dict[str, tuple[Scraped, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
         self._contexts: dict[tuple[str, float], ssl.SSLContext] = {}
         self.reconfigure(instances)
 
-    def reconfigure(self, instances: Iterable[Instance]) -> None:
+    def reconfigure(self, instances: Iterable[Scraped]) -> None:
         """Scrape *instances* from now on; loops of those that did not change go on."""
         self._wanted = {one.name: one for one in instances if one.scrape is not None}
         self._changed.set()
@@ -153,7 +167,7 @@ class _Target:
     """One instance's scraping."""
 
     def __init__(
-        self, scraper: Scraper, instance: Instance, scrape: Scrape, session: aiohttp.ClientSession
+        self, scraper: Scraper, instance: Scraped, scrape: Scrape, session: aiohttp.ClientSession
     ) -> None:
         self.instance = instance
         self._scraper = scraper
@@ -181,30 +195,7 @@ class _Target:
             ReportError: the answer is not what was asked for.
             aiohttp.ClientError, OSError, ValueError: no answer.
         """
-        headers = {}
-        if self._scrape.token_file is not None:
-            headers["Authorization"] = f"Bearer {_read_token(self._scrape.token_file)}"
-        async with self._session.get(
-            self._scrape.url,
-            headers=headers,
-            ssl=self._scraper.context(self._scrape),
-            timeout=aiohttp.ClientTimeout(total=self._scrape.timeout),
-            allow_redirects=False,
-        ) as response:
-            if 300 <= response.status < 400:
-                where = response.headers.get("Location", "")[:200]
-                raise ReportError(f"redirected to {where!r}; give that as scrape.url instead")
-            if response.status != 200:
-                raise ReportError(f"status {response.status}")
-            encoding = response.headers.get("Content-Encoding", "identity")
-            if encoding != "identity":
-                raise ReportError(f"answered in {encoding[:40]!r}, which was not asked for")
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(CHUNK):
-                body += chunk
-                if len(body) > MAX_TEXT:
-                    raise ReportError(f"metrics of more than {MAX_TEXT} bytes")
-            return bytes(body)
+        return await _fetch(self._scrape, self._session, trust=self._scraper.context(self._scrape))
 
     def tell(self, result: InstanceReport | ScrapeFailure, *, now: float, log: Logger) -> None:
         """Log what changed: a failure once and then once a minute, recovery, missing signals."""
@@ -253,6 +244,46 @@ class _Target:
             )
             logged_at = now
         self._faults[event] = (logged_at, count + 1)
+
+
+async def fetch_page(scrape: Scrape, session: aiohttp.ClientSession) -> str:
+    """Give the text at *scrape*'s URL, once.
+
+    Raises:
+        ReportError: the answer is not what was asked for.
+        aiohttp.ClientError, OSError, ValueError: no answer.
+    """
+    trust = True if scrape.ca is None else ssl.create_default_context(cafile=scrape.ca)
+    return decode_exposition(await _fetch(scrape, session, trust=trust))
+
+
+async def _fetch(
+    scrape: Scrape, session: aiohttp.ClientSession, *, trust: ssl.SSLContext | bool
+) -> bytes:
+    headers = {}
+    if scrape.token_file is not None:
+        headers["Authorization"] = f"Bearer {_read_token(scrape.token_file)}"
+    async with session.get(
+        scrape.url,
+        headers=headers,
+        ssl=trust,
+        timeout=aiohttp.ClientTimeout(total=scrape.timeout),
+        allow_redirects=False,
+    ) as response:
+        if 300 <= response.status < 400:
+            where = response.headers.get("Location", "")[:200]
+            raise ReportError(f"redirected to {where!r}; give that as scrape.url instead")
+        if response.status != 200:
+            raise ReportError(f"status {response.status}")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise ReportError(f"answered in {encoding[:40]!r}, which was not asked for")
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(CHUNK):
+            body += chunk
+            if len(body) > MAX_TEXT:
+                raise ReportError(f"metrics of more than {MAX_TEXT} bytes")
+        return bytes(body)
 
 
 def _read_token(path: str) -> str:

@@ -1,0 +1,109 @@
+"""What exporters on the machine say: DCGM's of the GPUs, node exporter of the machine; pure.
+
+Only metrics that mean the same as what the agent would read itself are taken.
+DCGM writes numbers near 2^63 for "cannot be read"; those are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controlplane.agent.settings import ExporterKind
+from controlplane.telemetry.exposition import Sample, parse_exposition
+from controlplane.telemetry.limits import SENTINEL
+
+_GPU = ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "DCGM_FI_DEV_GPU_UTIL")
+_POWER = "DCGM_FI_DEV_POWER_USAGE"
+_USED, _FREE = "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE"
+_RAPL = "node_rapl_package_joules_total"
+_WAITING = "node_pressure_cpu_waiting_seconds_total"
+_WATT = "node_power_supply_power_watt"
+_CAPACITY, _ONLINE = "node_power_supply_capacity", "node_power_supply_online"
+_NAMES = {
+    ExporterKind.DCGM: frozenset({*_GPU, _POWER, _USED, _FREE}),
+    ExporterKind.NODE: frozenset({_RAPL, _WAITING, _WATT, _CAPACITY, _ONLINE}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an exporter said; what it did not say is none."""
+
+    utilisation: float | None = None
+    """Of the busiest GPU, 0 to 1."""
+    memory: float | None = None
+    """Of the fullest GPU, 0 to 1."""
+    power: float | None = None
+    pressure: float | None = None
+    battery: float | None = None
+    totals: Mapping[str, float] = field(default_factory=dict)
+    """Counters, by metric; their growth is a rate."""
+
+
+def parse_exported(
+    text: str, kind: ExporterKind, *, before: tuple[float, Exported] | None, at: float
+) -> Exported:
+    """Read what an exporter of *kind* wrote.
+
+    Args:
+        text: Prometheus exposition.
+        kind: whose names are expected.
+        before: instant and result of the last call; rates need two.
+        at: when it was read.
+
+    Raises:
+        ReportError: the text is no exposition.
+    """
+    found = {
+        name: [sample for sample in samples if 0 <= sample.value < SENTINEL]
+        for name, samples in parse_exposition(text, _NAMES[kind]).items()
+    }
+    if kind is ExporterKind.DCGM:
+        return _dcgm(found)
+    return _node(found, before, at)
+
+
+def _dcgm(found: Mapping[str, list[Sample]]) -> Exported:
+    active = [sample.value for sample in found.get(_GPU[0], ())]
+    busy = active or [sample.value / 100 for sample in found.get(_GPU[1], ())]
+    watts = [sample.value for sample in found.get(_POWER, ())]
+    used, free = (
+        {s.labels.get("gpu", ""): s.value for s in found.get(n, ())} for n in (_USED, _FREE)
+    )
+    fill = [
+        used[gpu] / (used[gpu] + free[gpu])
+        for gpu in used.keys() & free.keys()
+        if used[gpu] + free[gpu]
+    ]
+    return Exported(
+        utilisation=min(1.0, max(busy)) if busy else None,
+        memory=max(fill) if fill else None,
+        power=sum(watts) if watts else None,
+    )
+
+
+def _node(
+    found: Mapping[str, list[Sample]], before: tuple[float, Exported] | None, at: float
+) -> Exported:
+    totals = {
+        name: sum(sample.value for sample in found[name])
+        for name in (_RAPL, _WAITING)
+        if found.get(name)
+    }
+    rates: dict[str, float] = {}
+    if before is not None and at > before[0]:
+        for name, total in totals.items():
+            gain = total - before[1].totals.get(name, total)
+            if name in before[1].totals and gain >= 0:
+                rates[name] = gain / (at - before[0])
+    charges = [sample.value / 100 for sample in found.get(_CAPACITY, ())]
+    on_mains = any(sample.value == 1 for sample in found.get(_ONLINE, ()))
+    watts = [sample.value for sample in found.get(_WATT, ())]
+    on_battery = bool(charges) and not on_mains
+    return Exported(
+        power=sum(watts) if on_battery and watts else rates.get(_RAPL),
+        pressure=min(1.0, rates[_WAITING]) if _WAITING in rates else None,
+        battery=min(1.0, *charges) if on_battery else None,
+        totals=totals,
+    )

@@ -1,0 +1,217 @@
+"""The agent's line to one control plane: dials out, streams batches, and dials again.
+
+A batch is on its way until it is answered; one that is not answered is sent again over the next
+stream, unless it has become too old meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import grpc
+import structlog
+
+from controlplane.agent.settings import ControlPlaneTarget
+from controlplane.agent.survey import Item, Outbox, build_batch
+from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+
+METHOD = "/cats.telemetry.v1.Telemetry/Report"
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
+"""Seconds before dialling again: doubles at each failure; the actual pause is a random part."""
+ANSWER_WITHIN = 10.0
+"""Seconds in which a batch must be answered; a half-open connection looks like silence."""
+GOOD_AFTER = 3
+"""Answered batches after which a connection counts as good."""
+MAX_BATCH = 2_000
+"""Reports of one batch; the rest follows in the next."""
+MAX_TOKEN = 16_384
+
+log = structlog.get_logger(part="link")
+
+
+class LinkError(Exception):
+    """The line cannot be used as it is configured; told and tried again."""
+
+
+class Link:
+    """Tells one control plane while `run` runs.
+
+    Args:
+        target: whom.
+        agent: who reports.
+        keep: seconds that reports are kept while the control plane is away.
+        clock: of the reports' instants.
+        unix_time: the wall clock.
+    """
+
+    def __init__(
+        self,
+        target: ControlPlaneTarget,
+        agent: pb.Agent,
+        *,
+        keep: float,
+        clock: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        self.target = target
+        self.connected = False
+        self.sent = 0
+        self.accepted = 0
+        self.refused = 0
+        self.failures = 0
+        self._agent = agent
+        self._outbox = Outbox(keep)
+        self._clock = clock
+        self._unix_time = unix_time
+        self._work = asyncio.Event()
+        self._random = random.Random()  # noqa: S311 -- spreads reconnects
+        self._last_refusal = ""
+        self._last_failure = ""
+
+    @property
+    def waiting(self) -> int:
+        """Give the reports that wait to be sent."""
+        return len(self._outbox)
+
+    @property
+    def dropped(self) -> int:
+        """Give the reports that were never sent."""
+        return self._outbox.dropped
+
+    def put(self, items: Iterable[Item]) -> None:
+        """Send *items* soon."""
+        self._outbox.put(items, now=self._clock())
+        self._work.set()
+
+    async def run(self) -> None:
+        """Stream until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            answered = self.accepted + self.refused
+            try:
+                await self._stream()
+            except (grpc.RpcError, grpc.aio.UsageError, OSError, LinkError) as error:
+                self._tell_failure(error)
+            finally:
+                self.connected = False
+            self.failures += 1
+            if self.accepted + self.refused > answered:
+                pause = FIRST_PAUSE
+            # Full jitter: a thousand agents that lost one control plane come back spread out.
+            await asyncio.sleep(self._random.uniform(FIRST_PAUSE / 2, pause))
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+    def _tell_failure(self, error: BaseException) -> None:
+        reason = _reason(error)
+        if reason != self._last_failure:
+            self._last_failure = reason
+            log.warning(
+                "the control plane cannot be told", address=self.target.address, reason=reason,
+                waiting=len(self._outbox), remedy="reports are kept for a while; see the reason",
+            )  # fmt: skip
+
+    async def _stream(self) -> None:
+        async with self._channel() as channel:
+            call = channel.stream_stream(METHOD)(metadata=self._metadata())
+            sequence = 0
+            items: list[Item] = []
+            try:
+                while True:
+                    while not len(self._outbox):
+                        self._work.clear()
+                        await self._work.wait()
+                    items = self._outbox.take()
+                    if len(items) > MAX_BATCH:
+                        items, rest = items[:MAX_BATCH], items[MAX_BATCH:]
+                        self._outbox.give_back(rest, now=self._clock())
+                    sequence += 1
+                    batch = build_batch(
+                        items,
+                        agent=self._agent if sequence == 1 else None,
+                        sequence=sequence,
+                        now=self._clock(),
+                        unix_now=self._unix_time(),
+                    )
+                    async with asyncio.timeout(ANSWER_WITHIN):
+                        answer = await _ask(call, batch.SerializeToString())
+                    if not isinstance(answer, bytes):
+                        raise LinkError(await _why_ended(call))
+                    self.sent += len(items)
+                    items = []
+                    self._take(pb.ReportStatus.FromString(answer))
+            finally:
+                self._outbox.give_back(items, now=self._clock())
+                call.cancel()
+
+    def _take(self, status: pb.ReportStatus) -> None:
+        self.accepted += status.accepted
+        self.refused += len(status.refused)
+        if not self.connected:
+            self.connected = True
+            self._last_failure = ""
+            log.info("the control plane is told", address=self.target.address)
+        first = status.refused[0] if status.refused else ""
+        if first != self._last_refusal:
+            self._last_refusal = first
+            if first:
+                log.warning(
+                    "the control plane refuses reports", address=self.target.address,
+                    refused=list(status.refused[:5]),
+                )  # fmt: skip
+
+    def _channel(self) -> grpc.aio.Channel:
+        tls = self.target.tls
+        if tls is None:
+            return grpc.aio.insecure_channel(self.target.address, options=_OPTIONS)
+        read = [
+            None if name is None else Path(name).read_bytes()
+            for name in (tls.ca, tls.key, tls.cert)
+        ]
+        credentials = grpc.ssl_channel_credentials(*read)
+        options: list[tuple[str, str | int]] = list(_OPTIONS)
+        if tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+        return grpc.aio.secure_channel(self.target.address, credentials, options=options)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        if self.target.token_file is None:
+            return ()
+        with Path(self.target.token_file).open("rb") as file:
+            token = file.read(MAX_TOKEN + 1).decode("ascii", "replace").strip()
+        if not token or len(token) > MAX_TOKEN or not token.isprintable() or " " in token:
+            raise LinkError(f"token file {self.target.token_file} holds no token of one line")
+        return (("authorization", f"Bearer {token}"),)
+
+
+_OPTIONS = (
+    # gRPC's own pool and its own retries would hide failures from the back-off above.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+
+
+async def _ask(call: grpc.aio.StreamStreamCall, message: bytes) -> object:
+    try:
+        await call.write(message)
+        return await call.read()
+    except asyncio.InvalidStateError:
+        return None  # the call ended meanwhile; its status tells why
+
+
+async def _why_ended(call: grpc.aio.StreamStreamCall) -> str:
+    code = await call.code()
+    return f"{code.name}: {await call.details()}"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {ANSWER_WITHIN:g} s"
+    return str(error) or type(error).__name__

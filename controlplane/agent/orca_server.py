@@ -1,0 +1,143 @@
+"""Serves what the agent knows of an instance as ORCA reports, out of band.
+
+Envoy's ``client_side_weighted_round_robin`` subscribes to it (``enable_oob_load_report``) and so
+adapts within a site faster than any control plane can push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from google.protobuf.message import DecodeError
+from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
+from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
+
+from controlplane.agent.settings import Reemit
+from controlplane.model import InstanceReport, Signal
+from controlplane.telemetry.orca import build_orca_report
+
+SERVICE = "xds.service.orca.v3.OpenRcaService"
+SHORTEST, LONGEST = 0.1, 60.0
+"""Seconds between two reports of a stream; what a client asks for beyond is bent to these."""
+MAX_STREAMS = 1_000
+SETTLING = 5.0
+"""Seconds over which rates and times are averaged."""
+STALE = 10.0
+"""Seconds without news of the instance after which it reports nothing, so that Envoy's own expiry
+takes its weight away."""
+
+
+class InstanceLoad:
+    """What is known of one instance: gauges as they come, rates and times averaged."""
+
+    def __init__(self, capacity: float | None = None) -> None:
+        self._capacity = capacity
+        self._signals: dict[Signal, float] = {}
+        self._at: float | None = None
+        self._rate = 0.0
+        self._service_time: float | None = None
+        self._most = 0.0
+
+    def take(self, report: InstanceReport) -> None:
+        """Take what the instance said."""
+        before, since = self._signals, self._at
+        self._signals, self._at = dict(report.signals), report.at
+        self._most = max(self._most, report.signals.get(Signal.RUNNING, 0.0))
+        if since is None or report.at <= since:
+            return
+        elapsed = report.at - since
+        done = _growth(before, self._signals, Signal.COMPLETED, Signal.LATENCY_COUNT)
+        if done is None or done < 0:
+            return
+        part = -math.expm1(-elapsed / SETTLING)
+        self._rate += part * (done / elapsed - self._rate)
+        spent = _growth(before, self._signals, Signal.LATENCY_SUM)
+        if done > 0 and spent is not None and spent > 0:
+            self._learn(spent / done, part)
+
+    def _learn(self, latency: float, part: float) -> None:
+        """Follow the time a request takes down at once and up slowly: crowding is not service."""
+        if self._service_time is None or latency < self._service_time:
+            self._service_time = latency
+        else:
+            self._service_time += 0.05 * part * (latency - self._service_time)
+
+    def report(self, *, now: float) -> OrcaLoadReport | None:
+        """Give the report that is true *now*; none if nothing is known that fresh."""
+        if self._at is None or now - self._at > STALE:
+            return None
+        slots = self._capacity or self._signals.get(Signal.SLOTS) or max(1.0, self._most)
+        return build_orca_report(
+            self._signals, slots=slots, rate=self._rate, service_time=self._service_time
+        )
+
+
+def _growth(
+    before: dict[Signal, float], after: dict[Signal, float], *signals: Signal
+) -> float | None:
+    for signal in signals:
+        if signal in before and signal in after:
+            return after[signal] - before[signal]
+    return None
+
+
+class OrcaServer:
+    """Serves one instance's load.
+
+    Args:
+        settings: which instance, and where.
+        clock: of the reports' instants.
+    """
+
+    def __init__(self, settings: Reemit, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.load = InstanceLoad(settings.capacity)
+        self.port = 0
+        self.streams = 0
+        self._clock = clock
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            RuntimeError: the port cannot be had.
+        """
+        self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        methods = {"StreamCoreMetrics": grpc.unary_stream_rpc_method_handler(self._report)}
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, methods),)
+        )
+        self.port = self._server.add_insecure_port(self.settings.address)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """End every stream and stop listening."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def _report(
+        self, message: bytes, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        if self.streams >= MAX_STREAMS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
+        try:
+            asked = OrcaLoadReportRequest.FromString(message).report_interval
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not an OrcaLoadReportRequest")
+            raise
+        period = min(LONGEST, max(SHORTEST, asked.seconds + asked.nanos * 1e-9 or 1.0))
+        self.streams += 1
+        try:
+            while True:
+                report = self.load.report(now=self._clock())
+                if report is not None:
+                    yield report.SerializeToString()
+                await asyncio.sleep(period)
+        finally:
+            self.streams -= 1

@@ -1,0 +1,192 @@
+"""One round of the agent: what was scraped and seen since the last, as messages to send; pure.
+
+An instance's own word on its utilisation and power beats what the machine says of itself: several
+instances may share a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from controlplane.agent.gpus import GpuState
+from controlplane.agent.machine import MachineState
+from controlplane.agent.probes import Measured
+from controlplane.model import InstanceReport, ScrapeFailure, Signal
+from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+
+Message = pb.InstanceReport | pb.PathReport | pb.SiteReport
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One report, its time of measurement on the agent's monotonic clock."""
+
+    at: float
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What the agent knows of an instance beside it."""
+
+    engine: str
+    gpus: tuple[GpuState, ...] = ()
+    """Those that it uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is true of the whole machine now."""
+
+    at: float
+    machine: MachineState
+    gpus: tuple[GpuState, ...] = ()
+    training: float | None = None
+    power: float | None = None
+    """Draw of the machine in watts, from the best source."""
+    battery: float | None = None
+    pressure: float | None = None
+    gpu_utilisation: float | None = None
+    """As an exporter says it, where the driver does not."""
+    gpu_memory: float | None = None
+
+
+def build_items(
+    results: Iterable[InstanceReport | ScrapeFailure],
+    paths: Iterable[Measured],
+    around: Surroundings,
+    *,
+    local: Mapping[str, Local],
+    reports_power: bool = True,
+) -> list[Item]:
+    """Build the reports of one round.
+
+    Args:
+        results: of scrapes since the last round, on the agent's clock.
+        paths: probes since the last round.
+        around: the machine.
+        local: the agent's instances by name.
+        reports_power: whether the machine's draw is the site's.
+    """
+    items = [_instance(result, around, local.get(result.instance)) for result in results]
+    items += [_path(measured) for measured in paths]
+    site = pb.SiteReport()
+    if reports_power and around.power is not None:
+        site.power = around.power
+    if around.battery is not None:
+        site.battery = around.battery
+    if site.HasField("power") or site.HasField("battery"):
+        items.append(Item(around.at, site))
+    return items
+
+
+def _instance(
+    result: InstanceReport | ScrapeFailure, around: Surroundings, local: Local | None
+) -> Item:
+    engine = local.engine if local else ""
+    if isinstance(result, ScrapeFailure):
+        failure = pb.InstanceReport(instance=result.instance, engine=engine, failure=result.reason)
+        return Item(result.at, failure)
+    signals = {**machine_signals(around, local), **result.signals}
+    if around.training is not None:
+        # An engine that knows of no job beside it does not prove that there is none.
+        signals[Signal.TRAINING] = max(signals[Signal.TRAINING], around.training)
+    message = pb.InstanceReport(
+        instance=result.instance,
+        engine=engine,
+        signals={signal.value: value for signal, value in signals.items()},
+        missing=[signal.value for signal in result.missing],
+        not_ready=not result.ready,
+    )
+    return Item(result.at, message)
+
+
+def machine_signals(around: Surroundings, local: Local | None) -> dict[Signal, float]:
+    """Give what the machine adds to an instance's own signals."""
+    gpus = local.gpus if local is not None else ()
+    signals: dict[Signal, float] = {}
+    busy = [gpu.utilisation for gpu in gpus if gpu.utilisation is not None]
+    full = [gpu.memory for gpu in gpus if gpu.memory is not None]
+    watts = [gpu.power for gpu in gpus if gpu.power is not None]
+    utilisation = max(busy) if busy else around.gpu_utilisation
+    memory = max(full) if full else around.gpu_memory
+    signals[Signal.UTILISATION] = around.machine.cpu if utilisation is None else utilisation
+    signals[Signal.MEMORY] = around.machine.memory if memory is None else memory
+    if watts:
+        signals[Signal.POWER] = sum(watts)
+    pressure = around.machine.pressure if around.machine.pressure is not None else around.pressure
+    if pressure is not None:
+        signals[Signal.PRESSURE] = pressure
+    if around.training is not None:
+        signals[Signal.TRAINING] = around.training
+    return signals
+
+
+def _path(measured: Measured) -> Item:
+    message = pb.PathReport(to_site=measured.site, bandwidth=measured.bandwidth or 0.0)
+    if measured.rtt is not None:
+        message.rtt.FromNanoseconds(round(measured.rtt * 1e9))
+    return Item(measured.at, message)
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Reports that one control plane has not been told yet, bounded in age and number."""
+
+    keep: float
+    """Seconds that a report is worth sending."""
+    most: int = 10_000
+    dropped: int = 0
+    """Reports that were too old or too many."""
+    _items: list[Item] = field(default_factory=list)
+
+    def put(self, items: Iterable[Item], *, now: float) -> None:
+        """Add *items*; what is too old or too much goes, oldest first."""
+        before = len(self._items)
+        fresh = [item for item in self._items if now - item.at <= self.keep]
+        added = list(items)
+        self._items = [*fresh, *added][-self.most :]
+        self.dropped += before + len(added) - len(self._items)
+
+    def take(self) -> list[Item]:
+        """Take everything out, oldest first."""
+        items, self._items = self._items, []
+        return items
+
+    def give_back(self, items: Iterable[Item], *, now: float) -> None:
+        """Put back what could not be sent."""
+        newer, self._items = self._items, list(items)
+        self.put(newer, now=now)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def build_batch(
+    items: Iterable[Item], *, agent: pb.Agent | None, sequence: int, now: float, unix_now: float
+) -> pb.ReportBatch:
+    """Build a batch; the age of each report is what counts, whatever the wall clock did since.
+
+    Args:
+        items: in the order of their measurement.
+        agent: who reports, in the first batch of a stream.
+        sequence: of this batch in its stream.
+        now: on the clock of the items.
+        unix_now: the same instant on the wall clock.
+    """
+    batch = pb.ReportBatch(sequence=sequence)
+    if agent is not None:
+        batch.agent.CopyFrom(agent)
+    sent_at = round(unix_now * 1e9)
+    batch.sent_at.FromNanoseconds(sent_at)
+    for item in items:
+        item.message.measured_at.FromNanoseconds(sent_at - round(max(0.0, now - item.at) * 1e9))
+        match item.message:
+            case pb.InstanceReport():
+                batch.instances.append(item.message)
+            case pb.PathReport():
+                batch.paths.append(item.message)
+            case pb.SiteReport():
+                batch.sites.append(item.message)
+    return batch

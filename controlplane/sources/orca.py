@@ -1,0 +1,167 @@
+"""Reads ORCA load reports out of band (``xds.service.orca.v3.OpenRcaService/StreamCoreMetrics``).
+
+One stream for each instance that has ``orca``; the instance sends a report every period.
+A stream that ends is opened again, later each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Protocol
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
+from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
+
+from controlplane.config import Orca
+from controlplane.errors import ReportError
+from controlplane.model import InstanceReport, ScrapeFailure
+from controlplane.telemetry.orca import parse_orca_report
+
+METHOD = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds before a stream is opened again."""
+SILENT_PERIODS = 5.0
+"""Periods, 5 s at least, after which a stream without reports is given up."""
+MAX_MESSAGE = 2**16
+
+Logger = structlog.typing.FilteringBoundLogger
+OnReport = Callable[[InstanceReport | ScrapeFailure], None]
+
+
+class ReportsOrca(Protocol):
+    """What the reader must know of an instance."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def host(self) -> str: ...  # noqa: D102
+    @property
+    def orca(self) -> Orca | None: ...  # noqa: D102
+
+
+class OrcaReader:
+    """Reads while `run` runs.
+
+    Args:
+        instances: those without ``orca`` are left alone.
+        on_report: told every report and every failure.
+        clock: the control plane's.
+        log: where faults are told, each once.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[ReportsOrca],
+        *,
+        on_report: OnReport,
+        clock: Callable[[], float] = time.monotonic,
+        log: Logger | None = None,
+    ) -> None:
+        self._on_report = on_report
+        self._clock = clock
+        self._log: Logger = structlog.get_logger(part="orca") if log is None else log
+        self._random = random.Random()  # noqa: S311 -- spreads reconnects
+        self._wanted: dict[str, tuple[str, Orca]] = {}
+        self._running: dict[str, tuple[tuple[str, Orca], asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+        self.reconfigure(instances)
+
+    def reconfigure(self, instances: Iterable[ReportsOrca]) -> None:
+        """Read *instances* from now on; streams of those that did not change go on."""
+        self._wanted = {
+            one.name: (one.orca.target(one.host), one.orca)
+            for one in instances
+            if one.orca is not None
+        }
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            try:
+                while True:
+                    await self._changed.wait()
+                    self._changed.clear()
+                    for name, (target, task) in list(self._running.items()):
+                        if self._wanted.get(name) != target:
+                            task.cancel()
+                            del self._running[name]
+                    for name, wanted in self._wanted.items():
+                        if name not in self._running:
+                            task = group.create_task(self._follow(name, *wanted))
+                            self._running[name] = wanted, task
+            finally:
+                for _, task in self._running.values():
+                    task.cancel()
+                self._running.clear()
+
+    async def _follow(self, name: str, target: str, orca: Orca) -> None:
+        pause = FIRST_PAUSE
+        told = ""
+        while True:
+            reports = 0
+            try:
+                async for report in self._stream(target, orca.period):
+                    reports += 1
+                    if told:
+                        told = ""
+                        self._log.info("an instance's ORCA reports come again", instance=name)
+                    self._take(name, report)
+                reason = "the stream ended"
+            except (grpc.RpcError, OSError, ReportError, grpc.aio.UsageError) as error:
+                reason = _reason(error)
+            if reason != told:
+                told = reason
+                self._log.warning(
+                    "an instance's ORCA reports cannot be read", instance=name, reason=reason,
+                    remedy=f"check the instance's orca settings; asked was {target}",
+                )  # fmt: skip
+            self._tell(ScrapeFailure(name, self._clock(), f"ORCA: {reason}"))
+            pause = FIRST_PAUSE if reports else min(LONGEST_PAUSE, pause * 2)
+            await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
+
+    async def _stream(self, target: str, period: float) -> AsyncIterator[OrcaLoadReport]:
+        silence = max(5.0, SILENT_PERIODS * period)
+        request = OrcaLoadReportRequest()
+        request.report_interval.FromNanoseconds(round(period * 1e9))
+        options = (("grpc.max_receive_message_length", MAX_MESSAGE),)
+        async with grpc.aio.insecure_channel(target, options=options) as channel:
+            call = channel.unary_stream(METHOD)(request.SerializeToString())
+            try:
+                while True:
+                    async with asyncio.timeout(silence):
+                        message = await call.read()
+                    if not isinstance(message, bytes):
+                        return
+                    try:
+                        yield OrcaLoadReport.FromString(message)
+                    except DecodeError as error:
+                        raise ReportError(f"not an OrcaLoadReport: {error}") from None
+            finally:
+                call.cancel()
+
+    def _take(self, name: str, message: OrcaLoadReport) -> None:
+        try:
+            self._tell(parse_orca_report(message, instance=name, at=self._clock()))
+        except ReportError as error:
+            self._log.debug("an ORCA report is refused", instance=name, reason=str(error))
+
+    def _tell(self, result: InstanceReport | ScrapeFailure) -> None:
+        try:
+            self._on_report(result)
+        except ReportError as error:
+            self._log.debug("a report is refused", instance=result.instance, reason=str(error))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"[:300]
+    if isinstance(error, TimeoutError):
+        return "no report came"
+    return (str(error) or type(error).__name__)[:300]

@@ -1,0 +1,295 @@
+"""ORCA load reports (``xds.data.orca.v3.OrcaLoadReport``) to reports of ours, and back.
+
+Three forms carry them: the out-of-band service, response headers in the formats TEXT, JSON and
+BIN, and the metrics that Envoy sums up in its load reports.
+Names inside are not agreed between engines, so every signal has all the names seen in the wild.
+
+Sources: the proto in cncf/xds; Envoy's header parser, ``source/common/orca/orca_parser.cc``;
+gRPC proposal A51; Triton's ``orca_http.cc``; vLLM's ``orca_metrics.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
+
+from controlplane.errors import ReportError
+from controlplane.model import InstanceReport, Signal, Source
+from controlplane.telemetry.limits import LIMITS, SHARES
+
+HEADERS = ("endpoint-load-metrics", "endpoint-load-metrics-bin")
+MAX_HEADER = 16_384
+"""Characters of a header."""
+MAX_METRICS = 256
+"""Named values of one report."""
+MAX_REFUSED = 16
+
+_FIELDS = frozenset(
+    {
+        "cpu_utilization", "mem_utilization", "application_utilization", "eps", "rps_fractional",
+    }
+)  # fmt: skip
+_MAPS = ("named_metrics", "utilization", "request_cost")
+_OLD_FIELDS = {"rps": "rps_fractional"}
+
+_NAMES: Mapping[str, Signal] = {
+    "kv_cache_utilization": Signal.KV_USE,  # Triton
+    "kv_cache_usage_perc": Signal.KV_USE,  # vLLM; a share in spite of its name
+    "gpu_cache_usage_perc": Signal.KV_USE,
+    "kv_cache_usage": Signal.KV_USE,
+    "token_usage": Signal.KV_USE,
+    "kv_use": Signal.KV_USE,
+    "num_requests_running": Signal.RUNNING,
+    "requests_running": Signal.RUNNING,
+    "running": Signal.RUNNING,
+    "num_requests_waiting": Signal.WAITING,
+    "num_queue_reqs": Signal.WAITING,
+    "queue_size": Signal.WAITING,
+    "queue_depth": Signal.WAITING,
+    "waiting": Signal.WAITING,
+    "slots": Signal.SLOTS,
+    "gpu_utilization": Signal.UTILISATION,
+    "utilisation": Signal.UTILISATION,
+    "power": Signal.POWER,
+    "power_watts": Signal.POWER,
+    "training": Signal.TRAINING,
+}
+"""Name without the engine's prefix -> signal."""
+_PREFIXES = ("vllm:", "vllm_", "sglang:", "trtllm_", "nv_", "cats.", "cats_")
+
+MIN_UTILISATION = 0.01
+"""What an idle instance tells: Envoy drops reports without utilisation, and an idle instance would
+be the one that gets nothing."""
+
+
+def parse_orca_header(name: str, value: str) -> OrcaLoadReport:
+    """Read the header *name*, which is among `HEADERS`, as strictly as Envoy does.
+
+    Raises:
+        ReportError: the value is none of TEXT, JSON and BIN, or is faulty.
+    """
+    if len(value) > MAX_HEADER:
+        raise ReportError(f"a load header of {len(value)} characters; at most {MAX_HEADER}")
+    if name.lower() == HEADERS[1]:
+        return _parse_binary(value)
+    form, _, rest = value.strip().partition(" ")
+    match form:
+        case "TEXT":
+            return _parse_text(rest)
+        case "JSON":
+            return _parse_json(rest)
+        case "BIN":
+            return _parse_binary(rest)
+    raise ReportError(f"a load header starts with TEXT, JSON or BIN, not with {form[:20]!r}")
+
+
+def _parse_binary(value: str) -> OrcaLoadReport:
+    try:
+        content = base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True)
+        report = OrcaLoadReport.FromString(content)
+    except (binascii.Error, DecodeError, ValueError) as error:
+        raise ReportError(f"a binary load header cannot be read: {error}") from None
+    _require_bounded(report)
+    return report
+
+
+def _parse_text(text: str) -> OrcaLoadReport:
+    report = OrcaLoadReport()
+    seen: set[str] = set()
+    for part in text.split(","):
+        mark = "=" if "=" in part else ":"
+        name, found, written = (piece.strip() for piece in part.partition(mark))
+        if not found or not name:
+            raise ReportError(f"{part.strip()[:60]!r} in a load header is not name=value")
+        if name in seen:
+            raise ReportError(f"{name[:60]!r} comes twice in a load header")
+        seen.add(name)
+        if len(seen) > MAX_METRICS:
+            raise ReportError(f"more than {MAX_METRICS} metrics in a load header")
+        _set(report, name, _number(name, written))
+    return report
+
+
+def _parse_json(text: str) -> OrcaLoadReport:
+    try:
+        document = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"a load header's JSON cannot be read: {error}"[:200]) from None
+    if not isinstance(document, dict):
+        raise ReportError("a load header's JSON is no object")
+    report = OrcaLoadReport()
+    count = 0
+    for key, value in document.items():
+        name = _snake(key)
+        pairs = (
+            [(f"{name}.{inner}", item) for inner, item in value.items()]
+            if isinstance(value, dict) and name in _MAPS
+            else [(name, value)]
+        )
+        for inner, item in pairs:
+            count += 1
+            if count > MAX_METRICS:
+                raise ReportError(f"more than {MAX_METRICS} metrics in a load header")
+            _set(report, inner, _number(inner, item))
+    return report
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _snake(key: str) -> str:
+    # Protobuf's JSON writes camelCase; both are legal.
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in key)
+
+
+def _number(name: str, written: object) -> float:
+    try:
+        # float() takes more than a header should hold: 1_000, for one.
+        if isinstance(written, bool) or (isinstance(written, str) and "_" in written):
+            raise ValueError  # noqa: TRY301 -- told below, with its name
+        value = float(written)  # type: ignore[arg-type]  # what it cannot take, it says
+    except (TypeError, ValueError, OverflowError):
+        raise ReportError(f"{name[:60]!r} in a load header is no number") from None
+    if not math.isfinite(value):
+        raise ReportError(f"{name[:60]!r} in a load header is {value}")
+    return value
+
+
+def _set(report: OrcaLoadReport, name: str, value: float) -> None:
+    name = _OLD_FIELDS.get(name, name)
+    if name in _FIELDS:
+        setattr(report, name, value)
+        return
+    family, dot, inner = name.partition(".")
+    if not (dot and inner and family in _MAPS):
+        raise ReportError(f"{name[:60]!r} in a load header is not known")
+    getattr(report, family)[inner] = value
+
+
+def _require_bounded(report: OrcaLoadReport) -> None:
+    if sum(len(getattr(report, name)) for name in _MAPS) > MAX_METRICS:
+        raise ReportError(f"more than {MAX_METRICS} metrics in a load report")
+
+
+def parse_orca_report(
+    report: OrcaLoadReport, *, instance: str, at: float, source: Source = Source.ORCA
+) -> InstanceReport:
+    """Give what an instance said in an ORCA report.
+
+    Args:
+        report: from the out-of-band service, or from a header.
+        instance: name in the configuration.
+        at: when it came.
+        source: who read it.
+
+    Raises:
+        ReportError: it is beyond its bounds.
+    """
+    _require_bounded(report)
+    # More specific names come first, and the first that is there decides.
+    values: list[tuple[str, float]] = [*report.named_metrics.items(), *report.utilization.items()]
+    found = [(signal, name, value) for name, value in values if (signal := _signal(name))]
+    busy = report.application_utilization or report.cpu_utilization
+    if busy > 0:
+        # Above one means overloaded; the share of the machine that is busy ends at one.
+        found.append((Signal.UTILISATION, "application_utilization", min(busy, 1.0)))
+    if report.mem_utilization > 0:
+        found.append((Signal.MEMORY, "mem_utilization", report.mem_utilization))
+    rate = report.rps_fractional or float(report.rps)
+    if rate > 0:
+        found.append((Signal.THROUGHPUT, "rps_fractional", rate))
+    return _build(found, instance=instance, at=at, source=source)
+
+
+def parse_metric_means(
+    means: Iterable[tuple[str, float]], *, instance: str, at: float
+) -> InstanceReport:
+    """Give what an instance said in the headers of its answers, as an Envoy averaged it.
+
+    Args:
+        means: name and mean value over the interval; ``named_metrics.`` may stand before the name.
+        instance: name in the configuration.
+        at: end of the interval.
+    """
+    found = []
+    for name, value in means:
+        bare = name.removeprefix("named_metrics.").removeprefix("utilization.")
+        if bare in ("cpu_utilization", "application_utilization"):
+            found.append((Signal.UTILISATION, name, min(value, 1.0)))
+        elif bare == "mem_utilization":
+            found.append((Signal.MEMORY, name, value))
+        elif signal := _signal(bare):
+            found.append((signal, name, value))
+    return _build(found, instance=instance, at=at, source=Source.ORCA)
+
+
+def _signal(name: str) -> Signal | None:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return _NAMES.get(name)
+
+
+def _build(
+    found: Iterable[tuple[Signal, str, float]], *, instance: str, at: float, source: Source
+) -> InstanceReport:
+    signals: dict[Signal, float] = {}
+    refused: list[str] = []
+    for signal, name, value in found:
+        if not 0 <= value <= LIMITS[signal]:
+            if len(refused) < MAX_REFUSED:
+                refused.append(f"{signal.value} ({name[:60]}) is {value:g}")
+        elif signal not in signals:
+            signals[signal] = min(value, 1.0) if signal in SHARES else value
+    return InstanceReport(instance, source, at, signals, refused=tuple(refused))
+
+
+def build_orca_report(
+    signals: Mapping[Signal, float],
+    *,
+    slots: float,
+    rate: float,
+    service_time: float | None,
+) -> OrcaLoadReport:
+    """Give the normalised report by which Envoy's weighted round robin can spread requests.
+
+    Envoy's weight is ``rps / utilization`` (client_side_weighted_round_robin), so the two are
+    told such that it equals what the instance can serve at its present crowding: *slots* over the
+    time that a request spends inside, which by Little's law is the number inside over *rate*.
+    An idle instance has no rate; its service time stands for it, and a small utilisation keeps the
+    report valid, so that it attracts traffic.
+
+    Args:
+        signals: of the instance now.
+        slots: requests it works on at once.
+        rate: requests a second that it answers.
+        service_time: seconds that a request takes there without crowding; none if not known yet,
+            which counts as a second.
+    """
+    inside = signals.get(Signal.RUNNING, 0.0) + signals.get(Signal.WAITING, 0.0)
+    load = inside / max(slots, 1.0)
+    spent = service_time if service_time is not None else 1.0
+    if rate > 0:
+        spent = max(spent, inside / rate)
+    weight = max(slots, 1.0) / max(spent, 1e-6)
+    told = max(MIN_UTILISATION, load)
+    report = OrcaLoadReport(
+        application_utilization=told,
+        rps_fractional=weight * told,
+        cpu_utilization=signals.get(Signal.UTILISATION, 0.0),
+        mem_utilization=signals.get(Signal.MEMORY, 0.0),
+    )
+    for signal in (Signal.RUNNING, Signal.WAITING, Signal.KV_USE, Signal.TRAINING, Signal.POWER):
+        if signal in signals:
+            report.named_metrics[f"cats.{signal.value}"] = signals[signal]
+    return report

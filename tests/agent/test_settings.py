@@ -1,0 +1,84 @@
+"""An agent's configuration: every fault at once, each with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.agent.settings import ProbeKind, parse_agent_config
+from controlplane.config import Engine
+from controlplane.errors import ConfigError
+
+GOOD = """\
+version: 1
+id: north-1
+site: north
+control_planes:
+  - {address: "cp.example.net:18000", tls: {ca: ca.pem}, token_file: token}
+instances:
+  - {name: north-a, engine: vllm, scrape: {url: "http://127.0.0.1:8000/metrics"}, gpus: [0]}
+discover: {ports: [8080], name: "north-{port}"}
+machine:
+  exporters: [{kind: dcgm, scrape: {url: "http://127.0.0.1:9400/metrics"}}]
+training: {processes: ["torchrun"]}
+probes:
+  targets: [{site: cloud, address: "10.0.0.1:10000", kind: http}]
+orca: [{instance: north-a, address: "127.0.0.1:19001"}]
+api: {}
+"""
+
+
+def test_a_whole_configuration_is_read_in_si_units() -> None:
+    """Every section has defaults that work."""
+    config = parse_agent_config(GOOD, file="agent.yaml")
+
+    assert ("north-1", "north", 1.0, 30.0) == (
+        config.id,
+        config.site,
+        config.period,
+        config.buffer,
+    )
+    assert Engine.VLLM is config.instances[0].engine
+    assert (ProbeKind.HTTP, 5.0) == (config.probes.targets[0].kind, config.probes.period)
+    assert config.api is not None
+    assert "127.0.0.1:18090" == config.api.address
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        pytest.param("site: north\n", "", "agent.yaml:1:1: site", "missing", id="missing"),
+        pytest.param("period", "perjod", "", "", id="untouched"),
+        pytest.param("engine: vllm", "engine: vlm", "instances[0].engine", "vllm", id="engine"),
+        pytest.param("gpus: [0]", "gpu: [0]", "instances[0].gpu", "gpus", id="misspelt"),
+        pytest.param("cp.example.net:18000", "cp", "control_planes[0].address", "HOST:PORT",
+                     id="address"),
+        pytest.param("torchrun", "(", "training.processes[0]", "regular expression", id="pattern"),
+        pytest.param("{site: cloud", "{site: north", "probes.targets[0].site", "own site",
+                     id="own_site"),
+        pytest.param("{instance: north-a", "{instance: zz", "", "", id="discovered_may_come"),
+        pytest.param('"north-{port}"', '"north-{zone}"', "discover.name", "{port}", id="template"),
+        pytest.param("{ca: ca.pem}", "{cert: c.pem}", "control_planes[0].tls", "both", id="pair"),
+    ],
+)  # fmt: skip
+def test_a_fault_names_its_place_and_the_remedy(old: str, new: str, place: str, words: str) -> None:
+    """The same form as for the fleet's configuration."""
+    text = GOOD.replace(old, new)
+    if not place:
+        parse_agent_config(text, file="agent.yaml")
+        return
+    with pytest.raises(ConfigError) as caught:
+        parse_agent_config(text, file="agent.yaml")
+
+    (fault,) = map(str, caught.value.faults)
+    assert place in fault
+    assert words in fault
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """Nobody mends a file one run at a time."""
+    text = GOOD.replace("version: 1", "version: 2").replace("vllm", "zz").replace("dcgm", "yy")
+
+    with pytest.raises(ConfigError) as caught:
+        parse_agent_config(text, file="agent.yaml")
+
+    assert 3 == len(caught.value.faults)

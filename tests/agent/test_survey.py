@@ -1,0 +1,132 @@
+"""What the agent makes of a round, and what it keeps while nobody listens."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.agent.gpus import GpuState
+from controlplane.agent.machine import MachineState
+from controlplane.agent.probes import Measured
+from controlplane.agent.survey import Item, Local, Outbox, Surroundings, build_batch, build_items
+from controlplane.model import (
+    InstanceReport,
+    PathReport,
+    Report,
+    ScrapeFailure,
+    Signal,
+    SiteReport,
+    Source,
+)
+from controlplane.telemetry.batches import parse_batch
+from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+
+IDLE = MachineState(cpu=0.3, memory=0.5, pressure=0.1, power=None, battery=None)
+ME = pb.Agent(id="north-1", site="north", version="1")
+
+
+def said(signals: dict[Signal, float], at: float = 9.0) -> InstanceReport:
+    """Give a scrape of the instance a."""
+    return InstanceReport("a", Source.SCRAPE, at, signals)
+
+
+def sent(items: list[Item], *, now: float = 10.0, unix_now: float = 1e9) -> tuple[Report, ...]:
+    """Give what a control plane makes of *items*, received at 100 of its own clock."""
+    batch = build_batch(items, agent=ME, sequence=1, now=now, unix_now=unix_now)
+    received = pb.ReportBatch.FromString(batch.SerializeToString())
+    parsed = parse_batch(received, received_at=100.0)
+    assert () == parsed.refused
+    return parsed.reports
+
+
+def test_a_round_arrives_at_the_control_plane_as_it_was_measured() -> None:
+    """Through the wire format and back: values, provenance and ages."""
+    around = Surroundings(10.0, IDLE, training=0.25, power=120.0, battery=0.4)
+    items = build_items(
+        [said({Signal.RUNNING: 3.0}), ScrapeFailure("b", 9.5, "status 503")],
+        [Measured("cloud", 8.0, rtt=0.0123), Measured("cloud", 8.0, bandwidth=1e6)],
+        around,
+        local={"a": Local("vllm")},
+    )
+
+    instance, failure, rtt, bandwidth, site = sent(items)
+
+    assert isinstance(instance, InstanceReport)
+    assert (Source.AGENT, 99.0) == (instance.source, round(instance.at, 6))
+    assert {
+        Signal.RUNNING: 3.0, Signal.UTILISATION: 0.3, Signal.MEMORY: 0.5,
+        Signal.PRESSURE: 0.1, Signal.TRAINING: 0.25,
+    } == instance.signals  # fmt: skip
+    assert isinstance(failure, ScrapeFailure)
+    assert "status 503" == failure.reason
+    assert isinstance(rtt, PathReport)
+    assert ("north", "cloud", 0.0123) == (rtt.from_site, rtt.to_site, rtt.rtt)
+    assert isinstance(bandwidth, PathReport)
+    assert 1e6 == bandwidth.bandwidth
+    assert isinstance(site, SiteReport)
+    assert ("north", 120.0, 0.4) == (site.site, site.power, site.battery)
+
+
+def test_an_instances_own_word_beats_the_machines() -> None:
+    """And its own GPUs beat the processors."""
+    around = Surroundings(10.0, IDLE)
+    gpus = (GpuState(0.9, 0.8, 300.0), GpuState(0.2, 0.1, 50.0))
+    local = {"a": Local("vllm", gpus)}
+
+    (own,) = sent(build_items([said({Signal.UTILISATION: 0.7})], [], around, local=local))
+    (gpu,) = sent(build_items([said({})], [], around, local=local))
+
+    assert isinstance(own, InstanceReport)
+    assert isinstance(gpu, InstanceReport)
+    assert 0.7 == own.signals[Signal.UTILISATION]
+    assert (0.9, 0.8, 350.0) == (
+        gpu.signals[Signal.UTILISATION],
+        gpu.signals[Signal.MEMORY],
+        gpu.signals[Signal.POWER],
+    )
+
+
+def test_only_one_agent_of_a_site_reports_its_power() -> None:
+    """Two would overwrite each other."""
+    around = Surroundings(10.0, IDLE, power=120.0)
+
+    assert [] == build_items([], [], around, local={}, reports_power=False)
+
+
+def test_a_wall_clock_that_jumps_changes_no_age() -> None:
+    """Ages come from the monotonic clock alone."""
+    items = build_items([said({}, at=4.0)], [], Surroundings(10.0, IDLE), local={})
+
+    (before,) = sent(items, now=10.0, unix_now=1e9)
+    (after,) = sent(items, now=10.0, unix_now=2e9)
+
+    assert round(before.at, 6) == round(after.at, 6) == 94.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "take", "fail"]), st.integers(0, 30), st.floats(0, 20))
+    )
+)
+def test_the_outbox_is_bounded_and_loses_nothing_in_silence(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    """Every report is waiting, sent or counted as dropped; the oldest go first."""
+    outbox = Outbox(keep=10.0, most=50)
+    now = 0.0
+    put = sent_count = 0
+    for step, count, pause in steps:
+        now += pause
+        if step == "put":
+            outbox.put([Item(now, pb.SiteReport()) for _ in range(count)], now=now)
+            put += count
+        elif step == "take":
+            sent_count += len(outbox.take())
+        else:
+            taken = outbox.take()
+            outbox.give_back(taken, now=now)
+
+        assert len(outbox) <= 50
+        assert put == sent_count + len(outbox) + outbox.dropped
+        instants = [item.at for item in outbox._items]
+        assert sorted(instants) == instants

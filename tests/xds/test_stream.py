@@ -172,6 +172,20 @@ def test_sotw_a_stale_nonce_is_ignored_and_its_names_come_with_the_next_answer()
     assert "E:b" == script.sent()
 
 
+def test_sotw_names_of_an_outdated_request_drop_nothing() -> None:
+    """A list that a newer one replaced must not make the server forget what the client holds."""
+    script = Script("E:a1,b1", delta=False)
+    script.ask("E", "a")
+    script.settle()
+    old = script.nonces["E"][-1]
+    script.publish("E:a2,b1")
+    script.sent()
+    script.ask("E", "b", nonce=old)
+    script.ask("E", "a", nonce=script.nonces["E"][-1])
+
+    assert "" == script.sent()
+
+
 def test_sotw_a_stale_nonce_counts_when_nothing_is_in_flight() -> None:
     """A client that repeats an old nonce would otherwise wait for ever."""
     script = Script("E:a1,b1", delta=False)
@@ -410,17 +424,20 @@ def test_a_push_goes_in_order(delta: bool) -> None:
 
 
 @pytest.mark.parametrize("delta", MODES)
-def test_a_changed_route_waits_for_new_clusters(delta: bool) -> None:
+@pytest.mark.parametrize("changed", ["L:l2 R:r1", "L:l1 R:r2"], ids=["listener", "route"])
+def test_a_changed_listener_or_route_waits_for_new_clusters(delta: bool, changed: str) -> None:
     """Envoy acknowledges clusters when they are warm; before that a route to them is a 503."""
     script = Script("C:a1 E:a1,b1 L:l1 R:r1", delta=delta)
     for kind, names in (("C", ""), ("E", "a"), ("L", ""), ("R", "r")):
         script.ask(kind, names)
     script.settle()
-    script.publish("C:a1,b1 E:a1,b1 L:l1 R:r2")
-    assert "R" not in script.sent()
+    script.publish(f"C:a1,b1 E:a1,b1 {changed}")
+    sent = script.sent()
+    assert "L" not in sent
+    assert "R" not in sent
     script.answer("C")
 
-    assert "R:r" in script.sent()
+    assert ("L:l" if "l2" in changed else "R:r") in script.sent()
 
 
 @pytest.mark.parametrize("delta", MODES)

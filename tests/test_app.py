@@ -24,6 +24,7 @@ from controlplane.model import InstanceReport, Signal, Source
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.certificates import Authority
 from testbed.instances import EmulatedInstance, InstanceSettings
+from testbed.ports import free_port
 from testbed.xds import XdsClient
 
 PATIENCE = 20.0
@@ -418,11 +419,19 @@ async def test_the_admin_port_takes_a_certificate_for_a_token(tmp_path: Path) ->
     assert [200, 401, 200, 200] == answers
 
 
-async def test_a_bus_that_is_not_there_yet_is_refused(tmp_path: Path) -> None:
-    """Rather than run alone where several were meant to agree."""
-    with pytest.raises(StartError, match=r"server\.bus"):
-        async with whole(tmp_path, fleet=FLEET + 'server: {bus: "nats://127.0.0.1:4222"}\n'):
-            pass
+async def test_a_bus_that_is_away_delays_only_who_has_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the others first, and then decides for itself rather than serve nothing."""
+    monkeypatch.setattr("controlplane.app.joining.FIRST_LOOK", 0.1)
+    monkeypatch.setattr("controlplane.bus.nats.ALONE_AFTER", 1.0)
+    bus = f"nats://127.0.0.1:{free_port()}"
+    async with whole(tmp_path, fleet=FLEET + f'server: {{bus: "{bus}"}}\n') as control:
+        status, _ = await control.get("/readyz")
+        await control.wait_ready()
+        leads = control.control.metrics.registry.get_sample_value("cats_leader")
+
+    assert (503, 0.0) == (status, leads)
 
 
 async def test_a_wrong_file_does_not_start(tmp_path: Path) -> None:

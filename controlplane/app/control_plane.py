@@ -18,6 +18,7 @@ from controlplane.app.identity import SiteResolver
 from controlplane.app.observer import XdsObserver
 from controlplane.app.pace import Pace
 from controlplane.app.telling import Teller
+from controlplane.bus.local import Bus, LocalBus
 from controlplane.config import Config
 from controlplane.errors import ConfigError, ReportError
 from controlplane.fleet import FleetState
@@ -43,6 +44,7 @@ class ControlPlane:
         config: the configuration in force.
         view: the fleet as the last cycle saw it; none before the first.
         plan: the plan being served; none before the first.
+        bus: the other replicas; replaced before anything runs where there are some.
         on_config: called with each new configuration when it has taken effect.
         on_cycle: called after each cycle, with whether the plan is another one.
     """
@@ -57,6 +59,7 @@ class ControlPlane:
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,
     ) -> None:
+        self.bus: Bus = LocalBus()
         self.config = config
         self.clock = clock
         self.log = log or get_logger()
@@ -84,6 +87,7 @@ class ControlPlane:
         self._settle = min(1.0, config.steering.period) if settle is None else settle
         self._state = StateFile(state_dir) if state_dir else None
         self._saved_version = ""
+        self._alone = False
         self._built: Mapping[str, Snapshot] = {}
         self._grpc_sites: set[str] = set()
         """Where gRPC clients have been; the unknown site is one."""
@@ -102,7 +106,16 @@ class ControlPlane:
     # What comes in.
 
     def receive(self, report: Report) -> None:
-        """Take a report from any source.
+        """Take a report from any source, and let the other replicas hear it.
+
+        Raises:
+            ReportError: it is refused, and counted as such.
+        """
+        self.receive_heard(report)
+        self.bus.publish(report)
+
+    def receive_heard(self, report: Report) -> None:
+        """Take a report that another replica has received.
 
         Raises:
             ReportError: it is refused, and counted as such.
@@ -133,6 +146,12 @@ class ControlPlane:
             self._pace.urge(f"{instance} {told}", now=self.clock())
         self._readiness[instance] = ready
 
+    def receive_bus_change(self, what: str) -> None:
+        """Take that the bus, its leader or its plan are others."""
+        self._pace.urge(what, now=self.clock())
+        if what != "another plan":
+            self.log.info(what, bus=self.config.server.bus)
+
     def receive_config(self, change: Config | ConfigError) -> None:
         """Take what the file says now; what is wrong is told and changes nothing."""
         if isinstance(change, ConfigError):
@@ -150,7 +169,14 @@ class ControlPlane:
     # Cycles.
 
     async def load_state(self) -> None:
-        """Serve the plan of before the restart, if there is one that still fits."""
+        """Serve the plan of the other replicas, or that of before the restart, if one fits."""
+        shared = self.bus.plan
+        if shared is not None and covers(shared, self.config):
+            self._built = await self.decider.restore(shared)
+            self.plan = shared
+            self.views.publish(self._overlaid())
+            self.log.info("serving the replicas' plan", version=shared.version)
+            return
         if self._state is None:
             return
         try:
@@ -192,11 +218,24 @@ class ControlPlane:
         began = time.perf_counter()
         reason = self._pace.begin()
         await self._take_pending_config()
-        self.fleet.set_clients(self.registry.clients)
+        self.fleet.set_clients(self.bus.clients(self.registry.clients))
         view = self.fleet.view(now=self.clock())
-        decision = await self.decider.decide(view, grpc_sites=frozenset(self._grpc_sites))
+        follow = self._plan_to_follow()
+        if follow is None and not self.decides:
+            self._end_idle_cycle(view)
+            return
+        self._alone = follow is None and not self.bus.leads
+        decision = await self.decider.decide(
+            view, grpc_sites=frozenset(self._grpc_sites), follow=follow
+        )
         plan = decision.plan
         another = self.plan is None or self.plan.version != plan.version
+        if another and follow is None and self.bus.leads and not await self.bus.offer(plan):
+            self.log.warning("a plan could not be shared; the last one stays", version=plan.version)
+            if self.plan is not None:
+                await self.decider.restore(self.plan)
+            self._end_idle_cycle(view)
+            return
         self.view, self.plan = view, plan
         self._built = {**decision.views, **decision.grpc_views}
         changed = self.views.publish(self._overlaid())
@@ -205,7 +244,7 @@ class ControlPlane:
         self._teller.tell_cycle(view, plan, decision.views.faults)
         if another:
             self.log.info(
-                "plan published",
+                "plan published" if follow is None else "the leader's plan is served",
                 version=plan.version,
                 because=reason or "period",
                 milliseconds=round(elapsed * 1000, 1),
@@ -213,6 +252,33 @@ class ControlPlane:
         for tell in self.on_cycle:
             tell(another)
         await self._save(plan)
+
+    @property
+    def decides(self) -> bool:
+        """Tell whether this replica decides, and so should ask instances how they are.
+
+        The leader does; so does one that had nothing to serve when the bus was away.
+        """
+        if self.bus.leads:
+            return True
+        started_alone = self.plan is None or self._alone
+        return self.bus.alone and self.bus.plan is None and started_alone
+
+    def _plan_to_follow(self) -> Plan | None:
+        """Give the plan of all replicas where it has to be taken over; none to decide."""
+        shared = self.bus.plan
+        if shared is None:
+            return None
+        served = None if self.plan is None else self.plan.version
+        if self.bus.leads and shared.version == served:
+            return None
+        return shared if covers(shared, self.config) else None
+
+    def _end_idle_cycle(self, view: FleetView) -> None:
+        """End a cycle in which nothing could be decided or taken over."""
+        self.view = view
+        for tell in self.on_cycle:
+            tell(False)
 
     def _count(self, decision: Decision, *, changed: bool, elapsed: float) -> None:
         self.metrics.cycle_seconds.observe(elapsed)
@@ -308,6 +374,8 @@ class ControlPlane:
             views=len(self.views.views),
             ready=self.views.ready,
             config_ok=not self.config_status.faults,
+            leads=self.bus.leads,
+            bus_connected=self.bus.connected,
         )
 
 

@@ -42,10 +42,20 @@ class Decider:
         self._grpc = GrpcViews(config)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decide")
 
-    async def decide(self, view: FleetView, *, grpc_sites: Collection[str] = ()) -> Decision:
-        """Decide on *view* and build what Envoys get, and gRPC clients at *grpc_sites*."""
+    async def decide(
+        self,
+        view: FleetView,
+        *,
+        grpc_sites: Collection[str] = (),
+        follow: Plan | None = None,
+    ) -> Decision:
+        """Decide on *view* and build what Envoys get, and gRPC clients at *grpc_sites*.
+
+        With *follow*, that plan is taken instead of the one decided, which then only served to
+        learn: a follower that becomes leader goes on where the plan stands.
+        """
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._decide, view, grpc_sites
+            self._thread, self._decide, view, grpc_sites, follow
         )
 
     async def reconfigure(self, config: Config) -> None:
@@ -66,9 +76,14 @@ class Decider:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _decide(self, view: FleetView, grpc_sites: Collection[str]) -> Decision:
+    def _decide(
+        self, view: FleetView, grpc_sites: Collection[str], follow: Plan | None
+    ) -> Decision:
         began = time.perf_counter()
         plan = self._steering.decide(view)
+        if follow is not None:
+            plan = follow
+            self._steering.restore(follow)
         decided = time.perf_counter()
         views = self._builder.build(plan)
         grpc_views = self._grpc.build(views, grpc_sites)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
 from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, join_address
 from controlplane.app.shown import ShownControlPlane
-from controlplane.config import Admin
+from controlplane.config import Admin, Instance
 from controlplane.model import Source
 from controlplane.server.admin import build_admin, is_loopback
 from controlplane.server.ads import XdsService, XdsSettings, limits
@@ -86,8 +87,6 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """
     file = ConfigFile(settings.config_file)
     config = file.read()
-    if config.server.bus != "local":
-        raise StartError(f"server.bus: {config.server.bus!r} is not served yet; write 'local'")
     control = ControlPlane(
         config, file=settings.config_file, state_dir=settings.state_dir, settle=settings.settle
     )
@@ -96,14 +95,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with contextlib.AsyncExitStack() as ends:
         ends.callback(control.close)
         shown = ShownControlPlane(control)
-        scraper = Scraper(config.instances, on_report=control.receive, clock=control.clock)
-        control.on_config.append(lambda config: scraper.reconfigure(config.instances))
+        scraper = Scraper((), on_report=control.receive, clock=control.clock)
+        _scrape_while_deciding(control, scraper)
         server = _build_grpc(control, _identities(control))
         ends.push_async_callback(server.stop, GRACE)
         xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
         runner = await _build_http(control, shown, settings)
         ends.push_async_callback(runner.cleanup)
         admin_port = await bind_http(runner, settings.admin, tls=config.server.admin.tls)
+        bus = None
+        if config.server.bus != "local":
+            joining = _import_joining()
+            bus = joining.make_bus(control)
+            ends.push_async_callback(_end, await joining.join(control, bus))
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
@@ -118,8 +122,42 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             yield Running(control, xds_port, admin_port)
         finally:
             control.log.info("draining", grace=GRACE)
+            if bus is not None:
+                await bus.close()
             running_loops.cancel()
             await asyncio.gather(running_loops, return_exceptions=True)
+
+
+def _import_joining() -> ModuleType:
+    """Give what needs the NATS client, which a process that is alone does without."""
+    try:
+        from controlplane.app import joining  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"server.bus: needs the package {error.name}; pip install 'cats-controlplane[nats]'"
+        ) from error
+    return joining
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _scrape_while_deciding(control: ControlPlane, scraper: Scraper) -> None:
+    """Scrape on the replica that decides only; it lets the others hear what it reads."""
+    scraped: tuple[Instance, ...] = ()
+
+    def see() -> None:
+        nonlocal scraped
+        wanted = control.config.instances if control.decides else ()
+        if wanted is not scraped:
+            scraped = wanted
+            scraper.reconfigure(wanted)
+
+    control.on_config.append(lambda _config: see())
+    control.on_cycle.append(lambda _another: see())
+    see()
 
 
 async def _run_guarded(

@@ -489,6 +489,15 @@ class AgentRights(Settings):
     """Reports of one batch."""
 
 
+class BusTls(Settings):
+    """How a replica checks NATS servers and proves itself to them."""
+
+    ca: str | None = None
+    """Certificates that may sign the servers'; by default those of the machine."""
+    cert: str | None = None
+    key: str | None = None
+
+
 class Server(Settings):
     """The control plane's own ports and bus."""
 
@@ -499,10 +508,13 @@ class Server(Settings):
     )
     """Replaces the two that are there by default."""
     admin: Admin = Admin()
-
     agents: tuple[AgentRights, ...] = ()
     """Agents that may report; none given means that every agent may report for everything."""
-    bus: Annotated[str, Field(pattern=r"^(local|(nats|tls)://\S+)$")] = "local"
+    bus: Annotated[
+        str, Field(pattern=r"^(local|(nats|tls)://[^\s,]+(,(nats|tls)://[^\s,]+)*)$")
+    ] = "local"
+    """``local`` for one process; else the NATS servers that join several, with commas between."""
+    bus_tls: BusTls | None = None
 
 
 class Config(Settings):

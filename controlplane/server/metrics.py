@@ -60,6 +60,8 @@ class Present:
     views: int = 0
     ready: bool = False
     config_ok: bool = True
+    leads: bool = True
+    bus_connected: bool = True
 
 
 class Metrics:
@@ -126,6 +128,12 @@ class Metrics:
             "cats_config_reloads_total", "Configuration files read, by whether they were taken.",
             ("outcome",),
         )  # fmt: skip
+        self.bus_reports = counter(
+            "cats_bus_reports_total",
+            "Reports on the bus between replicas: sent, received, refused as unreadable, or dropped"
+            " while it was away.",
+            ("what",),
+        )
         self.state_saves = counter(
             "cats_state_saves_total", "Plans written to the state directory.", ("outcome",)
         )
@@ -181,6 +189,14 @@ def _state_families(present: Present) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "cats_config_ok", "0 while the newest configuration is refused.", float(present.config_ok)
+    )
+    yield GaugeMetricFamily(
+        "cats_leader", "1 while this replica decides for all.", float(present.leads)
+    )
+    yield GaugeMetricFamily(
+        "cats_bus_connected",
+        "0 while other replicas cannot be heard.",
+        float(present.bus_connected),
     )
     yield GaugeMetricFamily("cats_views", "Sets of resources kept, one per site.", present.views)
     envoys = GaugeMetricFamily(

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from controlplane.config import PolicyName
 from controlplane.errors import ControlPlaneError
-from controlplane.steering.plan import Allocation, Assignment, Plan
+from controlplane.steering.plan import Plan
+from controlplane.steering.record import decode_plan, encode_plan
 
 FORMAT = 1
 """Grows when an older control plane could no longer read the file."""
@@ -43,24 +41,7 @@ def encode_state(plan: Plan, *, saved_at: float) -> bytes:
     document = {
         "format": FORMAT,
         "saved_at": saved_at,
-        "plan": {
-            "version": plan.version,
-            "predicted_cost": plan.predicted_cost,
-            "assignments": [
-                {
-                    "service": assignment.service,
-                    "from": assignment.client_site,
-                    "policy": assignment.policy.value,
-                    "demand": assignment.demand,
-                    "note": assignment.note,
-                    "to": [
-                        [a.instance, a.site, a.share, a.weight, a.priority]
-                        for a in assignment.allocations
-                    ],
-                }
-                for assignment in plan.assignments.values()
-            ],
-        },
+        "plan": encode_plan(plan),
     }
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
@@ -79,43 +60,11 @@ def decode_state(content: bytes, *, now: float) -> SavedState:
             raise StateError(
                 f"format {document['format']!r} is not {FORMAT}, the one this version reads"
             )
-        plan = document["plan"]
-        assignments = [_decode_assignment(item) for item in plan["assignments"]]
         return SavedState(
-            plan=Plan(
-                version=str(plan["version"]),
-                at=now,
-                assignments={(a.service, a.client_site): a for a in assignments},
-                predicted_cost=float(plan["predicted_cost"]),
-            ),
-            saved_at=float(document["saved_at"]),
+            plan=decode_plan(document["plan"], at=now), saved_at=float(document["saved_at"])
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateError(f"not a saved plan: {type(error).__name__}: {error}") from error
-
-
-def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
-    allocations = []
-    for instance, site, share, weight, priority in item["to"]:
-        if not (isinstance(weight, int) and weight >= 1 and 0 <= share <= 1 and priority >= 0):
-            raise ValueError(f"share {share!r}, weight {weight!r} of {instance!r}")
-        allocations.append(
-            Allocation(
-                instance=str(instance),
-                site=str(site),
-                share=float(share),
-                weight=weight,
-                priority=int(priority),
-            )
-        )
-    return Assignment(
-        service=str(item["service"]),
-        client_site=str(item["from"]),
-        policy=PolicyName(item["policy"]),
-        allocations=tuple(allocations),
-        demand=float(item["demand"]),
-        note=str(item["note"]),
-    )
 
 
 class StateFile:

@@ -1,0 +1,62 @@
+"""The bus of a control plane that is alone: it leads, and whatever it decides holds.
+
+`Bus` is what the control plane knows of any bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from controlplane.model import Report
+from controlplane.steering.plan import Plan
+
+
+class Bus(Protocol):
+    """What a control plane asks of its bus; nothing here blocks but `offer`."""
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this replica decides now."""
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the others can be heard."""
+
+    @property
+    def alone(self) -> bool:
+        """Tell whether the bus was away for so long that an empty replica may decide for itself."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """Give the plan that all serve; none if there is none, or no others."""
+
+    def publish(self, report: Report) -> None:
+        """Let the others hear a report."""
+
+    def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
+        """Give the clients of all replicas by site, from this one's *own*."""
+
+    async def offer(self, plan: Plan) -> bool:
+        """Make *plan* the plan of all; false if this replica may not, or cannot."""
+
+
+class LocalBus:
+    """No others."""
+
+    leads = True
+    connected = True
+    alone = True
+    plan = None
+
+    def publish(self, report: Report) -> None:
+        """Do nothing: nobody listens."""
+
+    def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
+        """Give *own*."""
+        return own
+
+    async def offer(self, plan: Plan) -> bool:
+        """Let it hold."""
+        del plan
+        return True

@@ -1,0 +1,403 @@
+"""Several replicas joined over NATS: reports on a subject, lease and plan in a JetStream bucket.
+
+* subject ``cats.reports``: everybody's reports and count of clients, at most once;
+* key ``lease``: who decides (`lease`);
+* key ``plan``: the plan of all, deflated; a long one in parts, ``plan.SLOT.N``, written before the
+  key that names them, in turns of two slots, so that what is being read is not overwritten;
+* subject ``cats.plan``: a hint that the plan is another one.
+
+Every write of lease and plan names the revision it replaces, so that a replica which lost the lease
+unnoticed cannot write over its successor's plan.
+While NATS cannot be reached the last plan stays; nothing here ends a cycle with an exception.
+Whether a plan fits the configuration is for whoever serves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import ssl
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import nats
+from nats.errors import Error as NatsError
+from nats.js.api import KeyValueConfig, StorageType
+from nats.js.errors import (
+    APIError,
+    BucketNotFoundError,
+    KeyNotFoundError,
+    KeyWrongLastSequenceError,
+)
+
+from controlplane.bus.codec import decode_message, encode_message
+from controlplane.bus.lease import Lease
+from controlplane.errors import ReportError
+from controlplane.model import Report
+from controlplane.steering.plan import Plan
+from controlplane.steering.record import decode_plan, encode_plan
+
+BUCKET = "cats"
+REPORTS = "cats.reports"
+HINTS = "cats.plan"
+
+LOOK_PERIOD = 0.5
+"""Seconds between two looks at lease and plan."""
+FLUSH_PERIOD = 0.1
+"""Seconds that reports are gathered."""
+PRESENCE_PERIOD = 1.0
+"""Seconds after which a replica without reports still says how many clients it has."""
+PRESENCE_TIMEOUT = 5.0
+"""Seconds after which a replica that says nothing counts no longer."""
+WARM_UP = 10.0
+"""Seconds of listening after which a replica knows enough to lead."""
+ALONE_AFTER = 15.0
+"""Seconds without the bus after which a replica that has nothing to serve decides for itself."""
+REQUEST_TIMEOUT = 1.0
+"""Seconds for one answer of JetStream."""
+MAX_QUEUED = 50_000
+"""Reports that wait to be sent; the oldest go first."""
+MAX_IN_MESSAGE = 2_000
+PART = 512 * 1024
+"""Bytes of one value; NATS takes 1 MiB by default."""
+MAX_PARTS = 256
+MAX_PLAN = 256_000_000
+"""Bytes of an inflated plan."""
+
+_FAULTS = (NatsError, TimeoutError, OSError)
+"""What anything asked of NATS may end with."""
+
+
+class NatsBus:
+    """One replica's end of the bus.
+
+    Args:
+        servers: ``nats://`` or ``tls://`` URLs.
+        me: this replica's name, unlike any other's, an earlier one of the same machine included.
+        on_report: takes the others' reports; may refuse one with `ReportError`.
+        on_change: called when leader or plan are others, with what happened.
+        count: called with ``sent``, ``received``, ``refused`` or ``dropped`` and a number.
+        tls: how to prove oneself, if not by the URL.
+        clock: seconds, monotonic; the control plane's.
+    """
+
+    def __init__(
+        self,
+        servers: list[str],
+        *,
+        me: str,
+        on_report: Callable[[Report], None],
+        on_change: Callable[[str], None],
+        count: Callable[[str, int], None] = lambda _what, _number: None,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.me = me
+        self.plan: Plan | None = None
+        self._servers = servers
+        self._tls = tls
+        self._on_report = on_report
+        self._on_change = on_change
+        self._count = count
+        self._clock = clock
+        self._lease = Lease(me)
+        self._led = False
+        self._nats: Any = None
+        self._bucket: Any = None
+        self._own_clients: Mapping[str, int] = {}
+        self._others: dict[str, tuple[float, Mapping[str, int]]] = {}
+        self._queue: deque[Report] = deque(maxlen=MAX_QUEUED)
+        self._hint = asyncio.Event()
+        self._looked = asyncio.Event()
+        self._plan_revision = 0
+        self._slot = 0
+        self._heard_at = clock()
+        self._joined_at: float | None = None
+
+    # -- what the control plane asks ----------------------------------------------------------
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this replica holds the lease."""
+        return self._lease.holds(now=self._clock())
+
+    @property
+    def leader(self) -> str:
+        """Give who holds the lease as far as known; empty if nobody does."""
+        return self._lease.holder or ""
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether NATS can be reached."""
+        return self._nats is not None and bool(self._nats.is_connected)
+
+    @property
+    def alone(self) -> bool:
+        """Tell whether the bus has been away for so long that an empty replica may begin."""
+        return self._clock() - self._heard_at > ALONE_AFTER
+
+    def publish(self, report: Report) -> None:
+        """Send a report to the others, soon."""
+        if len(self._queue) == MAX_QUEUED:
+            self._count("dropped", 1)
+        self._queue.append(report)
+
+    def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
+        """Add the others' clients to *own*."""
+        self._own_clients = own
+        total = dict(own)
+        limit = self._clock() - PRESENCE_TIMEOUT
+        self._others = {k: seen for k, seen in self._others.items() if seen[0] > limit}
+        for _, clients in self._others.values():
+            for site, count in clients.items():
+                total[site] = total.get(site, 0) + count
+        return total
+
+    async def offer(self, plan: Plan) -> bool:
+        """Make *plan* the plan of all; false if this replica may not, or cannot."""
+        if not self.leads or self._bucket is None:
+            return False
+        content = await asyncio.to_thread(_deflate, plan)
+        try:
+            revision = await self._write_plan(plan.version, content)
+        except _FAULTS:
+            # It may have been written for all that: the next look tells.
+            self._hint.set()
+            return False
+        self.plan = plan
+        self._plan_revision = revision
+        with contextlib.suppress(*_FAULTS):
+            await self._nats.publish(HINTS, b"")
+        return True
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect and keep joined until cancelled."""
+        if self._nats is None:
+            await self._connect()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_on(), name="bus lease")
+            tasks.create_task(self._flush_on(), name="bus reports")
+
+    async def wait_for_look(self, *, within: float) -> bool:
+        """Wait until the store was read once, so that a plan that is there is known."""
+        try:
+            async with asyncio.timeout(within):
+                await self._looked.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Give the lease back, so that nobody has to wait for its end, and leave."""
+        if self._nats is None:
+            return
+        if self.leads:
+            with contextlib.suppress(*_FAULTS):
+                await self._bucket.update("lease", _lease_value(""), last=self._lease.revision)
+                await self._nats.publish(HINTS, b"")
+        with contextlib.suppress(*_FAULTS, asyncio.CancelledError):
+            await asyncio.wait_for(self._nats.close(), 2.0)
+
+    async def _connect(self) -> None:
+        options: dict[str, Any] = {} if self._tls is None else {"tls": self._tls}
+        self._nats = await nats.connect(
+            self._servers,
+            name=self.me,
+            no_echo=True,
+            connect_timeout=2,
+            reconnect_time_wait=0.2,
+            max_reconnect_attempts=-1,
+            ping_interval=2,
+            max_outstanding_pings=2,
+            error_cb=_ignore,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            **options,
+        )
+        await self._nats.subscribe(REPORTS, cb=self._take_message)
+        await self._nats.subscribe(HINTS, cb=self._take_hint)
+        self._joined_at = self._clock()
+        self._on_change("the bus is reached")
+
+    async def _disconnected(self) -> None:
+        self._on_change("the bus is away")
+
+    async def _reconnected(self) -> None:
+        self._hint.set()
+        self._on_change("the bus is reached again")
+
+    # -- lease and plan -------------------------------------------------------------------------
+
+    async def _look_on(self) -> None:
+        while True:
+            with contextlib.suppress(*_FAULTS):
+                await self._look()
+            self._tell_leadership()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_PERIOD):
+                    await self._hint.wait()
+            self._hint.clear()
+
+    async def _look(self) -> None:
+        if self._bucket is None:
+            self._bucket = await _open_bucket(self._nats)
+        entry = await self._get("lease")
+        now = self._heard_at = self._clock()
+        if entry is None:
+            self._lease.observe(None, 0, now=now)
+        else:
+            self._lease.observe(_holder(entry.value), entry.revision, now=now)
+        warm = self._joined_at is not None and now - self._joined_at > WARM_UP
+        attempt = self._lease.next_attempt(now=now, warm=warm)
+        if attempt is not None:
+            try:
+                revision = await self._bucket.update(
+                    "lease", _lease_value(self.me), last=attempt.revision
+                )
+            except KeyWrongLastSequenceError:
+                self._lease.refused()
+            else:
+                self._lease.granted(attempt, revision=revision)
+        await self._read_plan()
+        self._looked.set()
+
+    def _tell_leadership(self) -> None:
+        if self.leads != self._led:
+            self._led = self.leads
+            self._on_change("this replica leads" if self._led else "this replica follows")
+
+    async def _get(self, key: str) -> Any:
+        try:
+            return await self._bucket.get(key)
+        except KeyNotFoundError:
+            return None
+
+    async def _read_plan(self) -> None:
+        entry = await self._get("plan")
+        if entry is None or entry.revision <= self._plan_revision:
+            return
+        head, _, content = (entry.value or b"").partition(b"\n")
+        try:
+            document = json.loads(head)
+            if self.plan is None or document["version"] != self.plan.version:
+                for number in range(min(int(document["parts"]), MAX_PARTS)):
+                    part = await self._get(f"plan.{document['slot']}.{number}")
+                    content += b"" if part is None else part.value
+                if hashlib.blake2b(content, digest_size=16).hexdigest() != document["digest"]:
+                    self._hint.set()  # it was replaced while it was read
+                    return
+                self.plan = await asyncio.to_thread(_inflate, content, self._clock())
+                self._on_change("another plan")
+            self._slot = int(document["slot"])
+        except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
+            self._count("refused", 1)
+        self._plan_revision = entry.revision
+
+    async def _write_plan(self, version: str, content: bytes) -> int:
+        slot = 1 - self._slot
+        parts = [] if len(content) <= PART else [
+            content[start : start + PART] for start in range(0, len(content), PART)
+        ]  # fmt: skip
+        for number, part in enumerate(parts):
+            await self._bucket.put(f"plan.{slot}.{number}", part)
+        head = {
+            "version": version,
+            "by": self.me,
+            "slot": slot,
+            "parts": len(parts),
+            "digest": hashlib.blake2b(content, digest_size=16).hexdigest(),
+        }
+        value = json.dumps(head).encode() + b"\n" + (b"" if parts else content)
+        revision: int = await self._bucket.update("plan", value, last=self._plan_revision)
+        self._slot = slot
+        return revision
+
+    async def _take_hint(self, _message: Any) -> None:
+        self._hint.set()
+
+    # -- reports --------------------------------------------------------------------------------
+
+    async def _flush_on(self) -> None:
+        sent_at = 0.0
+        while True:
+            await asyncio.sleep(FLUSH_PERIOD)
+            now = self._clock()
+            if not self.connected:
+                self._count("dropped", len(self._queue))
+                self._queue.clear()
+                continue
+            while self._queue or now - sent_at >= PRESENCE_PERIOD:
+                size = min(len(self._queue), MAX_IN_MESSAGE)
+                reports = [self._queue.popleft() for _ in range(size)]
+                content = encode_message(self.me, self._own_clients, reports, now=now)
+                with contextlib.suppress(*_FAULTS):
+                    await self._nats.publish(REPORTS, content)
+                    self._count("sent", size)
+                sent_at = now
+
+    async def _take_message(self, message: Any) -> None:
+        now = self._clock()
+        try:
+            heard = decode_message(message.data, now=now)
+        except ReportError:
+            self._count("refused", 1)
+            return
+        self._others[heard.sender[:256]] = (now, heard.clients)
+        self._count("refused", heard.refused)
+        self._count("received", len(heard.reports))
+        for report in heard.reports:
+            with contextlib.suppress(ReportError):
+                self._on_report(report)
+
+
+async def _open_bucket(connection: Any) -> Any:
+    stream = connection.jetstream(timeout=REQUEST_TIMEOUT)
+    try:
+        return await stream.key_value(BUCKET)
+    except BucketNotFoundError:
+        pass
+    for replicas in (3, 1):
+        config = KeyValueConfig(
+            bucket=BUCKET, history=1, storage=StorageType.FILE, replicas=replicas
+        )
+        try:
+            return await stream.create_key_value(config)
+        except APIError as error:
+            # A cluster of fewer nodes than copies; or another replica was first.
+            if replicas == 1:
+                raise error from None
+    raise AssertionError("unreachable")
+
+
+async def _ignore(_error: Exception) -> None:
+    """Drop what the client library would log: connects and disconnects are told by us, once."""
+
+
+def _lease_value(holder: str) -> bytes:
+    return json.dumps({"holder": holder}).encode()
+
+
+def _holder(value: bytes | None) -> str:
+    try:
+        return str(json.loads(value or b"{}")["holder"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _deflate(plan: Plan) -> bytes:
+    return zlib.compress(json.dumps(encode_plan(plan), separators=(",", ":")).encode(), 3)
+
+
+def _inflate(content: bytes, at: float) -> Plan:
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(content, MAX_PLAN)
+    if inflater.unconsumed_tail:
+        raise ValueError(f"a plan of more than {MAX_PLAN} bytes")
+    return decode_plan(json.loads(text), at=at)

@@ -239,6 +239,8 @@ class ControlPlane:
         self.view, self.plan = view, plan
         self._built = {**decision.views, **decision.grpc_views}
         changed = self.views.publish(self._overlaid())
+        # The streams that this woke send first; counting and telling can wait, weights cannot.
+        await asyncio.sleep(0)
         elapsed = time.perf_counter() - began
         self._count(decision, changed=changed, elapsed=elapsed)
         self._teller.tell_cycle(view, plan, decision.views.faults)

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 KNEE = 0.95
 """Share of capacity beyond which the stationary curve is continued as a straight marginal line:
@@ -141,11 +142,19 @@ class Levels:
     def load(self, number: Array) -> Array:
         """Give the work at which *number*, shape (instances, m), is the mean number inside."""
         tables = self.numbers
-        upper = (number[:, :, None] >= tables[:, None, :]).sum(axis=2)
-        upper = np.clip(upper, 1, tables.shape[1] - 1)
+        if number.shape[1] == 1:
+            upper = (number >= tables).sum(axis=1)[:, None]
+        else:
+            upper = np.array(
+                [
+                    table.searchsorted(row, side="right")
+                    for table, row in zip(tables, number, strict=True)
+                ]
+            )
+        upper = np.minimum(np.maximum(upper, 1), tables.shape[1] - 1)
         low = np.take_along_axis(tables, upper - 1, axis=1)
         high = np.take_along_axis(tables, upper, axis=1)
-        part = np.clip((number - low) / (high - low), 0.0, 1.0)
+        part = np.minimum(np.maximum((number - low) / (high - low), 0.0), 1.0)
         share = _LEVELS[upper - 1] + part * (_LEVELS[upper] - _LEVELS[upper - 1])
         load: Array = share * self.capacity
         return load
@@ -185,14 +194,12 @@ class PriceTable:
 
     def evaluate(self, work: Array) -> tuple[Array, Array, Array]:
         """Give cost, price and smoothed slope of the price; all arrays are (instances,)."""
-        rho = work / self.capacity
-        index = np.clip(np.searchsorted(KNOTS, rho, side="right") - 1, 0, len(KNOTS) - 2)
-        rows = np.arange(len(rho))
+        rows, index = self._place(work)
         low, high = self.price[rows, index], self.price[rows, index + 1]
         width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
         slope = (high - low) / width
         beyond = work - KNOTS[index] * self.capacity
-        part = np.clip(beyond / width, 0.0, 1.0)
+        part = np.minimum(np.maximum(beyond / width, 0.0), 1.0)
         before, after = self.steepness[rows, index], self.steepness[rows, index + 1]
         # Beyond the last knot the last line goes on.
         return (
@@ -200,3 +207,16 @@ class PriceTable:
             low + slope * beyond,
             before * (1.0 - part) + after * part,
         )
+
+    def prices(self, work: Array) -> Array:
+        """Give the price alone, as a search asks for it time and again."""
+        rows, index = self._place(work)
+        low, high = self.price[rows, index], self.price[rows, index + 1]
+        width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
+        price: Array = low + (high - low) / width * (work - KNOTS[index] * self.capacity)
+        return price
+
+    def _place(self, work: Array) -> tuple[Places, Places]:
+        """Give each instance's row and the knot below its *work*."""
+        index = KNOTS.searchsorted(work / self.capacity, side="right") - 1
+        return np.arange(len(index)), np.minimum(np.maximum(index, 0), len(KNOTS) - 2)

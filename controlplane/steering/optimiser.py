@@ -238,7 +238,7 @@ class _Descent:
 
     def slope(self, load: Array, step: Array, travel: float) -> float:
         """Give the derivative of the cost at *load* when it moves by *step*."""
-        price = self.prices.evaluate(load)[1] + self.watts(load)
+        price = self.prices.prices(load) + self.watts(load)
         return travel + float(np.dot(price, step))
 
     def response(self, shares: Array) -> Array:

@@ -93,3 +93,22 @@ def test_table_is_made_increasing() -> None:
     price[0, 5] = 3.0
 
     assert (np.diff(PriceTable.of(np.array([4.0]), price).price[0]) >= 0).all()
+
+
+def test_a_table_of_numbers_is_inverted_as_each_alone() -> None:
+    """Many numbers per instance are looked up another way than one; both mean the same load."""
+    curves = Curves(np.array([1.0, 8.0, 64.0]), np.array([0.0, 0.05, 0.2]))
+    levels = Levels.of(curves)
+    numbers = np.tile(np.array([0.0, 0.3, 1.0, 7.5, 80.0, 1e6]), (3, 1))
+    alone = [levels.load(numbers[:, [column]])[:, 0] for column in range(numbers.shape[1])]
+
+    np.testing.assert_array_equal(np.stack(alone, axis=1), levels.load(numbers))
+
+
+def test_a_price_alone_is_the_price_of_the_whole() -> None:
+    """At, between and beyond the knots."""
+    curves = Curves(np.array([1.0, 8.0, 64.0]), np.array([0.0, 0.05, 0.2]))
+    prices = PriceTable.stationary(curves)
+    for share in (0.0, 0.33, 0.8, 1.07, 25.0):
+        work = share * curves.capacity
+        np.testing.assert_array_equal(prices.evaluate(work)[1], prices.prices(work))

@@ -11,11 +11,12 @@ import statistics
 import sys
 import time
 
-from benchmarks.figures import Row, Target, quantile, table
+from benchmarks.figures import Row, Target, main, quantile
 from benchmarks.served import SITE, ServerProcess
 from benchmarks.streams import StreamFleet
 from controlplane.xds.types import ENDPOINT
 
+TITLE = "Fan-out: one publish to many streams, of ten clusters"
 CLUSTERS = 10
 ROUNDS = 5
 
@@ -92,4 +93,4 @@ def run_all(*, quick: bool = False) -> list[Row]:
 
 
 if __name__ == "__main__":
-    print(table("Fan-out of one publish", run_all(quick="--quick" in sys.argv[1:])))
+    main(TITLE, run_all)

@@ -1,9 +1,15 @@
-"""What every benchmark gives, and how it is told: a row, its targets, a table."""
+"""What every benchmark gives, and how it is told: a row, its targets, a table.
+
+Each benchmark is a module with ``TITLE`` and ``run_all``, and runs alone as
+``python -m benchmarks.NAME [--quick] [--json]``.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -73,3 +79,16 @@ def table(title: str, rows: Sequence[Row]) -> str:
         for line in lines
     )
     return f"{title}\n{body}\n"
+
+
+def main(title: str, run_all: Callable[..., list[Row]]) -> None:
+    """Run one benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--quick", action="store_true", help="small and short")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse_args()
+    rows = run_all(quick=given.quick)
+    if given.json:
+        print(json.dumps([row.document() for row in rows]))
+    else:
+        print(table(title, rows))

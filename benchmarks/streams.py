@@ -126,8 +126,8 @@ class LoadStream(asyncio.Protocol):
         self.versions: dict[str, str] = {}
         self.closed = False
         self.refuse_next = False
-        self._delta = delta
-        self._site = site
+        self.site = site
+        self.delta = self._delta = delta
         self._wants = dict(wants)
         self._on_response = on_response
         self._transport: asyncio.Transport | None = None
@@ -146,8 +146,8 @@ class LoadStream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Open the stream and subscribe."""
         self._transport = cast("asyncio.Transport", transport)
-        site = proto_field(1, b"site") + proto_field(2, proto_field(3, self._site.encode()))
-        metadata = proto_field(3, proto_field(1, site)) if self._site else b""
+        site = proto_field(1, b"site") + proto_field(2, proto_field(3, self.site.encode()))
+        metadata = proto_field(3, proto_field(1, site)) if self.site else b""
         node = proto_field(1, self.node_id.encode()) + metadata
         parts = [_OPENINGS[self._delta]]
         for type_url, names in self._wants.items():

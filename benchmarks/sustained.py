@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.figures import Row, Target, quantile, table
+from benchmarks.figures import Row, Target, main, quantile
 from benchmarks.served import SITE, ServerProcess
 from benchmarks.streams import StreamFleet
 from controlplane.xds.types import ENDPOINT
 
+TITLE = "Sustained: 10 updates a second of one cluster of 100 endpoints"
 RATE = 10.0
 ENDPOINTS = 100
 
@@ -57,4 +58,4 @@ def run_all(*, quick: bool = False) -> list[Row]:
 
 
 if __name__ == "__main__":
-    print(table("Sustained, 10 updates/s of one cluster of 100 endpoints", run_all()))
+    main(TITLE, run_all)

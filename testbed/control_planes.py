@@ -64,6 +64,13 @@ class ControlPlaneProcess:
             await self._http.close()
         self._log.close()
 
+    @property
+    def pid(self) -> int:
+        """Give its process id."""
+        if self._process is None:
+            raise AssertionError("not started")
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         if self._process is None:

@@ -14,7 +14,11 @@ async def test_streams_send_before_anybody_is_told() -> None:
     control = ControlPlane(make_config(), file=Path("fleet.yaml"))
     loop = asyncio.get_running_loop()
     order: list[str] = []
-    control.views.watch("north", lambda: loop.call_soon(order.append, "sent"))
+
+    def wake() -> None:
+        loop.call_soon(order.append, "sent")
+
+    control.views.watch("north", wake)
     control.on_cycle.append(lambda _another: order.append("told"))
     await control.run_cycle()
     control.close()

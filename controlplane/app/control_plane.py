@@ -311,8 +311,7 @@ class ControlPlane:
         self._readiness = {k: ready for k, ready in self._readiness.items() if k in names}
         for take in self.on_config:
             take(config)
-        self.log.info(
-            "configuration reloaded",
+        self._teller.tell_config(
             file=self.config_status.file,
             version=version,
             sites=len(config.sites),

@@ -15,6 +15,7 @@ from controlplane.server.encode import (
     encode_plan,
 )
 from controlplane.server.envoys import EnvoyRecord
+from controlplane.server.overview import encode_overview
 from controlplane.steering.plan import Assignment
 from controlplane.xds.types import ENDPOINT
 
@@ -88,6 +89,23 @@ class ShownControlPlane:
             ],
         )
 
+    def overview_document(self) -> Document | None:
+        """Give what the dashboard shows at a glance; none before the first plan."""
+        control = self._control
+        if control.view is None or control.plan is None:
+            return None
+        return encode_overview(
+            control.view,
+            control.plan,
+            epoch=control.epoch,
+            status=control.config_status,
+            envoys=[*control.registry.envoys],
+            versions={
+                site: snapshot.of_type(ENDPOINT).version
+                for site, snapshot in control.views.views.items()
+            },
+        )
+
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""
         control = self._control
@@ -110,11 +128,13 @@ class ShownControlPlane:
             await asyncio.sleep(JOINED)
             touched.clear()
             self.events.publish_state("envoys", self.envoys_document)
+            self.events.publish_state("overview", self.overview_document)
 
     def _publish_cycle(self, another_plan: bool) -> None:
         if another_plan:
             self.events.publish_state("plan", self.plan_document)
         self.events.publish_state("fleet", self.fleet_document)
+        self.events.publish_state("overview", self.overview_document)
 
 
 def _acknowledgement(envoy: EnvoyRecord, version: str) -> Document:

@@ -61,6 +61,11 @@ class Teller:
             self._log.error("configuration refused", more_faults=len(faults) - FAULTS_TOLD)
         self._publish("configuration refused", {"faults": [str(fault) for fault in faults]})
 
+    def tell_config(self, **fields: object) -> None:
+        """Tell that a new configuration is in force."""
+        self._log.info("configuration reloaded", **fields)
+        self._publish("configuration reloaded", fields, level="info")
+
     def tell_refusal(self, event: XdsEvent) -> None:
         """Tell watchers of an Envoy's refusal; the stream has logged it."""
         self._publish(
@@ -82,6 +87,10 @@ class Teller:
             fields = {"instance": name, "was": before.value, "phase": item.phase.value}
             if item.phase in _SERVING:
                 self._log.info("instance changed phase", **fields, reason=item.reason)
+                if before not in _SERVING:
+                    self._publish(
+                        "instance counts again", {**fields, "reason": item.reason}, level="info"
+                    )
             else:
                 self._fault("instance counts no longer", **fields, reason=item.reason)
         self._phases = {name: item.phase for name, item in view.instances.items()}
@@ -111,5 +120,7 @@ class Teller:
         self._log.warning(event, **fields)
         self._publish(event, fields)
 
-    def _publish(self, event: str, fields: Mapping[str, object]) -> None:
-        self._events.publish_fault({"kind": event, "at": self._unix_time(), **fields})
+    def _publish(self, event: str, fields: Mapping[str, object], *, level: str = "fault") -> None:
+        self._events.publish_fault(
+            {"kind": event, "at": self._unix_time(), "level": level, **fields}
+        )

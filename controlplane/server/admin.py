@@ -12,18 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
-import html
+import importlib.resources
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
-from controlplane import __version__
 from controlplane.server.encode import Document, dump
-from controlplane.server.events import EventHub, TooManyWatchers
+from controlplane.server.events import ALL_STATES, EventHub, TooManyWatchers
 from controlplane.server.login import Login
 
 BODY_LIMIT = 64 * 1024
@@ -39,7 +38,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+        "default-src 'none'; script-src 'self'; style-src 'self';"
         " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
         " frame-ancestors 'none'"
     ),
@@ -82,6 +81,9 @@ class Shown(Protocol):
             UnknownName: there is no such service or site.
         """
 
+    def overview_document(self) -> Document | None:
+        """Give what the dashboard shows at a glance; none before the first plan."""
+
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""
 
@@ -95,17 +97,23 @@ class Shown(Protocol):
 SHOWN: web.AppKey[Shown] = web.AppKey("shown")
 _STREAMS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("streams")
 
-_PAGES = {
-    "/api/v1/fleet": "sites, instances and paths as they are known now",
-    "/api/v1/plan": "shares and weights per service and client site",
-    "/api/v1/explain?service=SERVICE&from=SITE": "why each weight is what it is",
-    "/api/v1/envoys": "connected Envoys and what each acknowledged or refused",
-    "/api/v1/config": "the configuration in force, and faults of a refused one",
-    "/api/v1/events": "all of these as a stream of server-sent events",
-    "/metrics": "Prometheus metrics",
-    "/healthz": "alive",
-    "/readyz": "serving",
+_PAGE = {
+    name: (importlib.resources.files("controlplane.server") / "dashboard" / name).read_bytes()
+    for name in (
+        "index.html",
+        "style.css",
+        "app.js",
+        "chart.js",
+        "dom.js",
+        "events.js",
+        "explanation.js",
+        "flows.js",
+        "format.js",
+        "tables.js",
+    )
 }
+"""The dashboard's files, which are small; what is not named here is not served."""
+_CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
 def is_loopback(host: str) -> bool:
@@ -141,11 +149,13 @@ def build_admin(
     application[_STREAMS] = set()
     application.add_routes(
         [
-            web.get("/", _index),
+            web.get("/", _dashboard),
+            web.get("/dashboard/{name}", _dashboard),
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz),
             web.get("/metrics", _metrics),
             web.get("/api/v1/fleet", _fleet),
+            web.get("/api/v1/overview", _overview),
             web.get("/api/v1/plan", _plan),
             web.get("/api/v1/explain", _explain),
             web.get("/api/v1/envoys", _envoys),
@@ -211,19 +221,15 @@ def _add_headers(headers: CIMultiDict[str]) -> None:
         headers.setdefault(name, value)
 
 
-async def _index(_request: web.Request) -> web.Response:
-    rows = "".join(
-        f"<li><a href='{html.escape(path)}'>{html.escape(path)}</a> {html.escape(text)}</li>"
-        for path, text in _PAGES.items()
+async def _dashboard(request: web.Request) -> web.Response:
+    name = request.match_info.get("name", "index.html")
+    if name not in _PAGE:
+        return json_error(404, "the dashboard has no such file; it is at /")
+    return web.Response(
+        body=_PAGE[name],
+        content_type=_CONTENT_TYPES[name.rpartition(".")[2]],
+        charset="utf-8",
     )
-    page = (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
-        "<title>Computing-aware traffic steering</title>"
-        "<body style='font:1rem/1.6 system-ui;margin:2rem;max-width:60rem;color-scheme:light dark'>"
-        f"<h1>Computing-aware traffic steering {html.escape(__version__)}</h1><ul>{rows}</ul>"
-    )
-    return web.Response(text=page, content_type="text/html")
 
 
 async def _healthz(_request: web.Request) -> web.Response:
@@ -255,6 +261,10 @@ async def _fleet(request: web.Request) -> web.Response:
     return _or_not_yet(request.app[SHOWN].fleet_document())
 
 
+async def _overview(request: web.Request) -> web.Response:
+    return _or_not_yet(request.app[SHOWN].overview_document())
+
+
 async def _plan(request: web.Request) -> web.Response:
     return _or_not_yet(request.app[SHOWN].plan_document())
 
@@ -279,8 +289,18 @@ async def _config(request: web.Request) -> web.Response:
 
 async def _events(request: web.Request) -> web.StreamResponse:
     shown = request.app[SHOWN]
+    states: dict[str, Callable[[], Document | None]] = {
+        "config": shown.config_document,
+        "fleet": shown.fleet_document,
+        "plan": shown.plan_document,
+        "envoys": shown.envoys_document,
+        "overview": shown.overview_document,
+    }
+    kinds = frozenset(filter(None, request.query.get("kinds", "").split(","))) or ALL_STATES
+    if unknown := kinds - states.keys():
+        return json_error(400, f"no kind '{min(unknown)}'; known: {', '.join(states)}")
     try:
-        watcher = shown.events.watch()
+        watcher = shown.events.watch(kinds)
     except TooManyWatchers:
         response = json_error(503, "too many watch already; close a page or a terminal")
         response.headers["Retry-After"] = "10"
@@ -294,13 +314,8 @@ async def _events(request: web.Request) -> web.StreamResponse:
     _add_headers(stream.headers)
     try:
         await stream.prepare(request)
-        for kind, document in (
-            ("config", shown.config_document()),
-            ("fleet", shown.fleet_document()),
-            ("plan", shown.plan_document()),
-            ("envoys", shown.envoys_document()),
-        ):
-            if document is not None:
+        for kind, make in states.items():
+            if kind in kinds and (document := make()) is not None:
                 await _send(stream, b"event: %b\ndata: %b\n\n" % (kind.encode(), dump(document)))
         while True:
             pending = b": still here\n\n"

@@ -18,6 +18,8 @@ CLIENT_LIMIT = 64
 """Watchers at a time; browsers and terminals of the people who operate one fleet."""
 FAULT_LIMIT = 100
 """Unsent faults kept for one watcher, and faults remembered for the next."""
+ALL_STATES = frozenset({"config", "fleet", "plan", "envoys"})
+"""The states that a watcher gets who does not say which; faults come always."""
 
 
 class TooManyWatchers(Exception):  # noqa: N818 -- says what is the case
@@ -25,9 +27,14 @@ class TooManyWatchers(Exception):  # noqa: N818 -- says what is the case
 
 
 class Watcher:
-    """One client's unsent events."""
+    """One client's unsent events.
 
-    def __init__(self) -> None:
+    Attributes:
+        kinds: the states it wants.
+    """
+
+    def __init__(self, kinds: frozenset[str] = ALL_STATES) -> None:
+        self.kinds = kinds
         self._states: dict[str, bytes] = {}
         self._faults: deque[bytes] = deque(maxlen=FAULT_LIMIT)
         self._wake = asyncio.Event()
@@ -63,15 +70,15 @@ class EventHub:
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def watch(self) -> Watcher:
-        """Add a watcher, which first gets the faults of before.
+    def watch(self, kinds: frozenset[str] = ALL_STATES) -> Watcher:
+        """Add a watcher of some kinds of state, which first gets the faults of before.
 
         Raises:
             TooManyWatchers: the limit is reached.
         """
         if len(self._watchers) >= self._limit:
             raise TooManyWatchers
-        watcher = Watcher()
+        watcher = Watcher(kinds)
         for fault in self._faults:
             watcher.put("fault", fault, replace=False)
         self._watchers.add(watcher)
@@ -82,11 +89,12 @@ class EventHub:
         self._watchers.discard(watcher)
 
     def publish_state(self, kind: str, document: Callable[[], object]) -> None:
-        """Send a state to everybody; *document* is only made when somebody watches."""
-        if not self._watchers:
+        """Send a state to everybody; *document* is only made when somebody watches it."""
+        watchers = [watcher for watcher in self._watchers if kind in watcher.kinds]
+        if not watchers:
             return
         event = self._encode(kind, document())
-        for watcher in self._watchers:
+        for watcher in watchers:
             watcher.put(kind, event, replace=True)
 
     def publish_fault(self, document: object) -> None:

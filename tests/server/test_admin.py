@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -40,6 +41,10 @@ class Fleet:
         if service != "chat":
             raise UnknownName("service", service, ["chat"])
         return {"service": service, "from": site}
+
+    def overview_document(self) -> Document | None:
+        """Give what the dashboard shows."""
+        return {"sites": []} if self.decided else None
 
     def envoys_document(self) -> Document:
         """Give no Envoys."""
@@ -136,9 +141,49 @@ async def test_nothing_can_be_changed(client: Client) -> None:
     assert "error" in await answer.json()
 
 
-async def test_the_index_links_the_api(client: Client) -> None:
-    """A newcomer finds the way."""
-    assert "href='/api/v1/plan'" in await (await client.get("/")).text()
+async def test_the_dashboard_is_served_whole(client: Client) -> None:
+    """Every file that one of its files names is there, with its type."""
+    page = await client.get("/")
+    text = await page.text()
+    wanted = set(re.findall(r'(?:href|src)="(/dashboard/[^"]+)"', text))
+    seen: dict[str, str] = {}
+    while wanted - seen.keys():
+        path = min(wanted - seen.keys())
+        answer = await client.get(path)
+        assert 200 == answer.status, path
+        seen[path] = answer.content_type
+        wanted |= {
+            f"/dashboard/{name}" for name in re.findall(r'from "\./([^"]+)"', await answer.text())
+        }
+
+    assert "text/html" == page.content_type
+    assert {"text/css", "text/javascript"} == set(seen.values())
+    assert 404 == (await client.get("/dashboard/../admin.py")).status
+    assert 404 == (await client.get("/dashboard/nothing.js")).status
+
+
+async def test_the_dashboard_asks_nobody_else(client: Client) -> None:
+    """It works offline: no file names a foreign host, and no script or style stands inline."""
+    text = await (await client.get("/")).text()
+
+    assert [] == re.findall(r'(?:href|src)="(?:https?:)?//', text)
+    assert [] == re.findall(r"<script(?![^>]*\ssrc=)|<style| style=| on\w+=", text)
+
+
+async def test_a_watcher_may_say_what_it_wants(client: Client, fleet: Fleet) -> None:
+    """A page that shows sums is not sent the whole fleet; a wrong kind is told."""
+    fleet.decided = True
+    async with client.get("/api/v1/events?kinds=overview") as stream:
+        first = await asyncio.wait_for(stream.content.readline(), 10)
+        fleet.events.publish_state("fleet", lambda: {"unwanted": True})
+        fleet.events.publish_state("overview", lambda: {"wanted": True})
+        while b"wanted" not in (line := await asyncio.wait_for(stream.content.readline(), 10)):
+            pass
+    wrong = await client.get("/api/v1/events?kinds=overwiev")
+
+    assert b"event: overview\n" == first
+    assert b'data: {"wanted":true}\n' == line
+    assert (400, "overwiev") == (wrong.status, (await wrong.json())["error"].split("'")[1])
 
 
 async def test_a_watcher_first_gets_everything_then_changes(client: Client, fleet: Fleet) -> None:

@@ -1,0 +1,104 @@
+// Predicted and observed latency of the selected pair over the last minutes.
+
+import { draw, make, setAttribute, setText } from "./dom.js";
+import { latency } from "./format.js";
+
+const SPAN = 300; // seconds
+const HEIGHT = 190;
+const BOTTOM = 22;
+const LEFT = 62;
+
+/** Keeps what the page has seen: (service, site) -> points. */
+export class History {
+  constructor() {
+    this.points = new Map();
+    this.last = 0;
+  }
+
+  add(overview) {
+    if (overview.at <= this.last) return;
+    this.last = overview.at;
+    for (const [service, sites] of Object.entries(overview.latency)) {
+      for (const [site, [predicted, observed]] of Object.entries(sites)) {
+        const key = JSON.stringify([service, site]);
+        let points = this.points.get(key);
+        if (!points) this.points.set(key, (points = []));
+        points.push([overview.at, predicted, observed]);
+        if (points.length > 2 * SPAN || points[0][0] < overview.at - 2 * SPAN) points.splice(0, points.length - SPAN);
+      }
+    }
+  }
+
+  of(service, site) {
+    return (this.points.get(JSON.stringify([service, site])) ?? []).filter(([at]) => at >= this.last - SPAN);
+  }
+}
+
+export class LatencyChart {
+  constructor(box) {
+    this.words = make("p", { class: "figures" });
+    this.svg = draw("svg", { "aria-hidden": "true", height: HEIGHT });
+    this.grid = [0, 0.5, 1].map((part) => [part, draw("line", { class: "grid" }), draw("text", { class: "small", "text-anchor": "end" })]);
+    this.slo = draw("line", { class: "slo" });
+    this.predicted = draw("path", { class: "line predicted" });
+    this.observed = draw("path", { class: "line observed" });
+    this.start = draw("text", { class: "small", x: LEFT, y: HEIGHT - 5 });
+    this.end = draw("text", { class: "small", "text-anchor": "end", y: HEIGHT - 5, text: "now" });
+    this.svg.append(...this.grid.flatMap(([, line, text]) => [line, text]), this.slo, this.observed, this.predicted, this.start, this.end);
+    this.legend = make("p", { class: "legend", "aria-hidden": "true" }, make("span", { class: "key predicted", text: "predicted" }), make("span", { class: "key observed", text: "observed by Envoys" }), make("span", { class: "key slo", text: "promised" }));
+    box.append(this.words, this.svg, this.legend);
+  }
+
+  update(points, { service, site, slo }, width) {
+    const newest = points.at(-1);
+    const pair = site ? `${service} from ${site}` : service;
+    setText(this.words, newest ? `${pair}: predicted ${latency(newest[1])}, observed ${latency(newest[2])}${slo ? `, promised ${latency(slo)}` : ""}.` : `${pair}: nothing predicted or observed yet.`);
+    setAttribute(this.svg, "viewBox", `0 0 ${width} ${HEIGHT}`);
+    setAttribute(this.svg, "class", newest ? null : "empty");
+    const values = points.flatMap(([, a, b]) => [a, b]).filter((value) => value !== null);
+    const high = Math.max(...values, 1e-4);
+    const top = nice(slo && slo < 2 * high ? Math.max(high, slo) : high);
+    const until = points.length ? newest[0] : 0;
+    const since = Math.min(until - 30, points.length ? points[0][0] : 0);
+    const x = (at) => LEFT + ((at - since) / Math.max(1e-9, until - since)) * (width - LEFT - 8);
+    const y = (value) => 8 + (1 - value / top) * (HEIGHT - BOTTOM - 8);
+    for (const [part, line, text] of this.grid) {
+      const at = y(part * top);
+      setAttribute(line, "x1", LEFT);
+      setAttribute(line, "x2", width - 8);
+      setAttribute(line, "y1", at.toFixed(1));
+      setAttribute(line, "y2", at.toFixed(1));
+      setAttribute(text, "x", LEFT - 8);
+      setAttribute(text, "y", (at + 4).toFixed(1));
+      setText(text, latency(part * top).replace(".00", ""));
+    }
+    const drawn = slo && slo <= top ? y(slo).toFixed(1) : -10;
+    setAttribute(this.slo, "x1", LEFT);
+    setAttribute(this.slo, "x2", width - 8);
+    setAttribute(this.slo, "y1", drawn);
+    setAttribute(this.slo, "y2", drawn);
+    setAttribute(this.predicted, "d", trace(points, 1, x, y));
+    setAttribute(this.observed, "d", trace(points, 2, x, y));
+    setAttribute(this.end, "x", width - 8);
+    setText(this.start, points.length ? `${Math.round(until - since)} s ago` : "");
+  }
+}
+
+function trace(points, column, x, y) {
+  let path = "";
+  let pen = "M";
+  for (const point of points) {
+    if (point[column] === null) {
+      pen = "M";
+    } else {
+      path += `${pen}${x(point[0]).toFixed(1)} ${y(point[column]).toFixed(1)}`;
+      pen = "L";
+    }
+  }
+  return path;
+}
+
+function nice(value) {
+  const unit = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 4, 5, 8, 10].map((n) => n * unit).find((n) => n >= value * 1.02) ?? 10 * unit;
+}

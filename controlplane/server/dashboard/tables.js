@@ -1,0 +1,167 @@
+// The tables of sites, instances and overrides: everything the graph says, for every reader.
+
+import { keep, make, setAttribute, setText } from "./dom.js";
+import { age, clock, count, DASH, latency, percent, rate, watts } from "./format.js";
+import { loadOf } from "./flows.js";
+
+const SOUND = new Set(["live", "starting"]);
+const BAD = new Set(["expired", "not_ready", "quarantined"]);
+
+function meter() {
+  return make("span", { class: "meter" }, make("i"), make("b"));
+}
+
+function setMeter(element, share, text) {
+  const [fill, words] = element.children;
+  const size = `${(Math.min(1, share ?? 0) * 100).toFixed(1)}%`;
+  if (fill.style.width !== size) fill.style.width = size;
+  setAttribute(fill, "class", share > 0.9 ? "high" : null);
+  setText(words, text);
+}
+
+/** Show sites; a click or Enter on a name selects it. */
+export function updateSites(body, overview, selection, onSelect) {
+  const flows = new Map((overview.flows[selection.service] ?? []).map((row) => [row.from, row]));
+  const times = overview.latency[selection.service] ?? {};
+  keep(
+    body,
+    overview.sites,
+    (site) => site.name,
+    (site) => {
+      const button = make("button", { type: "button", text: site.name });
+      button.addEventListener("click", () => onSelect(site.name));
+      return make("tr", {}, make("th", { scope: "row" }, make("i"), button), make("td", {}, meter()), make("td"), ...Array.from({ length: 5 }, () => make("td", { class: "number" })));
+    },
+    (row, site) => {
+      const [name, load, health, power, envoys, demand, predicted, observed] = row.children;
+      setAttribute(name.firstChild, "class", `dot ${site.kind}`);
+      setAttribute(name.firstChild, "title", site.kind);
+      setAttribute(name.lastChild, "aria-pressed", site.name === selection.site);
+      setAttribute(row, "class", site.name === selection.site ? "chosen" : null);
+      const share = site.slots ? site.running / site.slots : null;
+      const waits = site.waiting ? `, ${site.waiting.toFixed(0)} wait` : "";
+      setMeter(load.firstChild, share, share === null ? DASH : `${percent(share)}${waits}`);
+      const [grade, words] = health_(site.phases);
+      setAttribute(health, "class", grade);
+      setText(health, words);
+      const budget = site.power_budget ? ` of ${watts(site.power_budget)}` : "";
+      const battery = site.battery === null ? "" : `, ${percent(site.battery)} charged`;
+      setText(power, site.power === null && !budget ? DASH : `${watts(site.power)}${budget}${battery}`);
+      const troubles = [site.refusing && `${site.refusing} refuse`, site.lagging && `${site.lagging} lag`].filter(Boolean);
+      setText(envoys, site.envoys ? [site.envoys, ...troubles].join(", ") : DASH);
+      setAttribute(envoys, "class", site.refusing ? "number bad" : site.lagging ? "number warn" : "number");
+      const flow = flows.get(site.name);
+      setText(demand, flow ? `${rate(flow.rate)}/s` : DASH);
+      const [guess, seen] = times[site.name] ?? [null, null];
+      setText(predicted, latency(guess));
+      setText(observed, latency(seen));
+    },
+  );
+}
+
+function health_(phases) {
+  const parts = Object.entries(phases).sort();
+  if (!parts.length) return ["dim", "no instances"];
+  if (parts.length === 1 && parts[0][0] === "live") return ["good", `${parts[0][1]} live`];
+  const bad = parts.some(([phase]) => BAD.has(phase));
+  const sound = parts.every(([phase]) => SOUND.has(phase));
+  return [bad ? "bad" : sound ? "good" : "warn", parts.map(([phase, n]) => `${n} ${phase.replace("_", " ")}`).join(", ")];
+}
+
+/** Show up to `most` instances that have `filter` in one of their words; give how many there are. */
+export function updateInstances(body, overview, filter, most) {
+  const wanted = filter.trim().toLowerCase();
+  const items = overview.instances.filter((item) => !wanted || [item.name, item.site, item.model, item.phase].some((text) => text.toLowerCase().includes(wanted)));
+  keep(
+    body,
+    items.slice(0, most),
+    (item) => item.name,
+    () => make("tr", {}, make("th", { scope: "row" }), make("td"), make("td"), make("td"), make("td", {}, meter()), ...Array.from({ length: 4 }, () => make("td", { class: "number" })), make("td", { class: "dim" })),
+    (row, item) => {
+      const [name, site, model, phase, load, waiting, time, seen, known, remark] = row.children;
+      setText(name, item.name);
+      setText(site, item.site);
+      setText(model, item.model);
+      setText(phase, item.phase.replace("_", " "));
+      setAttribute(phase, "class", item.phase === "live" ? "good" : BAD.has(item.phase) ? "bad" : "warn");
+      const share = loadOf(item);
+      setMeter(load.firstChild, share, share === null ? DASH : `${item.running.toFixed(0)} of ${item.slots.toFixed(0)}`);
+      setText(waiting, item.waiting === null ? DASH : item.waiting.toFixed(0));
+      setText(time, latency(item.latency));
+      setText(seen, age(item.age));
+      setText(known, percent(item.confidence));
+      setText(remark, item.trust < 1 ? `trusted by ${percent(item.trust)}; ${item.reason}` : item.reason);
+    },
+  );
+  return items.length;
+}
+
+/** Show the operators' overrides. */
+export function updateOverrides(section, body, overview) {
+  section.hidden = !overview.overrides.length;
+  keep(
+    body,
+    overview.overrides,
+    (item) => item.id,
+    () => make("tr", {}, make("th", { scope: "row" }), make("td"), make("td"), make("td"), make("td")),
+    (row, item) => {
+      const [what, why, who, since, ends] = row.children;
+      setText(what, item.what);
+      setText(why, item.reason || DASH);
+      setText(who, item.by || "configuration file");
+      setText(since, item.since ? clock(item.since) : DASH);
+      setText(ends, item.expires ? `${clock(item.expires)} (in ${age(Math.max(0, item.expires - overview.at))})` : "until removed");
+    },
+  );
+}
+
+/** Show the figures at the top. */
+export function updateHeadline(list, overview) {
+  const phases = overview.instances.filter((item) => SOUND.has(item.phase)).length;
+  const envoys = overview.sites.reduce((sum, site) => sum + site.envoys, 0);
+  const lagging = overview.sites.reduce((sum, site) => sum + site.lagging, 0);
+  const entries = [
+    ["plan", `${overview.plan.version.slice(0, 8)}${overview.plan.held ? " (held)" : ""}`],
+    ["mode", overview.mode],
+    ["sites", String(overview.sites.length)],
+    ["instances sound", `${phases} of ${overview.instances.length}`],
+    ["Envoys", lagging ? `${envoys}, ${lagging} lag` : String(envoys)],
+    ["configuration", overview.config.version.slice(0, 8)],
+  ];
+  keep(
+    list,
+    entries,
+    ([name]) => name,
+    ([name]) => make("div", {}, make("dt", { text: name }), make("dd")),
+    (element, [, text]) => setText(element.lastChild, text),
+  );
+}
+
+/** Show what needs an operator, each once. */
+export function updateBanners(box, overview) {
+  const banners = [];
+  if (overview.frozen) banners.push(["bad", "Every instance is silent: the last plan is kept. See whether their metrics can be reached."]);
+  if (overview.mode === "observe") banners.push(["warn", "Observe mode: shares are decided and explained, and the static split is pushed."]);
+  for (const fault of overview.config.faults) banners.push(["bad", `The newest configuration is refused, the last good one serves: ${fault}`]);
+  for (const item of overview.refusals) {
+    banners.push(["bad", `${item.envoy} at ${item.site || "an unknown site"} refuses ${item.type} ${item.version.slice(0, 8)}: ${item.text}`]);
+  }
+  if (overview.refusals_left_out) banners.push(["bad", `${count(overview.refusals_left_out, "more refusal")}.`]);
+  const notes = new Map();
+  for (const item of overview.notes) {
+    if (overview.mode === "observe") break;
+    const key = `${item.service}: ${item.note}`;
+    notes.set(key, [...(notes.get(key) ?? []), item.from]);
+  }
+  for (const [text, sites] of notes) {
+    const who = sites.length > 4 ? count(sites.length, "client site") : sites.join(", ");
+    banners.push(["warn", `${text} (from ${who})`]);
+  }
+  keep(
+    box,
+    banners.slice(0, 12),
+    ([grade, text]) => grade + text,
+    ([grade, text]) => make("p", { class: `banner ${grade}`, text }),
+    () => {},
+  );
+}

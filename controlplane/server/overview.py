@@ -1,0 +1,259 @@
+"""What the dashboard shows at a glance, as one small document each cycle.
+
+`/api/v1/fleet` and `/api/v1/plan` tell everything, which is megabytes for a large fleet; a page
+that is live needs sums. Values in, JSON-ready document out, as in `controlplane.server.encode`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
+
+from controlplane.config import Service
+from controlplane.fleet.view import FleetView, InstanceView
+from controlplane.model import Signal
+from controlplane.server.encode import ConfigStatus, Document, short_type
+from controlplane.server.envoys import EnvoyRecord
+from controlplane.steering.plan import Assignment, Plan
+from controlplane.xds.types import ENDPOINT
+
+REFUSALS_SHOWN = 50
+"""Refused resources listed; more are only counted."""
+TEXT_LIMIT = 600
+"""Characters shown of what an Envoy says about a refusal."""
+
+
+LAG = 2.0
+"""Seconds that an Envoy may take to acknowledge before it is shown as lagging."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyState:
+    """The Envoys of one site against what is served to it."""
+
+    connected: int = 0
+    lagging: int = 0
+    """Those that have not acknowledged the endpoints being served, `LAG` after they could."""
+    refusing: int = 0
+
+
+def count_envoys(
+    envoys: Iterable[EnvoyRecord], versions: Mapping[str, str], *, now: float
+) -> dict[str, EnvoyState]:
+    """Count Envoys by site; *versions* is site -> version of the endpoints being served."""
+    connected: Counter[str] = Counter()
+    lagging: Counter[str] = Counter()
+    refusing: Counter[str] = Counter()
+    for envoy in envoys:
+        if not envoy.connected:
+            continue
+        connected[envoy.site] += 1
+        lagging[envoy.site] += _lags(envoy, versions.get(envoy.site), now=now)
+        refusing[envoy.site] += any(item.refused for item in envoy.types.values())
+    return {
+        site: EnvoyState(count, lagging[site], refusing[site]) for site, count in connected.items()
+    }
+
+
+def _lags(envoy: EnvoyRecord, version: str | None, *, now: float) -> bool:
+    record = envoy.types.get(ENDPOINT)
+    if version is None or (record is not None and record.acked == version):
+        return False
+    touched = envoy.connected_at if record is None else record.sent_at
+    return touched is None or now - touched > LAG
+
+
+def encode_overview(
+    view: FleetView,
+    plan: Plan,
+    *,
+    epoch: float,
+    status: ConfigStatus,
+    envoys: Sequence[EnvoyRecord],
+    versions: Mapping[str, str],
+    overrides: Sequence[Document] = (),
+) -> Document:
+    """Give the ``overview`` event.
+
+    Args:
+        view: the fleet now.
+        plan: what is served.
+        epoch: Unix time of the monotonic clock's zero.
+        status: what came of the newest configuration.
+        envoys: connected and lately gone ones.
+        versions: site -> version of the endpoints being served.
+        overrides: the operators' hands on the wheel, already JSON-ready.
+    """
+    tallies = count_envoys(envoys, versions, now=view.at)
+    planned = _planned_load(plan)
+    refusals = list(_refusals(envoys, epoch=epoch))
+    return {
+        "at": view.at + epoch,
+        "frozen": view.frozen,
+        "mode": view.config.steering.mode.value,
+        "plan": {
+            "version": plan.version,
+            "held": plan.held,
+            "predicted_cost": plan.predicted_cost,
+        },
+        "config": {
+            "ok": not status.faults,
+            "version": status.version,
+            "faults": [str(fault) for fault in status.faults[:20]],
+        },
+        "sites": [*_sites(view, tallies)],
+        "services": [_service(item, view) for item in view.config.services],
+        "instances": [
+            _instance(item, planned.get(item.name), now=view.at) for item in view.instances.values()
+        ],
+        "flows": _flows(plan),
+        "latency": _latencies(view, plan),
+        "notes": [
+            {"service": item.service, "from": item.client_site, "note": item.note}
+            for item in plan.assignments.values()
+            if item.note
+        ][:REFUSALS_SHOWN],
+        "refusals": refusals[:REFUSALS_SHOWN],
+        "refusals_left_out": max(0, len(refusals) - REFUSALS_SHOWN),
+        "overrides": list(overrides),
+    }
+
+
+def _sites(view: FleetView, tallies: Mapping[str, EnvoyState]) -> Iterable[Document]:
+    here: dict[str, list[InstanceView]] = {}
+    for item in view.instances.values():
+        here.setdefault(item.instance.site, []).append(item)
+    for site in view.config.sites:
+        items = here.get(site.name, [])
+        tally = tallies.get(site.name, EnvoyState())
+        power = view.power.get(site.name)
+        battery = view.battery.get(site.name)
+        yield {
+            "name": site.name,
+            "kind": site.kind.value,
+            "region": site.region,
+            "running": fsum(_value(item, Signal.RUNNING) or 0.0 for item in items),
+            "waiting": fsum(_value(item, Signal.WAITING) or 0.0 for item in items),
+            "slots": fsum(_slots(item) for item in items),
+            "phases": dict(Counter(item.phase.value for item in items)),
+            "power": None if power is None else power.value,
+            "power_budget": site.power.budget,
+            "battery": None if battery is None else battery.value,
+            "envoys": tally.connected,
+            "lagging": tally.lagging,
+            "refusing": tally.refusing,
+        }
+
+
+def _service(service: Service, view: FleetView) -> Document:
+    return {
+        "name": service.name,
+        "task": service.task.value,
+        "delay": service.delay.value,
+        "policy": (service.policy or view.config.steering.policy).value,
+        "slo": {"ttft": service.slo.ttft, "latency": service.slo.latency},
+    }
+
+
+def _instance(item: InstanceView, planned: float | None, *, now: float) -> Document:
+    ages = [now - r.at for r in item.readings.values() if r.at is not None]
+    return {
+        "name": item.name,
+        "site": item.instance.site,
+        "model": item.instance.model,
+        "phase": item.phase.value,
+        "reason": item.reason,
+        "running": _value(item, Signal.RUNNING),
+        "waiting": _value(item, Signal.WAITING),
+        "slots": _slots(item),
+        "planned": None if planned is None else round(planned, 4),
+        "latency": None if (seconds := item.latency()) is None else round(seconds, 4),
+        "age": round(max(0.0, min(ages)), 3) if ages else None,
+        "confidence": round(item.confidence, 3),
+        "trust": round(item.trust, 3),
+    }
+
+
+def _value(item: InstanceView, signal: Signal) -> float | None:
+    reading = item.readings.get(signal)
+    return None if reading is None else reading.value
+
+
+def _slots(item: InstanceView) -> float:
+    return _value(item, Signal.SLOTS) or float(item.instance.slots)
+
+
+def _planned_load(plan: Plan) -> dict[str, float]:
+    """Give instance -> planned requests over those it can sustain, where the plan says so."""
+    return {
+        allocation.instance: allocation.why.arrival_rate / allocation.why.capacity
+        for assignment in plan.assignments.values()
+        for allocation in assignment.allocations
+        if allocation.why is not None and allocation.why.capacity > 0
+    }
+
+
+def _flows(plan: Plan) -> dict[str, list[Document]]:
+    """Give service -> what each client site sends where, in the first priority."""
+    flows: dict[str, list[Document]] = {}
+    for (service, site), assignment in plan.assignments.items():
+        flows.setdefault(service, []).append(
+            {
+                "from": site,
+                "rate": round(assignment.demand, 4),
+                "to": [
+                    [item.instance, round(item.share, 4)]
+                    for item in assignment.allocations
+                    if item.priority == 0
+                ],
+            }
+        )
+    return flows
+
+
+def predicted_latency(assignment: Assignment) -> float | None:
+    """Give the mean latency that the plan predicts for an assignment; none if it does not say."""
+    first = [item for item in assignment.allocations if item.priority == 0]
+    if not first or any(item.why is None for item in first):
+        return None
+    return fsum(item.share * item.why.predicted_latency for item in first if item.why is not None)
+
+
+def _latencies(view: FleetView, plan: Plan) -> dict[str, dict[str, list[float | None]]]:
+    """Give service -> client site -> seconds predicted and observed."""
+    sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for (site, service, _), seen in view.traffic.items():
+        if seen.latency is not None and seen.rate.value > 0:
+            sums.setdefault((service, site), []).append((seen.rate.value, seen.latency.value))
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for pair, assignment in plan.assignments.items():
+        predicted = predicted_latency(assignment)
+        observed = None
+        if pair in sums:
+            rate = fsum(weight for weight, _ in sums[pair])
+            observed = fsum(w * latency for w, latency in sums[pair]) / rate
+        if predicted is not None or observed is not None:
+            found.setdefault(pair[0], {})[pair[1]] = [_rounded(predicted), _rounded(observed)]
+    return found
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 5)
+
+
+def _refusals(envoys: Iterable[EnvoyRecord], *, epoch: float) -> Iterable[Document]:
+    for envoy in envoys:
+        if not envoy.connected:
+            continue
+        for type_url, record in envoy.types.items():
+            if record.refused:
+                yield {
+                    "envoy": envoy.id,
+                    "site": envoy.site,
+                    "type": short_type(type_url),
+                    "version": record.refused,
+                    "text": record.refusal[:TEXT_LIMIT],
+                    "at": None if record.refused_at is None else record.refused_at + epoch,
+                }

@@ -14,7 +14,7 @@ from typing import Any, Self
 import aiohttp
 
 from testbed.ports import free_ports
-from testbed.processes import die_with_parent
+from testbed.processes import bound_to_parent
 
 _POLL = 0.02
 """Seconds between two looks at a condition."""
@@ -46,12 +46,13 @@ class ControlPlaneProcess:
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        bound = bound_to_parent(self._command)
         self._process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *bound.pop("args"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            preexec_fn=die_with_parent,
+            **bound,
         )
         self._http = aiohttp.ClientSession(f"http://127.0.0.1:{self.admin_port}")
         return self

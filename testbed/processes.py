@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 PR_SET_PDEATHSIG = 1
 """From ``linux/prctl.h``."""
@@ -22,6 +23,7 @@ GRACE = 5.0
 """Seconds between being asked to end and being killed."""
 
 
+_SETPRIV = shutil.which("setpriv")
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -32,6 +34,17 @@ def die_with_parent() -> None:
     """
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def bound_to_parent(command: Sequence[str]) -> dict[str, Any]:
+    """Give the arguments of ``create_subprocess_exec`` that tie *command* to our life.
+
+    With util-linux's setpriv no Python runs between fork and exec: in a process with threads of
+    gRPC's that now and then hangs the child before it begins.
+    """
+    if _SETPRIV is not None:
+        return {"args": (_SETPRIV, "--pdeathsig", "KILL", *command)}
+    return {"args": tuple(command), "preexec_fn": die_with_parent}
 
 
 class Child:
@@ -104,14 +117,15 @@ class Children:
         """
         log = self.logs / f"{name}.log"
         with log.open("ab") as output:
+            bound = bound_to_parent(command)
             process = await asyncio.create_subprocess_exec(
-                *command,
+                *bound.pop("args"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                **bound,
             )
         child = Child(name, process, log)
         self._children.append(child)

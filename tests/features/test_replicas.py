@@ -1,0 +1,147 @@
+"""Three replicas, three nodes of NATS, real processes: whoever goes, Envoys see nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from controlplane.xds.types import ENDPOINT
+from testbed.metrics_pages import Load, serving_pages
+from testbed.replicas import Replicas, connected, running_replicas
+
+STREAMS = int(os.environ.get("CATS_TEST_STREAMS", "60"))
+"""A thousand are for a machine of one's own."""
+
+LOADS = {
+    "a": Load(rate=6.0, latency=0.5),
+    "b": Load(rate=3.0, latency=0.9, waiting=1.0),
+    "c": Load(rate=9.0, latency=1.4),
+}
+
+FLEET = """
+version: 1
+sites:
+  - {name: north, kind: edge}
+  - {name: cloud, kind: cloud}
+models: [{name: m}]
+services:
+  - {name: chat, match: [{path: /v1/chat/completions}], models: [{name: m}]}
+  - {name: sum, match: [{path: /v1/sum}], models: [{name: m}], delay: tolerant}
+instances:
+INSTANCES
+network: {paths: [{from: north, to: cloud, rtt: 20ms}]}
+steering: {policy: POLICY, period: 500ms, slow_start: 0s}
+server: {bus: "BUS"}
+"""
+
+
+def fleet(port: int, *, policy: str) -> str:
+    """Write the configuration of instances whose pages *port* serves."""
+    sites = {"a": "north", "b": "north", "c": "cloud"}
+    lines = [
+        f'  - {{name: {name}, site: {sites[name]}, address: "127.0.0.1:{9001 + number}", model: m,'
+        f" engine: vllm, slots: 16,"
+        f' scrape: {{url: "http://127.0.0.1:{port}/{name}/metrics", period: 500ms,'
+        f" timeout: 500ms}}}}"
+        for number, name in enumerate(LOADS)
+    ]
+    return FLEET.replace("INSTANCES", "\n".join(lines)).replace("POLICY", policy)
+
+
+async def shares(replicas: Replicas, number: int) -> dict[tuple[str, str, str], float]:
+    """Give (service, client site, instance) -> share that a replica serves."""
+    plan: Any = await replicas.running[number].get_json("/api/v1/plan")
+    return {
+        (service, site, item["instance"]): item["weight"]
+        / sum(each["weight"] for each in items if each["priority"] == item["priority"])
+        for service, of in plan["services"].items()
+        for site, items in of["from"].items()
+        for item in items
+    }
+
+
+async def test_a_rolling_restart_changes_no_version(tmp_path: Path) -> None:
+    """Every stream moves at least once, and is sent nothing, since nothing is different."""
+    async with serving_pages(LOADS) as port:
+        text = fleet(port, policy="static")
+        async with running_replicas(tmp_path, text) as (replicas, _):
+            await replicas.leader()
+            await settled(replicas)
+            ports = [xds for xds, _ in replicas.ports]
+            async with connected(STREAMS, ports, endpoints=["chat", "sum"]) as clients:
+                async with asyncio.timeout(60):
+                    while not all(  # noqa: ASYNC110 -- it happens elsewhere
+                        len(client.held) == 4 and len(client.held[ENDPOINT]) == 2
+                        for client in clients
+                    ):
+                        await asyncio.sleep(0.1)
+                version = await replicas.versions()
+                for number in range(3):
+                    process = replicas.running.pop(number)
+                    process.signal(signal.SIGTERM)
+                    assert 0 == await process.ended()
+                    await replicas.start(number)
+                    await replicas.leader()
+                assert version == await replicas.versions()
+                async with asyncio.timeout(30):
+                    while await connected_envoys(replicas) < STREAMS:  # noqa: ASYNC110 -- elsewhere
+                        await asyncio.sleep(0.1)
+                # One more period, in which a wrong version would come.
+                await settled(replicas)
+
+            assert 1 == len(version)
+            assert [] == [name for client in clients for name in client.changed]
+            assert [] == [name for client in clients for name in client.resent]
+            assert all(client.connects > 1 for client in clients)
+
+
+async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: Path) -> None:
+    """Its successor has heard the same reports and goes on from the same plan."""
+    async with serving_pages(LOADS) as port:
+        text = fleet(port, policy="optimal")
+        async with running_replicas(tmp_path, text) as (replicas, _):
+            first = await replicas.leader()
+            await settled(replicas, quiet=8.0)
+            survivors = [number for number in range(3) if number != first]
+            before = await shares(replicas, survivors[0])
+            replicas.running.pop(first).signal(signal.SIGKILL)
+            killed_at = time.monotonic()
+            second = await replicas.leader()
+            took = time.monotonic() - killed_at
+            moved = 0.0
+            while time.monotonic() < killed_at + 12.0:
+                for number in survivors:
+                    now = await shares(replicas, number)
+                    moved = max(
+                        moved,
+                        *(
+                            abs(now.get(k, 0) - before.get(k, 0))
+                            for k in now.keys() | before.keys()
+                        ),
+                    )
+                await asyncio.sleep(0.25)
+            assert second != first
+            assert moved <= 0.01
+            assert took < 5.0
+            assert 1 == len(await replicas.versions())
+
+
+async def connected_envoys(replicas: Replicas) -> int:
+    """Give how many clients are connected to all replicas."""
+    documents = [await each.get_json("/api/v1/envoys") for each in replicas.running.values()]
+    return sum(len(document["envoys"]) for document in documents)
+
+
+async def settled(replicas: Replicas, *, quiet: float = 3.0) -> None:
+    """Wait until all serve one plan, and that for a while."""
+    since, last = time.monotonic(), await replicas.versions()
+    async with asyncio.timeout(90):
+        while len(last) != 1 or time.monotonic() - since < quiet:
+            await asyncio.sleep(0.25)
+            now = await replicas.versions()
+            if now != last:
+                since, last = time.monotonic(), now

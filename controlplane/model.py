@@ -101,6 +101,9 @@ class InstanceReport:
     """Outdated metric names that matched, and when they were current: tells an old engine."""
     not_ready_reason: str = ""
     """Why the engine must get no requests, in words."""
+    reporter: str = ""
+    """The agent that measured it; empty where we read it ourselves. Tells the devices of one class
+    apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,10 @@ class ControlPlane:
 
     def receive_traffic(self, reports: Sequence[TrafficReport]) -> None:
         """Take what one Envoy observed; reports that name what is not configured are counted."""
+        self.receive_all(reports)
+
+    def receive_all(self, reports: Sequence[Report]) -> None:
+        """Take reports whose sender cannot be told what was wrong with them."""
         for report in reports:
             try:
                 self.receive(report)
@@ -296,7 +300,7 @@ class ControlPlane:
         if version == self.config_status.version:
             self.log.info("configuration is the one in force", version=version)
             return
-        fixed = {"identities"}  # the one part of it that is taken while running
+        fixed = {"identities", "agents"}  # the parts of it that are taken while running
         if config.server.model_dump(exclude=fixed) != self.config.server.model_dump(exclude=fixed):
             self.log.warning(
                 "changes under 'server' take effect at the next start",

@@ -16,10 +16,11 @@ from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
 from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, join_address
 from controlplane.app.shown import ShownControlPlane
-from controlplane.config import Admin, Instance
+from controlplane.config import Admin, Instance, Role
 from controlplane.model import Source
 from controlplane.server.admin import build_admin, is_loopback
 from controlplane.server.ads import XdsService, XdsSettings, limits
+from controlplane.server.agent_rights import AgentGate
 from controlplane.server.agents import AgentService
 from controlplane.server.config_file import ConfigFile
 from controlplane.server.csds import ClientStatusService
@@ -28,6 +29,7 @@ from controlplane.server.http2.server import GrpcServer
 from controlplane.server.identity import IdentityCheck
 from controlplane.server.login import Login, TokenFile
 from controlplane.server.tasks import guard
+from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
 
 GRACE = 0.5
@@ -96,7 +98,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         ends.callback(control.close)
         shown = ShownControlPlane(control)
         scraper = Scraper((), on_report=control.receive, clock=control.clock)
-        _scrape_while_deciding(control, scraper)
+        orca = OrcaReader((), on_report=control.receive, clock=control.clock)
+        _read_while_deciding(control, scraper, orca)
         server = _build_grpc(control, _identities(control))
         ends.push_async_callback(server.stop, GRACE)
         xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
@@ -113,6 +116,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "cycles": control.run_cycles,
             "scrapes": scraper.run,
+            "orca streams": orca.run,
             "configuration file": lambda: _follow_file(control, file),
             "envoy events": shown.run_envoy_events,
         }
@@ -144,8 +148,8 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _scrape_while_deciding(control: ControlPlane, scraper: Scraper) -> None:
-    """Scrape on the replica that decides only; it lets the others hear what it reads."""
+def _read_while_deciding(control: ControlPlane, scraper: Scraper, orca: OrcaReader) -> None:
+    """Read instances on the replica that decides only; it lets the others hear what it reads."""
     scraped: tuple[Instance, ...] = ()
 
     def see() -> None:
@@ -154,6 +158,7 @@ def _scrape_while_deciding(control: ControlPlane, scraper: Scraper) -> None:
         if wanted is not scraped:
             scraped = wanted
             scraper.reconfigure(wanted)
+            orca.reconfigure(wanted)
 
     control.on_config.append(lambda _config: see())
     control.on_cycle.append(lambda _another: see())
@@ -200,6 +205,7 @@ def _build_grpc(control: ControlPlane, identities: IdentityCheck) -> GrpcServer:
         control.config,
         resolve_site=control.sites.resolve,
         on_reports=control.receive_traffic,
+        on_loads=control.receive_all,
         on_refused=lambda _: control.metrics.reports.labels(Source.ENVOY.value, "refused").inc(),
         clock=control.clock,
         identities=identities,
@@ -212,7 +218,15 @@ def _build_grpc(control: ControlPlane, identities: IdentityCheck) -> GrpcServer:
         clock=control.clock,
         identities=identities,
     ).add_to(server)
-    AgentService(control.receive, clock=control.clock, identities=identities).add_to(server)
+    gate = AgentGate(
+        control.config,
+        enforced=identities.enforced,
+        on_refused=lambda: control.metrics.clients_refused.labels(Role.AGENT.value).inc(),
+    )
+    control.on_config.append(gate.reconfigure)
+    AgentService(control.receive, clock=control.clock, identities=identities, gate=gate).add_to(
+        server
+    )
     return server
 
 

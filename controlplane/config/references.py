@@ -188,6 +188,16 @@ class _Rules:
                             (*agent.path, key, index),
                             f"no {what} is named '{name}'{nearest(name, names.entries)}",
                         )
+            tls = self.root.entry("server").entry("tls")
+            if (
+                isinstance(agent.raw, dict)
+                and agent.get("token_hash_file") is None
+                and tls.get("client_ca") is None
+            ):
+                yield self.at(
+                    agent, None, "could be anybody; give token_hash_file, or server.tls.client_ca"
+                    " so that agents show certificates"
+                )  # fmt: skip
             if not given and isinstance(agent.raw, dict):
                 yield self.at(agent, None, "may report nothing; give sites, instances or both")
 

@@ -409,6 +409,9 @@ class Envoy(Settings):
     """Largest request body that is read for its ``model``."""
     load_period: PositiveDuration = 1.0
     """How often Envoys report their load."""
+    orca_headers: bool = False
+    """Instances tell their load in the headers of their answers (ORCA); Envoys average it and
+    report it every ten seconds."""
     health_check: HealthCheck | None = HealthCheck()
     outlier_detection: OutlierDetection | None = OutlierDetection()
     circuit_breakers: CircuitBreakers = CircuitBreakers()

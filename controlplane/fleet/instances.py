@@ -6,12 +6,14 @@ one takes over when it falls silent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.config import Config, Instance, SiteKind
 from controlplane.errors import ReportError
 from controlplane.fleet import plausibility, trust
+from controlplane.fleet.devices import Devices
 from controlplane.fleet.rates import CounterWindow, smoothed
 from controlplane.fleet.view import InstanceView, Phase
 from controlplane.model import InstanceReport, Reading, ScrapeFailure, Signal, Source
@@ -101,6 +103,7 @@ class InstanceState:
         self._added_at = now
         self._ramp_from = now if ramp else None
         self._said: dict[Source, _Said] = {}
+        self._devices: Devices | None = None
         self._heard_at: float | None = None
         self._judged_at = now
         self._claims = trust.ClaimWindow()
@@ -122,6 +125,10 @@ class InstanceState:
         kinds = {site.name: site.kind for site in config.sites}
         # One entry stands for the like instance on every device: their counters are many.
         self._counts = kinds.get(instance.site) is not SiteKind.DEVICE
+        if self._counts:
+            self._devices = None
+        elif self._devices is None:
+            self._devices = Devices()
 
     @property
     def heard_at(self) -> float | None:
@@ -140,6 +147,8 @@ class InstanceState:
         Raises:
             ReportError: it cannot be believed.
         """
+        if self._devices is not None and report.reporter:
+            report = self._of_device(report, self._devices, now)
         said = self._said.get(report.source)
         if said is not None and report.at <= said.report.at:
             return
@@ -167,6 +176,17 @@ class InstanceState:
             self._heard_at = report.at
         self._failure = None
         self._judge(report, window, observed, now)
+
+    def _of_device(self, report: InstanceReport, devices: Devices, now: float) -> InstanceReport:
+        """Give what the whole class says after *report*; a device's lies are its own."""
+        plausibility.require_instant(report.at, now=now, oldest=self._expiry)
+        plausibility.require_instance(report)
+        said = self._said.get(report.source)
+        merged = devices.merge(report, oldest=now - self._expiry)
+        if said is not None and report.at <= said.report.at:
+            # Clocks of different devices need no order among themselves.
+            merged = replace(merged, at=math.nextafter(said.report.at, math.inf))
+        return merged
 
     def _count(self, report: InstanceReport, window: CounterWindow) -> bool:
         """Take the counters in; say whether the engine restarted."""

@@ -134,6 +134,15 @@ def build_bootstrap(
             ]
         },
     }
+    if config.envoy.orca_headers:
+        # Load reports carry what instances say of themselves; each repeats the whole node.
+        bootstrap["cluster_manager"] = {
+            "load_stats_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [_grpc_service()],
+            }
+        }
     text: str = yaml.safe_dump(bootstrap, sort_keys=False)
     return text
 

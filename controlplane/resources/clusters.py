@@ -41,6 +41,8 @@ _UPSTREAM_IDLE = 4.0
 """Seconds that an idle connection is kept. Python's common inference servers close theirs after
 5 s; a request that meets such a close fails, and cannot be retried once it was sent."""
 
+_ORCA = ("named_metrics.*", "cpu_utilization", "mem_utilization", "application_utilization")
+
 
 def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
     """Build the cluster of *service*, named after it."""
@@ -61,6 +63,8 @@ def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
         # A drained instance leaves the endpoints. With active checks Envoy would otherwise go on
         # sending to it for as long as it answers them.
         ignore_health_on_host_removal=True,
+        # What instances say of themselves in the headers of their answers, averaged by Envoy.
+        lrs_report_endpoint_metrics=list(_ORCA) if envoy.orca_headers else [],
         health_checks=[] if envoy.health_check is None else [_health_check(envoy.health_check)],
         outlier_detection=None
         if envoy.outlier_detection is None

@@ -18,14 +18,18 @@ from google.protobuf.message import DecodeError
 from controlplane.config import Role
 from controlplane.errors import IdentityError, ReportError
 from controlplane.model import Report
+from controlplane.server.agent_rights import AgentGate, Scope
 from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.log import Logger, get_logger
 from controlplane.server.throttle import TokenBucket
-from controlplane.telemetry.batches import MAX_REFUSED, MAX_TEXT, parse_batch
+from controlplane.telemetry.batches import MAX_REFUSED, MAX_REPORTS, MAX_TEXT, parse_batch
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
 SERVICE = "cats.telemetry.v1.Telemetry"
 MAX_ID = 253
+TOLD_PERIOD = 60.0
+"""Seconds in which one refused agent makes one line."""
+MAX_TOLD = 1_000
 
 OnReport = Callable[[Report], None]
 """Called on the event loop with each report; a `ReportError` it raises goes back to the agent."""
@@ -73,6 +77,7 @@ class AgentService:
         clock: the control plane's.
         log: where connects, refusals and faults are told.
         identities: whom a client's certificate lets it be.
+        gate: which agents may report what; none lets each report everything.
     """
 
     def __init__(
@@ -83,7 +88,9 @@ class AgentService:
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,
         identities: IdentityCheck = OPEN,
+        gate: AgentGate | None = None,
     ) -> None:
+        self._gate = gate
         self._identities = identities
         self._on_report = on_report
         self._settings = settings or AgentSettings()
@@ -91,6 +98,7 @@ class AgentService:
         self._log: Logger = get_logger(part="agents") if log is None else log
         self._agents: dict[int, AgentRecord] = {}
         self._streams = 0
+        self._told_at: dict[str, float] = {}
 
     @property
     def agents(self) -> tuple[AgentRecord, ...]:
@@ -112,11 +120,7 @@ class AgentService:
             )
         self._streams += 1
         key = id(context)
-        bucket = TokenBucket(
-            rate=self._settings.batches_rate,
-            burst=self._settings.batches_burst,
-            now=self._clock(),
-        )
+        bucket = self._bucket(self._settings.batches_rate)
         sequence = None
         try:
             async for message in requests:
@@ -129,13 +133,17 @@ class AgentService:
                     )
                 batch = await self._decode(message, context)
                 record = self._agents.get(key)
+                opened = record is None
                 if record is None:
                     record = self._agents[key] = await self._welcome(batch, context)
                 if sequence is not None and batch.sequence > sequence + 1:
                     record.lost += batch.sequence - sequence - 1
                 sequence = batch.sequence
+                scope = await self._scope(record, context)
+                if opened and scope is not None:
+                    bucket = self._bucket(scope.batches_rate)
                 try:
-                    status = self._take(batch, record, received_at)
+                    status = self._take(batch, record, received_at, scope)
                 except ReportError as error:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 yield status.SerializeToString()
@@ -146,6 +154,19 @@ class AgentService:
             gone = self._agents.pop(key, None)
             if gone is not None:
                 self._log.info("an agent left", agent=gone.id, site=gone.site, lost=gone.lost)
+
+    def _bucket(self, rate: float) -> TokenBucket:
+        # A burst of some seconds: what an agent kept while we were away comes at once.
+        burst = self._settings.batches_burst * min(1.0, rate / self._settings.batches_rate)
+        return TokenBucket(rate=rate, burst=burst, now=self._clock())
+
+    async def _scope(self, record: AgentRecord, context: grpc.aio.ServicerContext) -> Scope | None:
+        """Give what the agent may report under the configuration of now."""
+        try:
+            return None if self._gate is None else self._gate.scope(record.id, record.site)
+        except IdentityError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            raise
 
     async def _decode(self, message: bytes, context: grpc.aio.ServicerContext) -> pb.ReportBatch:
         if len(message) > self._settings.max_batch:
@@ -171,7 +192,11 @@ class AgentService:
         names = certificate_names(context.auth_context())
         try:
             self._identities.check(names, Role.AGENT, id=agent.id, site=agent.site)
+            if self._gate is not None:
+                metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
+                self._gate.admit(agent.id, metadata)
         except IdentityError as error:
+            self._tell_refused(agent.id, str(error))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         now = self._clock()
         self._log.info("an agent reports", agent=agent.id, site=agent.site, version=agent.version)
@@ -179,15 +204,41 @@ class AgentService:
             agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], context.peer(), now, now
         )
 
+    def _tell_refused(self, agent: str, reason: str) -> None:
+        now = self._clock()
+        if now - self._told_at.get(agent[:MAX_ID], -TOLD_PERIOD) < TOLD_PERIOD:
+            return
+        if len(self._told_at) >= MAX_TOLD:
+            self._told_at.clear()
+        self._told_at[agent[:MAX_ID]] = now
+        self._log.warning(
+            "an agent is refused", agent=agent[:64], reason=reason,
+            remedy="see server.agents and server.identities",
+        )  # fmt: skip
+
     def _take(
-        self, message: pb.ReportBatch, record: AgentRecord, received_at: float
+        self,
+        message: pb.ReportBatch,
+        record: AgentRecord,
+        received_at: float,
+        scope: Scope | None = None,
     ) -> pb.ReportStatus:
-        batch = parse_batch(message, received_at=received_at, site=record.site)
+        # Who a stream is for is said once; a batch cannot change it.
+        message.ClearField("agent")
+        batch = parse_batch(
+            message,
+            received_at=received_at,
+            site=record.site,
+            agent=record.id,
+            most=MAX_REPORTS if scope is None else scope.max_batch,
+        )
         refused = list(batch.refused)
         count = batch.refused_count
         accepted = 0
         for report in batch.reports:
             try:
+                if scope is not None and self._gate is not None:
+                    self._gate.require(report, scope)
                 self._on_report(report)
                 accepted += 1
             except ReportError as error:

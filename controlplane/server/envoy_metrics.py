@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 
 from controlplane.config import Config, Role
 from controlplane.errors import IdentityError, ProtocolError, ReportError
-from controlplane.model import TrafficReport
+from controlplane.model import InstanceReport, TrafficReport
 from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.wire import Node, parse_node, without_field
@@ -74,6 +74,7 @@ class EnvoyTelemetry:
         config: services, instances and periods.
         resolve_site: node -> name of its site; none when it is at none that is configured.
         on_reports: takes the reports of one message; they share one instant.
+        on_loads: takes what instances said of themselves in their answers' headers.
         on_refused: takes the reason for which a message or a stream was refused.
         settings: bounds.
         clock: seconds, monotonic; the fleet's clock.
@@ -91,6 +92,7 @@ class EnvoyTelemetry:
         resolve_site: Callable[[Node], str | None],
         on_reports: Callable[[Sequence[TrafficReport]], None],
         on_refused: Callable[[str], None] = lambda _: None,
+        on_loads: Callable[[Sequence[InstanceReport]], None] = lambda _: None,
         settings: ObservationSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         identities: IdentityCheck = OPEN,
@@ -100,6 +102,7 @@ class EnvoyTelemetry:
         self._resolve_site = resolve_site
         self._on_reports = on_reports
         self._on_refused = on_refused
+        self._on_loads = on_loads
         self._clock = clock
         self._streaming: dict[str, object] = {}
         """Envoy -> its newest statistics stream."""
@@ -210,6 +213,9 @@ class EnvoyTelemetry:
                 who = self._identify(request.node, context)
                 await context.write(_ask_for_loads(period))
             envoy, site = who
+            said = self._loads.parse_orca(request, envoy=envoy, site=site, now=self._clock())
+            if said:
+                self._on_loads(said)
             if envoy not in self._streaming:
                 reports = self._loads.parse(
                     request, envoy=envoy, site=site, now=self._clock(), period=period

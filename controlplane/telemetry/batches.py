@@ -61,7 +61,14 @@ class Batch:
     """Signals under names that this version does not know; dropped alone."""
 
 
-def parse_batch(batch: pb.ReportBatch, *, received_at: float, site: str = "") -> Batch:
+def parse_batch(
+    batch: pb.ReportBatch,
+    *,
+    received_at: float,
+    site: str = "",
+    agent: str = "",
+    most: int | None = None,
+) -> Batch:
     """Turn *batch* into reports on the control plane's clock.
 
     Args:
@@ -70,14 +77,18 @@ def parse_batch(batch: pb.ReportBatch, *, received_at: float, site: str = "") ->
             batch was sent is taken to be s seconds older than this.
         site: site of the agent, where the batch itself does not name it: only the first batch of
             a stream must.
+        agent: its id, likewise.
+        most: reports that are read of one batch, `MAX_REPORTS` by default.
 
     Raises:
         ReportError: the batch as a whole is beyond its bounds.
     """
     count = len(batch.instances) + len(batch.paths) + len(batch.sites)
-    if count > MAX_REPORTS:
-        raise ReportError(f"{count} reports in one batch; at most {MAX_REPORTS} are read")
+    most = MAX_REPORTS if most is None else most
+    if count > most:
+        raise ReportError(f"{count} reports in one batch; at most {most} are read")
     site = batch.agent.site or site
+    agent = batch.agent.id or agent
     sent = _seconds(batch.sent_at) if batch.HasField("sent_at") else None
     refused: list[str] = []
     unknown: list[str] = []
@@ -92,7 +103,7 @@ def parse_batch(batch: pb.ReportBatch, *, received_at: float, site: str = "") ->
                 refused.append(f"{kind}[{index}]: {error}"[:MAX_TEXT])
 
     reports = (
-        *read("instances", batch.instances, lambda one, at: _instance(one, at, unknown)),
+        *read("instances", batch.instances, lambda one, at: _instance(one, at, agent, unknown)),
         *read("paths", batch.paths, lambda one, at: _path(one, at, site)),
         *read("sites", batch.sites, lambda one, at: _site(one, at, site)),
     )
@@ -123,7 +134,7 @@ def _name(name: str, what: str) -> str:
     return name
 
 
-def _instance(message: pb.InstanceReport, at: float, unknown: list[str]) -> Report:
+def _instance(message: pb.InstanceReport, at: float, agent: str, unknown: list[str]) -> Report:
     name = _name(message.instance, "instance")
     if message.failure:
         return ScrapeFailure(name, at, message.failure[:MAX_TEXT])
@@ -149,6 +160,7 @@ def _instance(message: pb.InstanceReport, at: float, unknown: list[str]) -> Repo
         ready=not message.not_ready,
         missing=missing,
         not_ready_reason="its agent says that it is not ready" if message.not_ready else "",
+        reporter=agent,
     )
 
 

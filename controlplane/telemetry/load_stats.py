@@ -11,10 +11,12 @@ gRPC clients report localities only; each of their endpoints has one of its own.
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 from controlplane.config import Config, SiteKind
-from controlplane.model import TrafficReport
+from controlplane.model import InstanceReport, TrafficReport
+from controlplane.telemetry.orca import MAX_METRICS, parse_metric_means
 
 _Address = tuple[str, int]
 
@@ -73,6 +75,37 @@ class LoadReader:
                 envoy, site, cluster.cluster_name, "", now, interval if interval > 0 else period, 0
             )
             reports += self._of_cluster(cluster, base)
+        return reports
+
+    def parse_orca(
+        self, request: Any, *, envoy: str, site: str, now: float
+    ) -> list[InstanceReport]:
+        """Give what instances said of themselves in ORCA headers, as an Envoy averaged it.
+
+        Args:
+            request: ``envoy.service.load_stats.v3.LoadStatsRequest``.
+            envoy: node id; tells the devices of a class apart.
+            site: client site of the Envoy.
+            now: when it came.
+        """
+        sums: dict[str, dict[str, list[float]]] = {}
+        for cluster in request.cluster_stats:
+            if cluster.cluster_name not in self._services:
+                continue
+            for locality in cluster.upstream_locality_stats:
+                for stats in locality.upstream_endpoint_stats:
+                    name = self._named(site, stats)
+                    for metric in stats.load_metric_stats if name else ():
+                        count = metric.num_requests_finished_with_metric
+                        total = sums.setdefault(name, {}).setdefault(metric.metric_name, [0, 0.0])
+                        total[0] += count
+                        total[1] += metric.total_metric_value
+        reports = []
+        for name, metrics in sorted(sums.items()):
+            means = [(key, total / count) for key, (count, total) in metrics.items() if count > 0]
+            report = parse_metric_means(means[:MAX_METRICS], instance=name, at=now)
+            if report.signals:
+                reports.append(replace(report, reporter=envoy))
         return reports
 
     def _of_cluster(self, cluster: Any, base: TrafficReport) -> list[TrafficReport]:

@@ -60,6 +60,7 @@ _NAMES: Mapping[str, Signal] = {
     "power": Signal.POWER,
     "power_watts": Signal.POWER,
     "training": Signal.TRAINING,
+    "throughput": Signal.THROUGHPUT,
 }
 """Name without the engine's prefix -> signal."""
 _PREFIXES = ("vllm:", "vllm_", "sglang:", "trtllm_", "nv_", "cats.", "cats_")
@@ -67,6 +68,11 @@ _PREFIXES = ("vllm:", "vllm_", "sglang:", "trtllm_", "nv_", "cats.", "cats_")
 MIN_UTILISATION = 0.01
 """What an idle instance tells: Envoy drops reports without utilisation, and an idle instance would
 be the one that gets nothing."""
+LONGEST_ANSWER = 3600.0
+"""Seconds; whatever takes longer has stopped."""
+RATE_SCALE = 1000.0
+"""Factor on the rate in our own reports. Envoy cuts its weight to a whole number, so that two
+instances of less than a request a second, which language models often are, would be equal."""
 
 
 def parse_orca_header(name: str, value: str) -> OrcaLoadReport:
@@ -264,8 +270,9 @@ def build_orca_report(
     """Give the normalised report by which Envoy's weighted round robin can spread requests.
 
     Envoy's weight is ``rps / utilization`` (client_side_weighted_round_robin), so the two are
-    told such that it equals what the instance can serve at its present crowding: *slots* over the
-    time that a request spends inside, which by Little's law is the number inside over *rate*.
+    told such that it is proportional to what the instance can serve at its present crowding:
+    *slots* over the time that a request spends inside, which by Little's law is the number inside
+    over *rate*. The rate itself, for others than Envoy, is the metric ``cats.throughput``.
     An idle instance has no rate; its service time stands for it, and a small utilisation keeps the
     report valid, so that it attracts traffic.
 
@@ -281,15 +288,16 @@ def build_orca_report(
     spent = service_time if service_time is not None else 1.0
     if rate > 0:
         spent = max(spent, inside / rate)
-    weight = max(slots, 1.0) / max(spent, 1e-6)
+    weight = max(slots, 1.0) / min(max(spent, 1e-6), LONGEST_ANSWER)
     told = max(MIN_UTILISATION, load)
     report = OrcaLoadReport(
         application_utilization=told,
-        rps_fractional=weight * told,
+        rps_fractional=RATE_SCALE * weight * told,
         cpu_utilization=signals.get(Signal.UTILISATION, 0.0),
         mem_utilization=signals.get(Signal.MEMORY, 0.0),
     )
     for signal in (Signal.RUNNING, Signal.WAITING, Signal.KV_USE, Signal.TRAINING, Signal.POWER):
         if signal in signals:
             report.named_metrics[f"cats.{signal.value}"] = signals[signal]
+    report.named_metrics["cats.throughput"] = rate
     return report

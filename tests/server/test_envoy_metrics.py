@@ -18,7 +18,7 @@ from envoy.config.endpoint.v3 import load_report_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 
 from controlplane.config import Config, PolicyName, parse_config
-from controlplane.model import TrafficReport
+from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.resources.build import SnapshotBuilder
 from controlplane.server.ads import XdsService
@@ -36,7 +36,10 @@ METRICS = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
 LOADS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
 
 
-def fleet(address: str, listener: int) -> Config:
+RETRIES = "retries: {attempts: 0}"
+
+
+def fleet(address: str, listener: int, *, more: str = "") -> Config:
     """Give a fleet of one instance at an edge."""
     return parse_config(
         f"""
@@ -45,7 +48,7 @@ sites: [{{name: edge, kind: edge, listener: {{address: 127.0.0.1, port: {listene
 models: [{{name: m}}]
 services: [{{name: chat, match: [{{path: /*}}], models: [{{name: m}}]}}]
 instances: [{{name: a, site: edge, address: "{address}", model: m}}]
-envoy: {{load_period: 200ms, health_check: null, outlier_detection: null, retries: {{attempts: 0}}}}
+envoy: {{{more}load_period: 200ms, health_check: null, outlier_detection: null, {RETRIES}}}
 """,
         file="fleet.yaml",
     )
@@ -58,6 +61,7 @@ class Receiver:
     telemetry: EnvoyTelemetry = field(init=False)
     port: int = 0
     reports: list[TrafficReport] = field(default_factory=list)
+    loads: list[InstanceReport] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
     def total(self, quantity: str) -> float:
@@ -74,6 +78,12 @@ class Receiver:
             seen = [report for report in self.reports if report.instance][-5:]
             pytest.fail(f"not within 30 s; the last of the instance: {seen}")
 
+
+LOAD = {
+    "endpoint-load-metrics": "TEXT named_metrics.kv_cache_usage_perc=0.4,"
+    "named_metrics.num_requests_waiting=3,cpu_utilization=0.5"
+}
+"""What the instance says of itself in each answer, as vLLM does."""
 
 Serve = Callable[..., contextlib.AbstractAsyncContextManager[Receiver]]
 """Takes the configuration, ``settings`` and, to serve xDS too, ``views``."""
@@ -97,6 +107,7 @@ def receiver() -> Serve:
             config,
             resolve_site=resolve,
             on_reports=received.reports.extend,
+            on_loads=received.loads.extend,
             on_refused=received.refusals.append,
             settings=settings,
         )
@@ -121,7 +132,7 @@ async def instance() -> AsyncIterator[str]:
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.path == "/fail":
             return web.Response(status=503)
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers=LOAD)
         await response.prepare(request)
         await response.write(b"first")
         if request.path == "/slow":
@@ -282,6 +293,30 @@ def load_reporting_bootstrap(port: int, listener: int, address: str) -> str:
             },
         }
     )
+
+
+@pytest.mark.envoy
+async def test_loads_in_headers_of_answers_reach_us_through_envoy(receiver: Serve) -> None:
+    """Averaged by Envoy over the answers of an interval, with their own provenance."""
+    listener = free_port()
+    views = ViewStore()
+    async with instance() as address:
+        config = fleet(address, listener, more="orca_headers: true, ")
+        settings = ObservationSettings(load_report_period=0.2)
+        async with (
+            receiver(config, settings, views) as received,
+            steered_envoy(config, received, views),
+            aiohttp.ClientSession(f"http://127.0.0.1:{listener}") as client,
+        ):
+            for _ in range(3):
+                async with client.get("/") as response:
+                    await response.read()
+            await received.until(lambda: bool(received.loads))
+
+    first = received.loads[0]
+    assert ("a", Source.ORCA, "e1") == (first.instance, first.source, first.reporter)
+    assert pytest.approx(0.4) == first.signals[Signal.KV_USE]
+    assert pytest.approx(3.0) == first.signals[Signal.WAITING]
 
 
 @pytest.mark.envoy

@@ -73,7 +73,7 @@ def test_everything_in_a_batch_becomes_a_report_on_our_clock() -> None:
             InstanceReport(
                 "a", Source.AGENT, 49.5, {Signal.RUNNING: 2.0, Signal.KV_USE: 1.0},
                 ready=False, missing=(Signal.WAITING,),
-                not_ready_reason="its agent says that it is not ready",
+                not_ready_reason="its agent says that it is not ready", reporter="agent-1",
             ),
             ScrapeFailure("b", 49.5, "connection refused"),
             PathReport("north", "south", Source.AGENT, 49.0, rtt=0.005),
@@ -163,9 +163,11 @@ def test_a_faulty_report_costs_itself_and_is_told_in_a_line(
 
     assert 1 == parsed.refused_count
     assert line in parsed.refused[0]
-    assert [InstanceReport("fine", Source.AGENT, 49.5, {Signal.RUNNING: 1.0})] == list(
-        parsed.reports
-    )
+    (fine,) = parsed.reports
+    assert isinstance(fine, InstanceReport)
+    assert ("fine", 49.5, {Signal.RUNNING: 1.0}, "agent-1") == (
+        fine.instance, fine.at, fine.signals, fine.reporter,
+    )  # fmt: skip
 
 
 def test_bounds_hold(monkeypatch: pytest.MonkeyPatch) -> None:

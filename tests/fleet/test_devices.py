@@ -1,0 +1,77 @@
+"""A class of devices: the mean over those that are there."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.errors import ReportError
+from controlplane.fleet import FleetState, Phase
+from controlplane.fleet.devices import Devices
+from controlplane.model import InstanceReport, Signal, Source
+from testbed.views import make_config, make_instance
+
+
+def said(
+    device: str, at: float, running: float, *, ready: bool = True, done: float = 0.0
+) -> InstanceReport:
+    """Give a report of one device."""
+    signals = {Signal.RUNNING: running, Signal.COMPLETED: done}
+    return InstanceReport("on-device", Source.AGENT, at, signals, ready=ready, reporter=device)
+
+
+def test_gauges_are_averaged_over_the_devices_that_are_there() -> None:
+    """The newest word of each counts; one that fell silent does not; counters are nobody's."""
+    devices = Devices()
+    devices.merge(said("a", 1.0, 2.0), oldest=-29.0)
+    devices.merge(said("b", 2.0, 4.0), oldest=-28.0)
+    both = devices.merge(said("a", 3.0, 0.0, done=9.0), oldest=-27.0)
+    later = devices.merge(said("c", 32.5, 1.0), oldest=2.5)
+
+    assert {Signal.RUNNING: 2.0} == both.signals
+    assert {Signal.RUNNING: 0.5} == later.signals
+    assert 2 == len(devices)
+
+
+def test_one_device_that_is_not_ready_does_not_speak_for_all() -> None:
+    """The class is ready while any device is."""
+    devices = Devices()
+    devices.merge(said("a", 1.0, 1.0), oldest=0.0)
+
+    assert devices.merge(said("b", 2.0, 1.0, ready=False), oldest=0.0).ready
+    assert not devices.merge(said("a", 3.0, 1.0, ready=False), oldest=0.0).ready
+
+
+def make_fleet() -> FleetState:
+    """Give a fleet with a class of phones that lists no single one."""
+    config = make_config(
+        sites=[{"name": "phones", "kind": "device"}, "cloud"],
+        instances=[make_instance("on-device", "phones"), make_instance("far", "cloud")],
+    )
+    return FleetState(config, now=0.0)
+
+
+def test_devices_share_one_instance_and_none_is_listed() -> None:
+    """A thousand phones report, out of order and in the same instant; the class is known."""
+    fleet = make_fleet()
+    for number in range(1000):
+        fleet.apply(said(f"phone-{number}", 5.0 - (number % 7) * 0.01, number % 3), now=5.0)
+
+    view = fleet.view(now=20.0).instances["on-device"]
+
+    assert Phase.EXPIRED is not view.phase
+    assert pytest.approx(1.0, abs=0.01) == view.readings[Signal.RUNNING].value
+
+
+def test_one_mad_device_costs_only_itself() -> None:
+    """Its reports are refused; the class is not quarantined for it."""
+    fleet = make_fleet()
+    fleet.apply(said("sane", 1.0, 2.0), now=1.0)
+    for number in range(20):
+        with pytest.raises(ReportError):
+            fleet.apply(said("mad", 2.0 + number, -5.0), now=2.0 + number)
+    fleet.apply(said("sane", 22.0, 3.0), now=22.0)
+
+    view = fleet.view(now=22.0).instances["on-device"]
+
+    assert Phase.QUARANTINED is not view.phase
+    assert 3.0 == view.readings[Signal.RUNNING].value

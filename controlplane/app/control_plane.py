@@ -18,6 +18,7 @@ from controlplane.app.identity import SiteResolver
 from controlplane.app.observer import XdsObserver
 from controlplane.app.pace import Pace
 from controlplane.app.telling import Teller
+from controlplane.app.wheel import OverrideError, OverrideRequest, Standing, Wheel
 from controlplane.bus.local import Bus, LocalBus
 from controlplane.config import Config
 from controlplane.errors import ConfigError, ReportError
@@ -41,7 +42,9 @@ class ControlPlane:
     """The state between the sockets and the deciding code.
 
     Attributes:
-        config: the configuration in force.
+        config: the configuration in force: the file's, and the overrides made while running.
+        file_config: the file's alone.
+        wheel: the overrides made while running.
         view: the fleet as the last cycle saw it; none before the first.
         plan: the plan being served; none before the first.
         bus: the other replicas; replaced before anything runs where there are some.
@@ -91,6 +94,8 @@ class ControlPlane:
         self._built: Mapping[str, Snapshot] = {}
         self._grpc_sites: set[str] = set()
         """Where gRPC clients have been; the unknown site is one."""
+        self.wheel = Wheel(state_dir)
+        self.file_config = config
         self._pending: tuple[Config, str] | None = None
         self._readiness: dict[str, bool] = {}
 
@@ -167,13 +172,46 @@ class ControlPlane:
             return
         self.metrics.config_reloads.labels("accepted").inc()
         self.config_status = replace(self.config_status, faults=(), refused_at=None)
-        self._pending = (change, config_version(change))
-        self._pace.urge("configuration changed", now=self.clock())
+        self.file_config = change
+        self._turn_wheel("configuration changed")
+
+    def add_override(self, request: OverrideRequest) -> Standing:
+        """Let an operator's override stand from the next cycle, which comes at once.
+
+        Raises:
+            OverrideError: it cannot stand.
+        """
+        made = self.wheel.add(request, unix_now=self.epoch + self.clock())
+        self._teller.tell_override("override added", made)
+        self._turn_wheel("an override was added")
+        return made
+
+    def remove_override(self, name: str, *, by: str) -> Standing:
+        """End an override made while running.
+
+        Raises:
+            OverrideError: there is no such one.
+        """
+        gone = self.wheel.remove(name)
+        self._teller.tell_override("override removed", gone, removed_by=by)
+        self._turn_wheel("an override was removed")
+        return gone
+
+    def _expire_overrides(self) -> None:
+        for over in self.wheel.expire(unix_now=self.epoch + self.clock()):
+            self._teller.tell_override("override expired", over)
+            self._turn_wheel("an override expired")
+
+    def _turn_wheel(self, reason: str) -> None:
+        config = self.wheel.apply(self.file_config)
+        self._pending = (config, config_version(config))
+        self._pace.urge(reason, now=self.clock())
 
     # Cycles.
 
     async def load_state(self) -> None:
         """Serve the plan of the other replicas, or that of before the restart, if one fits."""
+        await self._load_overrides()
         shared = self.bus.plan
         if shared is not None and covers(shared, self.config):
             self._built = await self.decider.restore(shared)
@@ -206,6 +244,19 @@ class ControlPlane:
         age = max(0.0, self.epoch + self.clock() - saved.saved_at)
         self.log.info("serving the saved plan", version=saved.plan.version, age=round(age, 1))
 
+    async def _load_overrides(self) -> None:
+        try:
+            await asyncio.to_thread(self.wheel.load, unix_now=self.epoch + self.clock())
+        except OverrideError as error:
+            self.log.warning(
+                "saved overrides cannot be read; starting without them",
+                reason=str(error),
+                remedy="add them again with 'cats override add'",
+            )
+        if self.wheel.standing:
+            self.log.info("overrides of before the restart stand", count=len(self.wheel.standing))
+            self._turn_wheel("overrides of before the restart")
+
     async def run_cycles(self) -> None:
         """Decide and publish every period, earlier when something urgent happens."""
         if self.view is None:
@@ -220,6 +271,7 @@ class ControlPlane:
     async def run_cycle(self) -> None:
         """Decide once, on what is known now."""
         began = time.perf_counter()
+        self._expire_overrides()
         reason = self._pace.begin()
         await self._take_pending_config()
         self.fleet.set_clients(self.bus.clients(self.registry.clients))

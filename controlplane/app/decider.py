@@ -7,10 +7,11 @@ Steering and the builder keep state, so one thread at a time calls them, in the 
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.config import Config
 from controlplane.fleet.view import FleetView
@@ -72,6 +73,12 @@ class Decider:
             self._thread, self._steering.explain, service, site
         )
 
+    async def try_out(self, view: FleetView, config: Config) -> tuple[Plan, Plan]:
+        """Give what would be decided on *view* now, and what under *config*; nothing is kept."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._try_out, view, config
+        )
+
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -88,6 +95,12 @@ class Decider:
         views = self._builder.build(plan)
         grpc_views = self._grpc.build(views, grpc_sites)
         return Decision(plan, views, grpc_views, decided - began, time.perf_counter() - decided)
+
+    def _try_out(self, view: FleetView, config: Config) -> tuple[Plan, Plan]:
+        as_is = copy.deepcopy(self._steering).decide(view)
+        changed = copy.deepcopy(self._steering)
+        changed.reconfigure(config)
+        return as_is, changed.decide(replace(view, config=config))
 
     def _reconfigure(self, config: Config) -> None:
         builder = SnapshotBuilder(config, previous=self._builder)

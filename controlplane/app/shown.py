@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from controlplane.app.control_plane import ControlPlane
+from controlplane.app.wheel import parse_request
 from controlplane.server.admin import UnknownName
+from controlplane.server.compare import encode_effect
 from controlplane.server.encode import (
     Document,
     encode_config,
@@ -104,7 +106,41 @@ class ShownControlPlane:
                 site: snapshot.of_type(ENDPOINT).version
                 for site, snapshot in control.views.views.items()
             },
+            overrides=control.wheel.documents(control.file_config),
         )
+
+    def overrides_document(self) -> Document:
+        """Give the overrides of the file and those made while running."""
+        wheel = self._control.wheel
+        return {
+            "lasting": wheel.lasting,
+            "overrides": wheel.documents(self._control.file_config),
+        }
+
+    async def add_override(self, content: bytes) -> Document:
+        """Let an override stand, or only tell what it would do.
+
+        Raises:
+            OverrideError: it cannot be.
+        """
+        control = self._control
+        request = parse_request(content, control.file_config)
+        effect = None
+        if control.view is not None:
+            config = control.wheel.apply(control.file_config, more=[request])
+            effect = encode_effect(*await control.decider.try_out(control.view, config))
+        if request.dry_run:
+            return {"added": None, "effect": effect}
+        made = control.add_override(request)
+        return {"added": made.id, "lasting": control.wheel.lasting, "effect": effect}
+
+    def remove_override(self, name: str, by: str) -> Document:
+        """End an override made while running.
+
+        Raises:
+            OverrideError: there is no such one.
+        """
+        return {"removed": self._control.remove_override(name, by=by).id}
 
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from controlplane.app.wheel import Standing, describe
 from controlplane.errors import Fault as ConfigFault
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.resources.build import Fault as ResourceFault
@@ -65,6 +66,18 @@ class Teller:
         """Tell that a new configuration is in force."""
         self._log.info("configuration reloaded", **fields)
         self._publish("configuration reloaded", fields, level="info")
+
+    def tell_override(self, event: str, standing: Standing, **fields: object) -> None:
+        """Tell that an operator's override came or went."""
+        told = {
+            "override": standing.id,
+            "what": describe(standing.override),
+            "reason": standing.override.reason,
+            "by": standing.by,
+            **fields,
+        }
+        self._log.info(event, **told)
+        self._publish(event, told, level="info")
 
     def tell_refusal(self, event: XdsEvent) -> None:
         """Tell watchers of an Envoy's refusal; the stream has logged it."""

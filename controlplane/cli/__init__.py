@@ -28,6 +28,7 @@ COMMANDS = {
     "plan": "Print the plan for given reports: a dry run.",
     "explain": "Tell why each weight is what it is.",
     "top": "Show the fleet live in a terminal.",
+    "override": "Take the wheel: drain, pin, cap or weigh, for a time and a reason.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
 }
 """Name of each command and the line that ``cats --help`` shows, in the order of that page."""

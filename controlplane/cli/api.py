@@ -13,15 +13,22 @@ from typing import Any
 
 from controlplane.cli import BadInput, Failure
 
-TIMEOUT = 10.0
+TIMEOUT = 20.0
 """Seconds for one answer."""
 
 TOKEN_FILE = "CATS_ADMIN_TOKEN_FILE"  # noqa: S105 -- a name
 """Environment variable: file of the token, where the admin port asks for one; first line."""
 
 
-def fetch(admin_url: str, path: str, query: Mapping[str, str] | None = None) -> Any:
-    """Give the JSON document at *path*.
+def fetch(
+    admin_url: str,
+    path: str,
+    query: Mapping[str, str] | None = None,
+    *,
+    method: str = "GET",
+    body: Mapping[str, Any] | None = None,
+) -> Any:
+    """Give the JSON document at *path*, after sending *body* as JSON if there is one.
 
     Raises:
         BadInput: the URL is none, or the API does not know what was asked for.
@@ -33,7 +40,14 @@ def fetch(admin_url: str, path: str, query: Mapping[str, str] | None = None) -> 
     url = f"{admin_url.rstrip('/')}{path}"
     if query:
         url = f"{url}?{urllib.parse.urlencode(query)}"
-    request = urllib.request.Request(url, headers=_login())  # noqa: S310 -- checked above
+    headers = _login()
+    content = None
+    if body is not None:
+        content = json.dumps(body).encode()
+        headers["Content-Type"] = "application/json"
+    request = urllib.request.Request(  # noqa: S310 -- checked above
+        url, headers=headers, method=method, data=content
+    )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 -- as above
             return json.load(answer)

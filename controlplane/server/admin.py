@@ -21,6 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
+from controlplane.errors import ControlPlaneError
 from controlplane.server.encode import Document, dump
 from controlplane.server.events import ALL_STATES, EventHub, TooManyWatchers
 from controlplane.server.login import Login
@@ -83,6 +84,23 @@ class Shown(Protocol):
 
     def overview_document(self) -> Document | None:
         """Give what the dashboard shows at a glance; none before the first plan."""
+
+    def overrides_document(self) -> Document:
+        """Give the overrides of the file and those made while running."""
+
+    async def add_override(self, content: bytes) -> Document:
+        """Let an override stand, or only tell what it would do.
+
+        Raises:
+            ControlPlaneError: it cannot be.
+        """
+
+    def remove_override(self, name: str, by: str) -> Document:
+        """End an override made while running.
+
+        Raises:
+            ControlPlaneError: there is no such one.
+        """
 
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""
@@ -161,6 +179,9 @@ def build_admin(
             web.get("/api/v1/envoys", _envoys),
             web.get("/api/v1/config", _config),
             web.get("/api/v1/events", _events),
+            web.get("/api/v1/overrides", _overrides),
+            web.post("/api/v1/overrides", _add_override),
+            web.delete("/api/v1/overrides/{name}", _remove_override),
             *extra_routes,
         ]
     )
@@ -285,6 +306,44 @@ async def _envoys(request: web.Request) -> web.Response:
 
 async def _config(request: web.Request) -> web.Response:
     return json_response(request.app[SHOWN].config_document())
+
+
+async def _overrides(request: web.Request) -> web.Response:
+    return json_response(request.app[SHOWN].overrides_document())
+
+
+async def _add_override(request: web.Request) -> web.Response:
+    refusal = _refuse_foreign(request)
+    if refusal is None and request.content_type != "application/json":
+        refusal = json_error(415, "send JSON, with Content-Type: application/json")
+    if refusal is not None:
+        return refusal
+    try:
+        return json_response(await request.app[SHOWN].add_override(await request.read()))
+    except ControlPlaneError as error:
+        return json_error(400, str(error))
+
+
+async def _remove_override(request: web.Request) -> web.Response:
+    refusal = _refuse_foreign(request)
+    if refusal is not None:
+        return refusal
+    by = request.query.get("by", "")[:100]
+    if not by:
+        return json_error(400, "say who removes it, as in ?by=ann")
+    try:
+        return json_response(request.app[SHOWN].remove_override(request.match_info["name"], by))
+    except ControlPlaneError as error:
+        return json_error(404, str(error))
+
+
+def _refuse_foreign(request: web.Request) -> web.Response | None:
+    """Refuse a change that a page of another origin asks for through its reader's browser."""
+    origin = request.headers.get("Origin")
+    same = origin is None or origin.partition("://")[2] == request.headers.get("Host")
+    if same and request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+        return None
+    return json_error(403, "a foreign page may not change anything")
 
 
 async def _events(request: web.Request) -> web.StreamResponse:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from controlplane.errors import ReportError
 from controlplane.server.admin import UnknownName, build_admin, is_loopback
 from controlplane.server.encode import Document
 from controlplane.server.events import EventHub
@@ -45,6 +46,22 @@ class Fleet:
     def overview_document(self) -> Document | None:
         """Give what the dashboard shows."""
         return {"sites": []} if self.decided else None
+
+    def overrides_document(self) -> Document:
+        """Give none."""
+        return {"overrides": []}
+
+    async def add_override(self, content: bytes) -> Document:
+        """Take anything but nothing."""
+        if content == b"{}":
+            raise ReportError("reason: is missing")
+        return {"added": "1"}
+
+    def remove_override(self, name: str, by: str) -> Document:
+        """Know one."""
+        if name != "1":
+            raise ReportError(f"no override '{name}'")
+        return {"removed": name, "by": by}
 
     def envoys_document(self) -> Document:
         """Give no Envoys."""
@@ -139,6 +156,40 @@ async def test_nothing_can_be_changed(client: Client) -> None:
 
     assert (405, "GET,HEAD") == (answer.status, answer.headers["Allow"])
     assert "error" in await answer.json()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        pytest.param({}, b'{"a": 1}', 200, id="from a command"),
+        pytest.param({"Origin": "http://127.0.0.1:PORT"}, b'{"a": 1}', 200, id="from our page"),
+        pytest.param({"Origin": "http://evil.example"}, b'{"a": 1}', 403, id="foreign origin"),
+        pytest.param({"Sec-Fetch-Site": "cross-site"}, b'{"a": 1}', 403, id="foreign page"),
+        pytest.param({"Content-Type": "text/plain"}, b'{"a": 1}', 415, id="a form can send it"),
+        pytest.param({}, b"{}", 400, id="wrong"),
+        pytest.param({}, b"x" * 70_000, 413, id="too large"),
+    ],
+)
+async def test_an_override_is_taken_from_us_only(
+    client: Client, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """A foreign page cannot take the wheel through an operator's browser."""
+    port = str(client.port)
+    sent = {
+        "Content-Type": "application/json",
+        **{name: value.replace("PORT", port) for name, value in headers.items()},
+    }
+    assert status == (await client.post("/api/v1/overrides", data=body, headers=sent)).status
+
+
+async def test_an_override_is_removed_by_somebody(client: Client) -> None:
+    """Who did it is asked for; what is not there is told."""
+    nobody = await client.delete("/api/v1/overrides/1")
+    gone = await client.delete("/api/v1/overrides/2?by=ann")
+    done = await client.delete("/api/v1/overrides/1?by=ann")
+
+    assert (400, 404, 200) == (nobody.status, gone.status, done.status)
+    assert {"removed": "1", "by": "ann"} == await done.json()
 
 
 async def test_the_dashboard_is_served_whole(client: Client) -> None:

@@ -1,0 +1,75 @@
+"""An operator takes the wheel of a running control plane from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from testbed.control_planes import ControlPlaneProcess
+
+FLEET = """
+version: 1
+sites: [{name: north, kind: edge}, {name: cloud, kind: cloud}]
+models: [{name: m}]
+services:
+  - {name: chat, match: [{path: /v1/chat/completions}], models: [{name: m}]}
+instances:
+  - {name: near, site: north, address: "127.0.0.1:9001", model: m}
+  - {name: far, site: cloud, address: "127.0.0.1:9002", model: m}
+steering: {period: 200ms, expiry: 3h}
+"""
+
+
+async def cats(*words: str) -> tuple[int, str]:
+    """Run a command; give its status and what it said."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "controlplane", *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await child.communicate()
+    return child.returncode or 0, said.decode()
+
+
+def users(plan: dict[str, dict[str, dict[str, dict[str, list[dict[str, str]]]]]]) -> set[str]:
+    """Give the instances that chat uses from north."""
+    return {item["instance"] for item in plan["services"]["chat"]["from"]["north"]}
+
+
+async def test_a_drain_is_tried_done_kept_and_taken_back(tmp_path: Path) -> None:
+    """The dry run changes nothing; the drain survives a restart; removing it is told."""
+    file = tmp_path / "fleet.yaml"
+    file.write_text(FLEET, encoding="utf-8")
+    state = ("--state-dir", str(tmp_path / "state"))
+    drain = ("--instance", "near", "--drain", "--for", "10m", "--reason", "driver", "--by", "ann")
+    async with ControlPlaneProcess(file, *state) as control:
+        await control.wait_ready()
+        admin = ("--admin", f"http://127.0.0.1:{control.admin_port}")
+        tried = await cats("override", "add", *admin, *drain, "--dry-run")
+        wrong = await cats("override", "add", *admin, *drain[2:], "--instance", "nera")
+        untouched = users(await control.get_json("/api/v1/plan"))
+        done = await cats("override", "add", *admin, *drain)
+        await control.wait_for("/api/v1/plan", lambda plan: users(plan) == {"far"}, "drain")
+
+    assert (0, True) == (tried[0], "near 100% -> 0%" in tried[1] or "-> 0%" in tried[1]), tried
+    assert "dry run" in tried[1]
+    assert (2, True) == (wrong[0], "did you mean 'near'?" in wrong[1]), wrong
+    assert "near" in untouched
+    assert (0, True) == (done[0], "added" in done[1]), done
+
+    async with ControlPlaneProcess(file, *state) as control:
+        await control.wait_ready()
+        admin = ("--admin", f"http://127.0.0.1:{control.admin_port}")
+        plan = await control.wait_for("/api/v1/plan", lambda p: users(p) == {"far"}, "keep it")
+        listed = await cats("override", "list", *admin, "--json")
+        (standing,) = json.loads(listed[1])["overrides"]
+        removed = await cats("override", "remove", *admin, standing["id"], "--by", "bob")
+        await control.wait_for("/api/v1/plan", lambda plan: "near" in users(plan), "give it back")
+        told = await control.wait_for_event("override removed")
+
+    assert {"far"} == users(plan)
+    assert ("driver", "ann") == (standing["reason"], standing["by"])
+    assert 0 == removed[0]
+    assert ("ann", "bob") == (told["by"], told["removed_by"])

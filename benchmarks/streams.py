@@ -83,10 +83,13 @@ class Received:
     size: int
 
 
-def read_response(body: bytes | bytearray) -> Received:
-    """Walk over a ``DiscoveryResponse`` of either mode without looking into its resources."""
+def read_response(body: bytes | bytearray, at: int = 0, end: int | None = None) -> Received:
+    """Walk over a ``DiscoveryResponse`` of either mode without looking into its resources.
+
+    It stands in *body* from *at* to *end*; nothing of it is copied but what is given.
+    """
     found: dict[int, bytes] = {}
-    at, end = 0, len(body)
+    start, end = at, len(body) if end is None else end
     while at < end and len(found) < 3:
         key = body[at]
         at += 1
@@ -102,7 +105,9 @@ def read_response(body: bytes | bytearray) -> Received:
             if key >> 3 in {1, 4, 5}:
                 found[key >> 3] = bytes(body[at : at + length])
             at += length
-    return Received(found.get(4, b"").decode(), found.get(1, b"").decode(), found.get(5, b""), end)
+    return Received(
+        found.get(4, b"").decode(), found.get(1, b"").decode(), found.get(5, b""), end - start
+    )
 
 
 class LoadStream(asyncio.Protocol):
@@ -131,7 +136,7 @@ class LoadStream(asyncio.Protocol):
         self._wants = dict(wants)
         self._on_response = on_response
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
+        self._rest = b""
         self._inbox = bytearray()
         self._uncredited = 0
         self._answers = {
@@ -179,20 +184,22 @@ class LoadStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Act on every whole frame."""
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        while len(buffer) - at >= 9:
-            length = int.from_bytes(buffer[at : at + 3], "big")
-            if len(buffer) - at < 9 + length:
+        if self._rest:
+            data = self._rest + data
+        view = memoryview(data)
+        at, size = 0, len(data)
+        while size - at >= 9:
+            start = at + 9
+            end = start + int.from_bytes(data[at : at + 3], "big")
+            if end > size:
                 break
-            kind, flags = buffer[at + 3], buffer[at + 4]
+            kind = data[at + 3]
             if kind == _DATA:
-                self._take(buffer[at + 9 : at + 9 + length])
+                self._take(view[start:end])
             elif kind != _HEADERS:
-                self._control(kind, flags, bytes(buffer[at + 9 : at + 9 + length]))
-            at += 9 + length
-        del buffer[:at]
+                self._control(kind, data[at + 4], data[start:end])
+            at = end
+        self._rest = data[at:]
 
     def _control(self, kind: int, flags: int, payload: bytes) -> None:
         transport = self._transport
@@ -205,7 +212,7 @@ class LoadStream(asyncio.Protocol):
         elif kind in {_GOAWAY, _RESET}:
             transport.close()
 
-    def _take(self, payload: bytearray) -> None:
+    def _take(self, payload: memoryview) -> None:
         inbox = self._inbox
         inbox += payload
         self._uncredited += len(payload)
@@ -220,9 +227,9 @@ class LoadStream(asyncio.Protocol):
             end = 5 + int.from_bytes(inbox[1:5], "big")
             if len(inbox) < end:
                 return
-            body = inbox[5:end]
+            received = read_response(inbox, 5, end)
             del inbox[:end]
-            self._answer(read_response(body))
+            self._answer(received)
 
     def _answer(self, received: Received) -> None:
         type_url = received.type_url

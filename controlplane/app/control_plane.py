@@ -23,6 +23,7 @@ from controlplane.bus.local import Bus, LocalBus
 from controlplane.config import Config
 from controlplane.errors import ConfigError, ReportError
 from controlplane.fleet import FleetState
+from controlplane.fleet.levels import LevelBook
 from controlplane.fleet.view import FleetView
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Source, TrafficReport
 from controlplane.resources.names import ROLE_GRPC
@@ -75,6 +76,7 @@ class ControlPlane:
         self.debug = DebugUpdates(self._republish)
         self.decider = Decider(config)
         self.view: FleetView | None = None
+        self.levels = LevelBook()
         self.plan: Plan | None = None
         self.config_status = ConfigStatus(str(file), config_version(config), loaded_at=clock())
         self.on_config: list[Callable[[Config], None]] = []
@@ -292,6 +294,7 @@ class ControlPlane:
                 await self.decider.restore(self.plan)
             self._end_idle_cycle(view)
             return
+        self.levels.observe(view)
         self.view, self.plan = view, plan
         self._built = {**decision.views, **decision.grpc_views}
         changed = self.views.publish(self._overlaid())
@@ -334,6 +337,7 @@ class ControlPlane:
 
     def _end_idle_cycle(self, view: FleetView) -> None:
         """End a cycle in which nothing could be decided or taken over."""
+        self.levels.observe(view)
         self.view = view
         for tell in self.on_cycle:
             tell(False)
@@ -426,6 +430,7 @@ class ControlPlane:
                 counts[key] = counts.get(key, 0) + 1
         return Present(
             view=self.view,
+            levels=self.levels.levels,
             plan=self.plan,
             envoys=tuple(EnvoyCount(*key, count) for key, count in sorted(counts.items())),
             views=len(self.views.views),

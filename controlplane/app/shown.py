@@ -47,7 +47,7 @@ class ShownControlPlane:
             return None
         status = control.config_status
         return {
-            **encode_fleet(control.view, epoch=control.epoch),
+            **encode_fleet(control.view, epoch=control.epoch, levels=control.levels.levels()),
             "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
         }
 

@@ -106,6 +106,7 @@ _TEXTS = frozenset(
     {
         *("instance", "site", "envoy", "service", "from_site", "to_site", "reason"),
         "not_ready_reason",
+        "reporter",
     }
 )
 

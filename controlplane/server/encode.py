@@ -19,6 +19,7 @@ from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficVi
 from controlplane.model import Reading
 from controlplane.server.envoys import EnvoyRecord
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
+from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
 
 Document = dict[str, Any]
 """A mapping that `dump` can write."""
@@ -71,13 +72,17 @@ def _seconds(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
-def encode_fleet(view: FleetView, *, epoch: float) -> Document:
+def encode_fleet(
+    view: FleetView, *, epoch: float, levels: Mapping[str, Levels] | None = None
+) -> Document:
     """Give ``/api/v1/fleet`` but for the configuration's status."""
+    graded = levels or {}
     config = view.config
     hosts = {instance.instance.site for instance in view.instances.values()}
     return {
         "at": view.at + epoch,
         "frozen": view.frozen,
+        "levels": _LEVELS,
         "sites": [
             {
                 "name": site.name,
@@ -99,7 +104,10 @@ def encode_fleet(view: FleetView, *, epoch: float) -> Document:
             }
             for service in config.services
         ],
-        "instances": [_encode_instance(item, now=view.at) for item in view.instances.values()],
+        "instances": [
+            {**_encode_instance(item, now=view.at), "levels": _encode_levels(graded.get(item.name))}
+            for item in view.instances.values()
+        ],
         "paths": [
             _encode_path(source, target, path, now=view.at)
             for (source, target), path in view.paths.items()
@@ -113,6 +121,32 @@ def encode_fleet(view: FleetView, *, epoch: float) -> Document:
             _encode_traffic(site, service, instance, seen, now=view.at)
             for (site, service, instance), seen in view.traffic.items()
         ],
+    }
+
+
+_LEVELS: Document = {
+    "window": WINDOW,
+    "best": BEST,
+    "bounds": {
+        metric.name: {
+            "category": metric.category.value,
+            "unit": metric.unit,
+            "worst": metric.worst,
+            "best": metric.best,
+        }
+        for metric in METRICS
+    },
+}
+
+
+def _encode_levels(levels: Levels | None) -> Document | None:
+    if levels is None:
+        return None
+    return {
+        "l0": dict(levels.l0),
+        "l1": {category.value: score for category, score in levels.l1.items()},
+        "l2": levels.l2,
+        "advice": levels.advice.value if levels.advice is not None else None,
     }
 
 

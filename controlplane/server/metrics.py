@@ -9,7 +9,7 @@ METRICS.md is `reference` of this module; a test keeps it so.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import fsum
 
@@ -30,6 +30,7 @@ from controlplane import __version__
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
 from controlplane.steering.plan import Plan
+from controlplane.telemetry.levels import METRICS, WINDOW, Levels
 
 SERIES_LIMIT = 20_000
 """Series of one family; a family that would have more is left out and `cats_series_left_out` says
@@ -60,6 +61,7 @@ class Present:
     views: int = 0
     ready: bool = False
     config_ok: bool = True
+    levels: Callable[[], Mapping[str, Levels]] = dict
     leads: bool = True
     bus_connected: bool = True
 
@@ -170,6 +172,7 @@ class _PresentCollector(Collector):
             *_state_families(present),
             *_fleet_families(present.view),
             *_plan_families(present.plan, present.view),
+            *_level_families(present),
         ):
             if len(family.samples) > SERIES_LIMIT:
                 left_out += len(family.samples)
@@ -256,6 +259,41 @@ def _fleet_families(view: FleetView | None) -> Iterator[Metric]:
         for (site, service), rate in view.demand.items():
             demand.add_metric((service, site), rate.value)
     yield from (frozen, phases, age, confidence, trust, missing, running, waiting, demand)
+
+
+def _level_families(present: Present) -> Iterator[Metric]:
+    first = GaugeMetricFamily(
+        "cats_level1_score",
+        "CATS metric level L1: one score per category, 0 to 10, 10 best.",
+        labels=("instance", "site", "category"),
+    )
+    second = GaugeMetricFamily(
+        "cats_level2_score",
+        "CATS metric level L2: one score, 0 to 10, 10 best.",
+        labels=("instance", "site"),
+    )
+    window = GaugeMetricFamily(
+        "cats_level_window_seconds", "Time over which scores' raw values are averaged.", WINDOW
+    )
+    bounds = GaugeMetricFamily(
+        "cats_level_bound",
+        "Value of a raw metric that scores 0 (worst) or 10 (best).",
+        labels=("metric", "category", "score"),
+    )
+    for metric in METRICS:
+        for edge, value in (("worst", metric.worst), ("best", metric.best)):
+            bounds.add_metric((metric.name, metric.category.value, edge), value)
+    if present.view is not None:
+        levels = present.levels()
+        for item in present.view.instances.values():
+            graded = levels.get(item.name)
+            if graded is None:
+                continue
+            for category, score in graded.l1.items():
+                first.add_metric((item.name, item.instance.site, category.value), score)
+            if graded.l2 is not None:
+                second.add_metric((item.name, item.instance.site), graded.l2)
+    yield from (first, second, window, bounds)
 
 
 def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric]:

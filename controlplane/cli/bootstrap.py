@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -40,6 +41,12 @@ from controlplane.cli.options import HOST_PORT, config_option, read_config
 @click.option("--cert", help="File of the Envoy's own certificate.")
 @click.option("--key", help="File of the key to --cert.")
 @click.option("--server-name", help="Name in the control plane's certificate, if not its host.")
+@click.option(
+    "--secrets",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write there what Envoy needs to take rotated --ca, --cert and --key without a restart.",
+)
 def command(
     *,
     config_file: Path,
@@ -52,6 +59,7 @@ def command(
     cert: str | None,
     key: str | None,
     server_name: str | None,
+    secrets: Path | None,
 ) -> None:
     """Print the bootstrap of one Envoy, as YAML that a stock Envoy accepts.
 
@@ -61,6 +69,7 @@ def command(
     from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
         ClientTls,
         build_bootstrap,
+        build_secrets,
     )
 
     if (cert is None) != (key is None):
@@ -71,8 +80,15 @@ def command(
         click.echo(f"warning: no site is called '{site}'; sites are {', '.join(known)}", err=True)
     tls = None
     if config.server.tls is not None or ca is not None or cert is not None:
-        own = ClientTls(cert=cert, key=key, server_name=server_name)
-        tls = own if ca is None else ClientTls(ca, cert, key, server_name)
+        directory = None if secrets is None else str(secrets.absolute())
+        own = ClientTls(cert=cert, key=key, server_name=server_name, secrets=directory)
+        tls = own if ca is None else replace(own, ca=ca)
+    if secrets is not None:
+        if tls is None:
+            raise BadInput("--secrets goes with --ca, --cert and --key")
+        secrets.mkdir(parents=True, exist_ok=True)
+        for name, text in build_secrets(tls).items():
+            (secrets / name).write_text(text, encoding="utf-8")
     click.echo(
         build_bootstrap(
             config,

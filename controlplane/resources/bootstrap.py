@@ -6,6 +6,7 @@ The rest it gets over xDS. The text is YAML that a person can read and extend.
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from controlplane.resources import names
 
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 -- a type
+_CA, _OWN = "ca", "own"
+"""Names of secrets and of their files."""
 _METRICS = "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig"
 _MAX_CONNECTIONS = (
     "type.googleapis.com/envoy.extensions.resource_monitors"
@@ -53,6 +57,9 @@ class ClientTls:
     key: str | None = None
     server_name: str | None = None
     """Name that the control plane's certificate must carry; by default what it is reached by."""
+    secrets: str | None = None
+    """Directory of the Envoy's machine with the files of `build_secrets`; then changed certificates
+    are read without a restart."""
 
 
 def build_bootstrap(
@@ -147,6 +154,41 @@ def build_bootstrap(
     return text
 
 
+def build_secrets(tls: ClientTls) -> dict[str, str]:
+    """Write the files for `ClientTls.secrets`: name -> YAML that only names certificate files.
+
+    Envoy watches the directories of those, so both a file that is replaced and the swapped link of
+    a mounted Kubernetes Secret are noticed.
+    """
+    files = {_CA: {"validation_context": {"trusted_ca": {"filename": tls.ca}, **_watched(tls.ca)}}}
+    if tls.cert is not None and tls.key is not None:
+        files[_OWN] = {
+            "tls_certificate": {
+                "certificate_chain": {"filename": tls.cert},
+                "private_key": {"filename": tls.key},
+                **_watched(tls.cert),
+            }
+        }
+    return {
+        f"{name}.yaml": yaml.safe_dump(
+            {"resources": [{"@type": _SECRET, "name": name, **secret}]}, sort_keys=False
+        )
+        for name, secret in files.items()
+    }
+
+
+def _watched(file: str) -> dict[str, Any]:
+    return {"watched_directory": {"path": posixpath.dirname(file) or "."}}
+
+
+def _secret_source(name: str, directory: str) -> dict[str, Any]:
+    path = posixpath.join(directory, f"{name}.yaml")
+    return {
+        "name": name,
+        "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"},
+    }
+
+
 def _node(config: Config, site: str, envoy_id: str) -> dict[str, Any]:
     known = {each.name: each for each in config.sites}.get(site)
     locality = {"sub_zone": site}
@@ -205,18 +247,25 @@ def _xds_cluster(servers: Sequence[tuple[str, int]], tls: ClientTls | None) -> d
 
 def _tls_context(tls: ClientTls, host: str) -> dict[str, Any]:
     name = tls.server_name or host
-    context: dict[str, Any] = {
-        "validation_context": {
-            "trusted_ca": {"filename": tls.ca},
-            "match_typed_subject_alt_names": [
-                {
-                    "san_type": "IP_ADDRESS" if _is_ip(name) else "DNS",
-                    "matcher": {"exact": name},
-                }
-            ],
-        }
+    names = {
+        "match_typed_subject_alt_names": [
+            {
+                "san_type": "IP_ADDRESS" if _is_ip(name) else "DNS",
+                "matcher": {"exact": name},
+            }
+        ]
     }
-    if tls.cert is not None and tls.key is not None:
+    context: dict[str, Any] = {}
+    if tls.secrets is not None:
+        context["combined_validation_context"] = {
+            "default_validation_context": names,
+            "validation_context_sds_secret_config": _secret_source(_CA, tls.secrets),
+        }
+        if tls.cert is not None:
+            context["tls_certificate_sds_secret_configs"] = [_secret_source(_OWN, tls.secrets)]
+    else:
+        context["validation_context"] = {"trusted_ca": {"filename": tls.ca}, **names}
+    if tls.secrets is None and tls.cert is not None and tls.key is not None:
         context["tls_certificates"] = [
             {
                 "certificate_chain": {"filename": tls.cert},

@@ -1,0 +1,1 @@
+"""What operators apply; the code here only renders it."""

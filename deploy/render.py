@@ -1,0 +1,67 @@
+"""Writes the bootstraps under ``deploy/`` from the fleets beside them; ``--check`` compares only.
+
+A bootstrap is what `cats bootstrap` prints. Here the Envoys of one site share it, and each says who
+it is by ``--service-node``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from controlplane.config import parse_config
+from controlplane.resources.bootstrap import ClientTls, build_bootstrap, build_secrets
+
+DEPLOY = Path(__file__).parent
+SITE = "edge-north"
+NOTE = "# Written by `python -m deploy.render`; see DEPLOYING.md.\n"
+MOUNTED = ClientTls(
+    ca="/etc/envoy/tls/ca.crt",
+    cert="/etc/envoy/tls/tls.crt",
+    key="/etc/envoy/tls/tls.key",
+    server_name="cats.cats.svc",
+    secrets="/etc/envoy/configuration",
+)
+LOCAL = ClientTls(
+    ca="/etc/cats/tls/ca.crt",
+    cert="/etc/cats/tls/tls.crt",
+    key="/etc/cats/tls/tls.key",
+    server_name="cats.example",
+    secrets="/etc/cats/envoy",
+)
+
+
+def rendered() -> dict[Path, str]:
+    """Give file -> content."""
+    fleet = DEPLOY / "kubernetes" / "base" / "fleet.yaml"
+    config = parse_config(fleet.read_text(encoding="utf-8"), file=str(fleet))
+    files: dict[Path, str] = {}
+    for place, host, tls in (
+        (DEPLOY / "kubernetes" / "components" / "sidecar", "cats.cats.svc", MOUNTED),
+        (DEPLOY / "kubernetes" / "components" / "gateway", "cats.cats.svc", MOUNTED),
+        (DEPLOY / "envoy", "cats.example", LOCAL),
+    ):
+        files[place / "envoy.yaml"] = build_bootstrap(
+            config, site=SITE, envoy_id="replaced-by-service-node", xds=(host, 18000), tls=tls
+        )
+        files |= {place / name: text for name, text in build_secrets(tls).items()}
+    return {path: NOTE + text for path, text in files.items()}
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or compare with ``--check``."""
+    stale = [
+        path
+        for path, text in rendered().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path in stale:
+        if "--check" in arguments:
+            print(f"{path} is not what its fleet gives; run python -m deploy.render")
+        else:
+            path.write_text(rendered()[path], encoding="utf-8")
+    return int("--check" in arguments and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""What an operator applies: rendered by kubectl, held to the API's schemas and to our own rules."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from controlplane.agent.settings import parse_agent_config
+from controlplane.config import check_config
+from deploy import render
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
+VERSION = "1.37.0"
+
+
+def rendered(directory: Path) -> list[dict[str, Any]]:
+    """Give the objects that ``kubectl kustomize`` makes; a warning is a failure."""
+    kubectl = Path(sys.executable).parent / "kubectl"
+    done = subprocess.run(
+        [kubectl, "kustomize", directory], capture_output=True, text=True, check=False
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def pod_specs(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the pods that *objects* make."""
+    for each in objects:
+        spec = each.get("spec", {})
+        if "template" in spec:
+            yield each["metadata"]["name"], spec["template"]["spec"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_valid(overlay: str) -> None:
+    """Every object, strictly: a key that the API does not know would be dropped in silence."""
+    objects = rendered(KUBERNETES / "overlays" / overlay)
+    for each in objects:
+        kubernetes_validate.validate(each, VERSION, strict=True)
+
+    assert objects
+    assert 1 == len({each["metadata"]["namespace"] for each in objects})
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_is_locked(overlay: str) -> None:
+    """No root, no writable root file system, no token, no capability; memory is bounded."""
+    pods = list(pod_specs(rendered(KUBERNETES / "overlays" / overlay)))
+    for name, pod in pods:
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert "RuntimeDefault" == pod["securityContext"]["seccompProfile"]["type"], name
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True, container["name"]
+            assert context["allowPrivilegeEscalation"] is False, container["name"]
+            assert ["ALL"] == context["capabilities"]["drop"], container["name"]
+            assert "memory" in container["resources"]["limits"], container["name"]
+
+    assert pods
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_a_pod_mounts_is_there(overlay: str) -> None:
+    """ConfigMaps by name, after kustomize has renamed them; Secrets are the operator's."""
+    objects = rendered(KUBERNETES / "overlays" / overlay)
+    maps = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
+    for _, pod in pod_specs(objects):
+        volumes = {volume["name"]: volume for volume in pod.get("volumes", ())}
+        wanted = {v["configMap"]["name"] for v in volumes.values() if "configMap" in v}
+        mounted = {
+            mount["name"]
+            for container in (*pod.get("initContainers", ()), *pod["containers"])
+            for mount in container.get("volumeMounts", ())
+        }
+        claims = {"data"}  # of the StatefulSet
+
+        assert wanted <= maps
+        assert mounted - claims == volumes.keys()
+
+
+@pytest.mark.parametrize("overlay", ["single", "ha"])
+def test_its_fleet_is_valid(overlay: str) -> None:
+    """As `cats check` sees it; and several replicas have a bus."""
+    objects = rendered(KUBERNETES / "overlays" / overlay)
+    (text,) = [
+        each["data"]["fleet.yaml"] for each in objects if each["metadata"]["name"] == "cats-fleet"
+    ]
+    checked = check_config(text, file="fleet.yaml")
+    (replicas,) = [
+        each["spec"]["replicas"]
+        for each in objects
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "cats")
+    ]
+
+    assert () == checked.warnings
+    assert (replicas > 1) == (checked.config.server.bus != "local")
+    assert checked.config.server.tls is not None
+    assert checked.config.server.tls.client_ca
+
+
+def test_the_agents_configuration_is_valid() -> None:
+    """After the init container has filled in its place."""
+    text = (KUBERNETES / "components" / "agent" / "settings.yaml").read_text(encoding="utf-8")
+    config = parse_agent_config(
+        text.replace("NODE", "node-1").replace("SITE", "edge-north"), file="agent.yaml"
+    )
+
+    assert ("node-1", "edge-north") == (config.id, config.site)
+
+
+def test_the_sidecar_is_native_and_starts_first() -> None:
+    """An init container that is restarted always: up before the application, down after it."""
+    objects = rendered(KUBERNETES / "overlays" / "sidecar")
+    ((_, pod),) = pod_specs(objects)
+    (envoy,) = pod["initContainers"]
+
+    assert ("envoy", "Always") == (envoy["name"], envoy["restartPolicy"])
+    assert ["assistant"] == [container["name"] for container in pod["containers"]]
+
+
+def test_monitoring_asks_for_metrics_that_there_are(tmp_path: Path) -> None:
+    """The component joins an overlay, and its dashboard names no metric of yesterday."""
+    monitored = tmp_path / "monitored"
+    monitored.mkdir()
+    relative = Path("/".join([".."] * len(monitored.resolve().parts[1:]))) / str(KUBERNETES)[1:]
+    (monitored / "kustomization.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                "kind": "Kustomization",
+                "resources": [str(relative / "overlays" / "single")],
+                "components": [str(relative / "components" / "monitoring")],
+            }
+        ),
+        encoding="utf-8",
+    )
+    kinds = {each["kind"] for each in rendered(monitored)}
+    board = (KUBERNETES / "components" / "monitoring" / "dashboard.json").read_text("utf-8")
+    known = (ROOT / "METRICS.md").read_text("utf-8")
+    named = {
+        name
+        for panel in json.loads(board)["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"cats_\w+", target["expr"])
+    }
+
+    assert "ServiceMonitor" in kinds
+    assert named
+    assert [] == sorted(name for name in named if f"`{name.removesuffix('_bucket')}`" not in known)
+
+
+def test_the_bootstraps_are_what_their_fleet_gives() -> None:
+    """`python -m deploy.render` was run."""
+    assert 0 == render.main(["--check"])

@@ -50,6 +50,7 @@ class ControlPlane:
         plan: the plan being served; none before the first.
         bus: the other replicas; replaced before anything runs where there are some.
         on_config: called with each new configuration when it has taken effect.
+        on_report: called with each report that was taken.
         on_cycle: called after each cycle, with whether the plan is another one.
     """
 
@@ -80,6 +81,7 @@ class ControlPlane:
         self.plan: Plan | None = None
         self.config_status = ConfigStatus(str(file), config_version(config), loaded_at=clock())
         self.on_config: list[Callable[[Config], None]] = []
+        self.on_report: list[Callable[[Report], None]] = []
         self.on_cycle: list[Callable[[bool], None]] = []
         self.envoys_touched = asyncio.Event()
         self._teller = Teller(
@@ -134,6 +136,8 @@ class ControlPlane:
             self.metrics.reports.labels(source, "refused").inc()
             raise
         self.metrics.reports.labels(source, "accepted").inc()
+        for take in self.on_report:
+            take(report)
         if isinstance(report, ScrapeFailure):
             self.metrics.scrape_failures.labels(report.instance).inc()
         elif isinstance(report, InstanceReport):
@@ -310,7 +314,7 @@ class ControlPlane:
                 because=reason or "period",
                 milliseconds=round(elapsed * 1000, 1),
             )
-        for tell in self.on_cycle:
+        for tell in tuple(self.on_cycle):
             tell(another)
         await self._save(plan)
 

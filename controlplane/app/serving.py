@@ -15,6 +15,7 @@ from aiohttp import web
 from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
 from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, join_address
+from controlplane.app.recording import Recorder
 from controlplane.app.shown import ShownControlPlane
 from controlplane.config import Admin, Instance, Role
 from controlplane.model import Source
@@ -22,7 +23,7 @@ from controlplane.server.admin import build_admin, is_loopback
 from controlplane.server.ads import XdsService, XdsSettings, limits
 from controlplane.server.agent_rights import AgentGate
 from controlplane.server.agents import AgentService
-from controlplane.server.config_file import ConfigFile
+from controlplane.server.config_file import ConfigFile, read_text
 from controlplane.server.csds import ClientStatusService
 from controlplane.server.envoy_metrics import EnvoyTelemetry
 from controlplane.server.http2.server import GrpcServer
@@ -45,6 +46,8 @@ class Settings:
     xds: Address = ("127.0.0.1", 18000)
     admin: Address = ("127.0.0.1", 18080)
     state_dir: Path | None = None
+    record: Path | None = None
+    """Directory that every report is written to."""
     settle: float | None = None
     """Seconds that first reports get before the first plan; by default one period, at most 1 s."""
     debug_updates: bool = False
@@ -96,6 +99,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         control.log.warning("configuration", warning=str(warning))
     async with contextlib.AsyncExitStack() as ends:
         ends.callback(control.close)
+        if settings.record is not None:
+            _record(control, settings.record, settings.config_file, ends)
         shown = ShownControlPlane(control)
         scraper = Scraper((), on_report=control.receive, clock=control.clock)
         orca = OrcaReader((), on_report=control.receive, clock=control.clock)
@@ -264,6 +269,28 @@ async def _build_http(
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     return runner
+
+
+def _record(
+    control: ControlPlane, directory: Path, config_file: Path, ends: contextlib.AsyncExitStack
+) -> None:
+    recorder = Recorder(directory, fleet=read_text(config_file))
+    ends.callback(recorder.close)
+    control.on_report.append(recorder.take)
+
+    def write(_another: bool) -> None:
+        try:
+            recorder.write(control.registry.clients, now=control.clock())
+        except OSError as error:
+            control.on_cycle.remove(write)
+            control.on_report.remove(recorder.take)
+            control.log.warning(
+                "recording ended; serving goes on",
+                reason=error.strerror or str(error),
+                remedy="make room and restart with --record",
+            )
+
+    control.on_cycle.insert(0, write)
 
 
 async def _follow_file(control: ControlPlane, file: ConfigFile) -> None:

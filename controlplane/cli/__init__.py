@@ -26,6 +26,8 @@ COMMANDS = {
     "bootstrap": "Print the bootstrap of an Envoy that follows this control plane.",
     "simulate": "Simulate a fleet: the real deciding code against baselines.",
     "plan": "Print the plan for given reports: a dry run.",
+    "replay": "Decide recorded reports again under another policy: gain and loss.",
+    "doctor": "Look for what is wrong, and say what to do about it.",
     "explain": "Tell why each weight is what it is.",
     "top": "Show the fleet live in a terminal.",
     "override": "Take the wheel: drain, pin, cap or weigh, for a time and a reason.",

@@ -69,6 +69,19 @@ def fetch(
         raise Failure(f"{url}: not JSON; is this a control plane's admin address?") from error
 
 
+def fetch_date(admin_url: str) -> str | None:
+    """Give the control plane's own time, as its answers carry it; none if it does not say."""
+    try:
+        request = urllib.request.Request(  # noqa: S310 -- `fetch` checks it
+            f"{admin_url.rstrip('/')}/healthz", headers=_login()
+        )
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 -- as above
+            date = answer.headers.get("Date")
+            return str(date) if date else None
+    except (OSError, ValueError):
+        return None
+
+
 def _login() -> dict[str, str]:
     """Give the headers by which the admin port knows us."""
     name = os.environ.get(TOKEN_FILE)

@@ -13,7 +13,7 @@ from controlplane.cli import BadInput, examples
 from controlplane.cli.options import FILE, config_option, read_config
 
 if TYPE_CHECKING:
-    from controlplane.config import Config
+    from controlplane.config import Config, PolicyName
     from controlplane.model import Report
     from controlplane.steering.plan import Plan
 
@@ -32,7 +32,12 @@ A report file:
 
 
 @click.command(
-    epilog=examples("cats plan -c fleet.yaml --reports reports.yaml", "cats plan -c fleet.yaml")
+    epilog=examples(
+        "cats plan -c fleet.yaml --reports reports.yaml",
+        "cats plan -c fleet.yaml",
+        "cats plan -c fleet.yaml --against new.yaml",
+        "cats plan -c fleet.yaml --policy nearest",
+    )
     + "\n"
     + FORMAT
 )
@@ -44,8 +49,23 @@ A report file:
     metavar="FILE",
     help="What instances, paths and clients report; without it nothing is known.",
 )
+@click.option(
+    "--against",
+    "other_file",
+    type=FILE,
+    metavar="FILE",
+    help="Print what this other configuration would change instead.",
+)
+@click.option("--policy", help="Print what this policy would change instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as the API gives it.")
-def command(*, config_file: Path, report_file: Path | None, as_json: bool) -> None:
+def command(
+    *,
+    config_file: Path,
+    report_file: Path | None,
+    other_file: Path | None,
+    policy: str | None,
+    as_json: bool,
+) -> None:
     """Print the plan for given reports: a dry run.
 
     Reports of one instant (their 'at') are taken together and decided on, instant after instant;
@@ -58,6 +78,10 @@ def command(*, config_file: Path, report_file: Path | None, as_json: bool) -> No
     config = read_config(config_file)
     reports = parse_reports(read_text(report_file), file=str(report_file)) if report_file else []
     plan = decide(config, reports)
+    if other_file is not None or policy is not None:
+        other = config if other_file is None else read_config(other_file)
+        _print_change(plan, decide(_with_policy(other, policy), reports), as_json=as_json)
+        return
     if as_json:
         document = encode_plan(plan, epoch=0.0)
         document["explanations"] = [
@@ -67,6 +91,38 @@ def command(*, config_file: Path, report_file: Path | None, as_json: bool) -> No
         click.echo(json.dumps(document, indent=2))
         return
     print_plan(plan)
+
+
+def _with_policy(config: Config, name: str | None) -> Config:
+    from controlplane.app.replay import with_policy  # noqa: PLC0415 -- loads numpy
+
+    return config if name is None else with_policy(config, read_policy(name))
+
+
+def read_policy(name: str) -> PolicyName:
+    """Give a policy by its name.
+
+    Raises:
+        BadInput: there is no such one.
+    """
+    from controlplane.config import PolicyName  # noqa: PLC0415 -- loads pydantic
+
+    try:
+        return PolicyName(name)
+    except ValueError as error:
+        known = ", ".join(PolicyName)
+        raise BadInput(f"--policy: no policy '{name}'; known: {known}") from error
+
+
+def _print_change(before: Plan, after: Plan, *, as_json: bool) -> None:
+    from controlplane.cli.effect import print_effect  # noqa: PLC0415
+    from controlplane.server.compare import encode_effect  # noqa: PLC0415
+
+    effect = encode_effect(before, after)
+    if as_json:
+        click.echo(json.dumps(effect, indent=2))
+    else:
+        print_effect(effect)
 
 
 def decide(config: Config, reports: list[Report]) -> Plan:

@@ -39,6 +39,12 @@ from controlplane.cli.options import HOST_PORT, config_option, read_config
     help="Keeps the last plan here, so that a restart moves no traffic.",
 )
 @click.option(
+    "--record",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write every report here, for cats replay; the newest 512 MB are kept.",
+)
+@click.option(
     "--settle",
     type=click.FloatRange(0, 60),
     metavar="SECONDS",
@@ -64,6 +70,7 @@ def command(
     xds: tuple[str, int],
     admin: tuple[str, int],
     state_dir: Path | None,
+    record: Path | None,
     settle: float | None,
     log_format: str | None,
     log_level: str,
@@ -86,6 +93,7 @@ def command(
                 xds=xds,
                 admin=admin,
                 state_dir=state_dir,
+                record=record,
                 settle=settle,
                 debug_updates=debug_updates,
             )

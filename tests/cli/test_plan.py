@@ -202,3 +202,23 @@ def test_a_mistake_is_one_line(api: str, args: list[str], status: int, text: str
     assert (status, "") == (code, out)
     assert 1 == len(err.splitlines())
     assert text in err
+
+
+def test_two_configurations_are_compared(tmp_path: Path) -> None:
+    """What a change would move is told before it is made."""
+    fleet = Path("examples/cloud-edge-device/fleet.yaml")
+    changed = tmp_path / "new.yaml"
+    changed.write_text(
+        fleet.read_text(encoding="utf-8") + "overrides: [{instance: north-a, drain: true}]\n",
+        encoding="utf-8",
+    )
+    same = run("plan", "-c", str(fleet), "--against", str(fleet))
+    other = run("plan", "-c", str(fleet), "--against", str(changed), "--json")
+    policy = run("plan", "-c", str(fleet), "--policy", "nearest", "--json")
+    wrong = run("plan", "-c", str(fleet), "--policy", "best")
+
+    assert "no share moves" in same[1]
+    pairs = json.loads(other[1])["pairs"]
+    assert any(pair["shares"].get("north-a", [0, 1])[1] == 0 for pair in pairs)
+    assert json.loads(policy[1])["pairs"]
+    assert (2, True) == (wrong[0], "no policy 'best'; known:" in wrong[2])

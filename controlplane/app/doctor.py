@@ -1,0 +1,244 @@
+"""What is wrong with a fleet and what to do about it: `cats doctor`.
+
+Each examination gives findings; those of documents are pure, the others read files and ask hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import email.utils
+import ssl
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+
+from controlplane.config import Config, Instance, Tls
+from controlplane.errors import ReportError
+from controlplane.telemetry.engines import parse_metrics
+
+EXPIRY_WARNING = 14 * 86400.0
+"""Seconds before a certificate's end from which it is told."""
+SKEW = 2.0
+"""Seconds that two clocks may be apart; ages are judged against expiries of some ten seconds."""
+LAG = 10.0
+"""Seconds without an acknowledgement that are told."""
+SCRAPE_LIMIT = 8_000_000
+AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong, or soon will be."""
+
+    level: Literal["bad", "warning"]
+    what: str
+    remedy: str
+
+
+def examine_certificates(config: Config, *, unix_now: float) -> Iterator[Finding]:
+    """Look at the files of ``server.tls`` and ``server.admin.tls``."""
+    for name, tls in (
+        ("server.tls", config.server.tls),
+        ("server.admin.tls", config.server.admin.tls),
+    ):
+        if tls is not None:
+            yield from _examine_tls(name, tls, unix_now=unix_now)
+
+
+def _examine_tls(name: str, tls: Tls, *, unix_now: float) -> Iterator[Finding]:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert, tls.key)
+    except ssl.SSLError as error:
+        yield Finding(
+            "bad", f"{name}: {tls.cert} and {tls.key} do not fit ({error.reason})",
+            "put a certificate and its own key there; they are read again without a restart",
+        )  # fmt: skip
+        return
+    except OSError as error:
+        yield Finding(
+            "bad", f"{name}: {error.filename or tls.cert}: {error.strerror}",
+            "mend the path, and let the server's user read it",
+        )  # fmt: skip
+        return
+    for file in filter(None, (tls.cert, tls.client_ca)):
+        ends = _end_of(file)
+        if ends is None:
+            yield Finding("bad", f"{name}: {file}: no certificate in it", "put a PEM file there")
+        elif ends <= unix_now:
+            yield Finding("bad", f"{name}: {file} ended {_day(ends)}", "renew it now")
+        elif ends - unix_now < EXPIRY_WARNING:
+            yield Finding("warning", f"{name}: {file} ends {_day(ends)}", "renew it")
+
+
+def _day(unix: float) -> str:
+    return dt.datetime.fromtimestamp(unix, dt.UTC).date().isoformat()
+
+
+def _end_of(file: str) -> float | None:
+    # The standard library reads a certificate's fields only here; nothing else is worth a package.
+    decode: Any = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]  # noqa: SLF001
+    try:
+        return ssl.cert_time_to_seconds(decode(file)["notAfter"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+async def examine_scrapes(config: Config) -> list[Finding]:
+    """Read the metrics of every instance that we would scrape, from here."""
+    scraped = [item for item in config.instances if item.scrape is not None]
+    gate = asyncio.Semaphore(AT_ONCE)
+    async with aiohttp.ClientSession() as http:
+
+        async def one(instance: Instance) -> list[Finding]:
+            async with gate:
+                return await _examine_scrape(http, instance)
+
+        return [finding for found in await asyncio.gather(*map(one, scraped)) for finding in found]
+
+
+async def _examine_scrape(http: aiohttp.ClientSession, instance: Instance) -> list[Finding]:
+    scrape = instance.scrape
+    if scrape is None:
+        return []
+    try:
+        headers = _bearer(scrape.token_file)
+        context: Any = ssl.create_default_context(cafile=scrape.ca) if scrape.ca else True
+        timeout = aiohttp.ClientTimeout(total=max(scrape.timeout, 1.0))
+        async with http.get(scrape.url, headers=headers, timeout=timeout, ssl=context) as answer:
+            text = (await answer.content.read(SCRAPE_LIMIT)).decode(errors="replace")
+            if answer.status != 200:
+                return [_unread(instance, f"status {answer.status}", "see its path and its token")]
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        reason = str(error) or type(error).__name__
+        return [
+            _unread(instance, reason, "see whether it runs, and whether a firewall stands between")
+        ]
+    try:
+        report = parse_metrics(text, engine=instance.engine, instance=instance.name, at=0.0)
+    except ReportError as error:
+        return [_unread(instance, str(error), f"is its engine really {instance.engine.value}?")]
+    if not report.missing:
+        return []
+    names = ", ".join(signal.value for signal in report.missing)
+    return [
+        Finding(
+            "warning", f"{instance.name}: its metrics lack {names}",
+            f"see that the engine is {instance.engine.value} and exports them; steering uses its"
+            " prior meanwhile",
+        )
+    ]  # fmt: skip
+
+
+def _unread(instance: Instance, reason: str, remedy: str) -> Finding:
+    url = instance.scrape.url if instance.scrape else ""
+    return Finding("bad", f"{instance.name}: {url} cannot be read: {reason}", remedy)
+
+
+def _bearer(file: str | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    return {"Authorization": f"Bearer {Path(file).read_text(encoding='utf-8').strip()}"}
+
+
+def examine_clock(date_header: str | None, *, unix_now: float) -> Iterator[Finding]:
+    """Compare our clock with the control plane's, which wrote *date_header*."""
+    try:
+        theirs = email.utils.parsedate_to_datetime(date_header or "").timestamp()
+    except (TypeError, ValueError):
+        return
+    apart = abs(unix_now - theirs - 0.5)  # the header has whole seconds
+    if apart > SKEW:
+        yield Finding(
+            "warning", f"the control plane's clock and this one are {apart:.0f} s apart",
+            "run an NTP client on both; agents' reports are dated by their own clocks",
+        )  # fmt: skip
+
+
+def examine_fleet(fleet: Any) -> Iterator[Finding]:
+    """Look at ``/api/v1/fleet``."""
+    if fleet["frozen"]:
+        yield Finding(
+            "bad", "every instance is silent; the last plan is kept",
+            "see whether their metrics can be reached, or the agents run",
+        )  # fmt: skip
+    for fault in fleet["config"]["faults"]:
+        yield Finding("bad", f"the newest configuration is refused: {fault}", "mend the file")
+    for item in fleet["instances"]:
+        name, phase = item["name"], item["phase"]
+        remedy = _PHASES.get(phase)
+        if remedy is not None:
+            level: Literal["bad", "warning"] = "warning" if phase in ("unknown", "stale") else "bad"
+            reason = f": {item['reason']}" if item["reason"] else ""
+            yield Finding(level, f"{name} is {phase.replace('_', ' ')}{reason}", remedy)
+        if item["missing"]:
+            yield Finding(
+                "warning", f"{name} does not report {', '.join(item['missing'])}",
+                "see that its engine is the configured one and of a present version",
+            )  # fmt: skip
+        if item["trust"] < 0.9:
+            yield Finding(
+                "warning", f"{name} is trusted by {item['trust']:.0%}: Envoys see other latencies",
+                "see whether its metrics are of this instance, or something stands between",
+            )  # fmt: skip
+
+
+_PHASES = {
+    "unknown": "give it a scrape, or run an agent beside it; its priors decide until then",
+    "stale": "see whether its metrics answer in time",
+    "expired": "see whether it runs and can be reached; it gets requests again when it reports",
+    "not_ready": "see its own log; it says itself that it must get nothing",
+    "quarantined": "its reports cannot be true; see its version and what exports its metrics",
+}
+
+
+def examine_envoys(document: Any) -> Iterator[Finding]:
+    """Look at ``/api/v1/envoys``."""
+    if not document["envoys"]:
+        yield Finding(
+            "warning", "no Envoy is connected",
+            "start one with the output of cats bootstrap, and see its log",
+        )  # fmt: skip
+    for envoy in document["envoys"]:
+        if not envoy["known_site"]:
+            yield Finding(
+                "warning", f"Envoy {envoy['id']} names the unknown site '{envoy['site']}'",
+                "add the site, or mend node.metadata.site in its bootstrap",
+            )  # fmt: skip
+        for kind, state in envoy["types"].items():
+            if state["refused"]:
+                yield Finding(
+                    "bad", f"Envoy {envoy['id']} refuses {kind}: {state['refusal']}",
+                    "it keeps the last one it took; see its version, and report the text to us",
+                )  # fmt: skip
+            elif state["acknowledged"] != state["sent"]:
+                waited = document["at"] - (state["sent_at"] or document["at"])
+                if waited > LAG:
+                    yield Finding(
+                        "warning", f"Envoy {envoy['id']} owes {kind} an answer for {waited:.0f} s",
+                        "see whether it hangs, and its network",
+                    )  # fmt: skip
+
+
+async def examine(config: Config | None, documents: Iterable[Any]) -> list[Finding]:
+    """Make every examination there is input for.
+
+    Args:
+        config: what ``-c`` names, if it does.
+        documents: date header, fleet and envoys of a running control plane, or nothing.
+    """
+    found: list[Finding] = []
+    if config is not None:
+        found += examine_certificates(config, unix_now=time.time())
+        found += await examine_scrapes(config)
+    given = tuple(documents)
+    if given:
+        date, fleet, envoys = given
+        found += examine_clock(date, unix_now=time.time())
+        found += examine_fleet(fleet)
+        found += examine_envoys(envoys)
+    return sorted(found, key=lambda finding: finding.level)

@@ -1,0 +1,71 @@
+"""``cats doctor``: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from controlplane.cli import BadInput, examples
+from controlplane.cli.api import fetch, fetch_date
+from controlplane.cli.options import FILE, read_config
+
+
+@click.command(
+    epilog=examples(
+        "cats doctor -c fleet.yaml",
+        "cats doctor -c fleet.yaml --admin http://127.0.0.1:18080",
+        "cats doctor --admin http://127.0.0.1:18080 --json",
+    )
+)
+@click.option(
+    "-c", "--config", "config_file", type=FILE, metavar="FILE",
+    help="Look at its certificates, and read its instances' metrics from here.",
+)  # fmt: skip
+@click.option(
+    "--admin", "admin_url", metavar="URL",
+    help="Look at a running control plane: its clock, instances and Envoys.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a document.")
+@click.pass_context
+def command(
+    ctx: click.Context, config_file: Path | None, admin_url: str | None, *, as_json: bool
+) -> None:
+    """Look for what is wrong, and say what to do about it.
+
+    Certificates, metrics that cannot be read or lack signals, clocks that differ, instances that
+    are silent or not believed, Envoys that lag or refuse.
+    Status 0 if nothing is bad, 1 if something is.
+    """
+    from controlplane.app.doctor import examine  # noqa: PLC0415 -- loads everything
+
+    if config_file is None and admin_url is None:
+        raise BadInput(
+            "say what to look at: -c fleet.yaml, --admin http://127.0.0.1:18080, or both"
+        )
+    config = read_config(config_file) if config_file else None
+    documents = (
+        (
+            fetch_date(admin_url),
+            fetch(admin_url, "/api/v1/fleet"),
+            fetch(admin_url, "/api/v1/envoys"),
+        )
+        if admin_url
+        else ()
+    )
+    click.echo("examining ...", err=True)
+    findings = asyncio.run(examine(config, documents))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.secho(f"{finding.level}: ", nl=False, fg=_COLOURS[finding.level])
+            click.echo(f"{finding.what}\n    {finding.remedy}")
+        click.echo(f"{len(findings)} findings" if findings else "nothing is wrong")
+    ctx.exit(1 if any(finding.level == "bad" for finding in findings) else 0)
+
+
+_COLOURS = {"bad": "red", "warning": "yellow"}

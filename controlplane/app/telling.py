@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from controlplane.app.wheel import Standing, describe
 from controlplane.errors import Fault as ConfigFault
 from controlplane.fleet.view import FleetView, Phase
+from controlplane.model import Signal
 from controlplane.resources.build import Fault as ResourceFault
 from controlplane.server.encode import short_type
 from controlplane.server.envoys import XdsEvent
@@ -32,6 +33,7 @@ class Teller:
         self._metrics = metrics
         self._unix_time = unix_time
         self._phases: Mapping[str, Phase] = {}
+        self._missing: Mapping[str, tuple[Signal, ...]] = {}
         self._notes: Mapping[tuple[str, str], str] = {}
         self._resource_faults: frozenset[ResourceFault] = frozenset()
         self._frozen = False
@@ -41,6 +43,7 @@ class Teller:
     ) -> None:
         """Tell phases, fallbacks and resources that changed since the last cycle."""
         self._tell_phases(view)
+        self._tell_missing(view)
         if view.frozen and not self._frozen:
             self._fault(
                 "every instance is silent; the last plan is kept",
@@ -107,6 +110,22 @@ class Teller:
             else:
                 self._fault("instance counts no longer", **fields, reason=item.reason)
         self._phases = {name: item.phase for name, item in view.instances.items()}
+
+    def _tell_missing(self, view: FleetView) -> None:
+        missing = {name: item.missing for name, item in view.instances.items() if item.missing}
+        for name, signals in missing.items():
+            if signals != self._missing.get(name, ()):
+                self._fault(
+                    "an instance lacks signals that steering needs",
+                    instance=name,
+                    engine=view.instances[name].instance.engine.value,
+                    missing=[signal.value for signal in signals],
+                    remedy="check the instance's engine in the configuration, and its version;"
+                    " until then its prior counts more",
+                )
+        for name in self._missing.keys() - missing.keys():
+            self._log.info("an instance gives all signals again", instance=name)
+        self._missing = missing
 
     def _tell_notes(self, plan: Plan) -> None:
         notes = {key: item.note for key, item in plan.assignments.items() if item.note}

@@ -16,7 +16,7 @@ from controlplane.fleet import plausibility, trust
 from controlplane.fleet.devices import Devices
 from controlplane.fleet.rates import CounterWindow, smoothed
 from controlplane.fleet.view import InstanceView, Phase
-from controlplane.model import InstanceReport, Reading, ScrapeFailure, Signal, Source
+from controlplane.model import COUNTERS, InstanceReport, Reading, ScrapeFailure, Signal, Source
 
 FRESH_PERIODS = 3.0
 """Own reporting periods up to which a report counts in full: two may be lost or late."""
@@ -35,6 +35,20 @@ FORGIVEN = 0.25
 PROBATION = 5
 """Good reports in a row that end a quarantine."""
 MAX_REASON = 200
+RELIED_ON = frozenset(
+    {
+        Signal.RUNNING, Signal.WAITING, Signal.KV_USE, Signal.COMPLETED, Signal.LATENCY_SUM,
+        Signal.LATENCY_COUNT,
+    }
+)  # fmt: skip
+"""Signals whose disappearance changes what can be known of an instance."""
+VANISHED_CONFIDENCE = 0.5
+"""Factor on the confidence of an instance that gives less than it gave: its prior counts more,
+its weight stays defined."""
+STUCK_AFTER, STUCK_REPORTS = 10.0, 5
+"""Seconds and reports without any change, counters included, after which values are frozen."""
+STUCK_TRUST = 0.3
+"""What frozen values deserve of the trust that they would deserve otherwise."""
 
 RANK = {source: rank for rank, source in enumerate(Source)}
 """Smaller is better."""
@@ -74,6 +88,14 @@ class _Said:
     period: float
     """Seconds between its reports, on average."""
     window: CounterWindow
+    gave: frozenset[Signal] = frozenset()
+    """Signals on which steering relies and that this source has given before."""
+    vanished: tuple[Signal, ...] = ()
+    """Those of them that it gives no longer."""
+    same_since: float = 0.0
+    """When the values last changed."""
+    same_count: int = 0
+    """Reports since then that repeated them all."""
 
     def fresh_for(self, expiry: float) -> float:
         return max(min(FRESH_PERIODS * self.period, expiry / 2), min(MIN_FRESH, expiry / 2))
@@ -171,7 +193,7 @@ class InstanceState:
             )
         elif report.source is Source.SCRAPE and self.instance.scrape is not None:
             gap = self.instance.scrape.period
-        self._said[report.source] = _Said(report, gap, window)
+        self._said[report.source] = _following(said, report, gap, window)
         if self._heard_at is None or report.at > self._heard_at:
             self._heard_at = report.at
         self._failure = None
@@ -255,8 +277,25 @@ class InstanceState:
             deserved, self.distrust = 1.0, ""
         else:
             deserved, self.distrust = trust.judge(self._claims.claims(), observed)
+            stuck = self._stuck(report, observed)
+            if stuck:
+                deserved *= STUCK_TRUST
+                self.distrust = "; ".join(filter(None, (self.distrust, stuck)))
         # After a silence, one report must not make or break it.
         self.trust = trust.moved(self.trust, deserved, elapsed=min(elapsed, trust.WINDOW))
+
+    def _stuck(self, report: InstanceReport, observed: trust.Observation) -> str:
+        """Say that the values stand still while Envoys get answers; empty if they move."""
+        said = self._said[report.source]
+        still = report.at - said.same_since
+        if (
+            said.same_count < STUCK_REPORTS
+            or still < STUCK_AFTER
+            or not any(signal in COUNTERS for signal in report.signals)
+            or observed.answers < trust.MIN_ANSWERS
+        ):
+            return ""
+        return f"its values have stood still for {still:.0f} s, Envoys get answers"
 
     def standing(self, *, now: float, answers: bool) -> Standing:
         """Judge the instance at *now*.
@@ -287,9 +326,19 @@ class InstanceState:
             return Standing(Phase.STALE, confidence, ramp, self._silence(age), silent=silent)
         if not best.report.signals:
             confidence = 0.0
+        vanished = self._vanished(best)
+        if vanished:
+            confidence *= VANISHED_CONFIDENCE
         if ramp < 1:
             return Standing(Phase.STARTING, confidence, ramp, "it starts slowly", silent=False)
-        return Standing(Phase.LIVE, confidence, ramp, self.distrust, silent=False)
+        reasons = [f"it no longer gives {', '.join(vanished)}"] if vanished else []
+        reason = "; ".join(filter(None, (*reasons, self.distrust)))
+        return Standing(Phase.LIVE, confidence, ramp, reason, silent=False)
+
+    def _vanished(self, best: _Said) -> tuple[Signal, ...]:
+        """Give what *best* gives no longer and no other source gives instead."""
+        given = {signal for said in self._said.values() for signal in said.report.signals}
+        return tuple(signal for signal in best.vanished if signal not in given)
 
     def _unheard(self, ramp: float, *, now: float, answers: bool) -> Standing:
         if self._quarantine:
@@ -340,7 +389,8 @@ class InstanceState:
         if len(self._said) == 1:
             (said,) = self._said.values()
             readings, rates = _readings(said), _rates(said)
-            interval, missing = said.window.interval, said.report.missing
+            interval = said.window.interval
+            missing = _joined(said.report.missing, said.vanished)
         elif self._said:
             ordered = self._ordered(now)
             readings = {key: value for said in ordered for key, value in _readings(said).items()}
@@ -349,7 +399,9 @@ class InstanceState:
                 # Of one source only: rates over different intervals do not go together.
                 rates, interval = _rates(counting[-1]), counting[-1].window.interval
             missing = tuple(
-                signal for signal in ordered[-1].report.missing if signal not in readings
+                signal
+                for signal in _joined(ordered[-1].report.missing, ordered[-1].vanished)
+                if signal not in readings
             )
         return InstanceView(
             instance=self.instance,
@@ -364,6 +416,37 @@ class InstanceState:
             reason=standing.reason,
             changed_at=self._changed_at,
         )
+
+
+def _following(
+    before: _Said | None, report: InstanceReport, gap: float, window: CounterWindow
+) -> _Said:
+    """Give what a source said, with what follows from what it said before."""
+    if before is None:
+        gave = RELIED_ON.intersection(report.signals)
+        return _Said(report, gap, window, gave, (), report.at, 0)
+    gave = before.gave | RELIED_ON.intersection(report.signals)
+    # A counter creates its series when it first counts: after a restart its absence is no sign,
+    # unless the engine's table says that it should be there.
+    vanished = tuple(
+        signal
+        for signal in sorted(gave.difference(report.signals))
+        if signal not in COUNTERS or signal in report.missing
+    )
+    same = before.report.signals == report.signals
+    return _Said(
+        report,
+        gap,
+        window,
+        gave,
+        vanished,
+        before.same_since if same else report.at,
+        before.same_count + 1 if same else 0,
+    )
+
+
+def _joined(first: tuple[Signal, ...], second: tuple[Signal, ...]) -> tuple[Signal, ...]:
+    return first if not second else tuple(dict.fromkeys((*first, *second)))
 
 
 def _readings(said: _Said) -> SourceReadings:

@@ -30,6 +30,8 @@ MAX_ID = 253
 TOLD_PERIOD = 60.0
 """Seconds in which one refused agent makes one line."""
 MAX_TOLD = 1_000
+CLOCK_OFF = 5.0
+"""Seconds between two wall clocks that are worth a line."""
 
 OnReport = Callable[[Report], None]
 """Called on the event loop with each report; a `ReportError` it raises goes back to the agent."""
@@ -66,6 +68,8 @@ class AgentRecord:
     """Batches missing in the sequence."""
     unknown_signals: int = 0
     last_refusal: str = ""
+    clock_offset: float = 0.0
+    """Seconds that the agent's wall clock is ahead of ours; harmless, and worth mending."""
 
 
 class AgentService:
@@ -75,6 +79,7 @@ class AgentService:
         on_report: told every report; may refuse it by raising `ReportError`.
         settings: what agents may do.
         clock: the control plane's.
+        unix_time: the wall clock, against which agents' are compared.
         log: where connects, refusals and faults are told.
         identities: whom a client's certificate lets it be.
         gate: which agents may report what; none lets each report everything.
@@ -86,6 +91,7 @@ class AgentService:
         *,
         settings: AgentSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
         log: Logger | None = None,
         identities: IdentityCheck = OPEN,
         gate: AgentGate | None = None,
@@ -95,6 +101,7 @@ class AgentService:
         self._on_report = on_report
         self._settings = settings or AgentSettings()
         self._clock = clock
+        self._unix_time = unix_time
         self._log: Logger = get_logger(part="agents") if log is None else log
         self._agents: dict[int, AgentRecord] = {}
         self._streams = 0
@@ -204,6 +211,18 @@ class AgentService:
             agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], context.peer(), now, now
         )
 
+    def _compare_clocks(self, message: pb.ReportBatch, record: AgentRecord) -> None:
+        if not message.HasField("sent_at"):
+            return
+        before = abs(record.clock_offset) > CLOCK_OFF
+        offset = message.sent_at.seconds + message.sent_at.nanos * 1e-9 - self._unix_time()
+        record.clock_offset = offset
+        if abs(offset) > CLOCK_OFF and not before:
+            self._log.warning(
+                "an agent's clock is off", agent=record.id, seconds=round(offset, 1),
+                remedy="its reports count all the same; synchronise the clocks for its logs' sake",
+            )  # fmt: skip
+
     def _tell_refused(self, agent: str, reason: str) -> None:
         now = self._clock()
         if now - self._told_at.get(agent[:MAX_ID], -TOLD_PERIOD) < TOLD_PERIOD:
@@ -246,6 +265,7 @@ class AgentService:
                 if len(refused) < MAX_REFUSED:
                     refused.append(f"{_subject(report)}: {error}"[:MAX_TEXT])
         record.last_at = received_at
+        self._compare_clocks(message, record)
         record.batches += 1
         record.accepted += accepted
         record.refused += count

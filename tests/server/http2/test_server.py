@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from controlplane.server.http2 import frames
 from controlplane.server.http2.connection import Limits
 from controlplane.server.http2.server import GrpcServer
 from controlplane.server.http2.stream import GrpcStream
+from testbed.certificates import Authority
 
 
 async def upper(request: bytes, _context: Any) -> bytes:
@@ -159,33 +159,19 @@ async def test_a_client_that_leaves_cancels_its_handler() -> None:
             await asyncio.wait_for(cancelled.wait(), 10)
 
 
-def _certificates(folder: Path) -> None:
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    openssl("req", "-x509", *new, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
-    for name, san in (("server", "DNS:localhost"), ("client", "URI:spiffe://fleet/envoy/a")):
-        openssl("req", *new[:-2], "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "csr")
-        (folder / "ext").write_text(f"subjectAltName={san}\n")
-        openssl(
-            *("x509", "-req", "-in", "csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-days", "2", "-extfile", "ext", "-out", f"{name}.pem"),
-        )
-
-
 async def test_mutual_tls_gives_the_clients_names(tmp_path: Path) -> None:
     """Whoever serves a call can check who calls; without a certificate nobody connects."""
-    _certificates(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca.pem"))
-    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    authority = Authority(tmp_path)
+    server, client_pair = authority.issue("localhost"), authority.issue("spiffe://fleet/envoy/a")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca))
+    context.load_cert_chain(server.cert, server.key)
     context.verify_mode = ssl.CERT_REQUIRED
 
     def credentials(*, own: bool) -> grpc.ChannelCredentials:
-        key, chain = (tmp_path / "client.key").read_bytes(), (tmp_path / "client.pem").read_bytes()
-        root = (tmp_path / "ca.pem").read_bytes()
+        root = authority.ca.read_bytes()
         if not own:
             return grpc.ssl_channel_credentials(root)
+        key, chain = client_pair.key.read_bytes(), client_pair.cert.read_bytes()
         return grpc.ssl_channel_credentials(root, key, chain)
 
     async with serving(tls=context) as (_, port):

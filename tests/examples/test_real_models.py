@@ -1,0 +1,129 @@
+"""A real engine that nobody here wrote: llama.cpp's own server, scraped and steered to.
+
+Runs where the example's requirements are installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from testbed.control_planes import ControlPlaneProcess
+from testbed.envoys import running_envoy
+from testbed.ports import free_ports
+from testbed.processes import Children
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "real_models"
+
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.skipif(
+        not all(importlib.util.find_spec(name) for name in ("xllamacpp", "gguf")),
+        reason="pip install -r examples/real_models/requirements.txt",
+    ),
+]
+
+FLEET = """\
+version: 1
+sites:
+  - {{name: cloud, kind: cloud}}
+  - {{name: edge, kind: edge, listener: {{address: 127.0.0.1, port: {listener}}}}}
+  - {{name: phones, kind: device}}
+models:
+  - {{name: foundation}}
+  - {{name: customised, kind: customised, base: foundation}}
+  - {{name: pruned, kind: pruned, base: foundation}}
+services:
+  - name: chat
+    match: [{{path: /v1/chat/completions}}]
+    models:
+      - {{name: customised}}
+      - {{name: foundation, penalty: 5ms}}
+      - {{name: pruned, penalty: 600ms}}
+instances:
+{instances}
+steering: {{period: 500ms}}
+envoy: {{address: 127.0.0.1, load_period: 500ms}}
+"""
+ROLES = {"foundation": ("cloud", 6), "customised": ("edge", 2), "pruned": ("edge", 1)}
+"""Model -> its site, and the layers that make it slow or quick."""
+
+
+async def test_llama_cpp_itself_is_scraped_and_steered_to(tmp_path: Path) -> None:
+    """Three real servers, a real Envoy: signals are read, requests answered by the engine."""
+    *ports, listener = free_ports(4)
+    lines = []
+    async with Children(tmp_path / "logs") as children, aiohttp.ClientSession() as client:
+        for (name, (site, layers)), port in zip(ROLES.items(), ports, strict=True):
+            model = tmp_path / f"{name}.gguf"
+            write = [sys.executable, str(EXAMPLE / "tiny_gguf.py"), str(model)]
+            writing = await asyncio.create_subprocess_exec(*write, "--layers", str(layers))
+            assert 0 == await writing.wait()
+            serve = [sys.executable, str(EXAMPLE / "llama_server.py"), "--model", str(model)]
+            await children.start(name, [*serve, "--port", str(port)])
+            scrape = f'{{url: "http://127.0.0.1:{port}/metrics", period: 500ms, timeout: 500ms}}'
+            lines.append(
+                f'  - {{name: {name}, site: {site}, address: "127.0.0.1:{port}", model: {name},'
+                f" engine: llamacpp, slots: 2, service_time: 50ms, scrape: {scrape}}}"
+            )
+        fleet = tmp_path / "fleet.yaml"
+        fleet.write_text(FLEET.format(listener=listener, instances="\n".join(lines)))
+        async with ControlPlaneProcess(fleet) as plane:
+            await plane.wait_ready()
+            await plane.wait_for(
+                "/api/v1/fleet",
+                lambda d: all(i["phase"] in ("live", "starting") for i in d["instances"]),
+                "know all three engines",
+                within=60,
+            )
+            async with running_envoy(await bootstrap(fleet, plane.xds_port)):
+                answered = await ask(client, f"http://127.0.0.1:{listener}", 40)
+            document = await plane.wait_for(
+                "/api/v1/fleet",
+                lambda d: all(
+                    i["signals"].get("output_tokens", {}).get("value", 0) > 0
+                    for i in d["instances"]
+                    if answered[i["name"]]
+                ),
+                "read what the engines generated",
+            )
+
+    assert 40 == sum(answered.values())
+    assert answered["customised"] > answered["pruned"]
+    for one in document["instances"]:
+        assert [] == one["missing"]
+        assert {"running", "waiting", "prompt_tokens", "output_tokens"} <= one["signals"].keys()
+        assert {"scrape"} == {reading["source"] for reading in one["signals"].values()}
+
+
+async def bootstrap(fleet: Path, port: int) -> str:
+    """Give the bootstrap of an Envoy at the edge, as an operator would make it."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "controlplane", "bootstrap", "-c", str(fleet)),
+        *("--site", "edge", "--id", "e1", "--xds", f"127.0.0.1:{port}", "--admin-port", "0"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await child.communicate()
+    return output.decode()
+
+
+async def ask(client: aiohttp.ClientSession, url: str, count: int) -> Counter[str]:
+    """Ask *count* questions; count who answered."""
+    answered: Counter[str] = Counter()
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
+    async with asyncio.timeout(60):
+        while sum(answered.values()) < count:
+            async with client.post(f"{url}/v1/chat/completions", json=body) as answer:
+                if answer.status != 200:
+                    await asyncio.sleep(0.1)  # the listener may come after the first request
+                    continue
+                said = await answer.json()
+                assert said["usage"]["completion_tokens"] > 0
+                answered[answer.headers["x-cats-instance"]] += 1
+    return answered

@@ -333,7 +333,7 @@ class Steering(Settings):
     """Silence after which an instance no longer counts as known."""
     probe_share: Share = 0.01
     """Share kept on instances whose state is uncertain, so that it can be learned."""
-    min_gain: Share = 0.01
+    min_gain: Share = 0.04
     """Predicted gain below which weights stay as they are."""
     slow_start: Duration = 10.0
     """Time over which a new instance rises to its full share."""

@@ -215,6 +215,7 @@ class Steering:
             policies=dict(enumerate(policies)),
             notes=notes,
             held=choice.held and np.array_equal(choice.shares, previous),
+            former={} if self._plan is None else self._plan.assignments,
         )
 
     def _rest_start(self, problem: Problem, optimal: Array) -> Array | None:

@@ -52,6 +52,8 @@ class Decision:
     """Service -> a fallback or a freeze, in words."""
     held: bool
     """True when *shares* are those of before."""
+    former: Mapping[tuple[str, str], Assignment]
+    """The last plan's assignments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,13 @@ def _spares(
     alone = problem.flow.linear + problem.flow.work
     able = [e for e in entries if instance[e].site not in sites and e not in barred]
     chosen = sorted(able, key=lambda e: (float(alone[e]), instance[e].name))[:_MOST_SPARES]
+    if decision.held:
+        # The time alone is learned and moves a little in every cycle.
+        key = (layout.services[span.row.service].service.name, layout.sites[span.row.site])
+        former = decision.former.get(key)
+        names = {a.instance for a in former.allocations if a.priority == 1} if former else set()
+        same = [entry for entry in able if instance[entry].name in names]
+        chosen = same or chosen
     slots = {instance[entry].name: instance[entry].slots for entry in chosen}
     total = layout.config.steering.weight_sum
     weights = round_shares(

@@ -45,6 +45,7 @@ DISPERSION = 1.5
 ALARM = 6.0
 """Log likelihood ratio at which an instance counts as changed."""
 
+NEAR = 5.0
 _WINDOW = 8
 """Observations among which a change is looked for."""
 
@@ -408,7 +409,7 @@ def _mean_busy(
         return running
     waiting = late * gauge.waiting + (1.0 - late) * last.waiting
     running = 0.5 * running + 0.5 * min(max(residence - waiting, 0.0), slots)
-    near = 1.0 / (1.0 + (ratio / 5.0) ** 2)
+    near = 1.0 / (1.0 + (ratio / NEAR) ** 2)
     return near * running + (1.0 - near) * level
 
 

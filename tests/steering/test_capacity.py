@@ -1,0 +1,148 @@
+"""Learning what instances can do, from reports made by a known engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from controlplane.config import Config
+from controlplane.fleet.view import FleetView
+from controlplane.model import Signal
+from controlplane.steering.belief import Belief
+from controlplane.steering.capacity import CapacityLearner
+from controlplane.steering.layout import build_layout
+from testbed.views import make_config, make_instance, make_reported, make_view
+
+
+class Fluid:
+    """An engine of known slots, slowdown and pace; occupancy is given, completions follow."""
+
+    def __init__(self, slots: int, slowdown: float, pace: float, seed: int = 1) -> None:
+        self.slots, self.slowdown, self.pace = slots, slowdown, pace
+        self.rng = np.random.default_rng(seed)
+
+    def second(self, number: int) -> tuple[dict[Signal, float], dict[Signal, float]]:
+        """Give gauges and rates of a second with *number* requests inside."""
+        busy = min(number, self.slots)
+        rate = busy / (1 + self.slowdown * max(busy - 1, 0)) / self.pace
+        gauges = {Signal.RUNNING: float(busy), Signal.WAITING: float(number - busy)}
+        return gauges, {Signal.COMPLETED: float(self.rng.poisson(rate))}
+
+
+def one(engine: str = "generic", **settings: object) -> Config:
+    """Configure a single instance."""
+    return make_config(instances=[make_instance("a", "near", engine=engine, **settings)])
+
+
+def learn(
+    learner: CapacityLearner,
+    config: Config,
+    engine: Fluid,
+    numbers: list[int],
+    *,
+    start: float = 0.0,
+    left_out: frozenset[Signal] = frozenset(),
+) -> Belief:
+    """Report one second after the other; give the last belief."""
+    layout = build_layout(config, config.instances)
+    belief: list[Belief] = []
+    for second, number in enumerate(numbers):
+        at = start + second
+        gauges, rates = engine.second(number)
+        shown = make_reported(
+            config,
+            "a",
+            at=at,
+            gauges={s: v for s, v in gauges.items() if s not in left_out},
+            rates={s: v for s, v in rates.items() if s not in left_out},
+        )
+        view: FleetView = make_view(config, at=at, instances={"a": shown})
+        belief = learner.observe(view, layout)
+    return belief[0]
+
+
+def wander(low: int, high: int, seconds: int, seed: int = 2) -> list[int]:
+    """Give occupancies between *low* and *high*."""
+    return [int(n) for n in np.random.default_rng(seed).integers(low, high + 1, seconds)]
+
+
+def test_a_queue_is_learned() -> None:
+    """Slots from what runs while others wait, pace from completions over occupancy."""
+    belief = learn(CapacityLearner(), one(slots=32), Fluid(4, 0.0, 0.5), wander(0, 8, 60))
+
+    assert 4 == belief.slots
+    assert pytest.approx(0.5, rel=0.12) == belief.pace
+    assert belief.slowdown < 0.03
+    assert belief.uncertainty < 0.12
+
+
+def test_a_batching_engine_is_learned() -> None:
+    """How completions grow with the batch tells the slowdown, and capacity with it."""
+    truth = Fluid(16, 0.17, 0.4)
+    tide = [round(10 - 9 * np.cos(second / 6)) for second in range(200)]
+    belief = learn(CapacityLearner(), one("vllm"), truth, tide)
+
+    assert pytest.approx(16 / (1 + 0.17 * 15) / 0.4, rel=0.12) == belief.capacity
+    assert 0.1 < belief.slowdown < 0.25
+
+
+def test_slots_grow_while_nobody_ever_waits() -> None:
+    """An instance that was never seen full may be larger than its prior."""
+    belief = learn(CapacityLearner(), one(slots=8), Fluid(64, 0.0, 0.5), wander(10, 30, 20))
+
+    assert belief.slots > 30
+
+
+@pytest.mark.parametrize("factor", [2.5, 0.4])
+def test_a_change_of_pace_is_noticed_within_four_seconds(factor: float) -> None:
+    """After a drop to 40 %, or a rise, the old evidence is forgotten at once."""
+    learner, config = CapacityLearner(), one()
+    learn(learner, config, Fluid(8, 0.0, 0.5), wander(6, 12, 60))
+
+    belief = learn(learner, config, Fluid(8, 0.0, 0.5 * factor), wander(8, 12, 4), start=60.0)
+
+    assert pytest.approx(0.5 * factor, rel=0.35) == belief.pace
+    assert learner.changed_at["a"] >= 60.0
+
+
+def test_constant_load_raises_no_alarm() -> None:
+    """Chance alone is not taken for a change."""
+    learner = CapacityLearner()
+    learn(learner, one(), Fluid(8, 0.0, 0.5), wander(2, 10, 300))
+
+    assert {} == learner.changed_at
+
+
+def test_nothing_reported_is_the_prior() -> None:
+    """Without any signal the configured slots and service time are believed."""
+    config = one(slots=12, service_time="250ms")
+
+    belief = CapacityLearner().observe(make_view(config), build_layout(config, config.instances))
+
+    assert [(12.0, 0.25, "prior")] == [(b.slots, b.pace, b.source) for b in belief]
+
+
+def test_occupancy_alone_is_used_as_state() -> None:
+    """Without completions the pace stays the prior's, and the backlog is still seen."""
+    belief = learn(
+        CapacityLearner(),
+        one(service_time="500ms"),
+        Fluid(4, 0.0, 0.2),
+        wander(9, 9, 10),
+        left_out=frozenset({Signal.COMPLETED}),
+    )
+
+    assert pytest.approx(0.5) == belief.pace
+    assert 9 == belief.number
+
+
+def test_silence_fades_to_the_prior() -> None:
+    """As confidence falls to nothing, so does what was learned."""
+    learner, config = CapacityLearner(), one(service_time="1s")
+    learn(learner, config, Fluid(4, 0.0, 0.25), wander(2, 4, 60))
+    layout = build_layout(config, config.instances)
+    stale = make_reported(config, "a", at=60.0, gauges={Signal.RUNNING: 3.0}, confidence=0.0)
+
+    belief = learner.observe(make_view(config, at=100.0, instances={"a": stale}), layout)[0]
+
+    assert pytest.approx(1.0, rel=0.05) == belief.pace

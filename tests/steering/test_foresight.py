@@ -1,0 +1,50 @@
+"""Caution against bursts."""
+
+import numpy as np
+import pytest
+
+from controlplane.steering.foresight import Foresight, mix_prices
+from controlplane.steering.latency import Curves, PriceTable
+
+
+def seen(counts: list[float]) -> Foresight:
+    """Expect 100 requests a second and count *counts*."""
+    foresight = Foresight()
+    for count in counts:
+        foresight.observe(count, 100.0, period=1.0)
+    return foresight
+
+
+def test_steady_arrivals_need_no_caution() -> None:
+    """The scatter of Poisson counts is no burstiness."""
+    counts = np.random.default_rng(1).poisson(100, 200).astype(float)
+
+    assert [(1.0, 1.0)] == seen(list(counts)).cases()
+
+
+def test_bursts_are_reckoned_with() -> None:
+    """One period in five that brings three times as much appears among the cases."""
+    cases = seen([3 * 100.0 if n % 5 == 0 else 50.0 for n in range(100)]).cases()
+
+    assert pytest.approx(1.0) == sum(share for share, _ in cases)
+    assert pytest.approx(1.0) == sum(share * factor for share, factor in cases)
+    assert max(factor for _, factor in cases) > 2
+
+
+def test_nobody_counting_means_no_cases() -> None:
+    """Without counts there is nothing to learn from."""
+    foresight = Foresight()
+    for _ in range(50):
+        foresight.observe(None, 100.0, period=1.0)
+
+    assert 1.0 == foresight.unrest
+
+
+def test_mixed_prices_rise_before_the_mean_load_is_high() -> None:
+    """What may be twice as much is dearer at half of capacity, and as dear when nearly idle."""
+    curves = Curves(np.array([4.0]), np.zeros(1))
+    plain = PriceTable.stationary(curves)
+    mixed = mix_prices(plain, [(0.5, 0.2), (0.5, 1.8)])
+
+    assert mixed.evaluate(np.array([2.4]))[1][0] > 1.3 * plain.evaluate(np.array([2.4]))[1][0]
+    assert pytest.approx(1.0, rel=0.05) == mixed.evaluate(np.array([0.2]))[1][0]

@@ -1,0 +1,97 @@
+"""When new shares are pushed, and when the model is not believed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controlplane.fleet.view import FleetView, TrafficView
+from controlplane.model import Reading, Source
+from controlplane.steering.latency import Array, Curves, PriceTable
+from controlplane.steering.optimiser import Flow
+from controlplane.steering.stability import FALLBACK, Hysteresis, Refutation
+from testbed.views import make_config, make_instance, make_view
+
+FLOW = Flow(
+    demand=np.array([4.0]),
+    row=np.zeros(2, dtype=np.intp),
+    column=np.arange(2),
+    linear=np.zeros(2),
+    work=np.ones(2),
+    base=np.zeros(2),
+)
+PRICES = PriceTable.stationary(Curves(np.array([4.0, 4.0]), np.zeros(2)))
+EVEN, UNEVEN = np.array([0.5, 0.5]), np.array([0.8, 0.2])
+
+
+def choose(hysteresis: Hysteresis, used: Array, new: Array) -> bool:
+    """Tell whether the shares in use stay."""
+    return hysteresis.choose(FLOW, PRICES, used=used, new=new, min_gain=0.01).held
+
+
+def test_a_small_gain_is_not_pushed() -> None:
+    """Shares that are as good as the best stay."""
+    assert choose(Hysteresis(), np.array([0.51, 0.49]), EVEN)
+
+
+def test_a_large_gain_is_pushed() -> None:
+    """Shares that cost much more are replaced."""
+    assert not choose(Hysteresis(), UNEVEN, EVEN)
+
+
+def test_what_may_no_longer_be_used_is_replaced_whatever_the_gain() -> None:
+    """Shares that do not add up lost an instance; the new ones are used."""
+    assert not choose(Hysteresis(), np.array([0.5, 0.0]), EVEN)
+
+
+def test_pushes_that_undo_each_other_are_damped() -> None:
+    """After some pushes to and fro only half of a move is made."""
+    hysteresis = Hysteresis()
+    made = [UNEVEN]
+    for turn in range(12):
+        away = np.array([0.1, 0.9]) if turn % 2 else UNEVEN
+        prices = PriceTable.stationary(
+            Curves(np.array([8.0, 2.0]) if turn % 2 == 0 else np.array([2.0, 8.0]), np.zeros(2))
+        )
+        choice = hysteresis.choose(FLOW, prices, used=made[-1], new=away, min_gain=0.01)
+        made.append(choice.shares)
+
+    assert hysteresis.oscillating
+    assert np.abs(made[-1] - made[-2]).max() < 0.5
+
+
+def observed(latency: float, at: float) -> FleetView:
+    """Make a view in which Envoys see *latency*."""
+    config = make_config(instances=[make_instance("a", "near")])
+    seen = TrafficView(
+        rate=Reading(10.0, Source.ENVOY, at),
+        failures=0.0,
+        latency=Reading(latency, Source.ENVOY, at),
+        ttft=None,
+    )
+    return make_view(config, at=at, traffic={("near", "chat", "a"): seen})
+
+
+def run(refutation: Refutation, latency: float, start: float, seconds: int) -> list[bool]:
+    """Observe *latency* each second against a prediction of 0.5 s."""
+    return [refutation.observe(0.5, observed(latency, start + second)) for second in range(seconds)]
+
+
+def test_refuted_predictions_lead_to_a_fallback_and_back() -> None:
+    """Much longer than foretold and than usual, for a while: fall back, then return."""
+    refutation = Refutation()
+    calm = run(refutation, 0.5, 0.0, 30)
+    wrong = run(refutation, 5.0, 30.0, 20)
+    after = run(refutation, 0.5, 50.0, 60)
+
+    assert not any(calm)
+    assert not any(wrong[:8])
+    assert wrong[-1]
+    assert 1 == refutation.count
+    assert after[0]
+    assert not after[-1]
+    assert sum(after) <= FALLBACK
+
+
+def test_a_wrong_prediction_of_a_usual_latency_is_no_reason() -> None:
+    """Where requests always took longer than foretold, nothing got worse."""
+    assert not any(run(Refutation(), 5.0, 0.0, 60))

@@ -29,7 +29,7 @@ from controlplane.fleet.view import FleetView
 from controlplane.steering.belief import Belief
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout
-from controlplane.steering.observation import Gauge, Seen, read_instance, sum_traffic
+from controlplane.steering.observation import REPORTED, Gauge, Seen, read_instance, sum_traffic
 
 SLOWDOWNS: Array = np.array([0.0, 0.02, 0.05, 0.08, 0.12, 0.17, 0.23, 0.32, 0.5])
 """Candidates for the slowdown."""
@@ -42,10 +42,12 @@ MEMORY = 90.0
 DISPERSION = 1.5
 """Variance of completions over that of a Poisson count: occupancy is sampled, work varies."""
 
-ALARM = 6.0
+ALARM = 4.5
 """Log likelihood ratio at which an instance counts as changed."""
 
 NEAR = 5.0
+"""Service times between two gauges up to which gauges say more than the mean number inside."""
+
 _WINDOW = 8
 """Observations among which a change is looked for."""
 
@@ -155,6 +157,9 @@ class CapacityLearner:
         for position, one in enumerate(seen):
             gauge, last = one.gauge, state.gauges[position]
             if gauge is None or (last is not None and gauge.at <= last.at):
+                continue
+            if gauge.source != REPORTED:
+                # Others cannot tell who runs from who waits.
                 continue
             running = gauge.running
             state.highest[position] = max(running, 0.998 * state.highest[position])
@@ -408,9 +413,9 @@ def _mean_busy(
     if residence is None:
         return running
     waiting = late * gauge.waiting + (1.0 - late) * last.waiting
-    running = 0.5 * running + 0.5 * min(max(residence - waiting, 0.0), slots)
+    short = 0.5 * running + 0.5 * min(max(residence - waiting, 0.0), slots)
     near = 1.0 / (1.0 + (ratio / NEAR) ** 2)
-    return near * running + (1.0 - near) * level
+    return near * short + (1.0 - near) * level
 
 
 def _level(residence: float | None, slots: float) -> float:

@@ -18,6 +18,10 @@ _DISTRUSTED = 0.5
 """Trust below which an instance's claims are not used."""
 
 
+REPORTED = "reports"
+"""Source of a gauge that is the instance's own word."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """How full an instance was at one instant."""
@@ -117,7 +121,7 @@ def read_instance(shown: InstanceView, sightings: Sightings | None) -> Seen:
     running, waiting = readings.get(Signal.RUNNING), readings.get(Signal.WAITING)
     gauge: Gauge | None = None
     if running is not None and running.at is not None:
-        gauge = Gauge(running.at, running.value, waiting.value if waiting else 0.0, "reports")
+        gauge = Gauge(running.at, running.value, waiting.value if waiting else 0.0, REPORTED)
     elif residence is not None and residence.at is not None:
         gauge = Gauge(residence.at, residence.value, 0.0, "latencies")
     elif sightings is not None and (envoys.number is not None or envoys.in_progress > 0):

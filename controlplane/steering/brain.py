@@ -16,6 +16,7 @@ from controlplane.steering.capacity import CapacityLearner
 from controlplane.steering.demand import DemandFilter
 from controlplane.steering.explain import (
     Decision,
+    barred_entries,
     build_assignment,
     build_bare_assignment,
     row_spans,
@@ -107,7 +108,7 @@ class Steering:
         decision = self._decision
         if decision is None:
             return None
-        for span in row_spans(decision.problem):
+        for span in row_spans(decision):
             layout = decision.problem.layout
             if (layout.services[span.row.service].service.name, layout.sites[span.row.site]) == (
                 service,
@@ -210,13 +211,21 @@ class Steering:
             load=load,
             price=price,
             marginal=flow.linear + flow.work * price[flow.column],
+            sustained=problem.curves.capacity / problem.pace,
+            barred=barred_entries(problem),
             inside=weigh_inside(problem, problem.curves.number(load), load),
             cost=flow.cost(shares, prices),
             policies=dict(enumerate(policies)),
             notes=notes,
             held=choice.held and np.array_equal(choice.shares, previous),
-            former={} if self._plan is None else self._plan.assignments,
+            former=self._former(),
         )
+
+    def _former(self) -> Mapping[Key, Assignment]:
+        """Give the last assignments that were decided, pushed or not."""
+        if self._plan is None:
+            return {}
+        return self._plan.proposed or self._plan.assignments
 
     def _rest_start(self, problem: Problem, optimal: Array) -> Array | None:
         """Give the last long-run shares as a start, if the entries are still the same."""
@@ -306,7 +315,12 @@ def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
 
 def _assign(decision: Decision) -> dict[Key, Assignment]:
     whys = len(decision.shares) <= _EXPLAINED
-    made = [build_assignment(decision, span, whys=whys) for span in row_spans(decision.problem)]
+    pairs = len(decision.problem.rows) + len(decision.problem.empty)
+    quiet = not decision.notes and not any(a.note for a in decision.former.values())
+    if decision.held and not whys and quiet and len(decision.former) == pairs:
+        # Without terms, what is held is word for word what it was.
+        return dict(decision.former)
+    made = [build_assignment(decision, span, whys=whys) for span in row_spans(decision)]
     made += [build_bare_assignment(decision, row) for row in decision.problem.empty]
     return {(assignment.service, assignment.client_site): assignment for assignment in made}
 

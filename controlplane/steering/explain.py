@@ -42,6 +42,10 @@ class Decision:
     """(instances,): marginal cost of work at that load, in the coming period."""
     marginal: Array
     """(entries,): marginal cost of a request, weighted."""
+    sustained: Array
+    """(instances,): requests a second of ordinary size that each is believed to sustain."""
+    barred: frozenset[int]
+    """Entries that an operator's limit keeps from getting anything."""
     inside: Array
     """(instances,): predicted time spent over time alone, at least 1."""
     cost: float
@@ -64,16 +68,19 @@ class RowSpan:
     first: int
     end: int
     demand: float
+    least: float
+    """Marginal cost of a request at the best of its entries."""
 
 
-def row_spans(problem: Problem) -> list[RowSpan]:
+def row_spans(decision: Decision) -> list[RowSpan]:
     """Give every row with its range of entries."""
+    problem = decision.problem
     starts = problem.flow.starts.tolist()
     ends = [*starts[1:], len(problem.flow.row)] if starts else []
     demand = problem.flow.demand.tolist()
+    least = np.minimum.reduceat(decision.marginal, problem.flow.starts).tolist() if starts else []
     return [
-        RowSpan(row, first, end, rate)
-        for row, first, end, rate in zip(problem.rows, starts, ends, demand, strict=True)
+        RowSpan(*fields) for fields in zip(problem.rows, starts, ends, demand, least, strict=True)
     ]
 
 
@@ -107,7 +114,7 @@ def build_assignment(decision: Decision, span: RowSpan, *, whys: bool) -> Assign
     excluded = [
         Exclusion(name, layout.instances[column].site, _too_dear(decision, entry, span))
         for entry, name, column in zip(range(span.first, span.end), names, columns, strict=True)
-        if name not in weights and name not in spare
+        if whys and name not in weights and name not in spare
     ]
     allocations += spares
     allocations += _devices(decision, span.row, priority=2 if spares else 1)
@@ -138,10 +145,18 @@ def _spares(
     sites = {instance[entry].site for entry in entries if instance[entry].name in used}
     if len(sites) != 1:
         return []
-    barred = _barred(decision)
-    alone = problem.flow.linear + problem.flow.work
-    able = [e for e in entries if instance[e].site not in sites and e not in barred]
-    chosen = sorted(able, key=lambda e: (float(alone[e]), instance[e].name))[:_MOST_SPARES]
+    alone = dict(
+        zip(
+            entries,
+            (
+                problem.flow.linear[span.first : span.end]
+                + problem.flow.work[span.first : span.end]
+            ).tolist(),
+            strict=True,
+        )
+    )
+    able = [e for e in entries if instance[e].site not in sites and e not in decision.barred]
+    chosen = sorted(able, key=lambda e: (alone[e], instance[e].name))[:_MOST_SPARES]
     if decision.held:
         # The time alone is learned and moves a little in every cycle.
         key = (layout.services[span.row.service].service.name, layout.sites[span.row.site])
@@ -168,12 +183,12 @@ def _spares(
     return sorted(made, key=lambda allocation: allocation.instance)
 
 
-def _barred(decision: Decision) -> set[int]:
+def barred_entries(problem: Problem) -> frozenset[int]:
     """Give the entries that an operator's limit keeps from getting anything."""
-    bounds = decision.problem.flow.bounds
+    bounds = problem.flow.bounds
     if not len(bounds.entry):
-        return set()
-    return set(bounds.entry[bounds.high[bounds.group] <= 0.0].tolist())
+        return frozenset()
+    return frozenset(bounds.entry[bounds.high[bounds.group] <= 0.0].tolist())
 
 
 def build_bare_assignment(decision: Decision, row: Row) -> Assignment:
@@ -259,7 +274,7 @@ def _too_dear(decision: Decision, entry: int, span: RowSpan) -> str:
     policy = decision.policies[span.row.service]
     if policy is not PolicyName.OPTIMAL:
         return f"the policy {policy.value} gives it nothing"
-    dearer = float(decision.marginal[entry] - decision.marginal[span.first : span.end].min())
+    dearer = float(decision.marginal[entry]) - span.least
     if dearer <= 0:
         return "its share is below the least that is pushed"
     return f"one more request there would cost {dearer * 1e3:.1f} ms more than at the best"
@@ -306,7 +321,7 @@ def _why(decision: Decision, entry: int, span: RowSpan) -> Why:
         crowding=max(0.0, alone * price - alone - queueing),
         predicted_latency=rtt + transfer + alone + queueing,
         arrival_rate=float(decision.load[column] / problem.pace[column]),
-        capacity=float(problem.curves.capacity[column] / problem.pace[column]),
+        capacity=float(decision.sustained[column]),
         confidence=seen.confidence,
         previous_share=float(decision.previous[entry]),
         ages=ages,

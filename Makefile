@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test check bench format lock clean
+.PHONY: help setup demo test check faults bench format lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,11 @@ check: setup ## Formatting, lint, types, import contracts, generated code.
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 
+faults: setup ## Do everything bad to a running system and write FAULTS.md.
+	rm -f faults.jsonl
+	CATS_FAULTS=faults.jsonl $(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m testbed.faults faults.jsonl FAULTS.md
+
 bench: setup ## Run the benchmarks; prints tables and writes bench.json.
 	$(BIN)/python -m benchmarks --output bench.json
 
@@ -43,4 +48,4 @@ lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes.
 	$(BIN)/python requirements/lock.py
 
 clean: ## Remove everything that these targets made.
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json faults.jsonl

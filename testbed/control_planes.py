@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import aiohttp
 
@@ -33,7 +33,11 @@ class ControlPlaneProcess:
     """
 
     def __init__(
-        self, config_file: Path, *options: str, ports: tuple[int, int] | None = None
+        self,
+        config_file: Path,
+        *options: str,
+        ports: tuple[int, int] | None = None,
+        log: str = "",
     ) -> None:
         self.xds_port, self.admin_port = ports or free_ports(2)
         self._command = [
@@ -42,7 +46,9 @@ class ControlPlaneProcess:
             *("--log-format", "json", *options),
         ]
         self._process: asyncio.subprocess.Process | None = None
-        self._log = tempfile.TemporaryFile(mode="w+b")  # noqa: SIM115 -- closed at the end
+        self._log: IO[bytes] = (
+            Path(log).open("wb") if log else tempfile.TemporaryFile(mode="w+b")  # noqa: SIM115 -- closed at the end
+        )
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:

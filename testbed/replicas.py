@@ -25,7 +25,8 @@ _ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedRe
 class Replicas:
     """Control planes by number; each keeps its ports over restarts."""
 
-    def __init__(self, fleet: Path, count: int, *options: str) -> None:
+    def __init__(self, fleet: Path, count: int, *options: str, log: str = "") -> None:
+        self._log = log
         ports = free_ports(2 * count)
         self.ports = [(ports[2 * i], ports[2 * i + 1]) for i in range(count)]
         self.running: dict[int, ControlPlaneProcess] = {}
@@ -35,7 +36,9 @@ class Replicas:
 
     async def start(self, number: int) -> ControlPlaneProcess:
         """Start one and wait until it serves."""
-        control = ControlPlaneProcess(self._fleet, *self._options, ports=self.ports[number])
+        control = ControlPlaneProcess(
+            self._fleet, *self._options, ports=self.ports[number], log=self._log
+        )
         self.running[number] = await self._ends.enter_async_context(control)
         await control.wait_ready(within=90.0)
         return control
@@ -97,6 +100,8 @@ class Client:
     """Names that came with another version, or were taken away."""
     resent: list[str] = field(default_factory=list)
     """Names that came with the version that was held."""
+    removed: list[str] = field(default_factory=list)
+    """Names that were taken away."""
     connects: int = 0
     """Streams on which everything was settled."""
 
@@ -133,6 +138,7 @@ class Client:
                 held[resource.name] = resource.version
             for name in response.removed_resources:
                 self.changed.append(name)
+                self.removed.append(name)
                 held.pop(name, None)
             answer = discovery_pb2.DeltaDiscoveryRequest(
                 type_url=response.type_url, response_nonce=response.nonce

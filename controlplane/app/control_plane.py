@@ -38,6 +38,9 @@ from controlplane.server.views import DEFAULT_VIEW, ViewStore
 from controlplane.steering.plan import Plan
 from controlplane.xds.snapshot import Snapshot
 
+MEMORY_PERIOD = 10.0
+"""Seconds between two times that what was learned is saved."""
+
 
 class ControlPlane:
     """The state between the sockets and the deciding code.
@@ -95,6 +98,7 @@ class ControlPlane:
         self._state = StateFile(state_dir) if state_dir else None
         self._saved_version = ""
         self._alone = False
+        self._memorised_at = clock()
         self._built: Mapping[str, Snapshot] = {}
         self._grpc_sites: set[str] = set()
         """Where gRPC clients have been; the unknown site is one."""
@@ -217,6 +221,7 @@ class ControlPlane:
 
     async def load_state(self) -> None:
         """Serve the plan of the other replicas, or that of before the restart, if one fits."""
+        await self._load_memory()
         await self._load_overrides()
         shared = self.bus.plan
         if shared is not None and covers(shared, self.config):
@@ -262,6 +267,39 @@ class ControlPlane:
         if self.wheel.standing:
             self.log.info("overrides of before the restart stand", count=len(self.wheel.standing))
             self._turn_wheel("overrides of before the restart")
+
+    async def _load_memory(self) -> None:
+        """Let steering go on from what was learned by other replicas, or before the restart."""
+        learned = self.bus.memory
+        try:
+            if learned is None and self._state is not None:
+                learned = await asyncio.to_thread(self._state.load_memory)
+            if learned is not None:
+                await self.decider.remember(learned, now=self.clock())
+                self.log.info("going on from what was learned", instances=len(learned["capacity"]))
+        except StateError as error:
+            self.log.warning("what was learned cannot be read; learning anew", reason=str(error))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            aside = "" if self._state is None else self._state.set_memory_aside()
+            self.log.warning(
+                "what was learned cannot be used; learning anew", reason=repr(error), file=aside
+            )
+
+    async def _save_memory(self) -> None:
+        """Keep what was learned, now and then, on disk and for replicas to come."""
+        now = self.clock()
+        shared = self.bus.leads and self.bus.connected
+        if now - self._memorised_at < MEMORY_PERIOD or (self._state is None and not shared):
+            return
+        self._memorised_at = now
+        learned = await self.decider.memory(now=now)
+        if shared:
+            await self.bus.share_memory(learned)
+        if self._state is not None:
+            try:
+                await asyncio.to_thread(self._state.save_memory, learned)
+            except OSError:
+                self.metrics.state_saves.labels("failed").inc()
 
     async def run_cycles(self) -> None:
         """Decide and publish every period, earlier when something urgent happens."""
@@ -317,6 +355,7 @@ class ControlPlane:
         for tell in tuple(self.on_cycle):
             tell(another)
         await self._save(plan)
+        await self._save_memory()
 
     @property
     def decides(self) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 from controlplane.config import Config
 from controlplane.fleet.view import FleetView
@@ -66,6 +67,22 @@ class Decider:
     async def restore(self, plan: Plan) -> Views:
         """Take a plan of before as the last one, and build what Envoys get of it."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._restore, plan)
+
+    async def memory(self, *, now: float) -> dict[str, Any]:
+        """Give what steering has learned."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self._steering.memory(now=now)
+        )
+
+    async def remember(self, memory: Mapping[str, Any], *, now: float) -> None:
+        """Let steering go on from what it learned in another process.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is no such document.
+        """
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self._steering.remember(memory, now=now)
+        )
 
     async def explain(self, service: str, site: str) -> Assignment | None:
         """Give one assignment with all its terms, which a large plan leaves out."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
@@ -31,6 +31,13 @@ class Bus(Protocol):
     def plan(self) -> Plan | None:
         """Give the plan that all serve; none if there is none, or no others."""
 
+    @property
+    def memory(self) -> Mapping[str, Any] | None:
+        """Give what a leader has learned, as it was when this replica joined; none if unknown."""
+
+    async def share_memory(self, memory: Mapping[str, Any]) -> None:
+        """Keep what was learned for replicas that join."""
+
     def publish(self, report: Report) -> None:
         """Let the others hear a report."""
 
@@ -48,6 +55,10 @@ class LocalBus:
     connected = True
     alone = True
     plan = None
+    memory = None
+
+    async def share_memory(self, memory: Mapping[str, Any]) -> None:
+        """Do nothing: nobody joins."""
 
     def publish(self, report: Report) -> None:
         """Do nothing: nobody listens."""

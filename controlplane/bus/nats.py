@@ -4,6 +4,7 @@
 * key ``lease``: who decides (`lease`);
 * key ``plan``: the plan of all, deflated; a long one in parts, ``plan.SLOT.N``, written before the
   key that names them, in turns of two slots, so that what is being read is not overwritten;
+* key ``memory``: what was learned, now and then, for replicas that join;
 * subject ``cats.plan``: a hint that the plan is another one.
 
 Every write of lease and plan names the revision it replaces, so that a replica which lost the lease
@@ -99,6 +100,7 @@ class NatsBus:
     ) -> None:
         self.me = me
         self.plan: Plan | None = None
+        self.memory: Mapping[str, Any] | None = None
         self._servers = servers
         self._tls = tls
         self._on_report = on_report
@@ -174,6 +176,13 @@ class NatsBus:
         with contextlib.suppress(*_FAULTS):
             await self._nats.publish(HINTS, b"")
         return True
+
+    async def share_memory(self, memory: Mapping[str, Any]) -> None:
+        """Keep what was learned for replicas that join; too much of it is left out."""
+        content = await asyncio.to_thread(lambda: zlib.compress(json.dumps(memory).encode(), 3))
+        if self._bucket is not None and len(content) <= PART:
+            with contextlib.suppress(*_FAULTS):
+                await self._bucket.put("memory", content)
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -266,7 +275,9 @@ class NatsBus:
             else:
                 self._lease.granted(attempt, revision=revision)
         await self._read_plan()
-        self._looked.set()
+        if not self._looked.is_set():
+            await self._read_memory()
+            self._looked.set()
 
     def _tell_leadership(self) -> None:
         if self.leads != self._led:
@@ -299,6 +310,12 @@ class NatsBus:
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
             self._count("refused", 1)
         self._plan_revision = entry.revision
+
+    async def _read_memory(self) -> None:
+        entry = await self._get("memory")
+        if entry is not None:
+            with contextlib.suppress(ValueError, zlib.error):
+                self.memory = json.loads(_inflate_bytes(entry.value or b""))
 
     async def _write_plan(self, version: str, content: bytes) -> int:
         slot = 1 - self._slot
@@ -396,8 +413,12 @@ def _deflate(plan: Plan) -> bytes:
 
 
 def _inflate(content: bytes, at: float) -> Plan:
+    return decode_plan(json.loads(_inflate_bytes(content)), at=at)
+
+
+def _inflate_bytes(content: bytes) -> bytes:
     inflater = zlib.decompressobj()
     text = inflater.decompress(content, MAX_PLAN)
     if inflater.unconsumed_tail:
-        raise ValueError(f"a plan of more than {MAX_PLAN} bytes")
-    return decode_plan(json.loads(text), at=at)
+        raise ValueError(f"more than {MAX_PLAN} bytes")
+    return text

@@ -8,12 +8,13 @@ Lines of libraries that use the standard `logging` take the same way.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -71,10 +72,31 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         logger = structlog.get_logger()
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__ == "aiohttp.http_exceptions":
+            # Whoever sends noise gets a 400, and no traceback of ours into the log.
+            logger.debug("not HTTP", logger=record.name, reason=str(error))
+            return
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         logger.log(record.levelno, record.getMessage(), **fields)
+
+
+class _Patient:
+    """A stream that loses what it cannot write: a full disk must not stop who tells of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def set_up_logs(
@@ -114,7 +136,7 @@ def set_up_logs(
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Patient(out))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

@@ -1,16 +1,18 @@
-"""The last plan on disk, so that a restart moves nobody's traffic.
+"""The last plan and what was learned on disk, so that a restart moves nobody's traffic.
 
-One JSON file in ``--state-dir``, written whole beside the old one and renamed over it, so that a
-crash leaves one or the other. What it says of shares is kept; why they are so is worked out again
-by the first cycle. A file that cannot be read is set aside and told, never deleted.
+Two JSON files in ``--state-dir``, each written whole beside the old one and renamed over it, so
+that a crash leaves one or the other. What the plan says of shares is kept; why they are so is
+worked out again by the first cycle. A file that cannot be read is set aside and told, never lost.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from controlplane.errors import ControlPlaneError
 from controlplane.steering.plan import Plan
@@ -19,6 +21,7 @@ from controlplane.steering.record import decode_plan, encode_plan
 FORMAT = 1
 """Grows when an older control plane could no longer read the file."""
 FILE_NAME = "plan.json"
+MEMORY_NAME = "learned.json"
 SIZE_LIMIT = 256_000_000
 """Bytes; 1,000 client sites x 200 instances x 10 services take about 150 MB."""
 
@@ -86,7 +89,7 @@ class StateFile:
         except FileNotFoundError:
             return None
         except StateError as error:
-            raise StateError(f"{self.path}: {error}; {self._set_aside()}") from error
+            raise StateError(f"{self.path}: {error}; {_set_aside(self.path)}") from error
         except OSError as error:
             raise StateError(f"{self.path}: {error.strerror}") from error
 
@@ -96,25 +99,63 @@ class StateFile:
         Raises:
             OSError: it could not be written (a full disk, say); the old file stands.
         """
-        content = encode_state(plan, saved_at=saved_at)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # the rename itself must reach the disk
-        finally:
-            os.close(directory)
+        _replace(self.path, encode_state(plan, saved_at=saved_at))
 
-    def _set_aside(self) -> str:
-        aside = self.path.with_suffix(".unreadable")
+    def load_memory(self) -> Mapping[str, Any] | None:
+        """Give what was learned; none if nothing was saved.
+
+        Raises:
+            StateError: it cannot be read; the file was set aside where that was possible.
+        """
+        path = self.path.with_name(MEMORY_NAME)
         try:
-            self.path.replace(aside)
+            document = json.loads(path.read_bytes())
+            if document["format"] != FORMAT:
+                raise ValueError(f"format {document['format']!r} is not {FORMAT}")  # noqa: TRY301
+            learned: Mapping[str, Any] = document["learned"]
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            return f"it could not be set aside: {error.strerror}"
-        return f"set aside as {aside.name}"
+            raise StateError(f"{path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StateError(f"{path}: {error}; {_set_aside(path)}") from error
+        return learned
+
+    def save_memory(self, learned: Mapping[str, Any]) -> None:
+        """Replace what was learned.
+
+        Raises:
+            OSError: as `save`.
+        """
+        document = {"format": FORMAT, "learned": learned}
+        content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        _replace(self.path.with_name(MEMORY_NAME), content)
+
+    def set_memory_aside(self) -> str:
+        """Keep a file of what was learned that turned out to be none; tell where."""
+        return _set_aside(self.path.with_name(MEMORY_NAME))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename itself must reach the disk
+    finally:
+        os.close(directory)
+
+
+def _set_aside(path: Path) -> str:
+    aside = path.with_suffix(".unreadable")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        return f"it could not be set aside: {error.strerror}"
+    return f"set aside as {aside.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,22 @@ class Steering:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
         self._plan = plan
         self._used = _shares_of(plan.assignments)
+
+    def memory(self, *, now: float) -> dict[str, Any]:
+        """Give what was learned of instances and demand as a JSON-ready document."""
+        return {
+            "capacity": self._capacity.memory(now=now),
+            "demand": self._demand.memory(now=now),
+        }
+
+    def remember(self, memory: Mapping[str, Any], *, now: float) -> None:
+        """Go on from what `memory` gave in another process, at *now* of this one's clock.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
+        self._capacity.remember(memory["capacity"], now=now)
+        self._demand.remember(memory["demand"], now=now)
 
     def decide(self, view: FleetView) -> Plan:
         """Give the plan for the coming period."""

@@ -18,8 +18,9 @@ exact by Little's law. So:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,40 @@ class CapacityLearner:
         self._learn_slots(seen)
         self._learn_pace(seen, layout, view.at)
         return self._believe(view, seen, layout)
+
+    def memory(self, *, now: float) -> dict[str, Any]:
+        """Give what was learned as a JSON-ready document; instants become ages."""
+        state = self._state
+        return {
+            name: {
+                "age" if field == "changed_at" else field: _plain(
+                    now - getattr(state, field)[position]
+                    if field == "changed_at"
+                    else getattr(state, field)[position]
+                )
+                for field in _ARRAYS
+            }
+            for position, name in enumerate(state.names)
+        }
+
+    def remember(self, memory: Mapping[str, Any], *, now: float) -> None:
+        """Go on from what `memory` gave in another process.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none; nothing was taken.
+        """
+        state = _State.new(tuple(sorted(memory)))
+        for position, name in enumerate(state.names):
+            for field in _ARRAYS:
+                if field == "changed_at":
+                    age = memory[name]["age"]
+                    state.changed_at[position] = np.nan if age is None else now - float(age)
+                    continue
+                value = np.array(memory[name][field], dtype=float)  # none becomes not a number
+                if value.shape != getattr(state, field)[position].shape or np.isinf(value).any():
+                    raise ValueError(f"{field} of {name}")
+                getattr(state, field)[position] = value
+        self._state = state
 
     @property
     def changed_at(self) -> dict[str, float]:
@@ -387,6 +422,13 @@ class CapacityLearner:
                 )
             )
         return made
+
+
+def _plain(value: Any) -> Any:
+    """Give floats, and none for what is not a number."""
+    if np.ndim(value):
+        return [_plain(each) for each in value]
+    return None if np.isnan(value) else round(float(value), 9)
 
 
 def _mean_busy(

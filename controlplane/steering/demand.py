@@ -7,8 +7,9 @@ sqrt(k). The estimate follows quickly when the rate moves by more than that, and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,26 @@ class DemandFilter:
                 continue
             _follow(rate, reading.value, min(span, CALM))
             rate.at = at
+
+    def memory(self, *, now: float) -> list[list[Any]]:
+        """Give what is believed as a JSON-ready document; instants become ages."""
+        return [
+            [*pair, rate.value, rate.seconds, now - rate.at, rate.drift]
+            for pair, rate in self._rates.items()
+        ]
+
+    def remember(self, memory: Iterable[Any], *, now: float) -> None:
+        """Go on from what `memory` gave in another process.
+
+        Raises:
+            ValueError, TypeError: it is none; nothing was taken.
+        """
+        self._rates = {
+            (str(site), str(service)): _Rate(
+                float(value), float(seconds), now - float(age), float(drift)
+            )
+            for site, service, value, seconds, age, drift in memory
+        }
 
     def fill(
         self,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
+import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from controlplane.xds.types import CLUSTER, ENDPOINT
 from testbed.control_planes import ControlPlaneProcess
+from testbed.metrics_pages import Load, serving_pages
 from testbed.xds import XdsClient
 
 FLEET = """
@@ -96,15 +100,65 @@ async def test_a_restart_with_its_state_sends_nobody_anything(fleet: Path, tmp_p
     assert {} == resent
 
 
+async def test_a_warm_restart_moves_no_weight_by_a_hundredth(tmp_path: Path) -> None:
+    """What was learned of three unequal instances is there again, with the plan made of it."""
+    loads = {"a": Load(6.0, 0.5), "b": Load(3.0, 0.9, waiting=1.0), "c": Load(9.0, 1.4)}
+    async with serving_pages(loads) as port:
+        lines = [
+            f"  - {{name: {name}, site: {'cloud' if name == 'c' else 'north'}, engine: vllm,"
+            f' address: "127.0.0.1:{9001 + number}", model: m, slots: 16,'
+            f' scrape: {{url: "http://127.0.0.1:{port}/{name}/metrics", period: 200ms,'
+            f" timeout: 200ms}}}}"
+            for number, name in enumerate(loads)
+        ]
+        head, _, tail = FLEET.partition("instances:")
+        fleet = tmp_path / "fleet.yaml"
+        steering = tail[tail.index("steering") :].replace("200ms", "200ms, slow_start: 0s")
+        write(fleet, head + "instances:\n" + "\n".join(lines) + "\n" + steering)
+        state = ("--state-dir", str(tmp_path / "state"))
+        async with ControlPlaneProcess(fleet, *state) as control:
+            await control.wait_ready()
+            async with asyncio.timeout(60):
+                while not (tmp_path / "state" / "learned.json").exists():  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            before = shares(await control.get_json("/api/v1/plan"))
+            control.signal(signal.SIGKILL)
+            await control.ended()
+        async with ControlPlaneProcess(fleet, *state) as control:
+            await control.wait_ready()
+            await control.wait_for_event("going on from what was learned")
+            moved, until = 0.0, time.monotonic() + 6.0
+            while time.monotonic() < until:
+                after = shares(await control.get_json("/api/v1/plan"))
+                moved = max(
+                    moved, *(abs(before.get(k, 0) - after.get(k, 0)) for k in before | after)
+                )
+                await asyncio.sleep(0.1)
+
+    assert len(before) > 3
+    assert moved <= 0.01
+
+
+def shares(plan: Any) -> dict[tuple[str, str], float]:
+    """Give (client site, instance) -> share in its priority."""
+    return {
+        (site, item["instance"]): item["share"]
+        for site, items in plan["services"]["chat"]["from"].items()
+        for item in items
+    }
+
+
 async def test_broken_state_is_set_aside_and_a_plan_is_made(fleet: Path, tmp_path: Path) -> None:
     """A disk that lies costs one line in the log."""
     write(tmp_path / "plan.json", "{")
+    write(tmp_path / "learned.json", '{"format": 1, "learned": {"capacity": 7}}')
     async with ControlPlaneProcess(fleet, "--state-dir", str(tmp_path)) as control:
         await control.wait_ready()
         line = await control.wait_for_event("saved plan cannot be read; starting without it")
 
     assert "set aside as plan.unreadable" in line["reason"]
     assert "{" == read(tmp_path / "plan.unreadable")
+    assert "7" in read(tmp_path / "learned.unreadable")
 
 
 async def test_hangup_reads_the_file_again_and_ctrl_c_ends_it(fleet: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine
 
 from controlplane.server.log import FIELD_LIMIT, bound_value, get_logger, set_up_logs
 
@@ -123,3 +124,30 @@ def test_numbers_stay_numbers() -> None:
     """Only texts are bounded."""
     assert 3 == bound_value(3)
     assert None is bound_value(None)
+
+
+def test_noise_on_an_http_port_leaves_no_traceback() -> None:
+    """Anybody can send some; a bug of ours is told as ever."""
+    stream = io.StringIO()
+    set_up_logs(style="json", level="info", stream=stream)
+    logger = logging.getLogger("aiohttp.server")
+    for error in (BadStatusLine("noise"), ValueError("ours")):
+        try:
+            raise error
+        except (BadStatusLine, ValueError):
+            logger.exception("Error handling request")
+    (line,) = lines(stream)
+
+    assert "ValueError: ours" in str(line["exception"])
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    """A full disk under the log must not end the tasks that tell of it."""
+
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    set_up_logs(style="json", level="info", stream=Full())
+    get_logger().info("said", to="nobody")
+    logging.getLogger("library").warning("said as well")

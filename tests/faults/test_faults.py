@@ -1,0 +1,469 @@
+"""Bad days, with real processes: nobody loses a request that a healthy instance could serve."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import grpc
+import pytest
+
+from controlplane.bus.nats import WARM_UP
+from controlplane.resources.bootstrap import ClientTls, build_secrets
+from testbed.certificates import Authority
+from testbed.control_planes import ControlPlaneProcess
+from testbed.envoys import EnvoyProcess
+from testbed.faults import Bed, Link, fault_bed
+from testbed.processes import Children
+from testbed.replicas import connected
+
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(240)]
+
+CONNECTS = int(os.environ.get("CATS_TEST_CONNECTS", "300"))
+"""Five thousand are for a machine of one's own."""
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Give the test's name, for its row."""
+    return str(request.node.name)
+
+
+def first(bed: Bed) -> ControlPlaneProcess:
+    """Give the first control plane."""
+    return bed.replicas.running[0]
+
+
+async def test_the_control_plane_is_killed(tmp_path: Path, name: str) -> None:
+    """Envoy goes on; the next process serves the plan of before from its state directory."""
+    async with fault_bed(tmp_path, "--state-dir", str(tmp_path / "state")) as bed:
+        await bed.keep_on(1.0)
+        first(bed).signal(signal.SIGKILL)
+        await first(bed).ended()
+        down_at = time.monotonic()
+        await bed.keep_on(3.0)
+        await bed.replicas.start(0)
+        seconds = await bed.recovers(bed.connected, since=down_at)
+        await bed.keep_on(1.0)
+        bed.told(
+            "control plane killed", "kill -9, three seconds later started again", seconds, name
+        )
+        assert [] == bed.witness.changed
+
+
+async def test_the_leader_is_killed(tmp_path: Path, name: str) -> None:
+    """Another replica decides, and Envoy is with one that lives."""
+    async with fault_bed(tmp_path, count=3, nodes=1) as bed:
+        leader = await bed.replicas.leader()
+        await bed.keep_on(WARM_UP)  # the others must have heard enough to lead
+        process = bed.replicas.running.pop(leader)
+        process.signal(signal.SIGKILL)
+        killed_at = time.monotonic()
+        await bed.replicas.leader()
+        seconds = time.monotonic() - killed_at
+        await bed.recovers(bed.connected, since=killed_at)
+        await bed.keep_on(1.0)
+        bed.told("leader killed", "kill -9 of the deciding one of three replicas", seconds, name)
+        assert [] == bed.witness.changed
+
+
+async def test_the_leader_sleeps(tmp_path: Path, name: str) -> None:
+    """Its clock jumps by eight seconds: it finds that it leads no longer, overwrites nothing."""
+    async with fault_bed(tmp_path, count=2, nodes=1) as bed:
+        leader = await bed.replicas.leader()
+        process = bed.replicas.running.pop(leader)
+        process.signal(signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        second = await bed.replicas.leader()
+        seconds = time.monotonic() - stopped_at
+        await bed.keep_on(max(0.0, 8.0 - seconds))
+        process.signal(signal.SIGCONT)
+        bed.replicas.running[leader] = process
+        await bed.keep_on(2.0)
+        assert second == await bed.replicas.leader()
+        assert 1 == len(await bed.replicas.versions())
+        bed.told("leader's clock jumps", "SIGSTOP for eight seconds", seconds, name)
+        assert [] == bed.witness.changed
+
+
+async def test_a_node_of_nats_is_killed(tmp_path: Path, name: str) -> None:
+    """Two of three go on; the third comes back into the cluster."""
+    async with fault_bed(tmp_path, count=2, nodes=3) as bed:
+        await bed.replicas.leader()
+        assert bed.nats is not None
+        await bed.nats.kill(0)
+        killed_at = time.monotonic()
+
+        async def whole() -> bool:
+            connected = [await bed.replicas.metric(i, "cats_bus_connected") for i in (0, 1)]
+            leads = [await bed.replicas.metric(i, "cats_leader") for i in (0, 1)]
+            return sum(connected) == 2 and sum(leads) == 1
+
+        seconds = await bed.recovers(whole, since=killed_at)
+        await bed.nats.start(0)
+        await bed.nats.wait_ready([0])
+        await bed.keep_on(1.0)
+        assert await whole()
+        bed.told("node of NATS killed", "kill -9 of one of three, started again", seconds, name)
+        assert [] == bed.witness.changed
+
+
+async def test_all_of_nats_is_away(tmp_path: Path, name: str) -> None:
+    """Nobody leads, everybody serves the last plan; then one leads again."""
+    async with fault_bed(tmp_path, count=2, nodes=1) as bed:
+        await bed.replicas.leader()
+        assert bed.nats is not None
+        await bed.nats.kill(0)
+
+        async def leaderless() -> bool:
+            return sum([await bed.replicas.metric(i, "cats_leader") for i in (0, 1)]) == 0
+
+        await bed.recovers(leaderless, since=time.monotonic())
+        assert 1 == len(await bed.replicas.versions())
+        await bed.keep_on(2.0)
+        await bed.nats.start(0)
+        back_at = time.monotonic()
+        await bed.replicas.leader()
+        bed.told(
+            "NATS away", "kill -9 of the only node, started again", time.monotonic() - back_at, name
+        )
+        assert [] == bed.witness.changed
+
+
+AGENT = """
+version: 1
+id: agent-1
+site: north
+control_planes: [{address: "127.0.0.1:PORT"}]
+instances: [{name: a, engine: vllm, scrape: {url: "http://127.0.0.1:9/metrics"}}]
+machine: {gpu: false, rapl: false, battery: false}
+"""
+
+
+async def test_an_agent_is_killed(tmp_path: Path, name: str) -> None:
+    """The next one takes its place as soon as it runs."""
+    async with fault_bed(tmp_path) as bed, Children(tmp_path / "agents") as children:
+        file = tmp_path / "agent.yaml"
+        file.write_text(AGENT.replace("PORT", str(bed.replicas.ports[0][0])), encoding="utf-8")
+        command = [*_python(), "agent", "-c", str(file), "--log-format", "json"]
+        agent = await children.start("agent", command)
+
+        async def greeted(times: int) -> bool:
+            events = [line["event"] for line in first(bed).events()]
+            return events.count("an agent reports") >= times
+
+        await bed.recovers(lambda: greeted(1), since=time.monotonic())
+        await agent.kill()
+        killed_at = time.monotonic()
+        await children.start("agent-again", command)
+        seconds = await bed.recovers(lambda: greeted(2), since=killed_at)
+        bed.told("agent killed", "kill -9, started again", seconds, name)
+
+
+def _python() -> list[str]:
+    import sys  # noqa: PLC0415
+
+    return [sys.executable, "-m", "controlplane"]
+
+
+async def test_an_envoy_is_killed(tmp_path: Path, name: str) -> None:
+    """Clients that know two Envoys of their site lose nothing; the killed one is back by itself."""
+    async with fault_bed(tmp_path) as bed, AsyncExitStack() as ends:
+        port = bed.requests.urls[0].rpartition(":")[2]
+        spare = str(int(port) + 1)
+        text = bed.fleet.read_text(encoding="utf-8")
+        bed.fleet.write_text(
+            text.replace("{name: cloud, kind: cloud}",
+                         f"{{name: cloud, kind: cloud, listener: {{port: {spare}}}}}"),
+            encoding="utf-8",
+        )  # fmt: skip
+        second = bed.bootstrap.replace("id: e-1", "id: e-2").replace("north", "cloud")
+        envoy = await EnvoyProcess.start(second)
+        ends.push_async_callback(envoy.stop)
+        bed.requests.urls.append(f"http://127.0.0.1:{spare}")
+        await bed.recovers(lambda: _answers(f"http://127.0.0.1:{spare}"), since=time.monotonic())
+        await bed.envoy.kill()
+        killed_at = time.monotonic()
+        await bed.keep_on(2.0)
+        again = await EnvoyProcess.start(bed.bootstrap)
+        ends.push_async_callback(again.stop)
+        seconds = await bed.recovers(lambda: _answers(bed.requests.urls[0]), since=killed_at)
+        await bed.keep_on(1.0)
+        bed.told(
+            "Envoy killed",
+            "kill -9 of one of two gateways, two seconds later started",
+            seconds,
+            name,
+        )
+
+
+async def _answers(url: str) -> bool:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/v1/chat/completions", data=b"{}") as answer,
+    ):
+        return answer.status == 200
+
+
+async def test_an_instance_is_killed(tmp_path: Path, name: str) -> None:
+    """Requests that it had not begun to answer go to the other one."""
+    async with fault_bed(tmp_path) as bed:
+        await bed.keep_on(1.0)
+        await bed.origins["a"].die()
+        killed_at = time.monotonic()
+
+        async def left() -> bool:
+            clusters = await bed.envoy.clusters()
+            return [each.healthy for each in clusters["chat"]].count(True) == 1
+
+        seconds = await bed.recovers(left, since=killed_at)
+        await bed.keep_on(2.0)
+        bed.told("instance killed", "its port closed with its connections", seconds, name)
+
+
+async def test_a_site_is_cut_off(tmp_path: Path, name: str) -> None:
+    """Connections stay open and nothing passes; what was decided meanwhile comes after it."""
+    link = Link()
+    async with fault_bed(tmp_path, link=link, witness=False) as bed:
+        await bed.keep_on(1.0)
+        before = await bed.envoy.weights("chat")
+        link.silence()
+        text = bed.fleet.read_text(encoding="utf-8")
+        bed.fleet.write_text(
+            f"{text}overrides: [{{service: chat, instance: a, weight: 5}}]\n", encoding="utf-8"
+        )
+        await bed.recovers(lambda: reloaded(bed), since=time.monotonic())
+        await bed.keep_on(20.0)  # Envoy's keepalive gives up after 15
+        assert before == await bed.envoy.weights("chat")
+        link.heal()
+        healed_at = time.monotonic()
+
+        async def moved() -> bool:
+            return await bed.envoy.weights("chat") != before
+
+        seconds = await bed.recovers(moved, since=healed_at)
+        await bed.keep_on(1.0)
+        bed.told("site cut off", "packets dropped in both directions for 20 s", seconds, name)
+
+
+async def test_clients_that_are_slow_or_say_nothing(tmp_path: Path, name: str) -> None:
+    """Two hundred half-open connections on both ports keep nobody else waiting."""
+    async with fault_bed(tmp_path) as bed, AsyncExitStack() as ends:
+        for number in range(200):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", bed.replicas.ports[0][number % 2]
+            )
+            del reader
+            ends.callback(writer.close)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" if number % 4 == 0 else b"GET / HT")
+        began = time.monotonic()
+        change(bed, "rtt: 20ms", "rtt: 21ms")
+        seconds = await bed.recovers(lambda: reloaded(bed), since=began)
+        await bed.keep_on(1.0)
+        assert await bed.connected()
+        bed.told(
+            "slow and half-open clients",
+            "200 connections that begin and never go on",
+            seconds,
+            name,
+        )
+
+
+def change(bed: Bed, old: str, new: str) -> None:
+    """Edit the configuration."""
+    text = bed.fleet.read_text(encoding="utf-8")
+    assert old in text
+    bed.fleet.write_text(text.replace(old, new), encoding="utf-8")
+
+
+async def reloaded(bed: Bed) -> bool:
+    """Tell whether the configuration was taken again."""
+    return "configuration reloaded" in [line["event"] for line in first(bed).events()]
+
+
+async def test_the_disk_is_full(tmp_path: Path, name: str) -> None:
+    """The plan cannot be saved, which costs a line; what is served goes on, changes included."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "plan.new").symlink_to("/dev/full")
+    async with fault_bed(tmp_path, "--state-dir", str(state)) as bed:
+        line = await first(bed).wait_for_event("plan not saved; serving goes on")
+        began = time.monotonic()
+        change(bed, "rtt: 20ms", "rtt: 21ms")
+        seconds = await bed.recovers(lambda: reloaded(bed), since=began)
+        await bed.keep_on(1.0)
+        bed.told("full disk", "every write of the state fails", seconds, name)
+
+    assert "No space left" in line["reason"]
+
+
+async def test_the_log_cannot_be_written(tmp_path: Path, name: str) -> None:
+    """The disk of the log is full: nothing is told any more, and everything goes on."""
+    async with fault_bed(tmp_path, "--state-dir", str(tmp_path / "state"), log="/dev/full") as bed:
+        before = await bed.envoy.weights("chat")
+        text = bed.fleet.read_text(encoding="utf-8")
+        bed.fleet.write_text(
+            f"{text}overrides: [{{service: chat, instance: a, weight: 5}}]\n", encoding="utf-8"
+        )
+
+        async def moved() -> bool:
+            return await bed.envoy.weights("chat") != before
+
+        seconds = await bed.recovers(moved, since=time.monotonic())
+        await bed.keep_on(1.0)
+        bed.told("log's disk full", "standard error is /dev/full", seconds, name)
+
+
+async def test_the_wall_clock_jumps(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a day, there and back: nothing that is decided looks at it."""
+    (tmp_path / "offset").write_text("0", encoding="utf-8")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, time\n"
+        "real = time.time\n"
+        f"offset = pathlib.Path({str(tmp_path / 'offset')!r})\n"
+        "time.time = lambda: real() + float(offset.read_text() or 0)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with fault_bed(tmp_path, "--state-dir", str(tmp_path / "state")) as bed:
+        before = await first(bed).get_json("/api/v1/plan")
+        for jump in ("86400", "-86400", "0"):
+            (tmp_path / "offset").write_text(jump, encoding="utf-8")
+            await bed.keep_on(1.5)
+        after = await first(bed).get_json("/api/v1/plan")
+        phases = {
+            each["phase"] for each in (await first(bed).get_json("/api/v1/fleet"))["instances"]
+        }
+        bed.told("wall clock jumps", "a day forward, a day back", 0.0, name)
+
+    assert before["version"] == after["version"]
+    assert {"live"} == phases
+    assert [] == bed.witness.changed
+
+
+async def test_a_certificate_expires(tmp_path: Path, name: str) -> None:
+    """Envoy cannot come back with it and serves on; a renewed file is enough."""
+    authority = Authority(tmp_path)
+    own = authority.issue("127.0.0.1")
+    san = "spiffe://fleet/site/north/envoy/e-1"
+    pair = authority.issue(san)
+    tls = ClientTls(str(authority.ca), str(pair.cert), str(pair.key), secrets=str(tmp_path))
+    for file, content in build_secrets(tls).items():
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    section = f"tls: {{cert: {own.cert}, key: {own.key}, client_ca: {authority.ca}}}"
+    state = ("--state-dir", str(tmp_path / "state"))
+    async with fault_bed(tmp_path, *state, server=section, tls=tls, witness=False) as bed:
+        authority.issue(san, over=pair, lasts=-1.0)
+
+        async def shows_expired() -> bool:
+            return '"days_until_expiration": "0"' in await bed.envoy.get("/certs")
+
+        await bed.recovers(shows_expired, since=time.monotonic())
+        first(bed).signal(signal.SIGKILL)
+        await first(bed).ended()
+        await bed.replicas.start(0)
+        await bed.keep_on(3.0)
+        assert not await bed.connected()
+        authority.issue(san, over=pair)
+        renewed_at = time.monotonic()
+        seconds = await bed.recovers(bed.connected, since=renewed_at)
+        bed.told(
+            "certificate expired",
+            "an Envoy's, over a restart of the control plane; renewed",
+            seconds,
+            name,
+        )
+
+
+async def test_the_configuration_is_deleted(tmp_path: Path, name: str) -> None:
+    """It is told, and the last good one serves on; a file that is back is read."""
+    async with fault_bed(tmp_path) as bed:
+        text = bed.fleet.read_text(encoding="utf-8")
+        bed.fleet.unlink()
+        await first(bed).wait_for_event("configuration refused")
+        await bed.keep_on(1.0)
+        bed.fleet.write_text(text.replace("rtt: 20ms", "rtt: 21ms"), encoding="utf-8")
+        seconds = await bed.recovers(lambda: reloaded(bed), since=time.monotonic())
+        bed.told("configuration deleted", "rm fleet.yaml, written again", seconds, name)
+
+
+async def test_many_connect_at_once(tmp_path: Path, name: str) -> None:
+    """As after an outage of the network: all are served, and Envoy does not notice."""
+    async with fault_bed(tmp_path) as bed:
+        began = time.monotonic()
+        ports = [bed.replicas.ports[0][0]]
+        async with connected(CONNECTS, ports, endpoints=["chat"]) as clients:
+
+            async def all_served() -> bool:
+                return all(len(client.held) == 4 for client in clients)
+
+            seconds = await bed.recovers(all_served, since=began)
+        await bed.keep_on(1.0)
+        assert await bed.connected()
+        bed.told(f"{CONNECTS} connects at once", "streams opened in one go", seconds, name)
+
+
+METHODS = (
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+    "/envoy.service.metrics.v3.MetricsService/StreamMetrics",
+    "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats",
+    "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus",
+    "/cats.telemetry.v1.Telemetry/Report",
+    "/no.such.Service/Method",
+)
+
+
+async def test_everything_is_malformed(tmp_path: Path, name: str) -> None:
+    """Noise on both ports, in every method, in the file: refused each time, and nothing else."""
+    rng = random.Random(6)
+    async with fault_bed(tmp_path) as bed:
+        for number in range(60):
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", bed.replicas.ports[0][number % 2]
+            )
+            prefix = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" if number % 3 == 0 else b""
+            writer.write(prefix + rng.randbytes(rng.randrange(1, 2000)))
+            writer.close()
+        codes = set()
+        async with grpc_channel(bed) as channel:
+            for method in METHODS:
+                for _ in range(10):
+                    call = channel.stream_stream(method)()
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await call.write(b"\xff" + rng.randbytes(rng.randrange(0, 400)))
+                    codes.add(await asyncio.wait_for(call.code(), 10))
+        assert {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED} == codes
+        text = bed.fleet.read_text(encoding="utf-8")
+        bed.fleet.write_bytes(rng.randbytes(5000))
+        await first(bed).wait_for_event("configuration refused")
+        bed.fleet.write_text(text.replace("rtt: 20ms", "rtt: 21ms"), encoding="utf-8")
+        seconds = await bed.recovers(lambda: reloaded(bed), since=time.monotonic())
+        await bed.keep_on(1.0)
+        assert await bed.connected()
+        _, metrics = await first(bed).get("/metrics")
+        assert "cats_task_failures_total{" not in metrics
+        assert [] == [line for line in first(bed).events() if "exception" in line]
+        bed.told(
+            "everything malformed",
+            "noise on both ports, in every method, in the file",
+            seconds,
+            name,
+        )
+
+
+@asynccontextmanager
+async def grpc_channel(bed: Bed) -> AsyncIterator[grpc.aio.Channel]:
+    """Open a channel to the first control plane."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{bed.replicas.ports[0][0]}") as channel:
+        yield channel

@@ -1,0 +1,79 @@
+"""What was learned goes on in another process, on a clock with another zero."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controlplane.fleet.view import FleetView
+from controlplane.model import Signal
+from controlplane.steering import Steering
+from testbed.views import make_config, make_instance, make_reported, make_view
+
+CONFIG = make_config(instances=[make_instance("a", "near"), make_instance("b", "far")])
+SHIFT = 5000.0
+
+
+def view(at: float, shift: float = 0.0) -> FleetView:
+    """Give the fleet under a steady load at *at* of a clock that is *shift* ahead."""
+    return make_view(
+        CONFIG,
+        at=at + shift,
+        demand={("near", "chat"): 8.0, ("far", "chat"): 3.0},
+        instances={
+            name: make_reported(
+                CONFIG,
+                name,
+                at=at + shift,
+                gauges={Signal.RUNNING: running, Signal.WAITING: waiting},
+                rates={Signal.COMPLETED: rate},
+                interval=1.0,
+            )
+            for name, running, waiting, rate in (("a", 6.0, 1.0, 5.0), ("b", 2.0, 0.0, 6.0))
+        },
+    )
+
+
+def test_another_steering_decides_as_the_first_would() -> None:
+    """The document passes through JSON, as on disk."""
+    first, second, cold = Steering(CONFIG), Steering(CONFIG), Steering(CONFIG)
+    for second_of_day in range(60):
+        plan = first.decide(view(float(second_of_day)))
+    learned = json.loads(json.dumps(first.memory(now=59.5), allow_nan=False))
+    second.remember(learned, now=59.5 + SHIFT)
+    second.restore(plan)
+    cold.restore(plan)
+    expected = first.decide(view(60.0))
+    shown = second.decide(view(60.0, SHIFT))
+
+    assert expected.version == shown.version
+    assert _capacities(expected) == pytest.approx(_capacities(shown), rel=0.02)
+    assert _capacities(expected) != pytest.approx(
+        _capacities(cold.decide(view(60.0, SHIFT))), rel=0.02
+    )
+
+
+def _capacities(plan: Any) -> list[float]:
+    return [
+        allocation.why.capacity
+        for assignment in plan.assignments.values()
+        for allocation in assignment.allocations
+        if allocation.why is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"capacity": {"a": {}}, "demand": []}, id="nothing of an instance"),
+        pytest.param({"capacity": {}, "demand": [["a"]]}, id="half a rate"),
+        pytest.param({"capacity": 7, "demand": []}, id="no mapping"),
+    ],
+)
+def test_what_is_no_memory_is_refused(broken: Any) -> None:
+    """With an error that its reader expects."""
+    with pytest.raises((KeyError, ValueError, TypeError)):
+        Steering(CONFIG).remember(broken, now=0.0)

@@ -6,12 +6,15 @@ Without a driver there are no GPUs, and that is no fault.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+
+DRIVER = "libnvidia-ml.so.1"
 
 log = structlog.get_logger(part="gpus")
 
@@ -40,8 +43,10 @@ class GpuReader:
         self._devices: list[Any] = []
         if library is None:
             try:
+                # The binding is large; where the driver's library is not, it is not needed.
+                ctypes.CDLL(DRIVER)
                 library = importlib.import_module("pynvml")
-            except ImportError:
+            except (OSError, ImportError):
                 return
         try:
             library.nvmlInit()

@@ -317,7 +317,10 @@ async def run(arguments: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, demo.interrupted.set)
-        console.print("starting five instances, the control plane and three Envoys ...")
+        console.print(
+            f"starting {len(demo.world.instances)} instances, the control plane and"
+            f" {len(demo.world.listeners)} Envoys ..."
+        )
         try:
             async with demo:
                 console.print(f"dashboard: {demo.scene.admin}   logs: {place}")

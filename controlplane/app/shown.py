@@ -10,6 +10,7 @@ from controlplane.server.admin import UnknownName
 from controlplane.server.compare import encode_effect
 from controlplane.server.encode import (
     Document,
+    encode_allocation,
     encode_config,
     encode_envoys,
     encode_explanation,
@@ -80,7 +81,8 @@ class ShownControlPlane:
             assignment = await control.decider.explain(service, site) or assignment
         snapshot = control.views.snapshot(site)
         version = snapshot.of_type(ENDPOINT).version if snapshot else ""
-        return encode_explanation(
+        proposed = plan.proposed.get((service, site))
+        document = encode_explanation(
             plan,
             assignment,
             epoch=control.epoch,
@@ -90,6 +92,9 @@ class ShownControlPlane:
                 if envoy.connected and envoy.site == site
             ],
         )
+        if proposed is not None:
+            document["proposed"] = [encode_allocation(item) for item in proposed.allocations]
+        return document
 
     def overview_document(self) -> Document | None:
         """Give what the dashboard shows at a glance; none before the first plan."""

@@ -56,7 +56,7 @@ export class Explanation {
     this.show(true);
     setText(this.title, `Why: ${document_.service} from ${document_.from}`);
     const held = document_.held ? "; a better plan was known, and its gain too small to push" : "";
-    setText(this.summary, `Policy ${document_.policy}, ${rate(document_.demand)} requests per second, plan ${document_.plan}${held}.`);
+    setText(this.summary, `Policy ${document_.policy}, ${rate(document_.demand)} requests per second, plan ${document_.plan}${held}.${proposal(document_.proposed)}`);
     this.note.hidden = !document_.note;
     setText(this.note, document_.note);
     this.updateBars(document_.instances);
@@ -112,6 +112,12 @@ export class Explanation {
       },
     );
   }
+}
+
+function proposal(proposed) {
+  if (!proposed) return "";
+  const first = proposed.filter((item) => item.priority === 0);
+  return ` Would be pushed if it steered: ${first.map((item) => `${item.instance} ${percent(item.share)}`).join(", ")}.`;
 }
 
 function rank(envoy) {

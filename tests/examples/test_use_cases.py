@@ -1,0 +1,94 @@
+"""One example for each use case: what it claims is what is decided, and all of it starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from controlplane.config import parse_config
+from controlplane.fleet import FleetState
+from controlplane.model import TrafficReport
+from controlplane.steering import Steering
+from testbed.demo import Demo
+from testbed.world import build_world
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RUNNABLE = sorted(path.parent for path in EXAMPLES.glob("*/emulation.yaml"))
+
+
+def shares(name: str, text: str | None = None) -> dict[tuple[str, str], dict[str, float]]:
+    """Give (service, client site) -> site -> share, decided on the example's own demand."""
+    folder = EXAMPLES / name
+    config = parse_config(text or (folder / "fleet.yaml").read_text(), file="fleet.yaml")
+    fleet, steering = FleetState(config, now=0.0), Steering(config)
+    plan = None
+    for second in range(1, 40):
+        for stream in build_world(folder).streams:
+            fleet.apply(
+                TrafficReport(
+                    "envoy", stream.site, stream.service, "", float(second), 1.0,
+                    stream.rate, stream.rate,
+                ),
+                now=float(second),
+            )  # fmt: skip
+        plan = steering.decide(fleet.view(now=float(second)))
+    assert plan is not None
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for key, assignment in plan.assignments.items():
+        sums: dict[str, float] = defaultdict(float)
+        for item in assignment.allocations:
+            if item.priority == 0:
+                sums[item.site] += item.share
+        found[key] = sums
+    return found
+
+
+def test_a_full_edge_sends_the_rest_to_cloud_and_neighbour() -> None:
+    """Its own instance gets the most, and not everything."""
+    found = shares("cloud-edge")["chat", "edge-south"]
+    assert found["edge-south"] < 1.0
+    assert found["cloud-1"] + found["edge-north"] > 0.1
+
+
+def test_neighbours_help_a_busy_edge() -> None:
+    """The busy edge sends some away; the calm one keeps its own."""
+    found = shares("edge-only")
+    assert 0.3 < found["see", "edge-a"]["edge-a"] < 1.0
+    assert found["see", "edge-b"]["edge-b"] > 0.5
+
+
+def test_who_is_waited_for_stays_near() -> None:
+    """The tolerant service leaves the near instance to the sensitive one."""
+    found = shares("delay-mix")
+    assert found["chat", "edge-1"]["edge-1"] > found["batch", "edge-1"]["edge-1"] + 0.1
+
+
+def test_cheap_power_attracts_what_can_wait() -> None:
+    """The far hydropower gets the reports; without a value of energy the near site does."""
+    text = (EXAMPLES / "green-power" / "fleet.yaml").read_text()
+    blind = text.replace("energy_value: 60000", "energy_value: 0")
+    assert shares("green-power")["report", "office"]["hydro"] > 0.6
+    assert shares("green-power", blind)["report", "office"]["hydro"] < 0.55
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize(
+    "folder",
+    [p for p in RUNNABLE if p.name != "cloud-edge-device"],
+    ids=lambda folder: str(folder.name),
+)
+async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> None:
+    """Instances, control plane, Envoys and traffic, as `make demo` starts them."""
+    world = build_world(folder)
+    async with Demo(world, tmp_path, seed=1) as demo:
+        sending = asyncio.create_task(demo.play(60.0, go_on=False))
+        wanted = {(stream.service, stream.site) for stream in world.streams}
+        async with asyncio.timeout(60):
+            while wanted - {(r.service, r.site) for r in demo.records if r.answered}:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        demo.interrupted.set()
+        await sending
+        assert 0 == await demo.count_refused()

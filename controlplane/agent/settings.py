@@ -220,8 +220,9 @@ class AgentConfig(Settings):
     control_planes: Annotated[tuple[ControlPlaneTarget, ...], Field(min_length=1)]
     period: PositiveDuration = 1.0
     """Time between two batches."""
-    buffer: Duration = 30.0
-    """Longest time that reports are kept while a control plane is away."""
+    buffer: Duration = 25.0
+    """Longest time that reports are kept while a control plane is away; less than its
+    ``steering.expiry``, beyond which it refuses them."""
     instances: tuple[LocalInstance, ...] = ()
     discover: Discovery | None = None
     machine: Machine = Machine()

@@ -31,7 +31,7 @@ def test_a_whole_configuration_is_read_in_si_units() -> None:
     """Every section has defaults that work."""
     config = parse_agent_config(GOOD, file="agent.yaml")
 
-    assert ("north-1", "north", 1.0, 30.0) == (
+    assert ("north-1", "north", 1.0, 25.0) == (
         config.id,
         config.site,
         config.period,

@@ -98,7 +98,7 @@ async def test_an_agent_reports_instances_network_and_training(tmp_path: Path) -
             )
             async with session.get(f"http://127.0.0.1:{api}/v1/state") as answer:
                 state = await answer.json()
-            ended = child.running
+            ended, log = child.running, child.last_lines()
 
     assert 204 == pushed
     assert {"agent"} == {s["source"] for s in instance(first, "near")["signals"].values()}
@@ -109,5 +109,5 @@ async def test_an_agent_reports_instances_network_and_training(tmp_path: Path) -
     assert "agent" == instance(trained, "far")["signals"]["training"]["source"]
     (line,) = state["control_planes"]
     assert line["connected"]
-    assert 0 == line["refused"]
+    assert line["accepted"] > 0, log
     assert ended

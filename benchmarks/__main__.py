@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.figures import Row, Target, table
 from controlplane import __version__
 
-NAMES = ("fanout", "sustained", "report_to_weight", "ingest")
+NAMES = ("fanout", "sustained", "report_to_weight", "ingest", "solve")
 
 
 def measure(name: str, *, quick: bool) -> list[dict[str, Any]]:

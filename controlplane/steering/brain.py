@@ -32,6 +32,7 @@ from controlplane.steering.policies import RULES
 from controlplane.steering.problem import Network, Problem, build_network, build_problem
 from controlplane.steering.stability import Hysteresis, Refutation
 from controlplane.steering.transient import price_period
+from controlplane.steering.weights import LEAST_SHARE
 
 _EXPLAINED = 20_000
 """Entries up to which every share of a plan carries its terms; beyond, ask `Steering.explain`."""
@@ -103,7 +104,7 @@ class Steering:
             return self._freeze(view, self._plan)
         layout = self._lay_out(view)
         if self._network is None or self._network.paths is not view.paths:
-            self._network = build_network(layout, view.paths)
+            self._network = build_network(layout, view.paths, former=self._network)
         beliefs = self._capacity.observe(view, layout, unrest=self._foresight.unrest)
         demand = self._measure_demand(view, layout, beliefs)
         problem = build_problem(
@@ -115,8 +116,9 @@ class Steering:
             sizes=np.array([service.size for service in layout.services]),
         )
         decision = self._decide(view, problem, beliefs)
+        same = self._unchanged(decision)
         self._decision = decision
-        plan = self._build(decision)
+        plan = self._build(decision, same)
         self._plan = plan
         return plan
 
@@ -256,20 +258,20 @@ class Steering:
 
     def _carry(self, problem: Problem) -> Array:
         """Give the shares in use, entry by entry; 0 where there were none."""
-        layout = problem.layout
-        used = [
-            self._used.get((layout.services[row.service].service.name, layout.sites[row.site]), {})
-            for row in problem.rows
-        ]
-        names = [instance.name for instance in layout.instances]
-        return np.array(
-            [
-                used[row].get(names[column], 0.0)
-                for row, column in zip(
-                    problem.flow.row.tolist(), problem.flow.column.tolist(), strict=True
-                )
-            ]
-        )
+        layout, flow, column = problem.layout, problem.flow, problem.layout.column
+        shares = np.zeros(len(flow.row))
+        place = np.full(len(layout.instances), -1, dtype=np.intp)
+        starts = flow.starts.tolist()
+        for row, first, end in zip(problem.rows, starts, [*starts, len(flow.row)][1:], strict=True):
+            key = (layout.services[row.service].service.name, layout.sites[row.site])
+            own = flow.column[first:end]
+            place[own] = np.arange(first, end)
+            for name, share in self._used.get(key, {}).items():
+                entry = int(place[column[name]]) if name in column else -1
+                if entry >= 0:
+                    shares[entry] = share
+            place[own] = -1
+        return shares
 
     def _predicted(self) -> float | None:
         """Give the mean latency that was foretold for now, seconds."""
@@ -281,12 +283,40 @@ class Steering:
         inside = flow.work * decision.inside[flow.column]
         return float(np.dot(rate, problem.rtt + problem.transfer + inside) / rate.sum())
 
-    def _build(self, decision: Decision) -> Plan:
-        assignments = _assign(decision)
+    def _unchanged(self, decision: Decision) -> Mapping[Key, Assignment]:
+        """Give the last assignments of rows that go on as they are, where no terms are told."""
+        last, plan = self._decision, self._plan
+        if last is None or plan is None or len(decision.shares) <= _EXPLAINED:
+            return {}
+        problem, old = decision.problem, last.problem
+        if (
+            self._config.steering.mode is Mode.OBSERVE
+            or problem.layout is not old.layout
+            or problem.rows != old.rows
+            or not np.array_equal(problem.flow.column, old.flow.column)
+            or not np.array_equal(problem.flow.row, old.flow.row)
+        ):
+            return {}
+        flow = problem.flow
+        kept = np.where(decision.shares >= LEAST_SHARE, decision.shares, 0.0)
+        kept /= np.maximum(np.add.reduceat(kept, flow.starts), LEAST_SHARE)[flow.row]
+        # Half a unit of weight is what rounding takes away anyway.
+        still = np.abs(kept - decision.previous) <= 0.5 / self._config.steering.weight_sum
+        same = np.logical_and.reduceat(still, flow.starts)
+        names = [service.service.name for service in problem.layout.services]
+        keys = [(names[row.service], problem.layout.sites[row.site]) for row in problem.rows]
+        return {
+            key: plan.assignments[key]
+            for key, still_so in zip(keys, same.tolist(), strict=True)
+            if still_so and key in plan.assignments
+        }
+
+    def _build(self, decision: Decision, same: Mapping[Key, Assignment]) -> Plan:
+        assignments = _assign(decision, same)
         proposed: dict[Key, Assignment] = {}
         if self._config.steering.mode is Mode.OBSERVE:
             proposed = assignments
-            assignments = _assign(_observe(decision))
+            assignments = _assign(_observe(decision), {})
         self._used = _shares_of(assignments)
         return Plan(
             version=hash_assignments(assignments),
@@ -330,16 +360,30 @@ def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _assign(decision: Decision) -> dict[Key, Assignment]:
+def _assign(decision: Decision, same: Mapping[Key, Assignment]) -> dict[Key, Assignment]:
+    """Make all assignments; what is in *same* keeps its allocations."""
     whys = len(decision.shares) <= _EXPLAINED
-    pairs = len(decision.problem.rows) + len(decision.problem.empty)
-    quiet = not decision.notes and not any(a.note for a in decision.former.values())
-    if decision.held and not whys and quiet and len(decision.former) == pairs:
-        # Without terms, what is held is word for word what it was.
-        return dict(decision.former)
-    made = [build_assignment(decision, span, whys=whys) for span in row_spans(decision)]
-    made += [build_bare_assignment(decision, row) for row in decision.problem.empty]
-    return {(assignment.service, assignment.client_site): assignment for assignment in made}
+    layout = decision.problem.layout
+    made: dict[Key, Assignment] = {}
+    for span in row_spans(decision):
+        service = layout.services[span.row.service]
+        key = (service.service.name, layout.sites[span.row.site])
+        former = same.get(key)
+        if former is None:
+            made[key] = build_assignment(decision, span, whys=whys)
+            continue
+        made[key] = Assignment(
+            service=key[0],
+            client_site=key[1],
+            policy=decision.policies.get(span.row.service, service.policy),
+            allocations=former.allocations,
+            demand=span.demand,
+            note=decision.notes.get(span.row.service, ""),
+        )
+    for row in decision.problem.empty:
+        bare = build_bare_assignment(decision, row)
+        made[bare.service, bare.client_site] = bare
+    return made
 
 
 def _observe(decision: Decision) -> Decision:

@@ -27,6 +27,12 @@ FLOOR = 1e-7
 """Smallest share kept during the descent, from which an entry can rise again."""
 
 
+_WHOLE = 1.0 - 1e-4
+"""Share from which on a row counts as using one instance alone."""
+
+_TINY = 1e-6
+
+
 def _no_indices() -> Indices:
     return np.zeros(0, dtype=np.intp)
 
@@ -249,10 +255,16 @@ class _Descent:
         """
         flow = self.flow
         count = len(flow.base)
-        matter = flow.work * shares
-        dense = np.zeros((len(flow.demand), count), dtype=self.precision)
-        dense[flow.row, flow.column] = matter * np.sqrt(self.amount)
-        own = np.bincount(flow.column, weights=self.amount * matter * flow.work, minlength=count)
+        # A row that uses one instance alone does not answer; there are many such rows.
+        split = np.maximum.reduceat(shares, self.starts) < _WHOLE
+        place = np.cumsum(split) - 1
+        entry = np.flatnonzero(split[flow.row] & (shares > _TINY))
+        column = flow.column[entry]
+        matter = flow.work[entry] * shares[entry]
+        amount = self.amount[entry]
+        dense = np.zeros((int(np.count_nonzero(split)), count), dtype=self.precision)
+        dense[place[flow.row[entry]], column] = matter * np.sqrt(amount)
+        own = np.bincount(column, weights=amount * matter * flow.work[entry], minlength=count)
         together: Array = (dense.T @ dense).astype(np.float64)
         return np.diag(own) - together
 

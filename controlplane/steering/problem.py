@@ -7,8 +7,9 @@ shares are found is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +24,9 @@ MOST_CANDIDATES = 24
 
 DOUBTED = 0.7
 """Trust below which an instance gets less; honest ones fall this far by chance."""
+
+_MOVED = 0.2
+"""Change of a cost, as a part of the mean cost, that makes the candidates be chosen anew."""
 
 _LEAST_RAMP = 0.02
 
@@ -84,10 +88,21 @@ class Network:
     """(client sites, sites): seconds."""
     bandwidth: Array
     """(client sites, sites): bytes a second; infinite where nobody ever said."""
+    candidates: dict[tuple[int, tuple[int, ...]], tuple[Array, Indices]]
+    """(service, usable instances) -> (the costs by which they were chosen, the chosen ones).
+    Candidates stay while costs move a little: shares go on from those of the last cycle."""
 
 
-def build_network(layout: Layout, paths: Mapping[tuple[str, str], PathView]) -> Network:
-    """Turn *paths* into arrays; pairs that are missing get the configured default."""
+def build_network(
+    layout: Layout,
+    paths: Mapping[tuple[str, str], PathView],
+    *,
+    former: Network | None = None,
+) -> Network:
+    """Turn *paths* into arrays; pairs that are missing get the configured default.
+
+    *former* is the network of the same layout before.
+    """
     count = len(layout.sites)
     settings = layout.config.network
     rtt = np.full((count, count), settings.default_rtt)
@@ -102,7 +117,7 @@ def build_network(layout: Layout, paths: Mapping[tuple[str, str], PathView]) -> 
             rtt[client, site] = path.rtt.value
             if path.bandwidth is not None and path.bandwidth.value > 0:
                 bandwidth[client, site] = path.bandwidth.value
-    return Network(paths, rtt, bandwidth)
+    return Network(paths, rtt, bandwidth, {} if former is None else former.candidates)
 
 
 def build_problem(
@@ -158,6 +173,7 @@ def build_problem(
                 idle=pace[columns] * sizes[number],
                 demand=demand[number],
                 first=len(rows),
+                candidates=partial(_choose, network, (number, tuple(usable))),
             )
         )
         rows.extend(every)
@@ -234,6 +250,22 @@ class _Part:
     groups: list[tuple[Indices, float, float, str]]
 
 
+def _choose(network: Network, key: tuple[int, tuple[int, ...]], cost: Array) -> Indices:
+    """Give the cheapest columns of each client site, those of before while costs hardly moved."""
+    former = network.candidates.get(key)
+    if former is not None:
+        then, keep = former
+        if then.shape == cost.shape and np.abs(cost - then).max() <= _MOVED * then.mean():
+            return keep
+    keep = np.argpartition(cost, MOST_CANDIDATES, axis=1)[:, :MOST_CANDIDATES]
+    keep.sort(axis=1)
+    # One choice for a service: instances that come and go would pile up.
+    for old in [other for other in network.candidates if other[0] == key[0]]:
+        del network.candidates[old]
+    network.candidates[key] = (cost, keep)
+    return keep
+
+
 def _entries(
     service: ServiceLayout,
     columns: Indices,
@@ -244,13 +276,13 @@ def _entries(
     idle: Array,
     demand: Array,
     first: int,
+    candidates: Callable[[Array], Indices],
 ) -> _Part:
     sites, count = rtt.shape
     penalty = service.penalty[columns]
     fixed = service.weight * (rtt + transfer + penalty + energy)
     if count > MOST_CANDIDATES:
-        keep = np.argpartition(fixed + idle, MOST_CANDIDATES, axis=1)[:, :MOST_CANDIDATES]
-        keep.sort(axis=1)
+        keep = candidates(fixed + idle)
     else:
         keep = np.tile(np.arange(count), (sites, 1))
     row = np.repeat(np.arange(sites), keep.shape[1])

@@ -9,12 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from controlplane.xds.types import ENDPOINT
 from testbed.metrics_pages import Load, serving_pages
 from testbed.replicas import Replicas, connected, running_replicas
 
 STREAMS = int(os.environ.get("CATS_TEST_STREAMS", "60"))
 """A thousand are for a machine of one's own."""
+PATIENCE = 60.0 + STREAMS / 4
+"""Seconds until the streams must be settled."""
+
+pytestmark = pytest.mark.timeout(240 + STREAMS)
 
 LOADS = {
     "a": Load(rate=6.0, latency=0.5),
@@ -73,7 +79,7 @@ async def test_a_rolling_restart_changes_no_version(tmp_path: Path) -> None:
             await settled(replicas)
             ports = [xds for xds, _ in replicas.ports]
             async with connected(STREAMS, ports, endpoints=["chat", "sum"]) as clients:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE):
                     while not all(  # noqa: ASYNC110 -- it happens elsewhere
                         len(client.held) == 4 and len(client.held[ENDPOINT]) == 2
                         for client in clients
@@ -87,7 +93,7 @@ async def test_a_rolling_restart_changes_no_version(tmp_path: Path) -> None:
                     await replicas.start(number)
                     await replicas.leader()
                 assert version == await replicas.versions()
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while await connected_envoys(replicas) < STREAMS:  # noqa: ASYNC110 -- elsewhere
                         await asyncio.sleep(0.1)
                 # One more period, in which a wrong version would come.

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.figures import Row, Target, table
 from controlplane import __version__
 
-NAMES = ("fanout", "sustained", "report_to_weight", "ingest", "solve")
+NAMES = ("fanout", "sustained", "report_to_weight", "ingest", "solve", "real_envoys")
 
 
 def measure(name: str, *, quick: bool) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
-    parser.add_argument("--quick", action="store_true", help="small and short, a minute in all")
+    parser.add_argument("--quick", action="store_true", help="small and short, some minutes in all")
     parser.add_argument("--output", type=Path, help="file to write as JSON")
     given = parser.parse_args()
     if unknown := set(given.names) - set(NAMES):

@@ -91,6 +91,8 @@ class Record:
     """What ``x-cats-site`` said."""
     error: str = ""
     """What broke, or how the refusal began."""
+    late: float = 0.0
+    """Seconds that it was sent after it was due, for want of processor time on this side."""
 
     @property
     def answered(self) -> bool:
@@ -110,10 +112,20 @@ class Traffic:
         records: every request that ended, in the order of their ends.
     """
 
-    def __init__(self, streams: Sequence[Stream], *, seed: int = 1) -> None:
+    def __init__(
+        self, streams: Sequence[Stream], *, seed: int = 1, length: float = math.inf
+    ) -> None:
+        """Take streams to send.
+
+        Args:
+            streams: what to send.
+            seed: the same seed gives the same arrivals and lengths.
+            length: seconds of arrivals.
+        """
         self.records: deque[Record] = deque(maxlen=MAX_RECORDS)
         self._streams = streams
         self._seed = seed
+        self._length = length
         self._sending = True
         self._tasks: list[asyncio.Task[None]] = []
         self._requests: set[asyncio.Task[None]] = set()
@@ -148,6 +160,10 @@ class Traffic:
         """Give the requests under way."""
         return len(self._requests)
 
+    async def wait_sent(self) -> None:
+        """Wait until every stream has sent what it has to send; for ever without a length."""
+        await asyncio.gather(*self._tasks)
+
     async def finish(self) -> None:
         """Send nothing more, and wait for what is under way."""
         self._sending = False
@@ -167,10 +183,14 @@ class Traffic:
 
     async def _send(self, stream: Stream, rng: random.Random) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        began = loop.time()
+        offset = 0.0
         flying: set[asyncio.Task[None]] = set()
         while self._sending:
-            due += rng.expovariate(stream.rate)
+            offset += rng.expovariate(stream.rate)
+            if offset >= self._length:
+                return
+            due = began + offset
             await asyncio.sleep(max(0.0, due - loop.time()))
             lengths = stream.lengths.draw(rng)
             if len(flying) >= stream.in_flight:
@@ -185,6 +205,7 @@ class Traffic:
 
     async def _request(self, stream: Stream, due: float, words: int, tokens: int) -> None:
         loop = asyncio.get_running_loop()
+        late = loop.time() - due
         body = build_body(stream, words, tokens)
         status, error, first_at = NO_ANSWER, "", 0.0
         instance = at_site = ""
@@ -217,6 +238,7 @@ class Traffic:
                 instance,
                 at_site,
                 error,
+                late,
             )
         )
 

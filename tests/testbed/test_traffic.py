@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 import statistics
@@ -160,3 +161,27 @@ def test_a_summary_counts_failures_and_takes_shares_of_answers() -> None:
 def test_a_summary_of_nothing_has_no_mean() -> None:
     """Without answers the mean is not a number rather than zero."""
     assert math.isnan(summarise([]).mean)
+
+
+async def test_a_length_ends_the_arrivals_and_the_seed_repeats_them() -> None:
+    """Two senders of one seed send at the same distances, and nothing when the time is over."""
+    length = 0.5
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    async with answering(answer) as url:
+
+        async def arrivals() -> list[float]:
+            began_at = asyncio.get_running_loop().time()
+            stream = Stream("chat", "north", url, rate=100.0)
+            async with Traffic([stream], seed=7, length=length) as traffic:
+                await traffic.wait_sent()
+            return sorted(record.started_at - began_at for record in traffic.records)
+
+        first, second = await arrivals(), await arrivals()
+
+    gaps = [[b - a for a, b in itertools.pairwise(each)] for each in (first, second)]
+    assert 20 < len(first) < 100
+    assert pytest.approx(gaps[0], abs=1e-6) == gaps[1]
+    assert first[-1] - first[0] < length

@@ -1,0 +1,58 @@
+"""Real Envoys that are steered against the same Envoys balancing alone, on the same requests.
+
+Twelve unequal instances at four sites, an Envoy at each; a minute of Poisson arrivals from a cold
+start; at half of it two of the largest instances drop to 40 % of their speed.
+`testbed.trial` holds the whole setting. The ways to balance run one after the other.
+Run alone: ``python -m benchmarks.real_envoys``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from benchmarks.figures import Row, Target, main
+from testbed.trial import Balancing, Result, Trial, percentile, run_trials
+
+TITLE = "Real Envoys: latency of requests, steered and by Envoy's own balancing"
+BOUND = 0.75
+"""Of the 99th percentile of each of Envoy's own policies."""
+WARM = 10.0
+"""Seconds after which a cold start is over."""
+REFERENCES = (Balancing.ROUND_ROBIN, Balancing.LEAST_REQUEST)
+
+
+def run_all(*, quick: bool = False) -> list[Row]:
+    """Run the schedule under every way to balance, or a short one under the main three."""
+    trial = Trial(length=25.0, slow_at=12.5, timeout=15.0) if quick else Trial()
+    results = {
+        balancing: asyncio.run(run_trials(trial, (balancing,)))[balancing]
+        for balancing in ((Balancing.STEERED, *REFERENCES) if quick else Balancing)
+    }
+    return [_row(trial, result, results) for result in results.values()]
+
+
+def _row(trial: Trial, result: Result, results: dict[Balancing, Result]) -> Row:
+    latencies = result.latencies()
+    figures = {
+        "requests": float(len(latencies)),
+        "failed": float(result.failed),
+        "mean s": math.fsum(latencies) / len(latencies),
+        "p99 s": percentile(latencies, 0.99),
+        "p99 warm s": percentile(result.latencies(WARM), 0.99),
+        "p99 after drop s": percentile(result.latencies(trial.slow_at), 0.99),
+        "p99 sent late s": result.late,
+    }
+    if result.balancing not in {Balancing.STEERED, Balancing.STEERED_BLIND}:
+        return Row(result.balancing, figures)
+    ratios = {
+        f"p99 / {each}": figures["p99 s"] / percentile(results[each].latencies(), 0.99)
+        for each in REFERENCES
+    }
+    return Row(
+        result.balancing, figures | ratios, tuple(Target(figure, BOUND) for figure in ratios)
+    )
+
+
+if __name__ == "__main__":
+    main(TITLE, run_all)

@@ -51,6 +51,9 @@ RTT = {
     )
 }
 LOCAL_RTT = 0.0005
+LATE = 0.1
+"""Seconds. Where more than one request in a hundred is sent this late, the machine was short of
+processor time: the trial says nothing of the balancing and is to be repeated."""
 
 
 class Balancing(StrEnum):
@@ -102,11 +105,7 @@ class Result:
 
     @property
     def late(self) -> float:
-        """Give the 99th percentile of the seconds that requests were sent after they were due.
-
-        Where it is large, this machine was short of processor time, and the latencies say more
-        of that than of the balancing.
-        """
+        """Give the 99th percentile of the seconds that requests were sent after they were due."""
         return percentile([record.late for record in self.records], 0.99)
 
     def latencies(self, start: float = 0.0, end: float = math.inf) -> Sequence[float]:

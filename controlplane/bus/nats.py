@@ -245,7 +245,7 @@ class NatsBus:
     # -- lease and plan -------------------------------------------------------------------------
 
     async def _look_on(self) -> None:
-        while True:
+        while not _must_end():
             with contextlib.suppress(*_FAULTS):
                 await self._look()
             self._tell_leadership()
@@ -343,7 +343,7 @@ class NatsBus:
 
     async def _flush_on(self) -> None:
         sent_at = 0.0
-        while True:
+        while not _must_end():
             await asyncio.sleep(FLUSH_PERIOD)
             now = self._clock()
             if not self.connected:
@@ -395,6 +395,16 @@ async def _open_bucket(connection: Any) -> Any:
 
 async def _ignore(_error: Exception) -> None:
     """Drop what the client library would log: connects and disconnects are told by us, once."""
+
+
+def _must_end() -> bool:
+    """Tell whether this task was cancelled, also where a library took the cancellation for its own.
+
+    ``asyncio.wait_for`` of Python 3.11 loses a cancellation that meets its result
+    (python/cpython#86296), and the NATS client waits with it throughout.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _lease_value(holder: str) -> bytes:

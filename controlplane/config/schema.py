@@ -335,6 +335,9 @@ class Steering(Settings):
     """Share kept on instances whose state is uncertain, so that it can be learned."""
     min_gain: Share = 0.04
     """Predicted gain below which weights stay as they are."""
+    shed_tolerant: bool = True
+    """Refuse a part of the requests of delay-tolerant services (503) while instances are full and
+    demand exceeds capacity, so that others are still served in time."""
     slow_start: Duration = 10.0
     """Time over which a new instance rises to its full share."""
     weight_sum: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000

@@ -68,7 +68,7 @@ class Views(Mapping[str, Snapshot]):
         return len(self.snapshots)
 
 
-_Key = tuple[str, tuple[tuple[str, int, int], ...]]
+_Key = tuple[str, float, tuple[tuple[str, int, int], ...]]
 
 
 class SnapshotBuilder:
@@ -121,7 +121,10 @@ class SnapshotBuilder:
             for service, of_sites in by_service.items():
                 assignment = plan.assignments.get((service, site.name))
                 allocations = () if assignment is None else assignment.allocations
-                resource = self._endpoints(service, site.name, allocations, before, faults)
+                drop = 0.0 if assignment is None else assignment.drop
+                resource = self._endpoints(
+                    service, site.name, allocations, before, faults, drop=drop
+                )
                 resources.append(resource)
                 of_sites.append(resource)
             snapshots[site.name] = self._snapshot(site.name, TypeSnapshot.of(resources))
@@ -157,8 +160,10 @@ class SnapshotBuilder:
         allocations: Sequence[Allocation],
         before: Mapping[_Key, Resource],
         faults: list[Fault],
+        *,
+        drop: float = 0.0,
     ) -> Resource:
-        key = service, tuple([(a.instance, a.weight, a.priority) for a in allocations])
+        key = service, drop, tuple([(a.instance, a.weight, a.priority) for a in allocations])
         resource = self._encoded.get(key) or before.get(key)
         if resource is None:
             wrong = allocation_faults(allocations, self._instances)
@@ -166,7 +171,7 @@ class SnapshotBuilder:
                 faults += (Fault(ENDPOINT, service, view, message) for message in wrong)
                 good = self._good.get((service, view))
                 return self._encoder.encode(service, ()) if good is None else good
-            resource = self._encoder.encode(service, allocations)
+            resource = self._encoder.encode(service, allocations, drop=drop)
         self._encoded[key] = resource
         self._good[service, view] = resource
         return resource
@@ -192,7 +197,9 @@ class SnapshotBuilder:
                     place = each.instance, each.site
                     total[place] = total.get(place, 0) + each.weight
         allocations = [Allocation(*place, 0.0, total[place]) for place in sorted(total)]
-        resource = self._endpoints(service, UNKNOWN_SITE, allocations, before, faults)
+        drop = max((a.drop for (name, _), a in plan.assignments.items() if name == service),
+                   default=0.0)  # fmt: skip
+        resource = self._endpoints(service, UNKNOWN_SITE, allocations, before, faults, drop=drop)
         self._averages[service] = of_sites, resource
         return resource
 

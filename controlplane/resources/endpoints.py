@@ -26,6 +26,10 @@ _LONGEST = 8
 """Bytes of the greatest weight in its wrapper."""
 
 
+_OVERLOAD = b"overload"
+"""Category of what is dropped; Envoy takes one only."""
+
+
 class EndpointEncoder:
     """Serialises assignments; holds each instance's and site's constant bytes."""
 
@@ -40,13 +44,16 @@ class EndpointEncoder:
         self._weights: dict[int, bytes] = {}
         """Weight -> its bytes; a few thousand at most, since weights have a fixed sum."""
 
-    def encode(self, cluster: str, allocations: Iterable[Allocation]) -> Resource:
+    def encode(
+        self, cluster: str, allocations: Iterable[Allocation], *, drop: float = 0.0
+    ) -> Resource:
         """Serialise the endpoints of *cluster*.
 
         Args:
             cluster: name of the cluster, and of the resource.
             allocations: in an order that is always the same; every instance and site known,
                 weights at least 1, priorities from 0 without gaps.
+            drop: part of the requests that Envoy answers 503 itself, 0 to 1.
         """
         groups: dict[tuple[int, str], list[bytes]] = {}
         heads, weights = self._heads, self._weights
@@ -64,8 +71,14 @@ class EndpointEncoder:
             priority, _ = place
             tail = b"" if priority == 0 else b"\x28" + _varint(priority)
             parts.append(_field(2, b"".join(groups[place]) + tail))
+        policy = b""
+        if drop > 0:
+            part = b"\x08" + _varint(round(drop * 10_000)) + b"\x10\x01"
+            policy += _field(2, _field(1, _OVERLOAD) + _field(2, part))
         if ordered and ordered[-1][0] > 0:
-            parts.append(_field(4, b"\x1a" + _message(b"\x08" + _varint(_ANY_ONE_OF_P0))))
+            policy += b"\x1a" + _message(b"\x08" + _varint(_ANY_ONE_OF_P0))
+        if policy:
+            parts.append(_field(4, policy))
         body = b"".join(parts)
         return make_resource(cluster, _field(1, ENDPOINT.encode()) + _field(2, body))
 

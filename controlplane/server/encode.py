@@ -242,6 +242,7 @@ def encode_explanation(
         "from": assignment.client_site,
         "policy": assignment.policy.value,
         "note": assignment.note,
+        "drop": assignment.drop,
         "demand": assignment.demand,
         "plan": plan.version,
         "held": plan.held,

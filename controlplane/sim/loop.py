@@ -117,7 +117,8 @@ class ControlPlane(Policy):
                 [
                     (index_of[item.instance], item.weight, item.priority)
                     for item in assignment.allocations
-                ]
+                ],
+                drop=assignment.drop,
             )
         if changed:
             self.pushes.append(now)

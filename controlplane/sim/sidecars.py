@@ -66,6 +66,8 @@ class Sidecar:
         "_probed_down",
         "active",
         "back",
+        "drop",
+        "dropped",
         "envoy",
         "erring",
         "failed",
@@ -118,6 +120,8 @@ class Sidecar:
         self.on_response: Callable[[Sidecar, int, float, float], None] | None = None
         """Called with (sidecar, instance, now, latency) by policies that learn from answers."""
         self.on_health: Callable[[Sidecar], None] | None = None
+        self.drop = 0.0
+        self.dropped = 0
         self.issued = [0] * size
         self.active = [0] * size
         self.succeeded = [0] * size
@@ -130,11 +134,16 @@ class Sidecar:
         self._ejected_until = [0.0] * size
         self._probed_down = [False] * size
 
-    def push(self, weights: Sequence[tuple[int, int, int]]) -> bool:
-        """Take (instance, weight, priority) triples; tell whether anything changed."""
+    def push(self, weights: Sequence[tuple[int, int, int]], *, drop: float = 0.0) -> bool:
+        """Take (instance, weight, priority) triples; tell whether anything changed.
+
+        *drop* is the part of the requests that is answered 503 at once, Envoy's drop overload.
+        """
         given = tuple(weights)
+        changed = drop != self.drop
+        self.drop = drop
         if given == self.weights:
-            return False
+            return changed
         self.weights = given
         self._rebuild()
         return True
@@ -194,6 +203,21 @@ class Sidecar:
         interval = now - self._period_start
         self._period_start = now
         reports = []
+        if self.dropped:
+            count = float(self.dropped)
+            self.dropped = 0
+            reports.append(
+                TrafficReport(
+                    envoy=self.envoy,
+                    site=self.site,
+                    service=self.service,
+                    instance="",
+                    at=now,
+                    interval=interval,
+                    issued=count,
+                    failed=count,
+                )
+            )
         for instance in self.usable:
             issued, active = self.issued[instance], self.active[instance]
             done, failed = self.succeeded[instance], self.failed[instance]

@@ -206,6 +206,11 @@ class World:
 
     def _dispatch(self, now: float, request: int) -> None:
         sidecar = self.sidecars[self._owner[request]]
+        if sidecar.drop and self.random.random() < sidecar.drop:
+            sidecar.dropped += 1
+            self._failed[request] = 1
+            self._latency[request] = now - self.times[request]
+            return
         instance = sidecar.pick(now)
         if self._tried and request in self._tried:
             for _ in range(RESELECTIONS):

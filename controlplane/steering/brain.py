@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from controlplane.config import Config, Mode, PolicyName
+from controlplane.config import Config, Delay, Mode, PolicyName
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering.belief import Belief
@@ -26,10 +26,11 @@ from controlplane.steering.explain import (
 from controlplane.steering.foresight import Foresight, mix_prices
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
-from controlplane.steering.optimiser import Bounds, Flow, solve
+from controlplane.steering.optimiser import Bounds, Flow, Indices, solve
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
 from controlplane.steering.problem import Network, Problem, build_network, build_problem
+from controlplane.steering.shedding import Shedding
 from controlplane.steering.stability import Hysteresis, Refutation
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import LEAST_SHARE
@@ -63,6 +64,7 @@ class Steering:
         """Whether the configuration has changed since the last decision: then nothing is held."""
         self._refutation = Refutation()
         self._foresight = Foresight()
+        self._shedding = Shedding()
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration; what was learned of instances that stay is kept."""
@@ -167,6 +169,9 @@ class Steering:
         return demand
 
     def _decide(self, view: FleetView, problem: Problem, beliefs: list[Belief]) -> Decision:
+        service_of = np.array([row.service for row in problem.rows], dtype=np.intp)
+        self._shed(view, problem, service_of)
+        problem = replace(problem, flow=self._shedding.admit(problem.flow, service_of))
         flow = problem.flow
         previous = self._carry(problem)
         known = previous.sum() > 0
@@ -179,7 +184,7 @@ class Steering:
                 if policy is PolicyName.OPTIMAL:
                     policies[service] = PolicyName.CAPACITY
                     notes[service] = "fallback: requests take much longer than predicted"
-        of_entry = np.array([row.service for row in problem.rows], dtype=np.intp)[flow.row]
+        of_entry = service_of[flow.row]
         optimal = np.zeros(len(flow.row), dtype=bool)
         for service, policy in enumerate(policies):
             mine = of_entry == service
@@ -209,6 +214,11 @@ class Steering:
                 part, prices, start=long_run.shares, tolerance=tolerance, most_iterations=60
             )
             shares[optimal] = best.shares
+        for service, refused in self._shedding.drops.items():
+            notes[service] = (
+                f"overload: {refused:.0%} of the requests are refused, so that the fleet's "
+                f"instances, which are full, serve the others in time"
+            )
         choice = self._hysteresis.choose(
             flow,
             prices,
@@ -235,9 +245,23 @@ class Steering:
             inside=weigh_inside(problem, problem.curves.number(load), load),
             cost=flow.cost(shares, prices),
             policies=dict(enumerate(policies)),
+            drops=self._shedding.drops,
             notes=notes,
             held=choice.held and np.array_equal(choice.shares, previous),
             former=self._former(),
+        )
+
+    def _shed(self, view: FleetView, problem: Problem, service_of: Indices) -> None:
+        """Decide what is refused of the whole demand."""
+        services = problem.layout.services
+        may = self._config.steering.shed_tolerant and self._config.steering.mode is Mode.STEER
+        rates = [shown.rates.get(Signal.COMPLETED) for shown in view.instances.values()]
+        self._shedding.observe(
+            np.bincount(service_of, problem.flow.demand, len(services)).astype(np.float64),
+            np.array([may and each.service.delay is Delay.TOLERANT for each in services]),
+            completed=sum(rate.value for rate in rates if rate is not None),
+            number=problem.number,
+            slots=problem.curves.slots,
         )
 
     def _former(self) -> Mapping[Key, Assignment]:
@@ -353,7 +377,10 @@ def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
     """Give the version of what goes to Envoys: instances, weights and priorities, no more."""
     digest = sha256()
     for key in sorted(assignments):
+        drop = assignments[key].drop
         digest.update(f"{key[0]}\0{key[1]}\n".encode())
+        if drop > 0:
+            digest.update(f"{drop}\n".encode())
         for allocation in assignments[key].allocations:
             line = f"{allocation.instance}\0{allocation.weight}\0{allocation.priority}\n"
             digest.update(line.encode())
@@ -379,6 +406,7 @@ def _assign(decision: Decision, same: Mapping[Key, Assignment]) -> dict[Key, Ass
             allocations=former.allocations,
             demand=span.demand,
             note=decision.notes.get(span.row.service, ""),
+            drop=decision.drops.get(span.row.service, 0.0),
         )
     for row in decision.problem.empty:
         bare = build_bare_assignment(decision, row)

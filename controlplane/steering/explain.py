@@ -52,6 +52,8 @@ class Decision:
     """The objective, weighted seconds of delay a second."""
     policies: Mapping[int, PolicyName]
     """Service -> the policy that decided."""
+    drops: Mapping[int, float]
+    """Service -> part of its requests that is refused; absent where none is."""
     notes: Mapping[int, str]
     """Service -> a fallback or a freeze, in words."""
     held: bool
@@ -126,6 +128,7 @@ def build_assignment(decision: Decision, span: RowSpan, *, whys: bool) -> Assign
         excluded=tuple(excluded) + _excluded(decision, span.row) if whys else (),
         demand=span.demand,
         note=decision.notes.get(span.row.service, ""),
+        drop=decision.drops.get(span.row.service, 0.0),
     )
 
 

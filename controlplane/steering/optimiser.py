@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from controlplane.steering.latency import Array, PriceTable
 
+Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 CLIP = 4.0

@@ -86,7 +86,9 @@ class Assignment:
     demand: float = 0.0
     """Requests a second that were assumed."""
     note: str = ""
-    """A fallback or a freeze, in words; empty in the normal case."""
+    """A fallback, a freeze or an overload, in words; empty in the normal case."""
+    drop: float = 0.0
+    """Part of the requests that Envoys refuse, 0 to 1; the allocations split the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ def encode_plan(plan: Plan) -> dict[str, Any]:
                 "policy": assignment.policy.value,
                 "demand": assignment.demand,
                 "note": assignment.note,
+                "drop": assignment.drop,
                 "to": [
                     [a.instance, a.site, a.share, a.weight, a.priority]
                     for a in assignment.allocations
@@ -63,6 +64,9 @@ def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
                 priority=int(priority),
             )
         )
+    drop = float(item.get("drop", 0.0))
+    if not 0 <= drop <= 1:
+        raise ValueError(f"part {drop!r} refused of {item['service']!r}")
     return Assignment(
         service=str(item["service"]),
         client_site=str(item["from"]),
@@ -70,4 +74,5 @@ def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
         allocations=tuple(allocations),
         demand=float(item["demand"]),
         note=str(item["note"]),
+        drop=drop,
     )

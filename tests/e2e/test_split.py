@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +44,32 @@ async def test_two_thousand_requests_follow_the_weights(delta: bool) -> None:
         turned = dict(zip(WEIGHTS, reversed(WEIGHTS.values()), strict=True))
         await mesh.push({"chat": turned})
         assert chi_square(await mesh.answers(1000), turned) < CHI_SQUARE_5_PERCENT
+
+
+async def test_a_part_is_refused_at_once() -> None:
+    """Envoy answers about that part 503 itself, and the rest follows the weights."""
+    split = {"a": 1, "b": 3}
+    places = {"a": "north", "b": "north"}
+    async with running_mesh(places, split={"chat": split}) as mesh:
+        plan = make_plan(mesh.config, {("chat", "north"): split})
+        refusing = {key: replace(each, drop=0.3) for key, each in plan.assignments.items()}
+        views = SnapshotBuilder(mesh.config).build(replace(plan, assignments=refusing))
+        mesh.server.views.publish(views)
+
+        async def begun() -> None:
+            while (await mesh.request("/v1/chat")).status == 200:
+                pass
+
+        await asyncio.wait_for(begun(), 10)
+        answers = [await mesh.request("/v1/chat") for _ in range(600)]
+
+    dropped = [each for each in answers if each.status == 503]
+    assert {"true"} == {each.headers["x-envoy-drop-overload"] for each in dropped}
+    # Six standard deviations of a binomial count.
+    assert pytest.approx(180, abs=6 * (600 * 0.3 * 0.7) ** 0.5) == len(dropped)
+    served = Counter(each.headers["x-cats-instance"] for each in answers if each.status == 200)
+    assert 600 == len(dropped) + served.total()
+    assert pytest.approx(3.0, rel=0.05) == served["b"] / served["a"]
 
 
 @pytest.mark.parametrize("delta", MODES)

@@ -47,6 +47,25 @@ def endpoint(name: str, site: str, address: str, port: int, weight: int) -> dict
     }
 
 
+def test_what_is_refused_is_dropped_by_envoy() -> None:
+    """One category, in ten-thousandths, beside the fallback's overprovisioning."""
+    allocations = [
+        Allocation("cloud-a", "cloud", 1.0, 7),
+        Allocation("local", SITES["local"], 1.0, 1, 1),
+    ]
+    encoder = EndpointEncoder(CONFIG.sites, CONFIG.instances)
+
+    policy = decode(encoder.encode("chat", allocations, drop=0.37)).policy
+
+    (overload,) = policy.drop_overloads
+    assert ("overload", 3700) == (overload.category, overload.drop_percentage.numerator)
+    assert 1 == overload.drop_percentage.denominator
+    assert (
+        policy.overprovisioning_factor
+        == decode(encoder.encode("chat", allocations)).policy.overprovisioning_factor
+    )
+
+
 def test_an_assignment_groups_endpoints_by_site_and_priority() -> None:
     """The whole message: localities, metadata, weights, the fallback and its overprovisioning."""
     got = json_format.MessageToDict(

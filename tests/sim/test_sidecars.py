@@ -46,6 +46,20 @@ def sidecar() -> Sidecar:
     )
 
 
+def test_refused_requests_are_told_as_demand() -> None:
+    """A changed part counts as a change; what was dropped is in the report, once."""
+    envoy = sidecar()
+    weights = [(0, 1, 0)]
+
+    assert envoy.push(weights)
+    assert envoy.push(weights, drop=0.3)
+    assert not envoy.push(weights, drop=0.3)
+    envoy.dropped = 5
+    (report,) = envoy.traffic_reports(1.0, ["a", "b", "c"], latency=True)
+    assert ("", 5.0, 5.0) == (report.instance, report.issued, report.failed)
+    assert [] == envoy.traffic_reports(2.0, ["a", "b", "c"], latency=True)
+
+
 def test_equal_weights_pushed_again_change_nothing() -> None:
     """The schedule starts anew only when the weights differ."""
     item = sidecar()

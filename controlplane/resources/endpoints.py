@@ -29,6 +29,11 @@ _LONGEST = 8
 _OVERLOAD = b"overload"
 """Category of what is dropped; Envoy takes one only."""
 
+_FINER = 100
+"""Envoy 1.40 hands a changed drop overload to its workers only together with changed hosts or
+weights (measured). So weights carry the part, in per cent, below what they split by: they differ
+whenever it does, and the split is the same within one unit of weight."""
+
 
 class EndpointEncoder:
     """Serialises assignments; holds each instance's and site's constant bytes."""
@@ -57,8 +62,12 @@ class EndpointEncoder:
         """
         groups: dict[tuple[int, str], list[bytes]] = {}
         heads, weights = self._heads, self._weights
+        mark = max(1, round(drop * _FINER)) if drop > 0 else 0
         for each in allocations:
-            weight = weights.get(each.weight) or self._weight(each.weight)
+            if mark:
+                weight = _weight(each.weight * _FINER + mark)
+            else:
+                weight = weights.get(each.weight) or self._weight(each.weight)
             place = each.priority, each.site
             group = groups.get(place)
             if group is None:
@@ -83,8 +92,12 @@ class EndpointEncoder:
         return make_resource(cluster, _field(1, ENDPOINT.encode()) + _field(2, body))
 
     def _weight(self, weight: int) -> bytes:
-        encoded = self._weights[weight] = b"\x22" + _message(b"\x08" + _varint(weight))
+        encoded = self._weights[weight] = _weight(weight)
         return encoded
+
+
+def _weight(weight: int) -> bytes:
+    return b"\x22" + _message(b"\x08" + _varint(weight))
 
 
 def _endpoint(instance: Instance) -> bytes:

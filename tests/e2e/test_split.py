@@ -65,11 +65,11 @@ async def test_a_part_is_refused_at_once() -> None:
 
     dropped = [each for each in answers if each.status == 503]
     assert {"true"} == {each.headers["x-envoy-drop-overload"] for each in dropped}
-    # Six standard deviations of a binomial count.
+    # Six standard deviations of a binomial count; Envoy picks a host before it drops.
     assert pytest.approx(180, abs=6 * (600 * 0.3 * 0.7) ** 0.5) == len(dropped)
     served = Counter(each.headers["x-cats-instance"] for each in answers if each.status == 200)
     assert 600 == len(dropped) + served.total()
-    assert pytest.approx(3.0, rel=0.05) == served["b"] / served["a"]
+    assert pytest.approx(0.75, abs=0.13) == served["b"] / served.total()
 
 
 @pytest.mark.parametrize("delta", MODES)

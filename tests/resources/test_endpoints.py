@@ -66,6 +66,21 @@ def test_what_is_refused_is_dropped_by_envoy() -> None:
     )
 
 
+@given(st.integers(1, 100), st.integers(0, 100), st.integers(1, 10_000))
+def test_weights_change_whenever_the_refused_part_does(drop: int, other: int, weight: int) -> None:
+    """Envoy takes note of a new part only then; the split stays within one unit of weight."""
+    encoder = EndpointEncoder(CONFIG.sites, CONFIG.instances)
+
+    def sent(part: int) -> int:
+        allocations = [Allocation("cloud-a", "cloud", 1.0, weight)]
+        decoded = decode(encoder.encode("chat", allocations, drop=part / 100))
+        value: int = decoded.endpoints[0].lb_endpoints[0].load_balancing_weight.value
+        return value
+
+    assert (drop == other) is (sent(drop) == sent(other)) or sent(other) == weight
+    assert weight <= sent(drop) / 100 <= weight + 1
+
+
 def test_an_assignment_groups_endpoints_by_site_and_priority() -> None:
     """The whole message: localities, metadata, weights, the fallback and its overprovisioning."""
     got = json_format.MessageToDict(

@@ -3,7 +3,6 @@
 * ControlPlaneError
     * ConfigError: the configuration is refused; carries every fault found
     * ReportError: telemetry that cannot be read or believed
-    * ResourceError: an Envoy resource that a client would refuse; nothing was published
     * ProtocolError: an xDS request that breaks the protocol; ends its stream
     * IdentityError: a client that claims what its certificate does not show; ends its stream
 
@@ -56,10 +55,6 @@ class ConfigError(ControlPlaneError):
 
 class ReportError(ControlPlaneError):
     """A report that cannot be read or believed; it is counted and dropped."""
-
-
-class ResourceError(ControlPlaneError):
-    """An Envoy resource that a client would refuse, found before it was published."""
 
 
 class ProtocolError(ControlPlaneError):

@@ -187,10 +187,6 @@ class XdsClient:
         code = await asyncio.wait_for(self._call.code(), PATIENCE)
         return code, await self._call.details()
 
-    async def close_writes(self) -> None:
-        """Tell the server that no more requests come."""
-        await self._call.done_writing()
-
     def cancel(self) -> None:
         """End the stream rudely."""
         self._call.cancel()

@@ -6,18 +6,17 @@ every fault is told at once with its place.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from controlplane.config import Engine, Scrape
 from controlplane.config.addresses import check_url
-from controlplane.config.faults import faults_of
+from controlplane.config.parse import read_values
 from controlplane.config.schema import Name, Port, Settings, UrlPath
 from controlplane.config.source import Document, parse_source
 from controlplane.config.units import Duration, PositiveDuration, Power, Share, Size
@@ -243,14 +242,7 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
         ConfigError: with every fault found.
     """
     document = parse_source(text, file=file)
-    faults = list(document.faults)
-    config: AgentConfig | None = None
-    try:
-        config = AgentConfig.model_validate_json(
-            json.dumps(document.tree), strict=True, by_alias=True, by_name=False
-        )
-    except ValidationError as error:
-        faults += faults_of(error, document, root=AgentConfig)
+    config, faults = read_values(document, AgentConfig)
     if config is not None:
         faults += _contradictions(config, document)
     if config is None or faults:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from controlplane.cli import examples
-from controlplane.cli.options import FILE
+from controlplane.cli.options import FILE, log_options
 
 
 @click.command(epilog=examples("cats agent -c agent.yaml", "cats agent -c agent.yaml --check"))
@@ -22,17 +22,7 @@ from controlplane.cli.options import FILE
     help="The agent's configuration, usually agent.yaml.",
 )
 @click.option("--check", is_flag=True, help="Validate the configuration and end.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["json", "console"]),
-    help="[default: console on a terminal, else json]",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@log_options
 def command(*, config_file: Path, check: bool, log_format: str | None, log_level: str) -> None:
     """Run the agent of a site: measure its instances, machine and network, and report.
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from controlplane.config import Config
+
+Decorated = TypeVar("Decorated", bound="Callable[..., Any] | click.Command")
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 """A file that is there."""
@@ -54,6 +58,22 @@ admin_option = click.option(
     help="The control plane's HTTP port.",
 )
 """Passes ``admin_url: str``, for commands that ask a running control plane."""
+
+
+def log_options(command: Decorated) -> Decorated:
+    """Pass ``log_format: str | None`` and ``log_level: str`` to a command that runs on."""
+    level = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+    )
+    form = click.option(
+        "--log-format",
+        type=click.Choice(["json", "console"]),
+        help="[default: console on a terminal, else json]",
+    )
+    return form(level(command))
 
 
 def read_config(path: Path) -> Config:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from controlplane.cli import examples
-from controlplane.cli.options import HOST_PORT, config_option, read_config
+from controlplane.cli.options import HOST_PORT, config_option, log_options, read_config
 
 
 @click.command(
@@ -50,17 +50,7 @@ from controlplane.cli.options import HOST_PORT, config_option, read_config
     metavar="SECONDS",
     help="Wait for first reports before the first plan.  [default: a period, at most 1]",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["json", "console"]),
-    help="[default: console on a terminal, else json]",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@log_options
 @click.option(
     "--debug-updates", is_flag=True, help="Let /debug/ on the admin port set weights. For tests."
 )

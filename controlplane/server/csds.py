@@ -24,6 +24,7 @@ from controlplane.errors import IdentityError
 from controlplane.server.admin import is_loopback
 from controlplane.server.envoys import EnvoyRecord, EnvoyRegistry, TypeRecord
 from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.server.refused import Refused
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.wire import field
 from controlplane.xds.stream import Held, Standing
@@ -56,14 +57,6 @@ class StatusSettings:
     requests_rate: float = 2.0
     """Requests a second of one stream; a faster one is held back."""
     requests_burst: float = 10.0
-
-
-class Refused(Exception):  # noqa: N818 -- says what happens to the call
-    """Ends a call with a status."""
-
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 Matches = Callable[[str, dict[str, str]], bool]

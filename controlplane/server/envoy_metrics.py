@@ -27,6 +27,7 @@ from controlplane.config import Config, Role
 from controlplane.errors import IdentityError, ProtocolError, ReportError
 from controlplane.model import InstanceReport, TrafficReport
 from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.server.refused import Refused
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.wire import Node, parse_node, without_field
 from controlplane.telemetry.envoy_stats import EnvoyStats
@@ -57,14 +58,6 @@ class ObservationSettings:
     messages_burst: float = 40.0
     load_report_period: float = 10.0
     """Seconds between load reports; each repeats the node, some 60 kB."""
-
-
-class Refused(Exception):  # noqa: N818 -- says what happens to the stream
-    """Ends a stream with a status."""
-
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 class EnvoyTelemetry:

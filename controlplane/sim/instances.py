@@ -240,15 +240,6 @@ class SimEngine:
             values[Signal.POWER] = self.power()
         return values
 
-    def expected_latency(self, present: int, work: float) -> float:
-        """Give the mean time inside for a request that finds *present* others (kind work)."""
-        spec = self._spec
-        alone = work / max(self.speed, 1e-6)
-        batch = min(present + 1, spec.slots)
-        service = alone * (1 + spec.slowdown * (batch - 1))
-        ahead = present + 1 - spec.slots
-        return service if ahead <= 0 else service + ahead * service / spec.slots
-
     def _current_rate(self) -> float:
         """Give the work a second that each request in service gets now."""
         slowdown = self._spec.slowdown
@@ -396,17 +387,6 @@ class TokenEngine(SimEngine):
         """Come back empty; counters start again at 0, as a restarted engine's do."""
         super().revive(now)
         self._first_tokens = 0
-
-    def expected_latency(self, present: int, work: float) -> float:
-        """Give about the time inside for a request that finds *present* others.
-
-        *work* is taken as the seconds a lone request of mean lengths takes at speed 1.
-        """
-        spec = self._spec
-        alone = work / max(self.speed, 1e-6)
-        service = alone * (1 + spec.slowdown * (min(present + 1, spec.slots) - 1))
-        ahead = present + 1 - spec.slots
-        return service if ahead <= 0 else service + ahead * service / spec.slots
 
     def _current_rate(self) -> float:
         if self._reading >= 0:

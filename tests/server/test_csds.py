@@ -12,8 +12,9 @@ from envoy.service.status.v3 import csds_pb2
 from google.protobuf import json_format
 
 from controlplane.config import Identity, Role
-from controlplane.server.csds import SERVICE, ClientStatusService, Refused, StatusSettings
+from controlplane.server.csds import SERVICE, ClientStatusService, StatusSettings
 from controlplane.server.identity import IdentityCheck
+from controlplane.server.refused import Refused
 from controlplane.xds.types import CLUSTER, ENDPOINT
 from testbed.xds import PATIENCE, XdsClient, XdsServer, make_snapshot, serve_xds
 

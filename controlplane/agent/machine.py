@@ -45,7 +45,6 @@ class MachineReader:
         self._pressure = root / "proc/pressure/cpu"
         self._battery = root / "sys/class/power_supply" if battery else None
         self._counters = list(_rapl(root / "sys/class/powercap")) if rapl else []
-        self._supplies = root / "sys/class/power_supply"
         psutil.cpu_percent()  # the first look has no past
 
     def read(self, *, now: float) -> MachineState:

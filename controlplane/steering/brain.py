@@ -56,7 +56,6 @@ class Steering:
         self._plan: Plan | None = None
         self._used: dict[Key, dict[str, float]] = {}
         self._rest: tuple[Problem, Array] | None = None
-        self._work: Array | None = None
         self._decision: Decision | None = None
         self._heard = -np.inf
         self._hysteresis = Hysteresis()
@@ -70,9 +69,6 @@ class Steering:
         """Take a new configuration; what was learned of instances that stay is kept."""
         self._config = config
         self._layout = None
-        self._network = None
-        self._rest = None
-        self._work = None
         self._renewed = True
 
     def restore(self, plan: Plan) -> None:
@@ -146,19 +142,17 @@ class Steering:
             self._layout = layout
             self._network = None
             self._rest = None
-            self._work = None
         return layout
 
     def _measure_demand(self, view: FleetView, layout: Layout, beliefs: list[Belief]) -> Array:
         self._demand.observe({**view.demand, **view.counted}, now=view.at)
         names = {service.service.name for service in layout.services}
         counted = [r.value for (_, service), r in view.counted.items() if service in names]
-        rates = (shown.rates.get(Signal.COMPLETED) for shown in view.instances.values())
         demand = self._demand.fill(
             tuple(service.service.name for service in layout.services),
             layout.sites,
             clients=view.clients,
-            completions=sum(rate.value for rate in rates if rate is not None),
+            completions=_completions(view),
             capacity=sum(belief.capacity for belief in beliefs),
         )
         self._foresight.observe(
@@ -200,12 +194,13 @@ class Steering:
             rest = self._rest_start(problem, optimal)
             long_run = solve(part, prices, start=rest, tolerance=tolerance, most_iterations=60)
             self._rest = (problem, _spread(flow, optimal, long_run.shares))
-            prices, _ = price_period(
+            planned = part.load(long_run.shares)
+            prices = price_period(
                 problem.curves,
                 number=problem.number,
                 age=problem.age,
-                inflow=inflow if known else part.load(long_run.shares),
-                planned=part.load(long_run.shares),
+                inflow=inflow if known else planned,
+                planned=planned,
                 pace=problem.pace,
                 period=self._config.steering.period,
             )
@@ -255,11 +250,10 @@ class Steering:
         """Decide what is refused of the whole demand."""
         services = problem.layout.services
         may = self._config.steering.shed_tolerant and self._config.steering.mode is Mode.STEER
-        rates = [shown.rates.get(Signal.COMPLETED) for shown in view.instances.values()]
         self._shedding.observe(
             np.bincount(service_of, problem.flow.demand, len(services)).astype(np.float64),
             np.array([may and each.service.delay is Delay.TOLERANT for each in services]),
-            completed=sum(rate.value for rate in rates if rate is not None),
+            completed=_completions(view),
             number=problem.number,
             slots=problem.curves.slots,
         )
@@ -365,6 +359,12 @@ class Steering:
                 key: replace(assignment, note=note) for key, assignment in plan.assignments.items()
             },
         )
+
+
+def _completions(view: FleetView) -> float:
+    """Give the requests a second that all instances together complete."""
+    rates = (shown.rates.get(Signal.COMPLETED) for shown in view.instances.values())
+    return sum(rate.value for rate in rates if rate is not None)
 
 
 def _latest(view: FleetView) -> float:

@@ -44,16 +44,16 @@ def advance(
     *,
     number: Array,
     work: Array,
+    settled: Array,
     pace: Array,
     duration: Array,
 ) -> Array:
-    """Give the number inside after *duration* at offered *work*.
+    """Give the number inside after *duration* at offered *work*, which `settle` leads to *settled*.
 
     Arrays have shape (instances, m), *pace* and *duration* (instances, 1); *curves* is a column.
     """
     load = levels.load(number)
     target = np.minimum(work, _FULLEST * curves.capacity)
-    settled = curves.pole_number(target)
     apart = target - load
     near = np.abs(apart) < 1e-3 * curves.capacity
     chord = (settled - number) / np.where(near, 1.0, apart)
@@ -65,6 +65,11 @@ def advance(
     return np.maximum(moved, 0.0)
 
 
+def settle(curves: Curves, work: Array) -> Array:
+    """Give the number inside that offered *work* leads to; it is the same at every step."""
+    return curves.pole_number(np.minimum(work, _FULLEST * curves.capacity))
+
+
 def price_period(
     curves: Curves,
     *,
@@ -74,8 +79,8 @@ def price_period(
     planned: Array,
     pace: Array,
     period: float,
-) -> tuple[PriceTable, Array]:
-    """Give the prices of work over the coming *period*, and the numbers inside at its start.
+) -> PriceTable:
+    """Give the prices of work over the coming *period*.
 
     Args:
         curves: of the instances.
@@ -95,12 +100,15 @@ def price_period(
     seen = np.where(np.isnan(number), rest_number[:, 0], number)[:, None]
     span = age[:, None] / 2.0
     start = seen
+    arriving = inflow[:, None]
+    settled = settle(columns, arriving)
     for _ in range(2):
         start = advance(
             columns,
             levels,
             number=start,
-            work=inflow[:, None],
+            work=arriving,
+            settled=settled,
             pace=pace[:, None],
             duration=span,
         )
@@ -111,12 +119,19 @@ def price_period(
     times = STRETCH * period * np.linspace(0.0, 1.0, _STEPS + 1) ** 2
     widths = np.diff(times, prepend=0.0, append=times[-1])
     held = np.zeros(work.shape)
+    settled = settle(columns, work)
     for index in range(_STEPS + 1):
         held += inside * 0.5 * (widths[index] + widths[index + 1])
         if index < _STEPS:
             step = np.full((len(pace), 1), times[index + 1] - times[index])
             inside = advance(
-                columns, levels, number=inside, work=work, pace=pace[:, None], duration=step
+                columns,
+                levels,
+                number=inside,
+                work=work,
+                settled=settled,
+                pace=pace[:, None],
+                duration=step,
             )
     apart = levels.load(inside) - rest
     near = np.abs(apart) < 2e-3 * capacity
@@ -128,4 +143,4 @@ def price_period(
     price = np.concatenate(
         [slope[:, :1], 0.5 * (slope[:, 1:] + slope[:, :-1]), slope[:, -1:]], axis=1
     )
-    return PriceTable.of(curves.capacity, price), start[:, 0]
+    return PriceTable.of(curves.capacity, price)

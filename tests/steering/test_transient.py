@@ -12,7 +12,7 @@ def prices(number: list[float], *, period: float, age: float = 0.0, slots: float
     size = len(number)
     curves = Curves(np.full(size, slots), np.zeros(size))
     half = 0.5 * curves.capacity
-    table, _ = price_period(
+    table = price_period(
         curves,
         number=np.array(number),
         age=np.full(size, age),
@@ -56,7 +56,7 @@ def test_an_unknown_state_is_taken_to_be_the_usual_one() -> None:
 def test_prices_are_finite_and_rise_with_load(number: float, period: float) -> None:
     """Whatever the state, the problem stays convex and finite."""
     curves = Curves(np.array([4.0]), np.array([0.1]))
-    table, _ = price_period(
+    table = price_period(
         curves,
         number=np.array([number]),
         age=np.array([1.0]),

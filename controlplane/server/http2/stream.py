@@ -62,6 +62,7 @@ class GrpcStream:
         "_ending",
         "_headers_sent",
         "_inbox",
+        "_needed",
         "_pending",
         "_unacknowledged",
         "auto_credit",
@@ -94,7 +95,10 @@ class GrpcStream:
         self.remote_closed = False
         self.local_closed = False
         self._headers_sent = False
-        self._inbox = b""
+        self._inbox = bytearray()
+        """An unfinished message; appended to, so that its frames are not copied again and again."""
+        self._needed = 0
+        """Bytes of the inbox without which nothing new can be read from it."""
         self._pending: deque[memoryview] = deque()
         self._ending: tuple[grpc.StatusCode, str] | None = None
         self._unacknowledged = 0
@@ -113,30 +117,53 @@ class GrpcStream:
         if self._unacknowledged > self.connection.limits.stream_window:
             raise StreamFault(self.stream_id, ErrorCode.FLOW_CONTROL_ERROR)
         if self._inbox:
-            payload = self._inbox + payload
+            payload = self._join(payload)
+        self._deliver(payload)
+        if self.auto_credit:
+            self.credit()
+
+    def _deliver(self, payload: bytes) -> None:
+        """Give the receiver every whole message, and keep the rest."""
         offset = 0
+        needed = PREFIX_SIZE
         available = len(payload)
         while available - offset >= PREFIX_SIZE and not self.local_closed:
             length = int.from_bytes(payload[offset + 1 : offset + PREFIX_SIZE], "big")
-            if payload[offset]:
-                self.finish(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not taken")
-                break
-            if length > self.connection.limits.max_message:
-                self.finish(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"a message of {length} bytes is over {self.connection.limits.max_message}",
-                )
+            if self._refuses(compressed=bool(payload[offset]), length=length):
                 break
             end = offset + PREFIX_SIZE + length
             if end > available:
+                needed = end - offset
                 break
             receiver = self.receiver
             if receiver is not None:
                 receiver.message_received(payload[offset + PREFIX_SIZE : end])
             offset = end
-        self._inbox = b"" if self.local_closed else payload[offset:]
-        if self.auto_credit:
-            self.credit()
+        if self.local_closed:
+            self._inbox.clear()
+        elif offset < available:
+            self._inbox += payload[offset:]
+            self._needed = needed
+
+    def _join(self, payload: bytes) -> bytes:
+        """Give the unfinished message with *payload*, or nothing while it is unfinished still."""
+        self._inbox += payload
+        if len(self._inbox) < self._needed:
+            return b""
+        whole = bytes(self._inbox)
+        self._inbox.clear()
+        return whole
+
+    def _refuses(self, *, compressed: bool, length: int) -> bool:
+        """End the call if its next message cannot be taken, and tell so."""
+        most = self.connection.limits.max_message
+        if compressed:
+            self.finish(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not taken")
+        elif length > most:
+            self.finish(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message of {length} bytes is over {most}"
+            )
+        return compressed or length > most
 
     def credit(self) -> None:
         """Let the client send as much again as was taken; in halves of a window, not in drips."""

@@ -101,8 +101,17 @@ def parse_delta_request(body: bytes, *, with_node: bool) -> tuple[DeltaRequest, 
 
 def _parse_names(names: Any, locators: Any) -> tuple[str, ...]:
     if locators:
-        return (*names, *(locator.name for locator in locators))
-    return tuple(names)
+        names = (*names, *(locator.name for locator in locators))
+    return tuple(canonical_name(name) if "&" in name else name for name in names)
+
+
+def canonical_name(name: str) -> str:
+    """Put the context parameters of an ``xdstp`` name in order: they are a map [xRFC TP1]."""
+    path, mark, parameters = name.partition("?")
+    if not mark or not path.startswith("xdstp:"):
+        return name
+    parameters, mark, directives = parameters.partition("#")
+    return f"{path}?{'&'.join(sorted(parameters.split('&')))}{mark}{directives}"
 
 
 def _parse(kind: Any, body: bytes, node_field: int, *, with_node: bool) -> Any:
@@ -266,9 +275,7 @@ class Encoder:
             parts.append(field(2, body))
         parts.append(_text(4, type_url))
         parts.append(field(6, self._control_plane))
-        for name in push.missing:
-            status = b"\x08" + varint(NOT_FOUND) + _text(2, f"there is no resource {name}")
-            parts.append(field(7, field(1, _text(1, name)) + field(2, status)))
+        parts += _resource_errors(7, push)
         return b"".join(parts)
 
     def _delta_body(self, type_url: str, push: Push, *, ttl: bool) -> bytes:
@@ -280,7 +287,17 @@ class Encoder:
         parts.append(_text(4, type_url))
         parts += [field(6, name.encode()) for name in push.removed]
         parts.append(field(7, self._control_plane))
+        parts += _resource_errors(9, push)
         return b"".join(parts)
+
+
+def _resource_errors(number: int, push: Push) -> list[bytes]:
+    """Write which names do not exist, as ``ResourceError`` messages [xRFC TP3]."""
+    errors = []
+    for name in push.missing:
+        status = b"\x08" + varint(NOT_FOUND) + _text(2, f"there is no resource {name}")
+        errors.append(field(number, field(1, _text(1, name)) + field(2, status)))
+    return errors
 
 
 def nonce_part(nonce: str) -> bytes:

@@ -156,7 +156,7 @@ def _partial_step(held: Holding, goal: Holding, aim: Aim, difference: _Differenc
         goal.version,
         tuple(sent),
         tuple(dropped),
-        () if aim.delta else tuple(sorted(missing)),
+        tuple(sorted(told)),
         adds=any(resource.name not in held.resources for resource in sent),
     )
     due = bool(push.resources or push.removed or push.missing)

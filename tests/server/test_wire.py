@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 from envoy.config.core.v3 import base_pb2
@@ -43,27 +44,30 @@ def test_sotw_responses_are_what_protobuf_would_write(
         version_info=version, resources=anys, type_url=ENDPOINT, nonce=nonce
     )
     expected.control_plane.identifier = "me"
-    for name in missing:
-        error = expected.resource_errors.add()
-        error.resource_name.name = name
-        error.error_detail.code = wire.NOT_FOUND
-        error.error_detail.message = f"there is no resource {name}"
+    _add_errors(expected.resource_errors, missing)
 
     assert expected == discovery_pb2.DiscoveryResponse.FromString(written)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(version=texts, nonce=texts, names=names, bodies=st.binary(max_size=300), removed=names)
+@given(
+    version=texts,
+    nonce=texts,
+    names=names,
+    bodies=st.binary(max_size=300),
+    gone=st.tuples(names, names),
+)
 def test_delta_responses_are_what_protobuf_would_write(
-    version: str, nonce: str, names: list[str], bodies: bytes, removed: list[str]
+    version: str, nonce: str, names: list[str], bodies: bytes, gone: tuple[list[str], list[str]]
 ) -> None:
     """The runtime reads back what went in."""
+    removed, missing = gone
     anys = [any_pb2.Any(type_url=ENDPOINT, value=bodies + name.encode()) for name in names]
     resources = tuple(
         make_resource(name, body.SerializeToString())
         for name, body in zip(names, anys, strict=True)
     )
-    push = Push(version, resources, removed=tuple(removed))
+    push = Push(version, resources, removed=tuple(removed), missing=tuple(missing))
     written = Encoder("me").encode(Response(ENDPOINT, nonce, push), delta=True)
     expected = discovery_pb2.DeltaDiscoveryResponse(
         system_version_info=version, type_url=ENDPOINT, nonce=nonce, removed_resources=removed
@@ -71,8 +75,37 @@ def test_delta_responses_are_what_protobuf_would_write(
     expected.control_plane.identifier = "me"
     for resource, body in zip(resources, anys, strict=True):
         expected.resources.add(name=resource.name, version=resource.version, resource=body)
+    _add_errors(expected.resource_errors, missing)
 
     assert expected == discovery_pb2.DeltaDiscoveryResponse.FromString(written)
+
+
+def _add_errors(errors: Any, missing: list[str]) -> None:
+    for name in missing:
+        error = errors.add()
+        error.resource_name.name = name
+        error.error_detail.code = wire.NOT_FOUND
+        error.error_detail.message = f"there is no resource {name}"
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        ("xdstp://a/type/x?b=2&a=1", "xdstp://a/type/x?a=1&b=2"),
+        ("xdstp://a/type/x/*?b=2&a=1#alt=y", "xdstp://a/type/x/*?a=1&b=2#alt=y"),
+        ("xdstp://a/type/x", "xdstp://a/type/x"),
+        ("plain?b=2&a=1", "plain?b=2&a=1"),
+        ("plain&x", "plain&x"),
+    ],
+)
+def test_context_parameters_are_a_map(written: str, canonical: str) -> None:
+    """The order in which a client writes them names no other resource."""
+    sotw = discovery_pb2.DiscoveryRequest(resource_names=[written]).SerializeToString()
+    delta = discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=[written])
+    asked, _ = parse_sotw_request(sotw, with_node=False)
+    subscribed, _ = parse_delta_request(delta.SerializeToString(), with_node=False)
+
+    assert (canonical,) == asked.names == subscribed.subscribe
 
 
 @pytest.mark.parametrize("heartbeat", [False, True])

@@ -12,7 +12,7 @@ from controlplane.xds.delta import DeltaStream
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.stream import MAX_IN_FLIGHT, MAX_TYPES
-from controlplane.xds.subscription import MAX_NAME_LENGTH, MAX_NAMES
+from controlplane.xds.subscription import MAX_NAME_LENGTH, MAX_NAMES, Subscription
 from controlplane.xds.types import (
     CLUSTER,
     ENDPOINT,
@@ -301,7 +301,7 @@ def test_delta_a_name_dropped_beside_a_wildcard_is_answered() -> None:
     """The client cannot know whether the wildcard covers it."""
     script = Script("C:a1", delta=True)
     script.ask("C", ("*", "a", "x"))
-    assert "C:a -x" == script.sent()
+    assert "C:a -x ?x" == script.sent()
     script.answer("C")
     script.ask("C", drop="ax")
 
@@ -322,11 +322,32 @@ def test_delta_a_missing_name_is_removed_and_watched() -> None:
     """It is told at once, and sent when it appears."""
     script = Script("E:a1", delta=True)
     script.ask("E", "ax")
-    assert "E:a -x" == script.sent()
+    assert "E:a -x ?x" == script.sent()
     script.answer("E")
     script.publish("E:a1,x1")
 
     assert "E:x" == script.sent()
+
+
+def test_delta_a_name_that_is_gone_is_removed_and_no_error() -> None:
+    """Only what never existed for the client is an error of the resource."""
+    script = Script("E:a1,b1", delta=True)
+    script.ask("E", "ab")
+    script.settle()
+    script.publish("E:a1")
+
+    assert "E: -b" == script.sent()
+
+
+def test_an_authority_is_part_of_a_name() -> None:
+    """Equal paths of two authorities are two resources."""
+    names = ("xdstp://one/type/x", "xdstp://two/type/x")
+    subscription = Subscription(frozenset(names[:1]), named=True)
+    served = {name: make_stand_in(ENDPOINT, name, "1") for name in names}
+
+    chosen, missing = subscription.choose(served)
+
+    assert (names[:1], frozenset()) == (tuple(chosen), missing)
 
 
 def test_sotw_a_missing_name_is_an_error_of_the_resource_and_watched() -> None:

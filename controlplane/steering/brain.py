@@ -17,6 +17,7 @@ from controlplane.steering.capacity import CapacityLearner
 from controlplane.steering.demand import DemandFilter
 from controlplane.steering.explain import (
     Decision,
+    Weights,
     barred_entries,
     build_assignment,
     build_bare_assignment,
@@ -33,7 +34,7 @@ from controlplane.steering.problem import Network, Problem, build_network, build
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.stability import Hysteresis, Refutation
 from controlplane.steering.transient import price_period
-from controlplane.steering.weights import LEAST_SHARE
+from controlplane.steering.weights import LEAST_SHARE, round_rows
 
 _EXPLAINED = 20_000
 """Entries up to which every share of a plan carries its terms; beyond, ask `Steering.explain`."""
@@ -131,7 +132,8 @@ class Steering:
                 service,
                 client_site,
             ):
-                return build_assignment(decision, span, whys=True)
+                former = self._former().get((service, client_site))
+                return build_assignment(decision, span, former=former, whys=True)
         return None if self._plan is None else self._plan.assignments.get((service, client_site))
 
     def _lay_out(self, view: FleetView) -> Layout:
@@ -231,6 +233,7 @@ class Steering:
             problem=problem,
             beliefs=beliefs,
             shares=shares,
+            weights=self._weigh(problem, shares),
             previous=previous,
             load=load,
             price=price,
@@ -243,7 +246,15 @@ class Steering:
             drops=self._shedding.drops,
             notes=notes,
             held=choice.held and np.array_equal(choice.shares, previous),
-            former=self._former(),
+        )
+
+    def _weigh(self, problem: Problem, shares: Array) -> Weights:
+        """Give the integers that Envoys get for *shares*."""
+        return round_rows(
+            shares,
+            problem.flow.starts,
+            problem.layout.rank[problem.flow.column],
+            total=self._config.steering.weight_sum,
         )
 
     def _shed(self, view: FleetView, problem: Problem, service_of: Indices) -> None:
@@ -330,11 +341,12 @@ class Steering:
         }
 
     def _build(self, decision: Decision, same: Mapping[Key, Assignment]) -> Plan:
-        assignments = _assign(decision, same)
+        former = self._former()
+        assignments = _assign(decision, same, former)
         proposed: dict[Key, Assignment] = {}
         if self._config.steering.mode is Mode.OBSERVE:
             proposed = assignments
-            assignments = _assign(_observe(decision), {})
+            assignments = _assign(self._observe(decision), {}, former)
         self._used = _shares_of(assignments)
         return Plan(
             version=hash_assignments(assignments),
@@ -347,6 +359,20 @@ class Steering:
             prediction_error=self._refutation.error,
             fallbacks=self._refutation.count,
             oscillating=self._hysteresis.oscillating,
+        )
+
+    def _observe(self, decision: Decision) -> Decision:
+        """Give the static split of the same problem, which is pushed while operators only watch."""
+        shares = RULES[PolicyName.STATIC](decision.problem, decision.load)
+        services = range(len(decision.problem.layout.services))
+        watching = "observe mode: the decided shares are proposed, not pushed"
+        return replace(
+            decision,
+            shares=shares,
+            weights=self._weigh(decision.problem, shares),
+            load=decision.problem.flow.load(shares),
+            policies=dict.fromkeys(services, PolicyName.STATIC),
+            notes=dict.fromkeys(services, watching),
         )
 
     def _freeze(self, view: FleetView, plan: Plan) -> Plan:
@@ -387,23 +413,25 @@ def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _assign(decision: Decision, same: Mapping[Key, Assignment]) -> dict[Key, Assignment]:
-    """Make all assignments; what is in *same* keeps its allocations."""
+def _assign(
+    decision: Decision, same: Mapping[Key, Assignment], former: Mapping[Key, Assignment]
+) -> dict[Key, Assignment]:
+    """Make all assignments; what is in *same* keeps its allocations, *former* are the last ones."""
     whys = len(decision.shares) <= _EXPLAINED
     layout = decision.problem.layout
     made: dict[Key, Assignment] = {}
     for span in row_spans(decision):
         service = layout.services[span.row.service]
         key = (service.service.name, layout.sites[span.row.site])
-        former = same.get(key)
-        if former is None:
-            made[key] = build_assignment(decision, span, whys=whys)
+        kept = same.get(key)
+        if kept is None:
+            made[key] = build_assignment(decision, span, former=former.get(key), whys=whys)
             continue
         made[key] = Assignment(
             service=key[0],
             client_site=key[1],
             policy=decision.policies.get(span.row.service, service.policy),
-            allocations=former.allocations,
+            allocations=kept.allocations,
             demand=span.demand,
             note=decision.notes.get(span.row.service, ""),
             drop=decision.drops.get(span.row.service, 0.0),
@@ -412,19 +440,6 @@ def _assign(decision: Decision, same: Mapping[Key, Assignment]) -> dict[Key, Ass
         bare = build_bare_assignment(decision, row)
         made[bare.service, bare.client_site] = bare
     return made
-
-
-def _observe(decision: Decision) -> Decision:
-    """Give the static split of the same problem, which is pushed while operators only watch."""
-    shares = RULES[PolicyName.STATIC](decision.problem, decision.load)
-    services = range(len(decision.problem.layout.services))
-    return replace(
-        decision,
-        shares=shares,
-        load=decision.problem.flow.load(shares),
-        policies=dict.fromkeys(services, PolicyName.STATIC),
-        notes=dict.fromkeys(services, "observe mode: the decided shares are proposed, not pushed"),
-    )
 
 
 def _shares_of(assignments: Mapping[Key, Assignment]) -> dict[Key, dict[str, float]]:

@@ -6,10 +6,12 @@ worked out a second time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlplane.config import PolicyName
 from controlplane.fleet.view import FleetView, PathView
@@ -19,6 +21,8 @@ from controlplane.steering.latency import Array
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Why
 from controlplane.steering.problem import Problem, Row
 from controlplane.steering.weights import round_shares
+
+Weights = NDArray[np.int64]
 
 _MOST_SPARES = 3
 """Instances to fall to; enough to take one site's load for the seconds until the next plan."""
@@ -34,6 +38,8 @@ class Decision:
     beliefs: Sequence[Belief]
     shares: Array
     """(entries,): what is used."""
+    weights: Weights
+    """(entries,): *shares* as the integers that Envoys get; 0 for nothing."""
     previous: Array
     """(entries,): what was used before; 0 where there was nothing."""
     load: Array
@@ -58,8 +64,6 @@ class Decision:
     """Service -> a fallback or a freeze, in words."""
     held: bool
     """True when *shares* are those of before."""
-    former: Mapping[tuple[str, str], Assignment]
-    """The last plan's assignments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +90,41 @@ def row_spans(decision: Decision) -> list[RowSpan]:
     ]
 
 
-def build_assignment(decision: Decision, span: RowSpan, *, whys: bool) -> Assignment:
-    """Give one row's assignment; with the terms of each share if *whys*."""
+def build_assignment(
+    decision: Decision, span: RowSpan, *, former: Assignment | None, whys: bool
+) -> Assignment:
+    """Give one row's assignment; with the terms of each share, made when asked for, if *whys*.
+
+    *former* is the row's assignment of the last plan.
+    """
     problem = decision.problem
     layout = problem.layout
     service = layout.services[span.row.service]
-    columns = problem.flow.column[span.first : span.end].tolist()
-    shares = decision.shares[span.first : span.end].tolist()
-    names = [layout.instances[column].name for column in columns]
-    total = layout.config.steering.weight_sum
-    weights = round_shares(dict(zip(names, shares, strict=True)), total=total)
-    kept = sum(share for name, share in zip(names, shares, strict=True) if name in weights)
+    weights = decision.weights[span.first : span.end]
+    places = np.flatnonzero(weights)
+    entries = (places + span.first).tolist()
+    columns = problem.flow.column[entries].tolist()
+    shares = decision.shares[entries]
+    kept = float(shares.sum())
+    instances = [layout.instances[column] for column in columns]
     allocations = [
         Allocation(
-            instance=name,
-            site=layout.instances[column].site,
+            instance=instance.name,
+            site=instance.site,
             share=share / kept,
-            weight=weights[name],
-            why=_why(decision, entry, span) if whys else None,
+            weight=weight,
+            reason=partial(_why, decision, entry, span) if whys else None,
         )
-        for entry, name, column, share in zip(
-            range(span.first, span.end), names, columns, shares, strict=True
+        for entry, instance, share, weight in zip(
+            entries, instances, shares.tolist(), weights[places].tolist(), strict=True
         )
-        if name in weights
     ]
     allocations.sort(key=lambda allocation: allocation.instance)
-    spares = _spares(decision, span, {allocation.instance for allocation in allocations}, whys=whys)
-    spare = {allocation.instance for allocation in spares}
-    excluded = [
-        Exclusion(name, layout.instances[column].site, _too_dear(decision, entry, span))
-        for entry, name, column in zip(range(span.first, span.end), names, columns, strict=True)
-        if whys and name not in weights and name not in spare
-    ]
+    spares: list[Allocation] = []
+    sites = {instance.site for instance in instances}
+    if len(sites) == 1:
+        spares = _spares(decision, span, sites.pop(), former=former, whys=whys)
+    used = frozenset(allocation.instance for allocation in (*allocations, *spares))
     allocations += spares
     allocations += _devices(decision, span.row, priority=2 if spares else 1)
     return Assignment(
@@ -125,17 +132,29 @@ def build_assignment(decision: Decision, span: RowSpan, *, whys: bool) -> Assign
         client_site=layout.sites[span.row.site],
         policy=decision.policies.get(span.row.service, service.policy),
         allocations=tuple(allocations),
-        excluded=tuple(excluded) + _excluded(decision, span.row) if whys else (),
+        left_out=partial(_left_out, decision, span, used) if whys else (),
         demand=span.demand,
         note=decision.notes.get(span.row.service, ""),
         drop=decision.drops.get(span.row.service, 0.0),
     )
 
 
+def _left_out(decision: Decision, span: RowSpan, used: frozenset[str]) -> tuple[Exclusion, ...]:
+    """Give what may serve a row and gets nothing of it, and what may not, each with its reason."""
+    layout = decision.problem.layout
+    columns = decision.problem.flow.column[span.first : span.end].tolist()
+    dear = tuple(
+        Exclusion(instance.name, instance.site, _too_dear(decision, entry, span))
+        for entry, column in enumerate(columns, span.first)
+        if (instance := layout.instances[column]).name not in used
+    )
+    return dear + _excluded(decision, span.row)
+
+
 def _spares(
-    decision: Decision, span: RowSpan, used: Collection[str], *, whys: bool
+    decision: Decision, span: RowSpan, only: str, *, former: Assignment | None, whys: bool
 ) -> list[Allocation]:
-    """Give instances of other sites to fall to, where the loss of one site would lose everything.
+    """Give instances of other sites to fall to, where the loss of site *only* would lose all.
 
     Envoy falls to a lower priority by itself, so requests survive that loss also when nobody is
     there to decide anew. Chosen and weighed by what does not change with the load: spares that
@@ -143,47 +162,45 @@ def _spares(
     """
     problem = decision.problem
     layout = problem.layout
-    entries = range(span.first, span.end)
-    instance = {entry: layout.instances[int(problem.flow.column[entry])] for entry in entries}
-    sites = {instance[entry].site for entry in entries if instance[entry].name in used}
-    if len(sites) != 1:
-        return []
-    alone = dict(
-        zip(
-            entries,
-            (
-                problem.flow.linear[span.first : span.end]
-                + problem.flow.work[span.first : span.end]
-            ).tolist(),
-            strict=True,
+    columns = problem.flow.column[span.first : span.end].tolist()
+    able = [
+        (entry, instance)
+        for entry, column in enumerate(columns, span.first)
+        if (instance := layout.instances[column]).site != only and entry not in decision.barred
+    ]
+    # The time alone is learned and moves a little in every cycle.
+    last = former.allocations if former is not None and decision.held else ()
+    names = {allocation.instance for allocation in last if allocation.priority == 1}
+    chosen = [(entry, instance) for entry, instance in able if instance.name in names]
+    if not chosen:
+        alone = (
+            problem.flow.linear[span.first : span.end] + problem.flow.work[span.first : span.end]
         )
-    )
-    able = [e for e in entries if instance[e].site not in sites and e not in decision.barred]
-    chosen = sorted(able, key=lambda e: (alone[e], instance[e].name))[:_MOST_SPARES]
-    if decision.held:
-        # The time alone is learned and moves a little in every cycle.
-        key = (layout.services[span.row.service].service.name, layout.sites[span.row.site])
-        former = decision.former.get(key)
-        names = {a.instance for a in former.allocations if a.priority == 1} if former else set()
-        same = [entry for entry in able if instance[entry].name in names]
-        chosen = same or chosen
-    slots = {instance[entry].name: instance[entry].slots for entry in chosen}
+        able.sort(key=lambda each: (alone[each[0] - span.first], each[1].name))
+        chosen = able[:_MOST_SPARES]
+    slots = {instance.name: instance.slots for _, instance in chosen}
     total = layout.config.steering.weight_sum
-    weights = round_shares(
-        {name: count / sum(slots.values()) for name, count in slots.items()}, total=total
-    )
-    made = []
-    for entry in chosen:
-        name = instance[entry].name
-        if name in weights:
-            why = _why(decision, entry, span) if whys else None
-            if why is not None:
-                words = f"{_SPARE}; {_too_dear(decision, entry, span)}"
-                why = replace(why, limits=(*why.limits, words))
-            made.append(
-                Allocation(name, instance[entry].site, weights[name] / total, weights[name], 1, why)
-            )
+    whole = sum(slots.values())
+    weights = round_shares({name: count / whole for name, count in slots.items()}, total=total)
+    made = [
+        Allocation(
+            instance.name,
+            instance.site,
+            weights[instance.name] / total,
+            weights[instance.name],
+            1,
+            partial(_why_spare, decision, entry, span) if whys else None,
+        )
+        for entry, instance in chosen
+        if instance.name in weights
+    ]
     return sorted(made, key=lambda allocation: allocation.instance)
+
+
+def _why_spare(decision: Decision, entry: int, span: RowSpan) -> Why:
+    why = _why(decision, entry, span)
+    words = f"{_SPARE}; {_too_dear(decision, entry, span)}"
+    return replace(why, limits=(*why.limits, words))
 
 
 def barred_entries(problem: Problem) -> frozenset[int]:
@@ -204,7 +221,7 @@ def build_bare_assignment(decision: Decision, row: Row) -> Assignment:
         client_site=decision.problem.layout.sites[row.site],
         policy=decision.policies.get(row.service, service.policy),
         allocations=tuple(devices),
-        excluded=_excluded(decision, row),
+        left_out=_excluded(decision, row),
         note=decision.notes.get(row.service, "") or note,
     )
 
@@ -234,7 +251,7 @@ def _devices(decision: Decision, row: Row, *, priority: int) -> list[Allocation]
                 share=weight / layout.config.steering.weight_sum,
                 weight=weight,
                 priority=priority,
-                why=Why(
+                reason=Why(
                     rtt=near,
                     transfer=0.0,
                     penalty=float(service.penalty[names[name]]),

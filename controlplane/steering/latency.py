@@ -209,7 +209,7 @@ class PriceTable:
         )
 
     def prices(self, work: Array) -> Array:
-        """Give the price alone, as a search asks for it time and again."""
+        """Give the price alone, as a search asks for it; *work* is (..., instances)."""
         rows, index = self._place(work)
         low, high = self.price[rows, index], self.price[rows, index + 1]
         width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
@@ -219,4 +219,4 @@ class PriceTable:
     def _place(self, work: Array) -> tuple[Places, Places]:
         """Give each instance's row and the knot below its *work*."""
         index = KNOTS.searchsorted(work / self.capacity, side="right") - 1
-        return np.arange(len(index)), np.minimum(np.maximum(index, 0), len(KNOTS) - 2)
+        return np.arange(len(self.capacity)), np.minimum(np.maximum(index, 0), len(KNOTS) - 2)

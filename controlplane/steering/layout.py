@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlplane.config import Config, Instance, Override, PolicyName, Service, SiteKind
 from controlplane.steering.latency import Array
@@ -50,6 +51,8 @@ class Layout:
     config: Config
     instances: tuple[Instance, ...]
     column: Mapping[str, int]
+    rank: NDArray[np.intp]
+    """(instances,): place in the order of names."""
     sites: tuple[str, ...]
     """Client sites: every configured site."""
     site_of: tuple[int, ...]
@@ -76,6 +79,7 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         config=config,
         instances=instances,
         column={instance.name: position for position, instance in enumerate(instances)},
+        rank=np.argsort(np.argsort(np.array([instance.name for instance in instances], dtype=str))),
         sites=names,
         site_of=tuple(index[instance.site] for instance in instances),
         services=tuple(

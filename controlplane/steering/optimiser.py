@@ -33,6 +33,9 @@ _WHOLE = 1.0 - 1e-4
 
 _TINY = 1e-6
 
+_FRACTIONS: Array = np.linspace(0.0, 1.0, 17)[1:]
+"""Parts of a step at which a line search looks at once."""
+
 
 def _no_indices() -> Indices:
     return np.zeros(0, dtype=np.intp)
@@ -226,27 +229,26 @@ class _Descent:
         """Give the part of the way from *shares* to *aim* at which the cost is least.
 
         The cost is convex on the way and depends on it through the instances' loads alone, so
-        halving the interval by the sign of its slope costs next to nothing.
+        looking for the sign of its slope at many points at once costs next to nothing.
         """
         flow = self.flow
-        start, end = flow.load(shares), flow.load(aim)
-        step = end - start
+        start = flow.load(shares)
+        step = flow.load(aim) - start
         travel = float(np.dot(self.amount * (aim - shares), flow.linear))
-        low, high = 0.0, 1.0
-        if self.slope(end, step, travel) <= 0.0:
-            return 1.0
-        for _ in range(12):
-            middle = 0.5 * (low + high)
-            if self.slope(start + middle * step, step, travel) > 0.0:
-                high = middle
-            else:
-                low = middle
+        low, width = 0.0, 1.0
+        for _ in range(3):
+            points = low + width * _FRACTIONS
+            rising = self.slopes(start + points[:, None] * step, step, travel) > 0.0
+            if not rising.any():
+                return low + width
+            width /= len(_FRACTIONS)
+            low += width * int(rising.argmax())
         return low
 
-    def slope(self, load: Array, step: Array, travel: float) -> float:
-        """Give the derivative of the cost at *load* when it moves by *step*."""
-        price = self.prices.prices(load) + self.watts(load)
-        return travel + float(np.dot(price, step))
+    def slopes(self, loads: Array, step: Array, travel: float) -> Array:
+        """Give the derivative of the cost at each of *loads*, (points, instances), along *step*."""
+        slopes: Array = travel + (self.prices.prices(loads) + self.watts(loads)) @ step
+        return slopes
 
     def response(self, shares: Array) -> Array:
         """Give how the instances' work answers their prices, times the temperature.
@@ -288,7 +290,7 @@ class _Descent:
         budgets = self.flow.budgets
         if not len(budgets.limit):
             return 0.0
-        use = budgets.weight @ load - budgets.limit
+        use = load @ budgets.weight.T - budgets.limit
         price: Array = np.maximum(self.multipliers + self.stiffness * use, 0.0) @ budgets.weight
         return price
 

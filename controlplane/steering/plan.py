@@ -6,7 +6,7 @@ dashboard explain from the very value that decided.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.config import PolicyName
@@ -60,7 +60,13 @@ class Allocation:
     """At least 1; what Envoy gets."""
     priority: int = 0
     """0 first; Envoy falls to the next by itself when the former has no healthy endpoint."""
-    why: Why | None = None
+    reason: Why | Callable[[], Why] | None = field(default=None, compare=False, repr=False)
+    """The terms, or what makes them when somebody asks: few plans are ever asked."""
+
+    @property
+    def why(self) -> Why | None:
+        """Give the terms behind the share; none where the plan does not carry them."""
+        return self.reason() if callable(self.reason) else self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +88,21 @@ class Assignment:
     """The policy that decided, which a fallback may have changed."""
     allocations: tuple[Allocation, ...]
     """By priority, then instance name."""
-    excluded: tuple[Exclusion, ...] = ()
+    left_out: tuple[Exclusion, ...] | Callable[[], tuple[Exclusion, ...]] = field(
+        default=(), compare=False, repr=False
+    )
+    """The exclusions, or what makes them when somebody asks."""
     demand: float = 0.0
     """Requests a second that were assumed."""
     note: str = ""
     """A fallback, a freeze or an overload, in words; empty in the normal case."""
     drop: float = 0.0
     """Part of the requests that Envoys refuse, 0 to 1; the allocations split the rest."""
+
+    @property
+    def excluded(self) -> tuple[Exclusion, ...]:
+        """Give the instances that get nothing, each with its reason."""
+        return self.left_out() if callable(self.left_out) else self.left_out
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 LEAST_SHARE = 0.0005
 """Shares below it are dropped: Envoy would keep connections open for next to no requests."""
 
@@ -44,3 +47,63 @@ def round_shares(
                 weights[name] -= 1
                 left += 1
     return weights
+
+
+def round_rows(
+    shares: NDArray[np.float64],
+    starts: NDArray[np.intp],
+    rank: NDArray[np.intp],
+    *,
+    total: int,
+    least: float = LEAST_SHARE,
+) -> NDArray[np.int64]:
+    """Do for many rows at once what `round_shares` does for one.
+
+    Args:
+        shares: (entries,), sorted by row.
+        starts: (rows,): the first entry of each row; every row has one.
+        rank: (entries,): the place of each entry's name in the order of names.
+        total: what the weights of each row add up to.
+        least: shares below it get nothing.
+
+    Returns:
+        (entries,): the weights; 0 for what gets nothing.
+
+    Raises:
+        ValueError: if *total* is smaller than the number of entries of a row that must get 1.
+    """
+    if not len(starts):
+        return np.zeros(0, dtype=np.int64)
+    counts = np.diff(starts, append=len(shares))
+    row = np.repeat(np.arange(len(starts)), counts)
+    kept = shares >= least
+    few = ~np.logical_or.reduceat(kept, starts)
+    if few.any():
+        most = np.maximum.reduceat(shares, starts)
+        kept |= (few & (most > 0))[row] & (shares >= most[row] / 2)
+    needed = np.add.reduceat(kept, starts, dtype=np.int64)
+    if (needed > total).any():
+        raise ValueError(f"{needed.max()} instances cannot share a weight of {total}")
+    part = np.where(kept, shares, 0.0)
+    whole = np.maximum(np.add.reduceat(part, starts), np.finfo(float).tiny)
+    quota = part / whole[row] * total
+    weights = np.where(kept, np.maximum(quota.astype(np.int64), 1), 0)
+    left = np.where(needed > 0, total - np.add.reduceat(weights, starts), 0)
+    # Sums of floats differ in the last bit with the order; rounded remainders do not.
+    remainder = np.where(kept, np.round(quota - weights, 9), -np.inf)
+    order = np.lexsort((rank, -remainder, row))
+    place = np.arange(len(order)) - starts[row]
+    weights[order] += place < left[row]
+    for index in np.flatnonzero(left < 0).tolist():
+        own = order[starts[index] : starts[index] + needed[index]]
+        _take_back(weights, own, int(-left[index]))
+    return weights
+
+
+def _take_back(weights: NDArray[np.int64], own: NDArray[np.intp], excess: int) -> None:
+    """Take *excess* from the last of *own* that have more than 1, one from each at a time."""
+    while excess:
+        for entry in own[::-1].tolist():
+            if weights[entry] > 1 and excess:
+                weights[entry] -= 1
+                excess -= 1

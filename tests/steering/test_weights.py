@@ -1,10 +1,11 @@
 """Shares to integer weights."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.steering.weights import round_shares
+from controlplane.steering.weights import round_rows, round_shares
 
 fleets = st.dictionaries(
     st.text("abcdefgh", min_size=1, max_size=4), st.floats(0.001, 1.0), min_size=1, max_size=30
@@ -59,3 +60,30 @@ def test_more_instances_than_weight_is_refused() -> None:
     """A sum that cannot give everybody 1 is an error, not a zero weight."""
     with pytest.raises(ValueError, match="cannot share"):
         round_shares({str(n): 1 / 20 for n in range(20)}, total=10)
+
+
+@given(st.lists(fleets, min_size=1, max_size=8), st.integers(30, 2_000))
+def test_many_rows_are_rounded_as_each_alone(rows: list[dict[str, float]], total: int) -> None:
+    """The fast way for a whole plan gives what the plain one gives row by row."""
+    names = sorted({name for shares in rows for name in shares})
+    rank = np.array([names.index(name) for shares in rows for name in shares])
+    starts = np.cumsum([0, *(len(shares) for shares in rows[:-1])])
+    weights = round_rows(
+        np.array([share for shares in rows for share in shares.values()]),
+        starts,
+        rank,
+        total=total,
+    )
+
+    for shares, own in zip(rows, np.split(weights, starts[1:]), strict=True):
+        alone = round_shares(shares, total=total)
+
+        assert [alone.get(name, 0) for name in shares] == own.tolist()
+
+
+def test_a_row_of_too_many_is_refused() -> None:
+    """Everybody who is kept must get 1."""
+    shares = np.full(4, 0.25)
+
+    with pytest.raises(ValueError, match="4 instances cannot share a weight of 3"):
+        round_rows(shares, np.array([0]), np.arange(4), total=3)

@@ -307,19 +307,29 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
         "Mean latency that the plan predicts.",
         labels=("service", "from"),
     )
-    observed = GaugeMetricFamily(
-        "cats_observed_latency_seconds",
-        "Mean latency that Envoys observe.",
-        labels=("service", "from"),
-    )
     cost = GaugeMetricFamily(
         "cats_predicted_cost", "The plan's objective, in weighted seconds of delay per second."
     )
     noted = GaugeMetricFamily(
         "cats_assignments_in_fallback", "Pairs of service and client site in fallback or freeze."
     )
+    refused = GaugeMetricFamily(
+        "cats_refused_share",
+        "Part of a tolerant service's requests that Envoys are told to refuse in an overload.",
+        labels=("service", "from"),
+    )
+    error = GaugeMetricFamily(
+        "cats_prediction_error",
+        "Smoothed absolute error of the predicted mean latency, as a part of the observed (MAPE).",
+    )
+    oscillating = GaugeMetricFamily(
+        "cats_plan_oscillating", "1 while pushes undo each other, and moves are halved."
+    )
     if plan is not None:
         cost.add_metric((), plan.predicted_cost)
+        oscillating.add_metric((), float(plan.oscillating))
+        if plan.prediction_error is not None:
+            error.add_metric((), plan.prediction_error)
         noted.add_metric((), sum(bool(item.note) for item in plan.assignments.values()))
         for (service, site), assignment in plan.assignments.items():
             first = [a for a in assignment.allocations if a.priority == 0]
@@ -328,18 +338,29 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
                 to[allocation.site] = to.get(allocation.site, 0.0) + allocation.share
             for target, value in to.items():
                 share.add_metric((service, site, target), value)
-            if first and all(a.why is not None for a in first):
-                mean = fsum(a.share * a.why.predicted_latency for a in first if a.why is not None)
+            whys = [(a.share, why) for a in first if (why := a.why) is not None]
+            if first and len(whys) == len(first):
+                mean = fsum(part * why.predicted_latency for part, why in whys)
                 predicted.add_metric((service, site), mean)
-    if view is not None:
-        sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        for (site, service, _), seen in view.traffic.items():
-            if seen.latency is not None and seen.rate.value > 0:
-                sums.setdefault((service, site), []).append((seen.rate.value, seen.latency.value))
-        for pair, items in sums.items():
-            rate = fsum(weight for weight, _ in items)
-            observed.add_metric(pair, fsum(w * latency for w, latency in items) / rate)
-    yield from (share, predicted, observed, cost, noted)
+            refused.add_metric((service, site), assignment.drop)
+    yield from (share, refused, predicted, _observed_latency(view))
+    yield from (error, oscillating, cost, noted)
+
+
+def _observed_latency(view: FleetView | None) -> Metric:
+    observed = GaugeMetricFamily(
+        "cats_observed_latency_seconds",
+        "Mean latency that Envoys observe.",
+        labels=("service", "from"),
+    )
+    sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for (site, service, _), seen in view.traffic.items() if view is not None else ():
+        if seen.latency is not None and seen.rate.value > 0:
+            sums.setdefault((service, site), []).append((seen.rate.value, seen.latency.value))
+    for pair, items in sums.items():
+        rate = fsum(weight for weight, _ in items)
+        observed.add_metric(pair, fsum(w * latency for w, latency in items) / rate)
+    return observed
 
 
 def reference(metrics: Metrics) -> str:

@@ -70,9 +70,12 @@ PLAN = Plan(
                 Allocation("c", "north", 1.0, 1, 1, why(9.0)),
             ),
             note="capacity: predictions refuted",
+            drop=0.4,
         )
     },
     predicted_cost=1.5,
+    prediction_error=0.125,
+    oscillating=True,
 )
 
 
@@ -112,6 +115,14 @@ def test_the_reference_is_current() -> None:
             0.3,
             id="observed, by rate",
         ),
+        pytest.param(
+            "cats_refused_share",
+            {"service": "chat", "from": "north"},
+            0.4,
+            id="refused in overload",
+        ),
+        pytest.param("cats_prediction_error", {}, 0.125, id="prediction error"),
+        pytest.param("cats_plan_oscillating", {}, 1.0, id="oscillation"),
         pytest.param("cats_assignments_in_fallback", {}, 1.0, id="fallback"),
     ],
 )

@@ -62,6 +62,10 @@ def print_explanation(document: dict[str, Any]) -> None:
             f"[dim]{escape(item['instance'])} at {escape(item['site'])} gets nothing:"
             f" {escape(item['reason'])}[/]"
         )
+    if proposed := document.get("proposed"):
+        first = [each for each in proposed if not each["priority"]]
+        split = ", ".join(f"{each['instance']} {each['share']:.1%}" for each in first)
+        console.print(f"[bold]without observe mode[/] it would be: {escape(split)}")
     lagging = [envoy["id"] for envoy in document["envoys"] if not envoy["acknowledged"]]
     known = len(document["envoys"])
     console.print(

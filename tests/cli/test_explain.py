@@ -1,0 +1,47 @@
+"""``cats explain`` as a person reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.cli.explain import print_explanation
+
+DOCUMENT: dict[str, Any] = {
+    "service": "chat",
+    "from": "north",
+    "policy": "static",
+    "demand": 2.0,
+    "plan": "v1",
+    "held": False,
+    "note": "observe mode: the decided shares are proposed, not pushed",
+    "instances": [
+        {"instance": "a", "site": "north", "share": 0.5, "weight": 5000, "priority": 0},
+        {"instance": "b", "site": "cloud", "share": 0.5, "weight": 5000, "priority": 0},
+    ],
+    "excluded": [{"instance": "c", "site": "cloud", "reason": "drained by an override"}],
+    "envoys": [{"id": "e1", "acknowledged": True}, {"id": "e2", "acknowledged": False}],
+}
+
+
+def test_observe_mode_tells_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever watches before trusting sees both the split in force and the one proposed."""
+    proposed = [
+        {"instance": "a", "share": 0.8, "priority": 0},
+        {"instance": "b", "share": 0.2, "priority": 0},
+        {"instance": "c", "share": 1.0, "priority": 1},
+    ]
+    print_explanation({**DOCUMENT, "proposed": proposed})
+
+    assert "without observe mode it would be: a 80.0%, b 20.0%" in capsys.readouterr().out
+
+
+def test_what_gets_nothing_and_who_lags_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exclusions carry their reason, and Envoys that hold older weights their names."""
+    print_explanation(DOCUMENT)
+    told = capsys.readouterr().out
+
+    assert "c at cloud gets nothing: drained by an override" in told
+    assert "1 of 2 connected Envoys of north hold these weights; not yet: e2" in told
+    assert "without observe mode" not in told

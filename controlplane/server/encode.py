@@ -248,7 +248,7 @@ def encode_explanation(
         "held": plan.held,
         "at": plan.at + epoch,
         "instances": [
-            {**encode_allocation(item), **(_encode_why(item.why) if item.why else {})}
+            {**encode_allocation(item), **(_encode_why(why) if (why := item.why) else {})}
             for item in assignment.allocations
         ],
         "excluded": [_encode_exclusion(item) for item in assignment.excluded],

@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 from controlplane import __version__
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
+from controlplane.server.overview import predicted_latency
 from controlplane.steering.plan import Plan
 from controlplane.telemetry.levels import METRICS, WINDOW, Levels
 
@@ -338,9 +339,7 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
                 to[allocation.site] = to.get(allocation.site, 0.0) + allocation.share
             for target, value in to.items():
                 share.add_metric((service, site, target), value)
-            whys = [(a.share, why) for a in first if (why := a.why) is not None]
-            if first and len(whys) == len(first):
-                mean = fsum(part * why.predicted_latency for part, why in whys)
+            if (mean := predicted_latency(assignment)) is not None:
                 predicted.add_metric((service, site), mean)
             refused.add_metric((service, site), assignment.drop)
     yield from (share, refused, predicted, _observed_latency(view))

@@ -188,10 +188,10 @@ def _slots(item: InstanceView) -> float:
 def _planned_load(plan: Plan) -> dict[str, float]:
     """Give instance -> planned requests over those it can sustain, where the plan says so."""
     return {
-        allocation.instance: allocation.why.arrival_rate / allocation.why.capacity
+        allocation.instance: why.arrival_rate / why.capacity
         for assignment in plan.assignments.values()
         for allocation in assignment.allocations
-        if allocation.why is not None and allocation.why.capacity > 0
+        if (why := allocation.why) is not None and why.capacity > 0
     }
 
 
@@ -216,9 +216,10 @@ def _flows(plan: Plan) -> dict[str, list[Document]]:
 def predicted_latency(assignment: Assignment) -> float | None:
     """Give the mean latency that the plan predicts for an assignment; none if it does not say."""
     first = [item for item in assignment.allocations if item.priority == 0]
-    if not first or any(item.why is None for item in first):
+    whys = [(item.share, why) for item in first if (why := item.why) is not None]
+    if not first or len(whys) < len(first):
         return None
-    return fsum(item.share * item.why.predicted_latency for item in first if item.why is not None)
+    return fsum(share * why.predicted_latency for share, why in whys)
 
 
 def _latencies(view: FleetView, plan: Plan) -> dict[str, dict[str, list[float | None]]]:

@@ -127,10 +127,11 @@ class ControlPlane(Policy):
         total = weight = 0.0
         for assignment in plan.assignments.values():
             for item in assignment.allocations:
-                if item.why is not None and item.priority == 0 and assignment.demand > 0:
-                    part = assignment.demand * item.share
-                    total += part * item.why.predicted_latency
-                    weight += part
+                if item.priority or assignment.demand <= 0 or (why := item.why) is None:
+                    continue
+                part = assignment.demand * item.share
+                total += part * why.predicted_latency
+                weight += part
         if weight > 0:
             self.predictions.append((now, total / weight, weight))
 

@@ -332,7 +332,8 @@ class Steering(Settings):
     expiry: PositiveDuration = 30.0
     """Silence after which an instance no longer counts as known."""
     probe_share: Share = 0.01
-    """Share kept on instances whose state is uncertain, so that it can be learned."""
+    """Largest part of a client site's requests for instances that were slow once, to see whether
+    they have recovered; 0 never asks again."""
     min_gain: Share = 0.04
     """Predicted gain below which weights stay as they are."""
     shed_tolerant: bool = True

@@ -17,6 +17,8 @@ class Belief:
     """Seconds that a request of ordinary size takes when it is alone."""
     uncertainty: float = 1.0
     """Relative standard error of the pace; 1 means that only the prior is known."""
+    hope: float = 1.0
+    """The pace that others of its model, or its settings, promise over its own; at most 1."""
     number: float | None = None
     """Requests inside when last seen; none when not known."""
     number_age: float = 0.0

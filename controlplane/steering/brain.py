@@ -27,9 +27,10 @@ from controlplane.steering.explain import (
 from controlplane.steering.foresight import Foresight, mix_prices
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
-from controlplane.steering.optimiser import Bounds, Flow, Indices, solve
+from controlplane.steering.optimiser import Bounds, Flags, Flow, Indices, solve
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
+from controlplane.steering.probing import probe
 from controlplane.steering.problem import Network, Problem, build_network, build_problem
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.stability import Hysteresis, Refutation
@@ -56,6 +57,8 @@ class Steering:
         self._capacity = CapacityLearner()
         self._plan: Plan | None = None
         self._used: dict[Key, dict[str, float]] = {}
+        """Shares in use, without what is given to probe."""
+        self._probes: dict[Key, dict[str, float]] = {}
         self._rest: tuple[Problem, Array] | None = None
         self._decision: Decision | None = None
         self._heard = -np.inf
@@ -75,7 +78,7 @@ class Steering:
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
         self._plan = plan
-        self._used = _shares_of(plan.assignments)
+        self._used = _shares_of(plan.assignments, {})
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Give what was learned of instances and demand as a JSON-ready document."""
@@ -169,7 +172,7 @@ class Steering:
         self._shed(view, problem, service_of)
         problem = replace(problem, flow=self._shedding.admit(problem.flow, service_of))
         flow = problem.flow
-        previous = self._carry(problem)
+        previous = self._carry(problem, self._used)
         known = previous.sum() > 0
         inflow = flow.load(previous) if known else flow.base
         shares = previous.copy()
@@ -226,6 +229,20 @@ class Steering:
         )
         self._renewed = False
         shares = choice.shares
+        former = self._carry(problem, self._probes)
+        probed = probe(
+            flow,
+            prices,
+            beliefs=beliefs,
+            shares=shares,
+            former=former,
+            allowed=optimal & ~_limited(flow),
+            most=self._config.steering.probe_share,
+            held=choice.held,
+        )
+        if probed.any():
+            given = np.bincount(flow.row, probed, len(flow.demand))
+            shares = shares * (1.0 - given)[flow.row] + probed
         load = flow.load(shares)
         price = prices.evaluate(load)[1]
         return Decision(
@@ -245,7 +262,10 @@ class Steering:
             policies=dict(enumerate(policies)),
             drops=self._shedding.drops,
             notes=notes,
-            held=choice.held and np.array_equal(choice.shares, previous),
+            held=choice.held
+            and np.array_equal(choice.shares, previous)
+            and np.array_equal(probed, former),
+            probed=probed,
         )
 
     def _weigh(self, problem: Problem, shares: Array) -> Weights:
@@ -285,8 +305,8 @@ class Steering:
         )
         return shares[optimal] if same else None
 
-    def _carry(self, problem: Problem) -> Array:
-        """Give the shares in use, entry by entry; 0 where there were none."""
+    def _carry(self, problem: Problem, used: Mapping[Key, Mapping[str, float]]) -> Array:
+        """Give what was *used*, by row and instance, entry by entry; 0 where there was nothing."""
         layout, flow, column = problem.layout, problem.flow, problem.layout.column
         shares = np.zeros(len(flow.row))
         place = np.full(len(layout.instances), -1, dtype=np.intp)
@@ -295,7 +315,7 @@ class Steering:
             key = (layout.services[row.service].service.name, layout.sites[row.site])
             own = flow.column[first:end]
             place[own] = np.arange(first, end)
-            for name, share in self._used.get(key, {}).items():
+            for name, share in used.get(key, {}).items():
                 entry = int(place[column[name]]) if name in column else -1
                 if entry >= 0:
                     shares[entry] = share
@@ -347,7 +367,8 @@ class Steering:
         if self._config.steering.mode is Mode.OBSERVE:
             proposed = assignments
             assignments = _assign(self._observe(decision), {}, former)
-        self._used = _shares_of(assignments)
+        self._probes = _probes_of(decision) if not proposed else {}
+        self._used = _shares_of(assignments, self._probes)
         return Plan(
             version=hash_assignments(assignments),
             at=decision.view.at,
@@ -371,6 +392,7 @@ class Steering:
             shares=shares,
             weights=self._weigh(decision.problem, shares),
             load=decision.problem.flow.load(shares),
+            probed=np.zeros(len(shares)),
             policies=dict.fromkeys(services, PolicyName.STATIC),
             notes=dict.fromkeys(services, watching),
         )
@@ -442,14 +464,29 @@ def _assign(
     return made
 
 
-def _shares_of(assignments: Mapping[Key, Assignment]) -> dict[Key, dict[str, float]]:
-    """Give what is really used: the weights, not the shares before rounding."""
+def _shares_of(
+    assignments: Mapping[Key, Assignment], probes: Mapping[Key, Mapping[str, float]]
+) -> dict[Key, dict[str, float]]:
+    """Give what is really used: the weights, not the shares before rounding, *probes* apart."""
     used = {}
     for key, assignment in assignments.items():
-        first = [a for a in assignment.allocations if a.priority == 0]
+        apart = probes.get(key, {})
+        first = [a for a in assignment.allocations if a.priority == 0 and a.instance not in apart]
         total = sum(a.weight for a in first)
         used[key] = {a.instance: a.weight / total for a in first}
     return used
+
+
+def _probes_of(decision: Decision) -> dict[Key, dict[str, float]]:
+    """Give the parts that are given to probe, by row and instance."""
+    layout, flow = decision.problem.layout, decision.problem.flow
+    made: dict[Key, dict[str, float]] = {}
+    for entry in np.flatnonzero(decision.probed).tolist():
+        row = decision.problem.rows[flow.row[entry]]
+        key = (layout.services[row.service].service.name, layout.sites[row.site])
+        instance = layout.instances[flow.column[entry]].name
+        made.setdefault(key, {})[instance] = float(decision.probed[entry])
+    return made
 
 
 def _restrict(flow: Flow, kept: Array, shares: Array) -> Flow:
@@ -477,6 +514,14 @@ def _restrict(flow: Flow, kept: Array, shares: Array) -> Flow:
             flow.bounds.high[groups],
         ),
     )
+
+
+def _limited(flow: Flow) -> Flags:
+    """Tell the entries of rows whose shares an operator bounds: nothing is added to these."""
+    rows = np.zeros(len(flow.demand), dtype=bool)
+    rows[flow.row[flow.bounds.entry]] = True
+    limited: Flags = rows[flow.row]
+    return limited
 
 
 def _spread(flow: Flow, kept: Array, shares: Array) -> Array:

@@ -224,14 +224,19 @@ class CapacityLearner:
             completed = one.completed
             if completed is None or one.completed_at < gauge.at - span:
                 continue
+            residence = one.residence
+            if residence is not None:
+                # Latencies are told when they end, however long before they began: no more can
+                # have been inside than those who left and those who are still there.
+                residence = min(residence, completed * span / one.size + gauge.number)
             busy = _mean_busy(
                 last,
                 gauge,
                 correction,
-                residence=one.residence,
+                residence=residence,
                 ratio=span / pace[position],
                 slots=slots[position],
-                level=_level(one.residence, slots[position]),
+                level=_level(residence, slots[position]),
             )
             count[position] = completed * span
             exposure[position] = _rate(busy) * span * (1.0 - one.training)
@@ -273,7 +278,8 @@ class CapacityLearner:
         state.score = state.score * fade[:, None] + np.where(ready[:, None], likelihood, 0.0)
         state.count = state.count * fade + count
         state.exposure = state.exposure * fade[:, None] + exposure
-        rows = np.flatnonzero(fresh)
+        # An instance that nobody asked for anything has shown nothing.
+        rows = np.flatnonzero(fresh & ((count > 0) | (exposure[:, 0] > 0)))
         state.window_count[rows] = np.roll(state.window_count[rows], -1, axis=1)
         state.window_count[rows, -1] = count[rows]
         state.window_exposure[rows] = np.roll(state.window_exposure[rows], -1, axis=1)
@@ -288,19 +294,19 @@ class CapacityLearner:
         work = state.window_exposure[:, ::-1].cumsum(axis=1)
         before = state.count[:, None] - latest
         before_work = state.exposure[:, None, :] - work
-        known = before > 5.0
+        known = before > 1.0
         mean = np.where(known, before, 0.0)[:, :, None] / np.maximum(before_work, 1e-9) * work
         mean = np.maximum((mean * weights[:, None, :]).sum(axis=2), 1e-9)
         ratio = latest * np.log(np.maximum(latest, 1e-9) / mean) - (latest - mean)
         # The belief it is compared with is itself only known to so many completions.
         spread = DISPERSION * (1.0 + mean / np.maximum(before, 1.0))
         ratio = np.where(known, ratio / spread, 0.0)
-        # One observation alone may be a report that lies beside the truth.
-        ratio[:, 0] = 0.0
         best = ratio.argmax(axis=1)
+        # One observation alone may be a report that lies beside the truth.
+        loudest = ratio[:, 1:].max(axis=1)
         for row in rows.tolist():
             length = int(best[row]) + 1
-            if ratio[row, best[row]] < self._alarm:
+            if loudest[row] < self._alarm:
                 continue
             state.count[row] = state.window_count[row, -length:].sum()
             state.exposure[row] = state.window_exposure[row, -length:].sum(axis=0)
@@ -416,6 +422,7 @@ class CapacityLearner:
                     slowdown=float(slowdown[position]),
                     pace=float(own / (1.0 - one.training)),
                     uncertainty=float(error[position]),
+                    hope=min(float(prior[position] / own), 1.0),
                     number=number,
                     number_age=max(0.0, view.at - gauge.at) if gauge is not None else 0.0,
                     source=gauge.source if gauge is not None and state.count[position] else "prior",

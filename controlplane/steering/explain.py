@@ -64,6 +64,8 @@ class Decision:
     """Service -> a fallback or a freeze, in words."""
     held: bool
     """True when *shares* are those of before."""
+    probed: Array
+    """(entries,): the part of *shares* that is given to learn of an instance; mostly 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,11 @@ def build_assignment(
     ]
     allocations.sort(key=lambda allocation: allocation.instance)
     spares: list[Allocation] = []
-    sites = {instance.site for instance in instances}
+    sites = {
+        instance.site
+        for entry, instance in zip(entries, instances, strict=True)
+        if decision.probed[entry] <= 0
+    }
     if len(sites) == 1:
         spares = _spares(decision, span, sites.pop(), former=former, whys=whys)
     used = frozenset(allocation.instance for allocation in (*allocations, *spares))
@@ -166,7 +172,9 @@ def _spares(
     able = [
         (entry, instance)
         for entry, column in enumerate(columns, span.first)
-        if (instance := layout.instances[column]).site != only and entry not in decision.barred
+        if (instance := layout.instances[column]).site != only
+        and entry not in decision.barred
+        and decision.probed[entry] <= 0
     ]
     # The time alone is learned and moves a little in every cycle.
     last = former.allocations if former is not None and decision.held else ()
@@ -331,6 +339,8 @@ def _why(decision: Decision, entry: int, span: RowSpan) -> Why:
         *problem.limits.get(column, ()),
         *_bounds(decision, entry),
     ]
+    if decision.probed[entry] > 0:
+        words.append("probed: it may be as fast as others of its model again")
     return Why(
         rtt=rtt,
         transfer=transfer,

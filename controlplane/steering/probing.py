@@ -1,0 +1,80 @@
+"""Asking again: a few requests for instances of which too little is known to leave them out.
+
+What gets nothing teaches nothing: an instance that was slow while it started, or before a job on
+it ended, would stay left out on the word of old evidence. If it would be worth using at the pace
+of others of its model, or at the one that operators wrote, it is given a trickle: enough to see
+it change, so little that asking in vain costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from controlplane.steering.belief import Belief
+from controlplane.steering.latency import Array, PriceTable
+from controlplane.steering.optimiser import Flags, Flow
+
+TRICKLE = 0.2
+"""Requests a second that teach enough of one instance."""
+
+_MOST_ROWS = 16
+"""Rows that share in probing one instance: those that would gain most."""
+
+_CLEAR = 0.2
+"""Gain, as a part of what a row pays, that is worth a push by itself."""
+
+
+def probe(
+    flow: Flow,
+    prices: PriceTable,
+    *,
+    beliefs: Sequence[Belief],
+    shares: Array,
+    former: Array,
+    allowed: Flags,
+    most: float,
+    held: bool,
+) -> Array:
+    """Give the part of its row's requests that each entry gets on top of *shares*, mostly 0.
+
+    Args:
+        flow: rows, entries and their costs.
+        prices: of the work of the coming period.
+        beliefs: (instances,).
+        shares: (entries,): as decided.
+        former: (entries,): what this gave the last time; what goes on stays as it is.
+        allowed: (entries,): those that may get more than was decided.
+        most: part of a row's requests that all its probes together may get.
+        held: whether *shares* are those of before: then only what clearly pays is begun and
+            nothing ends, for a push would serve nothing else.
+    """
+    column = flow.column
+    parts = np.zeros(len(shares))
+    hope = np.array([belief.hope for belief in beliefs])
+    rate = np.bincount(column, flow.demand[flow.row] * shares, len(beliefs))
+    doubtful = (rate < 0.5 * TRICKLE) & (hope < 1.0)
+    if most <= 0 or not doubtful.any():
+        return parts
+    load = flow.load(shares)
+    marginal = flow.linear + flow.work * prices.evaluate(load)[1][column]
+    paid = np.add.reduceat(shares * marginal, flow.starts)[flow.row]
+    hoped = flow.linear + hope[column] * flow.work * prices.evaluate(flow.base)[1][column]
+    gain = paid - hoped
+    margin = np.where(former > 0, -np.inf if held else -_CLEAR, _CLEAR if held else 0.0)
+    able = np.flatnonzero(allowed & doubtful[column] & (gain > margin * paid))
+    able = able[np.lexsort((-gain[able], column[able]))]
+    room = np.maximum(most - np.bincount(flow.row, former, len(flow.demand)), 0.0)
+    for own in np.split(able, np.flatnonzero(np.diff(column[able])) + 1):
+        going = own[former[own] > 0]
+        if len(going):
+            parts[going] = former[going]
+            continue
+        missing = TRICKLE
+        for entry in own[:_MOST_ROWS].tolist():
+            row = flow.row[entry]
+            parts[entry] = min(missing / flow.demand[row], room[row])
+            room[row] -= parts[entry]
+            missing = max(0.0, missing - parts[entry] * flow.demand[row])
+    return parts

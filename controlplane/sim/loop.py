@@ -54,6 +54,8 @@ class ControlPlane(Policy):
         """Reports that the fleet did not believe."""
         self.plans: list[Plan] = []
         """Every plan that was pushed, in order."""
+        self.gains: list[float] = []
+        """Predicted gain of each push, as a part of the cost."""
         self.predictions: list[tuple[float, float, float]] = []
         """(time, predicted mean latency over all demand, demand) at each decision."""
         self.telemetry = Telemetry(world, telemetry, self._listen, seed=seed, until=until)
@@ -76,6 +78,7 @@ class ControlPlane(Policy):
         return replace(
             outcome,
             refused=self.refused,
+            gains=tuple(self.gains),
             predictions=predictions,
             predicted_error=error,
             solve_times=tuple(self.solve_times),
@@ -122,6 +125,7 @@ class ControlPlane(Policy):
             )
         if changed:
             self.pushes.append(now)
+            self.gains.append(plan.gain)
 
     def _note_prediction(self, plan: Plan, now: float) -> None:
         total = weight = 0.0

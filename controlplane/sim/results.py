@@ -40,6 +40,8 @@ class Outcome:
     """(window, service) -> figures."""
     pushes: tuple[float, ...]
     """Instants at which weights changed somewhere."""
+    gains: tuple[float, ...] = ()
+    """Predicted gain of each push of the control plane, as a part of the cost."""
     refused: int = 0
     """Reports that the fleet did not believe."""
     predicted_error: float | None = None

@@ -33,7 +33,7 @@ from controlplane.steering.policies import RULES
 from controlplane.steering.probing import probe
 from controlplane.steering.problem import Network, Problem, build_network, build_problem
 from controlplane.steering.shedding import Shedding
-from controlplane.steering.stability import Hysteresis, Refutation
+from controlplane.steering.stability import Hysteresis, Refutation, settle
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import LEAST_SHARE, round_rows
 
@@ -190,7 +190,10 @@ class Steering:
             if policy is PolicyName.OPTIMAL:
                 optimal |= mine
             else:
-                shares[mine] = RULES[policy](problem, inflow)[mine]
+                ruled = RULES[policy](problem, inflow)
+                if not self._renewed:
+                    ruled = settle(flow, used=previous, new=ruled)
+                shares[mine] = ruled[mine]
         cases = self._foresight.cases()
         prices = mix_prices(PriceTable.stationary(problem.curves), cases)
         if optimal.any():
@@ -265,6 +268,7 @@ class Steering:
             held=choice.held
             and np.array_equal(choice.shares, previous)
             and np.array_equal(probed, former),
+            gain=0.0 if choice.held else choice.gain,
             probed=probed,
         )
 
@@ -376,6 +380,7 @@ class Steering:
             proposed=proposed,
             predicted_cost=decision.cost,
             held=decision.held,
+            gain=decision.gain,
             predicted_latency=self._predicted(),
             prediction_error=self._refutation.error,
             fallbacks=self._refutation.count,

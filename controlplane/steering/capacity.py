@@ -225,7 +225,7 @@ class CapacityLearner:
             if completed is None or one.completed_at < gauge.at - span:
                 continue
             residence = one.residence
-            if residence is not None:
+            if residence is not None and correction <= 1.0:
                 # Latencies are told when they end, however long before they began: no more can
                 # have been inside than those who left and those who are still there.
                 residence = min(residence, completed * span / one.size + gauge.number)

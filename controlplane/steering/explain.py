@@ -64,6 +64,8 @@ class Decision:
     """Service -> a fallback or a freeze, in words."""
     held: bool
     """True when *shares* are those of before."""
+    gain: float
+    """Predicted gain of *shares* over the ones before, as a part of the cost; 0 when held."""
     probed: Array
     """(entries,): the part of *shares* that is given to learn of an instance; mostly 0."""
 

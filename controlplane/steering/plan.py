@@ -120,6 +120,9 @@ class Plan:
     """The objective, in weighted seconds of delay per second."""
     held: bool = False
     """True when a better plan was known and its gain was too small to push."""
+    gain: float = 0.0
+    """What these shares are predicted to gain over those in use before, as a part of the cost; 0
+    where those stay."""
     predicted_latency: float | None = None
     """Mean over all requests, seconds, network included."""
     prediction_error: float | None = None

@@ -22,7 +22,7 @@ TRICKLE = 0.2
 _MOST_ROWS = 16
 """Rows that share in probing one instance: those that would gain most."""
 
-_CLEAR = 0.2
+_CLEAR = 0.5
 """Gain, as a part of what a row pays, that is worth a push by itself."""
 
 

@@ -23,6 +23,10 @@ from controlplane.steering.optimiser import Flow
 FALLBACK = 30.0
 """Seconds that a fallback lasts at least."""
 
+LEAST_MOVE = 0.03
+"""Part of a row's requests that a rule has to move for its shares to be pushed: what is learned
+of capacities never stands quite still."""
+
 REFUTED_AFTER = 8.0
 """Seconds for which predictions must be refuted."""
 
@@ -88,6 +92,17 @@ class Hysteresis:
             return
         likeness = float(np.dot(last, move)) / size
         self._turns = 0.8 * self._turns + (1.0 if likeness < -0.5 else 0.0)
+
+
+def settle(flow: Flow, *, used: Array, new: Array) -> Array:
+    """Give the shares of a rule, which weighs no gain: rows that would hardly change stay.
+
+    All are (entries,); *used* is 0 in rows that have no shares yet.
+    """
+    if not len(used):
+        return new
+    moved = 0.5 * np.add.reduceat(np.abs(new - used), flow.starts)
+    return np.where((moved < LEAST_MOVE)[flow.row], used, new)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from controlplane.fleet.view import FleetView, TrafficView
 from controlplane.model import Reading, Source
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
-from controlplane.steering.stability import FALLBACK, Hysteresis, Refutation
+from controlplane.steering.stability import FALLBACK, Hysteresis, Refutation, settle
 from testbed.views import make_config, make_instance, make_view
 
 FLOW = Flow(
@@ -95,3 +95,23 @@ def test_refuted_predictions_lead_to_a_fallback_and_back() -> None:
 def test_a_wrong_prediction_of_a_usual_latency_is_no_reason() -> None:
     """Where requests always took longer than foretold, nothing got worse."""
     assert not any(run(Refutation(), 5.0, 0.0, 60))
+
+
+def test_a_rule_moves_rows_that_change_and_leaves_the_others() -> None:
+    """What is learned of capacities wobbles; a push for that would serve nobody."""
+    rows = Flow(
+        demand=np.ones(3),
+        row=np.array([0, 0, 1, 1, 2, 2]),
+        column=np.array([0, 1, 0, 1, 0, 1]),
+        linear=np.zeros(6),
+        work=np.ones(6),
+        base=np.zeros(2),
+    )
+
+    settled = settle(
+        rows,
+        used=np.array([0.5, 0.5, 0.5, 0.5, 0.0, 0.0]),
+        new=np.array([0.52, 0.48, 0.6, 0.4, 0.52, 0.48]),
+    )
+
+    assert [0.5, 0.5, 0.6, 0.4, 0.52, 0.48] == settled.tolist()

@@ -17,8 +17,8 @@ from benchmarks.figures import Row, Target, main
 from benchmarks.served import Usage, usage
 from controlplane.config import Config
 from controlplane.fleet import FleetState
+from controlplane.http2.server import GrpcServer
 from controlplane.server.agents import SERVICE, AgentService, AgentSettings
-from controlplane.server.http2.server import GrpcServer
 from controlplane.server.log import set_up_logs
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from testbed.instances import EmulatedInstance, InstanceSettings

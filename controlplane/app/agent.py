@@ -12,22 +12,20 @@ from dataclasses import replace
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from controlplane import __version__
 from controlplane.agent.discovery import discover
 from controlplane.agent.exporters import Exported, parse_exported
 from controlplane.agent.gpus import GpuReader, of_instance
 from controlplane.agent.link import Link
-from controlplane.agent.local_api import build_api
 from controlplane.agent.machine import MachineReader
 from controlplane.agent.orca_server import OrcaServer
-from controlplane.agent.probes import Measured, Prober, split
+from controlplane.agent.probes import Measured, Prober
 from controlplane.agent.settings import AgentConfig, Exporter, LocalInstance, TrainingMetric
 from controlplane.agent.survey import Item, Local, Surroundings, build_items
 from controlplane.agent.training import ProcessWatch, PushedJobs
-from controlplane.app.doors import StartError
-from controlplane.errors import ReportError
+from controlplane.errors import ReportError, StartError
+from controlplane.http2.client import split_address
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.server.log import get_logger
 from controlplane.server.tasks import guard
@@ -95,10 +93,17 @@ class Agent:
         for server in self._orca.values():
             try:
                 await server.start()
-            except RuntimeError as error:
-                raise StartError(f"orca: cannot listen on {server.settings.address}") from error
+            except OSError as error:
+                raise StartError(
+                    f"orca: cannot listen on {server.settings.address} ({error.strerror})"
+                ) from error
             ends.push_async_callback(server.stop)
         if self.config.api is not None:
+            # aiohttp's server is loaded by agents that have a port only.
+            from aiohttp import web  # noqa: PLC0415
+
+            from controlplane.agent.local_api import build_api  # noqa: PLC0415
+
             runner = web.AppRunner(
                 build_api(self.jobs, shown=self.shown, clock=self._clock),
                 access_log=None,
@@ -106,7 +111,7 @@ class Agent:
             )
             await runner.setup()
             ends.push_async_callback(runner.cleanup)
-            host, port = split(self.config.api.address)
+            host, port = split_address(self.config.api.address)
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:

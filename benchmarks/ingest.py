@@ -10,19 +10,19 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import grpc
 import psutil
 
 from benchmarks.figures import Row, Target, main
 from benchmarks.served import Usage, usage
+from controlplane.agent.link import METHOD
 from controlplane.config import Config
 from controlplane.fleet import FleetState
-from controlplane.server.agents import SERVICE, AgentService, AgentSettings
-from controlplane.server.http2.server import GrpcServer
+from controlplane.http2.client import Call, dialled
+from controlplane.http2.server import GrpcServer
+from controlplane.server.agents import AgentService, AgentSettings
 from controlplane.server.log import set_up_logs
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.ports import free_port
 
 TITLE = "Telemetry: reports into one process, and what an agent costs"
 PER_AGENT = 10
@@ -76,10 +76,11 @@ async def _ingest(pipe: Connection, agents: int) -> None:
 
 
 async def _agent(port: int, number: int, done: asyncio.Event) -> None:
-    channel = grpc.aio.insecure_channel(
-        f"127.0.0.1:{port}", options=(("grpc.use_local_subchannel_pool", number % 50),)
-    )
-    call = channel.stream_stream(f"/{SERVICE}/Report")()
+    async with dialled(f"127.0.0.1:{port}") as connection:
+        await _report(connection.call(METHOD), number, done)
+
+
+async def _report(call: Call, number: int, done: asyncio.Event) -> None:
     await asyncio.sleep(number % 1000 / 1000)
     sequence = 0
     while not done.is_set():
@@ -100,8 +101,6 @@ async def _agent(port: int, number: int, done: asyncio.Event) -> None:
         await call.write(batch.SerializeToString())
         await call.read()
         await asyncio.sleep(max(0.0, 1 - (time.monotonic() - started_at)))
-    call.cancel()
-    await channel.close()
 
 
 async def measure_ingest(agents: int, seconds: float) -> Row:
@@ -165,11 +164,9 @@ async def measure_agent(seconds: float) -> Row:
         nonlocal accepted
         accepted += 1
 
-    server = grpc.aio.server()
+    server = GrpcServer()
     AgentService(take).add_to(server)
-    port = free_port()
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
+    port = await server.listen("127.0.0.1", 0)
     engines = [EmulatedInstance(InstanceSettings(model="m")) for _ in range(PER_AGENT)]
     for engine in engines:
         await engine.__aenter__()
@@ -194,7 +191,7 @@ async def measure_agent(seconds: float) -> Row:
         await child.wait()
     for engine in engines:
         await engine.__aexit__(None, None, None)
-    await server.stop(None)
+    await server.stop()
     spent = after.user + after.system - before.user - before.system
     figures = {
         "reports/s": (accepted - count) / elapsed,

@@ -5,6 +5,7 @@
     * ReportError: telemetry that cannot be read or believed
     * ProtocolError: an xDS request that breaks the protocol; ends its stream
     * IdentityError: a client that claims what its certificate does not show; ends its stream
+    * StartError: a process that cannot start, and what to change
 
 Whose fault it is decides what happens.
 A user's mistake is told with its place and a remedy, and the last good state keeps serving.
@@ -63,3 +64,7 @@ class ProtocolError(ControlPlaneError):
 
 class IdentityError(ControlPlaneError):
     """A client claims what its certificate does not show; its stream ends: PERMISSION_DENIED."""
+
+
+class StartError(ControlPlaneError):
+    """A process cannot start; the message says what to change."""

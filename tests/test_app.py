@@ -17,9 +17,8 @@ import pytest
 import structlog
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from controlplane.app.doors import StartError
 from controlplane.app.serving import Running, Settings, running
-from controlplane.errors import ConfigError, ReportError
+from controlplane.errors import ConfigError, ReportError, StartError
 from controlplane.model import InstanceReport, Signal, Source
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.certificates import Authority

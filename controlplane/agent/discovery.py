@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import aiohttp
 
-from controlplane.agent.settings import Discovery, LocalInstance
-from controlplane.config import Engine, Scrape
+from controlplane.agent.settings import Discovery, LocalInstance, Scrape
+from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
 from controlplane.telemetry.engines import recognise_engine
 from controlplane.telemetry.exposition import decode_exposition
@@ -45,8 +45,7 @@ async def discover(
             continue
         engine, url = answer
         name = settings.name.format(agent=agent, engine=engine.value, port=port)[:63]
-        # Through the same door as the file's own text, whose quantities carry units.
-        scrape = Scrape(url=url, period=f"{period}s")
+        scrape = Scrape(url, period)
         instances.setdefault(name, LocalInstance(name=name, engine=engine, scrape=scrape))
     return tuple(instances.values())
 

@@ -6,7 +6,7 @@ DCGM writes numbers near 2^63 for "cannot be read"; those are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.agent.settings import ExporterKind
@@ -35,8 +35,12 @@ class Exported:
     memory: float | None = None
     """Of the fullest GPU, 0 to 1."""
     power: float | None = None
+    """Watts of the processors; on battery, of the whole machine."""
+    gpu_power: float | None = None
+    """Watts of all GPUs together."""
     pressure: float | None = None
     battery: float | None = None
+    """Charge, 0 to 1; none on mains."""
     totals: Mapping[str, float] = field(default_factory=dict)
     """Counters, by metric; their growth is a rate."""
 
@@ -79,7 +83,25 @@ def _dcgm(found: Mapping[str, list[Sample]]) -> Exported:
     return Exported(
         utilisation=min(1.0, max(busy)) if busy else None,
         memory=max(fill) if fill else None,
-        power=sum(watts) if watts else None,
+        gpu_power=sum(watts) if watts else None,
+    )
+
+
+def join_exported(exporters: Iterable[Exported]) -> Exported:
+    """Give what several exporters of one machine say together."""
+    every = list(exporters)
+
+    def told(name: str) -> list[float]:
+        values = (getattr(one, name) for one in every)
+        return [value for value in values if value is not None]
+
+    return Exported(
+        utilisation=max(told("utilisation"), default=None),
+        memory=max(told("memory"), default=None),
+        power=sum(told("power")) if told("power") else None,
+        gpu_power=sum(told("gpu_power")) if told("gpu_power") else None,
+        pressure=max(told("pressure"), default=None),
+        battery=min(told("battery"), default=None),
     )
 
 

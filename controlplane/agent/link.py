@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import grpc
 import structlog
 
 from controlplane.agent.settings import ControlPlaneTarget
 from controlplane.agent.survey import Item, Outbox, build_batch
+from controlplane.http2.client import Call, CallFailedError, ClientConnection, dialled
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
 METHOD = "/cats.telemetry.v1.Telemetry/Report"
@@ -94,11 +95,11 @@ class Link:
             answered = self.accepted + self.refused
             try:
                 await self._stream()
-            except (grpc.RpcError, grpc.aio.UsageError, OSError, LinkError) as error:
+            except (CallFailedError, OSError, LinkError) as error:
+                self.failures += 1
                 self._tell_failure(error)
             finally:
                 self.connected = False
-            self.failures += 1
             if self.accepted + self.refused > answered:
                 pause = FIRST_PAUSE
             # Full jitter: a thousand agents that lost one control plane come back spread out.
@@ -115,37 +116,55 @@ class Link:
             )  # fmt: skip
 
     async def _stream(self) -> None:
-        async with self._channel() as channel:
-            call = channel.stream_stream(METHOD)(metadata=self._metadata())
-            sequence = 0
-            items: list[Item] = []
+        """Send until the control plane asks us to connect anew."""
+        tls = self.target.tls
+        async with dialled(
+            self.target.address,
+            tls=self._trust(),
+            server_name=tls.server_name if tls is not None else None,
+        ) as connection:
+            call = connection.call(METHOD, self._metadata())
+            watch = asyncio.create_task(self._watch(call))
             try:
-                while True:
-                    while not len(self._outbox):
-                        self._work.clear()
-                        await self._work.wait()
-                    items = self._outbox.take()
-                    if len(items) > MAX_BATCH:
-                        items, rest = items[:MAX_BATCH], items[MAX_BATCH:]
-                        self._outbox.give_back(rest, now=self._clock())
-                    sequence += 1
-                    batch = build_batch(
-                        items,
-                        agent=self._agent if sequence == 1 else None,
-                        sequence=sequence,
-                        now=self._clock(),
-                        unix_now=self._unix_time(),
-                    )
-                    async with asyncio.timeout(ANSWER_WITHIN):
-                        answer = await _ask(call, batch.SerializeToString())
-                    if not isinstance(answer, bytes):
-                        raise LinkError(await _why_ended(call))
-                    self.sent += len(items)
-                    items = []
-                    self._take(pb.ReportStatus.FromString(answer))
+                await self._send(connection, call)
             finally:
-                self._outbox.give_back(items, now=self._clock())
-                call.cancel()
+                watch.cancel()
+
+    async def _watch(self, call: Call) -> None:
+        """Let a line without work notice that it is cut."""
+        await call.until_over()
+        self._work.set()
+
+    async def _send(self, connection: ClientConnection, call: Call) -> None:
+        sequence = 0
+        items: list[Item] = []
+        try:
+            while not connection.draining:
+                while not len(self._outbox) and not call.is_over:
+                    self._work.clear()
+                    await self._work.wait()
+                items = self._outbox.take()
+                if len(items) > MAX_BATCH:
+                    items, rest = items[:MAX_BATCH], items[MAX_BATCH:]
+                    self._outbox.give_back(rest, now=self._clock())
+                sequence += 1
+                batch = build_batch(
+                    items,
+                    agent=self._agent if sequence == 1 else None,
+                    sequence=sequence,
+                    now=self._clock(),
+                    unix_now=self._unix_time(),
+                )
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    await call.write(batch.SerializeToString())
+                    answer = await call.read()
+                if answer is None:
+                    raise LinkError("the control plane ended the stream")
+                self.sent += len(items)
+                items = []
+                self._take(pb.ReportStatus.FromString(answer))
+        finally:
+            self._outbox.give_back(items, now=self._clock())
 
     def _take(self, status: pb.ReportStatus) -> None:
         self.accepted += status.accepted
@@ -163,19 +182,20 @@ class Link:
                     refused=list(status.refused[:5]),
                 )  # fmt: skip
 
-    def _channel(self) -> grpc.aio.Channel:
+    def _trust(self) -> ssl.SSLContext | None:
+        """Give whom to trust and what to show, from the files as they are now."""
         tls = self.target.tls
         if tls is None:
-            return grpc.aio.insecure_channel(self.target.address, options=_OPTIONS)
-        read = [
-            None if name is None else Path(name).read_bytes()
-            for name in (tls.ca, tls.key, tls.cert)
-        ]
-        credentials = grpc.ssl_channel_credentials(*read)
-        options: list[tuple[str, str | int]] = list(_OPTIONS)
-        if tls.server_name is not None:
-            options.append(("grpc.ssl_target_name_override", tls.server_name))
-        return grpc.aio.secure_channel(self.target.address, credentials, options=options)
+            return None
+        try:
+            context = ssl.create_default_context(cafile=tls.ca)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if tls.cert is not None:
+                context.load_cert_chain(tls.cert, tls.key)
+        except OSError as error:
+            files = ", ".join(file for file in (tls.ca, tls.cert, tls.key) if file)
+            raise LinkError(f"tls: {files}: {error.strerror or error}") from error
+        return context
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         if self.target.token_file is None:
@@ -187,31 +207,7 @@ class Link:
         return (("authorization", f"Bearer {token}"),)
 
 
-_OPTIONS = (
-    # gRPC's own pool and its own retries would hide failures from the back-off above.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-)
-
-
-async def _ask(call: grpc.aio.StreamStreamCall, message: bytes) -> object:
-    try:
-        await call.write(message)
-        return await call.read()
-    except asyncio.InvalidStateError:
-        return None  # the call ended meanwhile; its status tells why
-
-
-async def _why_ended(call: grpc.aio.StreamStreamCall) -> str:
-    code = await call.code()
-    return f"{code.name}: {await call.details()}"
-
-
 def _reason(error: BaseException) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
     if isinstance(error, TimeoutError):
         return f"no answer within {ANSWER_WITHIN:g} s"
     return str(error) or type(error).__name__

@@ -9,21 +9,27 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
-import grpc
 from google.protobuf.message import DecodeError
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
 
 from controlplane.agent.settings import Reemit
+from controlplane.http2.client import split_address
+from controlplane.http2.connection import Limits
+from controlplane.http2.served import GrpcStream
+from controlplane.http2.server import GrpcServer
+from controlplane.http2.status import StatusCode
 from controlplane.model import InstanceReport, Signal
 from controlplane.telemetry.orca import build_orca_report
 
-SERVICE = "xds.service.orca.v3.OpenRcaService"
+METHOD = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"
 SHORTEST, LONGEST = 0.1, 60.0
 """Seconds between two reports of a stream; what a client asks for beyond is bent to these."""
 MAX_STREAMS = 1_000
+LIMITS = Limits(max_message=4_096, stream_window=1 << 16, connection_window=1 << 18)
+"""A request is some bytes."""
 SETTLING = 5.0
 """Seconds over which rates and times are averaged."""
 STALE = 10.0
@@ -99,45 +105,73 @@ class OrcaServer:
         self.port = 0
         self.streams = 0
         self._clock = clock
-        self._server: grpc.aio.Server | None = None
+        self._server: GrpcServer | None = None
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            RuntimeError: the port cannot be had.
+            OSError: the port cannot be had.
         """
-        self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-        methods = {"StreamCoreMetrics": grpc.unary_stream_rpc_method_handler(self._report)}
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, methods),)
-        )
-        self.port = self._server.add_insecure_port(self.settings.address)
-        await self._server.start()
+        server = GrpcServer(limits=LIMITS, max_connections=MAX_STREAMS)
+        server.add_method(METHOD, self._open)
+        self.port = await server.listen(*split_address(self.settings.address))
+        self._server = server
 
     async def stop(self) -> None:
         """End every stream and stop listening."""
         if self._server is not None:
-            await self._server.stop(None)
+            await self._server.stop()
             self._server = None
 
-    async def _report(
-        self, message: bytes, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[bytes]:
+    def _open(self, stream: GrpcStream) -> _Told | None:
         if self.streams >= MAX_STREAMS:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
+            stream.finish(StatusCode.RESOURCE_EXHAUSTED, "too many streams")
+            return None
+        return _Told(self, stream)
+
+    def message(self) -> bytes | None:
+        """Give the report that is true now as bytes; none if nothing is known."""
+        report = self.load.report(now=self._clock())
+        return None if report is None else report.SerializeToString()
+
+
+class _Told:
+    """One client's stream: a report at once, then one each period that it asked for."""
+
+    def __init__(self, server: OrcaServer, stream: GrpcStream) -> None:
+        self._server = server
+        self._stream = stream
+        self._loop = asyncio.get_running_loop()
+        self._period = 1.0
+        self._timer: asyncio.TimerHandle | None = None
+        server.streams += 1
+
+    def message_received(self, message: bytes) -> None:
+        """Take the request, the only message."""
         try:
             asked = OrcaLoadReportRequest.FromString(message).report_interval
         except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not an OrcaLoadReportRequest")
-            raise
-        period = min(LONGEST, max(SHORTEST, asked.seconds + asked.nanos * 1e-9 or 1.0))
-        self.streams += 1
-        try:
-            while True:
-                report = self.load.report(now=self._clock())
-                if report is not None:
-                    yield report.SerializeToString()
-                await asyncio.sleep(period)
-        finally:
-            self.streams -= 1
+            self._stream.finish(StatusCode.INVALID_ARGUMENT, "not an OrcaLoadReportRequest")
+            return
+        self._period = min(LONGEST, max(SHORTEST, asked.seconds + asked.nanos * 1e-9 or 1.0))
+        if self._timer is None:
+            self._tell()
+
+    def half_closed(self) -> None:
+        """Go on: a client that has asked says no more."""
+
+    def closed(self) -> None:
+        """Tell no more."""
+        self._server.streams -= 1
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def drained(self) -> None:
+        """Wait for the next period: what was true before is not told late."""
+
+    def _tell(self) -> None:
+        message = self._server.message() if self._stream.is_drained else None
+        self._timer = self._loop.call_later(self._period, self._tell)
+        if message is not None:
+            self._stream.send(message)

@@ -18,6 +18,7 @@ import aiohttp
 import structlog
 
 from controlplane.agent.settings import Bandwidth, Probe, ProbeKind, Probes
+from controlplane.http2.client import split_address
 
 JITTER = 0.2
 """Part of the period by which a probe's instant varies."""
@@ -124,7 +125,7 @@ class Prober:
         return Measured(probe.site, self._clock(), rtt=min(samples))
 
     async def _connect(self, probe: Probe, _: aiohttp.ClientSession) -> float:
-        host, port = split(probe.address)
+        host, port = split_address(probe.address)
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _name, where = found[0]
@@ -173,9 +174,3 @@ class Prober:
         if read < CHUNK or elapsed <= 0:
             raise ValueError(f"{first + read} bytes are too few to tell a bandwidth")
         return Measured(probe.site, self._clock(), bandwidth=read / elapsed)
-
-
-def split(address: str) -> tuple[str, int]:
-    """Give host, without brackets, and port."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

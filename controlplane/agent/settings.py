@@ -1,110 +1,21 @@
-"""``agent.yaml`` as values: what one agent measures and whom it tells, in SI units, frozen.
+"""What one agent measures and whom it tells: values in SI units, frozen.
 
-The same rules as for ``fleet.yaml`` hold: unknown keys are faults, quantities carry units, and
-every fault is told at once with its place.
+What each field means to an operator is said where ``agent.yaml`` is read
+(`controlplane.agent.schema`), which fills these; the two hold the same fields.
+Nothing is checked here, and pydantic is not needed: the agent's memory counts at the edge.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from controlplane.config.engine import Engine
 
-from controlplane.config import Engine, Scrape
-from controlplane.config.addresses import check_url
-from controlplane.config.parse import read_values
-from controlplane.config.schema import Name, Port, Settings, UrlPath
-from controlplane.config.source import Document, parse_source
-from controlplane.config.units import Duration, PositiveDuration, Power, Share, Size
-from controlplane.errors import ConfigError, Fault
-
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,252}))")
 ENGINE_PORTS = (8000, 8080, 8002, 30000, 3000)
 """Where engines serve metrics unless told otherwise: vLLM and trtllm-serve, llama.cpp, Triton,
 SGLang, TGI in its container."""
-
-
-def check_target(text: str) -> str:
-    """Pass ``HOST:PORT`` on; the host may be a name, since an agent resolves names itself.
-
-    Raises:
-        PydanticCustomError: it is none.
-    """
-    host, _, port = text.rpartition(":")
-    good = _HOST.fullmatch(host) and port.isascii() and port.isdecimal() and len(port) <= 5
-    if not (good and 1 <= int(port) <= 65535):
-        raise PydanticCustomError(
-            "target",
-            "'{text}' is not HOST:PORT; write one such as cp.example.net:18000",
-            {"text": text},
-        )
-    return text
-
-
-def check_pattern(text: str) -> str:
-    """Pass a regular expression on.
-
-    Raises:
-        PydanticCustomError: it is none.
-    """
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise PydanticCustomError(
-            "pattern",
-            "'{text}' is not a regular expression: {why}",
-            {"text": text, "why": str(error)},
-        ) from None
-    return text
-
-
-Target = Annotated[str, AfterValidator(check_target)]
-Pattern = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(check_pattern)]
-
-
-class AgentTls(Settings):
-    """How the agent trusts a control plane, and shows who it is; files are read at each dial."""
-
-    ca: str | None = None
-    """File of certificates that may sign the control plane's; the system's by default."""
-    cert: str | None = None
-    """File of the agent's own certificate; its names decide what it may report for."""
-    key: str | None = None
-    server_name: str | None = None
-    """Name in the control plane's certificate, if not its host."""
-
-
-class ControlPlaneTarget(Settings):
-    """A control plane that is told everything."""
-
-    address: Target
-    tls: AgentTls | None = None
-    token_file: str | None = None
-    """File that holds a bearer token; read at each dial."""
-
-
-class LocalInstance(Settings):
-    """An instance beside the agent."""
-
-    name: Name
-    """As in the control plane's configuration."""
-    engine: Engine = Engine.GENERIC
-    scrape: Scrape
-    gpus: tuple[Annotated[int, Field(ge=0, le=64)], ...] = ()
-    """Indices of the GPUs that it uses; none means all that the machine has."""
-
-
-class Discovery(Settings):
-    """Looks for engines on ports of loopback and reports what answers."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63)] = "{agent}-{port}"
-    """What a found instance is called; ``{agent}``, ``{engine}`` and ``{port}`` are filled in."""
-    ports: tuple[Port, ...] = ENGINE_PORTS
-    period: PositiveDuration = 30.0
 
 
 class ExporterKind(StrEnum):
@@ -112,43 +23,6 @@ class ExporterKind(StrEnum):
 
     DCGM = "dcgm"
     NODE = "node"
-
-
-class Exporter(Settings):
-    """An exporter that already runs on the machine."""
-
-    kind: ExporterKind
-    scrape: Scrape
-
-
-class Machine(Settings):
-    """What is read of the machine itself."""
-
-    gpu: bool = True
-    """Ask NVIDIA's driver, where there is one."""
-    rapl: bool = True
-    """Count the processors' energy, where the kernel lets us."""
-    battery: bool = True
-    exporters: tuple[Exporter, ...] = ()
-    idle_power: Power = 0.0
-    """Draw that no sensor sees: fans, memory, disks; added to a measured draw."""
-
-
-class TrainingMetric(Settings):
-    """A metric that tells the share of the machine that training takes."""
-
-    scrape: Scrape
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Factor to 0..1."""
-
-
-class Training(Settings):
-    """How a training job on the machine is noticed; jobs may also push to the agent's own API."""
-
-    processes: tuple[Pattern, ...] = ()
-    """Regular expressions that a command line of a training job matches."""
-    metrics: tuple[TrainingMetric, ...] = ()
 
 
 class ProbeKind(StrEnum):
@@ -160,133 +34,153 @@ class ProbeKind(StrEnum):
     """Time to the first byte of an answer on an open connection: sees through relays."""
 
 
-class Bandwidth(Settings):
+@dataclass(frozen=True, slots=True)
+class AgentTls:
+    """How the agent trusts a control plane, and shows who it is."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneTarget:
+    """A control plane that is told everything."""
+
+    address: str
+    tls: AgentTls | None = None
+    token_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """A page of metrics."""
+
+    url: str
+    period: float = 1.0
+    timeout: float = 1.0
+    ca: str | None = None
+    token_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalInstance:
+    """An instance beside the agent."""
+
+    name: str
+    scrape: Scrape
+    engine: Engine = Engine.GENERIC
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Looks for engines on ports of loopback."""
+
+    name: str = "{agent}-{port}"
+    ports: tuple[int, ...] = ENGINE_PORTS
+    period: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """An exporter that already runs on the machine."""
+
+    kind: ExporterKind
+    scrape: Scrape
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is read of the machine itself."""
+
+    gpu: bool = True
+    rapl: bool = True
+    battery: bool = True
+    exporters: tuple[Exporter, ...] = ()
+    idle_power: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMetric:
+    """A metric that tells the share of the machine that training takes."""
+
+    scrape: Scrape
+    name: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a training job on the machine is noticed."""
+
+    processes: tuple[str, ...] = ()
+    metrics: tuple[TrainingMetric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
     """A bounded download that measures a path's bandwidth."""
 
-    url: Annotated[str, AfterValidator(check_url)]
-    size: Size = 1e6
-    """Most bytes of one download."""
-    period: PositiveDuration = 300.0
+    url: str
+    size: float = 1e6
+    period: float = 300.0
 
 
-class Probe(Settings):
+@dataclass(frozen=True, slots=True)
+class Probe:
     """Another site that the network is measured to."""
 
-    site: Name
-    address: Target
-    """Usually an Envoy of the site."""
+    site: str
+    address: str
     kind: ProbeKind = ProbeKind.TCP
-    path: UrlPath = "/"
-    """What is asked for with ``http``; any answer will do."""
+    path: str = "/"
     bandwidth: Bandwidth | None = None
 
 
-class Probes(Settings):
+@dataclass(frozen=True, slots=True)
+class Probes:
     """The network to other sites."""
 
-    period: PositiveDuration = 5.0
-    timeout: PositiveDuration = 2.0
-    samples: Annotated[int, Field(ge=1, le=10)] = 3
-    """Round trips of one probe, of which the shortest counts: the rest is this machine's delay."""
+    period: float = 5.0
+    timeout: float = 2.0
+    samples: int = 3
     targets: tuple[Probe, ...] = ()
 
 
-class Reemit(Settings):
-    """Serves what is known of the instances as ORCA, for Envoy's own weighted round robin.
+@dataclass(frozen=True, slots=True)
+class Reemit:
+    """Serves what is known of one instance as ORCA."""
 
-    Each instance gets a port: Envoy asks one port of each endpoint.
-    """
-
-    instance: Name
-    address: Target
-    capacity: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Requests it works on at once, for its utilisation; what it says itself by default."""
+    instance: str
+    address: str
+    capacity: float | None = None
 
 
-class Api(Settings):
-    """The agent's own HTTP port: health, its state, and training jobs' pushes."""
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The agent's own HTTP port."""
 
-    address: Target = "127.0.0.1:18090"
+    address: str = "127.0.0.1:18090"
 
 
-class AgentConfig(Settings):
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
     """A whole ``agent.yaml``."""
 
-    version: Literal[1]
-    id: Name
-    """Unique among all agents."""
-    site: Name
-    control_planes: Annotated[tuple[ControlPlaneTarget, ...], Field(min_length=1)]
-    period: PositiveDuration = 1.0
-    """Time between two batches."""
-    buffer: Duration = 25.0
-    """Longest time that reports are kept while a control plane is away; less than its
-    ``steering.expiry``, beyond which it refuses them."""
+    id: str
+    site: str
+    control_planes: tuple[ControlPlaneTarget, ...]
+    version: Literal[1] = 1
+    period: float = 1.0
+    buffer: float = 25.0
     instances: tuple[LocalInstance, ...] = ()
     discover: Discovery | None = None
-    machine: Machine = Machine()
-    training: Training = Training()
-    probes: Probes = Probes()
+    machine: Machine = field(default_factory=Machine)
+    training: Training = field(default_factory=Training)
+    probes: Probes = field(default_factory=Probes)
     orca: tuple[Reemit, ...] = ()
     api: Api | None = None
     reports_power: bool = True
-    """Report the machine's draw as the site's: leave it to one agent where a site has several."""
-    training_floor: Share = 0.02
-    """Share of the machine below which a training job is not worth telling."""
-
-
-def parse_agent_config(text: str, *, file: str) -> AgentConfig:
-    """Read an agent's configuration; *file* is the name that faults carry.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
-    document = parse_source(text, file=file)
-    config, faults = read_values(document, AgentConfig)
-    if config is not None:
-        faults += _contradictions(config, document)
-    if config is None or faults:
-        raise ConfigError(list(dict.fromkeys(faults)))
-    return config
-
-
-def _contradictions(config: AgentConfig, document: Document) -> Iterator[Fault]:
-    yield from _instance_faults(config, document)
-    yield from _peer_faults(config, document)
-
-
-def _instance_faults(config: AgentConfig, document: Document) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for index, instance in enumerate(config.instances):
-        if instance.name in seen:
-            yield document.fault(
-                ("instances", index, "name"), f"'{instance.name}' is given twice; remove one"
-            )
-        seen.add(instance.name)
-    known = {instance.name for instance in config.instances}
-    for index, reemit in enumerate(config.orca):
-        if reemit.instance not in known and config.discover is None:
-            yield document.fault(
-                ("orca", index, "instance"), f"no instance is named '{reemit.instance}'"
-            )
-    if config.discover is not None:
-        try:
-            config.discover.name.format(agent="a", engine="e", port=1)
-        except (KeyError, IndexError, ValueError):
-            yield document.fault(
-                ("discover", "name"), "may hold {agent}, {engine} and {port}, and no other braces"
-            )
-
-
-def _peer_faults(config: AgentConfig, document: Document) -> Iterator[Fault]:
-    for index, target in enumerate(config.control_planes):
-        tls = target.tls
-        if tls is not None and (tls.cert is None) != (tls.key is None):
-            yield document.fault(
-                ("control_planes", index, "tls"), "cert and key go together; give both or neither"
-            )
-    for index, probe in enumerate(config.probes.targets):
-        if probe.site == config.site:
-            yield document.fault(
-                ("probes", "targets", index, "site"), "is the agent's own site; remove the target"
-            )
+    training_floor: float = 0.02

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from controlplane.agent.exporters import Exported
 from controlplane.agent.gpus import GpuState
 from controlplane.agent.machine import MachineState
 from controlplane.agent.probes import Measured
@@ -50,6 +51,33 @@ class Surroundings:
     gpu_utilisation: float | None = None
     """As an exporter says it, where the driver does not."""
     gpu_memory: float | None = None
+
+
+def draw_of(
+    machine: MachineState, exported: Exported, gpus: Iterable[GpuState], *, idle: float
+) -> float | None:
+    """Give the whole machine's draw in watts; none if no sensor tells of any part.
+
+    Each part counts once, from the best source that tells of it: what we read beats an exporter.
+
+    Args:
+        machine: our look at the processors or the battery.
+        exported: what exporters say.
+        gpus: as their driver says.
+        idle: what no sensor sees.
+    """
+    for battery, discharge in (
+        (machine.battery, machine.power),
+        (exported.battery, exported.power),
+    ):
+        if battery is not None and discharge is not None:
+            return discharge  # of the whole machine already
+    processors = exported.power if machine.power is None else machine.power
+    watts = [gpu.power for gpu in gpus if gpu.power is not None]
+    accelerators = sum(watts) if watts else exported.gpu_power
+    if processors is None and accelerators is None:
+        return None
+    return (processors or 0.0) + (accelerators or 0.0) + idle
 
 
 def build_items(

@@ -8,26 +8,23 @@ import copy
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from controlplane import __version__
 from controlplane.agent.discovery import discover
-from controlplane.agent.exporters import Exported, parse_exported
+from controlplane.agent.exporters import Exported, join_exported, parse_exported
 from controlplane.agent.gpus import GpuReader, of_instance
 from controlplane.agent.link import Link
-from controlplane.agent.local_api import build_api
 from controlplane.agent.machine import MachineReader
 from controlplane.agent.orca_server import OrcaServer
-from controlplane.agent.probes import Measured, Prober, split
+from controlplane.agent.probes import Measured, Prober
 from controlplane.agent.settings import AgentConfig, Exporter, LocalInstance, TrainingMetric
-from controlplane.agent.survey import Item, Local, Surroundings, build_items
+from controlplane.agent.survey import Item, Local, Surroundings, build_items, draw_of
 from controlplane.agent.training import ProcessWatch, PushedJobs
-from controlplane.app.doors import StartError
-from controlplane.errors import ReportError
+from controlplane.errors import ReportError, StartError
+from controlplane.http2.client import split_address
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.server.log import get_logger
 from controlplane.server.tasks import guard
@@ -95,10 +92,17 @@ class Agent:
         for server in self._orca.values():
             try:
                 await server.start()
-            except RuntimeError as error:
-                raise StartError(f"orca: cannot listen on {server.settings.address}") from error
+            except OSError as error:
+                raise StartError(
+                    f"orca: cannot listen on {server.settings.address} ({error.strerror})"
+                ) from error
             ends.push_async_callback(server.stop)
         if self.config.api is not None:
+            # aiohttp's server is loaded by agents that have a port only.
+            from aiohttp import web  # noqa: PLC0415
+
+            from controlplane.agent.local_api import build_api  # noqa: PLC0415
+
             runner = web.AppRunner(
                 build_api(self.jobs, shown=self.shown, clock=self._clock),
                 access_log=None,
@@ -106,7 +110,7 @@ class Agent:
             )
             await runner.setup()
             ends.push_async_callback(runner.cleanup)
-            host, port = split(self.config.api.address)
+            host, port = split_address(self.config.api.address)
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
@@ -177,24 +181,21 @@ class Agent:
     def _look(self, now: float) -> Surroundings:
         machine = self._machine.read(now=now)
         gpus = self._gpus.read() if self._gpus is not None else ()
-        around = Surroundings(now, machine, gpus, self._training_share(now))
-        for read_at, exported in self._exported.values():
-            if now - read_at <= 3 * self.config.period + 5:
-                around = _joined(around, exported)
-        watts = [gpu.power for gpu in gpus if gpu.power is not None]
-        power = machine.power
-        if power is None and around.power is None and not watts:
-            return replace(around, battery=_first(machine.battery, around.battery))
-        # On battery the discharge is the whole machine already.
-        whole = machine.battery is not None and power is not None
-        parts = [power] if power is not None else [around.power or 0.0]
-        if not whole:
-            parts += watts
-            parts.append(self.config.machine.idle_power)
-        return replace(
-            around,
-            power=sum(part for part in parts if part is not None),
-            battery=_first(machine.battery, around.battery),
+        exported = join_exported(
+            one
+            for read_at, one in self._exported.values()
+            if now - read_at <= 3 * self.config.period + 5
+        )
+        return Surroundings(
+            now,
+            machine,
+            gpus,
+            self._training_share(now),
+            power=draw_of(machine, exported, gpus, idle=self.config.machine.idle_power),
+            battery=exported.battery if machine.battery is None else machine.battery,
+            pressure=exported.pressure,
+            gpu_utilisation=exported.utilisation,
+            gpu_memory=exported.memory,
         )
 
     def _training_share(self, now: float) -> float | None:
@@ -294,21 +295,6 @@ class Agent:
 def _copies(items: list[Item]) -> list[Item]:
     # Each line stamps the messages for its own moment of sending.
     return [Item(item.at, copy.deepcopy(item.message)) for item in items]
-
-
-def _joined(around: Surroundings, exported: Exported) -> Surroundings:
-    return replace(
-        around,
-        gpu_utilisation=_first(exported.utilisation, around.gpu_utilisation),
-        gpu_memory=_first(exported.memory, around.gpu_memory),
-        pressure=_first(around.pressure, exported.pressure),
-        power=exported.power if around.power is None else around.power + (exported.power or 0.0),
-        battery=_first(around.battery, exported.battery),
-    )
-
-
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
 
 
 @contextlib.asynccontextmanager

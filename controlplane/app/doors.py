@@ -13,15 +13,11 @@ from pathlib import Path
 from aiohttp import web
 
 from controlplane.config import Tls
-from controlplane.errors import ControlPlaneError
-from controlplane.server.http2.server import GrpcServer
+from controlplane.errors import StartError
+from controlplane.http2.server import GrpcServer
 
 Address = tuple[str, int]
 """Host and port; port 0 takes a free one."""
-
-
-class StartError(ControlPlaneError):
-    """The control plane cannot start; the message says what to change."""
 
 
 def join_address(address: Address) -> str:

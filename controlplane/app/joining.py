@@ -8,9 +8,9 @@ import socket
 import ssl
 
 from controlplane.app.control_plane import ControlPlane
-from controlplane.app.doors import StartError
 from controlplane.bus.nats import NatsBus
 from controlplane.config import BusTls
+from controlplane.errors import StartError
 from controlplane.server.tasks import guard
 
 FIRST_LOOK = 5.0

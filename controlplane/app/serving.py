@@ -14,10 +14,12 @@ from aiohttp import web
 
 from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
-from controlplane.app.doors import Address, StartError, bind_grpc, bind_http, join_address
+from controlplane.app.doors import Address, bind_grpc, bind_http, join_address
 from controlplane.app.recording import Recorder
 from controlplane.app.shown import ShownControlPlane
 from controlplane.config import Admin, Instance, Role
+from controlplane.errors import StartError
+from controlplane.http2.server import GrpcServer
 from controlplane.model import Source
 from controlplane.server.admin import build_admin, is_loopback
 from controlplane.server.ads import XdsService, XdsSettings, limits
@@ -26,7 +28,6 @@ from controlplane.server.agents import AgentService
 from controlplane.server.config_file import ConfigFile, read_text
 from controlplane.server.csds import ClientStatusService
 from controlplane.server.envoy_metrics import EnvoyTelemetry
-from controlplane.server.http2.server import GrpcServer
 from controlplane.server.identity import IdentityCheck
 from controlplane.server.login import Login, TokenFile
 from controlplane.server.tasks import guard

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import click
 
@@ -29,15 +33,27 @@ def command(*, config_file: Path, check: bool, log_format: str | None, log_level
     It dials out to the control planes and needs no open port of its own.
     SIGTERM ends it with status 0.
     """
-    from controlplane.agent.settings import parse_agent_config  # noqa: PLC0415 -- loads pydantic
-    from controlplane.server.config_file import read_text  # noqa: PLC0415
+    from controlplane.app.agent_file import read_agent_config, read_apart  # noqa: PLC0415
 
-    config = parse_agent_config(read_text(config_file), file=str(config_file))
     if check:
+        config = read_agent_config(config_file)
         click.echo(f"{config_file}: ok ({len(config.instances)} instances)")
         return
+    config = read_apart(config_file)
+    load_structlog()
     from controlplane.app.agent import run_agent  # noqa: PLC0415 -- loads everything
     from controlplane.server.log import set_up_logs  # noqa: PLC0415
 
     set_up_logs(style=log_format, level=log_level)
     asyncio.run(run_agent(config))
+
+
+def load_structlog() -> None:
+    """Load it without rich, which it would draw tracebacks with that we do not ask for."""
+    if not {"rich", "structlog"} & sys.modules.keys():
+        hidden = cast("dict[str, ModuleType | None]", sys.modules)
+        hidden["rich"] = None
+        try:
+            importlib.import_module("structlog")
+        finally:
+            del hidden["rich"]

@@ -1,47 +1,55 @@
-"""What operators wrote: ``fleet.yaml`` to values, with every fault named at its place."""
+"""``fleet.yaml`` to values, with every fault named at its place.
 
-from controlplane.config.json_schema import config_schema
-from controlplane.config.parse import Checked, check_config, parse_config
-from controlplane.config.schema import (
-    Admin,
-    Affinity,
-    AgentRights,
-    BusTls,
-    CircuitBreakers,
-    Config,
-    Delay,
-    Engine,
-    Envoy,
-    HealthCheck,
-    Identity,
-    Instance,
-    InstancePower,
-    Match,
-    Mode,
-    Model,
-    ModelKind,
-    Network,
-    Orca,
-    OutlierDetection,
-    Override,
-    Path,
-    PolicyName,
-    Residency,
-    Retries,
-    Role,
-    Scrape,
-    Server,
-    Service,
-    ServiceModel,
-    Site,
-    SiteKind,
-    SiteListener,
-    SitePower,
-    Slo,
-    Steering,
-    Task,
-    Tls,
-)
+What is imported from here is loaded when it is asked for: an agent needs a name or two, and not
+the fleet's whole schema.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from controlplane.config.engine import Engine
+    from controlplane.config.json_schema import config_schema
+    from controlplane.config.parse import Checked, check_config, parse_config
+    from controlplane.config.schema import (
+        Admin,
+        Affinity,
+        AgentRights,
+        BusTls,
+        CircuitBreakers,
+        Config,
+        Delay,
+        Envoy,
+        HealthCheck,
+        Identity,
+        Instance,
+        InstancePower,
+        Match,
+        Mode,
+        Model,
+        ModelKind,
+        Network,
+        Orca,
+        OutlierDetection,
+        Override,
+        Path,
+        PolicyName,
+        Residency,
+        Retries,
+        Role,
+        Scrape,
+        Server,
+        Service,
+        ServiceModel,
+        Site,
+        SiteKind,
+        SiteListener,
+        SitePower,
+        Slo,
+        Steering,
+        Task,
+        Tls,
+    )
 
 __all__ = [
     "Admin",
@@ -87,3 +95,21 @@ __all__ = [
     "config_schema",
     "parse_config",
 ]
+
+_ELSEWHERE = {
+    "Checked": "parse",
+    "Engine": "engine",
+    "check_config": "parse",
+    "config_schema": "json_schema",
+    "parse_config": "parse",
+}
+"""Module of each name that is not the schema's."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_ELSEWHERE.get(name, 'schema')}")
+    value: object = getattr(module, name)
+    globals()[name] = value
+    return value

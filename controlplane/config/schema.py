@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from controlplane.config.addresses import check_endpoint, check_ip, check_url
+from controlplane.config.engine import Engine
 from controlplane.config.units import (
     Bandwidth,
     Duration,
@@ -211,21 +212,6 @@ class Service(Settings):
         if self.delay_weight is not None:
             return self.delay_weight
         return 1.0 if self.delay is Delay.SENSITIVE else 0.1
-
-
-class Engine(StrEnum):
-    """The inference server of an instance, which names its metrics."""
-
-    VLLM = "vllm"
-    SGLANG = "sglang"
-    TRITON = "triton"
-    TRTLLM = "trtllm"
-    TGI = "tgi"
-    LLAMACPP = "llamacpp"
-    OLLAMA = "ollama"
-    EPP = "epp"
-    """An endpoint picker (Gateway API inference extension, llm-d) before a pool of engines."""
-    GENERIC = "generic"
 
 
 class Scrape(Settings):

@@ -215,7 +215,7 @@ class InstanceState:
         if not self._counts:
             return False
         growth = window.growth(report.signals)
-        if any(gain < 0 for gain in growth.values()):
+        if growth and min(growth.values()) < 0:
             window.restart(report.signals, at=report.at)
             self._strike("its counters run backwards again and again")
             return True
@@ -425,14 +425,18 @@ def _following(
     if before is None:
         gave = RELIED_ON.intersection(report.signals)
         return _Said(report, gap, window, gave, (), report.at, 0)
-    gave = before.gave | RELIED_ON.intersection(report.signals)
-    # A counter creates its series when it first counts: after a restart its absence is no sign,
-    # unless the engine's table says that it should be there.
-    vanished = tuple(
-        signal
-        for signal in sorted(gave.difference(report.signals))
-        if signal not in COUNTERS or signal in report.missing
-    )
+    gave = before.gave
+    vanished: tuple[Signal, ...] = ()
+    given = RELIED_ON.intersection(report.signals)
+    if given != gave:
+        gave = gave | given
+        # A counter creates its series when it first counts: after a restart its absence is no
+        # sign, unless the engine's table says that it should be there.
+        vanished = tuple(
+            signal
+            for signal in sorted(gave - given)
+            if signal not in COUNTERS or signal in report.missing
+        )
     same = before.report.signals == report.signals
     return _Said(
         report,

@@ -70,7 +70,9 @@ class CounterWindow:
         """Give what the counters in *signals* gained since the open interval started."""
         start = self._counters or {}
         return {
-            signal: value - start[signal] for signal, value in signals.items() if signal in start
+            signal: signals[signal] - before
+            for signal, before in start.items()
+            if signal in signals
         }
 
     def restart(self, signals: Mapping[Signal, float], *, at: float) -> None:

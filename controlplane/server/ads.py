@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import grpc
 import structlog
 
 from controlplane.config import Role
 from controlplane.errors import IdentityError, ProtocolError
+from controlplane.http2.connection import Cut, Limits
+from controlplane.http2.served import GrpcStream, auth_context
+from controlplane.http2.server import GrpcServer
+from controlplane.http2.status import StatusCode
 from controlplane.server.envoys import EnvoyRegistry, Happening, StreamRecord, XdsEvent
-from controlplane.server.http2.calls import auth_context
-from controlplane.server.http2.connection import Cut, Limits
-from controlplane.server.http2.server import GrpcServer
-from controlplane.server.http2.stream import GrpcStream
 from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.views import DEFAULT_VIEW, ViewStore
@@ -363,7 +362,7 @@ class XdsCall:
 
     def half_closed(self) -> None:
         """End the call as the client did."""
-        self._stream.finish(grpc.StatusCode.OK)
+        self._stream.finish(StatusCode.OK)
 
     def closed(self) -> None:
         """Take the stream out of the books."""
@@ -459,31 +458,31 @@ class XdsService:
             return None
         return XdsCall(self, stream, type_url=type_url, delta=delta, wait=wait)
 
-    def _reserve(self) -> tuple[grpc.StatusCode | None, str, float]:
+    def _reserve(self) -> tuple[StatusCode | None, str, float]:
         """Give why a stream may not start, or the seconds that it must wait."""
         if not self.views.ready:
             self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="not ready"))
-            return grpc.StatusCode.UNAVAILABLE, "no plan is loaded yet", 0.0
+            return StatusCode.UNAVAILABLE, "no plan is loaded yet", 0.0
         wait = self._starts.reserve(now=self.clock(), patience=self.settings.streams_patience)
         if wait is None:
             self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="too many streams"))
-            return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once", 0.0
+            return StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once", 0.0
         return None, "", wait
 
-    def explain(self, session: Session, error: Exception) -> tuple[grpc.StatusCode, str]:
+    def explain(self, session: Session, error: Exception) -> tuple[StatusCode, str]:
         """Give the status for what ended a stream, and tell whom it concerns."""
         if isinstance(error, IdentityError):
-            return grpc.StatusCode.PERMISSION_DENIED, str(error)
+            return StatusCode.PERMISSION_DENIED, str(error)
         if isinstance(error, ProtocolError):
             self._observe_end(session, Happening.PROTOCOL_ERROR, str(error))
             log.warning("xds stream broke the protocol", reason=str(error))
-            return grpc.StatusCode.INVALID_ARGUMENT, str(error)
+            return StatusCode.INVALID_ARGUMENT, str(error)
         if isinstance(error, TimeoutError):
             self._observe_end(session, Happening.SEND_TIMEOUT, "send timeout")
-            return grpc.StatusCode.UNAVAILABLE, "the client does not read"
+            return StatusCode.UNAVAILABLE, "the client does not read"
         self._observe_end(session, Happening.BUG, repr(error))
         log.error("xds stream failed", exc_info=error)
-        return grpc.StatusCode.INTERNAL, "internal error"
+        return StatusCode.INTERNAL, "internal error"
 
     def _observe_end(self, session: Session, what: Happening, text: str) -> None:
         record = session.record

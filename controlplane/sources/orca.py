@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
-import grpc
 import structlog
 from google.protobuf.message import DecodeError
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
@@ -20,6 +19,8 @@ from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
 
 from controlplane.config import Orca
 from controlplane.errors import ReportError
+from controlplane.http2.client import CallFailedError, dialled
+from controlplane.http2.connection import Limits
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.telemetry.orca import parse_orca_report
 
@@ -28,7 +29,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds before a stream is opened again."""
 SILENT_PERIODS = 5.0
 """Periods, 5 s at least, after which a stream without reports is given up."""
-MAX_MESSAGE = 2**16
+LIMITS = Limits(
+    max_message=2**16, stream_window=2**17, connection_window=2**17, keepalive_period=310.0
+)
 
 Logger = structlog.typing.FilteringBoundLogger
 OnReport = Callable[[InstanceReport | ScrapeFailure], None]
@@ -114,7 +117,7 @@ class OrcaReader:
                         self._log.info("an instance's ORCA reports come again", instance=name)
                     self._take(name, report)
                 reason = "the stream ended"
-            except (grpc.RpcError, OSError, ReportError, grpc.aio.UsageError) as error:
+            except (CallFailedError, OSError, ReportError) as error:
                 reason = _reason(error)
             if reason != told:
                 told = reason
@@ -130,21 +133,19 @@ class OrcaReader:
         silence = max(5.0, SILENT_PERIODS * period)
         request = OrcaLoadReportRequest()
         request.report_interval.FromNanoseconds(round(period * 1e9))
-        options = (("grpc.max_receive_message_length", MAX_MESSAGE),)
-        async with grpc.aio.insecure_channel(target, options=options) as channel:
-            call = channel.unary_stream(METHOD)(request.SerializeToString())
-            try:
-                while True:
-                    async with asyncio.timeout(silence):
-                        message = await call.read()
-                    if not isinstance(message, bytes):
-                        return
-                    try:
-                        yield OrcaLoadReport.FromString(message)
-                    except DecodeError as error:
-                        raise ReportError(f"not an OrcaLoadReport: {error}") from None
-            finally:
-                call.cancel()
+        async with dialled(target, limits=LIMITS) as connection:
+            call = connection.call(METHOD)
+            await call.write(request.SerializeToString())
+            call.write_no_more()
+            while True:
+                async with asyncio.timeout(silence):
+                    message = await call.read()
+                if message is None:
+                    return
+                try:
+                    yield OrcaLoadReport.FromString(message)
+                except DecodeError as error:
+                    raise ReportError(f"not an OrcaLoadReport: {error}") from None
 
     def _take(self, name: str, message: OrcaLoadReport) -> None:
         try:
@@ -160,8 +161,6 @@ class OrcaReader:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"[:300]
     if isinstance(error, TimeoutError):
         return "no report came"
     return (str(error) or type(error).__name__)[:300]

@@ -18,7 +18,7 @@ from typing import Protocol
 import aiohttp
 import structlog
 
-from controlplane.config import Engine, Scrape
+from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.telemetry import decode_exposition, parse_metrics
@@ -36,6 +36,21 @@ Logger = structlog.typing.FilteringBoundLogger
 
 OnReport = Callable[[InstanceReport | ScrapeFailure], None]
 """Called on the event loop with each result; a `ReportError` it raises is logged."""
+
+
+class Scrape(Protocol):
+    """Where metrics are read."""
+
+    @property
+    def url(self) -> str: ...  # noqa: D102
+    @property
+    def period(self) -> float: ...  # noqa: D102
+    @property
+    def timeout(self) -> float: ...  # noqa: D102
+    @property
+    def ca(self) -> str | None: ...  # noqa: D102
+    @property
+    def token_file(self) -> str | None: ...  # noqa: D102
 
 
 class Scraped(Protocol):

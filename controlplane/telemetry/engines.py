@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controlplane.config import Engine
+from controlplane.config.engine import Engine
 from controlplane.model import COUNTERS, InstanceReport, Signal, Source
 from controlplane.telemetry.exposition import Sample, parse_exposition
 from controlplane.telemetry.limits import LIMITS, SENTINEL, SHARES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.agent.exporters import parse_exported
+from controlplane.agent.exporters import Exported, join_exported, parse_exported
 from controlplane.agent.settings import ExporterKind
 from controlplane.errors import ReportError
 
@@ -35,7 +35,7 @@ def test_dcgm_gives_the_busiest_gpu_and_the_power_of_all() -> None:
     """Sentinels are left out, alone."""
     exported = parse_exported(DCGM, ExporterKind.DCGM, before=None, at=1.0)
 
-    assert (0.4, 0.25, 250.5) == (exported.utilisation, exported.memory, exported.power)
+    assert (0.4, 0.25, 250.5) == (exported.utilisation, exported.memory, exported.gpu_power)
 
 
 def test_node_exporter_gives_rates_from_two_looks() -> None:
@@ -49,6 +49,20 @@ def test_node_exporter_gives_rates_from_two_looks() -> None:
     assert (None, None, None) == (first.power, first.pressure, first.battery)
     assert (50.0, 0.25, None) == (second.power, second.pressure, second.battery)
     assert (None, 0.5, 0.81) == (third.power, third.pressure, third.battery)
+
+
+def test_exporters_of_one_machine_speak_together() -> None:
+    """The busiest GPU of all; each part's watts."""
+    joined = join_exported(
+        [
+            Exported(utilisation=0.4, gpu_power=100.0),
+            Exported(utilisation=0.9, memory=0.5, gpu_power=50.0),
+            Exported(power=30.0, pressure=0.25),
+        ]
+    )
+
+    assert Exported(0.9, 0.5, 30.0, 150.0, 0.25) == joined
+    assert Exported() == join_exported([])
 
 
 def test_what_is_no_exposition_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The line to a control plane: real gRPC, outages included."""
+"""The line to a control plane: the server is grpcio's, outages are included."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import grpc
 import pytest
 
 from controlplane.agent.link import Link
-from controlplane.agent.settings import ControlPlaneTarget
+from controlplane.agent.settings import AgentTls, ControlPlaneTarget
 from controlplane.agent.survey import Item
 from controlplane.errors import ReportError
+from controlplane.http2.connection import Limits
+from controlplane.http2.server import GrpcServer
 from controlplane.model import InstanceReport, Report
 from controlplane.server.agents import AgentService
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+from testbed.certificates import Authority
 from testbed.ports import free_port
 
 ME = pb.Agent(id="north-1", site="north", version="1")
@@ -53,9 +56,11 @@ class Plane:
 
 
 @asynccontextmanager
-async def linked(plane: Plane, *, keep: float = 30.0) -> AsyncIterator[Link]:
+async def linked(
+    plane: Plane, *, keep: float = 30.0, target: ControlPlaneTarget | None = None
+) -> AsyncIterator[Link]:
     """Run a line to *plane* within the block."""
-    link = Link(ControlPlaneTarget(address=f"127.0.0.1:{plane.port}"), ME, keep=keep)
+    link = Link(target or ControlPlaneTarget(f"127.0.0.1:{plane.port}"), ME, keep=keep)
     task = asyncio.create_task(link.run())
     try:
         async with asyncio.timeout(60):
@@ -169,3 +174,70 @@ async def test_a_refused_stream_is_dialled_again_with_a_pause(code: grpc.StatusC
 
     assert 1 == waiting
     assert calls <= 4
+
+
+async def test_a_certificate_is_read_anew_at_each_dial(tmp_path: Path) -> None:
+    """A rotation needs no restart; files that do not fit yet are told and tried again."""
+    authority = Authority(tmp_path)
+    own, mine = authority.issue("localhost"), authority.issue("agent.north", lasts=-60)
+    strangers = Authority(tmp_path, name="strangers")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(strangers.ca.read_bytes())
+    plane = Plane()
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    AgentService(plane.take).add_to(server)
+    credentials = grpc.ssl_server_credentials(
+        [(own.key.read_bytes(), own.cert.read_bytes())], authority.ca.read_bytes(), True
+    )
+    server.add_secure_port(f"127.0.0.1:{plane.port}", credentials)
+    await server.start()
+    tls = AgentTls(ca=str(trusted), cert=str(mine.cert), key=str(mine.key))
+    target = ControlPlaneTarget(f"localhost:{plane.port}", tls=tls)
+    try:
+        async with linked(plane, target=target) as link:
+            link.put(said(link, "a"))
+            await until(lambda: link.failures > 0)
+            trusted.write_bytes(authority.ca.read_bytes())
+            failures = link.failures
+            await until(lambda: link.failures > failures)
+            waiting = link.waiting
+            authority.issue("agent.north", over=mine)
+            await until(lambda: link.accepted == 1)
+    finally:
+        await server.stop(None)
+
+    assert 1 == waiting
+    assert ["a"] == plane.names
+
+
+async def test_a_control_plane_that_asks_to_connect_anew_loses_nothing() -> None:
+    """Connections that end by age move on between two batches, and that is no failure."""
+    plane = Plane()
+    server = GrpcServer(limits=Limits(max_age=0.0, max_age_grace=60.0))
+    AgentService(plane.take).add_to(server)
+    await server.listen("127.0.0.1", plane.port)
+    try:
+        async with linked(plane) as link:
+            sent = 0
+            while server.counts.connections < 3:
+                link.put(said(link, f"n{sent}"))
+                sent += 1
+                await until(lambda: len(plane.names) == sent)  # noqa: B023 -- awaited here
+            failures = link.failures
+    finally:
+        await server.stop()
+
+    assert [f"n{number}" for number in range(sent)] == plane.names
+    assert 0 == failures
+
+
+async def test_a_line_that_has_nothing_to_say_notices_that_it_is_cut() -> None:
+    """What comes next goes over a line that works, and not into one that is dead."""
+    plane = Plane()
+    async with linked(plane) as link:
+        async with plane.up():
+            link.put(said(link, "a"))
+            await until(lambda: link.accepted == 1)
+        await until(lambda: not link.connected)
+
+        assert link.failures > 0

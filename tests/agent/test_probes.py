@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[int]:
 def make_prober(*targets: Probe, samples: int = 5) -> tuple[Prober, asyncio.Queue[Measured]]:
     """Give a prober of *targets* and what it measures."""
     found: asyncio.Queue[Measured] = asyncio.Queue()
-    settings = Probes(period="100ms", timeout="2s", samples=samples, targets=targets)
+    settings = Probes(period=0.1, timeout=2.0, samples=samples, targets=targets)
     return Prober(settings, on_measured=found.put_nowait), found
 
 
@@ -74,7 +74,7 @@ async def test_connecting_measures_a_round_trip_too(server: int) -> None:
 async def test_a_bounded_download_measures_bandwidth(server: int) -> None:
     """The relay lets four megabytes a second through; a part of the file is read, not all."""
     async with relaying(server, rate=4e6) as relay:
-        wanted = Bandwidth(url=f"http://127.0.0.1:{relay.port}/large", size="1MB")
+        wanted = Bandwidth(url=f"http://127.0.0.1:{relay.port}/large", size=1e6)
         probe = Probe(site="far", address=f"127.0.0.1:{relay.port}", bandwidth=wanted)
         prober, _ = make_prober(probe)
         async with aiohttp.ClientSession() as session:

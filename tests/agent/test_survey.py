@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.agent.exporters import Exported
 from controlplane.agent.gpus import GpuState
 from controlplane.agent.machine import MachineState
 from controlplane.agent.probes import Measured
-from controlplane.agent.survey import Item, Local, Outbox, Surroundings, build_batch, build_items
+from controlplane.agent.survey import (
+    Item,
+    Local,
+    Outbox,
+    Surroundings,
+    build_batch,
+    build_items,
+    draw_of,
+)
 from controlplane.model import (
     InstanceReport,
     PathReport,
@@ -84,6 +94,36 @@ def test_an_instances_own_word_beats_the_machines() -> None:
         gpu.signals[Signal.MEMORY],
         gpu.signals[Signal.POWER],
     )
+
+
+@pytest.mark.parametrize(
+    ("processors", "battery", "exported", "gpus", "watts"),
+    [
+        pytest.param(None, None, Exported(), [], None, id="no_sensor"),
+        pytest.param(40.0, None, Exported(), [], 50.0, id="processors"),
+        pytest.param(40.0, None, Exported(power=41.0), [], 50.0, id="processors_told_twice"),
+        pytest.param(None, None, Exported(power=41.0), [], 51.0, id="node_exporter"),
+        pytest.param(40.0, None, Exported(gpu_power=300.0), [], 350.0, id="dcgm_beside"),
+        pytest.param(
+            40.0, None, Exported(gpu_power=300.0), [200.0, 90.0], 340.0, id="gpus_told_twice"
+        ),
+        pytest.param(None, None, Exported(gpu_power=300.0), [], 310.0, id="gpus_alone"),
+        pytest.param(20.0, 0.7, Exported(gpu_power=5.0), [6.0], 20.0, id="discharge_is_all"),
+        pytest.param(None, None, Exported(power=15.0, battery=0.7), [], 15.0, id="told_discharge"),
+    ],
+)
+def test_every_part_of_the_draw_counts_once(
+    processors: float | None,
+    battery: float | None,
+    exported: Exported,
+    gpus: list[float],
+    watts: float | None,
+) -> None:
+    """Whoever tells of it, and however many do; 10 W are seen by no sensor."""
+    machine = MachineState(cpu=0.3, memory=0.5, pressure=None, power=processors, battery=battery)
+    states = [GpuState(None, None, power) for power in gpus]
+
+    assert watts == draw_of(machine, exported, states, idle=10.0)
 
 
 def test_only_one_agent_of_a_site_reports_its_power() -> None:

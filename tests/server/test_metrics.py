@@ -10,8 +10,10 @@ from controlplane.config import Config, PolicyName
 from controlplane.fleet.view import FleetView, InstanceView, Phase, TrafficView
 from controlplane.model import Reading, Signal, Source
 from controlplane.server import metrics as module
+from controlplane.server.encode import encode_fleet
 from controlplane.server.metrics import EnvoyCount, Metrics, Present, reference
 from controlplane.steering.plan import Allocation, Assignment, Plan, Why
+from controlplane.telemetry.levels import WINDOW, Category, Levels
 
 CONFIG = Config.model_validate(
     {
@@ -133,6 +135,44 @@ def test_gauges_say_what_the_values_say(name: str, labels: dict[str, str], expec
     assert pytest.approx(expected) == Metrics(lambda: present).registry.get_sample_value(
         name, labels
     )
+
+
+GRADED = Levels({"utilisation": 0.25}, {Category.COMPUTING: 8, Category.COMMUNICATION: 3}, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("cats_level1_score", {"instance": "a", "site": "north", "category": "computing"}, 8),
+        ("cats_level1_score", {"instance": "a", "site": "north", "category": "communication"}, 3),
+        ("cats_level2_score", {"instance": "a", "site": "north"}, 5),
+        ("cats_level_window_seconds", {}, WINDOW),
+        ("cats_level_bound", {"metric": "rtt", "category": "communication", "score": "10"}, None),
+        ("cats_level_bound", {"metric": "rtt", "category": "communication", "score": "best"}, 0),
+    ],
+)
+def test_metric_levels_are_exposed_with_window_and_bounds(
+    name: str, labels: dict[str, str], expected: float | None
+) -> None:
+    """Who compares scores must know what 0 and 10 stand for."""
+    present = Present(VIEW, PLAN, levels=lambda: {"a": GRADED})
+
+    assert expected == Metrics(lambda: present).registry.get_sample_value(name, labels)
+
+
+def test_the_fleets_document_holds_every_level() -> None:
+    """L0 as measured, L1 for each category, L2 and what it advises."""
+    document = encode_fleet(VIEW, epoch=0.0, levels={"a": GRADED})
+
+    (instance,) = document["instances"]
+    assert {
+        "l0": {"utilisation": 0.25},
+        "l1": {"computing": 8, "communication": 3},
+        "l2": 5,
+        "advice": "optional",
+    } == instance["levels"]
+    assert (WINDOW, 10) == (document["levels"]["window"], document["levels"]["best"])
+    assert document["levels"]["bounds"]["rtt"]["worst"] > 0
 
 
 def test_an_instance_that_is_gone_leaves_no_series() -> None:

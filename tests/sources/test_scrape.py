@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from controlplane.config import Engine, Instance, Scrape
 from controlplane.model import InstanceReport, ScrapeFailure, Signal
 from controlplane.sources.scrape import Scraper, offset_of
 from controlplane.telemetry.exposition import MAX_TEXT
+from testbed.certificates import Authority
 
 PAGE = """\
 llamacpp:requests_processing 3
@@ -180,6 +182,42 @@ async def test_the_token_is_read_at_every_scrape_and_proxies_are_not_used(
     assert "Bearer first" == server.requests[0].headers["Authorization"]
     assert isinstance(result, ScrapeFailure)
     assert "token" in result.reason
+
+
+async def test_https_is_trusted_by_the_file_of_now(tmp_path: Path) -> None:
+    """A server that another authority signed is refused; a rotated file is read at once."""
+    own, strangers = Authority(tmp_path), Authority(tmp_path, name="strangers")
+    pair = own.issue("127.0.0.1")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(strangers.ca.read_bytes())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.cert, pair.key)
+    metrics = MetricsServer()
+    application = web.Application()
+    application.router.add_get("/metrics", metrics.respond)
+    runner = web.AppRunner(application, shutdown_timeout=0.01)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        metrics.port = runner.addresses[0][1]
+        scrape = Scrape(
+            url=f"https://127.0.0.1:{metrics.port}/metrics",
+            period="50ms",
+            timeout="5s",
+            ca=str(trusted),
+        )
+        instance = make_instance(metrics).model_copy(update={"scrape": scrape})
+        async with scraping(instance) as (_, results):
+            refused = await results.get()
+            trusted.write_bytes(own.ca.read_bytes())
+            while isinstance(taken := await results.get(), ScrapeFailure):
+                pass
+    finally:
+        await runner.cleanup()
+
+    assert isinstance(refused, ScrapeFailure)
+    assert "certificate" in refused.reason
+    assert 3.0 == taken.signals[Signal.RUNNING]
 
 
 async def test_a_new_configuration_starts_and_ends_scraping(server: MetricsServer) -> None:

@@ -112,8 +112,11 @@ def goaway(last_stream_id: int, code: ErrorCode, reason: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, payload)
 
 
-def _literal(name: str, value: str) -> bytes:
-    """Give a header that touches no table (RFC 7541, section 6.2.2), so blocks need no state."""
+def _literal(name: str, value: str, *, secret: bool = False) -> bytes:
+    """Give a header that touches no table (RFC 7541, section 6.2.2), so blocks need no state.
+
+    A *secret* is marked so that nobody on the way compresses it either (section 6.2.3).
+    """
 
     def string(text: str) -> bytes:
         raw = text.encode("ascii")
@@ -127,7 +130,7 @@ def _literal(name: str, value: str) -> bytes:
         size.append(rest)
         return bytes(size) + raw
 
-    return b"\x00" + string(name) + string(value)
+    return (b"\x10" if secret else b"\x00") + string(name) + string(value)
 
 
 STATUS_200 = b"\x88"
@@ -147,3 +150,29 @@ def trailers(code: int, message: str) -> bytes:
 def plain_status(status: int) -> bytes:
     """Give the header block of an HTTP answer without a body, for what is not gRPC."""
     return _literal(":status", str(status))
+
+
+def request_headers(
+    path: str, authority: str, *, secure: bool, metadata: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """Give the header block that begins a call (gRPC over HTTP/2, "Requests").
+
+    Args:
+        path: ``/package.Service/Method``.
+        authority: of the server.
+        secure: whether the connection is over TLS.
+        metadata: names in lower case, and values in ASCII.
+    """
+    # POST, http and https are entries 3, 6 and 7 of the static table (RFC 7541, appendix A).
+    block = b"\x83" + (b"\x87" if secure else b"\x86")
+    fields = (
+        (":path", path),
+        (":authority", authority),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "cats"),
+        *metadata,
+    )
+    return block + b"".join(
+        _literal(name, value, secret=name == "authorization") for name, value in fields
+    )

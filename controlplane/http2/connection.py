@@ -1,6 +1,6 @@
 """One HTTP/2 connection: frames to streams, flow control, and the bounds on what a peer may do.
 
-Not here: what is served (`GrpcServer` routes calls) and clocks beyond the loop's.
+Not here: what differs between the sides (`served`, `client`), and clocks beyond the loop's.
 The peer is not trusted: header lists, frames without messages, streams, resets and unread bytes
 are bounded, as the reports on HTTP/2 floods teach (CVE-2019-9512 to 9518, CVE-2023-44487).
 """
@@ -8,21 +8,18 @@ are bounded, as the reports on HTTP/2 floods teach (CVE-2019-9512 to 9518, CVE-2
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-import grpc
 import hpack
 
-from controlplane.server.http2 import frames
-from controlplane.server.http2.frames import ConnectionFault, ErrorCode, Setting, StreamFault
-from controlplane.server.http2.stream import GrpcStream
-
-if TYPE_CHECKING:
-    from controlplane.server.http2.server import GrpcServer
+from controlplane.http2 import frames
+from controlplane.http2.frames import ConnectionFault, ErrorCode, Setting, StreamFault
+from controlplane.http2.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +27,21 @@ class Limits:
     """What one connection may cost."""
 
     max_message: int = 4 << 20
-    """Bytes of one message from a client; gRPC's own default."""
+    """Bytes of one message from the peer; gRPC's own default."""
     max_streams: int = 100
     """Calls at once; RFC 9113 advises no fewer than 100."""
     max_header_list: int = 16 << 10
-    """Bytes of a request's headers."""
+    """Bytes of a call's headers."""
     stream_window: int = 1 << 20
-    """Bytes a client may send on one call before they are taken."""
+    """Bytes the peer may send on one call before they are taken."""
     connection_window: int = 4 << 20
     control_rate: float = 100.0
     """Frames without a message (pings, resets, settings, empty data) a second, on average."""
     control_burst: float = 1_000.0
     send_timeout: float = 20.0
-    """Seconds without progress after which a client that does not read is cut off."""
+    """Seconds without progress after which a peer that does not read is cut off."""
     max_unsent: int = 256 << 20
-    """Bytes that may wait for one client."""
+    """Bytes that may wait for the peer."""
     keepalive_period: float = 30.0
     keepalive_timeout: float = 10.0
     handshake_timeout: float = 10.0
@@ -55,7 +52,7 @@ class Limits:
 
 
 class Cut(StrEnum):
-    """Why the server ended a connection."""
+    """Why this side ended a connection."""
 
     SLOW_READER = "it does not read"
     TOO_MUCH_UNSENT = "too much waits for it"
@@ -65,27 +62,28 @@ class Cut(StrEnum):
     STOPPING = "the server is going away"
 
 
-class Connection(asyncio.Protocol):
-    """The server's side of one HTTP/2 connection."""
+class Connection(asyncio.Protocol, ABC):
+    """One side of one HTTP/2 connection."""
 
-    def __init__(self, server: GrpcServer, limits: Limits) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.peer = ""
         self.peer_window = frames.DEFAULT_WINDOW
         self.peer_frame_size = frames.DEFAULT_FRAME_SIZE
+        self.peer_max_streams = frames.MAX_WINDOW
         self.send_window = frames.DEFAULT_WINDOW
         self.last_received = 0.0
         self.opened_at = 0.0
         self.draining = False
+        """Whether no more calls may begin."""
+        self.greeted = False
+        """Whether the peer has shown that it speaks HTTP/2."""
         self.ended_for: Cut | None = None
-        self._server = server
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self._transport: asyncio.Transport | None = None
-        self._streams: dict[int, GrpcStream] = {}
-        self._last_stream_id = 0
+        self._streams: dict[int, Stream] = {}
         self._buffer = b""
-        self._greeted = False
         self._decoder: hpack.Decoder | None = None
         self._headers: tuple[int, int, bytes] | None = None
         """Stream, flags and fragments of a header block that is not whole yet."""
@@ -101,36 +99,23 @@ class Connection(asyncio.Protocol):
     # -- asyncio ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the client."""
+        """Greet the peer."""
         self._transport = cast("asyncio.Transport", transport)
         self.opened_at = self.last_received = self._control_at = self.now()
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "unix")
         # With 0, asyncio's TLS transport would pause when nothing waits.
         self._transport.set_write_buffer_limits(high=1, low=0)
-        if not self._server.admit(self):
-            self._transport.abort()
-            return
-        self.write(
-            frames.settings(
-                {
-                    Setting.MAX_CONCURRENT_STREAMS: self.limits.max_streams,
-                    Setting.INITIAL_WINDOW_SIZE: self.limits.stream_window,
-                    Setting.MAX_HEADER_LIST_SIZE: self.limits.max_header_list,
-                }
-            )
-            + frames.window_update(0, self.limits.connection_window - frames.DEFAULT_WINDOW)
-        )
+        self._greet()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End every call."""
-        del exc
         self._transport = None
         self._unsent.clear()
+        self._lost(exc)
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.over()
-        self._server.forget(self)
 
     def pause_writing(self) -> None:
         """Keep what follows until the socket takes more."""
@@ -186,7 +171,7 @@ class Connection(asyncio.Protocol):
             self.abort(Cut.TOO_MUCH_UNSENT)
 
     def table_update(self) -> bytes:
-        """Give the notice that our headers use no table, where the client made its own smaller.
+        """Give the notice that our headers use no table, where the peer made its own smaller.
 
         RFC 7541, section 4.2: the change must be signalled in the next header block.
         """
@@ -195,7 +180,7 @@ class Connection(asyncio.Protocol):
         self._shrink_table = False
         return b"\x20"
 
-    def forget(self, stream: GrpcStream) -> None:
+    def forget(self, stream: Stream) -> None:
         """Take a finished call out of the books."""
         if self._streams.pop(stream.stream_id, None) is not None:
             stream.over()
@@ -205,7 +190,7 @@ class Connection(asyncio.Protocol):
     def abort(self, why: Cut) -> None:
         """Cut the connection."""
         self.ended_for = why
-        self._server.cut(self, why)
+        self._cut(why)
         if self._transport is not None:
             self._transport.abort()
 
@@ -214,30 +199,15 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    # -- what the server's sweep uses -------------------------------------------------------
-
-    def drain(self) -> None:
-        """Ask the client to make its next calls elsewhere; running ones go on."""
-        if not self.draining:
-            self.draining = True
-            self.write(frames.goaway(self._last_stream_id, ErrorCode.NO_ERROR))
-            if not self._streams:
-                self.close()
-
-    def finish_streams(self, code: grpc.StatusCode, message: str) -> None:
-        """End every call with a status."""
-        for stream in list(self._streams.values()):
-            stream.finish(code, message)
-
     def sweep(self, *, now: float) -> None:
-        """Look for a client that is gone, does not read or never spoke."""
+        """Look for a peer that is gone, does not read or never spoke."""
         limits = self.limits
         stalls = [s.stalled_at for s in self._streams.values() if s.stalled_at is not None]
         if self._paused_at is not None:
             stalls.append(self._paused_at)
         if stalls and now - min(stalls) > limits.send_timeout:
             self.abort(Cut.SLOW_READER)
-        elif not self._greeted and now - self.opened_at > limits.handshake_timeout:
+        elif not self.greeted and now - self.opened_at > limits.handshake_timeout:
             self.abort(Cut.SAYS_NOTHING)
         elif self._ping_sent_at is not None:
             if now - self._ping_sent_at > limits.keepalive_timeout:
@@ -251,9 +221,9 @@ class Connection(asyncio.Protocol):
     def _take_frames(self, data: bytes) -> int:
         """Act on each whole frame; give the number of bytes used."""
         offset = 0
-        if not self._greeted:
+        if not self.greeted:
             offset = self._take_preface(data)
-            if not self._greeted:
+            if not self.greeted:
                 return 0
         available = len(data)
         while available - offset >= frames.HEADER_SIZE:
@@ -281,17 +251,10 @@ class Connection(asyncio.Protocol):
                 return available
         return offset
 
-    def _take_preface(self, data: bytes) -> int:
-        preface = frames.PREFACE
-        if not data.startswith(preface[: len(data)]):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")
-        self._greeted = len(data) >= len(preface)
-        return len(preface)
-
     def _take_data(self, stream_id: int, flags: int, payload: bytes) -> None:
         size = len(payload)
         stream = self._streams.get(stream_id)
-        if stream is None and (stream_id == 0 or stream_id > self._last_stream_id):
+        if stream is None and self._is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on an idle stream")
         self._unacknowledged += size
         if self._unacknowledged > self.limits.connection_window:
@@ -329,16 +292,14 @@ class Connection(asyncio.Protocol):
     def _take_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a RST_STREAM of the wrong form")
-        if stream_id == 0 or stream_id > self._last_stream_id:
+        if self._is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM of an idle stream")
         self._spend(1)
-        self._drop(stream_id)
+        self._drop(stream_id, int.from_bytes(payload, "big"))
 
     def _take_push(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client may not push")
-
-    def _take_goaway(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
-        self.draining = True
+        # A client never may, and ours tells servers that they may not.
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "nobody may push here")
 
     def _take_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -347,7 +308,7 @@ class Connection(asyncio.Protocol):
         if stream_id == 0:
             self._widen(increment)
             return
-        if stream_id > self._last_stream_id:
+        if self._is_idle(stream_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of an idle stream")
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -384,6 +345,7 @@ class Connection(asyncio.Protocol):
         for key, value in frames.parse_settings(payload):
             self._apply_setting(key, value)
         self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._settings_taken()
 
     def _apply_setting(self, key: int, value: int) -> None:
         if key == Setting.INITIAL_WINDOW_SIZE:
@@ -396,8 +358,10 @@ class Connection(asyncio.Protocol):
         elif key == Setting.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_SIZE <= value <= frames.MAX_FRAME_SIZE:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame size out of range")
-            # Larger frames would save little and would hold up what else the client is sent.
+            # Larger frames would save little and would hold up what else the peer is sent.
             self.peer_frame_size = min(value, 1 << 18)
+        elif key == Setting.MAX_CONCURRENT_STREAMS:
+            self.peer_max_streams = value
         elif key == Setting.HEADER_TABLE_SIZE and value < frames.DEFAULT_TABLE_SIZE:
             self._shrink_table = True
 
@@ -408,8 +372,7 @@ class Connection(asyncio.Protocol):
             if len(payload) < 5:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS of the wrong form")
             payload = payload[5:]
-        if stream_id % 2 == 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's stream has an even number")
+        self._check_number(stream_id)
         self._headers = (stream_id, flags, payload)
         if flags & frames.END_HEADERS:
             self._take_header_block(self._headers)
@@ -438,54 +401,17 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many headers") from error
         except (hpack.HPACKError, UnicodeDecodeError) as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "headers do not decode") from error
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            if not flags & frames.END_STREAM or stream.remote_closed:
-                raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR)
-            stream.end_received()
-            return
-        if stream_id <= self._last_stream_id:
-            raise ConnectionFault(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
-        self._last_stream_id = stream_id
-        if self.draining:
-            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM)
-        if len(self._streams) >= self.limits.max_streams:
-            self._spend(1)
-            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM)
-        self._open(stream_id, flags, fields)
-
-    def _open(self, stream_id: int, flags: int, fields: Iterable[tuple[str, str]]) -> None:
-        metadata: dict[str, str] = {}
-        for name, value in fields:
-            metadata[name] = f"{metadata[name]},{value}" if name in metadata else value
-        if metadata.get(":method") != "POST" or not metadata.get("content-type", "").startswith(
-            "application/grpc"
-        ):
-            self._spend(1)
-            status = 415 if metadata.get(":method") == "POST" else 405
-            self.write(
-                frames.frame(
-                    frames.HEADERS,
-                    frames.END_HEADERS | frames.END_STREAM,
-                    stream_id,
-                    self.table_update() + frames.plain_status(status),
-                )
-            )
-            return
-        stream = GrpcStream(self, stream_id, metadata.get(":path", ""), metadata)
-        self._streams[stream_id] = stream
-        self._server.open(stream)
-        if flags & frames.END_STREAM and stream_id in self._streams:
-            stream.end_received()
+        self._take_fields(stream_id, flags, fields)
 
     def _reset(self, stream_id: int, code: ErrorCode) -> None:
         self._spend(1)
         self.write(frames.reset(stream_id, code))
-        self._drop(stream_id)
+        self._drop(stream_id, code)
 
-    def _drop(self, stream_id: int) -> None:
+    def _drop(self, stream_id: int, code: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
+            self._dropped(stream, code)
             stream.local_closed = stream.remote_closed = True
             self.forget(stream)
 
@@ -499,11 +425,55 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without messages")
 
     def _fail(self, fault: ConnectionFault) -> None:
-        self.write(frames.goaway(self._last_stream_id, fault.code, fault.reason))
+        self.write(frames.goaway(self._last_taken, fault.code, fault.reason))
         self.ended_for = Cut.BROKE_PROTOCOL
-        self._server.cut(self, fault.reason)
+        self._cut(fault.reason)
         self._buffer = b""
         self.close()
+
+    # -- what differs between the sides -----------------------------------------------------
+
+    _last_taken = 0
+    """Number of the last stream that the peer opened."""
+
+    @abstractmethod
+    def _greet(self) -> None:
+        """Send what comes first."""
+
+    @abstractmethod
+    def _lost(self, error: Exception | None) -> None:
+        """Learn that the connection is gone; its calls are told afterwards."""
+
+    @abstractmethod
+    def _cut(self, reason: str) -> None:
+        """Learn that this side ends the connection for cause."""
+
+    @abstractmethod
+    def _take_preface(self, data: bytes) -> int:
+        """Look at the first bytes; set `greeted` and give those used when there are enough."""
+
+    def _settings_taken(self) -> None:
+        """Learn that the peer's settings hold from now on."""
+
+    @abstractmethod
+    def _is_idle(self, stream_id: int) -> bool:
+        """Tell whether nobody has opened this stream yet."""
+
+    @abstractmethod
+    def _check_number(self, stream_id: int) -> None:
+        """Refuse HEADERS on a stream that the peer cannot have opened."""
+
+    @abstractmethod
+    def _take_fields(self, stream_id: int, flags: int, fields: Iterable[tuple[str, str]]) -> None:
+        """Take a decoded header block."""
+
+    @abstractmethod
+    def _dropped(self, stream: Stream, code: int) -> None:
+        """Learn that a call ends by RST_STREAM, of either side."""
+
+    @abstractmethod
+    def _take_goaway(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        """Begin no more calls."""
 
 
 def _unpad(payload: bytes) -> bytes:
@@ -520,6 +490,6 @@ _TAKERS: dict[int, Callable[[Connection, int, int, bytes], None]] = {
     frames.PING: Connection._take_ping,  # noqa: SLF001
     frames.RST_STREAM: Connection._take_reset,  # noqa: SLF001
     frames.PUSH_PROMISE: Connection._take_push,  # noqa: SLF001
-    frames.GOAWAY: Connection._take_goaway,  # noqa: SLF001
+    frames.GOAWAY: lambda connection, *rest: connection._take_goaway(*rest),  # noqa: SLF001
 }
 """What takes which kind of frame; DATA, which is hot, is taken before this is asked."""

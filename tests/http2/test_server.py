@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
-from controlplane.server.http2 import frames
-from controlplane.server.http2.connection import Limits
-from controlplane.server.http2.server import GrpcServer
-from controlplane.server.http2.stream import GrpcStream
+from controlplane.http2 import frames
+from controlplane.http2.connection import Limits
+from controlplane.http2.served import GrpcStream
+from controlplane.http2.server import GrpcServer
 from testbed.certificates import Authority
 
 

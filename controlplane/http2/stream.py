@@ -1,5 +1,6 @@
-"""One gRPC call: messages out of frames, messages into frames, and how it ends.
+"""One gRPC call, of either side: messages out of frames, messages into frames.
 
+How a call begins and ends differs between the sides: see `served` and `client`.
 The receiver of a call is called from the socket's callback: no task, no queue, no copy.
 A message is sent as a head of its own and a body that many streams share: the body's frames are
 made once for all streams of one number (an Envoy's ADS stream nearly always has the same), so
@@ -8,18 +9,17 @@ that a push to a thousand streams frames its bytes once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-import grpc
-
-from controlplane.server.http2 import frames
-from controlplane.server.http2.frames import ErrorCode, StreamFault
+from controlplane.http2 import frames
+from controlplane.http2.frames import ErrorCode, StreamFault
+from controlplane.http2.status import StatusCode
 
 if TYPE_CHECKING:
-    from controlplane.server.http2.connection import Connection
+    from controlplane.http2.connection import Connection
 
 PREFIX_SIZE = 5
 """Bytes before each gRPC message: a flag for compression and the length."""
@@ -32,7 +32,7 @@ class Receiver(Protocol):
         """Take one message."""
 
     def half_closed(self) -> None:
-        """Learn that the client sends no more; the server should end the call."""
+        """Learn that the peer sends no more; a server should end the call."""
 
     def closed(self) -> None:
         """Learn that the call is over, whatever the reason; called once."""
@@ -55,7 +55,7 @@ def framed_rest(body: bytes, start: int, stream_id: int, frame_size: int) -> byt
     return b"".join(parts)
 
 
-class GrpcStream:
+class Stream(ABC):
     """One call on one connection."""
 
     __slots__ = (
@@ -68,8 +68,6 @@ class GrpcStream:
         "auto_credit",
         "connection",
         "local_closed",
-        "metadata",
-        "path",
         "receiver",
         "remote_closed",
         "send_window",
@@ -77,39 +75,36 @@ class GrpcStream:
         "stream_id",
     )
 
-    def __init__(
-        self, connection: Connection, stream_id: int, path: str, metadata: Mapping[str, str]
-    ) -> None:
+    def __init__(self, connection: Connection, stream_id: int) -> None:
         self.connection = connection
         self.stream_id = stream_id
-        self.path = path
-        self.metadata = metadata
-        """Request headers; of a name that comes twice, the values joined by a comma."""
         self.receiver: Receiver | None = None
         self.auto_credit = True
-        """Whether the client may send on at once; a receiver that queues messages takes it back
+        """Whether the peer may send on at once; a receiver that queues messages takes it back
         while it has enough of them."""
         self.send_window = connection.peer_window
         self.stalled_at: float | None = None
         """Since when the peer's window keeps messages back."""
         self.remote_closed = False
         self.local_closed = False
+        """Whether the call is over for this side, which then hears no more of it."""
         self._headers_sent = False
         self._inbox = bytearray()
         """An unfinished message; appended to, so that its frames are not copied again and again."""
         self._needed = 0
         """Bytes of the inbox without which nothing new can be read from it."""
         self._pending: deque[memoryview] = deque()
-        self._ending: tuple[grpc.StatusCode, str] | None = None
+        self._ending: tuple[StatusCode, str] | None = None
+        """How the call is to end once everything is sent."""
         self._unacknowledged = 0
 
-    # -- from the client --------------------------------------------------------------------
+    # -- from the peer --------------------------------------------------------------------
 
     def data_received(self, payload: bytes, size: int) -> None:
         """Take a DATA frame's payload; *size* is what it counts for flow control.
 
         Raises:
-            StreamFault: a message is larger than allowed, or the client may not send.
+            StreamFault: a message is larger than allowed, or the peer may not send.
         """
         if self.remote_closed:
             raise StreamFault(self.stream_id, ErrorCode.STREAM_CLOSED)
@@ -158,29 +153,21 @@ class GrpcStream:
         """End the call if its next message cannot be taken, and tell so."""
         most = self.connection.limits.max_message
         if compressed:
-            self.finish(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not taken")
+            self.refuse(StatusCode.UNIMPLEMENTED, "compressed messages are not taken")
         elif length > most:
-            self.finish(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"a message of {length} bytes is over {most}"
+            self.refuse(
+                StatusCode.RESOURCE_EXHAUSTED, f"a message of {length} bytes is over {most}"
             )
         return compressed or length > most
 
     def credit(self) -> None:
-        """Let the client send as much again as was taken; in halves of a window, not in drips."""
+        """Let the peer send as much again as was taken; in halves of a window, not in drips."""
         window = self.connection.limits.stream_window
         if self._unacknowledged * 2 > window and not self.remote_closed:
             self.connection.write(frames.window_update(self.stream_id, self._unacknowledged))
             self._unacknowledged = 0
 
-    def end_received(self) -> None:
-        """Take END_STREAM."""
-        self.remote_closed = True
-        if self._inbox and not self.local_closed:
-            self.finish(grpc.StatusCode.INTERNAL, "the stream ended within a message")
-        if self.receiver is not None and not self.local_closed:
-            self.receiver.half_closed()
-
-    # -- to the client ----------------------------------------------------------------------
+    # -- to the peer ----------------------------------------------------------------------
 
     def send(self, head: bytes, body: bytes = b"") -> None:
         """Send one message, the concatenation of *head* and *body*; *body* may be shared."""
@@ -245,27 +232,14 @@ class GrpcStream:
         """Tell whether everything sent has left for the socket."""
         return not self._pending and self.connection.is_drained
 
-    def finish(self, code: grpc.StatusCode, message: str = "") -> None:
-        """End the call with a status: after what was sent if it is OK, else at once."""
+    def finish(self, code: StatusCode, message: str = "") -> None:
+        """End this side of the call: after what was sent if it ends well, else at once."""
         if self.local_closed or self._ending is not None:
             return
-        if code is grpc.StatusCode.OK and self._pending:
+        if code is StatusCode.OK and self._pending:
             self._ending = (code, message)
         else:
             self._end(code, message)
-
-    def _end(self, code: grpc.StatusCode, message: str) -> None:
-        self.local_closed = True
-        # Without a message before it, one block holds the headers and the status (Trailers-Only).
-        opening = b"" if self._headers_sent else frames.RESPONSE_HEADERS
-        self._headers_sent = True
-        block = self.connection.table_update() + opening + frames.trailers(code.value[0], message)
-        flags = frames.END_HEADERS | frames.END_STREAM
-        self.connection.write(frames.frame(frames.HEADERS, flags, self.stream_id, block))
-        if not self.remote_closed:
-            # The client need not send the rest (RFC 9113, section 8.1).
-            self.connection.write(frames.reset(self.stream_id, ErrorCode.NO_ERROR))
-        self.connection.forget(self)
 
     def over(self) -> None:
         """Tell the receiver that the call is over."""
@@ -275,7 +249,20 @@ class GrpcStream:
         if receiver is not None:
             receiver.closed()
 
+    # -- what differs between the sides -----------------------------------------------------
+
+    @abstractmethod
+    def end_received(self) -> None:
+        """Take END_STREAM."""
+
+    @abstractmethod
+    def refuse(self, code: StatusCode, message: str) -> None:
+        """End the call for what the peer sent."""
+
+    @abstractmethod
     def _opening(self) -> bytes:
-        self._headers_sent = True
-        block = self.connection.table_update() + frames.RESPONSE_HEADERS
-        return frames.frame(frames.HEADERS, frames.END_HEADERS, self.stream_id, block)
+        """Give the HEADERS frame that goes before the first message."""
+
+    @abstractmethod
+    def _end(self, code: StatusCode, message: str) -> None:
+        """End this side of the call now."""

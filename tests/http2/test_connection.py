@@ -7,7 +7,6 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import grpc
 import h2.config
 import h2.connection
 import h2.events
@@ -16,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.server.http2 import frames
-from controlplane.server.http2.connection import Limits
-from controlplane.server.http2.server import GrpcServer
-from controlplane.server.http2.stream import GrpcStream
+from controlplane.http2 import frames
+from controlplane.http2.connection import Limits
+from controlplane.http2.served import GrpcStream
+from controlplane.http2.server import GrpcServer
+from controlplane.http2.status import StatusCode
 
 HEADERS = [
     (":method", "POST"),
@@ -49,7 +49,7 @@ class Echo:
 
     def half_closed(self) -> None:
         """End well."""
-        self.stream.finish(grpc.StatusCode.OK)
+        self.stream.finish(StatusCode.OK)
 
     def closed(self) -> None:
         """Remember."""

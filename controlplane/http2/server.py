@@ -3,6 +3,7 @@
 A method is served by a receiver (see `stream`), which costs least, or by any generic handler
 written for ``grpc.aio`` (see `calls`), so that one port serves both kinds and either server can
 serve the same methods.
+grpcio is imported only where such handlers are, who need it anyway: an agent does without.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ import random
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 
-from controlplane.server.http2.calls import Call, CallDetails
-from controlplane.server.http2.connection import Connection, Cut, Limits
-from controlplane.server.http2.stream import GrpcStream, Receiver
+from controlplane.http2.connection import Cut, Limits
+from controlplane.http2.served import GrpcStream, ServedConnection
+from controlplane.http2.status import StatusCode
+from controlplane.http2.stream import Receiver
+
+if TYPE_CHECKING:
+    import grpc
+
+    from controlplane.http2.calls import Call
 
 log = structlog.get_logger("grpc")
 
@@ -51,7 +58,8 @@ class GrpcServer:
         self._max_connections = max_connections
         self._methods: dict[str, MakeReceiver] = {}
         self._generic: list[grpc.GenericRpcHandler] = []
-        self._connections: dict[Connection, float] = {}
+        self._make_call: Callable[[GrpcStream], Call | None] | None = None
+        self._connections: dict[ServedConnection, float] = {}
         """Connection -> when it must be asked to move on."""
         self._servers: list[asyncio.Server] = []
         self._calls: set[asyncio.Task[None]] = set()
@@ -67,7 +75,10 @@ class GrpcServer:
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Serve what these handlers know, as ``grpc.aio.Server`` does."""
+        from controlplane.http2.calls import call_maker  # noqa: PLC0415 -- see above
+
         self._generic.extend(handlers)
+        self._make_call = call_maker(self._generic)
 
     async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Accept connections; give the port.
@@ -78,7 +89,7 @@ class GrpcServer:
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
         server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self, self.limits),
+            lambda: ServedConnection(self, self.limits),
             host,
             port,
             ssl=tls,
@@ -104,7 +115,7 @@ class GrpcServer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied.wait(), grace)
         for connection in list(self._connections):
-            connection.finish_streams(grpc.StatusCode.UNAVAILABLE, "the server is going away")
+            connection.finish_streams(StatusCode.UNAVAILABLE, "the server is going away")
             connection.close()
         for call in list(self._calls):
             call.cancel()
@@ -120,7 +131,7 @@ class GrpcServer:
 
     # -- what connections use ---------------------------------------------------------------
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: ServedConnection) -> bool:
         """Take a new connection into the books, unless there are too many."""
         if self._stopping or len(self._connections) >= self._max_connections:
             self.counts.refused += 1
@@ -130,13 +141,13 @@ class GrpcServer:
         self._connections[connection] = connection.opened_at + self.limits.max_age * spread
         return True
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: ServedConnection) -> None:
         """Take a lost connection out of the books."""
         self._connections.pop(connection, None)
         if not self._connections and self._emptied is not None:
             self._emptied.set()
 
-    def cut(self, connection: Connection, reason: str) -> None:
+    def cut(self, connection: ServedConnection, reason: str) -> None:
         """Account for a connection that is ended for cause."""
         if not self._stopping:
             self.counts.cut += 1
@@ -153,18 +164,15 @@ class GrpcServer:
             elif receiver is not None:
                 receiver.closed()
             return
-        details = CallDetails(stream.path, tuple(stream.metadata.items()))
-        for generic in self._generic:
-            method = generic.service(details)
-            if method is not None:
-                call = Call(stream, method)
-                stream.receiver = call
-                task = asyncio.create_task(call.run(), name=f"call {stream.path}")
-                call.task = task
-                self._calls.add(task)
-                task.add_done_callback(self._calls.discard)
-                return
-        stream.finish(grpc.StatusCode.UNIMPLEMENTED, f"no method {stream.path[:200]}")
+        call = None if self._make_call is None else self._make_call(stream)
+        if call is not None:
+            stream.receiver = call
+            task = asyncio.create_task(call.run(), name=f"call {stream.path}")
+            call.task = task
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+            return
+        stream.finish(StatusCode.UNIMPLEMENTED, f"no method {stream.path[:200]}")
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -179,5 +187,5 @@ class GrpcServer:
                     connection.drain()
                 elif now > move_on_at + self.limits.max_age_grace:
                     connection.finish_streams(
-                        grpc.StatusCode.UNAVAILABLE, "connection is old; connect again"
+                        StatusCode.UNAVAILABLE, "connection is old; connect again"
                     )

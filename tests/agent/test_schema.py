@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from controlplane.agent.settings import ProbeKind, parse_agent_config
+from controlplane import config
+from controlplane.agent import schema, settings
+from controlplane.agent.schema import parse_agent_config
+from controlplane.agent.settings import ProbeKind
 from controlplane.config import Engine
+from controlplane.config.schema import Settings
 from controlplane.errors import ConfigError
 
 GOOD = """\
@@ -29,18 +35,18 @@ api: {}
 
 def test_a_whole_configuration_is_read_in_si_units() -> None:
     """Every section has defaults that work."""
-    config = parse_agent_config(GOOD, file="agent.yaml")
+    read = parse_agent_config(GOOD, file="agent.yaml")
 
     assert ("north-1", "north", 1.0, 25.0) == (
-        config.id,
-        config.site,
-        config.period,
-        config.buffer,
+        read.id,
+        read.site,
+        read.period,
+        read.buffer,
     )
-    assert Engine.VLLM is config.instances[0].engine
-    assert (ProbeKind.HTTP, 5.0) == (config.probes.targets[0].kind, config.probes.period)
-    assert config.api is not None
-    assert "127.0.0.1:18090" == config.api.address
+    assert Engine.VLLM is read.instances[0].engine
+    assert (ProbeKind.HTTP, 5.0) == (read.probes.targets[0].kind, read.probes.period)
+    assert read.api is not None
+    assert "127.0.0.1:18090" == read.api.address
 
 
 @pytest.mark.parametrize(
@@ -82,3 +88,43 @@ def test_all_faults_are_told_at_once() -> None:
         parse_agent_config(text, file="agent.yaml")
 
     assert 3 == len(caught.value.faults)
+
+
+CLASSES = [
+    model
+    for model in (*vars(schema).values(), config.Scrape)
+    if isinstance(model, type) and issubclass(model, Settings) and hasattr(settings, model.__name__)
+]
+
+
+@pytest.mark.parametrize("model", sorted({*CLASSES}, key=str), ids=lambda model: model.__name__)
+def test_what_the_file_may_say_is_what_the_agent_has(model: type[Settings]) -> None:
+    """Field by field, with the same defaults."""
+    values = getattr(settings, model.__name__)
+    fields = {one.name: one for one in dataclasses.fields(values)}
+
+    assert model.model_fields.keys() == fields.keys()
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            continue
+        ours = fields[name]
+        default = (
+            ours.default_factory()
+            if ours.default_factory is not dataclasses.MISSING
+            else ours.default
+        )
+        assert schema._plain(field.default) == default, name
+
+
+def test_every_part_of_the_file_has_its_values() -> None:
+    """None is passed on as what read it."""
+    unread = [
+        name
+        for name, model in vars(schema).items()
+        if isinstance(model, type)
+        and issubclass(model, Settings)
+        and model is not Settings
+        and not hasattr(settings, name)
+    ]
+
+    assert [] == unread

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
 import structlog
 
-from controlplane.server.http2.stream import GrpcStream
+from controlplane.http2.served import GrpcStream, auth_context
+from controlplane.http2.status import StatusCode
 
 log = structlog.get_logger("grpc")
 
@@ -97,7 +98,7 @@ class Call:
 
     async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
         """End the call with a status."""
-        self._stream.finish(code, details)
+        self._stream.finish(StatusCode(code.value[0]), details)
         raise Aborted(details)
 
     def peer(self) -> str:
@@ -129,13 +130,13 @@ class Call:
         except Aborted:
             pass
         except asyncio.CancelledError:
-            self._stream.finish(grpc.StatusCode.CANCELLED, "cancelled")
+            self._stream.finish(StatusCode.CANCELLED, "cancelled")
             raise
         except Exception:  # the loop that serves everybody must go on
             log.exception("call failed", method=self._stream.path)
-            self._stream.finish(grpc.StatusCode.INTERNAL, "internal error")
+            self._stream.finish(StatusCode.INTERNAL, "internal error")
         else:
-            self._stream.finish(grpc.StatusCode.OK)
+            self._stream.finish(StatusCode.OK)
 
     async def _run(self) -> None:
         method: Any = self._method
@@ -167,19 +168,17 @@ class Call:
         return message
 
 
-def auth_context(stream: GrpcStream) -> Mapping[str, Iterable[bytes]]:
-    """Give what ``grpc.ServicerContext.auth_context`` gives; empty without TLS."""
-    transport = stream.connection.transport
-    certificate = transport.get_extra_info("peercert") if transport is not None else None
-    if transport is None or transport.get_extra_info("ssl_object") is None:
-        return {}
-    context: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
-    for field in (certificate or {}).get("subject", ()):
-        for key, value in field:
-            if key == "commonName":
-                context.setdefault("x509_common_name", []).append(value.encode())
-    for kind, value in (certificate or {}).get("subjectAltName", ()):
-        context.setdefault("x509_subject_alternative_name", []).append(value.encode())
-        if kind == "URI" and value.startswith("spiffe://"):
-            context.setdefault("peer_spiffe_id", []).append(value.encode())
-    return context
+def call_maker(
+    handlers: Sequence[grpc.GenericRpcHandler],
+) -> Callable[[GrpcStream], Call | None]:
+    """Give what makes a call for whichever handler knows a stream's method; none if none does."""
+
+    def make(stream: GrpcStream) -> Call | None:
+        details = CallDetails(stream.path, tuple(stream.metadata.items()))
+        for handler in handlers:
+            method = handler.service(details)
+            if method is not None:
+                return Call(stream, method)
+        return None
+
+    return make

@@ -1,0 +1,20 @@
+"""Which inference servers there are; apart, so that whoever needs no more loads no more."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Engine(StrEnum):
+    """The inference server of an instance, which names its metrics."""
+
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    TRITON = "triton"
+    TRTLLM = "trtllm"
+    TGI = "tgi"
+    LLAMACPP = "llamacpp"
+    OLLAMA = "ollama"
+    EPP = "epp"
+    """An endpoint picker (Gateway API inference extension, llm-d) before a pool of engines."""
+    GENERIC = "generic"

@@ -49,6 +49,7 @@ class ShownControlPlane:
         status = control.config_status
         return {
             **encode_fleet(control.view, epoch=control.epoch, levels=control.levels.levels()),
+            "mode": control.config.steering.mode.value,
             "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
         }
 

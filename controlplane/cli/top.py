@@ -63,10 +63,19 @@ def _picture(admin_url: str) -> RenderableType:
 
 
 def _headline(fleet: dict[str, Any], plan: dict[str, Any], envoys: list[dict[str, Any]]) -> str:
+    from rich.markup import escape  # noqa: PLC0415
+
     refused = [item["id"] for item in envoys if any(t["refused"] for t in item["types"].values())]
     parts = [f"plan {plan['version']}{' (held)' if plan['held'] else ''}", f"{len(envoys)} Envoys"]
     if refused:
         parts.append(f"[red]refusing: {', '.join(refused[:5])}[/]")
+    if fleet["mode"] == "observe":
+        parts.append("[yellow]observe mode: decided, not pushed[/]")
+    else:
+        parts.append(f"mode {fleet['mode']}")
+    if canaries := plan["canaries"]:
+        told = (f"{c['policy']} for {c['service']} from {c['from']}" for c in canaries[:3])
+        parts.append(f"[yellow]canary: {escape(', '.join(told))}[/]")
     if fleet["frozen"]:
         parts.append("[red]frozen: every instance is silent[/]")
     if not fleet["config"]["ok"]:

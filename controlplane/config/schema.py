@@ -179,6 +179,13 @@ class PolicyName(StrEnum):
     STATIC = "static"
 
 
+class Canary(Settings):
+    """A policy that is tried on the requests of one client site before all get it."""
+
+    client_site: Name
+    policy: PolicyName
+
+
 class Service(Settings):
     """What clients ask for: one kind of request behind one API (CATS: CS-ID)."""
 
@@ -192,6 +199,8 @@ class Service(Settings):
     affinity: Affinity | None = None
     policy: PolicyName | None = None
     """Overrides ``steering.policy`` for this service."""
+    canary: Canary | None = None
+    """Overrides the policy for the requests of one client site."""
     delay_weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
     """What a second of delay costs; by default 1 if delay-sensitive, 0.1 if tolerant."""
     request_size: Size = 0.0
@@ -325,6 +334,9 @@ class Steering(Settings):
     """How and how often shares are decided."""
 
     policy: PolicyName = PolicyName.OPTIMAL
+    canary: Canary | None = None
+    """Overrides ``steering.policy`` at one client site, for services that have neither a policy
+    nor a canary of their own."""
     mode: Mode = Mode.STEER
     """``observe`` decides and explains, but pushes the static split."""
     period: PositiveDuration = 1.0

@@ -18,6 +18,7 @@ from controlplane.errors import Fault
 from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
 from controlplane.model import Reading
 from controlplane.server.envoys import EnvoyRecord
+from controlplane.server.latencies import predicted_latency
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
 from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
 
@@ -212,6 +213,31 @@ def encode_plan(plan: Plan, *, epoch: float) -> Document:
         "held": plan.held,
         "predicted_cost": plan.predicted_cost,
         "services": services,
+        "canaries": [
+            document
+            for assignment in plan.assignments.values()
+            if (document := encode_canary(plan, assignment)) is not None
+        ],
+    }
+
+
+def encode_canary(plan: Plan, assignment: Assignment) -> Document | None:
+    """Give what a canary does beside what the standing policy would; none if it is no canary."""
+    if assignment.standing is None:
+        return None
+    standing = plan.standing.get((assignment.service, assignment.client_site))
+    return {
+        "service": assignment.service,
+        "from": assignment.client_site,
+        "policy": assignment.policy.value,
+        "predicted_latency": predicted_latency(assignment),
+        "standing": {
+            "policy": assignment.standing.value,
+            "predicted_latency": None if standing is None else predicted_latency(standing),
+            "instances": []
+            if standing is None
+            else [encode_allocation(item) for item in standing.allocations],
+        },
     }
 
 
@@ -252,6 +278,7 @@ def encode_explanation(
             for item in assignment.allocations
         ],
         "excluded": [_encode_exclusion(item) for item in assignment.excluded],
+        "canary": encode_canary(plan, assignment),
         "envoys": list(envoys),
     }
 

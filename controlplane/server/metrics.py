@@ -9,9 +9,8 @@ METRICS.md is `reference` of this module; a test keeps it so.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
 
 from prometheus_client import (
     CollectorRegistry,
@@ -29,7 +28,14 @@ from prometheus_client.registry import Collector
 from controlplane import __version__
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
-from controlplane.server.overview import predicted_latency
+from controlplane.server.latencies import (
+    Canary,
+    Key,
+    Observed,
+    compare_canaries,
+    observed_latencies,
+    predicted_latency,
+)
 from controlplane.steering.plan import Plan
 from controlplane.telemetry.levels import METRICS, WINDOW, Levels
 
@@ -342,23 +348,47 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
             if (mean := predicted_latency(assignment)) is not None:
                 predicted.add_metric((service, site), mean)
             refused.add_metric((service, site), assignment.drop)
-    yield from (share, refused, predicted, _observed_latency(view))
+    seen = {} if view is None else observed_latencies(view)
+    yield from (share, refused, predicted, _observed_latency(seen))
     yield from (error, oscillating, cost, noted)
+    yield from _canary_families([] if plan is None else compare_canaries(plan, seen))
 
 
-def _observed_latency(view: FleetView | None) -> Metric:
+def _canary_families(canaries: Sequence[Canary]) -> Iterator[Metric]:
+    predicted = GaugeMetricFamily(
+        "cats_canary_predicted_latency_seconds",
+        "Mean latency that the plan predicts: at the canary's client site (part=canary), there if"
+        " the standing policy decided (standing), and at the other client sites (rest).",
+        labels=("service", "from", "policy", "part"),
+    )
+    observed = GaugeMetricFamily(
+        "cats_canary_observed_latency_seconds",
+        "Mean latency that Envoys observe at the canary's client site (part=canary) and at the"
+        " others (rest).",
+        labels=("service", "from", "policy", "part"),
+    )
+    for item in canaries:
+        tried, standing = item.policy.value, item.standing.value
+        for family, policy, part, value in (
+            (predicted, tried, "canary", item.predicted),
+            (predicted, standing, "standing", item.predicted_standing),
+            (predicted, standing, "rest", item.predicted_rest),
+            (observed, tried, "canary", item.observed),
+            (observed, standing, "rest", item.observed_rest),
+        ):
+            if value is not None:
+                family.add_metric((item.service, item.client_site, policy, part), value)
+    yield from (predicted, observed)
+
+
+def _observed_latency(seen: Mapping[Key, Observed]) -> Metric:
     observed = GaugeMetricFamily(
         "cats_observed_latency_seconds",
         "Mean latency that Envoys observe.",
         labels=("service", "from"),
     )
-    sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for (site, service, _), seen in view.traffic.items() if view is not None else ():
-        if seen.latency is not None and seen.rate.value > 0:
-            sums.setdefault((service, site), []).append((seen.rate.value, seen.latency.value))
-    for pair, items in sums.items():
-        rate = fsum(weight for weight, _ in items)
-        observed.add_metric(pair, fsum(w * latency for w, latency in items) / rate)
+    for pair, each in seen.items():
+        observed.add_metric(pair, each.latency)
     return observed
 
 

@@ -96,6 +96,8 @@ class Assignment:
     """Requests a second that were assumed."""
     note: str = ""
     """A fallback, a freeze or an overload, in words; empty in the normal case."""
+    standing: PolicyName | None = None
+    """With a canary here, the policy that decides at the other client sites; otherwise none."""
     drop: float = 0.0
     """Part of the requests that Envoys refuse, 0 to 1; the allocations split the rest."""
 
@@ -116,6 +118,8 @@ class Plan:
     """(service, client site) -> assignment: what Envoys get."""
     proposed: Mapping[tuple[str, str], Assignment] = field(default_factory=dict)
     """With ``mode: observe``, what would be pushed instead; otherwise empty."""
+    standing: Mapping[tuple[str, str], Assignment] = field(default_factory=dict)
+    """For each canary, what the service's standing policy would push in its place."""
     predicted_cost: float = 0.0
     """The objective, in weighted seconds of delay per second."""
     held: bool = False

@@ -41,6 +41,7 @@ from controlplane.config.schema import (
     Steering,
     Task,
     Tls,
+    Tracing,
 )
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "Steering",
     "Task",
     "Tls",
+    "Tracing",
     "check_config",
     "config_schema",
     "parse_config",

@@ -516,6 +516,15 @@ class BusTls(Settings):
     key: str | None = None
 
 
+class Tracing(Settings):
+    """Where traces of cycles go; needs ``pip install 'cats-controlplane[tracing]'``."""
+
+    endpoint: Annotated[str, AfterValidator(check_url)]
+    """OTLP over HTTP, such as ``http://127.0.0.1:4318/v1/traces``."""
+    sample: Share = 1.0
+    """Part of the cycles that is traced."""
+
+
 class Server(Settings):
     """The control plane's own ports and bus."""
 
@@ -533,6 +542,7 @@ class Server(Settings):
     ] = "local"
     """``local`` for one process; else the NATS servers that join several, with commas between."""
     bus_tls: BusTls | None = None
+    tracing: Tracing | None = None
 
 
 class Config(Settings):

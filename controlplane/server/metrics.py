@@ -47,6 +47,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for 
 
 _DURATIONS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
 
+_LONG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 29.9, 60.0, 300.0)
+_PARTS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+
 
 @dataclass(frozen=True, slots=True)
 class EnvoyCount:
@@ -106,6 +109,32 @@ class Metrics:
         self.ack_seconds = histogram(
             "cats_xds_ack_seconds", "Time from an xDS response to its acknowledgement.", ("type",)
         )
+        self.report_to_ack_seconds = histogram(
+            "cats_report_to_ack_seconds",
+            "Time from the first report that a plan took into account to an Envoy's acknowledgement"
+            " of its weights.",
+        )
+        self.convergence_seconds = histogram(
+            "cats_convergence_seconds",
+            "Time from a plan's publication until every Envoy that was connected holds its weights,"
+            " or later ones; 30 s and more where one did not.",
+            buckets=_LONG,
+        )
+        self.report_age_seconds = histogram(
+            "cats_report_age_seconds",
+            "Age of the newest report of each instance when it was decided on, of at most 500"
+            " instances a cycle.",
+            buckets=_LONG,
+        )
+        self.prediction_miss = histogram(
+            "cats_prediction_miss",
+            "Absolute error of the predicted mean latency, as a part of the observed, cycle by"
+            " cycle.",
+            buckets=_PARTS,
+        )
+        self.reversals = counter(
+            "cats_plan_reversals_total", "Pushes that moved load back where the last one took it."
+        )
         self.streams = counter("cats_xds_streams_total", "xDS streams opened.", ("mode",))
         self.stream_faults = counter(
             "cats_xds_stream_faults_total",
@@ -157,8 +186,15 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, labels: Iterable[str] = ()) -> Histogram:
-        return Histogram(name, text, labels, registry=self.registry, buckets=_DURATIONS)
+    def _histogram(
+        self,
+        name: str,
+        text: str,
+        labels: Iterable[str] = (),
+        *,
+        buckets: Sequence[float] = _DURATIONS,
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
     def expose(self) -> bytes:
         """Give the Prometheus text format 0.0.4."""

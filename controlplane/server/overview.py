@@ -25,6 +25,7 @@ from controlplane.server.latencies import (
     predicted_latency,
 )
 from controlplane.steering.plan import Plan
+from controlplane.xds.snapshot import view_key
 from controlplane.xds.types import ENDPOINT
 
 REFUSALS_SHOWN = 50
@@ -50,7 +51,7 @@ class EnvoyState:
 def count_envoys(
     envoys: Iterable[EnvoyRecord], versions: Mapping[str, str], *, now: float
 ) -> dict[str, EnvoyState]:
-    """Count Envoys by site; *versions* is site -> version of the endpoints being served."""
+    """Count Envoys by site; *versions* is view -> version of the endpoints being served."""
     connected: Counter[str] = Counter()
     lagging: Counter[str] = Counter()
     refusing: Counter[str] = Counter()
@@ -58,7 +59,8 @@ def count_envoys(
         if not envoy.connected:
             continue
         connected[envoy.site] += 1
-        lagging[envoy.site] += _lags(envoy, versions.get(envoy.site), now=now)
+        version = versions.get(view_key(envoy.site, envoy.role))
+        lagging[envoy.site] += _lags(envoy, version, now=now)
         refusing[envoy.site] += any(item.refused for item in envoy.types.values())
     return {
         site: EnvoyState(count, lagging[site], refusing[site]) for site, count in connected.items()
@@ -91,7 +93,7 @@ def encode_overview(
         epoch: Unix time of the monotonic clock's zero.
         status: what came of the newest configuration.
         envoys: connected and lately gone ones.
-        versions: site -> version of the endpoints being served.
+        versions: view -> version of the endpoints being served.
         overrides: the operators' hands on the wheel, already JSON-ready.
     """
     tallies = count_envoys(envoys, versions, now=view.at)

@@ -379,7 +379,9 @@ class Steering:
             held=decision.held,
             predicted_latency=self._predicted(),
             prediction_error=self._refutation.error,
+            prediction_miss=self._refutation.miss,
             fallbacks=self._refutation.count,
+            reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
         )
 

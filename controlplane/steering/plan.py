@@ -128,7 +128,11 @@ class Plan:
     """Mean over all requests, seconds, network included."""
     prediction_error: float | None = None
     """Smoothed absolute error of earlier predictions, as a part of the observed latency (MAPE)."""
+    prediction_miss: float | None = None
+    """The newest of these errors; none where nothing was observed."""
     fallbacks: int = 0
     """Times that refuted predictions made steering fall back to shares by capacity."""
+    reversals: int = 0
+    """Pushes so far that undid the one before."""
     oscillating: bool = False
     """True while pushes undo each other; moves are then halved."""

@@ -24,6 +24,8 @@ from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
 
 Document = dict[str, Any]
 """A mapping that `dump` can write."""
+GONE_SHOWN = 50
+"""Clients listed of those that left; more are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,9 +313,25 @@ def _encode_exclusion(item: Exclusion) -> Document:
 
 
 def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) -> Document:
-    """Give ``/api/v1/envoys``: the connected ones, by id."""
-    connected = sorted((item for item in envoys if item.connected), key=lambda item: item.id)
-    return {"at": now + epoch, "envoys": [_encode_envoy(item, epoch=epoch) for item in connected]}
+    """Give ``/api/v1/envoys``: the connected ones by id, and who left, the last one first."""
+    known = list(envoys)
+    connected = sorted((item for item in known if item.connected), key=lambda item: item.id)
+    gone = [(item.gone_at, item) for item in known if item.gone_at is not None]
+    gone.sort(key=lambda pair: (-pair[0], pair[1].id))
+    return {
+        "at": now + epoch,
+        "envoys": [_encode_envoy(item, epoch=epoch) for item in connected],
+        "gone": [
+            {
+                "id": item.id,
+                "site": item.site,
+                "role": item.role or "envoy",
+                "gone_at": _instant(gone_at, epoch),
+            }
+            for gone_at, item in gone[:GONE_SHOWN]
+        ],
+        "gone_left_out": max(0, len(gone) - GONE_SHOWN),
+    }
 
 
 def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:

@@ -115,7 +115,12 @@ DOCUMENTS: dict[str, Any] = {
         ],
         "services": {"chat": {"from": {"north": [EXPLANATION["instances"][0]], "cloud": []}}},  # type: ignore[index]
     },
-    "/api/v1/envoys": {"envoys": [{"id": "e1", "types": {"Cluster": {"refused": "v0"}}}]},
+    "/api/v1/envoys": {
+        "at": 100.0,
+        "envoys": [{"id": "e1", "types": {"Cluster": {"refused": "v0"}}}],
+        "gone": [{"id": "e2", "site": "north", "role": "envoy", "gone_at": 60.0}],
+        "gone_left_out": 2,
+    },
     "/api/v1/fleet": {
         "frozen": False, "mode": "steer", "config": {"ok": False},
         "instances": [
@@ -182,7 +187,8 @@ def test_top_shows_phases_shares_and_refusals(api: str) -> None:
     assert 0 == status
     for expected in (
         "refusing: e1", "newest configuration is refused", "stale", "silent for 12 s", "12.0s",
-        "a 75%", "nobody", "mode steer", "canary: nearest for chat from north",
+        "a 75%", "nobody", "mode steer", "3 left, e2 40 s ago",
+        "canary: nearest for chat from north",
     ):  # fmt: skip
         assert expected in out
 

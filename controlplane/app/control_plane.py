@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from controlplane.app.decider import Decider, Decision, covers
+from controlplane.app.decider import Decider, covers
 from controlplane.app.identity import SiteResolver
+from controlplane.app.measuring import CycleRecord, Meter, record_cycle
 from controlplane.app.observer import XdsObserver
 from controlplane.app.pace import Pace
 from controlplane.app.telling import Teller
@@ -55,6 +56,8 @@ class ControlPlane:
         on_config: called with each new configuration when it has taken effect.
         on_report: called with each report that was taken.
         on_cycle: called after each cycle, with whether the plan is another one.
+        on_traced: called after each cycle that decided, with its times.
+        meter: measures cycles and acknowledgements.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class ControlPlane:
         self.on_config: list[Callable[[Config], None]] = []
         self.on_report: list[Callable[[Report], None]] = []
         self.on_cycle: list[Callable[[bool], None]] = []
+        self.on_traced: list[Callable[[CycleRecord], None]] = []
         self.envoys_touched = asyncio.Event()
         self._teller = Teller(
             log=self.log,
@@ -93,6 +97,7 @@ class ControlPlane:
             metrics=self.metrics,
             unix_time=lambda: self.epoch + clock(),
         )
+        self.meter = Meter(self.metrics, self.registry, self.views)
         self._pace = Pace()
         self._settle = min(1.0, config.steering.period) if settle is None else settle
         self._state = StateFile(state_dir) if state_dir else None
@@ -140,6 +145,7 @@ class ControlPlane:
             self.metrics.reports.labels(source, "refused").inc()
             raise
         self.metrics.reports.labels(source, "accepted").inc()
+        self.meter.hear(now=self.clock())
         for take in self.on_report:
             take(report)
         if isinstance(report, ScrapeFailure):
@@ -319,7 +325,9 @@ class ControlPlane:
         reason = self._pace.begin()
         await self._take_pending_config()
         self.fleet.set_clients(self.bus.clients(self.registry.clients))
+        heard_at = self.meter.take_heard()
         view = self.fleet.view(now=self.clock())
+        viewed = time.perf_counter()
         follow = self._plan_to_follow()
         if follow is None and not self.decides:
             self._end_idle_cycle(view)
@@ -328,6 +336,7 @@ class ControlPlane:
         decision = await self.decider.decide(
             view, grpc_sites=frozenset(self._grpc_sites), follow=follow
         )
+        decided = time.perf_counter()
         plan = decision.plan
         another = self.plan is None or self.plan.version != plan.version
         if another and follow is None and self.bus.leads and not await self.bus.offer(plan):
@@ -342,8 +351,16 @@ class ControlPlane:
         changed = self.views.publish(self._overlaid())
         # The streams that this woke send first; counting and telling can wait, weights cannot.
         await asyncio.sleep(0)
-        elapsed = time.perf_counter() - began
-        self._count(decision, changed=changed, elapsed=elapsed)
+        published = time.perf_counter()
+        elapsed = published - began
+        if changed:
+            self.meter.follow(
+                plan.version, heard_at=heard_at if follow is None else None, now=self.clock()
+            )
+        outcome = self.meter.count(
+            decision, changed=changed, elapsed=elapsed, followed=follow is not None
+        )
+        self.meter.count_ages(view)
         self._teller.tell_cycle(view, plan, decision.views.faults)
         if another:
             self.log.info(
@@ -356,6 +373,16 @@ class ControlPlane:
             tell(another)
         await self._save(plan)
         await self._save_memory()
+        if self.on_traced:
+            record = record_cycle(
+                decision,
+                reason=reason or "period",
+                outcome=outcome,
+                instances=len(view.instances),
+                marks=(began, viewed, decided, published, time.perf_counter()),
+            )
+            for trace in self.on_traced:
+                trace(record)
 
     @property
     def decides(self) -> bool:
@@ -384,13 +411,6 @@ class ControlPlane:
         self.view = view
         for tell in self.on_cycle:
             tell(False)
-
-    def _count(self, decision: Decision, *, changed: bool, elapsed: float) -> None:
-        self.metrics.cycle_seconds.observe(elapsed)
-        self.metrics.solve_seconds.observe(decision.solve_seconds)
-        self.metrics.build_seconds.observe(decision.build_seconds)
-        outcome = "published" if changed else "held" if decision.plan.held else "unchanged"
-        self.metrics.plans.labels(outcome).inc()
 
     async def _take_pending_config(self) -> None:
         if self._pending is None:
@@ -454,6 +474,7 @@ class ControlPlane:
             self._teller.tell_refusal(event)
         elif event.what is Happening.CONNECTED and event.role == ROLE_GRPC:
             self._serve_grpc_clients(event.site)
+        self.meter.observe_xds(event, now=self.clock())
         self.envoys_touched.set()
 
     def _serve_grpc_clients(self, site: str) -> None:

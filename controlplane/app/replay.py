@@ -16,7 +16,7 @@ from controlplane.errors import ReportError
 from controlplane.fleet import FleetState
 from controlplane.server.compare import encode_effect
 from controlplane.server.encode import Document
-from controlplane.server.overview import predicted_latency
+from controlplane.server.latencies import predicted_latency
 from controlplane.steering import Steering
 from controlplane.steering.plan import Plan
 
@@ -45,11 +45,13 @@ class Outcome:
 
 
 def with_policy(config: Config, policy: PolicyName) -> Config:
-    """Give *config* with one policy for every service."""
+    """Give *config* with one policy for every service from everywhere."""
     return config.model_copy(
         update={
-            "steering": config.steering.model_copy(update={"policy": policy}),
-            "services": tuple(s.model_copy(update={"policy": None}) for s in config.services),
+            "steering": config.steering.model_copy(update={"policy": policy, "canary": None}),
+            "services": tuple(
+                s.model_copy(update={"policy": None, "canary": None}) for s in config.services
+            ),
         }
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         runner = await _build_http(control, shown, settings)
         ends.push_async_callback(runner.cleanup)
         admin_port = await bind_http(runner, settings.admin, tls=config.server.admin.tls)
+        if config.server.tracing is not None:
+            tracer = _import_tracing().CycleTracer(
+                config.server.tracing, replica=join_address((socket.gethostname(), xds_port))
+            )
+            control.on_traced.append(tracer.tell_cycle)
+            control.meter.on_settled.append(tracer.tell_settled)
+            ends.push_async_callback(asyncio.to_thread, tracer.close)
         bus = None
         if config.server.bus != "local":
             joining = _import_joining()
@@ -147,6 +155,18 @@ def _import_joining() -> ModuleType:
             f"server.bus: needs the package {error.name}; pip install 'cats-controlplane[nats]'"
         ) from error
     return joining
+
+
+def _import_tracing() -> ModuleType:
+    """Give what needs OpenTelemetry, which a process that is not traced does without."""
+    try:
+        from controlplane.app import tracing  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"server.tracing: needs the package {error.name};"
+            " pip install 'cats-controlplane[tracing]', or leave server.tracing out"
+        ) from error
+    return tracing
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -20,6 +20,7 @@ from controlplane.server.encode import (
 from controlplane.server.envoys import EnvoyRecord
 from controlplane.server.overview import encode_overview
 from controlplane.steering.plan import Assignment
+from controlplane.xds.snapshot import Snapshot, view_key
 from controlplane.xds.types import ENDPOINT
 
 JOINED = 0.1
@@ -49,6 +50,7 @@ class ShownControlPlane:
         status = control.config_status
         return {
             **encode_fleet(control.view, epoch=control.epoch, levels=control.levels.levels()),
+            "mode": control.config.steering.mode.value,
             "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
         }
 
@@ -79,15 +81,13 @@ class ShownControlPlane:
             return None
         if any(item.why is None for item in assignment.allocations):
             assignment = await control.decider.explain(service, site) or assignment
-        snapshot = control.views.snapshot(site)
-        version = snapshot.of_type(ENDPOINT).version if snapshot else ""
         proposed = plan.proposed.get((service, site))
         document = encode_explanation(
             plan,
             assignment,
             epoch=control.epoch,
             envoys=[
-                _acknowledgement(envoy, version)
+                _acknowledgement(envoy, control.views.snapshot(view_key(site, envoy.role)))
                 for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
                 if envoy.connected and envoy.site == site
             ],
@@ -108,8 +108,8 @@ class ShownControlPlane:
             status=control.config_status,
             envoys=[*control.registry.envoys],
             versions={
-                site: snapshot.of_type(ENDPOINT).version
-                for site, snapshot in control.views.views.items()
+                view: snapshot.of_type(ENDPOINT).version
+                for view, snapshot in control.views.views.items()
             },
             overrides=control.wheel.documents(control.file_config),
         )
@@ -178,8 +178,9 @@ class ShownControlPlane:
         self.events.publish_state("overview", self.overview_document)
 
 
-def _acknowledgement(envoy: EnvoyRecord, version: str) -> Document:
+def _acknowledgement(envoy: EnvoyRecord, snapshot: Snapshot | None) -> Document:
     record = envoy.types.get(ENDPOINT)
+    version = "" if snapshot is None else snapshot.of_type(ENDPOINT).version
     return {
         "id": envoy.id,
         "mode": envoy.mode,

@@ -66,11 +66,29 @@ def print_explanation(document: dict[str, Any]) -> None:
         first = [each for each in proposed if not each["priority"]]
         split = ", ".join(f"{each['instance']} {each['share']:.1%}" for each in first)
         console.print(f"[bold]without observe mode[/] it would be: {escape(split)}")
+    if document.get("canary"):
+        console.print(canary_words(document["canary"]))
     lagging = [envoy["id"] for envoy in document["envoys"] if not envoy["acknowledged"]]
     known = len(document["envoys"])
     console.print(
         f"{known - len(lagging)} of {known} connected Envoys of {escape(document['from'])} hold"
         f" these weights" + (f"; not yet: {escape(', '.join(lagging[:10]))}" if lagging else "")
+    )
+
+
+def canary_words(canary: dict[str, Any]) -> str:
+    """Say what a canary does, and what the standing policy would do in its place."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    standing = canary["standing"]
+    first = [each for each in standing["instances"] if not each["priority"]]
+    split = ", ".join(f"{each['instance']} {each['share']:.1%}" for each in first)
+    times = (canary["predicted_latency"], standing["predicted_latency"])
+    return (
+        f"[bold]canary[/]: {escape(canary['service'])} from {escape(canary['from'])} is decided by"
+        f" {canary['policy']}; elsewhere {standing['policy']} decides, here it would be:"
+        f" {escape(split) or 'not known'};"
+        f" predicted {_milliseconds(times[0])} ms instead of {_milliseconds(times[1])} ms"
     )
 
 

@@ -153,6 +153,9 @@ def print_plan(plan: Plan) -> None:
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    from controlplane.cli.explain import canary_words  # noqa: PLC0415
+    from controlplane.server.encode import encode_canary  # noqa: PLC0415 -- loads numpy
+
     console = Console(width=None if Console().is_terminal else 160)
     table = Table(box=None)
     for name in ("service", "from", "instance", "site"):
@@ -185,4 +188,7 @@ def print_plan(plan: Plan) -> None:
                 "", "", "", "", f"[dim]{escape(left.reason)}[/]",
             )  # fmt: skip
     console.print(table)
+    for assignment in plan.assignments.values():
+        if (canary := encode_canary(plan, assignment)) is not None:
+            console.print(canary_words(canary))
     console.print(f"plan {plan.version}, predicted cost {plan.predicted_cost:.3g} s of delay per s")

@@ -58,15 +58,29 @@ def _picture(admin_url: str) -> RenderableType:
 
     fleet = fetch(admin_url, "/api/v1/fleet")
     plan = fetch(admin_url, "/api/v1/plan")
-    envoys = fetch(admin_url, "/api/v1/envoys")["envoys"]
+    envoys = fetch(admin_url, "/api/v1/envoys")
     return Group(_headline(fleet, plan, envoys), _instances(fleet), _shares(plan))
 
 
-def _headline(fleet: dict[str, Any], plan: dict[str, Any], envoys: list[dict[str, Any]]) -> str:
+def _headline(fleet: dict[str, Any], plan: dict[str, Any], document: dict[str, Any]) -> str:
+    from rich.markup import escape  # noqa: PLC0415
+
+    envoys = document["envoys"]
     refused = [item["id"] for item in envoys if any(t["refused"] for t in item["types"].values())]
     parts = [f"plan {plan['version']}{' (held)' if plan['held'] else ''}", f"{len(envoys)} Envoys"]
     if refused:
         parts.append(f"[red]refusing: {', '.join(refused[:5])}[/]")
+    if gone := document["gone"]:
+        ago = document["at"] - gone[0]["gone_at"]
+        count = len(gone) + document["gone_left_out"]
+        parts.append(f"{count} left, {escape(gone[0]['id'])} {ago:.0f} s ago")
+    if fleet["mode"] == "observe":
+        parts.append("[yellow]observe mode: decided, not pushed[/]")
+    else:
+        parts.append(f"mode {fleet['mode']}")
+    if canaries := plan["canaries"]:
+        told = (f"{c['policy']} for {c['service']} from {c['from']}" for c in canaries[:3])
+        parts.append(f"[yellow]canary: {escape(', '.join(told))}[/]")
     if fleet["frozen"]:
         parts.append("[red]frozen: every instance is silent[/]")
     if not fleet["config"]["ok"]:

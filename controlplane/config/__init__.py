@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Steering,
         Task,
         Tls,
+        Tracing,
     )
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "Steering",
     "Task",
     "Tls",
+    "Tracing",
     "check_config",
     "config_schema",
     "parse_config",

@@ -246,6 +246,19 @@ class _Rules:
             if ttft is not None and latency is not None and ttft > latency:
                 yield self.at(slo, "ttft", "is longer than latency, which includes it")
             yield from self.residency_faults(service)
+            yield from self.canary_faults(service)
+
+    def canary_faults(self, owner: _Entry) -> Iterator[Fault]:
+        """Give what is wrong with the canary of a service, or of ``steering``."""
+        canary = owner.entry("canary")
+        yield from self.known(canary, "client_site", "site", self.sites)
+        default = self.root.entry("steering").text("policy") or Steering().policy.value
+        standing = owner.text("policy") or default
+        if canary.text("policy") == standing:
+            yield self.at(
+                canary, "policy", f"'{standing}' decides everywhere already, so nothing would be"
+                " tried; name another policy"
+            )  # fmt: skip
 
     def match_faults(
         self, service: _Entry, match: _Entry, seen: dict[tuple[Any, ...], tuple[_Entry, _Entry]]
@@ -314,6 +327,7 @@ class _Rules:
 
     def steering_faults(self) -> Iterator[Fault]:
         steering = self.root.entry("steering")
+        yield from self.canary_faults(steering)
         given = {key: steering.number(key, parse_duration) for key in ("period", "expiry")}
         defaults = Steering()
         period = defaults.period if given["period"] is None else given["period"]
@@ -442,7 +456,25 @@ class _Rules:
                     override, "weight", "has no effect until the policy is static or"
                     " the override also has pin: true"
                 )  # fmt: skip
+        yield from self.canary_warnings()
         yield from self.shared_localities()
+
+    def canary_warnings(self) -> Iterator[Fault]:
+        steering = self.root.entry("steering")
+        if isinstance(steering.get("canary"), dict) and all(
+            s.text("policy") or s.get("canary") for s in self.service_list
+        ):
+            yield self.at(
+                steering, "canary", "has no effect: every service has a policy or a canary of its"
+                " own"
+            )  # fmt: skip
+        if steering.text("mode") == "observe":
+            for owner in (steering, *self.service_list):
+                if isinstance(owner.get("canary"), dict):
+                    yield self.at(
+                        owner, "canary", "is only proposed in observe mode; to push it at that site"
+                        " alone, use mode: steer and policy: static"
+                    )  # fmt: skip
 
     def shared_localities(self) -> Iterator[Fault]:
         seen: dict[tuple[str, str], str] = {}

@@ -180,6 +180,13 @@ class PolicyName(StrEnum):
     STATIC = "static"
 
 
+class Canary(Settings):
+    """A policy that is tried on the requests of one client site before all get it."""
+
+    client_site: Name
+    policy: PolicyName
+
+
 class Service(Settings):
     """What clients ask for: one kind of request behind one API (CATS: CS-ID)."""
 
@@ -193,6 +200,8 @@ class Service(Settings):
     affinity: Affinity | None = None
     policy: PolicyName | None = None
     """Overrides ``steering.policy`` for this service."""
+    canary: Canary | None = None
+    """Overrides the policy for the requests of one client site."""
     delay_weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
     """What a second of delay costs; by default 1 if delay-sensitive, 0.1 if tolerant."""
     request_size: Size = 0.0
@@ -311,6 +320,9 @@ class Steering(Settings):
     """How and how often shares are decided."""
 
     policy: PolicyName = PolicyName.OPTIMAL
+    canary: Canary | None = None
+    """Overrides ``steering.policy`` at one client site, for services that have neither a policy
+    nor a canary of their own."""
     mode: Mode = Mode.STEER
     """``observe`` decides and explains, but pushes the static split."""
     period: PositiveDuration = 1.0
@@ -491,6 +503,15 @@ class BusTls(Settings):
     key: str | None = None
 
 
+class Tracing(Settings):
+    """Where traces of cycles go; needs ``pip install 'cats-controlplane[tracing]'``."""
+
+    endpoint: Annotated[str, AfterValidator(check_url)]
+    """OTLP over HTTP, such as ``http://127.0.0.1:4318/v1/traces``."""
+    sample: Share = 1.0
+    """Part of the cycles that is traced."""
+
+
 class Server(Settings):
     """The control plane's own ports and bus."""
 
@@ -508,6 +529,7 @@ class Server(Settings):
     ] = "local"
     """``local`` for one process; else the NATS servers that join several, with commas between."""
     bus_tls: BusTls | None = None
+    tracing: Tracing | None = None
 
 
 class Config(Settings):

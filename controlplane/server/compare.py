@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import fsum
 
 from controlplane.server.encode import Document
-from controlplane.server.overview import predicted_latency
+from controlplane.server.latencies import predicted_latency
 from controlplane.steering.plan import Assignment, Plan
 
 MOST_PAIRS = 500

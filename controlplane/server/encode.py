@@ -18,11 +18,14 @@ from controlplane.errors import Fault
 from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
 from controlplane.model import Reading
 from controlplane.server.envoys import EnvoyRecord
+from controlplane.server.latencies import predicted_latency
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
 from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
 
 Document = dict[str, Any]
 """A mapping that `dump` can write."""
+GONE_SHOWN = 50
+"""Clients listed of those that left; more are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,31 @@ def encode_plan(plan: Plan, *, epoch: float) -> Document:
         "held": plan.held,
         "predicted_cost": plan.predicted_cost,
         "services": services,
+        "canaries": [
+            document
+            for assignment in plan.assignments.values()
+            if (document := encode_canary(plan, assignment)) is not None
+        ],
+    }
+
+
+def encode_canary(plan: Plan, assignment: Assignment) -> Document | None:
+    """Give what a canary does beside what the standing policy would; none if it is no canary."""
+    if assignment.standing is None:
+        return None
+    standing = plan.standing.get((assignment.service, assignment.client_site))
+    return {
+        "service": assignment.service,
+        "from": assignment.client_site,
+        "policy": assignment.policy.value,
+        "predicted_latency": predicted_latency(assignment),
+        "standing": {
+            "policy": assignment.standing.value,
+            "predicted_latency": None if standing is None else predicted_latency(standing),
+            "instances": []
+            if standing is None
+            else [encode_allocation(item) for item in standing.allocations],
+        },
     }
 
 
@@ -252,6 +280,7 @@ def encode_explanation(
             for item in assignment.allocations
         ],
         "excluded": [_encode_exclusion(item) for item in assignment.excluded],
+        "canary": encode_canary(plan, assignment),
         "envoys": list(envoys),
     }
 
@@ -284,9 +313,25 @@ def _encode_exclusion(item: Exclusion) -> Document:
 
 
 def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) -> Document:
-    """Give ``/api/v1/envoys``: the connected ones, by id."""
-    connected = sorted((item for item in envoys if item.connected), key=lambda item: item.id)
-    return {"at": now + epoch, "envoys": [_encode_envoy(item, epoch=epoch) for item in connected]}
+    """Give ``/api/v1/envoys``: the connected ones by id, and who left, the last one first."""
+    known = list(envoys)
+    connected = sorted((item for item in known if item.connected), key=lambda item: item.id)
+    gone = [(item.gone_at, item) for item in known if item.gone_at is not None]
+    gone.sort(key=lambda pair: (-pair[0], pair[1].id))
+    return {
+        "at": now + epoch,
+        "envoys": [_encode_envoy(item, epoch=epoch) for item in connected],
+        "gone": [
+            {
+                "id": item.id,
+                "site": item.site,
+                "role": item.role or "envoy",
+                "gone_at": _instant(gone_at, epoch),
+            }
+            for gone_at, item in gone[:GONE_SHOWN]
+        ],
+        "gone_left_out": max(0, len(gone) - GONE_SHOWN),
+    }
 
 
 def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:

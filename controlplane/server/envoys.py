@@ -95,6 +95,7 @@ class EnvoyRecord:
     """``grpc`` for a gRPC client without an Envoy."""
     streams: int = 0
     gone_at: float | None = None
+    """When its last stream ended; none while one is open."""
     types: dict[str, TypeRecord] = field(default_factory=dict)
     open_streams: list[XdsStream] = field(default_factory=list, repr=False)
     """What each of its streams holds."""

@@ -9,9 +9,8 @@ METRICS.md is `reference` of this module; a test keeps it so.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
 
 from prometheus_client import (
     CollectorRegistry,
@@ -29,7 +28,14 @@ from prometheus_client.registry import Collector
 from controlplane import __version__
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
-from controlplane.server.overview import predicted_latency
+from controlplane.server.latencies import (
+    Canary,
+    Key,
+    Observed,
+    compare_canaries,
+    observed_latencies,
+    predicted_latency,
+)
 from controlplane.steering.plan import Plan
 from controlplane.telemetry.levels import METRICS, WINDOW, Levels
 
@@ -40,6 +46,9 @@ how many. Prometheus scrapes of some MB are dear on both sides."""
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, unread
 
 _DURATIONS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
+
+_LONG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 29.9, 60.0, 300.0)
+_PARTS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,32 @@ class Metrics:
         self.ack_seconds = histogram(
             "cats_xds_ack_seconds", "Time from an xDS response to its acknowledgement.", ("type",)
         )
+        self.report_to_ack_seconds = histogram(
+            "cats_report_to_ack_seconds",
+            "Time from the first report that a plan took into account to an Envoy's acknowledgement"
+            " of its weights.",
+        )
+        self.convergence_seconds = histogram(
+            "cats_convergence_seconds",
+            "Time from a plan's publication until every Envoy that was connected holds its weights,"
+            " or later ones; 30 s and more where one did not.",
+            buckets=_LONG,
+        )
+        self.report_age_seconds = histogram(
+            "cats_report_age_seconds",
+            "Age of the newest report of each instance when it was decided on, of at most 500"
+            " instances a cycle.",
+            buckets=_LONG,
+        )
+        self.prediction_miss = histogram(
+            "cats_prediction_miss",
+            "Absolute error of the predicted mean latency, as a part of the observed, cycle by"
+            " cycle.",
+            buckets=_PARTS,
+        )
+        self.reversals = counter(
+            "cats_plan_reversals_total", "Pushes that moved load back where the last one took it."
+        )
         self.streams = counter("cats_xds_streams_total", "xDS streams opened.", ("mode",))
         self.stream_faults = counter(
             "cats_xds_stream_faults_total",
@@ -151,8 +186,15 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, labels: Iterable[str] = ()) -> Histogram:
-        return Histogram(name, text, labels, registry=self.registry, buckets=_DURATIONS)
+    def _histogram(
+        self,
+        name: str,
+        text: str,
+        labels: Iterable[str] = (),
+        *,
+        buckets: Sequence[float] = _DURATIONS,
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
     def expose(self) -> bytes:
         """Give the Prometheus text format 0.0.4."""
@@ -342,23 +384,47 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
             if (mean := predicted_latency(assignment)) is not None:
                 predicted.add_metric((service, site), mean)
             refused.add_metric((service, site), assignment.drop)
-    yield from (share, refused, predicted, _observed_latency(view))
+    seen = {} if view is None else observed_latencies(view)
+    yield from (share, refused, predicted, _observed_latency(seen))
     yield from (error, oscillating, cost, noted)
+    yield from _canary_families([] if plan is None else compare_canaries(plan, seen))
 
 
-def _observed_latency(view: FleetView | None) -> Metric:
+def _canary_families(canaries: Sequence[Canary]) -> Iterator[Metric]:
+    predicted = GaugeMetricFamily(
+        "cats_canary_predicted_latency_seconds",
+        "Mean latency that the plan predicts: at the canary's client site (part=canary), there if"
+        " the standing policy decided (standing), and at the other client sites (rest).",
+        labels=("service", "from", "policy", "part"),
+    )
+    observed = GaugeMetricFamily(
+        "cats_canary_observed_latency_seconds",
+        "Mean latency that Envoys observe at the canary's client site (part=canary) and at the"
+        " others (rest).",
+        labels=("service", "from", "policy", "part"),
+    )
+    for item in canaries:
+        tried, standing = item.policy.value, item.standing.value
+        for family, policy, part, value in (
+            (predicted, tried, "canary", item.predicted),
+            (predicted, standing, "standing", item.predicted_standing),
+            (predicted, standing, "rest", item.predicted_rest),
+            (observed, tried, "canary", item.observed),
+            (observed, standing, "rest", item.observed_rest),
+        ):
+            if value is not None:
+                family.add_metric((item.service, item.client_site, policy, part), value)
+    yield from (predicted, observed)
+
+
+def _observed_latency(seen: Mapping[Key, Observed]) -> Metric:
     observed = GaugeMetricFamily(
         "cats_observed_latency_seconds",
         "Mean latency that Envoys observe.",
         labels=("service", "from"),
     )
-    sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for (site, service, _), seen in view.traffic.items() if view is not None else ():
-        if seen.latency is not None and seen.rate.value > 0:
-            sums.setdefault((service, site), []).append((seen.rate.value, seen.latency.value))
-    for pair, items in sums.items():
-        rate = fsum(weight for weight, _ in items)
-        observed.add_metric(pair, fsum(w * latency for w, latency in items) / rate)
+    for pair, each in seen.items():
+        observed.add_metric(pair, each.latency)
     return observed
 
 

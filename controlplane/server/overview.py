@@ -16,7 +16,16 @@ from controlplane.fleet.view import FleetView, InstanceView
 from controlplane.model import Signal
 from controlplane.server.encode import ConfigStatus, Document, short_type
 from controlplane.server.envoys import EnvoyRecord
-from controlplane.steering.plan import Assignment, Plan
+from controlplane.server.latencies import (
+    Canary,
+    Key,
+    Observed,
+    compare_canaries,
+    observed_latencies,
+    predicted_latency,
+)
+from controlplane.steering.plan import Plan
+from controlplane.xds.snapshot import view_key
 from controlplane.xds.types import ENDPOINT
 
 REFUSALS_SHOWN = 50
@@ -42,7 +51,7 @@ class EnvoyState:
 def count_envoys(
     envoys: Iterable[EnvoyRecord], versions: Mapping[str, str], *, now: float
 ) -> dict[str, EnvoyState]:
-    """Count Envoys by site; *versions* is site -> version of the endpoints being served."""
+    """Count Envoys by site; *versions* is view -> version of the endpoints being served."""
     connected: Counter[str] = Counter()
     lagging: Counter[str] = Counter()
     refusing: Counter[str] = Counter()
@@ -50,7 +59,8 @@ def count_envoys(
         if not envoy.connected:
             continue
         connected[envoy.site] += 1
-        lagging[envoy.site] += _lags(envoy, versions.get(envoy.site), now=now)
+        version = versions.get(view_key(envoy.site, envoy.role))
+        lagging[envoy.site] += _lags(envoy, version, now=now)
         refusing[envoy.site] += any(item.refused for item in envoy.types.values())
     return {
         site: EnvoyState(count, lagging[site], refusing[site]) for site, count in connected.items()
@@ -83,12 +93,13 @@ def encode_overview(
         epoch: Unix time of the monotonic clock's zero.
         status: what came of the newest configuration.
         envoys: connected and lately gone ones.
-        versions: site -> version of the endpoints being served.
+        versions: view -> version of the endpoints being served.
         overrides: the operators' hands on the wheel, already JSON-ready.
     """
     tallies = count_envoys(envoys, versions, now=view.at)
     planned = _planned_load(plan)
     refusals = list(_refusals(envoys, epoch=epoch))
+    seen = observed_latencies(view)
     return {
         "at": view.at + epoch,
         "frozen": view.frozen,
@@ -109,7 +120,8 @@ def encode_overview(
             _instance(item, planned.get(item.name), now=view.at) for item in view.instances.values()
         ],
         "flows": _flows(plan),
-        "latency": _latencies(view, plan),
+        "latency": _latencies(plan, seen),
+        "canaries": [_canary(item) for item in compare_canaries(plan, seen)],
         "notes": [
             {"service": item.service, "from": item.client_site, "note": item.note}
             for item in plan.assignments.values()
@@ -213,31 +225,31 @@ def _flows(plan: Plan) -> dict[str, list[Document]]:
     return flows
 
 
-def predicted_latency(assignment: Assignment) -> float | None:
-    """Give the mean latency that the plan predicts for an assignment; none if it does not say."""
-    first = [item for item in assignment.allocations if item.priority == 0]
-    whys = [(item.share, why) for item in first if (why := item.why) is not None]
-    if not first or len(whys) < len(first):
-        return None
-    return fsum(share * why.predicted_latency for share, why in whys)
-
-
-def _latencies(view: FleetView, plan: Plan) -> dict[str, dict[str, list[float | None]]]:
+def _latencies(
+    plan: Plan, seen: Mapping[Key, Observed]
+) -> dict[str, dict[str, list[float | None]]]:
     """Give service -> client site -> seconds predicted and observed."""
-    sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for (site, service, _), seen in view.traffic.items():
-        if seen.latency is not None and seen.rate.value > 0:
-            sums.setdefault((service, site), []).append((seen.rate.value, seen.latency.value))
     found: dict[str, dict[str, list[float | None]]] = {}
     for pair, assignment in plan.assignments.items():
         predicted = predicted_latency(assignment)
-        observed = None
-        if pair in sums:
-            rate = fsum(weight for weight, _ in sums[pair])
-            observed = fsum(w * latency for w, latency in sums[pair]) / rate
+        observed = seen[pair].latency if pair in seen else None
         if predicted is not None or observed is not None:
             found.setdefault(pair[0], {})[pair[1]] = [_rounded(predicted), _rounded(observed)]
     return found
+
+
+def _canary(item: Canary) -> Document:
+    return {
+        "service": item.service,
+        "from": item.client_site,
+        "policy": item.policy.value,
+        "standing": item.standing.value,
+        "predicted": _rounded(item.predicted),
+        "predicted_standing": _rounded(item.predicted_standing),
+        "predicted_rest": _rounded(item.predicted_rest),
+        "observed": _rounded(item.observed),
+        "observed_rest": _rounded(item.observed_rest),
+    }
 
 
 def _rounded(seconds: float | None) -> float | None:

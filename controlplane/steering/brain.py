@@ -14,6 +14,7 @@ from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering.belief import Belief
 from controlplane.steering.capacity import CapacityLearner
+from controlplane.steering.choice import OPTIMAL, POLICIES, Choices, choose_policies
 from controlplane.steering.demand import DemandFilter
 from controlplane.steering.explain import (
     Decision,
@@ -118,9 +119,12 @@ class Steering:
             sizes=np.array([service.size for service in layout.services]),
         )
         decision = self._decide(view, problem, beliefs)
-        same = self._unchanged(decision)
-        self._decision = decision
-        plan = self._build(decision, same)
+        watching = self._config.steering.mode is Mode.OBSERVE
+        pushed = self._observe(decision) if watching else decision
+        same = {} if watching else self._unchanged(decision)
+        # What is foretold is what is pushed, whatever would be better.
+        self._decision = pushed
+        plan = self._build(decision, pushed, same)
         self._plan = plan
         return plan
 
@@ -176,24 +180,17 @@ class Steering:
         known = previous.sum() > 0
         inflow = flow.load(previous) if known else flow.base
         shares = previous.copy()
-        policies = [service.policy for service in problem.layout.services]
-        notes: dict[int, str] = {}
-        if self._refutation.observe(self._predicted(), view):
-            for service, policy in enumerate(policies):
-                if policy is PolicyName.OPTIMAL:
-                    policies[service] = PolicyName.CAPACITY
-                    notes[service] = "fallback: requests take much longer than predicted"
-        of_entry = service_of[flow.row]
-        optimal = np.zeros(len(flow.row), dtype=bool)
-        for service, policy in enumerate(policies):
-            mine = of_entry == service
-            if policy is PolicyName.OPTIMAL:
-                optimal |= mine
-            else:
-                ruled = RULES[policy](problem, inflow)
-                if not self._renewed:
-                    ruled = settle(flow, used=previous, new=ruled)
-                shares[mine] = ruled[mine]
+        choices = choose_policies(
+            problem, refuted=self._refutation.observe(self._predicted(), view)
+        )
+        code = choices.code[flow.row]
+        optimal = code == OPTIMAL
+        for number in np.unique(code[~optimal]).tolist():
+            mine = code == number
+            ruled = RULES[POLICIES[number]](problem, inflow)
+            if not self._renewed:
+                ruled = settle(flow, used=previous, new=ruled)
+            shares[mine] = ruled[mine]
         cases = self._foresight.cases()
         prices = mix_prices(PriceTable.stationary(problem.curves), cases)
         if optimal.any():
@@ -217,11 +214,13 @@ class Steering:
                 part, prices, start=long_run.shares, tolerance=tolerance, most_iterations=60
             )
             shares[optimal] = best.shares
-        for service, refused in self._shedding.drops.items():
-            notes[service] = (
-                f"overload: {refused:.0%} of the requests are refused, so that the fleet's "
-                f"instances, which are full, serve the others in time"
-            )
+        notes = dict(choices.notes)
+        for row in problem.rows if self._shedding.drops else ():
+            if refused := self._shedding.drops.get(row.service):
+                notes[row.service, row.site] = (
+                    f"overload: {refused:.0%} of the requests are refused, so that the fleet's "
+                    f"instances, which are full, serve the others in time"
+                )
         choice = self._hysteresis.choose(
             flow,
             prices,
@@ -248,6 +247,7 @@ class Steering:
             shares = shares * (1.0 - given)[flow.row] + probed
         load = flow.load(shares)
         price = prices.evaluate(load)[1]
+        standing = self._stand(problem, choices, shares, load, prices)
         return Decision(
             view=view,
             problem=problem,
@@ -255,14 +255,16 @@ class Steering:
             shares=shares,
             weights=self._weigh(problem, shares),
             previous=previous,
+            standing=standing,
             load=load,
+            prices=prices,
             price=price,
             marginal=flow.linear + flow.work * price[flow.column],
             sustained=problem.curves.capacity / problem.pace,
             barred=barred_entries(problem),
             inside=weigh_inside(problem, problem.curves.number(load), load),
             cost=flow.cost(shares, prices),
-            policies=dict(enumerate(policies)),
+            policies=choices.policies,
             drops=self._shedding.drops,
             notes=notes,
             held=choice.held
@@ -271,6 +273,26 @@ class Steering:
             gain=0.0 if choice.held else choice.gain,
             probed=probed,
         )
+
+    def _stand(
+        self, problem: Problem, choices: Choices, shares: Array, load: Array, prices: PriceTable
+    ) -> Array | None:
+        """Give *shares* with those of canaries as their services' standing policies would have."""
+        rows = choices.canaries
+        if not len(rows) or self._config.steering.mode is Mode.OBSERVE:
+            return None
+        flow = problem.flow
+        standing = shares.copy()
+        canary = np.isin(flow.row, rows)
+        code = choices.standing[flow.row]
+        for number in np.unique(code[canary]).tolist():
+            mine = canary & (code == number)
+            if number != OPTIMAL:
+                standing[mine] = RULES[POLICIES[number]](problem, load)[mine]
+            else:
+                part = _restrict(flow, mine, shares)
+                standing[mine] = solve(part, prices, tolerance=1e-4, most_iterations=60).shares
+        return standing
 
     def _weigh(self, problem: Problem, shares: Array) -> Weights:
         """Give the integers that Envoys get for *shares*."""
@@ -343,8 +365,7 @@ class Steering:
             return {}
         problem, old = decision.problem, last.problem
         if (
-            self._config.steering.mode is Mode.OBSERVE
-            or problem.layout is not old.layout
+            problem.layout is not old.layout
             or problem.rows != old.rows
             or not np.array_equal(problem.flow.column, old.flow.column)
             or not np.array_equal(problem.flow.row, old.flow.row)
@@ -364,43 +385,57 @@ class Steering:
             if still_so and key in plan.assignments
         }
 
-    def _build(self, decision: Decision, same: Mapping[Key, Assignment]) -> Plan:
+    def _build(self, decision: Decision, pushed: Decision, same: Mapping[Key, Assignment]) -> Plan:
         former = self._former()
         assignments = _assign(decision, same, former)
         proposed: dict[Key, Assignment] = {}
-        if self._config.steering.mode is Mode.OBSERVE:
+        if pushed is not decision:
             proposed = assignments
-            assignments = _assign(self._observe(decision), {}, former)
-        self._probes = _probes_of(decision) if not proposed else {}
+            assignments = _assign(pushed, {}, former)
+        self._probes = _probes_of(pushed)
         self._used = _shares_of(assignments, self._probes)
         return Plan(
             version=hash_assignments(assignments),
             at=decision.view.at,
             assignments=assignments,
             proposed=proposed,
-            predicted_cost=decision.cost,
+            standing=self._build_standing(decision),
+            predicted_cost=pushed.cost,
             held=decision.held,
             gain=decision.gain,
             predicted_latency=self._predicted(),
             prediction_error=self._refutation.error,
+            prediction_miss=self._refutation.miss,
             fallbacks=self._refutation.count,
+            reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
         )
 
     def _observe(self, decision: Decision) -> Decision:
         """Give the static split of the same problem, which is pushed while operators only watch."""
-        shares = RULES[PolicyName.STATIC](decision.problem, decision.load)
-        services = range(len(decision.problem.layout.services))
+        problem = decision.problem
+        shares = RULES[PolicyName.STATIC](problem, decision.load)
+        pairs = [(row.service, row.site) for row in (*problem.rows, *problem.empty)]
         watching = "observe mode: the decided shares are proposed, not pushed"
         return replace(
-            decision,
-            shares=shares,
-            weights=self._weigh(decision.problem, shares),
-            load=decision.problem.flow.load(shares),
-            probed=np.zeros(len(shares)),
-            policies=dict.fromkeys(services, PolicyName.STATIC),
-            notes=dict.fromkeys(services, watching),
+            decision.under(shares, self._weigh(problem, shares)),
+            policies=dict.fromkeys(pairs, PolicyName.STATIC),
+            notes=dict.fromkeys(pairs, watching),
         )
+
+    def _build_standing(self, decision: Decision) -> dict[Key, Assignment]:
+        """Give what would be pushed in the place of each canary."""
+        if decision.standing is None:
+            return {}
+        problem = decision.problem
+        weights = self._weigh(problem, decision.standing)
+        other = replace(decision.under(decision.standing, weights), policies={}, notes={})
+        made = [
+            build_assignment(other, span, former=None, whys=True)
+            for span in row_spans(other)
+            if other.standing_of(span.row) is not None
+        ]
+        return {(each.service, each.client_site): each for each in made}
 
     def _freeze(self, view: FleetView, plan: Plan) -> Plan:
         note = "frozen: every instance that ever reported is silent"
@@ -457,11 +492,12 @@ def _assign(
         made[key] = Assignment(
             service=key[0],
             client_site=key[1],
-            policy=decision.policies.get(span.row.service, service.policy),
+            policy=decision.policy_of(span.row),
             allocations=kept.allocations,
             demand=span.demand,
-            note=decision.notes.get(span.row.service, ""),
+            note=decision.note_of(span.row),
             drop=decision.drops.get(span.row.service, 0.0),
+            standing=decision.standing_of(span.row),
         )
     for row in decision.problem.empty:
         bare = build_bare_assignment(decision, row)

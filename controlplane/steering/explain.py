@@ -13,16 +13,18 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.config import PolicyName
+from controlplane.config import Mode, PolicyName
 from controlplane.fleet.view import FleetView, PathView
 from controlplane.model import Signal
 from controlplane.steering.belief import Belief
-from controlplane.steering.latency import Array
+from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Why
 from controlplane.steering.problem import Problem, Row
 from controlplane.steering.weights import round_shares
 
 Weights = NDArray[np.int64]
+Pair = tuple[int, int]
+"""Indices of a service and a client site."""
 
 _MOST_SPARES = 3
 """Instances to fall to; enough to take one site's load for the seconds until the next plan."""
@@ -42,10 +44,14 @@ class Decision:
     """(entries,): *shares* as the integers that Envoys get; 0 for nothing."""
     previous: Array
     """(entries,): what was used before; 0 where there was nothing."""
+    standing: Array | None
+    """(entries,): *shares* if there were no canaries; none where there are none."""
     load: Array
     """(instances,): work under *shares*."""
+    prices: PriceTable
+    """Marginal cost of work of each instance, in the coming period."""
     price: Array
-    """(instances,): marginal cost of work at that load, in the coming period."""
+    """(instances,): the same at that load."""
     marginal: Array
     """(entries,): marginal cost of a request, weighted."""
     sustained: Array
@@ -56,18 +62,52 @@ class Decision:
     """(instances,): predicted time spent over time alone, at least 1."""
     cost: float
     """The objective, weighted seconds of delay a second."""
-    policies: Mapping[int, PolicyName]
-    """Service -> the policy that decided."""
+    policies: Mapping[Pair, PolicyName]
+    """The policy that decided, where it is not the service's own: a fallback, a canary."""
     drops: Mapping[int, float]
     """Service -> part of its requests that is refused; absent where none is."""
-    notes: Mapping[int, str]
-    """Service -> a fallback or a freeze, in words."""
+    notes: Mapping[Pair, str]
+    """A fallback or a freeze, in words, where there is one."""
     held: bool
     """True when *shares* are those of before."""
     gain: float
     """Predicted gain of *shares* over the ones before, as a part of the cost; 0 when held."""
     probed: Array
     """(entries,): the part of *shares* that is given to learn of an instance; mostly 0."""
+
+    def policy_of(self, row: Row) -> PolicyName:
+        """Give the policy that decided *row*."""
+        own = self.problem.layout.services[row.service].policy
+        return self.policies.get((row.service, row.site), own)
+
+    def note_of(self, row: Row) -> str:
+        """Give what is to be said of *row*; empty in the normal case."""
+        return self.notes.get((row.service, row.site), "")
+
+    def standing_of(self, row: Row) -> PolicyName | None:
+        """Give the policy that decides elsewhere, if *row* is a canary that is pushed."""
+        layout = self.problem.layout
+        service = layout.services[row.service]
+        if service.canary is None or layout.config.steering.mode is Mode.OBSERVE:
+            return None
+        return service.policy if service.canary[0] == row.site else None
+
+    def under(self, shares: Array, weights: Weights) -> Decision:
+        """Give the same problem under other *shares*, with what follows from them."""
+        problem = self.problem
+        load = problem.flow.load(shares)
+        price = self.prices.evaluate(load)[1]
+        return replace(
+            self,
+            shares=shares,
+            weights=weights,
+            probed=np.zeros(len(shares)),
+            load=load,
+            price=price,
+            marginal=problem.flow.linear + problem.flow.work * price[problem.flow.column],
+            inside=weigh_inside(problem, problem.curves.number(load), load),
+            cost=problem.flow.cost(shares, self.prices),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +178,13 @@ def build_assignment(
     return Assignment(
         service=service.service.name,
         client_site=layout.sites[span.row.site],
-        policy=decision.policies.get(span.row.service, service.policy),
+        policy=decision.policy_of(span.row),
         allocations=tuple(allocations),
         left_out=partial(_left_out, decision, span, used) if whys else (),
         demand=span.demand,
-        note=decision.notes.get(span.row.service, ""),
+        note=decision.note_of(span.row),
         drop=decision.drops.get(span.row.service, 0.0),
+        standing=decision.standing_of(span.row),
     )
 
 
@@ -229,10 +270,11 @@ def build_bare_assignment(decision: Decision, row: Row) -> Assignment:
     return Assignment(
         service=service.service.name,
         client_site=decision.problem.layout.sites[row.site],
-        policy=decision.policies.get(row.service, service.policy),
+        policy=decision.policy_of(row),
         allocations=tuple(devices),
         left_out=_excluded(decision, row),
-        note=decision.notes.get(row.service, "") or note,
+        note=decision.note_of(row) or note,
+        standing=decision.standing_of(row),
     )
 
 
@@ -301,7 +343,7 @@ def _excluded(decision: Decision, row: Row) -> tuple[Exclusion, ...]:
 
 def _too_dear(decision: Decision, entry: int, span: RowSpan) -> str:
     """Say why an instance that may be used gets nothing."""
-    policy = decision.policies[span.row.service]
+    policy = decision.policy_of(span.row)
     if policy is not PolicyName.OPTIMAL:
         return f"the policy {policy.value} gives it nothing"
     dearer = float(decision.marginal[entry]) - span.least

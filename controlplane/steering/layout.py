@@ -26,6 +26,8 @@ class ServiceLayout:
 
     service: Service
     policy: PolicyName
+    canary: tuple[int, PolicyName] | None
+    """Index of a client site and the policy that decides there instead."""
     weight: float
     """Cost of a second of its delay."""
     size: float
@@ -83,7 +85,8 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         sites=names,
         site_of=tuple(index[instance.site] for instance in instances),
         services=tuple(
-            _lay_out_service(config, instances, service, ordinary) for service in config.services
+            _lay_out_service(config, instances, service, ordinary, clients=index)
+            for service in config.services
         ),
         pace=np.array([instance.service_time or ordinary for instance in instances]),
         slots=np.array([float(instance.slots) for instance in instances]),
@@ -93,7 +96,12 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
 
 
 def _lay_out_service(
-    config: Config, instances: tuple[Instance, ...], service: Service, ordinary: float
+    config: Config,
+    instances: tuple[Instance, ...],
+    service: Service,
+    ordinary: float,
+    *,
+    clients: Mapping[str, int],
 ) -> ServiceLayout:
     sites = {site.name: site for site in config.sites}
     models = {model.name: model.penalty for model in service.models}
@@ -138,9 +146,11 @@ def _lay_out_service(
                 if given
             )
             limits.append((covered, low, high, words))
+    canary = service.canary or (None if service.policy else config.steering.canary)
     return ServiceLayout(
         service=service,
         policy=service.policy or config.steering.policy,
+        canary=None if canary is None else (clients[canary.client_site], canary.policy),
         weight=service.cost_of_delay,
         size=(service.service_time or ordinary) / ordinary,
         columns=tuple(columns),

@@ -96,6 +96,8 @@ class Assignment:
     """Requests a second that were assumed."""
     note: str = ""
     """A fallback, a freeze or an overload, in words; empty in the normal case."""
+    standing: PolicyName | None = None
+    """With a canary here, the policy that decides at the other client sites; otherwise none."""
     drop: float = 0.0
     """Part of the requests that Envoys refuse, 0 to 1; the allocations split the rest."""
 
@@ -116,6 +118,8 @@ class Plan:
     """(service, client site) -> assignment: what Envoys get."""
     proposed: Mapping[tuple[str, str], Assignment] = field(default_factory=dict)
     """With ``mode: observe``, what would be pushed instead; otherwise empty."""
+    standing: Mapping[tuple[str, str], Assignment] = field(default_factory=dict)
+    """For each canary, what the service's standing policy would push in its place."""
     predicted_cost: float = 0.0
     """The objective, in weighted seconds of delay per second."""
     held: bool = False
@@ -127,7 +131,11 @@ class Plan:
     """Mean over all requests, seconds, network included."""
     prediction_error: float | None = None
     """Smoothed absolute error of earlier predictions, as a part of the observed latency (MAPE)."""
+    prediction_miss: float | None = None
+    """The newest of these errors; none where nothing was observed."""
     fallbacks: int = 0
     """Times that refuted predictions made steering fall back to shares by capacity."""
+    reversals: int = 0
+    """Pushes so far that undid the one before."""
     oscillating: bool = False
     """True while pushes undo each other; moves are then halved."""

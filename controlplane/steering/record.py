@@ -25,6 +25,7 @@ def encode_plan(plan: Plan) -> dict[str, Any]:
                 "demand": assignment.demand,
                 "note": assignment.note,
                 "drop": assignment.drop,
+                "standing": assignment.standing and assignment.standing.value,
                 "to": [
                     [a.instance, a.site, a.share, a.weight, a.priority]
                     for a in assignment.allocations
@@ -75,4 +76,5 @@ def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
         demand=float(item["demand"]),
         note=str(item["note"]),
         drop=drop,
+        standing=PolicyName(standing) if (standing := item.get("standing")) else None,
     )

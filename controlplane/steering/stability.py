@@ -55,6 +55,8 @@ class Hysteresis:
         self._last_move: Array | None = None
         self._turns = 0.0
         self.pushes = 0
+        self.reversals = 0
+        """Pushes that undid the one before."""
 
     @property
     def oscillating(self) -> bool:
@@ -91,7 +93,9 @@ class Hysteresis:
         if size <= 0:
             return
         likeness = float(np.dot(last, move)) / size
-        self._turns = 0.8 * self._turns + (1.0 if likeness < -0.5 else 0.0)
+        undone = likeness < -0.5
+        self.reversals += undone
+        self._turns = 0.8 * self._turns + undone
 
 
 def settle(flow: Flow, *, used: Array, new: Array) -> Array:
@@ -117,6 +121,8 @@ class Refutation:
     """When the fallback ends."""
     count: int = 0
     """Fallbacks so far."""
+    miss: float | None = None
+    """The newest absolute error, as a part of the observed latency."""
     error: float | None = None
     """Smoothed absolute error of the predicted mean latency, as a part of the observed (MAPE)."""
 
@@ -124,9 +130,10 @@ class Refutation:
         """Compare what was *predicted* for now with what *view* shows; tell if to fall back."""
         now = view.at
         observed = observe_latency(view)
+        self.miss = None
         if predicted is None or observed is None or predicted <= 0:
             return now < self.until
-        miss = abs(predicted - observed) / observed
+        self.miss = miss = abs(predicted - observed) / observed
         self.error = miss if self.error is None else 0.95 * self.error + 0.05 * miss
         wrong = observed > _WRONG * predicted and observed > _WORSE * self.usual > 0
         if not wrong:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -105,15 +107,22 @@ EXPLANATION = {
         {"id": "e1", "acknowledged": True}, {"id": "e2", "acknowledged": False},
     ],
 }  # fmt: skip
-DOCUMENTS = {
+DOCUMENTS: dict[str, Any] = {
     "/api/v1/explain": EXPLANATION,
     "/api/v1/plan": {
-        "version": "v1", "held": False,
+        "version": "v1", "held": False, "canaries": [
+            {"service": "chat", "from": "north", "policy": "nearest"}
+        ],
         "services": {"chat": {"from": {"north": [EXPLANATION["instances"][0]], "cloud": []}}},  # type: ignore[index]
     },
-    "/api/v1/envoys": {"envoys": [{"id": "e1", "types": {"Cluster": {"refused": "v0"}}}]},
+    "/api/v1/envoys": {
+        "at": 100.0,
+        "envoys": [{"id": "e1", "types": {"Cluster": {"refused": "v0"}}}],
+        "gone": [{"id": "e2", "site": "north", "role": "envoy", "gone_at": 60.0}],
+        "gone_left_out": 2,
+    },
     "/api/v1/fleet": {
-        "frozen": False, "config": {"ok": False},
+        "frozen": False, "mode": "steer", "config": {"ok": False},
         "instances": [
             {
                 "name": "a", "site": "north", "phase": "stale", "confidence": 0.5,
@@ -178,9 +187,38 @@ def test_top_shows_phases_shares_and_refusals(api: str) -> None:
     assert 0 == status
     for expected in (
         "refusing: e1", "newest configuration is refused", "stale", "silent for 12 s", "12.0s",
-        "a 75%", "nobody",
+        "a 75%", "nobody", "mode steer", "3 left, e2 40 s ago",
+        "canary: nearest for chat from north",
     ):  # fmt: skip
         assert expected in out
+
+
+def test_top_names_observe_mode(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody takes a proposal for what is pushed."""
+    fleet = "/api/v1/fleet"
+    monkeypatch.setitem(DOCUMENTS, fleet, {**DOCUMENTS[fleet], "mode": "observe"})
+
+    assert "observe mode: decided, not pushed" in run("top", "--once", "--admin", api)[1]
+
+
+def test_a_plan_tells_of_its_canary_beside_the_standing_policy(tmp_path: Path) -> None:
+    """Both splits and both latencies; another policy for all ends the trial."""
+    file = tmp_path / "canary.yaml"
+    file.write_text(
+        FLEET.replace("models: [{name: m}]}]", "models: [{name: m}], policy: static,"
+                      " canary: {client_site: north, policy: nearest}}]")
+        + "network: {paths: [{from: north, to: cloud, rtt: 30ms}]}\n",
+        encoding="utf-8",
+    )  # fmt: skip
+
+    _, out, _ = run("plan", "-c", str(file))
+    _, same, _ = run("plan", "-c", str(file), "--policy", "static")
+
+    told = " ".join(out.split())
+    assert "chat from north is decided by nearest; elsewhere static decides" in told
+    assert re.search(r"it would be: a 50.0%, b 50.0%; predicted \d+ ms instead of \d+ ms", told)
+    assert "chat north" in " ".join(same.split())
+    assert "chat cloud" not in " ".join(same.split())
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {19: "steering: fast"},
             [
-                "19:11: steering: 'fast' is wrong here; give a mapping of keys to values such as policy, mode, period, expiry, probe_share, min_gain"
+                "19:11: steering: 'fast' is wrong here; give a mapping of keys to values such as policy, canary, mode, period, expiry, probe_share"
             ],
             id="text for a mapping",
         ),
@@ -475,6 +475,18 @@ def faults_in(text: str) -> list[str]:
                 "16:34: services[1].residency.allow[1]: no site is in region 'eu-nort'; did you mean 'eu-north'?"
             ],
             id="an unknown region",
+        ),
+        pytest.param(
+            {
+                15: "    models: [{name: big}]\n    canary: {client_site: egde, policy: optimal}",
+                19: "steering: {canary: {client_site: edge, policy: fastest}}",
+            },
+            [
+                "16:27: services[1].canary.client_site: no site is named 'egde'; did you mean 'edge'?",
+                "16:41: services[1].canary.policy: 'optimal' decides everywhere already, so nothing would be tried; name another policy",
+                "20:48: steering.canary.policy: 'fastest' is not one of optimal, waterfall, spray, headroom, capacity, nearest, static",
+            ],
+            id="canaries of nowhere, of nothing new and of nothing known",
         ),
         pytest.param(
             {15: "    models: [{name: big}]\n    residency: {allow: []}"},

@@ -139,6 +139,20 @@ services: [{name: x, match: [{path: /}], models: [{name: m}]}]
              " their site in node.metadata.site belong to neither")],
             id="two sites of one locality",
         ),
+        pytest.param(
+            MINIMAL.replace("/}], ", "/}], canary: {client_site: s, policy: nearest}, ")
+            + "instances: [{name: i, site: s, address: '10.0.0.1:1', model: m}]\n"
+            "steering: {mode: observe, canary: {client_site: s, policy: spray}}",
+            [
+                ("4:50: services[0].canary: is only proposed in observe mode; to push it at that"
+                " site alone, use mode: steer and policy: static"),
+                ("6:35: steering.canary: has no effect: every service has a policy or a canary of"
+                " its own"),
+                ("6:35: steering.canary: is only proposed in observe mode; to push it at that site"
+                " alone, use mode: steer and policy: static"),
+            ],
+            id="canaries that push nothing",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_hardly_meant_is_a_warning(text: str, expected: list[str]) -> None:

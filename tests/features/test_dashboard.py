@@ -221,6 +221,50 @@ async def test_a_refused_resource_is_shown(tmp_path: Path) -> None:
         client.cancel()
 
 
+async def test_observe_mode_is_named_and_the_proposal_shown(tmp_path: Path) -> None:
+    """API and page tell what is pushed, the static split, and what would be instead."""
+    watching = FLEET.replace("period: 200ms", "period: 200ms, mode: observe")
+    async with shown(tmp_path, watching) as it:
+        it.report("near", 1.0)
+        await it.page.open(f"{it.url}#service=chat&from=north")
+        await it.page.wait_for(explains("chat", "north"))
+        await it.page.wait_for(says("#explanation-body p", "Would be pushed if it steered:"))
+        headline = await text_of(it.page, "#headline")
+        banners = await text_of(it.page, "#banners")
+        shares = await text_of(it.page, "#explanation table")
+        overview, explained, fleet, config = [
+            await it.page.evaluate(f"fetch('/api/v1/{path}').then(answer => answer.json())")
+            for path in ("overview", "explain?service=chat&from=north", "fleet", "config")
+        ]
+
+        assert "observe" in headline
+        assert "Observe mode" in banners
+        assert shares.count("50.0 %") >= 2
+        assert ("observe", "observe", "observe") == (
+            overview["mode"], fleet["mode"], config["steering"]["mode"]
+        )  # fmt: skip
+        assert "static" == explained["policy"]
+        assert {0.5} == {item["share"] for item in explained["instances"]}
+        assert {0.5} != {item["share"] for item in explained["proposed"]}
+        assert [] == it.page.complaints
+
+
+async def test_a_canary_is_shown_beside_the_standing_policy(tmp_path: Path) -> None:
+    """What it is, what both would take, and, once it ends in the file, nothing of it."""
+    trial = FLEET.replace("slo:", "canary: {client_site: north, policy: nearest}, slo:")
+    async with shown(tmp_path, trial) as it:
+        it.report_traffic(0.123)
+        await it.page.open(f"{it.url}#service=chat&from=north")
+        await it.page.wait_for(explains("chat", "north"))
+        await it.page.wait_for(says("#explanation-body p", "This is a canary"))
+        await it.page.wait_for(says("#canary-rows tr", "nearest instead of optimal"))
+        await it.page.wait_for(says("#canary-rows tr", "123 ms"))
+        await asyncio.to_thread(it.file.write_text, FLEET)
+        await it.page.wait_for("document.querySelector('#canaries').hidden")
+
+        assert [] == it.page.complaints
+
+
 async def test_the_keyboard_reaches_and_chooses_a_client_site(tmp_path: Path) -> None:
     """Tab comes to the picture, arrows move in it, Enter chooses, and the focus stays."""
     async with shown(tmp_path) as it:

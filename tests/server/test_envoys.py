@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.server.encode import GONE_SHOWN, encode_envoys
 from controlplane.server.envoys import MAX_GONE, EnvoyRegistry
 from controlplane.server.wire import Node
 
@@ -38,3 +39,23 @@ def test_those_who_left_are_remembered_up_to_a_bound() -> None:
     assert "stays" in ids
     assert "e4" not in ids
     assert {"": 1} == registry.clients
+
+
+def test_those_who_left_are_told_the_last_one_first() -> None:
+    """When each left, up to a bound; who comes back is among the connected again."""
+    registry = EnvoyRegistry()
+    for number in range(GONE_SHOWN + 3):
+        stream = registry.connect(
+            Node(f"e{number}"), site="north", known_site=True, delta=True, now=0.0
+        )
+        registry.disconnect(stream, now=float(number))
+    registry.connect(Node("e0"), site="north", known_site=True, delta=True, now=100.0)
+
+    document = encode_envoys(registry.envoys, now=100.0, epoch=1000.0)
+
+    last = GONE_SHOWN + 2
+    assert ["e0"] == [item["id"] for item in document["envoys"]]
+    assert {
+        "id": f"e{last}", "site": "north", "role": "envoy", "gone_at": 1000.0 + last
+    } == document["gone"][0]  # fmt: skip
+    assert (GONE_SHOWN, 2) == (len(document["gone"]), document["gone_left_out"])

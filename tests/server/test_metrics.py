@@ -49,6 +49,7 @@ VIEW = FleetView(
     traffic={
         ("north", "chat", "a"): TrafficView(reading(3.0), 0.0, reading(0.2), None),
         ("north", "chat", "b"): TrafficView(reading(1.0), 0.0, reading(0.6), None),
+        ("cloud", "chat", "b"): TrafficView(reading(1.0), 0.0, reading(0.4), None),
     },
 )
 
@@ -72,7 +73,24 @@ PLAN = Plan(
                 Allocation("c", "north", 1.0, 1, 1, why(9.0)),
             ),
             note="capacity: predictions refuted",
+            demand=4.0,
             drop=0.4,
+        ),
+        ("chat", "cloud"): Assignment(
+            "chat",
+            "cloud",
+            PolicyName.NEAREST,
+            (Allocation("b", "cloud", 1.0, 10_000, 0, why(0.5)),),
+            demand=1.0,
+            standing=PolicyName.OPTIMAL,
+        ),
+    },
+    standing={
+        ("chat", "cloud"): Assignment(
+            "chat",
+            "cloud",
+            PolicyName.OPTIMAL,
+            (Allocation("a", "north", 1.0, 10_000, 0, why(0.7)),),
         )
     },
     predicted_cost=1.5,
@@ -122,6 +140,21 @@ def test_the_reference_is_current() -> None:
             {"service": "chat", "from": "north"},
             0.4,
             id="refused in overload",
+        ),
+        *(
+            pytest.param(
+                f"cats_canary_{kind}_latency_seconds",
+                {"service": "chat", "from": "cloud", "policy": policy, "part": part},
+                expected,
+                id=f"canary, {kind}, {part}",
+            )
+            for kind, policy, part, expected in (
+                ("predicted", "nearest", "canary", 0.5),
+                ("predicted", "optimal", "standing", 0.7),
+                ("predicted", "optimal", "rest", 0.25),
+                ("observed", "nearest", "canary", 0.4),
+                ("observed", "optimal", "rest", 0.3),
+            )
         ),
         pytest.param("cats_prediction_error", {}, 0.125, id="prediction error"),
         pytest.param("cats_plan_oscillating", {}, 1.0, id="oscillation"),

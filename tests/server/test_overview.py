@@ -40,6 +40,16 @@ def test_an_envoy_is_current_lags_or_refuses(
     assert {"near": expected} == count_envoys(envoys, {"near": "v2"}, now=10.0)
 
 
+def test_a_grpc_client_is_held_to_its_own_view() -> None:
+    """Its endpoints are not those of the Envoys beside it, so neither are their versions."""
+    client = make_envoy("g", TypeRecord(acked="g2", sent_at=1.0))
+    client.role = "grpc"
+
+    assert {"near": EnvoyState(1, 0, 0)} == count_envoys(
+        [client], {"near": "v2", "near@grpc": "g2"}, now=10.0
+    )
+
+
 def test_sites_flows_and_latencies_are_summed() -> None:
     """Running requests add up over a site; observed latency is weighed by the rate."""
     config = make_config(

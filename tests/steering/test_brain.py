@@ -341,6 +341,96 @@ def test_observing_proposes_and_pushes_the_static_split() -> None:
     assert ["a"] == [a.instance for a in proposed if a.priority == 0]
 
 
+def test_what_is_foretold_while_watching_is_of_the_split_that_is_pushed() -> None:
+    """Else the better, unpushed plan would be refuted by what Envoys see of the static split."""
+    config = make_config(
+        instances=[make_instance("a", "near"), make_instance("b", "far")],
+        steering={"mode": "observe"},
+    )
+    view = make_view(config, demand={("near", "chat"): 1.0}, rtt={("near", "far"): 0.5})
+
+    plan = Steering(config).decide(view)
+
+    whys = [a.why for a in plan.assignments["chat", "near"].allocations]
+    mean = sum(why.predicted_latency for why in whys if why) / 2
+    assert pytest.approx(mean, rel=1e-2) == plan.predicted_latency
+
+
+CANARIES = [
+    pytest.param("optimal", "static", {"a": 0.5, "b": 0.5}, {"a": 1.0}, id="from optimal"),
+    pytest.param("static", "optimal", {"a": 1.0}, {"a": 0.5, "b": 0.5}, id="to optimal"),
+    pytest.param("static", "nearest", {"a": 1.0}, {"a": 0.5, "b": 0.5}, id="between rules"),
+]
+
+
+@pytest.mark.parametrize(("policy", "tried", "expected", "standing"), CANARIES)
+@pytest.mark.parametrize("place", ["service", "steering"])
+def test_a_canary_decides_at_its_client_site_only(
+    policy: str, tried: str, expected: dict[str, float], standing: dict[str, float], place: str
+) -> None:
+    """The other sites keep the standing policy, whose split at the canary's is told beside."""
+    canary = {"policy": policy, "canary": {"client_site": "near", "policy": tried}}
+    config = make_config(
+        services=[make_service("chat", **(canary if place == "service" else {}))],
+        instances=[make_instance("a", "near"), make_instance("b", "far")],
+        steering=canary if place == "steering" else {},
+    )
+    view = make_view(
+        config,
+        demand={("near", "chat"): 0.1, ("far", "chat"): 0.1},
+        rtt={("near", "far"): 0.5, ("far", "near"): 0.5},
+    )
+
+    plan = Steering(config).decide(view)
+
+    here, there = plan.assignments["chat", "near"], plan.assignments["chat", "far"]
+    would_be = plan.standing["chat", "near"]
+    assert pytest.approx(expected, abs=0.02) == shares(plan)
+    assert pytest.approx(standing, abs=0.02) == {
+        a.instance: a.share for a in would_be.allocations if a.priority == 0
+    }
+    assert (tried, policy) == (here.policy, here.standing)
+    assert (policy, None) == (there.policy, there.standing)
+    assert {("chat", "near")} == set(plan.standing)
+    assert all(a.why is not None for a in would_be.allocations)
+
+
+def test_a_canary_is_not_pushed_while_watching() -> None:
+    """Observe mode pushes the static split everywhere."""
+    config = make_config(
+        services=[make_service("chat", canary={"client_site": "near", "policy": "nearest"})],
+        instances=[make_instance("a", "near"), make_instance("b", "far")],
+        steering={"mode": "observe"},
+    )
+
+    plan = Steering(config).decide(make_view(config))
+
+    assert {"a": 0.5, "b": 0.5} == shares(plan)
+    assert "nearest" == plan.proposed["chat", "near"].policy
+    assert {} == plan.standing
+
+
+def test_a_canary_of_the_model_falls_back_alone_when_predictions_are_refuted() -> None:
+    """The rest, which no model decides, is not told to have fallen back."""
+    config = make_config(
+        services=[
+            make_service(
+                "chat", policy="static", canary={"client_site": "near", "policy": "optimal"}
+            )
+        ],
+        instances=[make_instance("a", "near"), make_instance("b", "far")],
+    )
+    steering = Steering(config)
+    steering._refutation.until = 100.0
+
+    plan = steering.decide(make_view(config))
+
+    here, there = plan.assignments["chat", "near"], plan.assignments["chat", "far"]
+    assert ("capacity", "static") == (here.policy, here.standing)
+    assert "fallback" in here.note
+    assert ("static", "") == (there.policy, there.note)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

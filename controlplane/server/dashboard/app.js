@@ -8,7 +8,7 @@ import { keepOptions, setAttribute, setText } from "./dom.js";
 import { EventList } from "./events.js";
 import { Explanation } from "./explanation.js";
 import { FlowGraph } from "./flows.js";
-import { updateBanners, updateHeadline, updateInstances, updateOverrides, updateSites } from "./tables.js";
+import { updateBanners, updateCanaries, updateHeadline, updateInstances, updateOverrides, updateSites } from "./tables.js";
 
 const ROWS = 100; // instances listed at first, and more at each wish
 const byId = (id) => document.getElementById(id);
@@ -66,6 +66,7 @@ function render() {
   const flows = graph.update(overview, selection, widths.graph);
   const promised = service.slo.latency ? `; promised within ${service.slo.latency} s` : "";
   setText(byId("flows-hint"), `${service.name}: ${service.task}, delay-${service.delay}, policy ${service.policy}${promised}. From client sites (left) to ${flows.single ? "instances" : "sites"} (right).`);
+  updateCanaries(byId("canaries"), byId("canary-rows"), overview);
   updateOverrides(byId("overrides"), byId("override-rows"), overview);
   setText(byId("instances-title"), `Instances (${overview.instances.length})`);
   if (byId("instance-details").open) {

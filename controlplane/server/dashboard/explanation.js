@@ -1,7 +1,7 @@
 // Why each weight is what it is: the terms of the cost as bars, and as a table in milliseconds.
 
 import { keep, make, setAttribute, setText } from "./dom.js";
-import { age, milliseconds, percent, rate } from "./format.js";
+import { age, latency, milliseconds, percent, rate } from "./format.js";
 
 export const TERMS = [
   ["rtt", "round trip"],
@@ -56,7 +56,7 @@ export class Explanation {
     this.show(true);
     setText(this.title, `Why: ${document_.service} from ${document_.from}`);
     const held = document_.held ? "; a better plan was known, and its gain too small to push" : "";
-    setText(this.summary, `Policy ${document_.policy}, ${rate(document_.demand)} requests per second, plan ${document_.plan}${held}.${proposal(document_.proposed)}`);
+    setText(this.summary, `Policy ${document_.policy}, ${rate(document_.demand)} requests per second, plan ${document_.plan}${held}.${proposal(document_.proposed)}${canary(document_.canary)}`);
     this.note.hidden = !document_.note;
     setText(this.note, document_.note);
     this.updateBars(document_.instances);
@@ -118,6 +118,13 @@ function proposal(proposed) {
   if (!proposed) return "";
   const first = proposed.filter((item) => item.priority === 0);
   return ` Would be pushed if it steered: ${first.map((item) => `${item.instance} ${percent(item.share)}`).join(", ")}.`;
+}
+
+function canary(tried) {
+  if (!tried) return "";
+  const first = tried.standing.instances.filter((item) => item.priority === 0);
+  const split = first.map((item) => `${item.instance} ${percent(item.share)}`).join(", ") || "not known";
+  return ` This is a canary: elsewhere ${tried.standing.policy} decides, which here would give ${split}; predicted ${latency(tried.predicted_latency)} instead of ${latency(tried.standing.predicted_latency)}.`;
 }
 
 function rank(envoy) {

@@ -96,6 +96,25 @@ export function updateInstances(body, overview, filter, most) {
   return items.length;
 }
 
+/** Show the policies that are tried on one client site. */
+export function updateCanaries(section, body, overview) {
+  section.hidden = !overview.canaries.length;
+  keep(
+    body,
+    overview.canaries,
+    (item) => `${item.service} ${item.from}`,
+    () => make("tr", {}, make("th", { scope: "row" }), make("td"), make("td"), ...Array.from({ length: 5 }, () => make("td", { class: "number" }))),
+    (row, item) => {
+      const [service, from, policy, ...times] = row.children;
+      setText(service, item.service);
+      setText(from, item.from);
+      setText(policy, `${item.policy} instead of ${item.standing}`);
+      const seconds = [item.predicted, item.predicted_standing, item.observed, item.predicted_rest, item.observed_rest];
+      seconds.forEach((value, place) => setText(times[place], latency(value)));
+    },
+  );
+}
+
 /** Show the operators' overrides. */
 export function updateOverrides(section, body, overview) {
   section.hidden = !overview.overrides.length;

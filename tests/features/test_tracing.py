@@ -1,0 +1,127 @@
+"""Traces of cycles reach an OTLP receiver where that is asked for, and cost nothing where not."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from controlplane.xds.types import ENDPOINT
+from testbed.control_planes import ControlPlaneProcess
+from testbed.xds import XdsClient
+
+FLEET = """
+version: 1
+sites: [{{name: north, kind: edge}}, {{name: cloud, kind: cloud}}]
+models: [{{name: m}}]
+services:
+  - {{name: chat, match: [{{path: /v1/chat/completions}}], models: [{{name: m}}]}}
+instances:
+  - {{name: near, site: north, address: "127.0.0.1:9001", model: m}}
+  - {{name: far, site: cloud, address: "127.0.0.1:9002", model: m}}
+steering: {{period: 200ms, policy: static}}
+server: {{tracing: {{endpoint: "http://127.0.0.1:{port}/v1/traces"}}}}
+"""
+
+
+@asynccontextmanager
+async def receiving(spans: list[Span]) -> AsyncIterator[int]:
+    """Take traces as a collector does; give the port."""
+
+    async def take(request: web.Request) -> web.Response:
+        for resource in ExportTraceServiceRequest.FromString(await request.read()).resource_spans:
+            for scope in resource.scope_spans:
+                spans.extend(scope.spans)
+        return web.Response(content_type="application/x-protobuf")
+
+    application = web.Application()
+    application.router.add_post("/v1/traces", take)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_cycle_is_a_trace_with_its_stages(tmp_path: Path) -> None:
+    """From the fleet's view to the last Envoy's acknowledgement, each inside its parent."""
+    file = tmp_path / "fleet.yaml"
+    spans: list[Span] = []
+    async with receiving(spans) as port:
+        text = FLEET.format(port=port)
+        file.write_text(text, encoding="utf-8")
+        async with ControlPlaneProcess(file) as control:
+            await control.wait_ready()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{control.xds_port}") as channel:
+                client = XdsClient(channel, delta=True)
+                await client.request(ENDPOINT, ["chat"])
+                first = await client.response()
+                await client.request(ENDPOINT, nonce=first.nonce)
+                file.write_text(
+                    text + "overrides: [{instance: near, weight: 300}]\n", encoding="utf-8"
+                )
+                second = await client.response()
+                await client.request(ENDPOINT, nonce=second.nonce)
+                async with asyncio.timeout(30):
+                    while not any(span.name == "convergence" for span in spans):  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+                client.cancel()
+            _, metrics = await control.get("/metrics")
+            control.signal(signal.SIGINT)
+            assert 0 == await control.ended()
+
+    (converged,) = [span for span in spans if span.name == "convergence"]
+    trace = {span.name: span for span in spans if span.trace_id == converged.trace_id}
+    assert {
+        "cycle", "view", "decide", "solve", "build", "publish", "tell and save", "convergence"
+    } == set(trace)  # fmt: skip
+    names = {span.span_id: span.name for span in trace.values()}
+    assert {
+        "cycle": None, "view": "cycle", "decide": "cycle", "solve": "decide", "build": "decide",
+        "publish": "cycle", "tell and save": "cycle", "convergence": "cycle",
+    } == {name: names.get(span.parent_span_id) for name, span in trace.items()}  # fmt: skip
+    for name in ("view", "decide", "publish", "tell and save"):
+        span, whole = trace[name], trace["cycle"]
+        assert whole.start_time_unix_nano <= span.start_time_unix_nano
+        assert span.end_time_unix_nano <= whole.end_time_unix_nano
+    attributes = {item.key: item.value for item in trace["cycle"].attributes}
+    assert "configuration changed" == attributes["cats.cycle.reason"].string_value
+    assert "published" == attributes["cats.plan.outcome"].string_value
+    assert "cats_convergence_seconds_count 1.0" in metrics
+
+
+async def test_without_tracing_nothing_of_it_is_loaded() -> None:
+    """A control plane that is not traced neither needs nor imports OpenTelemetry."""
+    code = (
+        "import sys, controlplane.app.serving;"
+        " sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert 0 == await child.wait()
+
+
+async def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    """With what to install."""
+    file = tmp_path / "fleet.yaml"
+    file.write_text(FLEET.format(port=9), encoding="utf-8")
+    code = (
+        "import sys; sys.modules['opentelemetry'] = None\nfrom controlplane.cli import main; main()"
+    )
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, "serve", "-c", str(file)),
+        *("--xds", "127.0.0.1:0", "--admin", "127.0.0.1:0"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await child.communicate()
+    assert 1 == child.returncode
+    assert "pip install 'cats-controlplane[tracing]'" in said.decode()

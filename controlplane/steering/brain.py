@@ -161,7 +161,7 @@ class Steering:
             tuple(service.service.name for service in layout.services),
             layout.sites,
             clients=view.clients,
-            completions=_completions(view),
+            completions=float(_completed(view, layout).sum()),
             capacity=sum(belief.capacity for belief in beliefs),
         )
         self._foresight.observe(
@@ -218,8 +218,8 @@ class Steering:
         for row in problem.rows if self._shedding.drops else ():
             if refused := self._shedding.drops.get(row.service):
                 notes[row.service, row.site] = (
-                    f"overload: {refused:.0%} of the requests are refused, so that the fleet's "
-                    f"instances, which are full, serve the others in time"
+                    f"overload: {refused:.0%} of the requests are refused, so that the instances, "
+                    f"which are full, serve the others in time"
                 )
         choice = self._hysteresis.choose(
             flow,
@@ -308,9 +308,10 @@ class Steering:
         services = problem.layout.services
         may = self._config.steering.shed_tolerant and self._config.steering.mode is Mode.STEER
         self._shedding.observe(
+            problem.layout.pools,
             np.bincount(service_of, problem.flow.demand, len(services)).astype(np.float64),
             np.array([may and each.service.delay is Delay.TOLERANT for each in services]),
-            completed=_completions(view),
+            completed=_completed(view, problem.layout),
             number=problem.number,
             slots=problem.curves.slots,
         )
@@ -449,10 +450,10 @@ class Steering:
         )
 
 
-def _completions(view: FleetView) -> float:
-    """Give the requests a second that all instances together complete."""
-    rates = (shown.rates.get(Signal.COMPLETED) for shown in view.instances.values())
-    return sum(rate.value for rate in rates if rate is not None)
+def _completed(view: FleetView, layout: Layout) -> Array:
+    """Give the requests a second that each instance completes; 0 where nobody says."""
+    rates = (view.instances[each.name].rates.get(Signal.COMPLETED) for each in layout.instances)
+    return np.array([0.0 if rate is None else rate.value for rate in rates])
 
 
 def _latest(view: FleetView) -> float:

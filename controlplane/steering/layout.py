@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from controlplane.config import Config, Instance, Override, PolicyName, Service, SiteKind
 from controlplane.steering.latency import Array
+from controlplane.steering.shedding import Pool, find_pools
 
 DEFAULT_SERVICE_TIME = 1.0
 """Seconds a request takes alone, where nobody ever said or measured anything."""
@@ -60,6 +61,8 @@ class Layout:
     site_of: tuple[int, ...]
     """Instance -> index of its site."""
     services: tuple[ServiceLayout, ...]
+    pools: tuple[Pool, ...]
+    """Services that share instances with each other and with no other."""
     pace: Array
     """(instances,): prior seconds of a request of ordinary size, alone."""
     slots: Array
@@ -77,6 +80,10 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
     known = [service.service_time for service in config.services if service.service_time]
     ordinary = sum(known) / len(known) if known else DEFAULT_SERVICE_TIME
     price = config.steering.energy_value / JOULES_PER_KWH
+    services = tuple(
+        _lay_out_service(config, instances, service, ordinary, clients=index)
+        for service in config.services
+    )
     return Layout(
         config=config,
         instances=instances,
@@ -84,10 +91,8 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         rank=np.argsort(np.argsort(np.array([instance.name for instance in instances], dtype=str))),
         sites=names,
         site_of=tuple(index[instance.site] for instance in instances),
-        services=tuple(
-            _lay_out_service(config, instances, service, ordinary, clients=index)
-            for service in config.services
-        ),
+        services=services,
+        pools=find_pools([service.columns for service in services]),
         pace=np.array([instance.service_time or ordinary for instance in instances]),
         slots=np.array([float(instance.slots) for instance in instances]),
         joules=np.array([max(0.0, i.power.busy - i.power.idle) for i in instances]),

@@ -11,7 +11,8 @@ overload: as much is let in as is being completed, more while few wait and less 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,53 +41,66 @@ STEP = 0.02
 _SMOOTH = 0.3
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Services that share instances, and these: full or not together."""
+
+    services: Indices
+    instances: Indices
+
+
+def find_pools(uses: Sequence[Sequence[int]]) -> tuple[Pool, ...]:
+    """Group services by the instances that they *use*, directly or through one another."""
+    pools: list[tuple[set[int], set[int]]] = []
+    for service, instances in enumerate(uses):
+        own = ({service}, set(instances))
+        apart = []
+        for pool in pools:
+            if pool[1].isdisjoint(instances):
+                apart.append(pool)
+            else:
+                own = (own[0] | pool[0], own[1] | pool[1])
+        pools = [*apart, own]
+    return tuple(
+        Pool(np.array(sorted(services), dtype=np.intp), np.array(sorted(instances), dtype=np.intp))
+        for services, instances in pools
+    )
+
+
 @dataclass(slots=True)
-class Shedding:
-    """What is refused, from cycle to cycle."""
+class Valve:
+    """What is refused in one pool, from cycle to cycle."""
 
     part: float = 0.0
     """Part of the tolerant requests that is refused, 0 to 1."""
-    services: Flags = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    """(services,): those of which a part may be refused."""
     _completed: float | None = None
     _full: int = 0
     """Cycles in a row in which too many have been waiting."""
 
     def observe(
-        self,
-        demand: Array,
-        services: Flags,
-        *,
-        completed: float,
-        number: Array,
-        slots: Array,
+        self, *, demand: float, tolerant: float, completed: float, waiting: float, slots: float
     ) -> None:
         """Decide the part from one cycle's picture.
 
         Args:
-            demand: (services,): requests a second that are asked for, refused ones included.
-            services: (services,): which may be refused.
+            demand: requests a second that are asked for, refused ones included.
+            tolerant: those of them which may be refused.
             completed: requests a second that instances finish; 0 when nobody says.
-            number: (instances,): requests inside; not a number when unknown.
-            slots: (instances,): requests that each works on at once.
+            waiting: requests beyond those that are worked on.
+            slots: requests that are worked on at once.
         """
-        self.services = services
         self._completed = (
             completed
             if self._completed is None
             else self._completed + _SMOOTH * (completed - self._completed)
         )
-        known = ~np.isnan(number)
-        waiting = float(np.maximum(number - slots, 0.0)[known].sum())
-        room_inside = float(slots[known].sum())
-        allowed = WAITING * room_inside
-        self._full = self._full + 1 if waiting > FULL * room_inside else 0
-        tolerant = float(demand[services].sum())
+        allowed = WAITING * slots
+        self._full = self._full + 1 if waiting > FULL * slots else 0
         if not (self.part > 0 or self._full >= PATIENCE) or tolerant <= 0 or self._completed <= 0:
             self.part = 0.0
             return
         room = self._completed + (allowed - waiting) / HORIZON
-        wanted = min(max((float(demand.sum()) - room) / tolerant, 0.0), 1.0)
+        wanted = min(max((demand - room) / tolerant, 0.0), 1.0)
         if waiting < 0.5 * allowed:
             wanted = min(wanted, self.part - RELEASE)
         if wanted < STEP:
@@ -94,17 +108,61 @@ class Shedding:
         elif abs(wanted - self.part) >= STEP:
             self.part = round(wanted, 2)
 
+
+class Shedding:
+    """What is refused, pool by pool: one that is full takes nothing from another's services."""
+
+    def __init__(self) -> None:
+        self._valves: dict[tuple[int, ...], Valve] = {}
+        self.parts: Array = np.zeros(0)
+        """(services,): part of the requests that is refused."""
+
+    def observe(
+        self,
+        pools: Sequence[Pool],
+        demand: Array,
+        tolerant: Flags,
+        *,
+        completed: Array,
+        number: Array,
+        slots: Array,
+    ) -> None:
+        """Decide the parts from one cycle's picture.
+
+        Args:
+            pools: every service is in one.
+            demand: (services,): requests a second that are asked for, refused ones included.
+            tolerant: (services,): which may be refused.
+            completed: (instances,): requests a second that each finishes; 0 when nobody says.
+            number: (instances,): requests inside; not a number when unknown.
+            slots: (instances,): requests that each works on at once.
+        """
+        known = ~np.isnan(number)
+        waiting = np.where(known, np.maximum(number - slots, 0.0), 0.0)
+        valves = {}
+        self.parts = np.zeros(len(demand))
+        for pool in pools:
+            key = tuple(pool.services.tolist())
+            valves[key] = valve = self._valves.get(key) or Valve()
+            may = pool.services[tolerant[pool.services]]
+            valve.observe(
+                demand=float(demand[pool.services].sum()),
+                tolerant=float(demand[may].sum()),
+                completed=float(completed[pool.instances].sum()),
+                waiting=float(waiting[pool.instances].sum()),
+                slots=float((slots * known)[pool.instances].sum()),
+            )
+            self.parts[may] = valve.part
+        self._valves = valves
+
     @property
     def drops(self) -> dict[int, float]:
         """Give service -> part of its requests that is refused, where some are."""
-        if self.part <= 0:
-            return {}
-        return dict.fromkeys(np.flatnonzero(self.services).tolist(), self.part)
+        return {k: float(self.parts[k]) for k in np.flatnonzero(self.parts).tolist()}
 
     def admit(self, flow: Flow, service: Indices) -> Flow:
         """Give *flow* without what is refused; *service* is that of each row."""
-        if self.part <= 0:
+        if not self.parts.any():
             return flow
         # A row without demand has no price; a trickle is harmless.
-        kept = np.where(self.services[service], max(1.0 - self.part, 1e-3), 1.0)
-        return replace(flow, demand=flow.demand * kept)
+        return replace(flow, demand=flow.demand * np.maximum(1.0 - self.parts[service], 1e-3))

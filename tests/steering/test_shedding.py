@@ -10,57 +10,64 @@ from hypothesis import strategies as st
 from controlplane.model import Signal
 from controlplane.steering import Plan, Steering
 from controlplane.steering.record import decode_plan, encode_plan
-from controlplane.steering.shedding import FULL, PATIENCE, RELEASE, WAITING, Shedding
+from controlplane.steering.shedding import (
+    FULL,
+    PATIENCE,
+    RELEASE,
+    WAITING,
+    Pool,
+    Shedding,
+    Valve,
+    find_pools,
+)
 from testbed.views import make_config, make_instance, make_reported, make_service, make_view
 
-SLOTS = np.array([8.0, 24.0])
+SLOTS = 32.0
 
 
 def observe(
-    shedding: Shedding, *, demand: float, completed: float, waiting: float, cycles: int = 1
+    valve: Valve, *, demand: float, completed: float, waiting: float, cycles: int = 1
 ) -> float:
-    """Show a sensitive and a tolerant service of equal demand; give the part that is refused."""
+    """Show a pool of which half the demand is tolerant; give the part that is refused."""
     for _ in range(cycles):
-        shedding.observe(
-            np.array([0.5, 0.5]) * demand,
-            np.array([False, True]),
+        valve.observe(
+            demand=demand,
+            tolerant=0.5 * demand,
             completed=completed,
-            number=SLOTS + np.array([0.0, waiting]),
+            waiting=waiting,
             slots=SLOTS,
         )
-    return shedding.part
+    return valve.part
 
 
 def test_a_burst_refuses_nothing_and_a_lasting_queue_does() -> None:
     """Only after some cycles of full queues is anything refused."""
-    shedding = Shedding()
-    full = FULL * SLOTS.sum() + 1
+    valve = Valve()
+    full = FULL * SLOTS + 1
 
-    assert 0.0 == observe(shedding, demand=80, completed=64, waiting=full, cycles=PATIENCE - 1)
-    assert 0.0 == observe(shedding, demand=80, completed=64, waiting=0)
-    assert 0.0 == observe(shedding, demand=80, completed=64, waiting=full, cycles=PATIENCE - 1)
-    assert 0.0 < observe(shedding, demand=80, completed=64, waiting=full)
+    assert 0.0 == observe(valve, demand=80, completed=64, waiting=full, cycles=PATIENCE - 1)
+    assert 0.0 == observe(valve, demand=80, completed=64, waiting=0)
+    assert 0.0 == observe(valve, demand=80, completed=64, waiting=full, cycles=PATIENCE - 1)
+    assert 0.0 < observe(valve, demand=80, completed=64, waiting=full)
 
 
 def test_what_is_let_in_is_what_is_completed() -> None:
     """With as many waiting as may, sensitive and admitted tolerant requests are the throughput."""
-    shedding = Shedding()
-    observe(shedding, demand=100, completed=64, waiting=2 * SLOTS.sum(), cycles=PATIENCE)
+    valve = Valve()
+    observe(valve, demand=100, completed=64, waiting=2 * SLOTS, cycles=PATIENCE)
 
-    part = observe(shedding, demand=100, completed=64, waiting=WAITING * SLOTS.sum())
+    part = observe(valve, demand=100, completed=64, waiting=WAITING * SLOTS)
 
     assert pytest.approx(64, abs=2) == 50 + 50 * (1 - part)
-    assert {1: part} == shedding.drops
 
 
 def test_nothing_is_refused_long_after_the_overload() -> None:
     """While few wait, the part falls every cycle, whatever is completed."""
-    shedding = Shedding()
-    part = observe(shedding, demand=120, completed=64, waiting=99, cycles=PATIENCE)
+    valve = Valve()
+    part = observe(valve, demand=120, completed=64, waiting=99, cycles=PATIENCE)
 
-    assert part - RELEASE >= observe(shedding, demand=60, completed=20, waiting=0)
-    assert 0.0 == observe(shedding, demand=60, completed=20, waiting=0, cycles=10)
-    assert {} == shedding.drops
+    assert part - RELEASE >= observe(valve, demand=60, completed=20, waiting=0)
+    assert 0.0 == observe(valve, demand=60, completed=20, waiting=0, cycles=10)
 
 
 @given(
@@ -70,9 +77,44 @@ def test_nothing_is_refused_long_after_the_overload() -> None:
 )
 def test_a_part_is_a_part(cycles: list[tuple[float, float, float]]) -> None:
     """Whatever is seen, the part stays from 0 to 1."""
-    shedding = Shedding()
+    valve = Valve()
     for demand, completed, waiting in cycles:
-        assert 0 <= observe(shedding, demand=demand, completed=completed, waiting=waiting) <= 1
+        assert 0 <= observe(valve, demand=demand, completed=completed, waiting=waiting) <= 1
+
+
+def test_a_full_pool_takes_nothing_from_services_of_another() -> None:
+    """Each pool has a valve of its own; sensitive services are never refused."""
+    pools = find_pools([(0,), (1, 2), (2,)])
+    shedding = Shedding()
+    for _ in range(PATIENCE):
+        shedding.observe(
+            pools,
+            np.array([40.0, 40.0, 40.0]),
+            np.array([True, True, False]),
+            completed=np.array([30.0, 20.0, 20.0]),
+            number=np.array([9.0, 90.0, np.nan]),
+            slots=np.array([8.0, 8.0, 8.0]),
+        )
+
+    assert [1] == list(shedding.drops)
+
+
+@pytest.mark.parametrize(
+    ("uses", "expected"),
+    [
+        pytest.param([(0, 1), (1,)], [([0, 1], [0, 1])], id="one"),
+        pytest.param([(0,), (1,)], [([0], [0]), ([1], [1])], id="two"),
+        pytest.param([(0,), (2,), (0, 2)], [([0, 1, 2], [0, 2])], id="joined by the third"),
+        pytest.param([()], [([0], [])], id="nothing serves it"),
+    ],
+)
+def test_services_that_share_instances_are_one_pool(
+    uses: list[tuple[int, ...]], expected: list[tuple[list[int], list[int]]]
+) -> None:
+    """However long the chain."""
+    found: tuple[Pool, ...] = find_pools(uses)
+
+    assert expected == [(p.services.tolist(), p.instances.tolist()) for p in found]
 
 
 def overload(*, shed: bool) -> Plan:

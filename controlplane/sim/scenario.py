@@ -6,17 +6,17 @@ A scenario holds no random choice: together with a seed it gives one world.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from controlplane.config import Config, PolicyName
+from controlplane.config.parse import read_values
 from controlplane.config.schema import Name, Settings
 from controlplane.config.source import parse_source
 from controlplane.config.units import Duration, PositiveDuration, Power, Share
@@ -271,24 +271,10 @@ def parse_scenario(text: str, *, file: str) -> Scenario:
     Raises:
         ConfigError: with every fault found.
     """
-    document = parse_source(text, file=file)
-    try:
-        return Scenario.model_validate_json(
-            json.dumps(document.tree), strict=True, by_alias=True, by_name=False
-        )
-    except ValidationError as error:
-        raise ConfigError(
-            [
-                document.fault(
-                    tuple(step for step in details["loc"] if step != "[key]"),
-                    "unknown key" if details["type"] == "extra_forbidden" else details["msg"],
-                    at_key=details["type"] == "extra_forbidden",
-                )
-                for details in error.errors(include_url=False)
-                # A list counts as too short also when all of its entries are wrong.
-                if not (details["type"] == "too_short" and details["input"])
-            ]
-        ) from error
+    scenario, faults = read_values(parse_source(text, file=file), Scenario)
+    if scenario is None or faults:
+        raise ConfigError(faults)
+    return scenario
 
 
 def build_fleet(

@@ -33,6 +33,7 @@ def test_an_example_is_a_scenario_with_a_fleet(path: Path) -> None:
     [
         pytest.param("durration: 5s", "1:1: durration", "unknown key", id="unknown key"),
         pytest.param("name: x\nduration: 5", "2:11: duration", "no unit", id="no unit"),
+        pytest.param("name: x\nname: y", "2:1: name", "given twice", id="duplicate key"),
         pytest.param("policies: [best]", "1:12: policies[0]", "prequal", id="unknown policy"),
         pytest.param("workload: {trace: azure}", "1:11: workload", "azure-code", id="no trace"),
         pytest.param("events: [{what: rain, at: 1s}]", "1:17: events[0].what", "death", id="kind"),

@@ -253,6 +253,31 @@ def ramp_fleet(
     return Fleet("ramp", config, base.engines, tuple(streams), base.rtt)
 
 
+def near_fleet(*, duration: float, steering: Mapping[str, Any] | None = None) -> Fleet:
+    """Build a near site that a tolerant service fills half-way through, and two far ones.
+
+    The near site sustains 32 requests a second. A sensitive service asks for 14 all the time, a
+    tolerant one for 4 and then for 28, at the same client site; the far sites have room for all,
+    40 ms away.
+    """
+    places = [
+        Place("near-a", "near", EngineSpec(16)),
+        Place("far-a", "far", EngineSpec(32), kind="cloud"),
+        Place("farther-a", "farther", EngineSpec(32), kind="cloud"),
+    ]
+    rtt = {("near", "near"): 0.002, ("near", "far"): 0.040, ("near", "farther"): 0.050}
+    kinds = (Kind("chat", "sensitive"), Kind("batch", "tolerant"))
+    config = build_config(places, rtt, services=kinds, steering=steering)
+    middle = 0.5 * duration
+    fills = ((0.0, 1.0), (middle, 1.0), (middle + 1.0, 7.0))
+    streams = (
+        Stream("near", "chat", 14.0, Work(MEAN_WORK)),
+        Stream("near", "batch", 4.0, Work(MEAN_WORK), ramp=fills),
+    )
+    engines = {place.name: place.engine for place in places}
+    return Fleet("near", config, engines, streams, rtt)
+
+
 RAMP_STEPS = 8
 """Levels of load in the ramp; the third of 0.75 to 1.74 is 1.03."""
 EQUAL_SPEEDS = (1.0,) * 16

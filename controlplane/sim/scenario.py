@@ -25,6 +25,7 @@ from controlplane.sim.fleets import (
     EQUAL_SPEEDS,
     UNEQUAL_SPEEDS,
     edge_fleet,
+    near_fleet,
     ramp_fleet,
     single_server_fleet,
 )
@@ -52,6 +53,8 @@ class FleetKind(StrEnum):
     """Ten servers of one slot and speeds 4 to 0.5, twenty sidecars, no network."""
     RAMP = "ramp"
     """The queue-like edges with a sensitive and a tolerant service, load rising in eight steps."""
+    NEAR = "near"
+    """A near site that a tolerant service fills half-way through, beside a sensitive one."""
     CUSTOM = "custom"
     """The fleet of a ``fleet.yaml``, with `engines` and `clients` given here."""
 
@@ -311,6 +314,8 @@ def build_fleet(
             fleet = ramp_fleet(
                 seed=seed, duration=scenario.duration, known=settings.known, steering=steering
             )
+        case FleetKind.NEAR:
+            fleet = near_fleet(duration=scenario.duration, steering=steering)
         case FleetKind.CUSTOM:
             fleet = _custom_fleet(scenario, read_config)
     if settings.sidecars is not None:

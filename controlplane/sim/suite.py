@@ -190,6 +190,18 @@ def _service(window: str, service: str, figure: str) -> Callable[[Runs], float]:
     return of
 
 
+def _change(service: str, figure: str) -> Callable[[Runs], float]:
+    """Give the control plane's *figure* of a service in the later window over the earlier."""
+
+    def of(runs: Runs) -> float:
+        services = runs["controlplane"].services
+        after: float = getattr(services["after", service], figure)
+        before: float = getattr(services["before", service], figure)
+        return after / before
+
+    return of
+
+
 def _goodput_lost(runs: Runs) -> float:
     """Give the largest loss of goodput above the level at 1.03 of capacity, as a part of it."""
     windows = runs["controlplane"].windows
@@ -209,9 +221,19 @@ def _solve_ms(runs: Runs) -> float:
     return 1000 * median(times[len(times) // 4 :])
 
 
+_LATER: dict[str, Any] = {
+    "duration": "145s",
+    "windows": [
+        {"name": "steady", "from": "60s", "to": "110s"},
+        {"name": "after", "from": "112s", "to": "145s"},
+    ],
+    "events": [{**_DROP, "at": "110s"}],
+}
+"""Where nothing is known for twelve seconds, the queues of that time stand until a minute on."""
+
 _ROBUST: tuple[tuple[str, dict[str, Any]], ...] = (
     ("noise 20%", {"telemetry": {"noise": "20%"}}),
-    ("delay 10s", {"telemetry": {"delay": "10s"}}),
+    ("delay 10s", {"telemetry": {"delay": "10s"}, **_LATER}),
     ("loss 30%", {"telemetry": {"loss": "30%"}}),
     ("one liar", {"events": [_DROP, {"what": "lie", "at": "25s", "amount": 0.1,
                                      "instances": ["edge-02-a"]}]}),
@@ -281,6 +303,27 @@ def _cases() -> tuple[Case, ...]:
             vary=_with_antagonists,
         )
     )
+    cases.append(
+        Case(
+            "near site fills",
+            Scenario.model_validate(
+                {
+                    "name": "near site fills",
+                    "fleet": {"kind": "near"},
+                    "duration": "240s",
+                    "windows": [
+                        {"name": "before", "from": "20s", "to": "120s"},
+                        {"name": "after", "from": "130s", "to": "240s"},
+                    ],
+                }
+            ),
+            ("controlplane",),
+            (
+                Measure("sensitive mean after / before", 1.1, _change("chat", "mean")),
+                Measure("sensitive p99 after / before", 1.1, _change("chat", "p99")),
+            ),
+        )
+    )
     constant = Scenario.model_validate(
         {"name": "constant", "fleet": {"utilisation": 0.6}, "duration": "615s"}
     )
@@ -324,7 +367,9 @@ def _stale_cases() -> list[Case]:
         ("controlplane", "headroom", "capacity"),
         (
             Measure("mean / headroom", 1.0, _ratio("all", "mean", "headroom")),
+            Measure("p99 / headroom", 1.0, _ratio("all", "p99", "headroom")),
             Measure("mean / capacity", 1.0, _ratio("all", "mean", "capacity")),
+            Measure("p99 / capacity", 1.0, _ratio("all", "p99", "capacity")),
         ),
     )
     at_fifty = Case(
@@ -333,7 +378,13 @@ def _stale_cases() -> list[Case]:
         ("controlplane", "random"),
         (Measure("mean / random", 1.0, _ratio("all", "mean", "random")),),
     )
-    return [equal, unequal, at_ten, at_fifty]
+    unequal_at_fifty = Case(
+        "unequal servers, T=50",
+        _single("unequal", 0.85, 50, 2000),
+        ("controlplane", "random"),
+        (Measure("mean / random", 1.0, _ratio("all", "mean", "random")),),
+    )
+    return [equal, unequal, at_ten, at_fifty, unequal_at_fifty]
 
 
 CASES = _cases()

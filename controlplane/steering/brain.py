@@ -181,7 +181,10 @@ class Steering:
         inflow = flow.load(previous) if known else flow.base
         shares = previous.copy()
         choices = choose_policies(
-            problem, refuted=self._refutation.observe(self._predicted(), view)
+            problem,
+            refuted=self._refutation.observe(
+                self._predicted(), view, standing=_standing_latency(problem)
+            ),
         )
         code = choices.code[flow.row]
         optimal = code == OPTIMAL
@@ -556,6 +559,12 @@ def _restrict(flow: Flow, kept: Array, shares: Array) -> Flow:
             flow.bounds.high[groups],
         ),
     )
+
+
+def _standing_latency(problem: Problem) -> float:
+    """Give the mean latency that the requests known to be inside amount to, seconds."""
+    demand = float(problem.flow.demand.sum())
+    return float(np.nansum(problem.number)) / demand if demand > 0 else 0.0
 
 
 def _limited(flow: Flow) -> Flags:

@@ -126,8 +126,12 @@ class Refutation:
     error: float | None = None
     """Smoothed absolute error of the predicted mean latency, as a part of the observed (MAPE)."""
 
-    def observe(self, predicted: float | None, view: FleetView) -> bool:
-        """Compare what was *predicted* for now with what *view* shows; tell if to fall back."""
+    def observe(self, predicted: float | None, view: FleetView, *, standing: float = 0.0) -> bool:
+        """Compare what was *predicted* for now with what *view* shows; tell if to fall back.
+
+        *standing* is the latency that the requests known to be inside amount to, seconds (Little's
+        law): queues that are seen, and being led back, refute nothing.
+        """
         now = view.at
         observed = observe_latency(view)
         self.miss = None
@@ -135,7 +139,8 @@ class Refutation:
             return now < self.until
         self.miss = miss = abs(predicted - observed) / observed
         self.error = miss if self.error is None else 0.95 * self.error + 0.05 * miss
-        wrong = observed > _WRONG * predicted and observed > _WORSE * self.usual > 0
+        known = max(predicted, standing)
+        wrong = observed > _WRONG * known and observed > _WORSE * self.usual > 0
         if not wrong:
             self.since = None
             rate = 0.02 if self.usual else 1.0

@@ -126,6 +126,7 @@ def _instance(
         signals={signal.value: value for signal, value in signals.items()},
         missing=[signal.value for signal in result.missing],
         not_ready=not result.ready,
+        not_ready_reason="" if result.ready else result.not_ready_reason,
     )
     return Item(result.at, message)
 

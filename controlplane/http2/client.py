@@ -381,15 +381,24 @@ async def dialled(
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as ends:
         async with asyncio.timeout(DIAL_WITHIN):
-            transport, connection = await loop.create_connection(
-                lambda: ClientConnection(server_name or address, limits),
-                host,
-                port,
-                ssl=tls,
-                server_hostname=(server_name or host) if tls is not None else None,
-                ssl_shutdown_timeout=CLOSE_WITHIN if tls is not None else None,
-                happy_eyeballs_delay=0.25,
-            )
+            try:
+                transport, connection = await loop.create_connection(
+                    lambda: ClientConnection(server_name or address, limits),
+                    host,
+                    port,
+                    ssl=tls,
+                    server_hostname=(server_name or host) if tls is not None else None,
+                    ssl_shutdown_timeout=CLOSE_WITHIN if tls is not None else None,
+                    happy_eyeballs_delay=0.25,
+                )
+            except ConnectionResetError as error:
+                if tls is None or str(error):
+                    raise
+                # asyncio says nothing of an end within the handshake.
+                raise ConnectionResetError(
+                    "the server closed the connection within the TLS handshake;"
+                    " it may not trust our certificate"
+                ) from error
             ends.push_async_callback(connection.shut)
             secured = transport.get_extra_info("ssl_object")
             # A server that names no protocol may still speak this one; one that names another not.

@@ -155,6 +155,9 @@ def _instance(message: pb.InstanceReport, at: float, agent: str, unknown: list[s
             raise ReportError(f"{name}: {key} is {value:g}; it lies between 0 and {largest:g}")
         signals[signal] = value if value <= largest else largest  # noqa: FURB136 -- as above
     missing = tuple(_SIGNALS[key][0] for key in message.missing[:MAX_SIGNALS] if key in _SIGNALS)
+    reason = ""
+    if message.not_ready:
+        reason = message.not_ready_reason[:MAX_TEXT] or "its agent says that it is not ready"
     return InstanceReport(
         instance=name,
         source=Source.AGENT,
@@ -162,7 +165,7 @@ def _instance(message: pb.InstanceReport, at: float, agent: str, unknown: list[s
         signals=signals,
         ready=not message.not_ready,
         missing=missing,
-        not_ready_reason="its agent says that it is not ready" if message.not_ready else "",
+        not_ready_reason=reason,
         reporter=agent,
     )
 

@@ -97,6 +97,24 @@ def test_an_instances_own_word_beats_the_machines() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("its pool has no ready endpoint", "its pool has no ready endpoint"),
+        ("", "its agent says that it is not ready"),
+        ("long " * 100, ("long " * 100)[:200]),
+    ],
+)
+def test_why_an_instance_is_not_ready_crosses(reason: str, told: str) -> None:
+    """What its engine says, not only that it does; bounded."""
+    asleep = InstanceReport("a", Source.SCRAPE, 9.0, {}, ready=False, not_ready_reason=reason)
+
+    (report,) = sent(build_items([asleep], [], Surroundings(10.0, IDLE), local={}))
+
+    assert isinstance(report, InstanceReport)
+    assert (False, told) == (report.ready, report.not_ready_reason)
+
+
+@pytest.mark.parametrize(
     ("processors", "battery", "exported", "gpus", "watts"),
     [
         pytest.param(None, None, Exported(), [], None, id="no_sensor"),

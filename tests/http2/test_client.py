@@ -21,7 +21,7 @@ from controlplane.http2.connection import Limits
 from controlplane.http2.served import GrpcStream
 from controlplane.http2.server import GrpcServer
 from controlplane.http2.status import StatusCode
-from testbed.certificates import Authority
+from testbed.certificates import Authority, KeyPair
 
 
 async def letters(request: bytes, context: Any) -> None:
@@ -233,6 +233,40 @@ class Echo:
 
     def drained(self) -> None:
         """Go on."""
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_both_sides_of_ours_speak_tls_with_each_other(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """Large messages cross whole, and a stranger's certificate is refused with a reason."""
+    authority, strangers = Authority(tmp_path), Authority(tmp_path, name="strangers")
+    own, mine = authority.issue("localhost"), authority.issue("agent.north")
+    theirs = strangers.issue("agent.north")
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca))
+    served.load_cert_chain(own.cert, own.key)
+    served.verify_mode = ssl.CERT_REQUIRED
+    served.maximum_version = version
+    server = GrpcServer()
+    server.add_method("/t.S/Echo", Echo)
+    port = await server.listen("127.0.0.1", 0, tls=served)
+    body = b"x" * 700_000
+
+    async def echoed(pair: KeyPair) -> bytes | None:
+        context = ssl.create_default_context(cafile=str(authority.ca))
+        context.load_cert_chain(pair.cert, pair.key)
+        async with dialled(f"localhost:{port}", tls=context) as connection:
+            call = connection.call("/t.S/Echo")
+            await call.write(body)
+            return await call.read()
+
+    try:
+        async with asyncio.timeout(30):
+            assert body == await echoed(mine)
+            with pytest.raises(OSError, match=r"(?i)alert|reset|closed"):
+                await echoed(theirs)
+    finally:
+        await server.stop()
 
 
 async def test_an_old_connection_takes_no_new_call_and_ends_none() -> None:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!cats/telemetry/v1/telemetry.proto\x12\x11\x63\x61ts.telemetry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x02\n\x0bReportBatch\x12\'\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x18.cats.telemetry.v1.Agent\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\tinstances\x18\x04 \x03(\x0b\x32!.cats.telemetry.v1.InstanceReport\x12,\n\x05paths\x18\x05 \x03(\x0b\x32\x1d.cats.telemetry.v1.PathReport\x12,\n\x05sites\x18\x06 \x03(\x0b\x32\x1d.cats.telemetry.v1.SiteReport\"2\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x89\x02\n\x0eInstanceReport\x12\x10\n\x08instance\x18\x01 \x01(\t\x12/\n\x0bmeasured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12?\n\x07signals\x18\x04 \x03(\x0b\x32..cats.telemetry.v1.InstanceReport.SignalsEntry\x12\x0f\n\x07missing\x18\x05 \x03(\t\x12\x11\n\tnot_ready\x18\x06 \x01(\x08\x12\x0f\n\x07\x66\x61ilure\x18\x07 \x01(\t\x1a.\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x9c\x01\n\nPathReport\x12\x0f\n\x07to_site\x18\x01 \x01(\t\x12\x11\n\tfrom_site\x18\x02 \x01(\t\x12/\n\x0bmeasured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03rtt\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tbandwidth\x18\x05 \x01(\x01\"}\n\nSiteReport\x12/\n\x0bmeasured_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05power\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x62\x61ttery\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_powerB\n\n\x08_battery\"C\n\x0cReportStatus\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x0f\n\x07refused\x18\x03 \x03(\t2Z\n\tTelemetry\x12M\n\x06Report\x12\x1e.cats.telemetry.v1.ReportBatch\x1a\x1f.cats.telemetry.v1.ReportStatus(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!cats/telemetry/v1/telemetry.proto\x12\x11\x63\x61ts.telemetry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x02\n\x0bReportBatch\x12\'\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x18.cats.telemetry.v1.Agent\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\tinstances\x18\x04 \x03(\x0b\x32!.cats.telemetry.v1.InstanceReport\x12,\n\x05paths\x18\x05 \x03(\x0b\x32\x1d.cats.telemetry.v1.PathReport\x12,\n\x05sites\x18\x06 \x03(\x0b\x32\x1d.cats.telemetry.v1.SiteReport\"2\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\xa3\x02\n\x0eInstanceReport\x12\x10\n\x08instance\x18\x01 \x01(\t\x12/\n\x0bmeasured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12?\n\x07signals\x18\x04 \x03(\x0b\x32..cats.telemetry.v1.InstanceReport.SignalsEntry\x12\x0f\n\x07missing\x18\x05 \x03(\t\x12\x11\n\tnot_ready\x18\x06 \x01(\x08\x12\x0f\n\x07\x66\x61ilure\x18\x07 \x01(\t\x12\x18\n\x10not_ready_reason\x18\x08 \x01(\t\x1a.\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x9c\x01\n\nPathReport\x12\x0f\n\x07to_site\x18\x01 \x01(\t\x12\x11\n\tfrom_site\x18\x02 \x01(\t\x12/\n\x0bmeasured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03rtt\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tbandwidth\x18\x05 \x01(\x01\"}\n\nSiteReport\x12/\n\x0bmeasured_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05power\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x62\x61ttery\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_powerB\n\n\x08_battery\"C\n\x0cReportStatus\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x0f\n\x07refused\x18\x03 \x03(\t2Z\n\tTelemetry\x12M\n\x06Report\x12\x1e.cats.telemetry.v1.ReportBatch\x1a\x1f.cats.telemetry.v1.ReportStatus(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,15 +40,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENT']._serialized_start=387
   _globals['_AGENT']._serialized_end=437
   _globals['_INSTANCEREPORT']._serialized_start=440
-  _globals['_INSTANCEREPORT']._serialized_end=705
-  _globals['_INSTANCEREPORT_SIGNALSENTRY']._serialized_start=659
-  _globals['_INSTANCEREPORT_SIGNALSENTRY']._serialized_end=705
-  _globals['_PATHREPORT']._serialized_start=708
-  _globals['_PATHREPORT']._serialized_end=864
-  _globals['_SITEREPORT']._serialized_start=866
-  _globals['_SITEREPORT']._serialized_end=991
-  _globals['_REPORTSTATUS']._serialized_start=993
-  _globals['_REPORTSTATUS']._serialized_end=1060
-  _globals['_TELEMETRY']._serialized_start=1062
-  _globals['_TELEMETRY']._serialized_end=1152
+  _globals['_INSTANCEREPORT']._serialized_end=731
+  _globals['_INSTANCEREPORT_SIGNALSENTRY']._serialized_start=685
+  _globals['_INSTANCEREPORT_SIGNALSENTRY']._serialized_end=731
+  _globals['_PATHREPORT']._serialized_start=734
+  _globals['_PATHREPORT']._serialized_end=890
+  _globals['_SITEREPORT']._serialized_start=892
+  _globals['_SITEREPORT']._serialized_end=1017
+  _globals['_REPORTSTATUS']._serialized_start=1019
+  _globals['_REPORTSTATUS']._serialized_end=1086
+  _globals['_TELEMETRY']._serialized_start=1088
+  _globals['_TELEMETRY']._serialized_end=1178
 # @@protoc_insertion_point(module_scope)

@@ -37,7 +37,7 @@ class Agent(_message.Message):
     def __init__(self, id: _Optional[str] = ..., site: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class InstanceReport(_message.Message):
-    __slots__ = ("instance", "measured_at", "engine", "signals", "missing", "not_ready", "failure")
+    __slots__ = ("instance", "measured_at", "engine", "signals", "missing", "not_ready", "failure", "not_ready_reason")
     class SignalsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,7 @@ class InstanceReport(_message.Message):
     MISSING_FIELD_NUMBER: _ClassVar[int]
     NOT_READY_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    NOT_READY_REASON_FIELD_NUMBER: _ClassVar[int]
     instance: str
     measured_at: _timestamp_pb2.Timestamp
     engine: str
@@ -59,7 +60,8 @@ class InstanceReport(_message.Message):
     missing: _containers.RepeatedScalarFieldContainer[str]
     not_ready: bool
     failure: str
-    def __init__(self, instance: _Optional[str] = ..., measured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., engine: _Optional[str] = ..., signals: _Optional[_Mapping[str, float]] = ..., missing: _Optional[_Iterable[str]] = ..., not_ready: _Optional[bool] = ..., failure: _Optional[str] = ...) -> None: ...
+    not_ready_reason: str
+    def __init__(self, instance: _Optional[str] = ..., measured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., engine: _Optional[str] = ..., signals: _Optional[_Mapping[str, float]] = ..., missing: _Optional[_Iterable[str]] = ..., not_ready: _Optional[bool] = ..., failure: _Optional[str] = ..., not_ready_reason: _Optional[str] = ...) -> None: ...
 
 class PathReport(_message.Message):
     __slots__ = ("to_site", "from_site", "measured_at", "rtt", "bandwidth")

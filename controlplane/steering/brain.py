@@ -25,10 +25,10 @@ from controlplane.steering.explain import (
     row_spans,
     weigh_inside,
 )
-from controlplane.steering.foresight import Foresight, mix_prices
+from controlplane.steering.foresight import Foresight, hedge, mix_prices
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
-from controlplane.steering.optimiser import Bounds, Flags, Flow, Indices, solve
+from controlplane.steering.optimiser import Bounds, Flow, Indices, solve
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
 from controlplane.steering.probing import probe
@@ -217,6 +217,8 @@ class Steering:
                 part, prices, start=long_run.shares, tolerance=tolerance, most_iterations=60
             )
             shares[optimal] = best.shares
+            hedged = hedge(problem, shares, prices, unrest=self._foresight.unrest)
+            shares[optimal] = hedged[optimal]
         notes = dict(choices.notes)
         for row in problem.rows if self._shedding.drops else ():
             if refused := self._shedding.drops.get(row.service):
@@ -241,7 +243,7 @@ class Steering:
             beliefs=beliefs,
             shares=shares,
             former=former,
-            allowed=optimal & ~_limited(flow),
+            allowed=optimal & ~flow.limited,
             most=self._config.steering.probe_share,
             held=choice.held,
         )
@@ -565,14 +567,6 @@ def _standing_latency(problem: Problem) -> float:
     """Give the mean latency that the requests known to be inside amount to, seconds."""
     demand = float(problem.flow.demand.sum())
     return float(np.nansum(problem.number)) / demand if demand > 0 else 0.0
-
-
-def _limited(flow: Flow) -> Flags:
-    """Tell the entries of rows whose shares an operator bounds: nothing is added to these."""
-    rows = np.zeros(len(flow.demand), dtype=bool)
-    rows[flow.row[flow.bounds.entry]] = True
-    limited: Flags = rows[flow.row]
-    return limited
 
 
 def _spread(flow: Flow, kept: Array, shares: Array) -> Array:

@@ -14,11 +14,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from controlplane.steering.latency import KNOTS, Array, PriceTable
+from controlplane.steering.policies import normalise
+from controlplane.steering.problem import Problem
 
 MEMORY = 120
 """Periods that are remembered."""
 
 _CASES = 6
+
+CALM, WILD = 1.3, 2.0
+"""Unrest from which shares are drawn towards capacities, and at which they are most."""
+
+HEDGE = 0.7
+"""Part of the way that they are drawn, at most."""
+
+DEAR = 2.0
+"""How much dearer than what a row pays now an idle instance may be to take part."""
 
 _WARM_UP = 3
 """Periods after the first count in which the expectation is still settling."""
@@ -67,6 +78,26 @@ class Foresight:
     def unrest(self) -> float:
         """Give the largest factor that is reckoned with; 1 for a steady demand."""
         return max(factor for _, factor in self.cases())
+
+
+def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float) -> Array:
+    """Give *shares* drawn towards capacities while demand jumps from period to period.
+
+    A burst that lasts no longer than a period finds the shares of the lull before it. Where it
+    is larger than all capacity, shares by capacity end it soonest, whatever they were made for;
+    its cost grows with the square of its size, so that few bursts outweigh many lulls. Instances
+    that are dear even when idle get none of it; rows that operators bound stay as they are.
+    """
+    part = HEDGE * min(max((unrest - CALM) / (WILD - CALM), 0.0), 1.0)
+    if part <= 0 or not len(shares):
+        return shares
+    flow = problem.flow
+    marginal = flow.linear + flow.work * prices.evaluate(flow.load(shares))[1][flow.column]
+    paid = np.add.reduceat(shares * marginal, flow.starts)[flow.row]
+    able = flow.linear + flow.work <= DEAR * paid
+    rate = problem.curves.capacity / problem.pace
+    spread = normalise(problem, np.where(able, rate[flow.column], 0.0))
+    return np.where(flow.limited, shares, (1.0 - part) * shares + part * spread)
 
 
 def mix_prices(table: PriceTable, cases: list[tuple[float, float]]) -> PriceTable:

@@ -93,6 +93,14 @@ class Flow:
         """Give the first entry of each row."""
         return np.searchsorted(self.row, np.arange(len(self.demand))).astype(np.intp)
 
+    @property
+    def limited(self) -> Flags:
+        """Tell the entries of rows with bounds: nothing is added to these for other reasons."""
+        rows = np.zeros(len(self.demand), dtype=bool)
+        rows[self.row[self.bounds.entry]] = True
+        limited: Flags = rows[self.row]
+        return limited
+
     def load(self, shares: Array) -> Array:
         """Give the work that *shares* put on each instance."""
         flow = self.demand[self.row] * shares * self.work

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from controlplane.model import Reading, Source
+from controlplane.steering import Steering
 from controlplane.steering.foresight import Foresight, mix_prices
 from controlplane.steering.latency import Curves, PriceTable
+from testbed.views import make_config, make_instance, make_view
 
 
 def seen(counts: list[float]) -> Foresight:
@@ -48,3 +51,40 @@ def test_mixed_prices_rise_before_the_mean_load_is_high() -> None:
 
     assert mixed.evaluate(np.array([2.4]))[1][0] > 1.3 * plain.evaluate(np.array([2.4]))[1][0]
     assert pytest.approx(1.0, rel=0.05) == mixed.evaluate(np.array([0.2]))[1][0]
+
+
+def shares_under(rates: list[float]) -> dict[str, float]:
+    """Give the shares after demand went through *rates*, a second each, ending in a lull."""
+    config = make_config(
+        sites=["near", "far", "moon"],
+        instances=[
+            make_instance("a", "near", slots=8, service_time="500ms"),
+            make_instance("b", "far", slots=24, service_time="500ms"),
+            make_instance("c", "moon", slots=64, service_time="500ms"),
+        ],
+    )
+    steering = Steering(config)
+    pair = ("near", "chat")
+    for second, rate in enumerate(rates):
+        at = float(second)
+        plan = steering.decide(
+            make_view(
+                config,
+                at=at,
+                demand={pair: rate},
+                counted={pair: Reading(rate, Source.ENVOY, at)},
+                rtt={("near", "far"): 0.05, ("near", "moon"): 5.0},
+            )
+        )
+    found = plan.assignments["chat", "near"].allocations
+    return {item.instance: item.share for item in found if item.priority == 0}
+
+
+def test_where_demand_jumps_shares_lean_towards_capacities() -> None:
+    """In the lull before a burst the far instance has a part, the one beyond reach has none."""
+    calm = shares_under([3.0] * 60)
+    jumping = shares_under([30.0 if n % 6 == 0 else 3.0 for n in range(60)])
+
+    assert {"a"} == set(calm)
+    assert {"a", "b"} == set(jumping)
+    assert 0.3 < jumping["b"] < 0.9

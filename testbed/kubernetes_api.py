@@ -47,6 +47,7 @@ class KubernetesApiServer:
         denied: resources that nobody may read.
         absent: resources that are not installed.
         busy: answer 503 to everything.
+        lagging: tell changes to the oldest watch of each kind only, as if others were far away.
         asked: (verb, resource, query) of every request, in order.
         url: where it listens, once it does.
     """
@@ -55,6 +56,7 @@ class KubernetesApiServer:
     denied: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
     busy: bool = False
+    lagging: bool = False
     asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     url: str = ""
 
@@ -66,6 +68,7 @@ class KubernetesApiServer:
         """Versions before it are forgotten."""
         self._changed = asyncio.Condition()
         self._breaks = 0
+        self._watches: dict[str, list[object]] = {}
         self._pages: dict[str, tuple[int, list[Document]]] = {}
 
     # What happens in the cluster.
@@ -93,6 +96,11 @@ class KubernetesApiServer:
         self._oldest = self._version
         self._history.clear()
         self._pages.clear()
+
+    def catch_up(self) -> None:
+        """Tell all watches what they missed."""
+        self.lagging = False
+        self._wake()
 
     def break_connections(self) -> None:
         """Cut every watch in the middle."""
@@ -142,8 +150,13 @@ class KubernetesApiServer:
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             response.enable_chunked_encoding()
             await response.prepare(request)
-            with contextlib.suppress(ConnectionResetError):  # a watcher that went away
-                await self._watch(request, response, resource, namespace, query)
+            me = object()
+            self._watches.setdefault(resource, []).append(me)
+            try:
+                with contextlib.suppress(ConnectionResetError):  # a watcher that went away
+                    await self._watch(request, response, me, resource, namespace)
+            finally:
+                self._watches[resource].remove(me)
             return response
         return self._list(resource, namespace, query)
 
@@ -176,10 +189,11 @@ class KubernetesApiServer:
         self,
         request: web.Request,
         response: web.StreamResponse,
+        me: object,
         resource: str,
         namespace: str,
-        query: Mapping[str, str],
     ) -> None:
+        query = request.query
         at = int(query["resourceVersion"])
         breaks = self._breaks
         loop = asyncio.get_running_loop()
@@ -194,15 +208,17 @@ class KubernetesApiServer:
                 gone = _status_document(410, f"too old resource version: {at} ({self._oldest})")
                 await _write(response, "ERROR", gone)
                 break
-            for change in [change for change in self._history if change.version > at]:
+            behind = self.lagging and self._watches[resource][0] is not me
+            for change in [each for each in self._history if each.version > at and not behind]:
                 at = change.version
                 seen = self._seen(change, resource, namespace, query.get("labelSelector", ""))
                 if seen is not None:
                     await _write(response, seen, change.document)
-            if query.get("allowWatchBookmarks") == "true" and now >= bookmark_at:
-                at = max(at, self._version)
-                await _write(response, "BOOKMARK", {"metadata": {"resourceVersion": str(at)}})
+            if now >= bookmark_at:
                 bookmark_at = now + BOOKMARK_PERIOD
+                if query.get("allowWatchBookmarks") == "true" and not behind:
+                    at = max(at, self._version)
+                    await _write(response, "BOOKMARK", {"metadata": {"resourceVersion": str(at)}})
             async with self._changed:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(

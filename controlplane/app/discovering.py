@@ -31,6 +31,9 @@ from controlplane.sources.kubernetes.follow import Follower
 
 JOINED = 0.1
 """Seconds of changes that are taken at once: pods come and go by the dozen."""
+IDLE_SHARE = 4.0
+"""Times as long as a look took that the next one waits: ten thousand pods, of which some always
+come and go, take half a second to look through."""
 FIRST_LIST = 30.0
 """Seconds that the first plan waits for the first lists; longer if without them a service would
 have no instance at all."""
@@ -116,13 +119,16 @@ class Discovering:
 
     async def run(self) -> None:
         """Follow until cancelled."""
+        loop = asyncio.get_running_loop()
         async with new_session() as session, asyncio.TaskGroup() as group:
             try:
                 while True:
                     self._start(session, group)
+                    began_at = loop.time()
                     await self._look()
+                    elapsed = loop.time() - began_at
                     await self._changed.wait()
-                    await asyncio.sleep(JOINED)
+                    await asyncio.sleep(max(JOINED, IDLE_SHARE * elapsed))
                     self._changed.clear()
             finally:
                 for followed in self._followed.values():
@@ -187,7 +193,8 @@ class Discovering:
             if self._misses(rule):
                 continue
             objects, *looked_up = self._followers(rule)
-            self._findings[rule.name] = find(
+            self._findings[rule.name] = await asyncio.to_thread(
+                find,
                 config,
                 rule,
                 objects.objects.values(),
@@ -213,11 +220,14 @@ class Discovering:
             self._may_begin.set()
 
     def _followers(self, rule: DiscoveryRule) -> list[Follower]:
+        """Give who follows what *rule* wants; nobody until all of it is followed."""
         discovery = self._discovery
         if discovery is None:
             return []
         keys = [(discovery.api, each) for each in wants(self._control.file_config, rule)]
-        return [self._followed[key].follower for key in keys if key in self._followed]
+        if any(key not in self._followed for key in keys):
+            return []
+        return [self._followed[key].follower for key in keys]
 
     def _misses(self, rule: DiscoveryRule) -> bool:
         followers = self._followers(rule)

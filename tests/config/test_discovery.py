@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 # ruff: noqa: E501 -- a fault is one line, and so it stands here
+import re
+from pathlib import Path
+
 import pytest
 
 from controlplane.config import DiscoveryKind, check_config
@@ -114,6 +117,26 @@ def test_a_rule_is_read_with_its_defaults() -> None:
 def test_a_wrong_rule_is_told_at_its_place(rule: str, expected: str) -> None:
     """With what would be right."""
     assert [expected] == faults_in(BASE.replace("RULE", rule))
+
+
+def test_the_rules_of_the_how_to_are_valid() -> None:
+    """Whoever copies them starts from something that works."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "discover-in-kubernetes.md"
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    head = """\
+version: 1
+sites: [{name: cloud-1, kind: cloud}]
+models: [{name: assistant-70b}]
+services: [{name: chat, match: [{path: /chat}], models: [{name: assistant-70b}]}]
+"""
+
+    assert 2 == len(blocks)
+    assert [] == faults_in(head + blocks[0])
+    assert [] == faults_in(
+        head
+        + blocks[1]
+        + f"  rules: [{RULE.replace('north', 'cloud-1').replace(' m}', ' assistant-70b}')}]\n"
+    )
 
 
 def test_two_rules_cannot_share_a_name() -> None:

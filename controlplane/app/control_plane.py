@@ -57,6 +57,7 @@ class ControlPlane:
         view: the fleet as the last cycle saw it; none before the first.
         plan: the plan being served; none before the first.
         bus: the other replicas; replaced before anything runs where there are some.
+        on_file: called when the file says something else, which has not taken effect yet.
         on_config: called with each new configuration when it has taken effect.
         on_report: called with each report that was taken.
         on_cycle: called after each cycle, with whether the plan is another one.
@@ -95,6 +96,7 @@ class ControlPlane:
         self.levels = LevelBook()
         self.plan: Plan | None = None
         self.config_status = ConfigStatus(str(file), config_version(config), loaded_at=clock())
+        self.on_file: list[Callable[[], None]] = []
         self.on_config: list[Callable[[Config], None]] = []
         self.on_report: list[Callable[[Report], None]] = []
         self.on_cycle: list[Callable[[bool], None]] = []
@@ -198,6 +200,8 @@ class ControlPlane:
         self.file_config = change
         self._merge()
         self._turn_wheel("configuration changed")
+        for tell in self.on_file:
+            tell()
 
     @property
     def refused(self) -> tuple[Refused, ...]:

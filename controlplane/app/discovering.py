@@ -88,13 +88,11 @@ class Discovering:
         self._changed = asyncio.Event()
         self._may_begin = asyncio.Event()
         control.discovery_status = self.status
-        control.on_config.append(lambda _config: self._changed.set())
+        control.on_file.append(self._changed.set)
         self._note_beginning()
 
     async def wait_first(self) -> None:
         """Wait until a plan can be made that knows what there is."""
-        if self._discovery is None:
-            return
         loop = asyncio.get_running_loop()
         until = loop.time() + FIRST_LIST
         told = False
@@ -216,7 +214,7 @@ class Discovering:
         Envoys may hold what an earlier process gave them; an empty plan would wipe it.
         """
         known = all(rule.name in self._known for rule in self._rules)
-        if known and self._control.merged.config.instances:
+        if self._discovery is None or (known and self._control.merged.config.instances):
             self._may_begin.set()
 
     def _followers(self, rule: DiscoveryRule) -> list[Follower]:

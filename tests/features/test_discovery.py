@@ -56,9 +56,9 @@ class Cluster:
         context.load_cert_chain(pair.cert, pair.key)
         return context
 
-    def write(self, *, instances: str = "[]") -> str:
+    def write(self, *, instances: str = "[]", selector: str = "app=vllm") -> str:
         """Write the configuration, and give it."""
-        text = FLEET
+        text = FLEET.replace("app=vllm", selector)
         for word, value in {
             "INSTANCES": instances,
             "SERVER": self.server.url,
@@ -203,6 +203,7 @@ async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Pa
         async with ControlPlaneProcess(cluster.fleet, *state) as control:
             await control.wait_ready()
             await control.wait_for_event("serving the saved plan")
+            await control.wait_for_event("instances cannot be discovered; those known serve on")
             after = await control.get_json("/api/v1/plan")
             server.denied = set()
             await control.wait_for_event("instances can be discovered again")
@@ -245,3 +246,32 @@ async def test_the_file_wins_over_what_is_discovered(tmp_path: Path) -> None:
     assert {"own", "b"} == {each["name"] for each in document["instances"]}
     assert {"a": "address", "own": "name"} == refused
     assert 2 == document["discovery"][0]["refused_count"]
+
+
+async def test_a_mended_rule_ends_the_wait_of_a_start(tmp_path: Path) -> None:
+    """What finds nothing serves nothing, until the file is mended; then it may go as well."""
+    cluster = Cluster(tmp_path)
+    async with serving_kubernetes(cluster.server, tls=cluster.tls()), Origin("a") as a:
+        cluster.write(selector="app=vlm")
+        cluster.put("a", a)
+        async with ControlPlaneProcess(cluster.fleet) as control:
+            told = await control.wait_for_event(
+                "the first plan waits for instances to be discovered"
+            )
+            ready, _ = await control.get("/readyz")
+            text = cluster.write()
+            await control.wait_ready()
+            found = await control.get_json("/api/v1/fleet")
+            head, _, tail = text.partition("discovery:")
+            own = f'[{{name: own, site: north, address: "{a.address}", model: m}}]'
+            head = head.replace("instances: []", f"instances: {own}")
+            cluster.fleet.write_text(head + tail[tail.index("steering") :], encoding="utf-8")
+            alone = await control.wait_for(
+                "/api/v1/fleet",
+                lambda fleet: ["own"] == [each["name"] for each in fleet["instances"]],
+                "have the file's instance alone",
+            )
+
+    assert (0, 503) == (told["instances"], ready)
+    assert ["a"] == [each["name"] for each in found["instances"]]
+    assert [] == alone["discovery"]

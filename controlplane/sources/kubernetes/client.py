@@ -128,7 +128,13 @@ def new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
-        headers={"Accept": "application/json", "User-Agent": "cats"},
+        # What is packed can be larger than it looks.
+        auto_decompress=False,
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "cats",
+        },
         connector=aiohttp.TCPConnector(limit=0),
     )
 
@@ -191,7 +197,10 @@ class ApiClient:
         # Go's empty list is null where it was never made.
         if not isinstance(items, list | None) or not isinstance(meta, dict):
             raise ApiError(Failure.MALFORMED, "an answer that is no list")
-        return Page(items or [], str(meta.get("resourceVersion", "")), meta.get("continue") or "")
+        version, rest = meta.get("resourceVersion"), meta.get("continue") or ""
+        if not isinstance(version, str) or not version or not isinstance(rest, str):
+            raise ApiError(Failure.MALFORMED, "a list without its version")
+        return Page(items or [], version, rest)
 
     @contextlib.asynccontextmanager
     async def watch(

@@ -24,6 +24,7 @@ from controlplane.sources.kubernetes.objects import KubernetesObject
 
 MAX_OBJECTS = 20_000
 """Objects of one kind that are kept; more are refused, and what was known stays."""
+MAX_PAGES = 1000
 WATCH_SECONDS = 60.0
 """How long one watch lasts, after which it goes on from where it was. A connection that died in
 silence is noticed that late, and a rotated token is shown that early."""
@@ -98,8 +99,8 @@ class Follower:
 
     async def _list(self) -> None:
         fresh: dict[Key, KubernetesObject] = {}
-        rest = ""
-        while True:
+        rest = version = ""
+        for _ in range(MAX_PAGES):
             page = await self._client.list_page(
                 self.wanted.resource,
                 self.wanted.namespace,
@@ -108,11 +109,13 @@ class Follower:
             )
             for item in page.items:
                 self._put(fresh, item)
-            rest = page.rest
+            rest, version = page.rest, page.version
             if not rest:
                 break
+        else:
+            raise ApiError(Failure.MALFORMED, f"a list of more than {MAX_PAGES} pages")
         changed = not self.listed or fresh != self.objects
-        self.objects, self.listed, self._version = fresh, True, page.version
+        self.objects, self.listed, self._version = fresh, True, version
         self._confirm(done=False)  # only a watch that goes on ends a row of failures
         if changed:
             self._on_change()

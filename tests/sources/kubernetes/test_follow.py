@@ -432,6 +432,7 @@ EMPTY = '{"metadata": {"resourceVersion": "1"}, "items": []}'
         pytest.param("{", Failure.MALFORMED, id="no JSON"),
         pytest.param("[" * 100_000, Failure.MALFORMED, id="too deep"),
         pytest.param('{"items": 7, "metadata": {}}', Failure.MALFORMED, id="no list"),
+        pytest.param('{"items": [], "metadata": {}}', Failure.MALFORMED, id="no version"),
         pytest.param(" " * 2000, Failure.MALFORMED, id="too long"),
     ],
 )
@@ -445,6 +446,18 @@ async def test_an_answer_that_is_no_list_is_refused(
             await ApiClient(KubernetesApi(server=served.url), session).list_page(PODS, "default")
 
     assert failure is caught.value.failure
+
+
+async def test_a_list_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it asked for again and again without a pause."""
+    monkeypatch.setattr(follow_module, "MAX_PAGES", 10)
+    page = '{"metadata": {"resourceVersion": "1", "continue": "on"}, "items": []}'
+    async with answering(text(page)) as served, following(served.url) as followed:
+        await followed.until(lambda: followed.follower.failure is not None)
+        failure = followed.follower.failure
+
+    assert failure is not None
+    assert "a list of more than 10 pages" == str(failure)
 
 
 async def test_a_wait_that_the_server_asks_for_is_kept_within_bounds() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from controlplane.app.pace import Pace
 from controlplane.app.telling import Teller
 from controlplane.app.wheel import OverrideError, OverrideRequest, Standing, Wheel
 from controlplane.bus.local import Bus, LocalBus
-from controlplane.config import Config
+from controlplane.config import Config, Found, Refused
+from controlplane.config.merge import merge
 from controlplane.errors import ConfigError, ReportError
 from controlplane.fleet import FleetState
 from controlplane.fleet.levels import LevelBook
@@ -29,6 +30,7 @@ from controlplane.fleet.view import FleetView
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Source, TrafficReport
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.server.debug import DebugUpdates, apply_overlay
+from controlplane.server.discovery import RuleStatus
 from controlplane.server.encode import ConfigStatus
 from controlplane.server.envoys import EnvoyRegistry, Happening, XdsEvent
 from controlplane.server.events import EventHub
@@ -47,12 +49,17 @@ class ControlPlane:
     """The state between the sockets and the deciding code.
 
     Attributes:
-        config: the configuration in force: the file's, and the overrides made while running.
+        config: the configuration in force: the file's, with the instances that were discovered and
+            the overrides made while running.
         file_config: the file's alone.
+        merged: the file's with the instances that were discovered.
+        refused: discovered instances that do not take part.
+        discovery_status: how the rules of discovery fare.
         wheel: the overrides made while running.
         view: the fleet as the last cycle saw it; none before the first.
         plan: the plan being served; none before the first.
         bus: the other replicas; replaced before anything runs where there are some.
+        on_file: called when the file says something else, which has not taken effect yet.
         on_config: called with each new configuration when it has taken effect.
         on_report: called with each report that was taken.
         on_cycle: called after each cycle, with whether the plan is another one.
@@ -67,10 +74,17 @@ class ControlPlane:
         file: Path,
         state_dir: Path | None = None,
         settle: float | None = None,
+        found: Iterable[Found] = (),
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,
     ) -> None:
         self.bus: Bus = LocalBus()
+        self.file_config = config
+        self._found = tuple(found)
+        self._not_found: tuple[Refused, ...] = ()
+        self.merged = merge(config, self._found)
+        self.discovery_status: Callable[[], tuple[RuleStatus, ...]] = tuple
+        config = self.merged.config
         self.config = config
         self.clock = clock
         self.log = log or get_logger()
@@ -86,12 +100,13 @@ class ControlPlane:
         self.levels = LevelBook()
         self.plan: Plan | None = None
         self.config_status = ConfigStatus(str(file), config_version(config), loaded_at=clock())
+        self.on_file: list[Callable[[], None]] = []
         self.on_config: list[Callable[[Config], None]] = []
         self.on_report: list[Callable[[Report], None]] = []
         self.on_cycle: list[Callable[[bool], None]] = []
         self.on_traced: list[Callable[[CycleRecord], None]] = []
         self.envoys_touched = asyncio.Event()
-        self._teller = Teller(
+        self.teller = Teller(
             log=self.log,
             events=self.events,
             metrics=self.metrics,
@@ -108,8 +123,9 @@ class ControlPlane:
         self._grpc_sites: set[str] = set()
         """Where gRPC clients have been; the unknown site is one."""
         self.wheel = Wheel(state_dir)
-        self.file_config = config
         self._pending: tuple[Config, str] | None = None
+        self._quiet = False
+        """Whether what is pending came from discovery alone, which has told it already."""
         self._readiness: dict[str, bool] = {}
 
     @property
@@ -184,12 +200,41 @@ class ControlPlane:
             self.config_status = replace(
                 self.config_status, faults=change.faults, refused_at=self.clock()
             )
-            self._teller.tell_config_faults(change.faults)
+            self.teller.tell_config_faults(change.faults)
             return
         self.metrics.config_reloads.labels("accepted").inc()
         self.config_status = replace(self.config_status, faults=(), refused_at=None)
         self.file_config = change
+        self._merge()
         self._turn_wheel("configuration changed")
+        for tell in self.on_file:
+            tell()
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """Give the discovered instances that do not take part."""
+        return (*self._not_found, *self.merged.refused)
+
+    def receive_found(self, found: Iterable[Found], refused: Iterable[Refused] = ()) -> None:
+        """Take which instances there are beside the file's.
+
+        Args:
+            found: all of them.
+            refused: objects that are no instances, and why.
+        """
+        taken = self.merged.taken
+        self._found, self._not_found = tuple(found), tuple(refused)
+        self._merge()
+        if self.merged.taken != taken:
+            quiet = self._pending is None or self._quiet
+            self._turn_wheel("instances were discovered")
+            self._quiet = quiet
+
+    def _merge(self) -> None:
+        before, refused = self.merged, self.refused
+        self.merged = merge(self.file_config, self._found, before=before.taken)
+        self.teller.tell_discovered(before, self.merged)
+        self.teller.tell_refused_instances(refused, self.refused)
 
     def add_override(self, request: OverrideRequest) -> Standing:
         """Let an operator's override stand from the next cycle, which comes at once.
@@ -198,7 +243,7 @@ class ControlPlane:
             OverrideError: it cannot stand.
         """
         made = self.wheel.add(request, unix_now=self.epoch + self.clock())
-        self._teller.tell_override("override added", made)
+        self.teller.tell_override("override added", made)
         self._turn_wheel("an override was added")
         return made
 
@@ -209,18 +254,19 @@ class ControlPlane:
             OverrideError: there is no such one.
         """
         gone = self.wheel.remove(name)
-        self._teller.tell_override("override removed", gone, removed_by=by)
+        self.teller.tell_override("override removed", gone, removed_by=by)
         self._turn_wheel("an override was removed")
         return gone
 
     def _expire_overrides(self) -> None:
         for over in self.wheel.expire(unix_now=self.epoch + self.clock()):
-            self._teller.tell_override("override expired", over)
+            self.teller.tell_override("override expired", over)
             self._turn_wheel("an override expired")
 
     def _turn_wheel(self, reason: str) -> None:
-        config = self.wheel.apply(self.file_config)
+        config = self.wheel.apply(self.merged.config)
         self._pending = (config, config_version(config))
+        self._quiet = False
         self._pace.urge(reason, now=self.clock())
 
     # Cycles.
@@ -361,7 +407,7 @@ class ControlPlane:
             decision, changed=changed, elapsed=elapsed, followed=follow is not None
         )
         self.meter.count_ages(view)
-        self._teller.tell_cycle(view, plan, decision.views.faults)
+        self.teller.tell_cycle(view, plan, decision.views.faults)
         if another:
             self.log.info(
                 "plan published" if follow is None else "the leader's plan is served",
@@ -416,8 +462,10 @@ class ControlPlane:
         if self._pending is None:
             return
         (config, version), self._pending = self._pending, None
+        quiet, self._quiet = self._quiet, False
         if version == self.config_status.version:
-            self.log.info("configuration is the one in force", version=version)
+            if not quiet:
+                self.log.info("configuration is the one in force", version=version)
             return
         fixed = {"identities", "agents"}  # the parts of it that are taken while running
         if config.server.model_dump(exclude=fixed) != self.config.server.model_dump(exclude=fixed):
@@ -426,7 +474,8 @@ class ControlPlane:
                 remedy="restart the control plane",
             )
         await self.decider.reconfigure(config)
-        self.fleet.reconfigure(config, now=self.clock())
+        # Before the first plan nobody else serves: what is discovered by then serves at once.
+        self.fleet.reconfigure(config, now=self.clock(), ramp=self.view is not None)
         self.sites.reconfigure(config)
         self.config = config
         self.config_status = replace(self.config_status, version=version, loaded_at=self.clock())
@@ -434,7 +483,9 @@ class ControlPlane:
         self._readiness = {k: ready for k, ready in self._readiness.items() if k in names}
         for take in self.on_config:
             take(config)
-        self._teller.tell_config(
+        if quiet:
+            return
+        self.teller.tell_config(
             file=self.config_status.file,
             version=version,
             sites=len(config.sites),
@@ -471,7 +522,7 @@ class ControlPlane:
 
     def _on_xds(self, event: XdsEvent) -> None:
         if event.what is Happening.NACKED:
-            self._teller.tell_refusal(event)
+            self.teller.tell_refusal(event)
         elif event.what is Happening.CONNECTED and event.role == ROLE_GRPC:
             self._serve_grpc_clients(event.site)
         self.meter.observe_xds(event, now=self.clock())
@@ -502,6 +553,7 @@ class ControlPlane:
             config_ok=not self.config_status.faults,
             leads=self.bus.leads,
             bus_connected=self.bus.connected,
+            discovery=self.discovery_status(),
         )
 
 

@@ -19,6 +19,14 @@ import aiohttp
 
 from controlplane.config import Config, Instance, Tls
 from controlplane.errors import ReportError
+from controlplane.sources.kubernetes.client import (
+    ApiClient,
+    ApiError,
+    Failure,
+    new_session,
+    place_of,
+)
+from controlplane.sources.kubernetes.finding import Wanted, wants
 from controlplane.telemetry.engines import parse_metrics
 
 EXPIRY_WARNING = 14 * 86400.0
@@ -145,6 +153,44 @@ def _bearer(file: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {Path(file).read_text(encoding='utf-8').strip()}"}
 
 
+async def examine_discovery(config: Config) -> list[Finding]:
+    """Ask the Kubernetes API, from here, for one object of each kind that a rule needs."""
+    discovery = config.discovery
+    if discovery is None:
+        return []
+    try:
+        place_of(discovery.api)
+    except ApiError as error:
+        remedy = "run it where the control plane runs, or ask that one with --admin"
+        return [Finding("warning", f"discovery cannot be tried from here: {error}", remedy)]
+    wanted: dict[Wanted, list[str]] = {}
+    for rule in discovery.rules:
+        for each in wants(config, rule):
+            wanted.setdefault(each, []).append(rule.name)
+    found = []
+    async with new_session() as http:
+        client = ApiClient(discovery.api, http)
+        for each, rules in wanted.items():
+            of = f"rule {', '.join(rules)}: {each.resource.name}"
+            try:
+                page = await client.list_page(
+                    each.resource, each.namespace, selector=each.selector, limit=1
+                )
+            except ApiError as error:
+                found.append(Finding("bad", f"{of} cannot be read: {error}", error.remedy))
+                if error.failure is Failure.UNREACHABLE:
+                    break  # nor can the others, and each would wait as long
+                continue
+            if not page.items:
+                found.append(
+                    Finding(
+                        "warning", f"{of}: none in {each.namespace or 'the cluster'}",
+                        "see namespace, selector and service of the rule",
+                    )
+                )  # fmt: skip
+    return found
+
+
 def examine_clock(date_header: str | None, *, unix_now: float) -> Iterator[Finding]:
     """Compare our clock with the control plane's, which wrote *date_header*."""
     try:
@@ -168,6 +214,8 @@ def examine_fleet(fleet: Any) -> Iterator[Finding]:
         )  # fmt: skip
     for fault in fleet["config"]["faults"]:
         yield Finding("bad", f"the newest configuration is refused: {fault}", "mend the file")
+    for rule in fleet.get("discovery", ()):
+        yield from _examine_rule(rule)
     for item in fleet["instances"]:
         name, phase = item["name"], item["phase"]
         remedy = _PHASES.get(phase)
@@ -185,6 +233,28 @@ def examine_fleet(fleet: Any) -> Iterator[Finding]:
                 "warning", f"{name} is trusted by {item['trust']:.0%}: Envoys see other latencies",
                 "see whether its metrics are of this instance, or something stands between",
             )  # fmt: skip
+
+
+def _examine_rule(rule: Any) -> Iterator[Finding]:
+    name = rule["rule"]
+    if not rule["ok"]:
+        age = "" if rule["age"] is None else f" for {rule['age']:.0f} s"
+        yield Finding(
+            "bad", f"rule {name}: the Kubernetes API does not answer{age}: {rule['reason']}",
+            rule["remedy"] or "see the API server",
+        )  # fmt: skip
+    if rule["held"]:
+        yield Finding(
+            "bad", f"rule {name}: {rule['held']} instances are gone and kept, since nothing else"
+            " serves their service", "see their pods, and the selector of the rule",
+        )  # fmt: skip
+    for item in rule["refused"]:
+        yield Finding(
+            "warning", f"rule {name}: {item['name']} does not take part ({item['clash']})",
+            item["message"],
+        )  # fmt: skip
+    if (more := rule["refused_count"] - len(rule["refused"])) > 0:
+        yield Finding("warning", f"rule {name}: {more} more do not take part", "see /api/v1/fleet")
 
 
 _PHASES = {
@@ -235,6 +305,7 @@ async def examine(config: Config | None, documents: Iterable[Any]) -> list[Findi
     if config is not None:
         found += examine_certificates(config, unix_now=time.time())
         found += await examine_scrapes(config)
+        found += await examine_discovery(config)
     given = tuple(documents)
     if given:
         date, fleet, envoys = given

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
+from controlplane.app.discovering import Discovering, load_found
 from controlplane.app.doors import Address, bind_grpc, bind_http, join_address
+from controlplane.app.found_file import NOTHING_SAVED
 from controlplane.app.recording import Recorder
 from controlplane.app.shown import ShownControlPlane
 from controlplane.config import Admin, Instance, Role
@@ -30,6 +32,7 @@ from controlplane.server.config_file import ConfigFile, read_text
 from controlplane.server.csds import ClientStatusService
 from controlplane.server.envoy_metrics import EnvoyTelemetry
 from controlplane.server.identity import IdentityCheck
+from controlplane.server.log import get_logger
 from controlplane.server.login import Login, TokenFile
 from controlplane.server.tasks import guard
 from controlplane.sources.orca import OrcaReader
@@ -94,9 +97,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """
     file = ConfigFile(settings.config_file)
     config = file.read()
+    saved = load_found(settings.state_dir, log=get_logger()) if config.discovery else NOTHING_SAVED
     control = ControlPlane(
-        config, file=settings.config_file, state_dir=settings.state_dir, settle=settings.settle
+        config,
+        file=settings.config_file,
+        state_dir=settings.state_dir,
+        settle=settings.settle,
+        found=saved.found,
     )
+    discovering = Discovering(control, state_dir=settings.state_dir, saved=saved)
     for warning in file.warnings:
         control.log.warning("configuration", warning=str(warning))
     async with contextlib.AsyncExitStack() as ends:
@@ -128,7 +137,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
-            "cycles": control.run_cycles,
+            "cycles": lambda: _run_cycles(control, discovering),
+            "discovery": discovering.run,
             "scrapes": scraper.run,
             "orca streams": orca.run,
             "configuration file": lambda: _follow_file(control, file),
@@ -144,6 +154,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 await bus.close()
             running_loops.cancel()
             await asyncio.gather(running_loops, return_exceptions=True)
+
+
+async def _run_cycles(control: ControlPlane, discovering: Discovering) -> None:
+    await discovering.wait_first()
+    await control.run_cycles()
 
 
 def _import_joining() -> ModuleType:

@@ -8,6 +8,7 @@ from controlplane.app.control_plane import ControlPlane
 from controlplane.app.wheel import parse_request
 from controlplane.server.admin import UnknownName
 from controlplane.server.compare import encode_effect
+from controlplane.server.discovery import encode_rules
 from controlplane.server.encode import (
     Document,
     encode_allocation,
@@ -52,6 +53,7 @@ class ShownControlPlane:
             **encode_fleet(control.view, epoch=control.epoch, levels=control.levels.levels()),
             "mode": control.config.steering.mode.value,
             "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
+            "discovery": encode_rules(control.discovery_status()),
         }
 
     def plan_document(self) -> Document | None:
@@ -111,7 +113,7 @@ class ShownControlPlane:
                 view: snapshot.of_type(ENDPOINT).version
                 for view, snapshot in control.views.views.items()
             },
-            overrides=control.wheel.documents(control.file_config),
+            overrides=control.wheel.documents(control.merged.config),
         )
 
     def overrides_document(self) -> Document:
@@ -119,7 +121,7 @@ class ShownControlPlane:
         wheel = self._control.wheel
         return {
             "lasting": wheel.lasting,
-            "overrides": wheel.documents(self._control.file_config),
+            "overrides": wheel.documents(self._control.merged.config),
         }
 
     async def add_override(self, content: bytes) -> Document:
@@ -129,10 +131,10 @@ class ShownControlPlane:
             OverrideError: it cannot be.
         """
         control = self._control
-        request = parse_request(content, control.file_config)
+        request = parse_request(content, control.merged.config)
         effect = None
         if control.view is not None:
-            config = control.wheel.apply(control.file_config, more=[request])
+            config = control.wheel.apply(control.merged.config, more=[request])
             effect = encode_effect(*await control.decider.try_out(control.view, config))
         if request.dry_run:
             return {"added": None, "effect": effect}

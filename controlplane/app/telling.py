@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from controlplane.app.wheel import Standing, describe
+from controlplane.config import Merged
+from controlplane.config import Refused as RefusedInstance
 from controlplane.errors import Fault as ConfigFault
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
@@ -18,6 +20,9 @@ from controlplane.steering.plan import Plan
 
 FAULTS_TOLD = 20
 """Faults of one configuration, or of one build, that get a line of their own in the log."""
+
+NAMES_TOLD = 10
+"""Names listed in one line; more are counted."""
 
 _SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE})
 
@@ -69,6 +74,53 @@ class Teller:
         """Tell that a new configuration is in force."""
         self._log.info("configuration reloaded", **fields)
         self._publish("configuration reloaded", fields, level="info")
+
+    def tell_discovered(self, before: Merged, now: Merged) -> None:
+        """Tell which discovered instances came, went, or stay though they are gone."""
+        was = {each.instance.name: each.instance for each in before.taken}
+        are = {each.instance.name: each.instance for each in now.taken}
+        came = [name for name in are if name not in was]
+        moved = [name for name, each in are.items() if name in was and was[name] != each]
+        went = [name for name in was if name not in are]
+        if came or moved or went:
+            self.tell_discovery(
+                "discovered instances changed",
+                came=_some(came), changed=_some(moved), went=_some(went), instances=len(are),
+            )  # fmt: skip
+        held_before = {each.instance.name for each in before.held}
+        held = [each.instance.name for each in now.held if each.instance.name not in held_before]
+        if held:
+            self.tell_discovery_fault(
+                "the last instances of a service are gone; they are kept until others come",
+                instances=_some(held),
+                remedy="see their pods, and the rule's selector; to have none, remove the rule",
+            )
+
+    def tell_refused_instances(
+        self, before: Iterable[RefusedInstance], now: Iterable[RefusedInstance]
+    ) -> None:
+        """Tell which discovered instances do not take part, and why."""
+        fresh = sorted(set(now) - set(before))
+        for each in fresh:
+            self._metrics.discovery_refused.labels(each.rule, each.clash.value).inc()
+        for each in fresh[:FAULTS_TOLD]:
+            self.tell_discovery_fault(
+                "a discovered instance is refused",
+                rule=each.rule, instance=each.name, clash=each.clash.value, remedy=each.message,
+            )  # fmt: skip
+        if len(fresh) > FAULTS_TOLD:
+            self._log.warning(
+                "a discovered instance is refused", more_instances=len(fresh) - FAULTS_TOLD
+            )
+
+    def tell_discovery_fault(self, event: str, **fields: object) -> None:
+        """Tell what keeps instances from being discovered."""
+        self._fault(event, **fields)
+
+    def tell_discovery(self, event: str, **fields: object) -> None:
+        """Tell what came of discovery."""
+        self._log.info(event, **fields)
+        self._publish(event, fields, level="info")
 
     def tell_override(self, event: str, standing: Standing, **fields: object) -> None:
         """Tell that an operator's override came or went."""
@@ -156,3 +208,8 @@ class Teller:
         self._events.publish_fault(
             {"kind": event, "at": self._unix_time(), "level": level, **fields}
         )
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    more = len(names) - NAMES_TOLD
+    return [*names[:NAMES_TOLD], *([f"and {more} more"] if more > 0 else [])]

@@ -36,11 +36,13 @@ def command(ctx: click.Context, files: tuple[Path, ...]) -> None:
         for warning in checked.warnings:
             click.echo(f"warning: {warning}", err=True)
         config = checked.config
-        counts = (
+        counts: tuple[tuple[int, str], ...] = (
             (len(config.sites), "site"),
             (len(config.services), "service"),
             (len(config.instances), "instance"),
         )
+        if config.discovery is not None:
+            counts += ((len(config.discovery.rules), "discovery rule"),)
         told = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
         click.echo(f"{path}: ok ({told})")
     ctx.exit(0 if right else BadInput.exit_code)

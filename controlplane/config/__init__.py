@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from controlplane.config.engine import Engine
     from controlplane.config.json_schema import config_schema
+    from controlplane.config.merge import Clash, Found, Merged, Refused, unserved
     from controlplane.config.parse import Checked, check_config, parse_config
     from controlplane.config.schema import (
         Admin,
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
         CircuitBreakers,
         Config,
         Delay,
+        Discovery,
+        DiscoveryKind,
+        DiscoveryRule,
         Envoy,
+        FoundOrca,
+        FoundScrape,
         HealthCheck,
         Identity,
         Instance,
         InstancePower,
+        KubernetesApi,
         Match,
         Mode,
         Model,
@@ -59,15 +66,24 @@ __all__ = [
     "BusTls",
     "Checked",
     "CircuitBreakers",
+    "Clash",
     "Config",
     "Delay",
+    "Discovery",
+    "DiscoveryKind",
+    "DiscoveryRule",
     "Engine",
     "Envoy",
+    "Found",
+    "FoundOrca",
+    "FoundScrape",
     "HealthCheck",
     "Identity",
     "Instance",
     "InstancePower",
+    "KubernetesApi",
     "Match",
+    "Merged",
     "Mode",
     "Model",
     "ModelKind",
@@ -77,6 +93,7 @@ __all__ = [
     "Override",
     "Path",
     "PolicyName",
+    "Refused",
     "Residency",
     "Retries",
     "Role",
@@ -96,14 +113,20 @@ __all__ = [
     "check_config",
     "config_schema",
     "parse_config",
+    "unserved",
 ]
 
 _ELSEWHERE = {
     "Checked": "parse",
+    "Clash": "merge",
     "Engine": "engine",
+    "Found": "merge",
+    "Merged": "merge",
+    "Refused": "merge",
     "check_config": "parse",
     "config_schema": "json_schema",
     "parse_config": "parse",
+    "unserved": "merge",
 }
 """Module of each name that is not the schema's."""
 

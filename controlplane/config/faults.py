@@ -23,6 +23,8 @@ _PATTERNS = {
     "UrlPath": "is not a path; it starts with '/' and holds no spaces",
     "HeaderName": "is not a header name; write one such as x-session-id",
     "HeaderValue": "is not a header value; it cannot hold control characters",
+    "KubernetesName": "is not a name in Kubernetes; use small letters, digits and '-', at most 63",
+    "LabelName": "is not the name of a label; write one such as app.kubernetes.io/name",
     "bus": "is not a bus; write local, or a URL such as nats://host:4222",
 }
 _COMPARED = 1000

@@ -27,6 +27,12 @@ from controlplane.config.units import (
 from controlplane.errors import Fault
 
 _NAME = re.compile(NAME_PATTERN)
+_KEYS_OF_KINDS = {
+    "service": ("endpoint_slices",),
+    "node_label": ("endpoint_slices", "pods"),
+    "gateway_namespace": ("inference_pools",),
+}
+"""Keys of a discovery rule that only some kinds know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,9 @@ class _Rules:
         self.models = _Names(self.model_list)
         self.services = _Names(self.service_list)
         self.instances = _Names(self.instance_list)
+        self.rule_list = root.entry("discovery").entries("rules")
+        if self.rule_list:
+            self.instances.complete = False  # who else there is shows while running
         self.devices = {
             name for name, e in self.sites.entries.items() if e.text("kind") == "device"
         }
@@ -118,7 +127,9 @@ class _Rules:
         name = entry.text(key)
         if name is not None and name not in names.entries and names.complete:
             yield self.at(entry, key, f"no {what} is named '{name}'{nearest(name, names.entries)}")
-        elif name is not None and what == "instance" and not self.instance_list:
+        elif name is None or self.rule_list:
+            return
+        elif what == "instance" and not self.instance_list:
             yield self.at(entry, key, f"no instance is named '{name}'; instances is empty")
 
     def base_cycles(self) -> Iterator[Fault]:
@@ -200,6 +211,37 @@ class _Rules:
                 )  # fmt: skip
             if not given and isinstance(agent.raw, dict):
                 yield self.at(agent, None, "may report nothing; give sites, instances or both")
+
+    def discovery_faults(self) -> Iterator[Fault]:
+        yield from self.unique(self.rule_list, "rule")
+        expiry = self.root.entry("steering").number("expiry", parse_duration)
+        for rule in self.rule_list:
+            if not isinstance(rule.raw, dict):
+                continue
+            yield from self.known(rule, "site", "site", self.sites)
+            yield from self.known(rule, "model", "model", self.models)
+            for keys in (("site", "site_label", "node_label"), ("model", "model_label")):
+                given = [key for key in keys if rule.get(key) is not None]
+                if len(given) != 1:
+                    yield self.at(
+                        rule, given[1] if given else None, "says it twice; keep one of"
+                        f" {', '.join(given)}" if given else "does not say which"
+                        f" {keys[0]} its instances are of; give one of {', '.join(keys)}"
+                    )  # fmt: skip
+            kind = rule.text("kind")
+            for key, kinds in _KEYS_OF_KINDS.items():
+                if kind is not None and rule.get(key) is not None and kind not in kinds:
+                    yield self.at(rule, key, f"means nothing to {kind}; remove it")
+            if rule.get("port") is not None and rule.get("port_name") is not None:
+                yield self.at(rule, "port_name", "is not asked where port is given; keep one")
+            scrape = rule.entry("scrape")
+            yield from self.scrape_faults(scrape, Steering().expiry if expiry is None else expiry)
+            if scrape.get("ca") is not None and scrape.get("https") is not True:
+                yield self.at(scrape, "ca", "is for https; add https: true, or remove it")
+            power = rule.entry("power")
+            idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
+            if idle is not None and busy is not None and busy < idle:
+                yield self.at(power, "busy", "is less than idle; busy is the draw at full load")
 
     def listener_port(self, site: str) -> int:
         own = self.sites.entries.get(site, _Entry((), None)).entry("listener").get("port")
@@ -419,7 +461,8 @@ class _Rules:
     # What is allowed and yet not what was meant.
 
     def warnings(self) -> Iterator[Fault]:
-        running = {e.text("model") for e in self.instance_list}
+        running = {e.text("model") for e in (*self.instance_list, *self.rule_list)}
+        anything = any(rule.get("model_label") is not None for rule in self.rule_list)
         regions = {e.text("name"): e.text("region") or "" for e in self.site_list}
         policies = {e.text("name"): e.text("policy") for e in self.service_list}
         default = self.root.entry("steering").text("policy")
@@ -429,15 +472,19 @@ class _Rules:
                 for m in service.entries("models")
                 if m.number("penalty", parse_penalty) != NEVER
             }
-            if not usable & running:
+            if not usable & running and not anything:
                 yield self.at(
                     service, "models", "no instance runs any of these; requests get 503"
                     " until one is added"
                 )  # fmt: skip
             allow = service.entry("residency").get("allow")
-            if allow and not any(
-                e.text("model") in usable and regions.get(e.text("site")) in allow
-                for e in self.instance_list
+            if (
+                allow
+                and not self.rule_list
+                and not any(
+                    e.text("model") in usable and regions.get(e.text("site")) in allow
+                    for e in self.instance_list
+                )
             ):
                 yield self.at(
                     service, "residency", "no instance of its models is in these regions;"
@@ -502,6 +549,7 @@ def find_faults(document: Document) -> list[Fault]:
         faults += rules.known(model, "base", "model", rules.models)
     faults += rules.base_cycles()
     faults += rules.instance_faults()
+    faults += rules.discovery_faults()
     faults += rules.agent_faults()
     faults += rules.service_faults()
     faults += rules.path_faults()

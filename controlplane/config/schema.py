@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from controlplane.config.addresses import check_endpoint, check_ip, check_url
 from controlplane.config.engine import Engine
@@ -39,6 +41,15 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 UrlPath = Annotated[str, Field(pattern=r"^/\S*$", max_length=2048)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
 """A token of RFC 9110, section 5.6.2."""
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+"""A DNS label (RFC 1123), which namespaces, Services and ports are named by."""
+LabelName = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+    ),
+]
+"""A label of a Kubernetes object, with its prefix."""
 HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=4096)]
 
 
@@ -288,6 +299,128 @@ class Instance(Settings):
     def port(self) -> int:
         """Give the port of the address."""
         return int(self.address.rsplit(":", 1)[1])
+
+
+def _check_template(text: str) -> str:
+    rest = text.replace("{name}", "").replace("{namespace}", "").replace("{rule}", "")
+    if "{" in rest or "}" in rest or "{name}" not in text:
+        raise PydanticCustomError(
+            "template",
+            "{what}",
+            {"what": "needs the place {name}, and knows {namespace} and {rule} beside it"},
+        )
+    return text
+
+
+def _check_api(text: str) -> str:
+    url = urlsplit(check_url(text))
+    if url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise PydanticCustomError(
+            "api", "sends the token in the clear; write https, or http to loopback only"
+        )
+    if url.query or url.fragment:
+        raise PydanticCustomError("api", "has a query; write scheme, host, port and at most a path")
+    return text.rstrip("/")
+
+
+class KubernetesApi(Settings):
+    """The Kubernetes API that instances are found in."""
+
+    server: Annotated[str, AfterValidator(_check_api)] | None = None
+    """Its URL; by default the one that every pod is told, with the pod's own token and CA."""
+    ca: str | None = None
+    """File of certificates that may sign the server's; read again when it changes."""
+    token_file: str | None = None
+    """File that holds a bearer token; read at every request, so a rotated one is taken."""
+
+
+class DiscoveryKind(StrEnum):
+    """What a rule looks at."""
+
+    ENDPOINT_SLICES = "endpoint_slices"
+    """Each ready endpoint of Services' EndpointSlices is an instance."""
+    PODS = "pods"
+    """Each ready pod is an instance."""
+    INFERENCE_POOLS = "inference_pools"
+    """Each Gateway API InferencePool is one instance, reached by the Gateway that accepted it."""
+
+
+class FoundScrape(Settings):
+    """Where found instances' metrics are; the host is the instance's own.
+
+    That of an inference pool is the Service of its endpoint picker.
+    """
+
+    port: Port | None = None
+    """By default the port of the instance; 9090 for an inference pool."""
+    path: UrlPath = "/metrics"
+    https: bool = False
+    period: PositiveDuration = 1.0
+    timeout: PositiveDuration = 1.0
+    ca: str | None = None
+    """File of certificates that may sign the server's; https only."""
+    token_file: str | None = None
+    """File that holds a bearer token; read at every scrape."""
+
+
+class FoundOrca(Settings):
+    """Where found instances report their load out of band; see Orca."""
+
+    port: Port
+    period: PositiveDuration = 1.0
+
+
+class DiscoveryRule(Settings):
+    """Which objects are instances, and what holds for all of these."""
+
+    name: Name
+    kind: DiscoveryKind
+    namespace: KubernetesName | None = None
+    """By default that of ``discovery``."""
+    selector: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1024)] = ""
+    """Labels that an object must have, as kubectl takes them: ``app=vllm,tier!=test``."""
+    service: KubernetesName | None = None
+    """The Kubernetes Service whose endpoint slices are meant."""
+    gateway_namespace: KubernetesName | None = None
+    """Where the Gateways of inference pools are; by default beside the pools."""
+    instance_name: Annotated[str, Field(max_length=200), AfterValidator(_check_template)] = "{name}"
+    """How an instance is called; knows the places {name}, {namespace} and {rule}. A longer name
+    than 63 characters is cut, and made unique."""
+    site: Name | None = None
+    """Where all of them are. One of *site*, *site_label* and *node_label* is needed."""
+    site_label: LabelName | None = None
+    """Label of the object that says where: a site's name, or the zone of one site."""
+    node_label: LabelName | None = None
+    """Label of the node it runs on that says so, for pods and endpoint slices; reading nodes needs
+    a ClusterRole. ``topology.kubernetes.io/zone`` of endpoint slices needs none."""
+    model: Name | None = None
+    """What all of them run. One of *model* and *model_label* is needed."""
+    model_label: LabelName | None = None
+    """Label of the object that says which model it runs."""
+    port: Port | None = None
+    """By default the only one that the object, or the pool's Gateway, names."""
+    port_name: KubernetesName | None = None
+    """Name of the port, where an object has several; of a Gateway, the listener's."""
+    engine: Engine | None = None
+    """By default ``generic``; ``epp`` for inference pools."""
+    slots: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """Prior for the requests each works on at once."""
+    service_time: PositiveDuration | None = None
+    """Prior for the time one request takes when it is alone there."""
+    scrape: FoundScrape | None = None
+    orca: FoundOrca | None = None
+    power: InstancePower = InstancePower()
+
+
+class Discovery(Settings):
+    """Instances that are found while running, beside those that the file lists.
+
+    Where the two disagree, the file wins.
+    """
+
+    api: KubernetesApi = KubernetesApi()
+    namespace: KubernetesName = "default"
+    rules: Annotated[tuple[DiscoveryRule, ...], Field(min_length=1, max_length=32)]
 
 
 class Path(Settings):
@@ -540,6 +673,7 @@ class Config(Settings):
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     services: Annotated[tuple[Service, ...], Field(min_length=1)]
     instances: tuple[Instance, ...] = ()
+    discovery: Discovery | None = None
     network: Network = Network()
     steering: Steering = Steering()
     overrides: tuple[Override, ...] = ()

@@ -76,10 +76,11 @@ class FleetState:
         }
         self._unknown: dict[tuple[str, str], str] = {}
 
-    def reconfigure(self, config: Config, *, now: float) -> None:
+    def reconfigure(self, config: Config, *, now: float, ramp: bool = True) -> None:
         """Take a new configuration; what is known of everything that remains is kept.
 
-        An instance whose site, address, model or engine changed is a new one.
+        An instance whose site, address, model or engine changed is a new one, which rises to its
+        share slowly if *ramp*.
         """
         former = self._instances
         self._index(config)
@@ -91,7 +92,7 @@ class FleetState:
             else:
                 if state is not None:
                     self._traffic.forget(instance.name)
-                state = InstanceState(instance, config, now=now, ramp=True)
+                state = InstanceState(instance, config, now=now, ramp=ramp)
             self._instances[instance.name] = state
         self._paths.reconfigure(config)
         self._traffic.retain(sites=self._sites, services=self._services, instances=self._instances)

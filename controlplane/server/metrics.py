@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from controlplane import __version__
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
+from controlplane.server.discovery import RuleStatus
 from controlplane.server.latencies import (
     Canary,
     Key,
@@ -74,6 +75,7 @@ class Present:
     levels: Callable[[], Mapping[str, Levels]] = dict
     leads: bool = True
     bus_connected: bool = True
+    discovery: tuple[RuleStatus, ...] = ()
 
 
 class Metrics:
@@ -166,6 +168,17 @@ class Metrics:
             "cats_config_reloads_total", "Configuration files read, by whether they were taken.",
             ("outcome",),
         )  # fmt: skip
+        self.discovery_requests = counter(
+            "cats_discovery_requests_total",
+            "Lists and watches of the Kubernetes API that ended, and objects that could not be"
+            " read, by what came of it.",
+            ("resource", "verb", "outcome"),
+        )
+        self.discovery_refused = counter(
+            "cats_discovery_refused_total",
+            "Discovered instances that do not take part, by what they clash with.",
+            ("rule", "clash"),
+        )
         self.bus_reports = counter(
             "cats_bus_reports_total",
             "Reports on the bus between replicas: sent, received, refused as unreadable, or dropped"
@@ -213,6 +226,7 @@ class _PresentCollector(Collector):
         left_out = 0
         for family in (
             *_state_families(present),
+            *_discovery_families(present.discovery),
             *_fleet_families(present.view),
             *_plan_families(present.plan, present.view),
             *_level_families(present),
@@ -251,6 +265,34 @@ def _state_families(present: Present) -> Iterator[Metric]:
     for item in present.envoys:
         envoys.add_metric((item.site, item.mode), item.count)
     yield envoys
+
+
+def _discovery_families(rules: tuple[RuleStatus, ...]) -> Iterator[Metric]:
+    ok = GaugeMetricFamily(
+        "cats_discovery_ok",
+        "0 while the Kubernetes API does not answer for a rule of discovery.",
+        labels=("rule",),
+    )
+    age = GaugeMetricFamily(
+        "cats_discovery_age_seconds",
+        "Time since the Kubernetes API last said how things are; absent if it never did.",
+        labels=("rule",),
+    )
+    instances = GaugeMetricFamily(
+        "cats_discovered_instances", "Discovered instances that take part.", labels=("rule",)
+    )
+    held = GaugeMetricFamily(
+        "cats_discovery_held_instances",
+        "Instances that are gone and kept, because nothing else serves their service.",
+        labels=("rule",),
+    )
+    for rule in rules:
+        ok.add_metric((rule.name,), float(not rule.reason and rule.listed))
+        if rule.age is not None:
+            age.add_metric((rule.name,), rule.age)
+        instances.add_metric((rule.name,), rule.instances)
+        held.add_metric((rule.name,), rule.held)
+    yield from (ok, age, instances, held)
 
 
 def _fleet_families(view: FleetView | None) -> Iterator[Metric]:

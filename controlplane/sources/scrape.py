@@ -21,6 +21,7 @@ import structlog
 from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, ScrapeFailure
+from controlplane.sources.tokens import read_token
 from controlplane.telemetry import decode_exposition, parse_metrics
 from controlplane.telemetry.exposition import MAX_TEXT
 
@@ -28,8 +29,6 @@ CONCURRENCY = 64
 """Scrapes under way at once."""
 REMIND_PERIOD = 60.0
 """Seconds after which an instance that still cannot be read is logged again."""
-MAX_TOKEN = 16_384
-"""Bytes of a token file."""
 CHUNK = 65_536
 
 Logger = structlog.typing.FilteringBoundLogger
@@ -277,7 +276,7 @@ async def _fetch(
 ) -> bytes:
     headers = {}
     if scrape.token_file is not None:
-        headers["Authorization"] = f"Bearer {_read_token(scrape.token_file)}"
+        headers["Authorization"] = f"Bearer {read_token(scrape.token_file)}"
     async with session.get(
         scrape.url,
         headers=headers,
@@ -299,17 +298,6 @@ async def _fetch(
             if len(body) > MAX_TEXT:
                 raise ReportError(f"metrics of more than {MAX_TEXT} bytes")
         return bytes(body)
-
-
-def _read_token(path: str) -> str:
-    with Path(path).open("rb") as file:
-        token = file.read(MAX_TOKEN + 1)
-    if len(token) > MAX_TOKEN:
-        raise ReportError(f"token file {path} is larger than {MAX_TOKEN} bytes")
-    text = token.decode("ascii", "replace").strip()
-    if not text or not text.isprintable() or " " in text:
-        raise ReportError(f"token file {path} holds no token of one line")
-    return text
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,14 @@ import yaml
 
 from controlplane.agent.schema import parse_agent_config
 from controlplane.config import check_config
+from controlplane.sources.kubernetes.client import ACCOUNT
+from controlplane.sources.kubernetes.finding import wants
+from controlplane.sources.kubernetes.objects import (
+    ENDPOINT_SLICES,
+    GATEWAYS,
+    INFERENCE_POOLS,
+    PODS,
+)
 from deploy import render
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +61,7 @@ def test_an_overlay_is_valid(overlay: str) -> None:
     assert 1 == len({each["metadata"]["namespace"] for each in objects})
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != "discovery-access"])
 def test_a_pod_is_locked(overlay: str) -> None:
     """No root, no writable root file system, no token, no capability; memory is bounded."""
     pods = list(pod_specs(rendered(KUBERNETES / "overlays" / overlay)))
@@ -90,7 +98,7 @@ def test_what_a_pod_mounts_is_there(overlay: str) -> None:
         assert mounted - claims == volumes.keys()
 
 
-@pytest.mark.parametrize("overlay", ["single", "ha"])
+@pytest.mark.parametrize("overlay", ["single", "ha", "discovery"])
 def test_its_fleet_is_valid(overlay: str) -> None:
     """As `cats check` sees it; and several replicas have a bus."""
     objects = rendered(KUBERNETES / "overlays" / overlay)
@@ -108,6 +116,47 @@ def test_its_fleet_is_valid(overlay: str) -> None:
     assert (replicas > 1) == (checked.config.server.bus != "local")
     assert checked.config.server.tls is not None
     assert checked.config.server.tls.client_ca
+
+
+def test_discovery_may_read_what_its_rules_want_and_nothing_else() -> None:
+    """Verbs that read, in one namespace, for the service account whose token the pod has."""
+    access = {each["kind"]: each for each in rendered(KUBERNETES / "overlays" / "discovery-access")}
+    objects = rendered(KUBERNETES / "overlays" / "discovery")
+    allowed = {
+        (group, resource)
+        for rule in access["Role"]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    known = {(each.group, each.name) for each in (ENDPOINT_SLICES, PODS, INFERENCE_POOLS, GATEWAYS)}
+    (text,) = [
+        each["data"]["fleet.yaml"] for each in objects if each["metadata"]["name"] == "cats-fleet"
+    ]
+    config = check_config(text, file="fleet.yaml").config
+    assert config.discovery is not None
+    wanted = [each for rule in config.discovery.rules for each in wants(config, rule)]
+    (subject,) = access["RoleBinding"]["subjects"]
+    ((_, pod),) = pod_specs(objects)
+    projected = [v["projected"] for v in pod["volumes"] if "projected" in v]
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "kubernetes-api"]
+
+    assert {"Role", "RoleBinding"} == access.keys()
+    assert [["get", "list", "watch"]] * 4 == [rule["verbs"] for rule in access["Role"]["rules"]]
+    assert known == allowed
+    assert {(each.resource.group, each.resource.name) for each in wanted} <= allowed
+    assert {access["Role"]["metadata"]["namespace"]} == {each.namespace for each in wanted}
+    assert ("cats", "cats") == (subject["name"], subject["namespace"])
+    assert "cats" == pod["serviceAccountName"]
+    assert str(ACCOUNT) == mount["mountPath"]
+    assert 1 == len(projected)
+    assert [6443] == [
+        port["port"]
+        for each in objects
+        if each["kind"] == "NetworkPolicy"
+        for rule in each["spec"]["egress"]
+        for port in rule["ports"]
+        if port["port"] == 6443
+    ]
 
 
 def test_the_agents_configuration_is_valid() -> None:

@@ -1,0 +1,210 @@
+"""The configuration of the file together with the instances that were found while running.
+
+The file wins: a found instance that does not fit is refused with its reason, and the rest serve.
+What is merged obeys every rule that `controlplane.config.references` holds a file to, so nothing
+after this checks it again. Who found an instance, and when, is not known here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controlplane.config.faults import nearest
+from controlplane.config.schema import Config, Instance, Service, SiteKind
+
+MAX_FOUND = 10_000
+"""Found instances of one configuration; more are refused."""
+
+
+class Clash(StrEnum):
+    """Why a found instance does not take part."""
+
+    NAME = "name"
+    ADDRESS = "address"
+    SITE = "site"
+    MODEL = "model"
+    CIRCLE = "circle"
+    OVERRIDE = "override"
+    LIMIT = "limit"
+    OBJECT = "object"
+    """The object does not say what the rule needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An instance that a rule found."""
+
+    rule: str
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Refused:
+    """An instance that a rule found and that does not take part."""
+
+    rule: str
+    name: str
+    """Of the instance, or of the object that is none."""
+    clash: Clash
+    message: str
+    """What is wrong, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What is in force."""
+
+    config: Config
+    """The file's with the found instances, and without overrides of instances that are away."""
+    taken: tuple[Found, ...] = ()
+    """The found instances that take part, those held among them."""
+    held: tuple[Found, ...] = ()
+    """Those that are found no longer, and stay because nothing else serves their service."""
+    refused: tuple[Refused, ...] = ()
+
+
+def merge(config: Config, found: Iterable[Found] = (), *, before: Iterable[Found] = ()) -> Merged:
+    """Give *config* with what was found.
+
+    Args:
+        config: as the file has it.
+        found: what is there now; an earlier rule goes before a later one.
+        before: what took part until now. Where a service would be left without any instance,
+            those of its instances stay: they may be gone, but an empty set of endpoints is
+            certain to fail every request.
+    """
+    if config.discovery is None:
+        return Merged(config)
+    merging = _Merging(config)
+    for each in merging.ordered(found):
+        merging.add(each)
+    refused = tuple(sorted(set(merging.refused)))
+    alone = unserved(merging.config())
+    held = tuple(
+        each
+        for each in (merging.ordered(before) if alone else ())
+        if any(_serves(each.instance, service, config) for service in alone) and merging.add(each)
+    )
+    return Merged(merging.config(), tuple(merging.taken), held, refused)
+
+
+def unserved(config: Config) -> tuple[Service, ...]:
+    """Give the services that no instance may serve."""
+    return tuple(
+        service
+        for service in config.services
+        if not any(_serves(instance, service, config) for instance in config.instances)
+    )
+
+
+def _serves(instance: Instance, service: Service, config: Config) -> bool:
+    usable = any(
+        model.name == instance.model and model.penalty < math.inf for model in service.models
+    )
+    if not usable or service.residency is None:
+        return usable
+    regions = {site.name: site.region for site in config.sites}
+    return regions.get(instance.site) in service.residency.allow
+
+
+def _place_in_line(instance: Instance) -> tuple[str, ...]:
+    return instance.name, instance.address, instance.site, instance.model
+
+
+class _Merging:
+    """A configuration that grows, instance by instance."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.taken: list[Found] = []
+        self.refused: list[Refused] = []
+        self._rules = {
+            rule.name: number
+            for number, rule in enumerate(config.discovery.rules if config.discovery else ())
+        }
+        self._sites = {site.name: site for site in config.sites}
+        self._models = {model.name: model for model in config.models}
+        self._owners = {instance.name: "the file" for instance in config.instances}
+        self._addresses = {self._place(item): item.name for item in config.instances}
+        self._homes = {
+            item.instance: item.site
+            for item in config.overrides
+            if item.instance is not None and item.site is not None
+        }
+
+    def ordered(self, found: Iterable[Found]) -> Sequence[Found]:
+        """Give them in an order that every replica has; those of unknown rules are left out."""
+        return sorted(
+            (each for each in found if each.rule in self._rules),
+            key=lambda each: (self._rules[each.rule], *_place_in_line(each.instance)),
+        )
+
+    def add(self, found: Found) -> bool:
+        """Let an instance take part, or note why it does not."""
+        why = self._why_not(found.instance)
+        if why is not None:
+            self.refused.append(Refused(found.rule, found.instance.name, *why))
+            return False
+        self.taken.append(found)
+        self._owners[found.instance.name] = f"rule '{found.rule}'"
+        self._addresses[self._place(found.instance)] = found.instance.name
+        return True
+
+    def config(self) -> Config:
+        """Give what it has become."""
+        instances = (*self._config.instances, *(each.instance for each in self.taken))
+        runs = {instance.name: instance.model for instance in instances}
+        serves = {s.name: {m.name for m in s.models} for s in self._config.services}
+        overrides = tuple(
+            item
+            for item in self._config.overrides
+            if item.instance is None
+            or (
+                item.instance in runs
+                and (item.service is None or runs[item.instance] in serves[item.service])
+            )
+        )
+        if not self.taken and overrides == self._config.overrides:
+            return self._config
+        return self._config.model_copy(update={"instances": instances, "overrides": overrides})
+
+    def _place(self, instance: Instance) -> tuple[str, str]:
+        """Give what only one instance may have: addresses of devices are the device's own."""
+        site = self._sites[instance.site]
+        return site.name if site.kind is SiteKind.DEVICE else "", instance.address
+
+    def _why_not(self, instance: Instance) -> tuple[Clash, str] | None:
+        if len(self.taken) >= MAX_FOUND:
+            return Clash.LIMIT, f"more than {MAX_FOUND} were found; narrow the rules' selectors"
+        site = self._sites.get(instance.site)
+        if site is None:
+            hint = nearest(instance.site, self._sites)
+            return Clash.SITE, f"no site is named '{instance.site}'{hint}"
+        if instance.model not in self._models:
+            hint = nearest(instance.model, self._models)
+            return Clash.MODEL, f"no model is named '{instance.model}'{hint}"
+        owner = self._owners.get(instance.name)
+        if owner is not None:
+            return Clash.NAME, f"{owner} has an instance of this name; give instance_name a prefix"
+        other = self._addresses.get(self._place(instance))
+        if other is not None:
+            return (
+                Clash.ADDRESS,
+                f"{instance.address} is already the address of '{other}'; remove one of the two",
+            )
+        port = self._config.envoy.port if site.listener.port is None else site.listener.port
+        if instance.host in ("127.0.0.1", "::1") and instance.port == port:
+            return (
+                Clash.CIRCLE,
+                f"Envoys of '{site.name}' listen at {instance.address}; take another port",
+            )
+        home = self._homes.get(instance.name, site.name)
+        if home != site.name:
+            return (
+                Clash.OVERRIDE,
+                f"is at '{site.name}', and an override says '{home}'; mend the override",
+            )
+        return None

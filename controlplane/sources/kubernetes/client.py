@@ -1,0 +1,376 @@
+"""Asks the Kubernetes API: one page of a list, or the changes since a version of it.
+
+The API's concepts are told at kubernetes.io/docs/reference/using-api/api-concepts; a general
+client library would bring hundreds of types for the five that are read here, and its own idea of
+when to try again. What follows from an answer is `follow`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from controlplane.config import KubernetesApi
+from controlplane.errors import ControlPlaneError, ReportError
+from controlplane.sources.kubernetes.objects import Resource
+from controlplane.sources.tokens import read_token
+
+PAGE_LIMIT = 250
+"""Objects asked for at once."""
+MAX_PAGE = 64_000_000
+"""Bytes of a page; 250 objects of the 1.5 MB that etcd takes would be more, and are refused."""
+MAX_CHANGE = 2_000_000
+"""Bytes of one change: etcd takes objects of 1.5 MB."""
+CHUNK = 65_536
+LIST_TIMEOUT = 30.0
+"""Seconds that a page may take."""
+CONNECT_TIMEOUT = 5.0
+WATCH_GRACE = 10.0
+"""Seconds that a watch may outlast the time it was asked to end after. What stands silent for
+longer is a connection that nobody serves any more."""
+LONGEST_RETRY = 60.0
+"""Most seconds that the server can make us wait by ``Retry-After``."""
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds the token and the authority of its service account."""
+
+
+class Failure(StrEnum):
+    """Why there is no answer."""
+
+    UNREACHABLE = "unreachable"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    """410 Gone: the version, or the page, is too old; list anew."""
+    UNKNOWN = "unknown"
+    """404: the API does not know the kind."""
+    BUSY = "busy"
+    """429 or 5xx."""
+    REFUSED = "refused"
+    """Any other status."""
+    MALFORMED = "malformed"
+    """An answer that is not one, or larger than it may be."""
+
+
+class ApiError(ControlPlaneError):
+    """The API did not give what was asked for.
+
+    Attributes:
+        failure: why.
+        remedy: what would be right.
+        retry_after: seconds that the server asks to wait; 0 if it does not.
+    """
+
+    def __init__(
+        self, failure: Failure, message: str, *, remedy: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.remedy = remedy
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list."""
+
+    items: list[Any]
+    version: str
+    """Of the whole list; changes after it are what a watch is asked for."""
+    rest: str
+    """Token for the next page; empty at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the API is and how one proves oneself to it."""
+
+    url: str
+    ca: str | None
+    token_file: str | None
+
+
+def place_of(api: KubernetesApi, environment: Mapping[str, str] = os.environ) -> Place:
+    """Give the place that the configuration names, or that every pod is told.
+
+    Raises:
+        ApiError: it names none, and this is no pod.
+    """
+    if api.server is not None:
+        return Place(api.server, api.ca, api.token_file)
+    host = environment.get("KUBERNETES_SERVICE_HOST", "")
+    port = environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        raise ApiError(
+            Failure.UNREACHABLE,
+            "this is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set",
+            remedy="set discovery.api.server, ca and token_file",
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return Place(
+        f"https://{shown}:{port}",
+        api.ca or str(ACCOUNT / "ca.crt"),
+        api.token_file or str(ACCOUNT / "token"),
+    )
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Give a session for one API server or several; without cookies, proxies or redirects."""
+    return aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        # What is packed can be larger than it looks.
+        auto_decompress=False,
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "cats",
+        },
+        connector=aiohttp.TCPConnector(limit=0),
+    )
+
+
+class ApiClient:
+    """Asks one API server.
+
+    Args:
+        api: from the configuration.
+        session: `new_session`.
+    """
+
+    def __init__(self, api: KubernetesApi, session: aiohttp.ClientSession) -> None:
+        self._api = api
+        self._session = session
+        self._context: tuple[tuple[str, int], ssl.SSLContext] | None = None
+
+    async def list_page(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        selector: str = "",
+        limit: int = 0,
+        rest: str = "",
+    ) -> Page:
+        """Ask for a page of a list.
+
+        Args:
+            resource: what.
+            namespace: where.
+            selector: of labels.
+            limit: most objects; 0 for as many as usual.
+            rest: of the page before.
+
+        Raises:
+            ApiError: there is none.
+        """
+        query = (
+            {"limit": str(limit or PAGE_LIMIT)}
+            | _selected(selector)
+            | ({"continue": rest} if rest else {})
+        )
+        try:
+            async with await self._ask(
+                resource, namespace, query, timeout=aiohttp.ClientTimeout(
+                    total=LIST_TIMEOUT, sock_connect=CONNECT_TIMEOUT
+                )
+            ) as answer:  # fmt: skip
+                body = bytearray()
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    body += chunk
+                    if len(body) > MAX_PAGE:
+                        raise ApiError(Failure.MALFORMED, f"a page of more than {MAX_PAGE} bytes")
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(error) from error
+        # A page of some MB takes the parser long enough for an Envoy to wait.
+        document = await asyncio.to_thread(_parse, bytes(body))
+        items, meta = document.get("items"), document.get("metadata")
+        # Go's empty list is null where it was never made.
+        if not isinstance(items, list | None) or not isinstance(meta, dict):
+            raise ApiError(Failure.MALFORMED, "an answer that is no list")
+        version, rest = meta.get("resourceVersion"), meta.get("continue") or ""
+        if not isinstance(version, str) or not version or not isinstance(rest, str):
+            raise ApiError(Failure.MALFORMED, "a list without its version")
+        return Page(items or [], version, rest)
+
+    @contextlib.asynccontextmanager
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        version: str,
+        seconds: float,
+        selector: str = "",
+    ) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
+        """Give changes after *version* as they come, as (type, object), for some *seconds*.
+
+        Inside the block the API has agreed to tell them.
+
+        Raises:
+            ApiError: it cannot be watched, or no longer from *version*.
+        """
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(max(1, round(seconds))),
+        } | _selected(selector)
+        timeout = aiohttp.ClientTimeout(
+            total=seconds + WATCH_GRACE, sock_connect=CONNECT_TIMEOUT
+        )  # fmt: skip
+        try:
+            async with await self._ask(resource, namespace, query, timeout=timeout) as answer:
+                yield _changes(answer)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def _ask(
+        self,
+        resource: Resource,
+        namespace: str,
+        query: Mapping[str, str],
+        *,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's own
+    ) -> aiohttp.ClientResponse:
+        place = place_of(self._api)
+        headers = {}
+        try:
+            if place.token_file is not None:
+                headers["Authorization"] = f"Bearer {read_token(place.token_file)}"
+            context = self._trust(place)
+        except OSError as error:
+            raise ApiError(
+                Failure.DENIED, f"{error.filename or place.ca}: {error.strerror or error}",
+                remedy="mount the service account's token and authority, or mend discovery.api",
+            ) from error  # fmt: skip
+        except ReportError as error:
+            raise ApiError(Failure.DENIED, str(error), remedy="mend the token file") from error
+        answer = await self._session.get(
+            place.url + resource.path(namespace),
+            params=query,
+            headers=headers,
+            ssl=context,
+            timeout=timeout,
+            allow_redirects=False,
+        )
+        if answer.status == 200:
+            return answer
+        try:
+            raise await _failed(answer, resource, namespace)
+        finally:
+            answer.close()
+
+    def _trust(self, place: Place) -> ssl.SSLContext | bool:
+        if place.ca is None:
+            return True
+        stamp = place.ca, Path(place.ca).stat().st_mtime_ns
+        if self._context is None or self._context[0] != stamp:
+            self._context = stamp, ssl.create_default_context(cafile=place.ca)
+        return self._context[1]
+
+
+def _selected(selector: str) -> dict[str, str]:
+    return {"labelSelector": selector} if selector else {}
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Split what comes into lines; aiohttp's own reader would refuse long ones."""
+    held = bytearray()
+    async for chunk in answer.content.iter_any():
+        held += chunk
+        *whole, last = held.split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield bytes(line)
+        held = last
+        if len(held) > MAX_CHANGE:
+            raise ApiError(Failure.MALFORMED, f"a change of more than {MAX_CHANGE} bytes")
+
+
+async def _changes(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:
+    async for line in _lines(answer):
+        yield _change(line)
+
+
+def _change(line: bytes) -> tuple[str, Any]:
+    document = _parse(line)
+    kind, what = document.get("type"), document.get("object")
+    if not isinstance(kind, str) or not isinstance(what, dict):
+        raise ApiError(Failure.MALFORMED, "a change without type or object")
+    if kind == "ERROR":
+        code = what.get("code")
+        raise _of_status(code if isinstance(code, int) else 0, str(what.get("message", "")))
+    return kind, what
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(Failure.MALFORMED, "an answer that is not JSON") from error
+    if not isinstance(document, dict):
+        raise ApiError(Failure.MALFORMED, "an answer that is no object")
+    return document
+
+
+async def _failed(answer: aiohttp.ClientResponse, resource: Resource, namespace: str) -> ApiError:
+    message = ""
+    try:
+        document = json.loads(await answer.content.read(CHUNK))
+        message = str(document["message"])
+    except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        message = answer.reason or ""
+    try:
+        retry_after = float(answer.headers.get("Retry-After", "0"))
+    except ValueError:
+        retry_after = 0.0
+    of = f"{resource.name}.{resource.group}" if resource.group else resource.name
+    where = f" in namespace {namespace}" if namespace else ""
+    return _of_status(
+        answer.status, message, of=f"{of}{where}",
+        retry_after=min(max(0.0, retry_after), LONGEST_RETRY),
+    )  # fmt: skip
+
+
+def _of_status(status: int, message: str, *, of: str = "", retry_after: float = 0.0) -> ApiError:
+    shown = "".join(c if c.isprintable() else " " for c in message[:300])
+    told = f"status {status}: {shown}" if shown else f"status {status}"
+    match status:
+        case 401:
+            return ApiError(
+                Failure.DENIED, told, remedy="the token is not taken; see who issues it"
+            )
+        case 403:
+            return ApiError(
+                Failure.DENIED, told, remedy=f"give the service account get, list and watch on {of}"
+            )
+        case 404:
+            return ApiError(Failure.UNKNOWN, told, remedy=f"is {of} installed in the cluster?")
+        case 410:
+            return ApiError(Failure.EXPIRED, told)
+        case 429 | 500 | 502 | 503 | 504:
+            return ApiError(
+                Failure.BUSY, told, remedy="see the API server", retry_after=retry_after
+            )
+    return ApiError(Failure.REFUSED, told, remedy="see selector and names of the rule")
+
+
+def _unreachable(error: Exception) -> ApiError:
+    if isinstance(error, TimeoutError):
+        reason = "no answer in time"
+    else:
+        reason = str(error) or type(error).__name__
+    return ApiError(
+        Failure.UNREACHABLE, reason[:300],
+        remedy="see discovery.api, the API server, and what the network policy lets out",
+    )  # fmt: skip

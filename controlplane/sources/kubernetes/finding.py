@@ -1,0 +1,297 @@
+"""From objects to instances, as a rule of the configuration says; values in, values out.
+
+A pod or an endpoint that is not ready is no instance, and nobody is told: that is how pods come
+and go. One that is ready and does not say what the rule needs is refused with what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from controlplane.config import (
+    Clash,
+    Config,
+    DiscoveryKind,
+    DiscoveryRule,
+    Engine,
+    Found,
+    Instance,
+    Orca,
+    Refused,
+    Scrape,
+)
+from controlplane.errors import ReportError
+from controlplane.sources.kubernetes.objects import (
+    ENDPOINT_SLICES,
+    GATEWAYS,
+    INFERENCE_POOLS,
+    NODES,
+    PODS,
+    EndpointSlice,
+    Gateway,
+    InferencePool,
+    KubernetesObject,
+    Labels,
+    Node,
+    Pod,
+    Resource,
+)
+
+ZONE = "topology.kubernetes.io/zone"
+LONGEST_NAME = 63
+PICKER_METRICS = 9090
+"""Port of an endpoint picker's metrics."""
+_NO_NAME = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Objects that have to be followed for a rule."""
+
+    resource: Resource
+    namespace: str = ""
+    selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a rule comes to."""
+
+    found: tuple[Found, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Something ready that could be an instance."""
+
+    name: str
+    namespace: str
+    labels: Labels
+    ip: str
+    ports: Mapping[str, int]
+    node: str = ""
+    zone: str = ""
+    metrics_host: str = ""
+    """Where metrics are, if not at the address."""
+    fault: str = ""
+
+
+def wants(config: Config, rule: DiscoveryRule) -> tuple[Wanted, ...]:
+    """Give what has to be followed for *rule*: its objects first, then what it looks up."""
+    discovery = config.discovery
+    namespace = rule.namespace or (discovery.namespace if discovery else "default")
+    selector = rule.selector
+    if rule.service is not None:
+        of_service = f"kubernetes.io/service-name={rule.service}"
+        selector = f"{of_service},{selector}" if selector else of_service
+    match rule.kind:
+        case DiscoveryKind.PODS:
+            wanted = [Wanted(PODS, namespace, selector)]
+        case DiscoveryKind.ENDPOINT_SLICES:
+            wanted = [Wanted(ENDPOINT_SLICES, namespace, selector)]
+        case DiscoveryKind.INFERENCE_POOLS:
+            gateways = Wanted(GATEWAYS, rule.gateway_namespace or namespace)
+            return Wanted(INFERENCE_POOLS, namespace, selector), gateways
+    tells_zone = rule.kind is DiscoveryKind.ENDPOINT_SLICES and rule.node_label == ZONE
+    if rule.node_label is not None and not tells_zone:
+        wanted.append(Wanted(NODES))
+    return tuple(wanted)
+
+
+def find(
+    config: Config,
+    rule: DiscoveryRule,
+    objects: Iterable[KubernetesObject],
+    looked_up: Iterable[KubernetesObject] = (),
+) -> Findings:
+    """Give the instances among *objects*.
+
+    Args:
+        config: for the zones of its sites.
+        rule: what makes an instance.
+        objects: of the rule's kind.
+        looked_up: nodes or Gateways, where the rule asks for them.
+    """
+    finder = _Finder(config, rule, looked_up)
+    found: dict[str, Found] = {}
+    refused = []
+    for candidate in sorted(finder.candidates(objects), key=_order):
+        name = _name(rule, candidate)
+        if name in found:
+            continue  # the same endpoint, in two slices or two families
+        try:
+            found[name] = Found(rule.name, finder.instance(name, candidate))
+        except ReportError as error:
+            refused.append(Refused(rule.name, name, Clash.OBJECT, str(error)))
+    refused = [each for each in refused if each.name not in found]
+    return Findings(tuple(found.values()), tuple(refused))
+
+
+def _order(candidate: _Candidate) -> tuple[str, str, bool, str]:
+    return candidate.namespace, candidate.name, ":" in candidate.ip, candidate.ip
+
+
+def _name(rule: DiscoveryRule, candidate: _Candidate) -> str:
+    text = (
+        rule.instance_name.replace("{rule}", rule.name)
+        .replace("{namespace}", candidate.namespace)
+        .replace("{name}", candidate.name)
+    )
+    name = _NO_NAME.sub("-", text).strip("._-")
+    if len(name) <= LONGEST_NAME and name:
+        return name
+    mark = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return f"{name[: LONGEST_NAME - 9].rstrip('._-')}-{mark}".lstrip("-")
+
+
+class _Finder:
+    """A rule, and what it looks things up in."""
+
+    def __init__(
+        self, config: Config, rule: DiscoveryRule, looked_up: Iterable[KubernetesObject]
+    ) -> None:
+        self.rule = rule
+        self.nodes: dict[str, Labels] = {}
+        self.gateways: dict[tuple[str, str], Gateway] = {}
+        self.zones: dict[str, list[str]] = {}
+        for each in looked_up:
+            if isinstance(each, Node):
+                self.nodes[each.meta.name] = each.meta.labels
+            elif isinstance(each, Gateway):
+                self.gateways[each.meta.key] = each
+        for site in config.sites:
+            if site.zone:
+                self.zones.setdefault(site.zone, []).append(site.name)
+        self.names = {site.name for site in config.sites}
+
+    def candidates(self, objects: Iterable[KubernetesObject]) -> Iterator[_Candidate]:
+        for each in objects:
+            match each:
+                case Pod(ready=True):
+                    yield _Candidate(
+                        each.meta.name, each.meta.namespace, each.meta.labels,
+                        each.ip, each.ports, node=each.node,
+                    )  # fmt: skip
+                case EndpointSlice() if each.family in ("IPv4", "IPv6"):
+                    yield from _endpoints(each)
+                case InferencePool(ready=True):
+                    yield self._pool(each)
+
+    def _pool(self, pool: InferencePool) -> _Candidate:
+        at = [gateway for key in pool.gateways if (gateway := self.gateways.get(key))]
+        fault = ""
+        if not pool.gateways:
+            fault = "no Gateway has accepted the pool; see its status.parents"
+        elif not at:
+            names = ", ".join("/".join(key) for key in pool.gateways)
+            fault = f"its Gateway {names} is not among those read; set gateway_namespace"
+        elif not at[0].ips:
+            fault = "its Gateway has no IP address in its status; Envoys take no DNS names"
+        host = f"{pool.picker}.{pool.meta.namespace}.svc" if pool.picker else ""
+        return _Candidate(
+            pool.meta.name, pool.meta.namespace, pool.meta.labels,
+            at[0].ips[0] if at and at[0].ips else "", at[0].ports if at else {},
+            metrics_host=host, fault=fault,
+        )  # fmt: skip
+
+    def instance(self, name: str, candidate: _Candidate) -> Instance:
+        """Make an instance.
+
+        Raises:
+            ReportError: what the rule needs is not there.
+        """
+        rule = self.rule
+        if candidate.fault:
+            raise ReportError(candidate.fault)
+        if not candidate.ip:
+            raise ReportError("has no IP address")
+        port = rule.port or self._port(candidate.ports)
+        is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS
+        host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
+        return Instance.model_construct(
+            name=name,
+            site=self._site(candidate),
+            address=f"{host}:{port}",
+            model=rule.model or _label(candidate.labels, rule.model_label or "", "its model"),
+            engine=rule.engine or (Engine.EPP if is_pool else Engine.GENERIC),
+            slots=rule.slots,
+            service_time=rule.service_time,
+            scrape=self._scrape(candidate, host, port),
+            orca=None if rule.orca is None else Orca.model_construct(
+                port=rule.orca.port, address=None, period=rule.orca.period
+            ),
+            power=rule.power,
+        )  # fmt: skip
+
+    def _port(self, ports: Mapping[str, int]) -> int:
+        if self.rule.port_name is not None:
+            if self.rule.port_name in ports:
+                return ports[self.rule.port_name]
+            known = ", ".join(ports) or "none"
+            raise ReportError(f"has no port named '{self.rule.port_name}'; it has: {known}")
+        numbers = set(ports.values())
+        if len(numbers) != 1:
+            told = "names no port" if not numbers else f"has the ports {', '.join(ports)}"
+            raise ReportError(f"{told}; give port or port_name in the rule")
+        return numbers.pop()
+
+    def _site(self, candidate: _Candidate) -> str:
+        rule = self.rule
+        if rule.site is not None:
+            return rule.site
+        if rule.site_label is not None:
+            place = _label(candidate.labels, rule.site_label, "its site")
+        elif rule.node_label == ZONE and candidate.zone:
+            place = candidate.zone
+        else:
+            labels = self.nodes.get(candidate.node)
+            if labels is None:
+                shown = candidate.node or "of its own"
+                raise ReportError(f"its node {shown} is not known, which would name its site")
+            place = _label(labels, rule.node_label or "", "its site", of="its node")
+        if place in self.names:
+            return place
+        here = self.zones.get(place, [])
+        if len(here) == 1:
+            return here[0]
+        told = f"the sites {', '.join(here)} share the zone" if here else "no site has the zone"
+        raise ReportError(f"no site is named '{place}', and {told} '{place}'")
+
+    def _scrape(self, candidate: _Candidate, host: str, port: int) -> Scrape | None:
+        found = self.rule.scrape
+        if found is None:
+            return None
+        default = port
+        if self.rule.kind is DiscoveryKind.INFERENCE_POOLS:
+            if not candidate.metrics_host:
+                raise ReportError("its endpoint picker is no Service; remove scrape")
+            host, default = candidate.metrics_host, PICKER_METRICS
+        scheme = "https" if found.https else "http"
+        return Scrape.model_construct(
+            url=f"{scheme}://{host}:{found.port or default}{found.path}",
+            period=found.period,
+            timeout=found.timeout,
+            ca=found.ca,
+            token_file=found.token_file,
+        )
+
+
+def _endpoints(piece: EndpointSlice) -> Iterator[_Candidate]:
+    for endpoint in piece.endpoints:
+        if endpoint.ready:
+            yield _Candidate(
+                endpoint.name or endpoint.ip.replace(".", "-").replace(":", "-"),
+                piece.meta.namespace, piece.meta.labels, endpoint.ip, piece.ports,
+                node=endpoint.node, zone=endpoint.zone,
+            )  # fmt: skip
+
+
+def _label(labels: Labels, label: str, what: str, *, of: str = "") -> str:
+    value = labels.get(label)
+    if not value:
+        raise ReportError(f"{of or 'it'} has no label {label}, which would name {what}")
+    return value

@@ -1,0 +1,320 @@
+"""What the Kubernetes API answers, read into values that keep only what a rule asks for.
+
+Pods and nodes are of the core API, EndpointSlices of discovery.k8s.io/v1, Gateways of
+gateway.networking.k8s.io/v1 and InferencePools of inference.networking.k8s.io/v1.
+JSON in, values out; what they become is `finding`'s business.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from controlplane.errors import ReportError
+
+MAX_LABELS = 256
+"""Labels of one object that are kept."""
+MAX_ENDPOINTS = 1000
+"""Endpoints of one slice, which the API bounds as well."""
+MAX_PORTS = 100
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What every object has."""
+
+    namespace: str
+    """Empty for a node."""
+    name: str
+    labels: Labels = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Give what is unique among objects of one kind."""
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod."""
+
+    meta: Meta
+    ip: str = ""
+    node: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Name -> number of the containers' TCP ports; an unnamed one by its number."""
+    ready: bool = False
+    """Whether it may be sent requests: running, ready, and not being deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address behind a Service."""
+
+    name: str
+    """Of its pod; empty if it has none."""
+    ip: str
+    node: str = ""
+    zone: str = ""
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """A part of a Service's endpoints."""
+
+    meta: Meta
+    family: str
+    """``IPv4``, ``IPv6`` or ``FQDN``."""
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node, for its labels."""
+
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A Gateway with the addresses that it was given."""
+
+    meta: Meta
+    ips: tuple[str, ...] = ()
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Name -> number of the listeners."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferencePool:
+    """A pool of engines behind an endpoint picker."""
+
+    meta: Meta
+    picker: str = ""
+    """Name of the endpoint picker's Service."""
+    gateways: tuple[tuple[str, str], ...] = ()
+    """(namespace, name) of the Gateways that accepted it."""
+    ready: bool = True
+    """False once it is being deleted."""
+
+
+KubernetesObject = Pod | EndpointSlice | Node | Gateway | InferencePool
+
+
+def parse_pod(document: Any) -> Pod:
+    """Read a pod.
+
+    Raises:
+        ReportError: it is none.
+    """
+    meta = _meta(document)
+    spec, status = _map(document, "spec"), _map(document, "status")
+    ports: dict[str, int] = {}
+    for container in _maps(spec, "containers"):
+        for port in _maps(container, "ports"):
+            number = port.get("containerPort")
+            if _is_port(number) and port.get("protocol", "TCP") == "TCP":
+                ports.setdefault(_text(port, "name") or str(number), number)
+    return Pod(
+        meta,
+        ip=_ip(_text(status, "podIP")),
+        node=_text(spec, "nodeName"),
+        ports=_first(ports, MAX_PORTS),
+        ready=not _is_deleted(document)
+        and _text(status, "phase") == "Running"
+        and _condition(status, "Ready") == "True",
+    )
+
+
+def parse_endpoint_slice(document: Any) -> EndpointSlice:
+    """Read an EndpointSlice.
+
+    Raises:
+        ReportError: it is none.
+    """
+    endpoints = []
+    for item in _maps(document, "endpoints")[:MAX_ENDPOINTS]:
+        # All addresses of an endpoint are alike, and consumers use the first one.
+        addresses = item.get("addresses")
+        address = addresses[0] if isinstance(addresses, list) and addresses else ""
+        conditions, target = _map(item, "conditions"), _map(item, "targetRef")
+        endpoints.append(
+            Endpoint(
+                name=_text(target, "name") if _text(target, "kind") == "Pod" else "",
+                ip=_ip(address if isinstance(address, str) else ""),
+                node=_text(item, "nodeName"),
+                zone=_text(item, "zone"),
+                # An unknown state is to be taken as ready, by the API's own words.
+                ready=conditions.get("ready") is not False
+                and conditions.get("terminating") is not True,
+            )
+        )
+    ports: dict[str, int] = {}
+    for port in _maps(document, "ports"):
+        number = port.get("port")
+        if _is_port(number) and (port.get("protocol") or "TCP") == "TCP":
+            ports.setdefault(_text(port, "name") or str(number), number)
+    meta = _meta(document)
+    return EndpointSlice(
+        meta,
+        family=_text(document, "addressType"),
+        endpoints=() if _is_deleted(document) else tuple(endpoints),
+        ports=_first(ports, MAX_PORTS),
+    )
+
+
+def parse_node(document: Any) -> Node:
+    """Read a node.
+
+    Raises:
+        ReportError: it is none.
+    """
+    return Node(_meta(document))
+
+
+def parse_gateway(document: Any) -> Gateway:
+    """Read a Gateway.
+
+    Raises:
+        ReportError: it is none.
+    """
+    ips = [
+        ip
+        for item in _maps(_map(document, "status"), "addresses")
+        if (item.get("type") or "IPAddress") == "IPAddress" and (ip := _ip(_text(item, "value")))
+    ]
+    ports = {
+        _text(item, "name") or str(item["port"]): item["port"]
+        for item in _maps(_map(document, "spec"), "listeners")
+        if _is_port(item.get("port"))
+    }
+    return Gateway(_meta(document), ips=tuple(ips), ports=_first(ports, MAX_PORTS))
+
+
+def parse_inference_pool(document: Any) -> InferencePool:
+    """Read an InferencePool.
+
+    Raises:
+        ReportError: it is none.
+    """
+    meta = _meta(document)
+    gateways = []
+    for parent in _maps(_map(document, "status"), "parents"):
+        reference = _map(parent, "parentRef")
+        if (
+            (_text(reference, "kind") or "Gateway") == "Gateway"
+            and _text(reference, "name")
+            and _condition(parent, "Accepted") == "True"
+        ):
+            gateways.append(
+                (_text(reference, "namespace") or meta.namespace, _text(reference, "name"))
+            )
+    picker = _map(_map(document, "spec"), "endpointPickerRef")
+    return InferencePool(
+        meta,
+        picker=_service(picker),
+        gateways=tuple(sorted(gateways)),
+        ready=not _is_deleted(document),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of objects, as the API addresses it."""
+
+    name: str
+    """In paths and in roles."""
+    group: str
+    """API group; empty for the core API."""
+    parse: Callable[[Any], KubernetesObject]
+    """Raises `ReportError`."""
+
+    def path(self, namespace: str) -> str:
+        """Give the path of those in *namespace*; empty where they are in none."""
+        root = f"/apis/{self.group}/v1" if self.group else "/api/v1"
+        return f"{root}/namespaces/{namespace}/{self.name}" if namespace else f"{root}/{self.name}"
+
+
+PODS = Resource("pods", "", parse_pod)
+NODES = Resource("nodes", "", parse_node)
+ENDPOINT_SLICES = Resource("endpointslices", "discovery.k8s.io", parse_endpoint_slice)
+GATEWAYS = Resource("gateways", "gateway.networking.k8s.io", parse_gateway)
+INFERENCE_POOLS = Resource("inferencepools", "inference.networking.k8s.io", parse_inference_pool)
+
+
+def _meta(document: Any) -> Meta:
+    meta = _map(document, "metadata")
+    name = _text(meta, "name")
+    if not name:
+        raise ReportError("an object without a name")
+    labels = {
+        key: value
+        for key, value in _map(meta, "labels").items()
+        if isinstance(key, str) and isinstance(value, str)
+    }
+    return Meta(
+        namespace=_text(meta, "namespace"),
+        name=name,
+        labels=_first(labels, MAX_LABELS),
+    )
+
+
+def _service(reference: Mapping[str, Any]) -> str:
+    """Give the Service that a reference names; empty if it names none that can have a host name."""
+    name = _text(reference, "name")
+    is_service = (_text(reference, "kind") or "Service") == "Service"
+    return name if is_service and _DNS_LABEL.fullmatch(name) else ""
+
+
+def _map(document: Any, key: str) -> Mapping[str, Any]:
+    value = document.get(key) if isinstance(document, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _maps(document: Any, key: str) -> list[Mapping[str, Any]]:
+    value = document.get(key) if isinstance(document, dict) else None
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _text(document: Mapping[str, Any], key: str) -> str:
+    value = document.get(key)
+    return value[:253] if isinstance(value, str) else ""
+
+
+def _first(values: Mapping[str, Any], count: int) -> dict[str, Any]:
+    return dict(list(values.items())[:count])
+
+
+def _is_port(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535
+
+
+def _is_deleted(document: Any) -> bool:
+    return bool(_map(document, "metadata").get("deletionTimestamp"))
+
+
+def _condition(document: Any, kind: str) -> str:
+    for item in _maps(document, "conditions"):
+        if item.get("type") == kind:
+            return _text(item, "status")
+    return ""
+
+
+def _ip(text: str) -> str:
+    """Give an address that can be connected to, in its usual form; empty if it is none."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    if ip.is_unspecified or ip.is_multicast or "%" in text:
+        return ""
+    return str(ip)

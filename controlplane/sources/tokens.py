@@ -1,0 +1,27 @@
+"""Bearer tokens in files, which somebody else rotates: read each time, checked, never kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controlplane.errors import ReportError
+
+MAX_TOKEN = 16_384
+"""Bytes of a token file."""
+
+
+def read_token(path: str) -> str:
+    """Give the token in a file.
+
+    Raises:
+        ReportError: the file holds none.
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        token = file.read(MAX_TOKEN + 1)
+    if len(token) > MAX_TOKEN:
+        raise ReportError(f"token file {path} is larger than {MAX_TOKEN} bytes")
+    text = token.decode("ascii", "replace").strip()
+    if not text or not text.isprintable() or " " in text:
+        raise ReportError(f"token file {path} holds no token of one line")
+    return text

@@ -1,0 +1,406 @@
+"""A small Kubernetes API server over real HTTP(S): lists in pages, watches, bookmarks, 410 Gone.
+
+It keeps objects as they are put, of any kind, and speaks what a client that follows them meets:
+resource versions, ``limit`` and ``continue``, label selectors, bearer tokens, refusals, history
+that is forgotten, and connections that break.
+It follows kubernetes.io/docs/reference/using-api/api-concepts as far as it goes, and no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+BOOKMARK_PERIOD = 0.2
+"""Seconds; a real server takes a minute."""
+_PATH = re.compile(
+    r"/(?:api/v1|apis/(?P<group>[^/]+)/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[^/]+)"
+)
+_IN = re.compile(r"(?P<key>\S+)\s+(?P<no>not)?in\s+\((?P<values>[^)]*)\)")
+_TERM = re.compile(r"\s*((?:[^,(]|\([^)]*\))+)\s*(?:,|$)")
+
+Document = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Change:
+    version: int
+    kind: str
+    resource: str
+    document: Document
+
+
+@dataclass
+class KubernetesApiServer:
+    """The objects and how the server behaves.
+
+    Attributes:
+        tokens: that are taken; none means that nobody is asked.
+        denied: resources that nobody may read.
+        absent: resources that are not installed.
+        busy: answer 503 to everything.
+        lagging: tell changes to the oldest watch of each kind only, as if others were far away.
+        asked: (verb, resource, query) of every request, in order.
+        url: where it listens, once it does.
+    """
+
+    tokens: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
+    busy: bool = False
+    lagging: bool = False
+    asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self._version = 100
+        self._objects: dict[tuple[str, str, str], Document] = {}
+        self._history: list[_Change] = []
+        self._oldest = 0
+        """Versions before it are forgotten."""
+        self._changed = asyncio.Condition()
+        self._breaks = 0
+        self._watches: dict[str, list[object]] = {}
+        self._pages: dict[str, tuple[int, list[Document]]] = {}
+
+    # What happens in the cluster.
+
+    def put(self, resource: str, document: Document) -> None:
+        """Add or replace an object."""
+        meta = document["metadata"]
+        key = resource, meta.get("namespace", ""), meta["name"]
+        self._version += 1
+        meta["resourceVersion"] = str(self._version)
+        kind = "MODIFIED" if key in self._objects else "ADDED"
+        self._objects[key] = json.loads(json.dumps(document))
+        self._note(kind, resource, self._objects[key])
+
+    def delete(self, resource: str, name: str, *, namespace: str = "default") -> None:
+        """Remove an object."""
+        gone = self._objects.pop((resource, namespace, name))
+        self._version += 1
+        gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self._version)}}
+        self._note("DELETED", resource, gone)
+
+    def forget(self) -> None:
+        """Forget history: versions and pages that clients hold are Gone."""
+        self._version += 1
+        self._oldest = self._version
+        self._history.clear()
+        self._pages.clear()
+
+    def catch_up(self) -> None:
+        """Tell all watches what they missed."""
+        self.lagging = False
+        self._wake()
+
+    def break_connections(self) -> None:
+        """Cut every watch in the middle."""
+        self._breaks += 1
+        self._wake()
+
+    def _note(self, kind: str, resource: str, document: Document) -> None:
+        self._history.append(_Change(self._version, kind, resource, document))
+        self._wake()
+
+    def _wake(self) -> None:
+        async def notify() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        with contextlib.suppress(RuntimeError):  # nobody can be watching without a loop
+            task = asyncio.get_running_loop().create_task(notify())
+            self._notifying = task
+
+    # What clients see.
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request."""
+        matched = _PATH.fullmatch(request.path)
+        if matched is None:
+            return _status(404, "the server could not find the requested resource")
+        resource, namespace = matched["resource"], matched["namespace"] or ""
+        query = dict(request.query)
+        verb = "watch" if query.get("watch") in ("1", "true") else "list"
+        self.asked.append((verb, resource, query))
+        if self.busy:
+            return _status(503, "the server is currently unable to handle the request")
+        if self.tokens:
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if scheme != "Bearer" or token not in self.tokens:
+                return _status(401, "Unauthorized")
+        if resource in self.denied:
+            return _status(403, f'{resource} is forbidden: cannot {verb} resource "{resource}"')
+        if resource in self.absent:
+            return _status(404, "the server could not find the requested resource")
+        try:
+            selector = query.get("labelSelector", "")
+            _selects(selector, {})
+        except ValueError as error:
+            return _status(400, f"unable to parse requirement: {error}")
+        if verb == "watch":
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            me = object()
+            self._watches.setdefault(resource, []).append(me)
+            try:
+                with contextlib.suppress(ConnectionResetError):  # a watcher that went away
+                    await self._watch(request, response, me, resource, namespace)
+            finally:
+                self._watches[resource].remove(me)
+            return response
+        return self._list(resource, namespace, query)
+
+    def _list(self, resource: str, namespace: str, query: Mapping[str, str]) -> web.Response:
+        limit = int(query.get("limit", "0"))
+        if token := query.get("continue"):
+            page = self._pages.pop(token, None)
+            if page is None:
+                return _status(410, "The provided continue parameter is too old")
+            version, items = page
+        else:
+            version = self._version
+            selector = query.get("labelSelector", "")
+            items = [
+                document
+                for (kind, space, _), document in sorted(self._objects.items())
+                if kind == resource
+                and namespace in ("", space)
+                and _selects(selector, document["metadata"].get("labels", {}))
+            ]
+        meta: Document = {"resourceVersion": str(version)}
+        if limit and len(items) > limit:
+            rest = f"page-{version}-{len(self._pages)}-{len(items)}"
+            self._pages[rest] = version, items[limit:]
+            meta |= {"continue": rest, "remainingItemCount": len(items) - limit}
+            items = items[:limit]
+        return web.json_response({"kind": "List", "metadata": meta, "items": items})
+
+    async def _watch(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        me: object,
+        resource: str,
+        namespace: str,
+    ) -> None:
+        query = request.query
+        at = int(query["resourceVersion"])
+        breaks = self._breaks
+        loop = asyncio.get_running_loop()
+        until = loop.time() + float(query.get("timeoutSeconds", "300"))
+        bookmark_at = loop.time() + BOOKMARK_PERIOD
+        while (now := loop.time()) < until:
+            if self._breaks != breaks:
+                if request.transport is not None:
+                    request.transport.abort()
+                break
+            if at < self._oldest:
+                gone = _status_document(410, f"too old resource version: {at} ({self._oldest})")
+                await _write(response, "ERROR", gone)
+                break
+            behind = self.lagging and self._watches[resource][0] is not me
+            for change in [each for each in self._history if each.version > at and not behind]:
+                at = change.version
+                seen = self._seen(change, resource, namespace, query.get("labelSelector", ""))
+                if seen is not None:
+                    await _write(response, seen, change.document)
+            if now >= bookmark_at:
+                bookmark_at = now + BOOKMARK_PERIOD
+                if query.get("allowWatchBookmarks") == "true" and not behind:
+                    at = max(at, self._version)
+                    await _write(response, "BOOKMARK", {"metadata": {"resourceVersion": str(at)}})
+            async with self._changed:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(
+                        self._changed.wait(), max(0.001, min(until, bookmark_at) - loop.time())
+                    )
+
+    def _seen(self, change: _Change, resource: str, namespace: str, selector: str) -> str | None:
+        """Give the type of a change as a watcher with *selector* sees it."""
+        meta = change.document["metadata"]
+        if change.resource != resource or namespace not in ("", meta.get("namespace", "")):
+            return None
+        if _selects(selector, meta.get("labels", {})):
+            return change.kind
+        # What no longer fits the selector has gone, for this watcher.
+        return "DELETED" if change.kind == "MODIFIED" else None
+
+
+async def _write(response: web.StreamResponse, kind: str, document: Document) -> None:
+    await response.write(json.dumps({"type": kind, "object": document}).encode() + b"\n")
+
+
+def _status_document(code: int, message: str) -> Document:
+    return {"kind": "Status", "status": "Failure", "code": code, "message": message}
+
+
+def _status(code: int, message: str) -> web.Response:
+    return web.json_response(_status_document(code, message), status=code)
+
+
+def _selects(selector: str, labels: Mapping[str, str]) -> bool:
+    return all(_fits(term, labels) for term in _terms(selector))
+
+
+def _terms(selector: str) -> Iterator[str]:
+    at = 0
+    while at < len(selector):
+        matched = _TERM.match(selector, at)
+        if matched is None:
+            raise ValueError(selector[at:])
+        yield matched[1].strip()
+        at = matched.end()
+
+
+def _fits(term: str, labels: Mapping[str, str]) -> bool:
+    if (listed := _IN.fullmatch(term)) is not None:
+        values = {value.strip() for value in listed["values"].split(",")}
+        return (labels.get(listed["key"]) in values) != bool(listed["no"])
+    if "!=" in term:
+        key, _, value = term.partition("!=")
+        return labels.get(key.strip()) != value.strip()
+    if "=" in term:
+        key, _, value = term.replace("==", "=").partition("=")
+        return labels.get(key.strip()) == value.strip()
+    if " " in term:
+        raise ValueError(term)
+    return (term[1:] not in labels) if term.startswith("!") else (term in labels)
+
+
+@contextlib.asynccontextmanager
+async def serving_kubernetes(
+    server: KubernetesApiServer, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[KubernetesApiServer]:
+    """Listen on loopback for the duration of the block; *port* 0 takes a free one."""
+    application = web.Application()
+    application.router.add_get("/{path:.*}", server.answer)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+        bound = runner.addresses[0][1]
+        server.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{bound}"
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+# Objects as the API has them, with what a test does not care about left out.
+
+
+def make_pod(
+    name: str,
+    ip: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    namespace: str = "default",
+    node: str = "node-1",
+    ports: Mapping[str, int] | None = None,
+    ready: bool = True,
+    terminating: bool = False,
+) -> Document:
+    """Make a pod that runs."""
+    meta: Document = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
+    if terminating:
+        meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    listed = [{"name": key, "containerPort": port} for key, port in (ports or {}).items()]
+    return {
+        "metadata": meta,
+        "spec": {"nodeName": node, "containers": [{"name": "engine", "ports": listed}]},
+        "status": {
+            "phase": "Running",
+            "podIP": ip,
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
+
+
+def make_slice(
+    name: str,
+    endpoints: Mapping[str, str],
+    *,
+    service: str = "vllm",
+    namespace: str = "default",
+    ports: Mapping[str, int] | None = None,
+    zone: str = "",
+    labels: Mapping[str, str] | None = None,
+    family: str = "IPv4",
+    conditions: Mapping[str, Mapping[str, bool]] | None = None,
+) -> Document:
+    """Make an EndpointSlice; *endpoints* is pod -> address."""
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": service, **(labels or {})},
+        },
+        "addressType": family,
+        "endpoints": [
+            {
+                "addresses": [ip],
+                "targetRef": {"kind": "Pod", "name": pod},
+                "nodeName": "node-1",
+                "conditions": dict((conditions or {}).get(pod, {"ready": True})),
+                **({"zone": zone} if zone else {}),
+            }
+            for pod, ip in endpoints.items()
+        ],
+        "ports": [{"name": key, "port": port} for key, port in (ports or {"http": 8000}).items()],
+    }
+
+
+def make_node(name: str, labels: Mapping[str, str]) -> Document:
+    """Make a node."""
+    return {"metadata": {"name": name, "labels": dict(labels)}}
+
+
+def make_gateway(
+    name: str,
+    addresses: Mapping[str, str],
+    *,
+    namespace: str = "default",
+    ports: Mapping[str, int] | None = None,
+) -> Document:
+    """Make a Gateway; *addresses* is value -> type."""
+    return {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"listeners": [{"name": k, "port": p} for k, p in (ports or {"http": 80}).items()]},
+        "status": {"addresses": [{"type": k, "value": v} for v, k in addresses.items()]},
+    }
+
+
+def make_pool(
+    name: str,
+    *,
+    gateway: str = "gateway",
+    namespace: str = "default",
+    accepted: bool = True,
+    labels: Mapping[str, str] | None = None,
+) -> Document:
+    """Make an InferencePool behind an endpoint picker."""
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels or {})},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "targetPorts": [{"number": 8000}],
+            "endpointPickerRef": {"name": f"{name}-epp", "port": {"number": 9002}},
+        },
+        "status": {
+            "parents": [
+                {
+                    "parentRef": {"kind": "Gateway", "name": gateway},
+                    "conditions": [{"type": "Accepted", "status": "True" if accepted else "False"}],
+                }
+            ]
+        },
+    }

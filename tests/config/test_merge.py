@@ -1,0 +1,253 @@
+"""The file's instances and those that are discovered, as one configuration."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlplane.config import Clash, Config, Found, Instance, parse_config, unserved
+from controlplane.config.merge import merge
+
+FILE: dict[str, Any] = {
+    "version": 1,
+    "sites": [
+        {"name": "cloud", "kind": "cloud", "region": "eu-west"},
+        {"name": "edge", "kind": "edge", "region": "eu-north"},
+        {"name": "phones", "kind": "device"},
+    ],
+    "models": [{"name": "big"}, {"name": "small"}],
+    "services": [
+        {"name": "chat", "match": [{"path": "/chat"}], "models": [{"name": "big"}]},
+        {
+            "name": "sum",
+            "match": [{"path": "/sum"}],
+            "models": [{"name": "small"}, {"name": "big", "penalty": "never"}],
+            "residency": {"allow": ["eu-north"]},
+        },
+    ],
+    "instances": [{"name": "own", "site": "cloud", "address": "10.0.0.1:8000", "model": "big"}],
+    "overrides": [
+        {"instance": "a", "site": "edge", "drain": True},
+        {"instance": "b", "service": "sum", "max_share": "50%"},
+        {"instance": "own", "max_share": "90%"},
+    ],
+    "discovery": {
+        "rules": [
+            {"name": "first", "kind": "pods", "site": "edge", "model": "big"},
+            {"name": "second", "kind": "pods", "site": "edge", "model": "big"},
+        ]
+    },
+}
+
+
+def config(**changes: Any) -> Config:
+    """Give the file's configuration."""
+    return parse_config(json.dumps(FILE | changes), file="f")
+
+
+def found(name: str, address: str, *, rule: str = "first", **fields: Any) -> Found:
+    """Give a found instance."""
+    values = {"site": "edge", "model": "big"} | fields
+    return Found(rule, Instance(name=name, address=address, **values))
+
+
+def names(merged: Config) -> list[str]:
+    """Give the names of a configuration's instances."""
+    return [instance.name for instance in merged.instances]
+
+
+def test_what_is_found_follows_what_the_file_lists() -> None:
+    """In the order of the rules and then of names, whatever order it was found in."""
+    merged = merge(
+        config(),
+        [
+            found("z", "10.0.0.2:1", rule="second"),
+            found("y", "10.0.0.3:1"),
+            found("x", "10.0.0.4:1"),
+        ],
+    )
+
+    assert ["own", "x", "y", "z"] == names(merged.config)
+    assert () == merged.refused
+
+
+@pytest.mark.parametrize(
+    ("one", "clash", "message"),
+    [
+        pytest.param(
+            found("own", "10.0.0.2:1"),
+            Clash.NAME,
+            "the file has an instance of this name; give instance_name a prefix",
+            id="a name of the file",
+        ),
+        pytest.param(
+            found("x", "10.0.0.1:8000"),
+            Clash.ADDRESS,
+            "10.0.0.1:8000 is already the address of 'own'; remove one of the two",
+            id="an address of the file",
+        ),
+        pytest.param(
+            found("x", "10.0.0.2:1", site="egde"),
+            Clash.SITE,
+            "no site is named 'egde'; did you mean 'edge'?",
+            id="an unknown site",
+        ),
+        pytest.param(
+            found("x", "10.0.0.2:1", model="hug3"),
+            Clash.MODEL,
+            "no model is named 'hug3'; known here: big, small",
+            id="an unknown model",
+        ),
+        pytest.param(
+            found("x", "127.0.0.1:10000"),
+            Clash.CIRCLE,
+            "Envoys of 'edge' listen at 127.0.0.1:10000; take another port",
+            id="the Envoys' own address",
+        ),
+        pytest.param(
+            found("a", "10.0.0.2:1", site="cloud"),
+            Clash.OVERRIDE,
+            "is at 'cloud', and an override says 'edge'; mend the override",
+            id="another site than the file's override says",
+        ),
+    ],
+)
+def test_the_file_wins_over_what_is_found(one: Found, clash: Clash, message: str) -> None:
+    """The one that clashes is refused with its reason; the others take part."""
+    merged = merge(config(), [one, found("good", "10.0.0.9:1")])
+
+    assert ["own", "good"] == names(merged.config)
+    assert [("first", one.instance.name, clash, message)] == [
+        (each.rule, each.name, each.clash, each.message) for each in merged.refused
+    ]
+
+
+def test_of_two_that_are_found_the_earlier_rule_has_the_name() -> None:
+    """So that every replica refuses the same one."""
+    one, two = found("x", "10.0.0.2:1", rule="second"), found("x", "10.0.0.3:1")
+    merged = merge(config(), [one, two])
+
+    assert (two,) == merged.taken
+    assert ["rule 'first' has an instance of this name; give instance_name a prefix"] == [
+        each.message for each in merged.refused
+    ]
+
+
+def test_an_address_on_a_device_is_the_devices_own() -> None:
+    """As in the file: two devices may both use loopback."""
+    merged = merge(
+        config(),
+        [found("x", "127.0.0.1:9", site="phones"), found("y", "127.0.0.1:9", site="edge")],
+    )
+
+    assert 2 == len(merged.taken)
+
+
+def test_overrides_wait_for_the_instance_that_they_name() -> None:
+    """One of an instance that is away has no effect, and takes effect when it comes."""
+    before = merge(config()).config
+    after = merge(config(), [found("a", "10.0.0.2:1")]).config
+
+    assert ["own"] == [item.instance for item in before.overrides]
+    assert ["a", "own"] == [item.instance for item in after.overrides]
+
+
+def test_the_last_instances_of_a_service_are_held() -> None:
+    """An empty set fails every request; what was there last may still answer."""
+    only = config(instances=[])
+    small = found("s", "10.0.0.4:1", model="small")
+    some = (found("x", "10.0.0.2:1"), found("y", "10.0.0.3:1"), small)
+    all_there = merge(only, some)
+    none_left = merge(only, [], before=all_there.taken)
+    still_none = merge(only, [], before=none_left.taken)
+    some_again = merge(only, [found("z", "10.0.0.5:1")], before=still_none.taken)
+
+    assert () == all_there.held
+    assert ["s", "x", "y"] == names(none_left.config)
+    assert set(some) == set(none_left.held)
+    assert none_left == still_none
+    # Only the service that still has nobody keeps what was there.
+    assert ["z", "s"] == names(some_again.config)
+    assert ["s"] == [each.instance.name for each in some_again.held]
+
+
+def test_nothing_is_held_where_the_file_serves() -> None:
+    """The file's own instance takes the requests."""
+    merged = merge(config(), [], before=[found("x", "10.0.0.2:1")])
+
+    assert ["own"] == names(merged.config)
+
+
+def test_nothing_is_held_of_a_rule_that_is_gone() -> None:
+    """Whoever removes a rule wants its instances gone."""
+    rules = {"rules": FILE["discovery"]["rules"][1:]}
+    merged = merge(
+        config(instances=[], discovery=rules), [], before=[found("x", "10.0.0.2:1", rule="first")]
+    )
+
+    assert [] == names(merged.config)
+
+
+def test_a_file_without_discovery_stays_as_it_is() -> None:
+    """Whatever was found before."""
+    plain = parse_config(
+        json.dumps({k: v for k, v in FILE.items() if k not in ("discovery", "overrides")}), file="f"
+    )
+
+    assert plain is merge(plain, [found("x", "10.0.0.2:1")]).config
+
+
+def test_a_service_is_served_where_it_may_be() -> None:
+    """An instance outside of the service's regions is none for it."""
+    here = found("s", "10.0.0.4:1", model="small")
+    elsewhere = found("s", "10.0.0.4:1", model="small", site="cloud")
+
+    assert ["sum"] == [service.name for service in unserved(merge(config(), [elsewhere]).config)]
+    assert () == unserved(merge(config(), [here]).config)
+
+
+FOUND = st.builds(
+    found,
+    st.sampled_from(["a", "b", "own", "x", "y"]),
+    st.sampled_from(["10.0.0.1:8000", "10.0.0.2:1", "10.0.0.3:1", "127.0.0.1:10000", "[::1]:7"]),
+    rule=st.sampled_from(["first", "second", "gone"]),
+    site=st.sampled_from(["cloud", "edge", "phones", "nowhere"]),
+    model=st.sampled_from(["big", "small", "none"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(FOUND, max_size=8), st.lists(FOUND, max_size=8), st.permutations(range(8)))
+def test_whatever_is_found_the_merged_configuration_is_one_that_the_check_takes(
+    now: list[Found], before: list[Found], order: list[int]
+) -> None:
+    """Written out as a file it has no fault; and the order of what was found means nothing."""
+    merged = merge(config(), now, before=before)
+    shuffled = [now[number] for number in order if number < len(now)]
+    written = FILE | {
+        "instances": [
+            {"name": each.name, "site": each.site, "address": each.address, "model": each.model}
+            for each in merged.config.instances
+        ],
+        "overrides": [
+            item.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            for item in merged.config.overrides
+        ],
+    }
+    del written["discovery"]
+    again = parse_config(json.dumps(written), file="merged")
+
+    assert merged.config.instances == again.instances
+    assert merged.config == merge(config(), shuffled, before=before).config
+    told = {(each.rule, each.name) for each in merged.refused}
+    assert [] == [
+        each
+        for each in now
+        if each.rule != "gone"
+        and each not in merged.taken
+        and (each.rule, each.instance.name) not in told
+    ]

@@ -1,0 +1,277 @@
+"""Instances that come and go in a cluster: a real control plane, a real Envoy, a small API."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from controlplane.config import parse_config
+from controlplane.resources.bootstrap import build_bootstrap
+from testbed.certificates import Authority
+from testbed.control_planes import ControlPlaneProcess
+from testbed.envoys import EnvoyProcess
+from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.origins import Origin
+from testbed.ports import free_port
+
+FLEET = """
+version: 1
+sites: [{name: north, kind: edge}]
+models: [{name: m}]
+services:
+  - {name: chat, match: [{path: /chat}], models: [{name: m}], policy: static}
+instances: INSTANCES
+discovery:
+  api: {server: "SERVER", ca: "CA", token_file: "TOKEN"}
+  namespace: models
+  rules:
+    - {name: pods, kind: pods, selector: "app=vllm", site: north, model: m, port_name: http}
+steering: {period: 100ms, slow_start: 0s}
+envoy: {address: 127.0.0.1, port: PORT, health_check: {interval: 100ms}}
+"""
+
+
+class Cluster:
+    """An API server, and pods that are plain HTTP servers on loopback."""
+
+    def __init__(self, directory: Path) -> None:
+        self.authority = Authority(directory)
+        self.server = KubernetesApiServer(tokens={"first"})
+        self.token = directory / "token"
+        self.fleet = directory / "fleet.yaml"
+        self.port = free_port()
+        self.token.write_text("first")
+
+    def tls(self) -> ssl.SSLContext:
+        """Give what the server shows."""
+        pair = self.authority.issue("127.0.0.1")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        return context
+
+    def write(self, *, instances: str = "[]", selector: str = "app=vllm") -> str:
+        """Write the configuration, and give it."""
+        text = FLEET.replace("app=vllm", selector)
+        for word, value in {
+            "INSTANCES": instances,
+            "SERVER": self.server.url,
+            "CA": str(self.authority.ca),
+            "TOKEN": str(self.token),
+            "PORT": str(self.port),
+        }.items():
+            text = text.replace(word, value)
+        self.fleet.write_text(text, encoding="utf-8")
+        return text
+
+    def bootstrap(self, xds_port: int) -> str:
+        """Give an Envoy's bootstrap."""
+        config = parse_config(self.fleet.read_text(encoding="utf-8"), file="fleet.yaml")
+        return build_bootstrap(
+            config, site="north", envoy_id="e1", xds=("127.0.0.1", xds_port), admin_port=0
+        )
+
+    def put(self, name: str, origin: Origin, **how: Any) -> None:
+        """Let a pod be there."""
+        labels, ports = {"app": "vllm"}, {"http": origin.port}
+        self.server.put(
+            "pods",
+            make_pod(name, "127.0.0.1", namespace="models", labels=labels, ports=ports, **how),
+        )
+
+
+async def wait_for_endpoints(envoy: EnvoyProcess, wanted: Collection[Origin], why: str) -> None:
+    """Wait until an Envoy has exactly the endpoints of *wanted*, all of them healthy."""
+    addresses = {origin.address for origin in wanted}
+    await envoy.wait_for(
+        lambda clusters: (
+            addresses == {each.address for each in clusters.get("chat", ()) if each.healthy}
+            and len(clusters["chat"]) == len(addresses)
+        ),
+        why,
+    )
+
+
+async def wait_for_answers(http: aiohttp.ClientSession, port: int, wanted: set[str]) -> None:
+    """Send requests until exactly *wanted* answer twenty of them; none may fail."""
+    async with asyncio.timeout(20):
+        found: set[str] = set()
+        while found != wanted:
+            found = set()
+            for _ in range(20):
+                async with http.get(f"http://127.0.0.1:{port}/chat") as answer:
+                    assert 200 == answer.status
+                    found.add(await answer.text())
+
+
+async def metric(control: ControlPlaneProcess, name: str) -> float:
+    """Give a metric of the one rule."""
+    _, text = await control.get("/metrics")
+    start = f'{name}{{rule="pods"}} '
+    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(start))
+
+
+@pytest.mark.envoy
+async def test_pods_that_come_get_requests_and_those_that_go_lose_them(tmp_path: Path) -> None:
+    """Over TLS and a token that is rotated, through 410 Gone, and never down to nothing."""
+    cluster = Cluster(tmp_path)
+    server = cluster.server
+    async with (
+        serving_kubernetes(server, tls=cluster.tls()),
+        Origin("a") as a,
+        Origin("b") as b,
+        Origin("c") as c,
+        aiohttp.ClientSession() as http,
+    ):
+        cluster.write()
+        async with ControlPlaneProcess(cluster.fleet) as control:
+            await control.wait_for_event("the first plan waits for instances to be discovered")
+            assert 503 == (await control.get("/readyz"))[0]
+            cluster.put("a", a)
+            await control.wait_ready()
+            async with await EnvoyProcess.start(cluster.bootstrap(control.xds_port)) as envoy:
+                await wait_for_endpoints(envoy, [a], "have the first pod")
+                await wait_for_answers(http, cluster.port, {"a"})
+
+                cluster.put("b", b)
+                await wait_for_endpoints(envoy, [a, b], "have the new pod")
+                await wait_for_answers(http, cluster.port, {"a", "b"})
+
+                cluster.put("a", a, terminating=True)
+                await wait_for_endpoints(envoy, [b], "lose the pod that terminates")
+                await wait_for_answers(http, cluster.port, {"b"})
+                server.delete("pods", "a", namespace="models")
+
+                server.forget()
+                server.break_connections()
+                cluster.put("c", c)
+                await control.wait_for_event(
+                    "the Kubernetes API has forgotten our version; listing anew"
+                )
+                await wait_for_endpoints(envoy, [b, c], "have the pod of after the 410")
+
+                cluster.token.write_text("second")
+                server.tokens = {"second"}
+                server.break_connections()
+                cluster.put("b", b, ready=False)
+                await wait_for_endpoints(envoy, [c], "follow with the new token")
+
+                server.delete("pods", "c", namespace="models")
+                told = await control.wait_for_event(
+                    "the last instances of a service are gone; they are kept until others come"
+                )
+                assert ["c"] == told["instances"]
+                await wait_for_answers(http, cluster.port, {"c"})
+                assert 1.0 == await metric(control, "cats_discovery_held_instances")
+
+                cluster.put("a", a)
+                await wait_for_endpoints(envoy, [a], "have what came after nothing")
+                await wait_for_answers(http, cluster.port, {"a"})
+                assert 0.0 == await metric(control, "cats_discovery_held_instances")
+            control.signal(signal.SIGTERM)
+            assert 0 == await control.ended()
+            assert "Traceback" not in control.log()
+
+
+async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Path) -> None:
+    """What was found last serves while nobody can be asked, with the versions of before."""
+    cluster = Cluster(tmp_path)
+    server = cluster.server
+    state = ("--state-dir", str(tmp_path / "state"))
+    async with serving_kubernetes(server, tls=cluster.tls()), Origin("a") as a:
+        cluster.write()
+        cluster.put("a", a)
+        async with ControlPlaneProcess(cluster.fleet, *state) as control:
+            await control.wait_ready()
+            assert 1.0 == await metric(control, "cats_discovery_ok")
+            server.denied = {"pods"}
+            server.break_connections()
+            told = await control.wait_for_event(
+                "instances cannot be discovered; those known serve on"
+            )
+            before = await control.get_json("/api/v1/plan")
+            fleet = await control.get_json("/api/v1/fleet")
+            assert 0.0 == await metric(control, "cats_discovery_ok")
+            control.signal(signal.SIGTERM)
+            await control.ended()
+        async with ControlPlaneProcess(cluster.fleet, *state) as control:
+            await control.wait_ready()
+            await control.wait_for_event("serving the saved plan")
+            await control.wait_for_event("instances cannot be discovered; those known serve on")
+            after = await control.get_json("/api/v1/plan")
+            server.denied = set()
+            await control.wait_for_event("instances can be discovered again")
+
+    assert "give the service account get, list and watch on pods" in told["remedy"]
+    (rule,) = fleet["discovery"]
+    assert (False, 1, "pods") == (rule["ok"], rule["instances"], rule["rule"])
+    assert before["version"] == after["version"]
+
+
+async def test_the_file_wins_over_what_is_discovered(tmp_path: Path) -> None:
+    """A clash is told by name, in log, metrics and API; the rest takes part."""
+    cluster = Cluster(tmp_path)
+    async with (
+        serving_kubernetes(cluster.server, tls=cluster.tls()),
+        Origin("a") as a,
+        Origin("b") as b,
+    ):
+        cluster.write(instances=f'[{{name: own, site: north, address: "{a.address}", model: m}}]')
+        cluster.put("a", a)
+        cluster.put("b", b)
+        cluster.put("own", Origin("none", port=1))
+        async with ControlPlaneProcess(cluster.fleet) as control:
+            await control.wait_ready()
+            document = await control.wait_for(
+                "/api/v1/fleet", lambda fleet: len(fleet["instances"]) == 2, "know both"
+            )
+            refused = {
+                line["instance"]: line["clash"]
+                for line in control.events()
+                if line["event"] == "a discovered instance is refused"
+            }
+            cluster.write(instances="[]")
+            await control.wait_for(
+                "/api/v1/fleet",
+                lambda fleet: {"a", "b", "own"} == {each["name"] for each in fleet["instances"]},
+                "take what the file no longer has",
+            )
+
+    assert {"own", "b"} == {each["name"] for each in document["instances"]}
+    assert {"a": "address", "own": "name"} == refused
+    assert 2 == document["discovery"][0]["refused_count"]
+
+
+async def test_a_mended_rule_ends_the_wait_of_a_start(tmp_path: Path) -> None:
+    """What finds nothing serves nothing, until the file is mended; then it may go as well."""
+    cluster = Cluster(tmp_path)
+    async with serving_kubernetes(cluster.server, tls=cluster.tls()), Origin("a") as a:
+        cluster.write(selector="app=vlm")
+        cluster.put("a", a)
+        async with ControlPlaneProcess(cluster.fleet) as control:
+            told = await control.wait_for_event(
+                "the first plan waits for instances to be discovered"
+            )
+            ready, _ = await control.get("/readyz")
+            text = cluster.write()
+            await control.wait_ready()
+            found = await control.get_json("/api/v1/fleet")
+            head, _, tail = text.partition("discovery:")
+            own = f'[{{name: own, site: north, address: "{a.address}", model: m}}]'
+            head = head.replace("instances: []", f"instances: {own}")
+            cluster.fleet.write_text(head + tail[tail.index("steering") :], encoding="utf-8")
+            alone = await control.wait_for(
+                "/api/v1/fleet",
+                lambda fleet: ["own"] == [each["name"] for each in fleet["instances"]],
+                "have the file's instance alone",
+            )
+
+    assert (0, 503) == (told["instances"], ready)
+    assert ["a"] == [each["name"] for each in found["instances"]]
+    assert [] == alone["discovery"]

@@ -1,0 +1,90 @@
+"""Several replicas that see the Kubernetes API at different times serve one plan, never none."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from controlplane.xds.types import ENDPOINT
+from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.replicas import Replicas, connected, running_replicas
+
+FLEET = """
+version: 1
+sites: [{name: north, kind: edge}]
+models: [{name: m}]
+services:
+  - {name: chat, match: [{path: /v1/chat/completions}], models: [{name: m}], policy: static}
+discovery:
+  api: {server: "SERVER"}
+  rules: [{name: pods, kind: pods, site: north, model: m, port: 8000}]
+steering: {period: 200ms, slow_start: 0s}
+server: {bus: "BUS"}
+"""
+
+pytestmark = pytest.mark.timeout(240)
+
+
+async def served(replicas: Replicas, number: int) -> set[str]:
+    """Give the instances that the plan of a replica sends anything to."""
+    plan = await replicas.running[number].get_json("/api/v1/plan")
+    return {item["instance"] for item in plan["services"]["chat"]["from"]["north"]}
+
+
+async def known(replicas: Replicas, number: int) -> set[str]:
+    """Give the instances that a replica knows."""
+    fleet = await replicas.running[number].get_json("/api/v1/fleet")
+    return {item["name"] for item in fleet["instances"]}
+
+
+async def settle(replicas: Replicas, wanted: set[str]) -> None:
+    """Wait until all replicas serve *wanted*, by one plan."""
+    async with asyncio.timeout(30):
+        while {frozenset(wanted)} != {  # noqa: ASYNC110 -- it happens elsewhere
+            frozenset(await served(replicas, number)) for number in replicas.running
+        } or len(await replicas.versions()) > 1:
+            await asyncio.sleep(0.05)
+
+
+async def wait_until_one_knows(replicas: Replicas, wanted: set[str]) -> None:
+    """Wait until some replica knows exactly *wanted*."""
+    async with asyncio.timeout(30):
+        while True:
+            if wanted in [await known(replicas, number) for number in replicas.running]:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_replica_that_hears_late_keeps_its_plan_meanwhile(tmp_path: Path) -> None:
+    """It follows no plan that names a pod it does not know, and loses no endpoint before it does.
+
+    One that hears early does not run ahead of the leader either.
+    """
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        for name in ("a", "b"):
+            server.put("pods", make_pod(name, f"10.0.0.{ord(name)}"))
+        text = FLEET.replace("SERVER", server.url)
+        async with running_replicas(tmp_path, text, count=2, nodes=1) as (replicas, _):
+            await replicas.leader()
+            await settle(replicas, {"a", "b"})
+            ports = [xds for xds, _ in replicas.ports]
+            async with connected(4, ports, endpoints=["chat"]) as clients:
+                async with asyncio.timeout(30):
+                    while not all("chat" in c.held.get(ENDPOINT, {}) for c in clients):  # noqa: ASYNC110 -- elsewhere
+                        await asyncio.sleep(0.05)
+                server.lagging = True
+                server.put("pods", make_pod("c", "10.0.0.99"))
+                server.delete("pods", "a")
+                await wait_until_one_knows(replicas, {"b", "c"})
+                for _ in range(10):
+                    for number in replicas.running:
+                        assert await served(replicas, number) in ({"a", "b"}, {"b", "c"})
+                    await asyncio.sleep(0.05)
+                server.catch_up()
+                await settle(replicas, {"b", "c"})
+
+            assert [] == [name for client in clients for name in client.removed]
+            assert {("chat",)} == {tuple(client.held[ENDPOINT]) for client in clients}

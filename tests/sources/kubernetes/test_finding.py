@@ -1,0 +1,408 @@
+"""From objects of the API to instances: what each kind says, and what is missing where it is not."""
+
+from __future__ import annotations
+
+# ruff: noqa: E501 -- a reason is one line, and so it stands here
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlplane.config import Config, DiscoveryRule, Instance, parse_config
+from controlplane.errors import ReportError
+from controlplane.sources.kubernetes.finding import ZONE, Findings, Wanted, find, wants
+from controlplane.sources.kubernetes.objects import (
+    ENDPOINT_SLICES,
+    GATEWAYS,
+    INFERENCE_POOLS,
+    NODES,
+    PODS,
+    KubernetesObject,
+    parse_endpoint_slice,
+    parse_gateway,
+    parse_inference_pool,
+    parse_node,
+    parse_pod,
+)
+from testbed.kubernetes_api import make_gateway, make_node, make_pod, make_pool, make_slice
+
+
+def configured(rule: Mapping[str, Any]) -> tuple[Config, DiscoveryRule]:
+    """Give a configuration with one rule, which lacks only what *rule* does not say."""
+    keys = {"name": "r", "kind": "pods", **rule}
+    if not keys.keys() & {"site", "site_label", "node_label"}:
+        keys["site"] = "north"
+    if "model_label" not in keys:
+        keys["model"] = "m"
+    document = {
+        "version": 1,
+        "sites": [
+            {"name": "north", "kind": "edge", "zone": "zone-n"},
+            {"name": "cloud-1", "kind": "cloud", "zone": "zone-c"},
+            {"name": "cloud-2", "kind": "cloud", "zone": "zone-c", "region": "x"},
+        ],
+        "models": [{"name": "m"}],
+        "services": [{"name": "s", "match": [{"path": "/"}], "models": [{"name": "m"}]}],
+        "discovery": {"namespace": "models", "rules": [keys]},
+    }
+    config = parse_config(json.dumps(document), file="f")
+    assert config.discovery is not None
+    return config, config.discovery.rules[0]
+
+
+def found(
+    rule: Mapping[str, Any], *objects: KubernetesObject, looked_up: tuple[Any, ...] = ()
+) -> Findings:
+    """Apply a rule."""
+    return find(*configured(rule), objects, looked_up)
+
+
+def instances(findings: Findings) -> list[tuple[str, str, str, str]]:
+    """Give (name, site, address, model)."""
+    return [
+        (each.instance.name, each.instance.site, each.instance.address, each.instance.model)
+        for each in findings.found
+    ]
+
+
+def reasons(findings: Findings) -> list[tuple[str, str]]:
+    """Give (name, why not)."""
+    return [(each.name, each.message) for each in findings.refused]
+
+
+HTTP = {"http": 8000}
+
+
+def test_a_ready_pod_is_an_instance() -> None:
+    """At its address, with what the rule says of all."""
+    findings = found(
+        {
+            "engine": "vllm", "slots": 32, "service_time": "2s",
+            "scrape": {"period": "500ms", "timeout": "500ms"}, "orca": {"port": 9000},
+        },
+        parse_pod(make_pod("a", "10.0.0.1", ports=HTTP)),
+    )  # fmt: skip
+    (one,) = findings.found
+    instance = one.instance
+
+    assert [("a", "north", "10.0.0.1:8000", "m")] == instances(findings)
+    assert ("vllm", 32, 2.0) == (instance.engine, instance.slots, instance.service_time)
+    assert instance.scrape is not None
+    assert ("http://10.0.0.1:8000/metrics", 0.5) == (instance.scrape.url, instance.scrape.period)
+    assert instance.orca is not None
+    assert "10.0.0.1:9000" == instance.orca.target(instance.host)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"ready": False}, id="not ready"),
+        pytest.param({"terminating": True}, id="terminating"),
+    ],
+)
+def test_a_pod_that_cannot_serve_is_none_and_nobody_is_told(how: dict[str, Any]) -> None:
+    """That is how pods come and go."""
+    assert Findings() == found({}, parse_pod(make_pod("a", "10.0.0.1", ports=HTTP, **how)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "ports", "expected"),
+    [
+        pytest.param(
+            {},
+            {"http": 1, "grpc": 2},
+            "has the ports http, grpc; give port or port_name in the rule",
+            id="several",
+        ),
+        pytest.param({}, {}, "names no port; give port or port_name in the rule", id="none"),
+        pytest.param(
+            {"port_name": "api"},
+            {"http": 1},
+            "has no port named 'api'; it has: http",
+            id="another name",
+        ),
+        pytest.param({"port_name": "grpc"}, {"http": 1, "grpc": 2}, 2, id="by its name"),
+        pytest.param({"port": 77}, {"http": 1, "grpc": 2}, 77, id="by the rule"),
+        pytest.param({}, {"a": 5, "b": 5}, 5, id="one under two names"),
+    ],
+)
+def test_the_port_is_the_rules_or_the_only_one(
+    rule: dict[str, Any], ports: dict[str, int], expected: str | int
+) -> None:
+    """Never a guess among several."""
+    findings = found(rule, parse_pod(make_pod("a", "10.0.0.1", ports=ports)))
+
+    if isinstance(expected, int):
+        assert [f"10.0.0.1:{expected}"] == [each.instance.address for each in findings.found]
+    else:
+        assert [("a", expected)] == reasons(findings)
+
+
+def test_labels_name_site_and_model() -> None:
+    """By the site's name, or by the zone that it alone is in."""
+    rule = {"site_label": "cats/site", "model_label": "cats/model"}
+
+    def labelled(name: str, **labels: str) -> KubernetesObject:
+        full = {f"cats/{key}": value for key, value in labels.items()}
+        return parse_pod(make_pod(name, f"10.0.0.{ord(name)}", labels=full, ports=HTTP))
+
+    findings = found(
+        rule,
+        labelled("a", site="cloud-1", model="m"),
+        labelled("b", site="zone-n", model="other"),
+        labelled("c", site="zone-c", model="m"),
+        labelled("d", site="nowhere", model="m"),
+        labelled("e", model="m"),
+        labelled("f", site="north"),
+    )
+
+    assert [
+        ("a", "cloud-1", "10.0.0.97:8000", "m"),
+        ("b", "north", "10.0.0.98:8000", "other"),  # whether there is such a model, others check
+    ] == instances(findings)
+    assert [
+        ("c", "no site is named 'zone-c', and the sites cloud-1, cloud-2 share the zone 'zone-c'"),
+        ("d", "no site is named 'nowhere', and no site has the zone 'nowhere'"),
+        ("e", "it has no label cats/site, which would name its site"),
+        ("f", "it has no label cats/model, which would name its model"),
+    ] == reasons(findings)
+
+
+def test_the_node_of_a_pod_names_its_site() -> None:
+    """By the label that the rule asks for."""
+    nodes = (parse_node(make_node("node-1", {ZONE: "zone-n"})), parse_node(make_node("node-2", {})))
+    findings = found(
+        {"node_label": ZONE},
+        *(
+            parse_pod(make_pod(name, f"10.0.0.{number}", node=f"node-{number}", ports=HTTP))
+            for number, name in enumerate("abc", 1)
+        ),
+        looked_up=nodes,
+    )
+
+    assert [("a", "north", "10.0.0.1:8000", "m")] == instances(findings)
+    assert [
+        ("b", f"its node has no label {ZONE}, which would name its site"),
+        ("c", "its node node-3 is not known, which would name its site"),
+    ] == reasons(findings)
+
+
+def test_endpoints_of_slices_are_instances_once() -> None:
+    """An endpoint in two slices, or in two families, is one; the zone is the slice's own word."""
+    rule = {"kind": "endpoint_slices", "node_label": ZONE}
+    ready = {"ready": True, "serving": True, "terminating": False}
+    draining = {"ready": False, "serving": True, "terminating": True}
+    findings = found(
+        rule,
+        parse_endpoint_slice(make_slice("six", {"a": "fd00::1"}, family="IPv6", zone="zone-n")),
+        parse_endpoint_slice(
+            make_slice(
+                "four", {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.0.3"},
+                zone="zone-n", conditions={"a": ready, "b": draining, "c": {}},
+            )
+        ),
+        parse_endpoint_slice(make_slice("twice", {"a": "10.0.0.1"}, zone="zone-n")),
+        parse_endpoint_slice(make_slice("names", {"d": "d.example"}, family="FQDN")),
+    )  # fmt: skip
+
+    assert [
+        ("a", "north", "10.0.0.1:8000", "m"),
+        ("c", "north", "10.0.0.3:8000", "m"),
+    ] == instances(findings)
+    assert () == findings.refused
+
+
+def test_an_address_of_the_sixth_version_stands_in_brackets() -> None:
+    """As the file has it."""
+    findings = found(
+        {"kind": "endpoint_slices", "scrape": {}},
+        parse_endpoint_slice(make_slice("six", {"a": "FD00:0::1"}, family="IPv6")),
+    )
+    (one,) = findings.found
+
+    assert "[fd00::1]:8000" == one.instance.address
+    assert one.instance.scrape is not None
+    assert "http://[fd00::1]:8000/metrics" == one.instance.scrape.url
+
+
+def test_a_pool_is_one_instance_at_its_gateway() -> None:
+    """Its metrics are those of its endpoint picker."""
+    rule = {"kind": "inference_pools", "namespace": "pools", "scrape": {"path": "/m"}}
+    gateway = parse_gateway(
+        make_gateway(
+            "gateway", {"gw.example": "Hostname", "10.0.0.9": "IPAddress"}, namespace="pools"
+        )
+    )
+    findings = found(
+        rule, parse_inference_pool(make_pool("p", namespace="pools")), looked_up=(gateway,)
+    )
+    (one,) = findings.found
+
+    assert [("p", "north", "10.0.0.9:80", "m")] == instances(findings)
+    assert "epp" == one.instance.engine
+    assert one.instance.scrape is not None
+    assert "http://p-epp.pools.svc:9090/m" == one.instance.scrape.url
+
+
+@pytest.mark.parametrize(
+    ("pool", "gateway", "reason"),
+    [
+        pytest.param(
+            make_pool("p", accepted=False),
+            make_gateway("gateway", {}),
+            "no Gateway has accepted the pool; see its status.parents",
+            id="refused",
+        ),
+        pytest.param(
+            make_pool("p"),
+            make_gateway("other", {}),
+            "its Gateway default/gateway is not among those read; set gateway_namespace",
+            id="elsewhere",
+        ),
+        pytest.param(
+            make_pool("p"),
+            make_gateway("gateway", {"gw.example": "Hostname"}),
+            "its Gateway has no IP address in its status; Envoys take no DNS names",
+            id="a name",
+        ),
+    ],
+)
+def test_a_pool_that_cannot_be_reached_is_refused(
+    pool: dict[str, Any], gateway: dict[str, Any], reason: str
+) -> None:
+    """With where to look."""
+    findings = found(
+        {"kind": "inference_pools"}, parse_inference_pool(pool), looked_up=(parse_gateway(gateway),)
+    )
+
+    assert [("p", reason)] == reasons(findings)
+
+
+def test_a_pickers_name_is_no_way_to_another_host() -> None:
+    """Whoever may write pools cannot have a token sent elsewhere."""
+    pool = make_pool("p")
+    pool["spec"]["endpointPickerRef"]["name"] = "evil.example/x#"
+    gateway = parse_gateway(make_gateway("gateway", {"10.0.0.9": "IPAddress"}))
+    findings = found(
+        {"kind": "inference_pools", "scrape": {}}, parse_inference_pool(pool), looked_up=(gateway,)
+    )
+
+    assert [("p", "its endpoint picker is no Service; remove scrape")] == reasons(findings)
+
+
+def test_names_are_made_by_the_rule_and_cut_to_what_a_name_may_be() -> None:
+    """A cut one keeps its own end, so that two do not become one."""
+    long = "x" * 70
+    findings = found(
+        {"instance_name": "{rule}.{namespace}.{name}"},
+        *(
+            parse_pod(make_pod(f"{long}{end}", f"10.0.0.{end}", namespace="models", ports=HTTP))
+            for end in (1, 2)
+        ),
+        parse_pod(make_pod("a", "10.0.0.3", namespace="models", ports=HTTP)),
+    )
+    names = [each.instance.name for each in findings.found]
+
+    assert "r.models.a" == names[0]
+    assert 3 == len(set(names))
+    assert 63 == max(map(len, names))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        pytest.param({"selector": "app=x"}, [Wanted(PODS, "models", "app=x")], id="pods"),
+        pytest.param(
+            {"node_label": ZONE, "namespace": "n"},
+            [Wanted(PODS, "n"), Wanted(NODES)],
+            id="pods by node",
+        ),
+        pytest.param(
+            {"kind": "endpoint_slices", "service": "s", "node_label": ZONE, "selector": "a"},
+            [Wanted(ENDPOINT_SLICES, "models", "kubernetes.io/service-name=s,a")],
+            id="slices know their zone",
+        ),
+        pytest.param(
+            {"kind": "endpoint_slices", "node_label": "rack"},
+            [Wanted(ENDPOINT_SLICES, "models"), Wanted(NODES)],
+            id="slices by node",
+        ),
+        pytest.param(
+            {"kind": "inference_pools", "gateway_namespace": "g"},
+            [Wanted(INFERENCE_POOLS, "models"), Wanted(GATEWAYS, "g")],
+            id="pools",
+        ),
+    ],
+)
+def test_only_what_a_rule_needs_is_asked_for(rule: dict[str, Any], expected: list[Wanted]) -> None:
+    """Which is what its role has to allow."""
+    assert expected == list(wants(*configured(rule)))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 70_000) | st.text(max_size=8) | st.just("10.0.0.1"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "metadata",
+                    "name",
+                    "labels",
+                    "status",
+                    "spec",
+                    "conditions",
+                    "endpoints",
+                    "addresses",
+                    "ports",
+                    "port",
+                    "parents",
+                    "parentRef",
+                    "type",
+                    "containers",
+                    "namespace",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+WHOLE = st.sampled_from(
+    [
+        (parse_pod, make_pod("a", "10.0.0.1", ports=HTTP)),
+        (parse_endpoint_slice, make_slice("s", {"a": "10.0.0.1"})),
+        (parse_gateway, make_gateway("g", {"10.0.0.9": "IPAddress"})),
+        (parse_inference_pool, make_pool("p")),
+        (parse_node, make_node("n", {ZONE: "z"})),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(WHOLE, st.sampled_from(["metadata", "spec", "status", "endpoints", "ports"]), JSON)
+def test_whatever_an_object_says_it_is_read_or_refused(
+    whole: tuple[Any, dict[str, Any]], key: str, damage: Any
+) -> None:
+    """And what comes of it passes the door that the file's instances pass."""
+    parse, document = whole
+    try:
+        parsed = parse({**document, key: damage})
+    except ReportError:
+        return
+    gateway = parse_gateway(make_gateway("gateway", {"10.0.0.9": "IPAddress"}))
+    for kind in ("pods", "endpoint_slices", "inference_pools"):
+        for each in found({"kind": kind}, parsed, looked_up=(gateway,)).found:
+            instance = each.instance
+            again = Instance(
+                name=instance.name,
+                site=instance.site,
+                address=instance.address,
+                model=instance.model,
+                engine=instance.engine,
+            )
+            assert again == instance

@@ -1,0 +1,553 @@
+"""Following a Kubernetes API over real HTTP: pages, watches, what breaks and what is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from controlplane.config import KubernetesApi
+from controlplane.sources.kubernetes import client as client_module
+from controlplane.sources.kubernetes import follow as follow_module
+from controlplane.sources.kubernetes.client import (
+    ApiClient,
+    ApiError,
+    Failure,
+    new_session,
+    place_of,
+)
+from controlplane.sources.kubernetes.finding import Wanted
+from controlplane.sources.kubernetes.follow import Follower
+from controlplane.sources.kubernetes.objects import INFERENCE_POOLS, PODS, Pod
+from testbed.certificates import Authority
+from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+
+PATIENCE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again soon."""
+    monkeypatch.setattr(follow_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(follow_module, "LEAST_WATCH", 0.01)
+
+
+class Followed:
+    """A follower that runs, and what it called back."""
+
+    def __init__(self, follower: Follower, changed: asyncio.Event, counts: list[str]) -> None:
+        self.follower = follower
+        self.counts = counts
+        self.changes = 0
+        self._changed = changed
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until *condition* holds."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), 0.02)
+                self._changed.clear()
+
+    async def until_there(self, *names: str) -> None:
+        """Wait until exactly the pods of these names are known."""
+        await self.until(lambda: {name for _, name in self.follower.objects} == set(names))
+
+
+@contextlib.asynccontextmanager
+async def following(
+    url: str, *, wanted: Wanted | None = None, watch_seconds: float = 60.0, **api: Any
+) -> AsyncIterator[Followed]:
+    """Follow pods of the namespace ``default`` for the duration of the block."""
+    changed = asyncio.Event()
+    counts: list[str] = []
+    async with new_session() as session:
+        follower = Follower(
+            wanted or Wanted(PODS, "default"),
+            ApiClient(KubernetesApi(server=url, **api), session),
+            on_change=changed.set,
+            count=lambda verb, outcome: counts.append(f"{verb} {outcome}"),
+            watch_seconds=watch_seconds,
+        )
+        task = asyncio.create_task(follower.run())
+        try:
+            yield Followed(follower, changed, counts)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_changes_follow_the_list_without_another_list() -> None:
+    """Added, changed, deleted; of its namespace and its selector only."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        app = {"app": "x"}
+        server.put("pods", make_pod("a", "10.0.0.1", labels=app))
+        server.put("pods", make_pod("other", "10.0.0.9"))
+        server.put("pods", make_pod("away", "10.0.0.9", labels=app, namespace="elsewhere"))
+        wanted = Wanted(PODS, "default", "app in (x, y),!old")
+        async with following(server.url, wanted=wanted) as followed:
+            await followed.until_there("a")
+            server.put("pods", make_pod("b", "10.0.0.2", labels=app))
+            await followed.until_there("a", "b")
+            server.put("pods", make_pod("a", "10.0.0.3", labels=app))
+            await followed.until(lambda: ip_of(followed, "a") == "10.0.0.3")
+            server.delete("pods", "a")
+            await followed.until_there("b")
+            server.put("pods", make_pod("b", "10.0.0.2", labels={"app": "x", "old": ""}))
+            await followed.until_there()
+
+    assert 1 == sum(verb == "list" for verb, *_ in server.asked)
+    assert followed.follower.failure is None
+
+
+def ip_of(followed: Followed, name: str) -> str:
+    """Give a pod's address as it is known."""
+    pod = followed.follower.objects["default", name]
+    assert isinstance(pod, Pod)
+    return pod.ip
+
+
+async def test_a_long_list_comes_in_pages_and_is_seen_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody is told of a part of it."""
+    monkeypatch.setattr(client_module, "PAGE_LIMIT", 10)
+    server = KubernetesApiServer()
+    sizes: list[int] = []
+    async with serving_kubernetes(server):
+        for number in range(35):
+            server.put("pods", make_pod(f"p{number}", f"10.0.0.{number + 1}"))
+        async with following(server.url) as followed:
+            follower = followed.follower
+            follower._on_change = lambda: sizes.append(len(follower.objects))
+            await followed.until(lambda: follower.listed)
+
+    assert [35] == sizes
+    assert 4 == sum(verb == "list" for verb, *_ in server.asked)
+
+
+async def test_a_broken_connection_goes_on_where_it_was() -> None:
+    """From the version of the last bookmark, without a list, and without a change missed."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        async with following(server.url) as followed:
+            await followed.until_there("a")
+            # Other kinds move the version on; only bookmarks tell of it.
+            for number in range(50):
+                server.put("nodes", {"metadata": {"name": f"n{number}"}})
+            moved_on = server._version
+            await followed.until(lambda: followed.follower._version == str(moved_on))
+            server.break_connections()
+            server.put("pods", make_pod("b", "10.0.0.2"))
+            await followed.until_there("a", "b")
+
+    watched = [int(query["resourceVersion"]) for verb, _, query in server.asked if verb == "watch"]
+    assert 1 == sum(verb == "list" for verb, *_ in server.asked)
+    assert moved_on == watched[-1]
+
+
+async def test_a_watch_that_ends_is_asked_for_again() -> None:
+    """In good order, as often as it takes."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server), following(server.url, watch_seconds=1.0) as followed:
+        await followed.until(lambda: followed.counts.count("watch ok") >= 2)
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        await followed.until_there("a")
+
+    assert ["list ok"] == [each for each in followed.counts if each.startswith("list")]
+
+
+async def test_a_forgotten_version_is_listed_anew() -> None:
+    """410 Gone in a watch: what went meanwhile goes, what came comes, at once."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        async with following(server.url) as followed:
+            await followed.until_there("a")
+            server.forget()
+            server.break_connections()
+            server.delete("pods", "a")
+            server.put("pods", make_pod("b", "10.0.0.2"))
+            server.forget()
+            await followed.until_there("b")
+            server.put("pods", make_pod("c", "10.0.0.3"))
+            await followed.until_there("b", "c")
+
+    assert "watch expired" in followed.counts
+    assert 2 == followed.counts.count("list ok")
+
+
+async def test_a_forgotten_page_begins_the_list_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """410 Gone between two pages."""
+    monkeypatch.setattr(client_module, "PAGE_LIMIT", 10)
+    server = KubernetesApiServer()
+    lists = 0
+    listed = server._list
+
+    def forgetful(*arguments: Any) -> web.Response:
+        nonlocal lists
+        lists += 1
+        if lists == 2:
+            server.forget()
+        return listed(*arguments)
+
+    monkeypatch.setattr(server, "_list", forgetful)
+    async with serving_kubernetes(server):
+        for number in range(15):
+            server.put("pods", make_pod(f"p{number}", f"10.0.0.{number + 1}"))
+        async with following(server.url) as followed:
+            await followed.until(lambda: len(followed.follower.objects) == 15)
+
+    assert ["list expired", "list ok"] == followed.counts[:2]
+
+
+async def test_the_same_list_again_is_no_change() -> None:
+    """Nobody is asked to decide anew because the API has a short memory."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        async with following(server.url) as followed:
+            await followed.until_there("a")
+            changes: list[int] = []
+            followed.follower._on_change = lambda: changes.append(1)
+            server.forget()
+            server.break_connections()
+            await followed.until(lambda: followed.counts.count("list ok") == 2)
+
+    assert [] == changes
+
+
+@pytest.mark.parametrize(
+    ("change", "failure", "remedy"),
+    [
+        pytest.param(
+            {"denied": {"pods"}},
+            Failure.DENIED,
+            "give the service account get, list and watch on pods in namespace default",
+            id="403",
+        ),
+        pytest.param(
+            {"tokens": {"other"}},
+            Failure.DENIED,
+            "the token is not taken; see who issues it",
+            id="401",
+        ),
+        pytest.param(
+            {"absent": {"pods"}},
+            Failure.UNKNOWN,
+            "is pods in namespace default installed in the cluster?",
+            id="404",
+        ),
+        pytest.param({"busy": True}, Failure.BUSY, "see the API server", id="503"),
+    ],
+)
+async def test_a_refusal_is_told_with_its_remedy_and_what_is_known_stays(
+    change: dict[str, Any], failure: Failure, remedy: str
+) -> None:
+    """Until it is mended, which is noticed."""
+    server = KubernetesApiServer()
+    before = {key: getattr(server, key) for key in change}
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        async with following(server.url) as followed:
+            follower = followed.follower
+            await followed.until_there("a")
+            for key, value in change.items():
+                setattr(server, key, value)
+            server.break_connections()
+            await followed.until(lambda: follower.failure is not None)
+            told = follower.failure
+            known = len(follower.objects)
+            for key, value in before.items():
+                setattr(server, key, value)
+            server.put("pods", make_pod("b", "10.0.0.2"))
+            await followed.until_there("a", "b")
+            await followed.until(lambda: follower.failure is None)
+
+    assert told is not None
+    assert (failure, remedy, 1) == (told.failure, told.remedy, known)
+
+
+async def test_one_broken_watch_is_no_failure() -> None:
+    """An API server that restarts breaks every watch; nobody is woken for it."""
+    server = KubernetesApiServer()
+    failures: list[ApiError] = []
+    async with serving_kubernetes(server), following(server.url) as followed:
+        await followed.until(lambda: len(server.asked) == 2)
+        followed.follower._on_change = lambda: failures.extend(
+            filter(None, [followed.follower.failure])
+        )
+        server.break_connections()
+        await followed.until(lambda: len(server.asked) == 3)
+
+    assert ["watch unreachable"] == [each for each in followed.counts if "unreachable" in each]
+    assert [] == failures
+
+
+async def test_a_rotated_token_and_a_renewed_authority_are_taken(tmp_path: Path) -> None:
+    """Both are files that somebody else replaces."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    server = KubernetesApiServer(tokens={"first"})
+    async with (
+        serving_kubernetes(server, tls=context),
+        following(server.url, ca=str(authority.ca), token_file=str(token)) as followed,
+    ):
+        await followed.until(lambda: followed.follower.listed)
+        token.write_text("second")
+        renewed = Authority(tmp_path, name="renewed")
+        again = renewed.issue("127.0.0.1", over=pair)
+        context.load_cert_chain(again.cert, again.key)
+        authority.ca.write_bytes(renewed.ca.read_bytes())
+        server.tokens = {"second"}
+        server.break_connections()
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        await followed.until_there("a")
+
+    assert 1 == sum(verb == "list" for verb, *_ in server.asked)
+
+
+async def test_an_authority_that_did_not_sign_is_not_believed(tmp_path: Path) -> None:
+    """And the token is not sent to whoever answers."""
+    authority, other = Authority(tmp_path), Authority(tmp_path, name="other")
+    pair = authority.issue("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    token = tmp_path / "token"
+    token.write_text("secret-token")
+    server = KubernetesApiServer(tokens={"secret-token"})
+    async with (
+        serving_kubernetes(server, tls=context),
+        following(server.url, ca=str(other.ca), token_file=str(token)) as followed,
+    ):
+        await followed.until(lambda: followed.follower.failure is not None)
+        failure = followed.follower.failure
+
+    assert failure is not None
+    assert Failure.UNREACHABLE is failure.failure
+    assert "secret-token" not in str(failure)
+    assert [] == server.asked
+
+
+async def test_more_objects_than_are_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was known stays."""
+    monkeypatch.setattr(follow_module, "MAX_OBJECTS", 3)
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        for number in range(3):
+            server.put("pods", make_pod(f"p{number}", f"10.0.0.{number + 1}"))
+        async with following(server.url) as followed:
+            follower = followed.follower
+            await followed.until_there("p0", "p1", "p2")
+            server.put("pods", make_pod("p3", "10.0.0.9"))
+            await followed.until(lambda: follower.failure is not None)
+            failure = follower.failure
+            await followed.until_there("p0", "p1", "p2")
+            server.delete("pods", "p0")
+            await followed.until_there("p1", "p2", "p3")
+
+    assert failure is not None
+    assert ("more than 3 pods", "narrow the rule's selector") == (str(failure), failure.remedy)
+
+
+async def test_an_object_that_cannot_be_read_is_left_out() -> None:
+    """It is counted, and the others are known."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        listed = server._objects["pods", "default", "a"]
+        server._objects["pods", "default", "?"] = {"metadata": {"labels": listed}}
+        async with following(server.url) as followed:
+            await followed.until_there("a")
+
+    assert "read malformed" in followed.counts
+
+
+class Answers:
+    """An HTTP server that answers what it is told, one answer a request; the last one stays."""
+
+    def __init__(self, *answers: Callable[[web.Request], Any]) -> None:
+        self.answers = list(answers)
+        self.url = ""
+        self.requests = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer."""
+        self.requests += 1
+        chosen = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        result: web.StreamResponse = await chosen(request)
+        return result
+
+
+@contextlib.asynccontextmanager
+async def answering(*answers: Callable[[web.Request], Any]) -> AsyncIterator[Answers]:
+    """Serve *answers*."""
+    served = Answers(*answers)
+    application = web.Application()
+    application.router.add_get("/{path:.*}", served.answer)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield served
+    finally:
+        await runner.cleanup()
+
+
+def text(body: str, *, status: int = 200, **headers: str) -> Callable[[web.Request], Any]:
+    """Answer with *body*."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(
+            text=body,
+            status=status,
+            headers={key.replace("_", "-"): value for key, value in headers.items()},
+        )
+
+    return answer
+
+
+EMPTY = '{"metadata": {"resourceVersion": "1"}, "items": []}'
+
+
+@pytest.mark.parametrize(
+    ("body", "failure"),
+    [
+        pytest.param("[]", Failure.MALFORMED, id="no object"),
+        pytest.param("{", Failure.MALFORMED, id="no JSON"),
+        pytest.param("[" * 100_000, Failure.MALFORMED, id="too deep"),
+        pytest.param('{"items": 7, "metadata": {}}', Failure.MALFORMED, id="no list"),
+        pytest.param('{"items": [], "metadata": {}}', Failure.MALFORMED, id="no version"),
+        pytest.param(" " * 2000, Failure.MALFORMED, id="too long"),
+    ],
+)
+async def test_an_answer_that_is_no_list_is_refused(
+    body: str, failure: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers in the API's place cannot make us fall."""
+    monkeypatch.setattr(client_module, "MAX_PAGE", 1000 if body.isspace() else 1_000_000)
+    async with answering(text(body)) as served, new_session() as session:
+        with pytest.raises(ApiError) as caught:
+            await ApiClient(KubernetesApi(server=served.url), session).list_page(PODS, "default")
+
+    assert failure is caught.value.failure
+
+
+async def test_a_list_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it asked for again and again without a pause."""
+    monkeypatch.setattr(follow_module, "MAX_PAGES", 10)
+    page = '{"metadata": {"resourceVersion": "1", "continue": "on"}, "items": []}'
+    async with answering(text(page)) as served, following(served.url) as followed:
+        await followed.until(lambda: followed.follower.failure is not None)
+        failure = followed.follower.failure
+
+    assert failure is not None
+    assert "a list of more than 10 pages" == str(failure)
+
+
+async def test_a_wait_that_the_server_asks_for_is_kept_within_bounds() -> None:
+    """And a refusal's words are printable and short."""
+    calm = json.dumps({"message": "calm\a " + "x" * 999})
+    async with (
+        answering(text(calm, status=429, Retry_After="99999")) as served,
+        new_session() as session,
+    ):
+        with pytest.raises(ApiError) as caught:
+            await ApiClient(KubernetesApi(server=served.url), session).list_page(PODS, "default")
+
+    assert (Failure.BUSY, 60.0) == (caught.value.failure, caught.value.retry_after)
+    assert str(caught.value).startswith("status 429: calm  xxx")
+    assert len(str(caught.value)) < 400
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """The token would go with it."""
+    async with (
+        answering(text("", status=302, Location="http://127.0.0.1:1/")) as served,
+        new_session() as session,
+    ):
+        with pytest.raises(ApiError) as caught:
+            await ApiClient(KubernetesApi(server=served.url), session).list_page(PODS, "default")
+
+    assert Failure.REFUSED is caught.value.failure
+
+
+async def test_a_change_without_end_breaks_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is sent is kept without a bound."""
+    monkeypatch.setattr(client_module, "MAX_CHANGE", 10_000)
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionResetError, aiohttp.ClientError):
+            while True:
+                await response.write(b"x" * 1000)
+        return response
+
+    async with answering(text(EMPTY), endless) as served, following(served.url) as followed:
+        await followed.until(lambda: "watch malformed" in followed.counts)
+
+
+async def test_a_watch_that_stands_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is gone without a word costs one watch, not all time."""
+    monkeypatch.setattr(client_module, "WATCH_GRACE", 0.2)
+    ends = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await ends.wait()
+        return response
+
+    async with (
+        answering(text(EMPTY), silent) as served,
+        following(served.url, watch_seconds=0.1) as followed,
+    ):
+        await followed.until(lambda: followed.counts.count("watch unreachable") > 1)
+        failure = followed.follower.failure
+        ends.set()
+
+    assert failure is not None
+    assert "no answer in time" == str(failure)
+
+
+def test_a_pod_is_told_where_the_api_is() -> None:
+    """Without that, and without a server in the configuration, there is nobody to ask."""
+    place = place_of(
+        KubernetesApi(), {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
+    )
+
+    assert "https://[fd00::1]:443" == place.url
+    assert str(place.token_file).endswith("/serviceaccount/token")
+    with pytest.raises(ApiError, match="no pod of a cluster"):
+        place_of(KubernetesApi(), {})
+
+
+async def test_a_kind_that_is_not_installed_is_named() -> None:
+    """InferencePools are an extension."""
+    server = KubernetesApiServer(absent={"inferencepools"})
+    async with serving_kubernetes(server), new_session() as session:
+        with pytest.raises(ApiError) as caught:
+            await ApiClient(KubernetesApi(server=server.url), session).list_page(
+                INFERENCE_POOLS, "default"
+            )
+
+    assert (
+        "is inferencepools.inference.networking.k8s.io in namespace default installed in the"
+        " cluster?" == caught.value.remedy
+    )

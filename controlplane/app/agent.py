@@ -96,7 +96,10 @@ class Agent:
             try:
                 await server.start()
             except RuntimeError as error:
-                raise StartError(f"orca: cannot listen on {server.settings.address}") from error
+                raise StartError(
+                    f"orca: cannot listen on {server.settings.address}; is another agent running?"
+                    " choose another address"
+                ) from error
             ends.push_async_callback(server.stop)
         if self.config.api is not None:
             runner = web.AppRunner(

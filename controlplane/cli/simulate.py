@@ -87,7 +87,9 @@ def command(
         try:
             plot.write_text(draw(f"{scenario.name}, seed {seed}", outcomes), encoding="utf-8")
         except OSError as error:
-            raise BadInput(f"{plot}: {error.strerror}") from error
+            raise BadInput(
+                f"{plot}: {error.strerror}; name a file in a directory that can be written"
+            ) from error
     if as_json:
         click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:

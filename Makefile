@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test check faults bench format lock clean
+.PHONY: help setup demo test check docs screenshots faults bench format lock clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,15 @@ check: setup ## Formatting, lint, types, import contracts, generated code.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+
+docs: setup ## Build the documentation as HTML in build/docs; a warning is an error.
+	$(BIN)/python -m controlplane.config.reference
+	$(BIN)/python -m controlplane.cli.reference
+	$(BIN)/python -m controlplane.server.metrics
+	$(BIN)/python -m testbed.docs build/docs
+
+screenshots: setup ## Take the pictures of docs/images anew; needs chromium.
+	$(BIN)/python -m testbed.screenshots
 
 faults: setup ## Do everything bad to a running system and write FAULTS.md.
 	rm -f faults.jsonl

@@ -94,7 +94,8 @@ class Agent:
                 await server.start()
             except OSError as error:
                 raise StartError(
-                    f"orca: cannot listen on {server.settings.address} ({error.strerror})"
+                    f"orca: cannot listen on {server.settings.address} ({error.strerror}); is "
+                    "another agent running? choose another address"
                 ) from error
             ends.push_async_callback(server.stop)
         if self.config.api is not None:

@@ -89,10 +89,14 @@ def _rotating_context(
         newest = first = build()
     except ssl.SSLError as error:
         raise StartError(
-            f"{section}: {tls.cert}, {tls.key}: not a certificate and its key ({error.reason})"
+            f"{section}: {tls.cert}, {tls.key}: not a certificate and its key ({error.reason});"
+            " give PEM files, and the key that the certificate was made with"
         ) from error
     except OSError as error:
-        raise StartError(f"{section}: {error.filename}: {error.strerror}") from error
+        raise StartError(
+            f"{section}: {error.filename}: {error.strerror};"
+            " name a file that is there and that the user of the control plane may read"
+        ) from error
 
     def renew(handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         nonlocal seen, newest

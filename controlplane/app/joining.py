@@ -65,7 +65,13 @@ def _build_context(tls: BusTls) -> ssl.SSLContext:
         if tls.cert is not None:
             context.load_cert_chain(tls.cert, tls.key)
     except ssl.SSLError as error:
-        raise StartError(f"server.bus_tls: {error.reason}") from error
+        raise StartError(
+            f"server.bus_tls: {tls.ca}, {tls.cert}, {tls.key}: {error.reason}; give PEM files, and"
+            " the key that the certificate was made with"
+        ) from error
     except OSError as error:
-        raise StartError(f"server.bus_tls: {error.filename}: {error.strerror}") from error
+        raise StartError(
+            f"server.bus_tls: {error.filename or tls.ca or tls.cert}: {error.strerror};"
+            " name a file that is there and that the user of the control plane may read"
+        ) from error
     return context

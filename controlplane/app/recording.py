@@ -124,5 +124,8 @@ def read_frames(directory: Path) -> Iterator[Frame]:
                     at = float(document["at"])
                     message = decode_message(json.dumps(document["message"]).encode(), now=at)
                 except (ValueError, KeyError, TypeError, ReportError) as error:
-                    raise RecordingError(f"{file}:{number}: not a recorded cycle") from error
+                    raise RecordingError(
+                        f"{file}:{number}: not a recorded cycle; remove the line, or record anew"
+                        " with this version"
+                    ) from error
                 yield Frame(at, message)

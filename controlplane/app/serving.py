@@ -289,7 +289,8 @@ def _login(admin: Admin, settings: Settings) -> Login | None:
         )
     except OSError as error:
         raise StartError(
-            f"server.admin.token_file: {admin.token_file}: {error.strerror}"
+            f"server.admin.token_file: {admin.token_file}: {error.strerror};"
+            " name a file that is there and that the user of the control plane may read"
         ) from error
 
 

@@ -254,7 +254,10 @@ class Wheel:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OverrideError(f"{self._path}: cannot be read: {error}") from error
+            raise OverrideError(
+                f"{self._path}: cannot be read: {error}; see who owns --state-dir, or remove the"
+                " file and add the overrides again"
+            ) from error
         self._standing = {
             item.id: item
             for item in standing

@@ -90,7 +90,10 @@ def _login() -> dict[str, str]:
     try:
         lines = pathlib.Path(name).read_text(encoding="utf-8").split()
     except OSError as error:
-        raise BadInput(f"{TOKEN_FILE}: {name}: {error.strerror}") from error
+        raise BadInput(
+            f"{TOKEN_FILE}: {name}: {error.strerror}; name a file that is there and that you may"
+            " read"
+        ) from error
     return {"Authorization": f"Bearer {lines[0]}"} if lines else {}
 
 

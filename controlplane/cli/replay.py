@@ -51,7 +51,10 @@ def command(directory: Path, policy: str | None, other_file: Path | None, *, as_
     click.echo("replaying ...", err=True)
     summary = summarise(replay(read_frames(directory), before, after))
     if not summary["cycles"]:
-        raise BadInput(f"{directory}: the recording holds no cycle yet")
+        raise BadInput(
+            f"{directory}: the recording holds no cycle yet; let cats serve --record run for"
+            " some periods"
+        )
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:

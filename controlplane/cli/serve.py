@@ -30,7 +30,7 @@ from controlplane.cli.options import HOST_PORT, config_option, log_options, read
     type=HOST_PORT,
     default="127.0.0.1:18080",
     show_default=True,
-    help="HTTP: API, metrics, health. Has no login: keep it on loopback.",
+    help="HTTP: dashboard, API, metrics, health; off loopback only with server.admin.",
 )
 @click.option(
     "--state-dir",

@@ -45,7 +45,11 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=click.IntRange(1, 100), metavar="N", help="Suite: seeds 1 to N.")
 @click.option("--only", metavar="TEXT", help="Suite: only the cases whose name contains TEXT.")
 @click.option(
-    "--jobs", type=click.IntRange(1, 256), default=min(2, os.cpu_count() or 1), show_default=True
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=min(2, os.cpu_count() or 1),
+    show_default="2, or 1 on one processor",
+    help="Suite: processes.",
 )
 def command(
     *,
@@ -83,7 +87,9 @@ def command(
         try:
             plot.write_text(draw(f"{scenario.name}, seed {seed}", outcomes), encoding="utf-8")
         except OSError as error:
-            raise BadInput(f"{plot}: {error.strerror}") from error
+            raise BadInput(
+                f"{plot}: {error.strerror}; name a file in a directory that can be written"
+            ) from error
     if as_json:
         click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:

@@ -19,6 +19,7 @@ from controlplane.errors import IdentityError, ReportError
 from controlplane.model import InstanceReport, PathReport, Report, ScrapeFailure, SiteReport
 
 MAX_FILE = 1_000
+_RIGHTS = "give it that site or instance in server.agents, or a certificate of that site"
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -94,7 +95,10 @@ class AgentGate:
             return None
         rights = self._rights.get(agent)
         if rights is None:
-            raise IdentityError(f"no agent {agent[:64]!r} is registered in server.agents")
+            raise IdentityError(
+                f"no agent {agent[:64]!r} is registered in server.agents; add it there, or"
+                " correct the agent's id"
+            )
         return rights
 
     def require(self, report: Report, scope: Scope) -> None:
@@ -110,30 +114,40 @@ class AgentGate:
                 place = self._places.get(name)
                 if place is None or name in scope.instances or place in scope.sites:
                     return
-                raise ReportError(f"the agent may not report for instance {name[:64]!r}")
+                raise ReportError(f"the agent may not report for instance {name[:64]!r}; {_RIGHTS}")
             case PathReport():
                 if report.from_site not in scope.sites:
                     raise ReportError(
-                        f"the agent may not report paths from site {report.from_site[:64]!r}"
+                        f"the agent may not report paths from site {report.from_site[:64]!r};"
+                        f" {_RIGHTS}"
                     )
             case SiteReport():
                 if report.site not in scope.sites:
-                    raise ReportError(f"the agent may not report for site {report.site[:64]!r}")
+                    raise ReportError(
+                        f"the agent may not report for site {report.site[:64]!r}; {_RIGHTS}"
+                    )
 
 
 def _check_token(authorization: str, rights: AgentRights) -> None:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise IdentityError(f"agent {rights.name!r} must show its bearer token")
+        raise IdentityError(
+            f"agent {rights.name!r} must show its bearer token; set token_file of its"
+            " control_planes"
+        )
     try:
         with Path(str(rights.token_hash_file)).open("rb") as file:
             wanted = file.read(MAX_FILE).decode("ascii", "replace").split()
     except OSError as error:
         raise IdentityError(
-            f"the token of agent {rights.name!r} cannot be checked: {error.strerror}"
+            f"the token of agent {rights.name!r} cannot be checked: {error.strerror}; see its"
+            " token_hash_file at the control plane"
         ) from None
     shown = hashlib.sha256(token.strip().encode()).hexdigest()
     # The first word, so that what sha256sum writes can be used as it is.
     good = wanted[0].lower() if wanted else ""
     if not _HASH.fullmatch(good) or not hmac.compare_digest(good, shown):
-        raise IdentityError(f"the token is not that of agent {rights.name!r}")
+        raise IdentityError(
+            f"the token is not that of agent {rights.name!r}; compare its SHA-256 with that in"
+            " token_hash_file"
+        )

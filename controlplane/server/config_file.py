@@ -151,7 +151,7 @@ def read_text(path: Path) -> str:
         with path.open("rb") as opened:
             content = opened.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _refused(path, f"cannot be read: {error.strerror}") from error
+        raise _refused(path, f"cannot be read: {error.strerror}; see its name and owner") from error
     if len(content) > MAX_BYTES:
         raise _refused(path, f"longer than {MAX_BYTES // 10**6} MB; is this a configuration?")
     try:

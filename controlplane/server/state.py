@@ -25,6 +25,8 @@ MEMORY_NAME = "learned.json"
 SIZE_LIMIT = 256_000_000
 """Bytes; 1,000 client sites x 200 instances x 10 services take about 150 MB."""
 
+_OWNER = "see who owns --state-dir, and that it can be read"
+
 
 class StateError(ControlPlaneError):
     """The state on disk cannot be read, or was written by a newer version."""
@@ -56,18 +58,21 @@ def decode_state(content: bytes, *, now: float) -> SavedState:
         StateError: the content is not such a document.
     """
     if len(content) > SIZE_LIMIT:
-        raise StateError(f"larger than {SIZE_LIMIT} bytes")
+        raise StateError(f"larger than {SIZE_LIMIT} bytes, so hardly ours; see who else writes it")
     try:
         document = json.loads(content)
         if document["format"] != FORMAT:
             raise StateError(
-                f"format {document['format']!r} is not {FORMAT}, the one this version reads"
+                f"format {document['format']!r} is not {FORMAT}, the one this version reads; start"
+                " the version that wrote it, or go on without"
             )
         return SavedState(
             plan=decode_plan(document["plan"], at=now), saved_at=float(document["saved_at"])
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StateError(f"not a saved plan: {type(error).__name__}: {error}") from error
+        raise StateError(
+            f"not a saved plan: {type(error).__name__}: {error}; another one is made"
+        ) from error
 
 
 class StateFile:
@@ -91,7 +96,7 @@ class StateFile:
         except StateError as error:
             raise StateError(f"{self.path}: {error}; {_set_aside(self.path)}") from error
         except OSError as error:
-            raise StateError(f"{self.path}: {error.strerror}") from error
+            raise StateError(f"{self.path}: {error.strerror}; {_OWNER}") from error
 
     def save(self, plan: Plan, *, saved_at: float) -> None:
         """Replace the file by *plan*; after a crash at any point either is whole.
@@ -111,14 +116,18 @@ class StateFile:
         try:
             document = json.loads(path.read_bytes())
             if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r} is not {FORMAT}")  # noqa: TRY301
+                raise ValueError(  # noqa: TRY301
+                    f"format {document['format']!r} is not {FORMAT}, the one this version reads"
+                )
             learned: Mapping[str, Any] = document["learned"]
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StateError(f"{path}: {error.strerror}") from error
+            raise StateError(f"{path}: {error.strerror}; {_OWNER}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StateError(f"{path}: {error}; {_set_aside(path)}") from error
+            raise StateError(
+                f"{path}: not what was learned: {error}; it is learned anew; {_set_aside(path)}"
+            ) from error
         return learned
 
     def save_memory(self, learned: Mapping[str, Any]) -> None:

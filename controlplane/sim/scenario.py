@@ -7,15 +7,15 @@ A scenario holds no random choice: together with a seed it gives one world.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from controlplane.config import Config, PolicyName
+from controlplane.config import Config, PolicyName, Steering
 from controlplane.config.parse import read_values
 from controlplane.config.schema import Name, Settings
 from controlplane.config.source import parse_source
@@ -290,6 +290,7 @@ def build_fleet(
     """
     settings = scenario.fleet
     steering = scenario.steering
+    _steer(Steering(), steering)
     match settings.kind:
         case FleetKind.QUEUE | FleetKind.BATCHING:
             fleet = edge_fleet(
@@ -337,35 +338,64 @@ def _check_names(scenario: Scenario, fleet: Fleet) -> None:
         ):
             for name in given:
                 if name not in known:
-                    told = ", ".join(sorted(known)[:12])
                     raise ValueError(
-                        f"events[{number}].{kind}: '{name}' is not there; known: {told}"
+                        f"events[{number}].{kind}: '{name}' is not there; known: {_told(known)}"
                     )
+
+
+def _steer(steering: Steering, changes: Mapping[str, object]) -> Steering:
+    """Give *steering* with a scenario's own settings."""
+    if unknown := sorted(changes.keys() - Steering.model_fields.keys()):
+        raise ValueError(
+            f"steering: unknown key '{unknown[0]}'; known: {_told(set(Steering.model_fields))}"
+        )
+    try:
+        given = Steering.model_validate(changes)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"steering.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return steering.model_copy(
+        update={name: getattr(given, name) for name in given.model_fields_set}
+    )
+
+
+def _told(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:12])
 
 
 def _custom_fleet(scenario: Scenario, read_config: Callable[[str], Config] | None) -> Fleet:
     settings = scenario.fleet
     if not settings.config or read_config is None:
-        raise ValueError("fleet.config: a custom fleet needs the file of its configuration")
+        raise ValueError(
+            "fleet.config: a custom fleet needs the file of its configuration, as fleet.yaml"
+        )
     if not settings.clients:
-        raise ValueError("fleet.clients: a custom fleet needs at least one client")
+        raise ValueError(
+            "fleet.clients: a custom fleet needs at least one client; add one with"
+            " site, service and rate"
+        )
     config = read_config(settings.config)
     if scenario.steering:
-        steering = type(config.steering).model_validate(
-            {**config.steering.model_dump(mode="json"), **scenario.steering}
-        )
-        config = config.model_copy(update={"steering": steering})
+        config = config.model_copy(update={"steering": _steer(config.steering, scenario.steering)})
     names = {item.name for item in config.instances}
     sites = {item.name for item in config.sites}
     services = {item.name for item in config.services}
     for name in settings.engines:
         if name not in names:
-            raise ValueError(f"fleet.engines.{name}: {settings.config} has no such instance")
+            raise ValueError(
+                f"fleet.engines.{name}: {settings.config} has no such instance;"
+                f" known: {_told(names)}"
+            )
     for number, client in enumerate(settings.clients):
         if client.site not in sites:
-            raise ValueError(f"fleet.clients[{number}].site: no site '{client.site}'")
+            raise ValueError(
+                f"fleet.clients[{number}].site: no site '{client.site}'; known: {_told(sites)}"
+            )
         if client.service not in services:
-            raise ValueError(f"fleet.clients[{number}].service: no service '{client.service}'")
+            raise ValueError(
+                f"fleet.clients[{number}].service: no service '{client.service}';"
+                f" known: {_told(services)}"
+            )
     engines = {
         item.name: settings.engines[item.name].spec()
         if item.name in settings.engines

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from controlplane.config import Config
 from controlplane.errors import IdentityError, ReportError
 from controlplane.model import InstanceReport, PathReport, Report, SiteReport, Source
+from controlplane.server import agent_rights
 from controlplane.server.agent_rights import AgentGate
 from controlplane.server.agents import SERVICE, AgentService
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
@@ -168,7 +169,10 @@ async def test_over_the_wire_an_agent_is_held_to_its_rights(tmp_path: Path) -> N
         await server.stop(None)
 
     assert grpc.StatusCode.PERMISSION_DENIED is refused is revoked
-    assert (1, ["s-b: the agent may not report for instance 's-b'"]) == (
+    assert (
+        1,
+        ["s-b: the agent may not report for instance 's-b'; " + agent_rights._RIGHTS],
+    ) == (
         first.accepted,
         list(first.refused),
     )

@@ -81,3 +81,22 @@ def test_one_seed_gives_one_run(policy: str) -> None:
     assert np.array_equal(first.latencies, again.latencies)
     assert first.pushes == again.pushes
     assert not np.array_equal(first.latencies, other.latencies)
+
+
+def test_a_scenario_may_steer_a_fleet_of_its_own_otherwise() -> None:
+    """What it does not name stays as the fleet's file has it."""
+    text = (
+        "fleet: {kind: custom, config: fleet.yaml,"
+        " clients: [{site: office, service: chat, rate: 1}]}\n"
+        "steering: {expiry: 7s, min_gain: 10%}"
+    )
+    file = Path(__file__).parents[2] / "examples" / "quickstart" / "fleet.yaml"
+    own = parse_config(file.read_text(), file="fleet.yaml")
+
+    fleet = build_fleet(parse_scenario(text, file="s"), seed=1, read_config=lambda _: own)
+
+    steering = fleet.config.steering
+    assert (7.0, 0.1) == (steering.expiry, steering.min_gain)
+    assert own.steering == steering.model_copy(
+        update={"expiry": own.steering.expiry, "min_gain": own.steering.min_gain}
+    )

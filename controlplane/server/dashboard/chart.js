@@ -72,7 +72,9 @@ export class LatencyChart {
       setAttribute(text, "y", (at + 4).toFixed(1));
       setText(text, latency(part * top).replace(".00", ""));
     }
-    const drawn = slo && slo <= top ? y(slo).toFixed(1) : -10;
+    const promised = Boolean(slo) && slo <= top;
+    const drawn = promised ? y(slo).toFixed(1) : -10;
+    this.legend.lastChild.hidden = !promised; // above the picture it is in words only
     setAttribute(this.slo, "x1", LEFT);
     setAttribute(this.slo, "x2", width - 8);
     setAttribute(this.slo, "y1", drawn);

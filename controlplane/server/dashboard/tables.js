@@ -41,7 +41,7 @@ export function updateSites(body, overview, selection, onSelect) {
       const share = site.slots ? site.running / site.slots : null;
       const waits = site.waiting ? `, ${site.waiting.toFixed(0)} wait` : "";
       setMeter(load.firstChild, share, share === null ? DASH : `${percent(share)}${waits}`);
-      const [grade, words] = health_(site.phases);
+      const [grade, words] = health_(site);
       setAttribute(health, "class", grade);
       setText(health, words);
       const budget = site.power_budget ? ` of ${watts(site.power_budget)}` : "";
@@ -59,9 +59,11 @@ export function updateSites(body, overview, selection, onSelect) {
   );
 }
 
-function health_(phases) {
+function health_({ kind, phases }) {
   const parts = Object.entries(phases).sort();
   if (!parts.length) return ["dim", "no instances"];
+  // Devices report where they are asked to only; nobody need look after one that does not.
+  if (kind === "device" && parts.every(([phase]) => phase === "unknown")) return ["dim", "not reporting"];
   if (parts.length === 1 && parts[0][0] === "live") return ["good", `${parts[0][1]} live`];
   const bad = parts.some(([phase]) => BAD.has(phase));
   const sound = parts.every(([phase]) => SOUND.has(phase));

@@ -1,0 +1,109 @@
+"""Stands in for kubectl and its cluster: knows the objects that were applied, and runs nothing.
+
+What is rendered or made is the real kubectl's work; a name that no applied object has is a fault,
+as it would be at a real cluster. For commands of the documentation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+STORE = Path(os.environ["HOME"]) / "cluster.json"
+Object = dict[str, Any]
+
+
+def main(words: list[str]) -> str:
+    """Do one command; give what it prints.
+
+    Raises:
+        SystemExit: it would fail.
+    """
+    namespace = "default"
+    if words[0] == "-n":
+        namespace, words = words[1], words[2:]
+    match words:
+        case ["apply", "-k", directory]:
+            return store(yaml.safe_load_all(run("kustomize", directory)))
+        case ["create", *rest]:
+            text = run("create", *rest, "-n", namespace, "--dry-run=client", "-o", "yaml")
+            return store([yaml.safe_load(text)])
+        case ["get", "secret", name, "-o", path]:
+            key = re.fullmatch(r"jsonpath=\{\.data\.(\w+)\}", path)
+            if key is None:
+                raise SystemExit(f"only jsonpath={{.data.KEY}} is known, not {path}")
+            return str(find("secret", name, namespace)["data"][key[1]])
+        case ["rollout", "status" | "undo", name]:
+            find(*split(name), namespace)
+            return f"{name} rolled out"
+        case ["set", "image", name, change]:
+            container(find(*split(name), namespace), change.partition("=")[0])
+            return f"{name} image updated"
+        case ["port-forward", name, port]:
+            ports = [
+                each["containerPort"]
+                for part in containers(find(*split(name), namespace))
+                for each in part.get("ports", ())
+            ]
+            if int(port) not in ports:
+                raise SystemExit(f"{name} has the ports {ports}, not {port}")
+            return f"Forwarding from 127.0.0.1:{port}"
+    raise SystemExit(f"not known here: kubectl {' '.join(words)}")
+
+
+def run(*words: str) -> str:
+    """Run the real kubectl, which needs no cluster for this."""
+    return subprocess.run(
+        [os.environ["KUBECTL"], *words], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def known() -> list[Object]:
+    """Give what was applied so far."""
+    return list(json.loads(STORE.read_text(encoding="utf-8"))) if STORE.exists() else []
+
+
+def store(objects: Any) -> str:
+    """Apply *objects*; what names a namespace needs it to be there."""
+    made = [each for each in objects if each]
+    STORE.write_text(json.dumps([*known(), *made]), encoding="utf-8")
+    return "\n".join(f"{each['kind']}/{each['metadata']['name']} applied" for each in made)
+
+
+def find(kind: str, name: str, namespace: str) -> Object:
+    """Give an object that was applied."""
+    for each in known():
+        place = each["metadata"].get("namespace", "default")
+        if (each["kind"].lower(), each["metadata"]["name"], place) == (kind, name, namespace):
+            return each
+    raise SystemExit(f"no {kind} {name} in the namespace {namespace}")
+
+
+def split(name: str) -> tuple[str, str]:
+    """Give kind and name of ``KIND/NAME``."""
+    kind, _, rest = name.partition("/")
+    return kind, rest
+
+
+def containers(workload: Object) -> list[Object]:
+    """Give the containers of a Deployment."""
+    return list(workload["spec"]["template"]["spec"]["containers"])
+
+
+def container(workload: Object, name: str) -> Object:
+    """Give one of them."""
+    for each in containers(workload):
+        if each["name"] == name:
+            return each
+    raise SystemExit(f"no container {name}")
+
+
+if __name__ == "__main__":
+    print(main(sys.argv[1:]))

@@ -21,7 +21,7 @@ from controlplane.app.pace import Pace
 from controlplane.app.telling import Teller
 from controlplane.app.wheel import OverrideError, OverrideRequest, Standing, Wheel
 from controlplane.bus.local import Bus, LocalBus
-from controlplane.config import Config, Found, Refused
+from controlplane.config import Config, Found, Instance, Refused
 from controlplane.config.merge import merge
 from controlplane.errors import ConfigError, ReportError
 from controlplane.fleet import FleetState
@@ -204,8 +204,8 @@ class ControlPlane:
             return
         self.metrics.config_reloads.labels("accepted").inc()
         self.config_status = replace(self.config_status, faults=(), refused_at=None)
-        self.file_config = change
-        self._merge()
+        former, self.file_config = self.file_config, change
+        self._merge(former.instances)
         self._turn_wheel("configuration changed")
         for tell in self.on_file:
             tell()
@@ -230,9 +230,15 @@ class ControlPlane:
             self._turn_wheel("instances were discovered")
             self._quiet = quiet
 
-    def _merge(self) -> None:
+    def _merge(self, former: Iterable[Instance] = ()) -> None:
+        """Merge what the file has with what was found; *former* are those it had before."""
         before, refused = self.merged, self.refused
-        self.merged = merge(self.file_config, self._found, before=before.taken)
+        self.merged = merge(
+            self.file_config,
+            self._found,
+            before=(*before.taken, *(Found("", instance) for instance in former)),
+            awaited=any(not rule.listed for rule in self.discovery_status()),
+        )
         self.teller.tell_discovered(before, self.merged)
         self.teller.tell_refused_instances(refused, self.refused)
 

@@ -254,7 +254,7 @@ class Discovering:
         if not self._known:
             return
         # What is held is worth as much after a restart as before it.
-        held = tuple(each for each in self._control.merged.held if each not in found)
+        held = tuple(each for each in self._control.merged.held if each not in found and each.rule)
         try:
             await asyncio.to_thread(self._file.save, (*found, *held), rules=sorted(self._known))
         except OSError as error:

@@ -83,10 +83,9 @@ class Teller:
         moved = [name for name, each in are.items() if name in was and was[name] != each]
         went = [name for name in was if name not in are]
         if came or moved or went:
-            self.tell_discovery(
-                "discovered instances changed",
-                came=_some(came), changed=_some(moved), went=_some(went), instances=len(are),
-            )  # fmt: skip
+            changes = {"came": came, "changed": moved, "went": went}
+            told = {what: _some(names) for what, names in changes.items() if names}
+            self.tell_discovery("discovered instances changed", **told, instances=len(are))
         held_before = {each.instance.name for each in before.held}
         held = [each.instance.name for each in now.held if each.instance.name not in held_before]
         if held:

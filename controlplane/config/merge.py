@@ -38,6 +38,7 @@ class Found:
     """An instance that a rule found."""
 
     rule: str
+    """Empty for one that a file of before had, while its successors are awaited."""
     instance: Instance
 
 
@@ -66,7 +67,13 @@ class Merged:
     refused: tuple[Refused, ...] = ()
 
 
-def merge(config: Config, found: Iterable[Found] = (), *, before: Iterable[Found] = ()) -> Merged:
+def merge(
+    config: Config,
+    found: Iterable[Found] = (),
+    *,
+    before: Iterable[Found] = (),
+    awaited: bool = False,
+) -> Merged:
     """Give *config* with what was found.
 
     Args:
@@ -75,6 +82,8 @@ def merge(config: Config, found: Iterable[Found] = (), *, before: Iterable[Found
         before: what took part until now. Where a service would be left without any instance,
             those of its instances stay: they may be gone, but an empty set of endpoints is
             certain to fail every request.
+        awaited: whether there are rules whose objects are not known yet. Until they are, what
+            other rules found stays as well, and what a file of before had (as of no rule).
     """
     if config.discovery is None:
         return Merged(config)
@@ -85,7 +94,7 @@ def merge(config: Config, found: Iterable[Found] = (), *, before: Iterable[Found
     alone = unserved(merging.config())
     held = tuple(
         each
-        for each in (merging.ordered(before) if alone else ())
+        for each in (merging.ordered(before, of_any_rule=awaited) if alone else ())
         if any(_serves(each.instance, service, config) for service in alone) and merging.add(each)
     )
     return Merged(merging.config(), tuple(merging.taken), held, refused)
@@ -135,11 +144,12 @@ class _Merging:
             if item.instance is not None and item.site is not None
         }
 
-    def ordered(self, found: Iterable[Found]) -> Sequence[Found]:
-        """Give them in an order that every replica has; those of unknown rules are left out."""
+    def ordered(self, found: Iterable[Found], *, of_any_rule: bool = False) -> Sequence[Found]:
+        """Give them in an order that every replica has; without those of rules that are gone."""
+        last = len(self._rules)
         return sorted(
-            (each for each in found if each.rule in self._rules),
-            key=lambda each: (self._rules[each.rule], *_place_in_line(each.instance)),
+            (each for each in found if of_any_rule or each.rule in self._rules),
+            key=lambda each: (self._rules.get(each.rule, last), *_place_in_line(each.instance)),
         )
 
     def add(self, found: Found) -> bool:

@@ -192,6 +192,19 @@ def test_nothing_is_held_of_a_rule_that_is_gone() -> None:
     assert [] == names(merged.config)
 
 
+def test_what_was_there_stays_until_the_rules_are_known() -> None:
+    """A file that replaces its instances, or renames a rule, leaves no service without any."""
+    only = config(instances=[])
+    own = config().instances[0]
+    before = [Found("", own), found("x", "10.0.0.2:1", rule="renamed", model="small")]
+    waiting = merge(only, [], before=before, awaited=True)
+    known = merge(only, [found("y", own.address)], before=waiting.taken)
+
+    assert {"own", "x"} == set(names(waiting.config))
+    assert ["y"] == names(known.config)
+    assert () == known.refused
+
+
 def test_a_file_without_discovery_stays_as_it_is() -> None:
     """Whatever was found before."""
     plain = parse_config(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import grpc
@@ -21,6 +23,7 @@ from testbed.certificates import Authority
 from testbed.control_planes import ControlPlaneProcess
 from testbed.envoys import EnvoyProcess
 from testbed.faults import Bed, Link, fault_bed
+from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
 from testbed.processes import Children
 from testbed.replicas import connected
 
@@ -399,6 +402,67 @@ async def test_the_configuration_is_deleted(tmp_path: Path, name: str) -> None:
         bed.fleet.write_text(text.replace("rtt: 20ms", "rtt: 21ms"), encoding="utf-8")
         seconds = await bed.recovers(lambda: reloaded(bed), since=time.monotonic())
         bed.told("configuration deleted", "rm fleet.yaml, written again", seconds, name)
+
+
+DISCOVERY = """
+instances: []
+discovery:
+  api: {server: "SERVER"}
+  rules:
+    - {name: pods, kind: pods, site_label: site, model: m, port_name: http, engine: vllm,
+       scrape: {port: PAGES, path: "/a/metrics", period: 500ms, timeout: 500ms}}
+"""
+
+
+async def test_the_kubernetes_api_is_lost(tmp_path: Path, name: str) -> None:
+    """It denies, says that nothing is there, forgets; pods that are there serve all along."""
+    server = KubernetesApiServer()
+    async with fault_bed(tmp_path) as bed, serving_kubernetes(server):
+
+        def put(pod: str, **how: Any) -> None:
+            labels = {"site": "north" if pod == "a" else "cloud"}
+            ports = {"http": bed.origins[pod].port}
+            server.put("pods", make_pod(pod, "127.0.0.1", labels=labels, ports=ports, **how))
+
+        async def known(count: int) -> bool:
+            fleet = await first(bed).get_json("/api/v1/fleet")
+            (rule,) = fleet["discovery"]
+            return (rule["ok"], rule["listed"], rule["instances"]) == (True, True, count)
+
+        for pod in bed.origins:
+            put(pod)
+        server.busy = True  # the file has given its instances up before their successors are known
+        text = bed.fleet.read_text(encoding="utf-8")
+        pages = re.search(r":(\d+)/a/metrics", text)
+        assert pages is not None
+        head, tail = text[: text.index("instances:")], text[text.index("network:") :]
+        rules = DISCOVERY.replace("SERVER", server.url).replace("PAGES", pages[1])
+        bed.fleet.write_text(head + rules + tail, encoding="utf-8")
+        await first(bed).wait_for_event("instances cannot be discovered; those known serve on")
+        await bed.keep_on(1.0)
+        server.busy = False
+        await bed.recovers(lambda: known(2), since=time.monotonic())
+        server.denied = {"pods"}
+        server.break_connections()
+        await bed.keep_on(2.0)
+        server.denied = set()
+        await bed.recovers(lambda: known(2), since=time.monotonic())
+        for pod in bed.origins:
+            server.delete("pods", pod)
+        await first(bed).wait_for_event(
+            "the last instances of a service are gone; they are kept until others come"
+        )
+        await bed.keep_on(1.0)
+        server.forget()
+        server.break_connections()
+        put("b")
+        back_at = time.monotonic()
+        seconds = await bed.recovers(lambda: known(1), since=back_at)
+        await bed.keep_on(1.0)
+        bed.told(
+            "Kubernetes API lost", "away, denies, says that no pod is there, forgets its versions",
+            seconds, name,
+        )  # fmt: skip
 
 
 async def test_many_connect_at_once(tmp_path: Path, name: str) -> None:

@@ -27,8 +27,9 @@ from controlplane.sources.tokens import read_token
 
 PAGE_LIMIT = 250
 """Objects asked for at once."""
-MAX_PAGE = 64_000_000
-"""Bytes of a page; 250 objects of the 1.5 MB that etcd takes would be more, and are refused."""
+MAX_PAGE = 16_000_000
+"""Bytes of a page; read, they take some eight times as much. Pods have about 10 kB each; of larger
+objects fewer are asked for at once."""
 MAX_CHANGE = 2_000_000
 """Bytes of one change: etcd takes objects of 1.5 MB."""
 CHUNK = 65_536
@@ -57,8 +58,10 @@ class Failure(StrEnum):
     """429 or 5xx."""
     REFUSED = "refused"
     """Any other status."""
+    TOO_LARGE = "too_large"
+    """A page of more than `MAX_PAGE` bytes; ask for fewer objects."""
     MALFORMED = "malformed"
-    """An answer that is not one, or larger than it may be."""
+    """An answer that is not one."""
 
 
 class ApiError(ControlPlaneError):
@@ -158,7 +161,7 @@ class ApiClient:
         namespace: str,
         *,
         selector: str = "",
-        limit: int = 0,
+        limit: int = PAGE_LIMIT,
         rest: str = "",
     ) -> Page:
         """Ask for a page of a list.
@@ -167,17 +170,13 @@ class ApiClient:
             resource: what.
             namespace: where.
             selector: of labels.
-            limit: most objects; 0 for as many as usual.
+            limit: most objects.
             rest: of the page before.
 
         Raises:
             ApiError: there is none.
         """
-        query = (
-            {"limit": str(limit or PAGE_LIMIT)}
-            | _selected(selector)
-            | ({"continue": rest} if rest else {})
-        )
+        query = {"limit": str(limit)} | _selected(selector) | ({"continue": rest} if rest else {})
         try:
             async with await self._ask(
                 resource, namespace, query, timeout=aiohttp.ClientTimeout(
@@ -188,7 +187,7 @@ class ApiClient:
                 async for chunk in answer.content.iter_chunked(CHUNK):
                     body += chunk
                     if len(body) > MAX_PAGE:
-                        raise ApiError(Failure.MALFORMED, f"a page of more than {MAX_PAGE} bytes")
+                        raise ApiError(Failure.TOO_LARGE, f"a page of more than {MAX_PAGE} bytes")
         except (aiohttp.ClientError, OSError) as error:
             raise _unreachable(error) from error
         # A page of some MB takes the parser long enough for an Envoy to wait.

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from controlplane.errors import ReportError
-from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure
+from controlplane.sources.kubernetes.client import PAGE_LIMIT, ApiClient, ApiError, Failure
 from controlplane.sources.kubernetes.finding import Wanted
 from controlplane.sources.kubernetes.objects import KubernetesObject
 
@@ -76,6 +76,7 @@ class Follower:
         self._log: Logger = structlog.get_logger(part="discovery") if log is None else log
         self._version = ""
         """Of what is known; empty where it has to be listed."""
+        self._limit = PAGE_LIMIT
         self._failures = 0
         self._expired_at = -math.inf
 
@@ -105,6 +106,7 @@ class Follower:
                 self.wanted.resource,
                 self.wanted.namespace,
                 selector=self.wanted.selector,
+                limit=self._limit,
                 rest=rest,
             )
             for item in page.items:
@@ -181,6 +183,9 @@ class Follower:
         if error.failure in (Failure.EXPIRED, Failure.MALFORMED, Failure.REFUSED):
             self._version = ""
         if error.failure is Failure.EXPIRED and self._expire():
+            return
+        if error.failure is Failure.TOO_LARGE and self._limit > 1:
+            self._limit //= 2
             return
         self._failures += 1
         lasting = error.failure in (Failure.DENIED, Failure.UNKNOWN, Failure.REFUSED)

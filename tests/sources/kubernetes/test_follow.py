@@ -120,7 +120,7 @@ async def test_a_long_list_comes_in_pages_and_is_seen_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody is told of a part of it."""
-    monkeypatch.setattr(client_module, "PAGE_LIMIT", 10)
+    monkeypatch.setattr(follow_module, "PAGE_LIMIT", 10)
     server = KubernetesApiServer()
     sizes: list[int] = []
     async with serving_kubernetes(server):
@@ -189,7 +189,7 @@ async def test_a_forgotten_version_is_listed_anew() -> None:
 
 async def test_a_forgotten_page_begins_the_list_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """410 Gone between two pages."""
-    monkeypatch.setattr(client_module, "PAGE_LIMIT", 10)
+    monkeypatch.setattr(follow_module, "PAGE_LIMIT", 10)
     server = KubernetesApiServer()
     lists = 0
     listed = server._list
@@ -433,7 +433,7 @@ EMPTY = '{"metadata": {"resourceVersion": "1"}, "items": []}'
         pytest.param("[" * 100_000, Failure.MALFORMED, id="too deep"),
         pytest.param('{"items": 7, "metadata": {}}', Failure.MALFORMED, id="no list"),
         pytest.param('{"items": [], "metadata": {}}', Failure.MALFORMED, id="no version"),
-        pytest.param(" " * 2000, Failure.MALFORMED, id="too long"),
+        pytest.param(" " * 2000, Failure.TOO_LARGE, id="too long"),
     ],
 )
 async def test_an_answer_that_is_no_list_is_refused(
@@ -446,6 +446,21 @@ async def test_an_answer_that_is_no_list_is_refused(
             await ApiClient(KubernetesApi(server=served.url), session).list_page(PODS, "default")
 
     assert failure is caught.value.failure
+
+
+async def test_pages_of_large_objects_hold_fewer_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until they fit into what a page may be; one object always has to."""
+    monkeypatch.setattr(client_module, "MAX_PAGE", 12_000)
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        for number in range(60):
+            server.put("pods", make_pod(f"p{number}", "10.0.0.1", labels={"x": "y" * 1000}))
+        async with following(server.url) as followed:
+            await followed.until(lambda: len(followed.follower.objects) == 60)
+    limits = [int(query["limit"]) for verb, _, query in server.asked if verb == "list"]
+
+    assert [250, 125, 62, 31, 15, 7] == list(dict.fromkeys(limits))
+    assert followed.follower.failure is None
 
 
 async def test_a_list_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

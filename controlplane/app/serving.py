@@ -29,6 +29,7 @@ from controlplane.server.agents import AgentService
 from controlplane.server.config_file import ConfigFile, read_text
 from controlplane.server.csds import ClientStatusService
 from controlplane.server.envoy_metrics import EnvoyTelemetry
+from controlplane.server.handshakes import FailedHandshakes
 from controlplane.server.identity import IdentityCheck
 from controlplane.server.login import Login, TokenFile
 from controlplane.server.tasks import guard
@@ -232,6 +233,13 @@ def _build_grpc(control: ControlPlane, identities: IdentityCheck) -> GrpcServer:
         resolve_site=control.sites.resolve,
         on_reports=control.receive_traffic,
         on_loads=control.receive_all,
+        on_handshakes=FailedHandshakes(
+            lambda service, reason, count: control.metrics.instance_tls_failures.labels(
+                service, reason
+            ).inc(count),
+            clock=control.clock,
+            log=control.log,
+        ).receive,
         on_refused=lambda _: control.metrics.reports.labels(Source.ENVOY.value, "refused").inc(),
         clock=control.clock,
         identities=identities,

@@ -154,6 +154,11 @@ class Metrics:
             "Clients whose certificate does not allow what they claim.",
             ("role",),
         )
+        self.instance_tls_failures = counter(
+            "cats_instance_tls_failures_total",
+            "TLS handshakes of Envoys with instances that failed, health checks included.",
+            ("service", "reason"),
+        )
         self.reports = counter(
             "cats_reports_total", "Reports, by source and whether they were taken.",
             ("source", "outcome"),

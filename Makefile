@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test check docs screenshots faults bench format lock clean
+.PHONY: help setup demo test check docs screenshots faults bench format lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ format: setup ## Format and mend what ruff can.
 
 lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes.
 	$(BIN)/python requirements/lock.py
+
+audit: setup ## Ask an advisory source about what the locks pin; one out of reach is told, not fatal.
+	$(BIN)/python requirements/audit.py
 
 clean: ## Remove everything that these targets made.
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json faults.jsonl

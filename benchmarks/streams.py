@@ -116,6 +116,7 @@ class LoadStream(asyncio.Protocol):
     Attributes:
         versions: type URL -> version it last acknowledged.
         closed: whether the connection is lost.
+        parting: what the server said when it ended it.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class LoadStream(asyncio.Protocol):
         self.node_id = node_id
         self.versions: dict[str, str] = {}
         self.closed = False
+        self.parting = ""
         self.refuse_next = False
         self.site = site
         self.delta = self._delta = delta
@@ -210,6 +212,7 @@ class LoadStream(asyncio.Protocol):
         elif kind == _PING and not flags & 1:
             transport.write(_frame(_PING, 1, 0, payload))
         elif kind in {_GOAWAY, _RESET}:
+            self.parting = payload[8:].decode(errors="replace") if kind == _GOAWAY else ""
             transport.close()
 
     def _take(self, payload: memoryview) -> None:

@@ -10,7 +10,12 @@ import sys
 from pathlib import Path
 
 from controlplane.config import parse_config
-from controlplane.resources.bootstrap import ClientTls, build_bootstrap, build_secrets
+from controlplane.resources.bootstrap import (
+    ClientTls,
+    build_bootstrap,
+    build_instance_secrets,
+    build_secrets,
+)
 
 DEPLOY = Path(__file__).parent
 SITE = "edge-north"
@@ -44,7 +49,10 @@ def rendered() -> dict[Path, str]:
         files[place / "envoy.yaml"] = build_bootstrap(
             config, site=SITE, envoy_id="replaced-by-service-node", xds=(host, 18000), tls=tls
         )
-        files |= {place / name: text for name, text in build_secrets(tls).items()}
+        secrets = build_secrets(tls)
+        if config.envoy.instance_tls is not None:
+            secrets |= build_instance_secrets(config.envoy.instance_tls)
+        files |= {place / name: text for name, text in secrets.items()}
     return {path: NOTE + text for path, text in files.items()}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import itertools
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,21 @@ class Authority:
         )
         _replace(pair.cert, certificate.public_bytes(pem))
         return pair
+
+
+def server_context(pair: KeyPair, *, clients_of: Path | None = None) -> ssl.SSLContext:
+    """Give the TLS of a server that shows *pair* and lets in whom *clients_of* has signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    if clients_of is not None:
+        context.load_verify_locations(clients_of)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def serial_number(pair: KeyPair) -> int:
+    """Give what tells a certificate from its successor."""
+    return x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number
 
 
 def _replace(path: Path, content: bytes) -> None:

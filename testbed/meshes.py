@@ -7,8 +7,9 @@ Only telemetry and steering are left out, so that a test says what the plan is.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +118,9 @@ async def running_mesh(
     services: Sequence[Mapping[str, Any]] | None = None,
     envoy: Mapping[str, Any] | None = None,
     beside: Sequence[grpc.GenericRpcHandler] = (),
+    tls: Mapping[str, ssl.SSLContext] | None = None,
+    plain: Collection[str] = (),
+    patient: bool = True,
 ) -> AsyncIterator[Mesh]:
     """Run a mesh and push its first split.
 
@@ -128,13 +132,28 @@ async def running_mesh(
         services: as in ``fleet.yaml``; by default ``chat`` at ``/v1/chat``.
         envoy: the section of ``fleet.yaml``, beside its address and port.
         beside: further gRPC services of the control plane.
+        tls: instance -> how it speaks TLS; the others do not.
+        plain: instances whose lines say ``tls: false``.
+        patient: wait until every instance of the split is healthy.
     """
+    secured = tls or {}
     async with AsyncExitStack() as stack:
-        origins = {name: await stack.enter_async_context(Origin(name)) for name in instances}
+        origins = {
+            name: await stack.enter_async_context(Origin(name, tls=secured.get(name)))
+            for name in instances
+        }
         config = make_config(
             instances={name: (where, origins[name].address) for name, where in instances.items()},
             services=services,
             envoy={"address": "127.0.0.1", "port": free_port(), **(envoy or {})},
+        )
+        config = config.model_copy(
+            update={
+                "instances": tuple(
+                    each.model_copy(update={"tls": each.name not in plain})
+                    for each in config.instances
+                )
+            }
         )
         server = await stack.enter_async_context(
             serve_xds(sites=("north", "cloud", "phones"), beside=beside)
@@ -154,5 +173,6 @@ async def running_mesh(
         server.views.publish(builder.build(first))
         running = await stack.enter_async_context(running_envoy(bootstrap))
         mesh = Mesh(config, site, builder, server, running, origins, session)
-        await mesh.push(split)
+        if patient:
+            await mesh.push(split)
         yield mesh

@@ -6,6 +6,7 @@ For tests of how requests travel; `testbed.instances` emulates how long inferenc
 from __future__ import annotations
 
 import asyncio
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -20,10 +21,15 @@ class Origin:
         bodies: sizes of their bodies.
         status: what it answers.
         headers: of the last request.
+        keeps: whether connections last for more than one request.
+        shown: serial numbers of the certificates that clients showed, in order, each once.
     """
 
-    def __init__(self, name: str, *, port: int = 0) -> None:
+    def __init__(self, name: str, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.name = name
+        self._tls = tls
+        self.shown: list[int] = []
+        self.keeps = True
         self.requests = 0
         self.bodies: list[int] = []
         self.status = 200
@@ -37,7 +43,7 @@ class Origin:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
         self.port = int(self._runner.addresses[0][1])
         return self
@@ -62,14 +68,24 @@ class Origin:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
         self.headers = dict(request.headers)
+        self._note_certificate(request)
         self.bodies.append(len(await request.read()))
         if self.status != 200:
             return web.Response(status=self.status, text="told to fail")
         if "events" not in request.query:
-            return web.Response(text=self.name, headers={"x-cats-instance": "forged"})
+            answer = web.Response(text=self.name, headers={"x-cats-instance": "forged"})
+            if not self.keeps:
+                answer.force_close()
+            return answer
         stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await stream.prepare(request)
         for number in range(int(request.query["events"])):
             await stream.write(f"data: {number}\n\n".encode())
             await asyncio.sleep(float(request.query["gap"]))
         return stream
+
+    def _note_certificate(self, request: web.Request) -> None:
+        tls = request.transport and request.transport.get_extra_info("ssl_object")
+        shown = tls and tls.getpeercert()
+        if shown and (number := int(shown["serialNumber"], 16)) not in self.shown:
+            self.shown.append(number)

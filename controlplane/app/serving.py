@@ -17,6 +17,7 @@ from controlplane import __version__
 from controlplane.app.control_plane import ControlPlane
 from controlplane.app.discovering import Discovering, load_found
 from controlplane.app.doors import Address, bind_grpc, bind_http, join_address
+from controlplane.app.files import take_files
 from controlplane.app.found_file import NOTHING_SAVED
 from controlplane.app.recording import Recorder
 from controlplane.app.shown import ShownControlPlane
@@ -31,6 +32,7 @@ from controlplane.server.agents import AgentService
 from controlplane.server.config_file import ConfigFile, read_text
 from controlplane.server.csds import ClientStatusService
 from controlplane.server.envoy_metrics import EnvoyTelemetry
+from controlplane.server.handshakes import FailedHandshakes
 from controlplane.server.identity import IdentityCheck
 from controlplane.server.log import get_logger
 from controlplane.server.login import Login, TokenFile
@@ -56,6 +58,8 @@ class Settings:
     settle: float | None = None
     """Seconds that first reports get before the first plan; by default one period, at most 1 s."""
     debug_updates: bool = False
+    max_connections: int = 20_000
+    """Of the gRPC port; fewer where the system allows fewer open files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         scraper = Scraper((), on_report=control.receive, clock=control.clock)
         orca = OrcaReader((), on_report=control.receive, clock=control.clock)
         _read_while_deciding(control, scraper, orca)
-        server = _build_grpc(control, _identities(control))
+        most = take_files(settings.max_connections)
+        server = _build_grpc(control, _identities(control), most)
         ends.push_async_callback(server.stop, GRACE)
         xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
         runner = await _build_http(control, shown, settings)
@@ -136,6 +141,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             ends.push_async_callback(_end, await joining.join(control, bus))
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
+        if most < settings.max_connections:
+            control.log.warning(
+                "the limit of open files bounds the clients",
+                max_connections=most,
+                wanted=settings.max_connections,
+                remedy="raise the hard limit (LimitNOFILE, ulimit -Hn), or --max-connections",
+            )
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "cycles": lambda: _run_cycles(control, discovering),
             "discovery": discovering.run,
@@ -231,9 +243,16 @@ def _identities(control: ControlPlane) -> IdentityCheck:
     return check
 
 
-def _build_grpc(control: ControlPlane, identities: IdentityCheck) -> GrpcServer:
+def _build_grpc(
+    control: ControlPlane, identities: IdentityCheck, max_connections: int
+) -> GrpcServer:
     xds = XdsSettings(identifier=f"cats/{__version__}")
-    server = GrpcServer(limits=limits(xds))
+    server = GrpcServer(
+        limits=limits(xds),
+        max_connections=max_connections,
+        on_refused=control.metrics.connections_refused.inc,
+    )
+    control.metrics.count_connections(lambda: server.connections)
     XdsService(
         control.views,
         control.registry,
@@ -247,6 +266,13 @@ def _build_grpc(control: ControlPlane, identities: IdentityCheck) -> GrpcServer:
         resolve_site=control.sites.resolve,
         on_reports=control.receive_traffic,
         on_loads=control.receive_all,
+        on_handshakes=FailedHandshakes(
+            lambda service, reason, count: control.metrics.instance_tls_failures.labels(
+                service, reason
+            ).inc(count),
+            clock=control.clock,
+            log=control.log,
+        ).receive,
         on_refused=lambda _: control.metrics.reports.labels(Source.ENVOY.value, "refused").inc(),
         clock=control.clock,
         identities=identities,

@@ -45,7 +45,8 @@ from controlplane.cli.options import HOST_PORT, config_option, read_config
     "--secrets",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write there what Envoy needs to take rotated --ca, --cert and --key without a restart.",
+    help="Write there what Envoy needs to take rotated certificates without a restart: --ca, --cert"
+    " and --key, and those of envoy.instance_tls.",
 )
 def command(
     *,
@@ -69,6 +70,7 @@ def command(
     from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
         ClientTls,
         build_bootstrap,
+        build_instance_secrets,
         build_secrets,
     )
 
@@ -83,11 +85,20 @@ def command(
         directory = None if secrets is None else str(secrets.absolute())
         own = ClientTls(cert=cert, key=key, server_name=server_name, secrets=directory)
         tls = own if ca is None else replace(own, ca=ca)
+    instances = config.envoy.instance_tls
+    if instances is not None and (secrets is None or str(secrets.absolute()) != instances.secrets):
+        click.echo(
+            f"warning: envoy.instance_tls has Envoys look in {instances.secrets} for the files that"
+            " --secrets writes; they refuse the clusters until these are there",
+            err=True,
+        )
     if secrets is not None:
-        if tls is None:
-            raise BadInput("--secrets goes with --ca, --cert and --key")
+        if tls is None and instances is None:
+            raise BadInput("--secrets goes with --ca, --cert and --key, or envoy.instance_tls")
+        files = {} if tls is None else build_secrets(tls)
+        files |= {} if instances is None else build_instance_secrets(instances)
         secrets.mkdir(parents=True, exist_ok=True)
-        for name, text in build_secrets(tls).items():
+        for name, text in files.items():
             (secrets / name).write_text(text, encoding="utf-8")
     click.echo(
         build_bootstrap(

@@ -30,7 +30,7 @@ from controlplane.cli.options import HOST_PORT, config_option, log_options, read
     type=HOST_PORT,
     default="127.0.0.1:18080",
     show_default=True,
-    help="HTTP: dashboard, API, metrics, health; off loopback only with server.admin.",
+    help="HTTP: dashboard, API, metrics, health; off loopback it asks for what server.admin says.",
 )
 @click.option(
     "--state-dir",
@@ -50,6 +50,13 @@ from controlplane.cli.options import HOST_PORT, config_option, log_options, read
     metavar="SECONDS",
     help="Wait for first reports before the first plan.  [default: a period, at most 1]",
 )
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1, 1_000_000),
+    default=20_000,
+    show_default=True,
+    help="Envoys and agents at once; more are refused.",
+)
 @log_options
 @click.option(
     "--debug-updates", is_flag=True, help="Let /debug/ on the admin port set weights. For tests."
@@ -62,6 +69,7 @@ def command(
     state_dir: Path | None,
     record: Path | None,
     settle: float | None,
+    max_connections: int,
     log_format: str | None,
     log_level: str,
     debug_updates: bool,
@@ -85,6 +93,7 @@ def command(
                 state_dir=state_dir,
                 record=record,
                 settle=settle,
+                max_connections=max_connections,
                 debug_updates=debug_updates,
             )
         )

@@ -12,6 +12,11 @@ from urllib.parse import urlsplit
 from pydantic_core import PydanticCustomError
 
 
+def is_ip(text: str) -> bool:
+    """Tell whether *text* is an IP address, IPv6 without brackets."""
+    return _ip(text) is not None
+
+
 def check_ip(text: str) -> str:
     """Pass an IP address on.
 

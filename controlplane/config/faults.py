@@ -103,7 +103,7 @@ def _message(details: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
         return told(given, ctx)
     if kind in _WRONG_TYPES:
         return f"{_show(given)} is wrong here; give {_shape(_annotation(path, root))}"
-    return details["msg"]
+    return details["msg"].removeprefix("Value error, ")
 
 
 _WRONG_TYPES = frozenset(

@@ -503,6 +503,12 @@ class _Rules:
                     override, "weight", "has no effect until the policy is static or"
                     " the override also has pin: true"
                 )  # fmt: skip
+        for instance in self.instance_list:
+            if instance.get("tls") is False and not self.root.entry("envoy").get("instance_tls"):
+                yield self.at(
+                    instance, "tls", "has no effect: no instance is spoken to in TLS until"
+                    " envoy.instance_tls is set"
+                )  # fmt: skip
         yield from self.canary_warnings()
         yield from self.shared_localities()
 

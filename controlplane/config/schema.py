@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from controlplane.config.addresses import check_endpoint, check_ip, check_url
+from controlplane.config.addresses import check_endpoint, check_ip, check_url, is_ip
 from controlplane.config.engine import Engine
 from controlplane.config.units import (
     Bandwidth,
@@ -289,6 +289,8 @@ class Instance(Settings):
     scrape: Scrape | None = None
     orca: Orca | None = None
     power: InstancePower = InstancePower()
+    tls: bool = True
+    """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
 
     @property
     def host(self) -> str:
@@ -532,6 +534,57 @@ class Retries(Settings):
     status_codes: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (429, 503)
 
 
+def _check_absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must begin with /: Envoy would look below wherever it was started")
+    return path
+
+
+EnvoyFile = Annotated[str, Field(max_length=4096), AfterValidator(_check_absolute)]
+"""A path on the machine of an Envoy."""
+
+
+def _check_name_pattern(pattern: str) -> str:
+    if "*" in pattern and is_ip(pattern.replace("*", "1")):
+        raise ValueError("an IP address stands alone in a certificate; write it out")
+    return pattern
+
+
+class InstanceTls(Settings):
+    """TLS from Envoys to instances.
+
+    The files are on each Envoy's machine and only Envoy reads them; replaced ones are taken
+    without a restart. The control plane sends Envoys these paths and no key.
+    """
+
+    ca: EnvoyFile
+    """Certificates that may sign the instances'."""
+    names: Annotated[
+        tuple[
+            Annotated[
+                str, Field(min_length=1, max_length=2048), AfterValidator(_check_name_pattern)
+            ],
+            ...,
+        ],
+        Field(min_length=1, max_length=100),
+    ]
+    """Subject alternative names (SPIFFE id, DNS name, IP address) one of which an instance's
+    certificate must carry; ``*`` is anything without a slash. Without this, whoever has any
+    certificate of *ca*, a sidecar say, could pose as an instance."""
+    cert: EnvoyFile | None = None
+    """Certificate that Envoy shows, for instances that ask for one."""
+    key: EnvoyFile | None = None
+    """The key to *cert*."""
+    secrets: EnvoyFile = "/etc/cats/envoy"
+    """Directory with what ``cats bootstrap --secrets`` writes: files that name the above."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> InstanceTls:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key come together")
+        return self
+
+
 class Envoy(Settings):
     """What the sidecars and gateways are told."""
 
@@ -551,6 +604,8 @@ class Envoy(Settings):
     outlier_detection: OutlierDetection | None = OutlierDetection()
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     retries: Retries = Retries()
+    instance_tls: InstanceTls | None = None
+    """With it, Envoys speak TLS to every instance that does not say ``tls: false``."""
 
 
 class Tls(Settings):

@@ -69,7 +69,10 @@ class ServedConnection(Connection):
     def _greet(self) -> None:
         if not self._server.admit(self):
             if self.transport is not None:
-                self.transport.abort()
+                # Settings come first in any case (RFC 9113, section 3.4).
+                reason = frames.goaway(0, ErrorCode.ENHANCE_YOUR_CALM, "too many connections")
+                self.transport.write(frames.settings({}) + reason)
+                self.transport.close()
             return
         self.write(
             frames.settings(

@@ -37,6 +37,10 @@ SWEEP_PERIOD = 1.0
 """Seconds between looks for clients that are gone; small against every timeout."""
 
 
+TOLD_PERIOD = 60.0
+"""Seconds between two lines that say that there are too many connections."""
+
+
 @dataclass(slots=True)
 class Counts:
     """What the transport has seen since the start; for metrics."""
@@ -52,8 +56,17 @@ class Counts:
 class GrpcServer:
     """Serves gRPC on one or more addresses."""
 
-    def __init__(self, *, limits: Limits | None = None, max_connections: int = 20_000) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        max_connections: int = 20_000,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
         self.limits = limits or Limits()
+        self._on_refused = on_refused
+        self._told_at: float | None = None
+        """When it was last logged that connections are refused."""
         self.counts = Counts()
         self._max_connections = max_connections
         self._methods: dict[str, MakeReceiver] = {}
@@ -135,11 +148,30 @@ class GrpcServer:
         """Take a new connection into the books, unless there are too many."""
         if self._stopping or len(self._connections) >= self._max_connections:
             self.counts.refused += 1
+            if not self._stopping:
+                self._refuse(connection)
             return False
         self.counts.connections += 1
         spread = random.uniform(0.9, 1.1)  # noqa: S311 -- spreads reconnects, guards nothing
         self._connections[connection] = connection.opened_at + self.limits.max_age * spread
         return True
+
+    def _refuse(self, connection: ServedConnection) -> None:
+        self._on_refused()
+        now = connection.opened_at
+        if self._told_at is None or now - self._told_at >= TOLD_PERIOD:
+            self._told_at = now
+            log.warning(
+                "connections refused",
+                peer=connection.peer,
+                most=self._max_connections,
+                remedy="add replicas, or raise --max-connections and the limit of open files",
+            )
+
+    @property
+    def connections(self) -> int:
+        """Give how many connections are open."""
+        return len(self._connections)
 
     def forget(self, connection: ServedConnection) -> None:
         """Take a lost connection out of the books."""

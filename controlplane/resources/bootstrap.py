@@ -5,7 +5,6 @@ The rest it gets over xDS. The text is YAML that a person can read and extend.
 
 from __future__ import annotations
 
-import ipaddress
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from controlplane.config import Config
+from controlplane.config import Config, InstanceTls
+from controlplane.config.addresses import is_ip
 from controlplane.resources import names
 
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -36,6 +36,7 @@ _KEPT_STATS = (
     r"cluster\..*\.(membership_(healthy|total)|update_rejected)",
     r"cluster\..*\.upstream_rq_(total|active|retry|pending_overflow)",
     r"cluster\..*\.outlier_detection\.ejections_active",
+    r"cluster\..*\.ssl\.(fail_verify_(error|san|no_cert)|connection_error)",
     r"server\.(live|uptime|memory_allocated)",
 )
 """Every statistic that exists is sent to the control plane each period, so keep what is read."""
@@ -160,13 +161,26 @@ def build_secrets(tls: ClientTls) -> dict[str, str]:
     Envoy watches the directories of those, so both a file that is replaced and the swapped link of
     a mounted Kubernetes Secret are noticed.
     """
-    files = {_CA: {"validation_context": {"trusted_ca": {"filename": tls.ca}, **_watched(tls.ca)}}}
-    if tls.cert is not None and tls.key is not None:
-        files[_OWN] = {
+    return _secret_files((_CA, tls.ca), (_OWN, tls.cert, tls.key))
+
+
+def build_instance_secrets(tls: InstanceTls) -> dict[str, str]:
+    """Write the files for `InstanceTls.secrets`, as `build_secrets`; clusters refer to them."""
+    return _secret_files((names.INSTANCES_CA, tls.ca), (names.INSTANCES_OWN, tls.cert, tls.key))
+
+
+def _secret_files(
+    authority: tuple[str, str], own: tuple[str, str | None, str | None]
+) -> dict[str, str]:
+    name, ca = authority
+    files = {name: {"validation_context": {"trusted_ca": {"filename": ca}, **_watched(ca)}}}
+    name, cert, key = own
+    if cert is not None and key is not None:
+        files[name] = {
             "tls_certificate": {
-                "certificate_chain": {"filename": tls.cert},
-                "private_key": {"filename": tls.key},
-                **_watched(tls.cert),
+                "certificate_chain": {"filename": cert},
+                "private_key": {"filename": key},
+                **_watched(cert),
             }
         }
     return {
@@ -217,7 +231,7 @@ def _grpc_service() -> dict[str, Any]:
 def _xds_cluster(servers: Sequence[tuple[str, int]], tls: ClientTls | None) -> dict[str, Any]:
     cluster: dict[str, Any] = {
         "name": names.XDS_CLUSTER,
-        "type": "STATIC" if all(_is_ip(host) for host, _ in servers) else "STRICT_DNS",
+        "type": "STATIC" if all(is_ip(host) for host, _ in servers) else "STRICT_DNS",
         "connect_timeout": "1s",
         "load_assignment": {
             "cluster_name": names.XDS_CLUSTER,
@@ -250,7 +264,7 @@ def _tls_context(tls: ClientTls, host: str) -> dict[str, Any]:
     names = {
         "match_typed_subject_alt_names": [
             {
-                "san_type": "IP_ADDRESS" if _is_ip(name) else "DNS",
+                "san_type": "IP_ADDRESS" if is_ip(name) else "DNS",
                 "matcher": {"exact": name},
             }
         ]
@@ -273,21 +287,13 @@ def _tls_context(tls: ClientTls, host: str) -> dict[str, Any]:
             }
         ]
     wrapped: dict[str, Any] = {"@type": _TLS, "common_tls_context": context}
-    if not _is_ip(name):
+    if not is_ip(name):
         wrapped["sni"] = name
     return wrapped
 
 
 def _address(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _duration(seconds: float) -> str:

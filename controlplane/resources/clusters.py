@@ -35,6 +35,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 
 from controlplane import config
+from controlplane.resources.instance_tls import build_transports
 from controlplane.resources.packing import pack, seconds
 
 _UPSTREAM_IDLE = 4.0
@@ -70,6 +71,7 @@ def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
         if envoy.outlier_detection is None
         else _outlier_detection(envoy.outlier_detection),
         circuit_breakers=_circuit_breakers(envoy.circuit_breakers),
+        **({} if envoy.instance_tls is None else build_transports(envoy.instance_tls)),
         typed_extension_protocol_options={
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(
                 UpstreamHttpProtocolOptions(

@@ -112,6 +112,10 @@ def _endpoint(instance: Instance) -> bytes:
             names.METADATA_MODEL: instance.model,
         }
     )
+    if not instance.tls:
+        endpoint.metadata.filter_metadata[names.TRANSPORT_MATCH].update(
+            {names.TRANSPORT_PLAIN: True}
+        )
     serialised: bytes = endpoint.SerializeToString(deterministic=True)
     return serialised
 

@@ -24,6 +24,15 @@ METADATA_SITE: Final = "site"
 """Key of an endpoint's metadata, and of the top level of the node's."""
 METADATA_MODEL: Final = "model"
 
+TRANSPORT_MATCH: Final = "envoy.transport_socket_match"
+"""Namespace of an endpoint's metadata by which Envoy chooses how to speak to it."""
+TRANSPORT_PLAIN: Final = "plain"
+"""Key there of an endpoint that speaks no TLS, and name of the transport that it gets."""
+
+INSTANCES_CA: Final = "instances-ca"
+INSTANCES_OWN: Final = "instances-own"
+"""Secrets for TLS to instances, and their files: whom to trust, and what to show."""
+
 ROLE_GRPC: Final = "grpc"
 """Role of gRPC's own xDS clients: of a node's metadata, and of their views' keys."""
 

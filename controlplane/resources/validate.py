@@ -26,6 +26,8 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
@@ -39,7 +41,7 @@ _DEFINITIONS: Mapping[str, Any] = {
     for definition in (
         *(cluster_pb2, listener_pb2, route_pb2, cel_pb2, json_to_metadata_pb2),
         *(router_pb2, http_connection_manager_pb2, previous_hosts_pb2, http_protocol_options_pb2),
-        previous_priorities_config_pb2,
+        *(previous_priorities_config_pb2, raw_buffer_pb2, tls_pb2),
     )
     for kind in definition.DESCRIPTOR.message_types_by_name.values()
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from controlplane.server.refused import Refused
 from controlplane.server.throttle import TokenBucket
 from controlplane.server.wire import Node, parse_node, without_field
 from controlplane.telemetry.envoy_stats import EnvoyStats
+from controlplane.telemetry.handshakes import parse_handshakes
 from controlplane.telemetry.load_stats import LoadReader
 from controlplane.wire.cats.envoy.v1 import metrics_pb2
 
@@ -69,6 +70,8 @@ class EnvoyTelemetry:
         on_reports: takes the reports of one message; they share one instant.
         on_loads: takes what instances said of themselves in their answers' headers.
         on_refused: takes the reason for which a message or a stream was refused.
+        on_handshakes: takes an Envoy, its site, and (service, reason) -> TLS handshakes with
+            instances that failed.
         settings: bounds.
         clock: seconds, monotonic; the fleet's clock.
         identities: whom a client's certificate lets it be.
@@ -86,6 +89,9 @@ class EnvoyTelemetry:
         on_reports: Callable[[Sequence[TrafficReport]], None],
         on_refused: Callable[[str], None] = lambda _: None,
         on_loads: Callable[[Sequence[InstanceReport]], None] = lambda _: None,
+        on_handshakes: Callable[[str, str, Mapping[tuple[str, str], float]], None] = (
+            lambda _envoy, _site, _failed: None
+        ),
         settings: ObservationSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         identities: IdentityCheck = OPEN,
@@ -96,6 +102,7 @@ class EnvoyTelemetry:
         self._on_reports = on_reports
         self._on_refused = on_refused
         self._on_loads = on_loads
+        self._on_handshakes = on_handshakes
         self._clock = clock
         self._streaming: dict[str, object] = {}
         """Envoy -> its newest statistics stream."""
@@ -107,6 +114,7 @@ class EnvoyTelemetry:
         """Use the names and periods of *config* from now on."""
         self._period = config.envoy.load_period
         self._loads = LoadReader(config)
+        self._services = frozenset(each.name for each in config.services)
 
     @property
     def observed(self) -> frozenset[str]:
@@ -186,6 +194,9 @@ class EnvoyTelemetry:
                     self._on_refused(str(error))
                 else:
                     self._pass_on(stats.site, reports)
+                failed = parse_handshakes(message.envoy_metrics, self._services)
+                if failed:
+                    self._on_handshakes(stats.envoy, stats.site, failed)
         finally:
             if stats is not None and self._streaming.get(stats.envoy) is token:
                 del self._streaming[stats.envoy]

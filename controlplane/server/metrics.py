@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     PlatformCollector,
@@ -156,6 +157,18 @@ class Metrics:
             "Clients whose certificate does not allow what they claim.",
             ("role",),
         )
+        self.connections_refused = counter(
+            "cats_connections_refused_total",
+            "Connections to the gRPC port beyond --max-connections.",
+        )
+        self._open = Gauge(
+            "cats_connections", "Connections to the gRPC port.", registry=self.registry
+        )
+        self.instance_tls_failures = counter(
+            "cats_instance_tls_failures_total",
+            "TLS handshakes of Envoys with instances that failed, health checks included.",
+            ("service", "reason"),
+        )
         self.reports = counter(
             "cats_reports_total", "Reports, by source and whether they were taken.",
             ("source", "outcome"),
@@ -208,6 +221,10 @@ class Metrics:
         buckets: Sequence[float] = _DURATIONS,
     ) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+    def count_connections(self, count: Callable[[], int]) -> None:
+        """Take the number of connections to the gRPC port from *count*."""
+        self._open.set_function(count)
 
     def expose(self) -> bytes:
         """Give the Prometheus text format 0.0.4."""

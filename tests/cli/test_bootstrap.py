@@ -55,6 +55,24 @@ def test_a_certificate_without_its_key_is_a_mistake_of_the_user() -> None:
     assert "--cert and --key come together" in result.stderr
 
 
+def test_what_instances_are_spoken_to_with_is_written_beside(tmp_path: Path) -> None:
+    """And whoever writes it elsewhere than Envoys look is told."""
+    fleet = tmp_path / "fleet.yaml"
+    text = "".join(
+        line for line in FLEET.read_text().splitlines(keepends=True) if "tls:" not in line
+    )
+    where = tmp_path / "secrets"
+    setting = f"{{ca: /ca.crt, names: [a.example], secrets: {where}}}"
+    fleet.write_text(f"{text}envoy: {{instance_tls: {setting}}}\n")
+    names = ("--site", "edge-north", "--id", "gw")
+    right = run(*names, "--secrets", str(where), fleet=fleet)
+    wrong = run(*names, "--secrets", str(tmp_path / "else"), fleet=fleet)
+
+    assert (0, "") == (right.exit_code, right.stderr)
+    assert ["instances-ca.yaml"] == [each.name for each in where.iterdir()]
+    assert f"has Envoys look in {where} for the files" in wrong.stderr
+
+
 @pytest.mark.envoy
 @pytest.mark.parametrize("more", [(), ("--sotw",), ("--xds", "control.example.net:18000")])
 async def test_a_stock_envoy_accepts_it(more: tuple[str, ...], tmp_path: Path) -> None:

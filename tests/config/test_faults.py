@@ -688,6 +688,24 @@ def faults_in(text: str) -> list[str]:
             ],
             id="many at once",
         ),
+        pytest.param(
+            {19: 'envoy: {instance_tls: {ca: ca.crt, names: ["10.0.0.*"], secrets: /etc/cats}}'},
+            [
+                "19:28: envoy.instance_tls.ca: must begin with /: Envoy would look below wherever it was started",
+                "19:44: envoy.instance_tls.names[0]: an IP address stands alone in a certificate; write it out",
+            ],
+            id="TLS to instances with a relative path and part of an address",
+        ),
+        pytest.param(
+            {19: "envoy: {instance_tls: {ca: /ca.crt, cert: /c.crt, names: []}}"},
+            ["19:58: envoy.instance_tls.names: the list is empty; give at least 1 entry"],
+            id="TLS to instances without names",
+        ),
+        pytest.param(
+            {19: "envoy: {instance_tls: {ca: /ca.crt, cert: /c.crt, names: [a]}}"},
+            ["19:23: envoy.instance_tls: cert and key come together"],
+            id="a certificate without a key",
+        ),
     ],
 )
 def test_a_broken_file_is_told_with_its_place_and_the_remedy(

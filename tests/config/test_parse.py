@@ -153,6 +153,13 @@ services: [{name: x, match: [{path: /}], models: [{name: m}]}]
             ],
             id="canaries that push nothing",
         ),
+        pytest.param(
+            MINIMAL
+            + "instances: [{name: i, site: s, address: '10.0.0.1:1', model: m, tls: false}]\n",
+            [("5:70: instances[0].tls: has no effect: no instance is spoken to in TLS until"
+             " envoy.instance_tls is set")],
+            id="clear text where there is nothing else",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_hardly_meant_is_a_warning(text: str, expected: list[str]) -> None:

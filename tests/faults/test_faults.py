@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
+import resource
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import grpc
+import psutil
 import pytest
 
+from benchmarks.streams import LoadStream, connect
 from controlplane.bus.nats import WARM_UP
 from controlplane.resources.bootstrap import ClientTls, build_secrets
+from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.certificates import Authority
 from testbed.control_planes import ControlPlaneProcess
 from testbed.envoys import EnvoyProcess
 from testbed.faults import Bed, Link, fault_bed
 from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
 from testbed.processes import Children
-from testbed.replicas import connected
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(240)]
 
-CONNECTS = int(os.environ.get("CATS_TEST_CONNECTS", "300"))
-"""Five thousand are for a machine of one's own."""
+CONNECTS = 5000
 
 
 @pytest.fixture
@@ -465,20 +466,104 @@ async def test_the_kubernetes_api_is_lost(tmp_path: Path, name: str) -> None:
         )  # fmt: skip
 
 
+@contextmanager
+def many_files(needed: int) -> Iterator[None]:
+    """Let this process, and those that it starts, have *needed* files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"may open {hard} files, needs {needed}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@asynccontextmanager
+async def crowd(bed: Bed, count: int) -> AsyncIterator[list[LoadStream]]:
+    """Open *count* streams in one go, each on a connection of its own."""
+    wants = {CLUSTER: [], ENDPOINT: ["chat"], LISTENER: [], ROUTE: ["inference"]}
+    streams = [LoadStream(f"crowd-{n}", wants, site="north", delta=True) for n in range(count)]
+    address = ("127.0.0.1", bed.replicas.ports[0][0])
+    try:
+        await asyncio.gather(*(connect(address, each) for each in streams))
+        yield streams
+    finally:
+        for each in streams:
+            each.close()
+
+
+def megabytes(bed: Bed) -> float:
+    """Give the memory of the first control plane."""
+    return float(psutil.Process(first(bed).pid).memory_info().rss) / 1e6
+
+
 async def test_many_connect_at_once(tmp_path: Path, name: str) -> None:
-    """As after an outage of the network: all are served, and Envoy does not notice."""
-    async with fault_bed(tmp_path) as bed:
-        began = time.monotonic()
-        ports = [bed.replicas.ports[0][0]]
-        async with connected(CONNECTS, ports, endpoints=["chat"]) as clients:
+    """As after an outage of the network: all are served, each takes little, Envoy sees nothing."""
+    with many_files(2 * CONNECTS + 1000):
+        async with fault_bed(tmp_path) as bed:
+            before, began = megabytes(bed), time.monotonic()
+            async with crowd(bed, CONNECTS) as streams:
 
-            async def all_served() -> bool:
-                return all(len(client.held) == 4 for client in clients)
+                async def all_served() -> bool:
+                    return all(len(each.versions) == 4 for each in streams)
 
-            seconds = await bed.recovers(all_served, since=began)
-        await bed.keep_on(1.0)
-        assert await bed.connected()
-        bed.told(f"{CONNECTS} connects at once", "streams opened in one go", seconds, name)
+                seconds = await bed.recovers(all_served, since=began)
+                assert not any(each.closed for each in streams)
+                assert megabytes(bed) - before < 0.05 * CONNECTS
+                change(bed, "rtt: 20ms", "rtt: 21ms")
+                await bed.recovers(lambda: reloaded(bed), since=began)
+            await bed.keep_on(1.0)
+            assert await bed.connected()
+            assert 0 == await bed.replicas.metric(0, "cats_connections_refused_total")
+            bed.told(
+                f"{CONNECTS:,} connects at once", "connections opened in one go", seconds, name
+            )
+
+
+async def test_more_connect_than_are_taken(tmp_path: Path, name: str) -> None:
+    """The rest is refused in words, one line tells it, and who was there before is served on."""
+    most, asked = 500, 2000
+    with many_files(2 * asked + 1000):
+        async with fault_bed(tmp_path, "--max-connections", str(most)) as bed:
+            before = megabytes(bed)
+            async with crowd(bed, asked) as streams:
+
+                async def decided() -> bool:
+                    return all(each.closed or len(each.versions) == 4 for each in streams)
+
+                await bed.recovers(decided, since=time.monotonic())
+                refused = sum(each.closed for each in streams)
+                taken = await bed.replicas.metric(0, "cats_connections")
+                assert most == taken  # Envoy and the witness among them
+                assert refused == await bed.replicas.metric(0, "cats_connections_refused_total")
+                assert "too many connections" in {each.parting for each in streams}
+                assert megabytes(bed) - before < 0.1 * most
+                assert await bed.connected()
+                text = bed.fleet.read_text(encoding="utf-8")
+                before_weights = await bed.envoy.weights("chat")
+                bed.fleet.write_text(
+                    f"{text}overrides: [{{service: chat, instance: a, weight: 5}}]\n",
+                    encoding="utf-8",
+                )
+
+                async def moved() -> bool:
+                    return await bed.envoy.weights("chat") != before_weights
+
+                await bed.recovers(moved, since=time.monotonic())
+            gone_at = time.monotonic()
+            async with crowd(bed, 100) as streams:
+
+                async def again() -> bool:
+                    return all(len(each.versions) == 4 for each in streams)
+
+                seconds = await bed.recovers(again, since=gone_at)
+            await bed.keep_on(1.0)
+            lines = [each for each in first(bed).events() if each["event"] == "connections refused"]
+            assert [most] == [each["most"] for each in lines]
+            bed.told(
+                "more clients than are taken", f"{asked:,} connects, {most} allowed", seconds, name
+            )
 
 
 METHODS = (

@@ -275,3 +275,29 @@ async def test_stopping_ends_calls_with_unavailable() -> None:
                 await call.read()
 
             assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_connection_too_many_is_told_so() -> None:
+    """In the frame that ends it; the ones before go on, and a place that is free is taken."""
+    refused = []
+    server = GrpcServer(max_connections=1, on_refused=lambda: refused.append(1))
+    port = await server.listen("127.0.0.1", 0)
+    try:
+        reader, first = await asyncio.open_connection("127.0.0.1", port)
+        first.write(frames.PREFACE)
+        await reader.readexactly(9)
+        late, second = await asyncio.open_connection("127.0.0.1", port)
+        assert b"too many connections" in await asyncio.wait_for(late.read(), 10)
+        assert (1, [1]) == (server.connections, refused)
+        second.close()
+        first.close()
+        async with asyncio.timeout(10):
+            while server.connections:  # noqa: ASYNC110 -- it happens elsewhere
+                await asyncio.sleep(0.01)
+        reader, third = await asyncio.open_connection("127.0.0.1", port)
+        third.write(frames.PREFACE)
+        await reader.readexactly(9)
+        third.close()
+    finally:
+        await server.stop()
+    assert [1] == refused

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from controlplane.cli import COMMANDS
+
 STORE = Path(os.environ["HOME"]) / "cluster.json"
 Object = dict[str, Any]
 
@@ -55,6 +57,17 @@ def main(words: list[str]) -> str:
             if int(port) not in ports:
                 raise SystemExit(f"{name} has the ports {ports}, not {port}")
             return f"Forwarding from 127.0.0.1:{port}"
+        case ["exec", name, "--", "cats", command, "-c", file]:
+            mounts = [
+                each["mountPath"]
+                for part in containers(find(*split(name), namespace))
+                for each in part.get("volumeMounts", ())
+            ]
+            if not any(Path(file).is_relative_to(mount) for mount in mounts):
+                raise SystemExit(f"{name} mounts {mounts}, where {file} is not")
+            if command not in COMMANDS:
+                raise SystemExit(f"cats has no command {command}")
+            return f"{name} would run it"
     raise SystemExit(f"not known here: kubectl {' '.join(words)}")
 
 

@@ -49,24 +49,10 @@ def main(words: list[str]) -> str:
             container(find(*split(name), namespace), change.partition("=")[0])
             return f"{name} image updated"
         case ["port-forward", name, port]:
-            ports = [
-                each["containerPort"]
-                for part in containers(find(*split(name), namespace))
-                for each in part.get("ports", ())
-            ]
-            if int(port) not in ports:
-                raise SystemExit(f"{name} has the ports {ports}, not {port}")
+            listens(find(*split(name), namespace), int(port))
             return f"Forwarding from 127.0.0.1:{port}"
         case ["exec", name, "--", "cats", command, "-c", file]:
-            mounts = [
-                each["mountPath"]
-                for part in containers(find(*split(name), namespace))
-                for each in part.get("volumeMounts", ())
-            ]
-            if not any(Path(file).is_relative_to(mount) for mount in mounts):
-                raise SystemExit(f"{name} mounts {mounts}, where {file} is not")
-            if command not in COMMANDS:
-                raise SystemExit(f"cats has no command {command}")
+            runs_in(find(*split(name), namespace), command, Path(file))
             return f"{name} would run it"
     raise SystemExit(f"not known here: kubectl {' '.join(words)}")
 
@@ -108,6 +94,22 @@ def split(name: str) -> tuple[str, str]:
 def containers(workload: Object) -> list[Object]:
     """Give the containers of a Deployment."""
     return list(workload["spec"]["template"]["spec"]["containers"])
+
+
+def listens(workload: Object, port: int) -> None:
+    """Check that a container has the *port*."""
+    ports = [p["containerPort"] for part in containers(workload) for p in part.get("ports", ())]
+    if port not in ports:
+        raise SystemExit(f"there are the ports {ports}, not {port}")
+
+
+def runs_in(workload: Object, command: str, file: Path) -> None:
+    """Check that a command of cats would find its configuration *file* in a pod."""
+    mounts = [m["mountPath"] for part in containers(workload) for m in part.get("volumeMounts", ())]
+    if not any(file.is_relative_to(mount) for mount in mounts):
+        raise SystemExit(f"{mounts} are mounted, and {file} is in none of them")
+    if command not in COMMANDS:
+        raise SystemExit(f"cats has no command {command}")
 
 
 def container(workload: Object, name: str) -> Object:

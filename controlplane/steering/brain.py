@@ -28,7 +28,7 @@ from controlplane.steering.explain import (
 from controlplane.steering.foresight import Foresight, hedge, mix_prices
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
-from controlplane.steering.optimiser import Bounds, Flow, Indices, solve
+from controlplane.steering.optimiser import Bounds, Flags, Flow, Indices, solve
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
 from controlplane.steering.probing import probe
@@ -57,8 +57,8 @@ class Steering:
         self._demand = DemandFilter(config.steering.period)
         self._capacity = CapacityLearner()
         self._plan: Plan | None = None
-        self._used: dict[Key, dict[str, float]] = {}
-        """Shares in use, without what is given to probe."""
+        self._used: tuple[Problem, Array] | None = None
+        """Shares in use by entry of the last problem, without what is given to probe."""
         self._probes: dict[Key, dict[str, float]] = {}
         self._rest: tuple[Problem, Array] | None = None
         self._decision: Decision | None = None
@@ -79,7 +79,8 @@ class Steering:
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
         self._plan = plan
-        self._used = _shares_of(plan.assignments, {})
+        self._used = None
+        self._probes = {}
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Give what was learned of instances and demand as a JSON-ready document."""
@@ -121,7 +122,7 @@ class Steering:
         decision = self._decide(view, problem, beliefs)
         watching = self._config.steering.mode is Mode.OBSERVE
         pushed = self._observe(decision) if watching else decision
-        same = {} if watching else self._unchanged(decision)
+        same = None if watching else self._unchanged(decision)
         # What is foretold is what is pushed, whatever would be better.
         self._decision = pushed
         plan = self._build(decision, pushed, same)
@@ -176,7 +177,7 @@ class Steering:
         self._shed(view, problem, service_of)
         problem = replace(problem, flow=self._shedding.admit(problem.flow, service_of))
         flow = problem.flow
-        previous = self._carry(problem, self._used)
+        previous = self._previous(problem)
         known = previous.sum() > 0
         inflow = flow.load(previous) if known else flow.base
         shares = previous.copy()
@@ -332,15 +333,21 @@ class Steering:
         if self._rest is None:
             return None
         last, shares = self._rest
-        same = np.array_equal(last.flow.column, problem.flow.column) and np.array_equal(
-            last.flow.row, problem.flow.row
-        )
-        return shares[optimal] if same else None
+        return shares[optimal] if _same_entries(last, problem) else None
+
+    def _previous(self, problem: Problem) -> Array:
+        """Give the shares in use, entry by entry; 0 where there were none."""
+        if self._used is not None and _same_entries(self._used[0], problem):
+            return self._used[1].copy()
+        assignments = {} if self._plan is None else self._plan.assignments
+        return self._carry(problem, _shares_of(assignments, self._probes))
 
     def _carry(self, problem: Problem, used: Mapping[Key, Mapping[str, float]]) -> Array:
         """Give what was *used*, by row and instance, entry by entry; 0 where there was nothing."""
         layout, flow, column = problem.layout, problem.flow, problem.layout.column
         shares = np.zeros(len(flow.row))
+        if not used:
+            return shares
         place = np.full(len(layout.instances), -1, dtype=np.intp)
         starts = flow.starts.tolist()
         for row, first, end in zip(problem.rows, starts, [*starts, len(flow.row)][1:], strict=True):
@@ -364,42 +371,31 @@ class Steering:
         inside = flow.work * decision.inside[flow.column]
         return float(np.dot(rate, problem.rtt + problem.transfer + inside) / rate.sum())
 
-    def _unchanged(self, decision: Decision) -> Mapping[Key, Assignment]:
-        """Give the last assignments of rows that go on as they are, where no terms are told."""
-        last, plan = self._decision, self._plan
-        if last is None or plan is None or len(decision.shares) <= _EXPLAINED:
-            return {}
-        problem, old = decision.problem, last.problem
-        if (
-            problem.layout is not old.layout
-            or problem.rows != old.rows
-            or not np.array_equal(problem.flow.column, old.flow.column)
-            or not np.array_equal(problem.flow.row, old.flow.row)
-        ):
-            return {}
+    def _unchanged(self, decision: Decision) -> Flags | None:
+        """Tell the rows that go on as they are, (rows,), where no terms are told."""
+        last = self._decision
+        if last is None or self._plan is None or len(decision.shares) <= _EXPLAINED:
+            return None
+        problem = decision.problem
+        if not _same_entries(last.problem, problem):
+            return None
         flow = problem.flow
         kept = np.where(decision.shares >= LEAST_SHARE, decision.shares, 0.0)
         kept /= np.maximum(np.add.reduceat(kept, flow.starts), LEAST_SHARE)[flow.row]
         # Half a unit of weight is what rounding takes away anyway.
         still = np.abs(kept - decision.previous) <= 0.5 / self._config.steering.weight_sum
-        same = np.logical_and.reduceat(still, flow.starts)
-        names = [service.service.name for service in problem.layout.services]
-        keys = [(names[row.service], problem.layout.sites[row.site]) for row in problem.rows]
-        return {
-            key: plan.assignments[key]
-            for key, still_so in zip(keys, same.tolist(), strict=True)
-            if still_so and key in plan.assignments
-        }
+        same: Flags = np.logical_and.reduceat(still, flow.starts)
+        return same
 
-    def _build(self, decision: Decision, pushed: Decision, same: Mapping[Key, Assignment]) -> Plan:
+    def _build(self, decision: Decision, pushed: Decision, same: Flags | None) -> Plan:
         former = self._former()
         assignments = _assign(decision, same, former)
         proposed: dict[Key, Assignment] = {}
         if pushed is not decision:
             proposed = assignments
-            assignments = _assign(pushed, {}, former)
+            assignments = _assign(pushed, None, former)
         self._probes = _probes_of(pushed)
-        self._used = _shares_of(assignments, self._probes)
+        self._used = (pushed.problem, _used_shares(pushed, same))
         return Plan(
             version=hash_assignments(assignments),
             at=decision.view.at,
@@ -471,27 +467,50 @@ def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
     """Give the version of what goes to Envoys: instances, weights and priorities, no more."""
     digest = sha256()
     for key in sorted(assignments):
-        drop = assignments[key].drop
-        digest.update(f"{key[0]}\0{key[1]}\n".encode())
-        if drop > 0:
-            digest.update(f"{drop}\n".encode())
-        for allocation in assignments[key].allocations:
-            line = f"{allocation.instance}\0{allocation.weight}\0{allocation.priority}\n"
-            digest.update(line.encode())
+        assignment = assignments[key]
+        lines = [f"{key[0]}\0{key[1]}"]
+        if assignment.drop > 0:
+            lines.append(f"{assignment.drop}")
+        lines += [f"{a.instance}\0{a.weight}\0{a.priority}" for a in assignment.allocations]
+        digest.update(("\n".join(lines) + "\n").encode())
     return digest.hexdigest()[:16]
 
 
+def _same_entries(last: Problem, problem: Problem) -> bool:
+    """Tell whether two problems are about the same pairs and instances, in the same order."""
+    return (
+        problem.layout is last.layout
+        and problem.rows == last.rows
+        and np.array_equal(problem.flow.column, last.flow.column)
+        and np.array_equal(problem.flow.row, last.flow.row)
+    )
+
+
+def _used_shares(decision: Decision, same: Flags | None) -> Array:
+    """Give what is really used: the weights, not the shares before rounding, probes apart.
+
+    Rows that are the *same* as before keep the weights of then.
+    """
+    flow = decision.problem.flow
+    if not len(flow.row):
+        return np.zeros(0)
+    weights = np.where(decision.probed > 0, 0.0, decision.weights)
+    used = weights / np.add.reduceat(weights, flow.starts)[flow.row]
+    return used if same is None else np.where(same[flow.row], decision.previous, used)
+
+
 def _assign(
-    decision: Decision, same: Mapping[Key, Assignment], former: Mapping[Key, Assignment]
+    decision: Decision, same: Flags | None, former: Mapping[Key, Assignment]
 ) -> dict[Key, Assignment]:
-    """Make all assignments; what is in *same* keeps its allocations, *former* are the last ones."""
+    """Make all assignments; rows that are the *same* keep the allocations of *former*."""
     whys = len(decision.shares) <= _EXPLAINED
     layout = decision.problem.layout
     made: dict[Key, Assignment] = {}
-    for span in row_spans(decision):
+    stays = [False] * len(decision.problem.rows) if same is None else same.tolist()
+    for span, still in zip(row_spans(decision), stays, strict=True):
         service = layout.services[span.row.service]
         key = (service.service.name, layout.sites[span.row.site])
-        kept = same.get(key)
+        kept = former.get(key) if still else None
         if kept is None:
             made[key] = build_assignment(decision, span, former=former.get(key), whys=whys)
             continue

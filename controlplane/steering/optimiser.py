@@ -190,7 +190,9 @@ class _Descent:
     ) -> tuple[Array, float, int]:
         """Descend from *shares*; give the shares, the relative gap and the steps taken."""
         flow, row, column, work = self.flow, self.flow.row, self.flow.column, self.flow.work
-        value, price, curvature = self.evaluate(shares)
+        load = flow.load(shares)
+        travel = float(np.dot(self.amount * shares, flow.linear))
+        value, price, curvature = self.evaluate(load, travel)
         warmth = 0.5
         gap = np.inf
         total_demand = float(flow.demand.sum())
@@ -219,10 +221,15 @@ class _Descent:
             push = -(flow.linear + work * foreseen[column]) / temperature
             push -= np.add.reduceat(shares * push, self.starts)[row]
             aim = self.project(shares * np.exp(np.clip(push, -CLIP, CLIP)))
-            length = self.search(shares, aim)
+            # Loads and travel are linear in the shares, so a step's follow from its aim's.
+            step = flow.load(aim) - load
+            further = float(np.dot(self.amount * aim, flow.linear)) - travel
+            length = self.search(load, step, further)
             shares = shares + length * (aim - shares)
+            load = load + length * step
+            travel += length * further
             before = value
-            value, price, curvature = self.evaluate(shares)
+            value, price, curvature = self.evaluate(load, travel)
             if length < 0.4:
                 warmth = min(4.0 * warmth, 1e4)
             elif length > 0.9:
@@ -233,16 +240,13 @@ class _Descent:
                 return shares, gap, iteration
         return shares, gap, most_iterations
 
-    def search(self, shares: Array, aim: Array) -> float:
-        """Give the part of the way from *shares* to *aim* at which the cost is least.
+    def search(self, start: Array, step: Array, travel: float) -> float:
+        """Give the part of a *step* of the loads from *start* at which the cost is least.
 
-        The cost is convex on the way and depends on it through the instances' loads alone, so
-        looking for the sign of its slope at many points at once costs next to nothing.
+        The cost is convex on the way and depends on it through the instances' loads and the
+        *travel* alone, so looking for the sign of its slope at many points at once costs next to
+        nothing.
         """
-        flow = self.flow
-        start = flow.load(shares)
-        step = flow.load(aim) - start
-        travel = float(np.dot(self.amount * (aim - shares), flow.linear))
         low, width = 0.0, 1.0
         for _ in range(3):
             points = low + width * _FRACTIONS
@@ -279,12 +283,11 @@ class _Descent:
         together: Array = (dense.T @ dense).astype(np.float64)
         return np.diag(own) - together
 
-    def evaluate(self, shares: Array) -> tuple[float, Array, Array]:
+    def evaluate(self, load: Array, travel: float) -> tuple[float, Array, Array]:
         """Give the cost, each instance's price of work, and the slope of that price."""
         flow = self.flow
-        load = flow.load(shares)
         costs, price, slope = self.prices.evaluate(load)
-        value = float(np.dot(self.amount * shares, flow.linear)) + float(costs.sum())
+        value = travel + float(costs.sum())
         if len(flow.budgets.limit):
             use = flow.budgets.weight @ load - flow.budgets.limit
             active = np.maximum(self.multipliers + self.stiffness * use, 0.0)

@@ -15,6 +15,7 @@ import numpy as np
 from controlplane.steering.belief import Belief
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.optimiser import Flags, Flow
+from controlplane.steering.weights import LEAST_SHARE
 
 TRICKLE = 0.2
 """Requests a second that teach enough of one instance."""
@@ -63,7 +64,9 @@ def probe(
     hoped = flow.linear + hope[column] * flow.work * prices.evaluate(flow.base)[1][column]
     gain = paid - hoped
     margin = np.where(former > 0, -np.inf if held else -_CLEAR, _CLEAR if held else 0.0)
-    able = np.flatnonzero(allowed & doubtful[column] & (gain > margin * paid))
+    # What has a share of a row teaches, however few requests the row has.
+    unused = shares < LEAST_SHARE
+    able = np.flatnonzero(allowed & unused & doubtful[column] & (gain > margin * paid))
     able = able[np.lexsort((-gain[able], column[able]))]
     room = np.maximum(most - np.bincount(flow.row, former, len(flow.demand)), 0.0)
     for own in np.split(able, np.flatnonzero(np.diff(column[able])) + 1):
@@ -74,7 +77,9 @@ def probe(
         missing = TRICKLE
         for entry in own[:_MOST_ROWS].tolist():
             row = flow.row[entry]
-            parts[entry] = min(missing / flow.demand[row], room[row])
+            if missing <= 0 or room[row] < LEAST_SHARE:
+                continue
+            parts[entry] = min(max(missing / flow.demand[row], LEAST_SHARE), room[row])
             room[row] -= parts[entry]
             missing = max(0.0, missing - parts[entry] * flow.demand[row])
     return parts

@@ -44,7 +44,7 @@ def test_a_plan_without_terms_gives_the_same_weights(
     """Rows that keep their allocations have the weights and spares that making them anew gives."""
     monkeypatch.setattr(brain, "_EXPLAINED", 0)
     kept = fleet(rate)
-    monkeypatch.setattr(Steering, "_unchanged", lambda *_: {})
+    monkeypatch.setattr(Steering, "_unchanged", lambda *_: None)
 
     anew = fleet(rate)
 

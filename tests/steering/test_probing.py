@@ -105,6 +105,7 @@ def test_no_row_gives_more_than_its_part(
     )
 
     assert np.all(parts >= 0)
+    assert not parts[shares > 0].any()
     assert np.all(np.bincount(problem.row, parts, rows) <= most + 1e-12)
     assert np.all(
         np.bincount(problem.column, parts * problem.demand[problem.row]) <= TRICKLE + 1e-9

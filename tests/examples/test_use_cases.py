@@ -53,6 +53,18 @@ def test_a_full_edge_sends_the_rest_to_cloud_and_neighbour() -> None:
     assert found["cloud-1"] + found["edge-north"] > 0.1
 
 
+def test_devices_come_last_and_what_can_wait_goes_farther() -> None:
+    """Phones use an edge and not themselves; summaries leave the wanted edges, chats stay."""
+    found = shares("cloud-edge-device")
+    for service in ("chat", "summarise"):
+        assert found[service, "phones"].get("phones", 0.0) == 0.0
+    for site in ("edge-north", "edge-south"):
+        assert found["chat", site][site] > 0.9
+    assert found["chat", "phones"]["edge-north"] > 0.9
+    assert found["summarise", "phones"].get("edge-north", 0.0) < 0.5
+    assert found["summarise", "edge-south"]["cloud-1"] > 0.3
+
+
 def test_neighbours_help_a_busy_edge() -> None:
     """The busy edge sends some away; the calm one keeps its own."""
     found = shares("edge-only")
@@ -75,11 +87,7 @@ def test_cheap_power_attracts_what_can_wait() -> None:
 
 
 @pytest.mark.envoy
-@pytest.mark.parametrize(
-    "folder",
-    [p for p in RUNNABLE if p.name != "cloud-edge-device"],
-    ids=lambda folder: str(folder.name),
-)
+@pytest.mark.parametrize("folder", RUNNABLE, ids=lambda folder: str(folder.name))
 async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> None:
     """Instances, control plane, Envoys and traffic, as `make demo` starts them."""
     world = build_world(folder)

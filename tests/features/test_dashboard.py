@@ -296,7 +296,8 @@ async def test_the_keyboard_reaches_and_chooses_a_client_site(tmp_path: Path) ->
 )
 async def test_axe_finds_nothing_serious(tmp_path: Path, window: dict[str, Any]) -> None:
     """Contrast, names, roles and order are in order, and nothing is wider than the window."""
-    async with shown(tmp_path, **window) as it:
+    trial = FLEET.replace("slo:", "canary: {client_site: north, policy: nearest}, slo:")
+    async with shown(tmp_path, trial, **window) as it:
         it.report("near", 8.0)
         await it.page.open(f"{it.url}#service=chat&from=north")
         await it.page.wait_for(explains("chat", "north"))

@@ -26,6 +26,7 @@ from controlplane.steering.explain import (
     weigh_inside,
 )
 from controlplane.steering.foresight import Foresight, hedge, mix_prices
+from controlplane.steering.in_use import InUse, Key, same_entries
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
 from controlplane.steering.optimiser import Bounds, Flags, Flow, Indices, solve
@@ -41,8 +42,6 @@ from controlplane.steering.weights import LEAST_SHARE, round_rows
 _EXPLAINED = 20_000
 """Entries up to which every share of a plan carries its terms; beyond, ask `Steering.explain`."""
 
-Key = tuple[str, str]
-
 
 class Steering:
     """Decides, once a period, what share of every service each instance gets.
@@ -57,9 +56,7 @@ class Steering:
         self._demand = DemandFilter(config.steering.period)
         self._capacity = CapacityLearner()
         self._plan: Plan | None = None
-        self._used: tuple[Problem, Array] | None = None
-        """Shares in use by entry of the last problem, without what is given to probe."""
-        self._probes: dict[Key, dict[str, float]] = {}
+        self._in_use = InUse()
         self._rest: tuple[Problem, Array] | None = None
         self._decision: Decision | None = None
         self._heard = -np.inf
@@ -79,8 +76,7 @@ class Steering:
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
         self._plan = plan
-        self._used = None
-        self._probes = {}
+        self._in_use.restore(plan)
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Give what was learned of instances and demand as a JSON-ready document."""
@@ -177,7 +173,7 @@ class Steering:
         self._shed(view, problem, service_of)
         problem = replace(problem, flow=self._shedding.admit(problem.flow, service_of))
         flow = problem.flow
-        previous = self._previous(problem)
+        previous = self._in_use.shares(problem)
         known = previous.sum() > 0
         inflow = flow.load(previous) if known else flow.base
         shares = previous.copy()
@@ -237,7 +233,7 @@ class Steering:
         )
         self._renewed = False
         shares = choice.shares
-        former = self._carry(problem, self._probes)
+        former = self._in_use.probes(problem)
         probed = probe(
             flow,
             prices,
@@ -333,33 +329,7 @@ class Steering:
         if self._rest is None:
             return None
         last, shares = self._rest
-        return shares[optimal] if _same_entries(last, problem) else None
-
-    def _previous(self, problem: Problem) -> Array:
-        """Give the shares in use, entry by entry; 0 where there were none."""
-        if self._used is not None and _same_entries(self._used[0], problem):
-            return self._used[1].copy()
-        assignments = {} if self._plan is None else self._plan.assignments
-        return self._carry(problem, _shares_of(assignments, self._probes))
-
-    def _carry(self, problem: Problem, used: Mapping[Key, Mapping[str, float]]) -> Array:
-        """Give what was *used*, by row and instance, entry by entry; 0 where there was nothing."""
-        layout, flow, column = problem.layout, problem.flow, problem.layout.column
-        shares = np.zeros(len(flow.row))
-        if not used:
-            return shares
-        place = np.full(len(layout.instances), -1, dtype=np.intp)
-        starts = flow.starts.tolist()
-        for row, first, end in zip(problem.rows, starts, [*starts, len(flow.row)][1:], strict=True):
-            key = (layout.services[row.service].service.name, layout.sites[row.site])
-            own = flow.column[first:end]
-            place[own] = np.arange(first, end)
-            for name, share in used.get(key, {}).items():
-                entry = int(place[column[name]]) if name in column else -1
-                if entry >= 0:
-                    shares[entry] = share
-            place[own] = -1
-        return shares
+        return shares[optimal] if same_entries(last, problem) else None
 
     def _predicted(self) -> float | None:
         """Give the mean latency that was foretold for now, seconds."""
@@ -377,7 +347,7 @@ class Steering:
         if last is None or self._plan is None or len(decision.shares) <= _EXPLAINED:
             return None
         problem = decision.problem
-        if not _same_entries(last.problem, problem):
+        if not same_entries(last.problem, problem):
             return None
         flow = problem.flow
         kept = np.where(decision.shares >= LEAST_SHARE, decision.shares, 0.0)
@@ -394,8 +364,7 @@ class Steering:
         if pushed is not decision:
             proposed = assignments
             assignments = _assign(pushed, None, former)
-        self._probes = _probes_of(pushed)
-        self._used = (pushed.problem, _used_shares(pushed, same))
+        self._in_use.take(pushed, assignments, same=same)
         return Plan(
             version=hash_assignments(assignments),
             at=decision.view.at,
@@ -476,29 +445,6 @@ def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _same_entries(last: Problem, problem: Problem) -> bool:
-    """Tell whether two problems are about the same pairs and instances, in the same order."""
-    return (
-        problem.layout is last.layout
-        and problem.rows == last.rows
-        and np.array_equal(problem.flow.column, last.flow.column)
-        and np.array_equal(problem.flow.row, last.flow.row)
-    )
-
-
-def _used_shares(decision: Decision, same: Flags | None) -> Array:
-    """Give what is really used: the weights, not the shares before rounding, probes apart.
-
-    Rows that are the *same* as before keep the weights of then.
-    """
-    flow = decision.problem.flow
-    if not len(flow.row):
-        return np.zeros(0)
-    weights = np.where(decision.probed > 0, 0.0, decision.weights)
-    used = weights / np.add.reduceat(weights, flow.starts)[flow.row]
-    return used if same is None else np.where(same[flow.row], decision.previous, used)
-
-
 def _assign(
     decision: Decision, same: Flags | None, former: Mapping[Key, Assignment]
 ) -> dict[Key, Assignment]:
@@ -527,31 +473,6 @@ def _assign(
     for row in decision.problem.empty:
         bare = build_bare_assignment(decision, row)
         made[bare.service, bare.client_site] = bare
-    return made
-
-
-def _shares_of(
-    assignments: Mapping[Key, Assignment], probes: Mapping[Key, Mapping[str, float]]
-) -> dict[Key, dict[str, float]]:
-    """Give what is really used: the weights, not the shares before rounding, *probes* apart."""
-    used = {}
-    for key, assignment in assignments.items():
-        apart = probes.get(key, {})
-        first = [a for a in assignment.allocations if a.priority == 0 and a.instance not in apart]
-        total = sum(a.weight for a in first)
-        used[key] = {a.instance: a.weight / total for a in first}
-    return used
-
-
-def _probes_of(decision: Decision) -> dict[Key, dict[str, float]]:
-    """Give the parts that are given to probe, by row and instance."""
-    layout, flow = decision.problem.layout, decision.problem.flow
-    made: dict[Key, dict[str, float]] = {}
-    for entry in np.flatnonzero(decision.probed).tolist():
-        row = decision.problem.rows[flow.row[entry]]
-        key = (layout.services[row.service].service.name, layout.sites[row.site])
-        instance = layout.instances[flow.column[entry]].name
-        made.setdefault(key, {})[instance] = float(decision.probed[entry])
     return made
 
 

@@ -79,7 +79,8 @@ class Steering:
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
         self._plan = plan
-        self._used = _shares_of(plan.assignments, {})
+        self._probes = {key: dict(parts) for key, parts in plan.probes.items()}
+        self._used = _shares_of(plan.assignments, self._probes)
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Give what was learned of instances and demand as a JSON-ready document."""
@@ -400,6 +401,7 @@ class Steering:
             assignments=assignments,
             proposed=proposed,
             standing=self._build_standing(decision),
+            probes=self._probes,
             predicted_cost=pushed.cost,
             held=decision.held,
             gain=decision.gain,

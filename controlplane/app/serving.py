@@ -56,7 +56,7 @@ class Settings:
     """Seconds that first reports get before the first plan; by default one period, at most 1 s."""
     debug_updates: bool = False
     max_connections: int = 20_000
-    """Of the gRPC port; fewer where the system allows fewer open files."""
+    """Of the gRPC port; fewer where the system allows fewer open files, told if less than half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             ends.push_async_callback(_end, await joining.join(control, bus))
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
-        if most < settings.max_connections:
+        if most < settings.max_connections / 2:
             control.log.warning(
                 "the limit of open files bounds the clients",
                 max_connections=most,

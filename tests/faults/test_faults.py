@@ -325,7 +325,7 @@ async def share_of(bed: Bed, instance: str) -> float:
     """Give an instance's share of the requests that enter at north, by the present plan."""
     plan = await first(bed).get_json("/api/v1/plan")
     items = plan["services"]["chat"]["from"]["north"]
-    return sum(each["share"] for each in items if each["instance"] == instance)
+    return float(sum(each["share"] for each in items if each["instance"] == instance))
 
 
 async def test_clients_that_are_slow_or_say_nothing(tmp_path: Path, name: str) -> None:

@@ -236,6 +236,7 @@ def _build_grpc(
         limits=limits(xds),
         max_connections=max_connections,
         on_refused=control.metrics.connections_refused.inc,
+        on_cut=control.metrics.connections_cut.inc,
     )
     control.metrics.count_connections(lambda: server.connections)
     XdsService(

@@ -40,11 +40,11 @@ services:
   - {name: chat, match: [{path: /v1/chat/completions}], models: [{name: m}]}
 instances:
   - {name: a, site: north, address: "A", model: m, engine: vllm,
-     scrape: {url: "http://127.0.0.1:PAGES/a/metrics", period: 500ms, timeout: 500ms}}
+     scrape: {url: "http://127.0.0.1:PAGES_OF_A/a/metrics", period: 500ms, timeout: 500ms}}
   - {name: b, site: cloud, address: "B", model: m, engine: vllm,
      scrape: {url: "http://127.0.0.1:PAGES/b/metrics", period: 500ms, timeout: 500ms}}
 network: {paths: [{from: north, to: cloud, rtt: 20ms}]}
-steering: {policy: static, period: 300ms, slow_start: 0s, expiry: 10s}
+steering: {policy: POLICY, period: 300ms, slow_start: 0s, expiry: 10s}
 envoy: {address: 127.0.0.1, port: LISTENER}
 server: {SERVER}
 """
@@ -202,6 +202,8 @@ async def fault_bed(
     server: str = "",
     tls: ClientTls | None = None,
     link: Link | None = None,
+    scrapes: Link | None = None,
+    policy: str = "static",
     witness: bool = True,
     log: str = "",
 ) -> AsyncIterator[Bed]:
@@ -216,6 +218,8 @@ async def fault_bed(
         tls: the Envoy's files.
         link: stands between Envoy and the first control plane.
         log: file that takes the control planes' log; by default one that is read.
+        scrapes: stands between the control planes and what instance ``a`` says of itself.
+        policy: that decides the shares.
         witness: whether to watch by a stream; it shows no certificate.
     """
     async with contextlib.AsyncExitStack() as ends:
@@ -227,7 +231,13 @@ async def fault_bed(
         )
         section = f'bus: "{nats.url}"' if nats else server
         listener = free_port()
-        text = FLEET.replace("PAGES", str(pages)).replace("LISTENER", str(listener))
+        pages_of_a = pages
+        if scrapes is not None:
+            await scrapes.open(pages)
+            ends.push_async_callback(scrapes.close)
+            pages_of_a = scrapes.port
+        text = FLEET.replace("PAGES_OF_A", str(pages_of_a)).replace("PAGES", str(pages))
+        text = text.replace("LISTENER", str(listener)).replace("POLICY", policy)
         text = text.replace('"A"', f'"{origins["a"].address}"')
         text = text.replace('"B"', f'"{origins["b"].address}"').replace("SERVER", section)
         fleet = directory / "fleet.yaml"

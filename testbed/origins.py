@@ -22,6 +22,7 @@ class Origin:
         status: what it answers.
         headers: of the last request.
         keeps: whether connections last for more than one request.
+        tls_version: of the last request; empty in clear text.
         shown: serial numbers of the certificates that clients showed, in order, each once.
     """
 
@@ -29,6 +30,7 @@ class Origin:
         self.name = name
         self._tls = tls
         self.shown: list[int] = []
+        self.tls_version = ""
         self.keeps = True
         self.requests = 0
         self.bodies: list[int] = []
@@ -86,6 +88,7 @@ class Origin:
 
     def _note_certificate(self, request: web.Request) -> None:
         tls = request.transport and request.transport.get_extra_info("ssl_object")
+        self.tls_version = tls.version() if tls else ""
         shown = tls and tls.getpeercert()
         if shown and (number := int(shown["serialNumber"], 16)) not in self.shown:
             self.shown.append(number)

@@ -61,6 +61,8 @@ class Scrape:
     period: float = 1.0
     timeout: float = 1.0
     ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
     token_file: str | None = None
 
 

@@ -248,6 +248,11 @@ class ControlPlane:
         Raises:
             OverrideError: it cannot stand.
         """
+        if not self.decides:
+            raise OverrideError(
+                "another replica decides, and does not hear of this; add it there (cats_leader is"
+                " 1), or to overrides in the file, which all replicas read"
+            )
         made = self.wheel.add(request, unix_now=self.epoch + self.clock())
         self.teller.tell_override("override added", made)
         self._turn_wheel("an override was added")

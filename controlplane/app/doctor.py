@@ -27,6 +27,7 @@ from controlplane.sources.kubernetes.client import (
     place_of,
 )
 from controlplane.sources.kubernetes.finding import Wanted, wants
+from controlplane.sources.scrape import build_trust
 from controlplane.telemetry.engines import parse_metrics
 
 EXPIRY_WARNING = 14 * 86400.0
@@ -115,7 +116,7 @@ async def _examine_scrape(http: aiohttp.ClientSession, instance: Instance) -> li
         return []
     try:
         headers = _bearer(scrape.token_file)
-        context: Any = ssl.create_default_context(cafile=scrape.ca) if scrape.ca else True
+        context = build_trust(scrape)
         timeout = aiohttp.ClientTimeout(total=max(scrape.timeout, 1.0))
         async with http.get(scrape.url, headers=headers, timeout=timeout, ssl=context) as answer:
             text = (await answer.content.read(SCRAPE_LIMIT)).decode(errors="replace")

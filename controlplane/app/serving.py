@@ -59,7 +59,7 @@ class Settings:
     """Seconds that first reports get before the first plan; by default one period, at most 1 s."""
     debug_updates: bool = False
     max_connections: int = 20_000
-    """Of the gRPC port; fewer where the system allows fewer open files."""
+    """Of the gRPC port; fewer where the system allows fewer open files, told if less than half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             ends.push_async_callback(_end, await joining.join(control, bus))
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
-        if most < settings.max_connections:
+        if most < settings.max_connections / 2:
             control.log.warning(
                 "the limit of open files bounds the clients",
                 max_connections=most,
@@ -251,6 +251,7 @@ def _build_grpc(
         limits=limits(xds),
         max_connections=max_connections,
         on_refused=control.metrics.connections_refused.inc,
+        on_cut=control.metrics.connections_cut.inc,
     )
     control.metrics.count_connections(lambda: server.connections)
     XdsService(

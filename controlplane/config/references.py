@@ -263,8 +263,9 @@ class _Rules:
                 " the instance would be forgotten between two scrapes"
             )  # fmt: skip
         url = scrape.text("url") or ""
-        if url.startswith("http://") and scrape.get("ca") is not None:
-            yield self.at(scrape, "ca", "is for https, and the url is http; change one")
+        for key in ("ca", "cert") if url.startswith("http://") else ():
+            if scrape.get(key) is not None:
+                yield self.at(scrape, key, "is for https, and the url is http; change one")
 
     # Services.
 

@@ -242,8 +242,18 @@ class Scrape(Settings):
     timeout: PositiveDuration = 1.0
     ca: str | None = None
     """File of certificates that may sign the server's; https only."""
+    cert: str | None = None
+    """File of the certificate to show, for servers that ask for one; https only."""
+    key: str | None = None
+    """File of the key to *cert*; both are read again when they change."""
     token_file: str | None = None
     """File that holds a bearer token; read at every scrape."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Scrape:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key come together")
+        return self
 
 
 class Orca(Settings):

@@ -62,9 +62,11 @@ class GrpcServer:
         limits: Limits | None = None,
         max_connections: int = 20_000,
         on_refused: Callable[[], None] = lambda: None,
+        on_cut: Callable[[], None] = lambda: None,
     ) -> None:
         self.limits = limits or Limits()
         self._on_refused = on_refused
+        self._on_cut = on_cut
         self._told_at: float | None = None
         """When it was last logged that connections are refused."""
         self.counts = Counts()
@@ -183,6 +185,7 @@ class GrpcServer:
         """Account for a connection that is ended for cause."""
         if not self._stopping:
             self.counts.cut += 1
+            self._on_cut()
             log.warning("connection cut", peer=connection.peer, reason=reason)
 
     def open(self, stream: GrpcStream) -> None:

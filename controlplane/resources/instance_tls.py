@@ -60,6 +60,9 @@ def build_transports(tls: InstanceTls) -> dict[str, Any]:
 
 
 def _context(tls: InstanceTls) -> UpstreamTlsContext:
+    # Envoy's clients speak TLS 1.2 at most unless told otherwise, and are not: in 1.3 a handshake
+    # is over before the instance has looked at the certificate, so that a check of the connection
+    # would find an instance healthy that is about to refuse every request.
     own = [] if tls.cert is None else [_secret(names.INSTANCES_OWN, tls.secrets)]
     return UpstreamTlsContext(
         common_tls_context=CommonTlsContext(

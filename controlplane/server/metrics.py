@@ -161,6 +161,10 @@ class Metrics:
             "cats_connections_refused_total",
             "Connections to the gRPC port beyond --max-connections.",
         )
+        self.connections_cut = counter(
+            "cats_connections_cut_total",
+            "Connections to the gRPC port ended for what the client did or failed to do.",
+        )
         self._open = Gauge(
             "cats_connections", "Connections to the gRPC port.", registry=self.registry
         )

@@ -49,6 +49,10 @@ class Scrape(Protocol):
     @property
     def ca(self) -> str | None: ...  # noqa: D102
     @property
+    def cert(self) -> str | None: ...  # noqa: D102
+    @property
+    def key(self) -> str | None: ...  # noqa: D102
+    @property
     def token_file(self) -> str | None: ...  # noqa: D102
 
 
@@ -95,7 +99,7 @@ class Scraper:
         self._wanted: dict[str, Scraped] = {}
         self._targets: dict[str, tuple[Scraped, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
-        self._contexts: dict[tuple[str, float], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, ...], tuple[list[float], ssl.SSLContext | bool]] = {}
         self.reconfigure(instances)
 
     def reconfigure(self, instances: Iterable[Scraped]) -> None:
@@ -142,18 +146,13 @@ class Scraper:
                 self._targets[name] = (instance, task)
 
     def context(self, scrape: Scrape) -> ssl.SSLContext | bool:
-        """Give the trust for a server: its own authority's file, or the system's."""
-        if scrape.ca is None:
-            return True
-        changed_at = Path(scrape.ca).stat().st_mtime
-        context = self._contexts.get((scrape.ca, changed_at))
-        if context is None:
-            context = ssl.create_default_context(cafile=scrape.ca)
-            self._contexts = {
-                key: kept for key, kept in self._contexts.items() if key[0] != scrape.ca
-            }
-            self._contexts[scrape.ca, changed_at] = context
-        return context
+        """Give the trust for a server, built anew when one of its files has changed."""
+        files = tuple(file or "" for file in (scrape.ca, scrape.cert, scrape.key))
+        changed_at = [Path(file).stat().st_mtime for file in files if file]
+        known = self._contexts.get(files)
+        if known is None or known[0] != changed_at:
+            known = self._contexts[files] = (changed_at, build_trust(scrape))
+        return known[1]
 
     async def measure(self, target: _Target) -> None:
         """Scrape once, and tell."""
@@ -267,8 +266,21 @@ async def fetch_page(scrape: Scrape, session: aiohttp.ClientSession) -> str:
         ReportError: the answer is not what was asked for.
         aiohttp.ClientError, OSError, ValueError: no answer.
     """
-    trust = True if scrape.ca is None else ssl.create_default_context(cafile=scrape.ca)
-    return decode_exposition(await _fetch(scrape, session, trust=trust))
+    return decode_exposition(await _fetch(scrape, session, trust=build_trust(scrape)))
+
+
+def build_trust(scrape: Scrape) -> ssl.SSLContext | bool:
+    """Give whom to trust, the system's authorities or its own, and what to show.
+
+    Raises:
+        OSError: a file cannot be read, or a key is not its certificate's.
+    """
+    if scrape.ca is None and scrape.cert is None:
+        return True
+    context = ssl.create_default_context(cafile=scrape.ca)
+    if scrape.cert is not None:
+        context.load_cert_chain(scrape.cert, scrape.key)
+    return context
 
 
 async def _fetch(

@@ -26,7 +26,7 @@ from controlplane.steering.explain import (
     weigh_inside,
 )
 from controlplane.steering.foresight import Foresight, hedge, mix_prices
-from controlplane.steering.in_use import InUse, Key, same_entries
+from controlplane.steering.in_use import InUse, Key, probes_of, same_entries
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
 from controlplane.steering.optimiser import Bounds, Flags, Flow, Indices, solve
@@ -364,13 +364,15 @@ class Steering:
         if pushed is not decision:
             proposed = assignments
             assignments = _assign(pushed, None, former)
-        self._in_use.take(pushed, assignments, same=same)
+        probes = probes_of(pushed)
+        self._in_use.take(pushed, assignments, probes, same=same)
         return Plan(
             version=hash_assignments(assignments),
             at=decision.view.at,
             assignments=assignments,
             proposed=proposed,
             standing=self._build_standing(decision),
+            probes=probes,
             predicted_cost=pushed.cost,
             held=decision.held,
             gain=decision.gain,

@@ -30,14 +30,20 @@ class InUse:
 
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run."""
-        self._assignments, self._probes, self._entries = plan.assignments, {}, None
+        self._assignments, self._entries = plan.assignments, None
+        self._probes = {key: dict(parts) for key, parts in plan.probes.items()}
 
     def take(
-        self, pushed: Decision, assignments: Mapping[Key, Assignment], *, same: Flags | None
+        self,
+        pushed: Decision,
+        assignments: Mapping[Key, Assignment],
+        probes: dict[Key, dict[str, float]],
+        *,
+        same: Flags | None,
     ) -> None:
-        """Note what is *pushed*, which *assignments* tell; the *same* rows keep older weights."""
+        """Note what is *pushed*, which the others tell; the *same* rows keep older weights."""
         self._assignments = assignments
-        self._probes = _probes_of(pushed)
+        self._probes = probes
         self._entries = (pushed.problem, _used_shares(pushed, same))
 
     def shares(self, problem: Problem) -> Array:
@@ -107,7 +113,7 @@ def _shares_of(
     return used
 
 
-def _probes_of(decision: Decision) -> dict[Key, dict[str, float]]:
+def probes_of(decision: Decision) -> dict[Key, dict[str, float]]:
     """Give the parts that are given to probe, by row and instance."""
     layout, flow = decision.problem.layout, decision.problem.flow
     made: dict[Key, dict[str, float]] = {}

@@ -120,6 +120,9 @@ class Plan:
     """With ``mode: observe``, what would be pushed instead; otherwise empty."""
     standing: Mapping[tuple[str, str], Assignment] = field(default_factory=dict)
     """For each canary, what the service's standing policy would push in its place."""
+    probes: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    """(service, client site) -> instance -> the part of its share that only asks how it is; whoever
+    goes on from this plan takes them for what they are."""
     predicted_cost: float = 0.0
     """The objective, in weighted seconds of delay per second."""
     held: bool = False

@@ -30,6 +30,7 @@ def encode_plan(plan: Plan) -> dict[str, Any]:
                     [a.instance, a.site, a.share, a.weight, a.priority]
                     for a in assignment.allocations
                 ],
+                "probes": dict(plan.probes.get((assignment.service, assignment.client_site), {})),
             }
             for assignment in plan.assignments.values()
         ],
@@ -43,12 +44,28 @@ def decode_plan(document: Mapping[str, Any], *, at: float) -> Plan:
         ValueError, KeyError, TypeError, AttributeError: it is no such document.
     """
     assignments = [_decode_assignment(item) for item in document["assignments"]]
+    probes = {
+        (a.service, a.client_site): found
+        for a, item in zip(assignments, document["assignments"], strict=True)
+        if (found := _decode_probes(item.get("probes", {}), a))
+    }
     return Plan(
         version=str(document["version"]),
         at=at,
         assignments={(a.service, a.client_site): a for a in assignments},
         predicted_cost=float(document["predicted_cost"]),
+        probes=probes,
     )
+
+
+def _decode_probes(item: Mapping[str, Any], assignment: Assignment) -> dict[str, float]:
+    used = {each.instance for each in assignment.allocations if each.priority == 0}
+    probes = {str(instance): float(part) for instance, part in item.items()}
+    if not all(name in used and 0 < part <= 1 for name, part in probes.items()):
+        raise ValueError(f"probes {probes!r} of {assignment.service!r}")
+    if probes and probes.keys() == used:
+        raise ValueError(f"nothing but probes of {assignment.service!r}")
+    return probes
 
 
 def _decode_assignment(item: Mapping[str, Any]) -> Assignment:

@@ -20,7 +20,8 @@ REASONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Statistic -> why: signed by another authority or expired, none of the names expected, nothing
-shown, anything else (the instance refused what Envoy showed, or speaks no TLS)."""
+shown, anything else (the instance speaks no TLS, or said why it refuses what Envoy shows). One that
+refuses without a word just closes, which Envoy counts nowhere; it is unhealthy then."""
 _CLUSTER = "envoy.cluster_name"
 
 

@@ -580,6 +580,13 @@ def faults_in(text: str) -> list[str]:
         ),
         pytest.param(
             {
+                17: '  - {name: a, site: cloud, address: "10.0.0.1:8000", model: big, scrape: {url: "https://10.0.0.1/m", cert: c.pem}}'
+            },
+            ["17:74: instances[0].scrape: cert and key come together"],
+            id="a certificate to scrape with and no key",
+        ),
+        pytest.param(
+            {
                 17: '  - {name: a, site: cloud, address: "10.0.0.1:8000", model: big, power: {idle: 300W, busy: 200W}}'
             },
             ["17:92: instances[0].power.busy: is less than idle; busy is the draw at full load"],

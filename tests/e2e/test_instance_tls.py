@@ -72,6 +72,7 @@ async def test_the_certificate_is_shown_and_its_successor_without_a_restart(tmp_
         await shown_next(mesh, "a", second := serial_number(trust.pair))
 
         assert [first, second] == mesh.origins["a"].shown
+        assert "TLSv1.2" == mesh.origins["a"].tls_version
         assert "LIVE" == (await mesh.envoy.get("/ready")).strip()
 
 
@@ -187,3 +188,28 @@ async def test_an_envoy_without_the_files_goes_on_as_before(tmp_path: Path) -> N
 
         assert "instances-ca.yaml" in mesh.envoy.log()
         assert {"a": 20} == await mesh.answers(20)
+
+
+async def test_an_instance_that_cannot_be_spoken_to_loses_no_request(tmp_path: Path) -> None:
+    """One lets in nobody of this authority, one speaks no TLS: checks find both, and one answers.
+
+    The first closes before Envoy is done, which therefore stays with TLS 1.2.
+    """
+    trust = Trust(tmp_path)
+    other = Authority(tmp_path, name="other")
+    contexts = {
+        "a": server_context(trust.instance("a"), clients_of=trust.authority.ca),
+        "b": server_context(trust.instance("b"), clients_of=other.ca),
+    }
+    places = dict.fromkeys("abc", "north")
+    async with running_mesh(
+        places, split={"chat": dict.fromkeys("abc", 1)}, envoy=trust.envoy, tls=contexts,
+        patient=False,
+    ) as mesh:  # fmt: skip
+        await mesh.envoy.wait_for_stat("cluster.chat.ssl.connection_error", lambda n: n > 0)
+        await mesh.envoy.wait_for(
+            lambda clusters: [each.healthy for each in clusters["chat"]].count(True) == 1,
+            "take one of three",
+        )
+        assert {"a": 50} == await mesh.answers(50)
+        assert (0, 0) == (mesh.origins["b"].requests, mesh.origins["c"].requests)

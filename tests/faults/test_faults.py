@@ -262,6 +262,74 @@ async def test_a_site_is_cut_off(tmp_path: Path, name: str) -> None:
         bed.told("site cut off", "packets dropped in both directions for 20 s", seconds, name)
 
 
+async def test_the_weights_of_a_cut_site_age(tmp_path: Path, name: str) -> None:
+    """Its Envoy keeps them and serves; the control plane trusts its instance less and less.
+
+    What the site gets first when the line is back is the split over whom was heard meanwhile; its
+    own instance is used again as soon as it speaks.
+    """
+    link, scrapes = Link(), Link()
+    async with fault_bed(
+        tmp_path, link=link, scrapes=scrapes, policy="optimal", witness=False
+    ) as bed:
+        own, other = bed.origins["a"].address, bed.origins["b"].address
+
+        async def prefers_own() -> bool:
+            weights = await bed.envoy.weights("chat")
+            return weights.get(own, 0) > weights.get(other, 0)
+
+        await bed.recovers(prefers_own, since=time.monotonic())
+        await bed.keep_on(2.0)
+        link.silence()
+        scrapes.silence()
+        held = await bed.envoy.weights("chat")
+        confidence, shares = [1.0], [1.0]
+
+        async def expired() -> bool:
+            standing = await standing_of(bed, "a")
+            confidence.append(standing["confidence"])
+            shares.append(await share_of(bed, "a"))
+            return bool(standing["phase"] == "expired" and not shares[-1])
+
+        await bed.recovers(expired, since=time.monotonic())
+        assert sorted(confidence, reverse=True) == confidence
+        assert any(0 < each < 1 for each in confidence)
+        assert held == await bed.envoy.weights("chat")
+        answered = bed.requests.sent
+        await bed.keep_on(1.0)
+        assert bed.requests.sent > answered
+
+        link.heal()
+        healed_at = time.monotonic()
+
+        async def has_the_safe_split() -> bool:
+            return set(await bed.envoy.weights("chat")) == {other}
+
+        seconds = await bed.recovers(has_the_safe_split, since=healed_at)
+        scrapes.heal()
+        await bed.recovers(prefers_own, since=time.monotonic())
+        await bed.keep_on(1.0)
+        bed.told(
+            "site cut off, its instance unheard",
+            "Envoy's line and the scrapes silent until the instance expired",
+            seconds,
+            name,
+        )
+
+
+async def standing_of(bed: Bed, instance: str) -> dict[str, Any]:
+    """Give what the first control plane thinks of an instance."""
+    fleet = await first(bed).get_json("/api/v1/fleet")
+    return next(each for each in fleet["instances"] if each["name"] == instance)
+
+
+async def share_of(bed: Bed, instance: str) -> float:
+    """Give an instance's share of the requests that enter at north, by the present plan."""
+    plan = await first(bed).get_json("/api/v1/plan")
+    items = plan["services"]["chat"]["from"]["north"]
+    return float(sum(each["share"] for each in items if each["instance"] == instance))
+
+
 async def test_clients_that_are_slow_or_say_nothing(tmp_path: Path, name: str) -> None:
     """Two hundred half-open connections on both ports keep nobody else waiting."""
     async with fault_bed(tmp_path) as bed, AsyncExitStack() as ends:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from testbed.control_planes import ControlPlaneProcess
+from testbed.replicas import running_replicas
 
 FLEET = """
 version: 1
@@ -73,3 +74,21 @@ async def test_a_drain_is_tried_done_kept_and_taken_back(tmp_path: Path) -> None
     assert ("driver", "ann") == (standing["reason"], standing["by"])
     assert 0 == removed[0]
     assert ("ann", "bob") == (told["by"], told["removed_by"])
+
+
+async def test_a_replica_that_does_not_decide_takes_none(tmp_path: Path) -> None:
+    """It would stand there and do nothing; whoever asks is told where to."""
+    drain = ("--instance", "near", "--drain", "--for", "10m", "--reason", "driver")
+    text = FLEET + 'server: {bus: "BUS"}\n'
+    async with running_replicas(tmp_path, text, count=2, nodes=1) as (replicas, _):
+        leader = await replicas.leader()
+        admins = [f"http://127.0.0.1:{admin}" for _, admin in replicas.ports]
+        refused = await cats("override", "add", "--admin", admins[1 - leader], *drain)
+        taken = await cats("override", "add", "--admin", admins[leader], *drain)
+        for number in (0, 1):
+            await replicas.running[number].wait_for(
+                "/api/v1/plan", lambda plan: users(plan) == {"far"}, "drain"
+            )
+
+    assert (2, True) == (refused[0], "another replica decides" in refused[1]), refused
+    assert 0 == taken[0], taken

@@ -28,6 +28,9 @@ LOADS = {
     "c": Load(rate=9.0, latency=1.4),
 }
 
+STEADY = "optimal, min_gain: 100%, probe_share: 0"
+"""Learns and decides anew each period, and would push what gains a whole cost: nothing."""
+
 FLEET = """
 version: 1
 sites:
@@ -70,10 +73,16 @@ async def shares(replicas: Replicas, number: int) -> dict[tuple[str, str, str], 
     }
 
 
-async def test_a_rolling_restart_changes_no_version(tmp_path: Path) -> None:
-    """Every stream moves at least once, and is sent nothing, since nothing is different."""
+@pytest.mark.parametrize(
+    "policy", [pytest.param("static", id="static"), pytest.param(STEADY, id="optimal")]
+)
+async def test_a_rolling_restart_changes_no_version(tmp_path: Path, policy: str) -> None:
+    """Every stream moves at least once, and is sent nothing, since nothing is different.
+
+    Three replicas lead in turn, and each that comes back has only heard what the others learned.
+    """
     async with serving_pages(LOADS) as port:
-        text = fleet(port, policy="static")
+        text = fleet(port, policy=policy)
         async with running_replicas(tmp_path, text) as (replicas, _):
             await replicas.leader()
             await settled(replicas)

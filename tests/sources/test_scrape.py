@@ -185,13 +185,19 @@ async def test_the_token_is_read_at_every_scrape_and_proxies_are_not_used(
 
 
 async def test_https_is_trusted_by_the_file_of_now(tmp_path: Path) -> None:
-    """A server that another authority signed is refused; a rotated file is read at once."""
+    """A server that another authority signed is refused, and refuses what another signed.
+
+    Rotated files are read at once, on either side of that.
+    """
     own, strangers = Authority(tmp_path), Authority(tmp_path, name="strangers")
     pair = own.issue("127.0.0.1")
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(strangers.ca.read_bytes())
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pair.cert, pair.key)
+    context.load_verify_locations(own.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    shown = strangers.issue("scraper.example")
     metrics = MetricsServer()
     application = web.Application()
     application.router.add_get("/metrics", metrics.respond)
@@ -205,11 +211,17 @@ async def test_https_is_trusted_by_the_file_of_now(tmp_path: Path) -> None:
             period="50ms",
             timeout="5s",
             ca=str(trusted),
+            cert=str(shown.cert),
+            key=str(shown.key),
         )
         instance = make_instance(metrics).model_copy(update={"scrape": scrape})
         async with scraping(instance) as (_, results):
             refused = await results.get()
             trusted.write_bytes(own.ca.read_bytes())
+            unwelcome = await results.get()
+            while "CERTIFICATE_VERIFY" in getattr(unwelcome, "reason", ""):
+                unwelcome = await results.get()
+            own.issue("scraper.example", over=shown)
             while isinstance(taken := await results.get(), ScrapeFailure):
                 pass
     finally:
@@ -217,6 +229,7 @@ async def test_https_is_trusted_by_the_file_of_now(tmp_path: Path) -> None:
 
     assert isinstance(refused, ScrapeFailure)
     assert "certificate" in refused.reason
+    assert isinstance(unwelcome, ScrapeFailure)
     assert 3.0 == taken.signals[Signal.RUNNING]
 
 

@@ -10,6 +10,7 @@ import pytest
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering import Steering
+from controlplane.steering.record import decode_plan, encode_plan
 from testbed.views import make_config, make_instance, make_reported, make_view
 
 CONFIG = make_config(instances=[make_instance("a", "near"), make_instance("b", "far")])
@@ -53,6 +54,53 @@ def test_another_steering_decides_as_the_first_would() -> None:
     assert _capacities(expected) != pytest.approx(
         _capacities(cold.decide(view(60.0, SHIFT))), rel=0.02
     )
+
+
+PROBED = make_config(
+    instances=[
+        make_instance("a", "near", address="10.0.0.1:80", service_time="500ms"),
+        make_instance("b", "near", address="10.0.0.2:80", service_time="50ms"),
+        make_instance("c", "far", address="10.0.0.3:80"),
+    ]
+)
+
+
+def slow_once(at: float) -> FleetView:
+    """Give a fleet in which *b* is much slower than its configuration says."""
+    return make_view(
+        PROBED,
+        at=at,
+        demand={("near", "chat"): 4.0},
+        instances={
+            name: make_reported(
+                PROBED,
+                name,
+                at=at,
+                gauges={Signal.RUNNING: rate * latency, Signal.WAITING: 0.0},
+                rates={Signal.COMPLETED: rate},
+                interval=1.0,
+            )
+            for name, rate, latency in (("a", 2.0, 0.5), ("b", 0.05, 3.0), ("c", 9.0, 0.5))
+        },
+    )
+
+
+def test_what_a_successor_takes_over_to_probe_stays_a_probe() -> None:
+    """Else it would count as used, another would be probed beside it, and weights would move."""
+    first, second = Steering(PROBED), Steering(PROBED)
+    for second_of_day in range(60):
+        plan = first.decide(slow_once(float(second_of_day)))
+        if second_of_day < 59:
+            second.decide(slow_once(float(second_of_day)))
+    assert {("chat", "near"): {"b": 0.01}, ("chat", "far"): {"b": 0.01}} == plan.probes
+    document = json.loads(json.dumps(encode_plan(plan)))
+    second.restore(decode_plan(document, at=59.0))
+
+    again = second.decide(slow_once(60.0))
+    assert (plan.version, plan.probes) == (again.version, again.probes)
+    del document["assignments"][0]["to"][0]
+    with pytest.raises(ValueError, match="probes"):
+        decode_plan(document, at=59.0)
 
 
 def _capacities(plan: Any) -> list[float]:

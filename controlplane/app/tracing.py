@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -18,6 +17,7 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from controlplane import __version__
 from controlplane.app.measuring import CycleRecord
+from controlplane.app.otlp import JsonExporter
 from controlplane.config import Tracing
 from controlplane.server.convergence import Settled
 
@@ -42,7 +42,7 @@ class CycleTracer:
         self._provider = TracerProvider(
             resource=resource, sampler=TraceIdRatioBased(settings.sample), shutdown_on_exit=False
         )
-        exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=TIMEOUT)
+        exporter = JsonExporter(settings.endpoint, timeout=TIMEOUT)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("controlplane", __version__)
         self._published: OrderedDict[str, tuple[trace.Span, int]] = OrderedDict()

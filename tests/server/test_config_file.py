@@ -163,7 +163,9 @@ async def test_a_vanished_file_is_told_once(tmp_path: Path) -> None:
         back = await changes.period()
 
     assert isinstance(gone, ConfigError)
-    assert f"{path}:1:1: cannot be read: No such file or directory" == str(gone)
+    assert f"{path}:1:1: cannot be read: No such file or directory; see its name and owner" == str(
+        gone
+    )
     assert 3.0 == back
 
 

@@ -55,6 +55,8 @@ _WINDOW = 8
 _LEAST_PACE = 1e-4
 """Seconds of work in a request, at least: gauges may find an instance empty each time, though it
 completes requests in between."""
+_ENOUGH_FULL = 3
+"""Instances of a model that must have been full for their slots to tell of the others'."""
 _PRIOR_COUNT = 1.0
 """Completions that the prior of the pace is worth."""
 
@@ -316,6 +318,7 @@ class CapacityLearner:
 
     def _slots(self, seen: Sequence[Seen], layout: Layout) -> Array:
         state = self._state
+        prior = self._prior_slots(layout)
         made = np.empty(len(seen))
         for position, one in enumerate(seen):
             full, highest = state.full[position], state.highest[position]
@@ -324,8 +327,24 @@ class CapacityLearner:
             elif not np.isnan(full):
                 made[position] = max(full, 0.9 * highest)
             else:
-                made[position] = max(layout.slots[position], 1.25 * highest + 1.0)
+                made[position] = max(prior[position], 1.25 * highest + 1.0)
         return np.maximum(made, 1.0)
+
+    def _prior_slots(self, layout: Layout) -> Array:
+        """Give the slots of instances never seen full: those of others of its model that were.
+
+        A default that is several times too large draws everything to whoever has not been full.
+        """
+        slots = layout.slots.copy()
+        by_model: dict[str, list[int]] = {}
+        for position, instance in enumerate(layout.instances):
+            by_model.setdefault(instance.model, []).append(position)
+        for members in by_model.values():
+            full = self._state.full[members]
+            untold = [m for m in members if not layout.told_slots[m]]
+            if untold and np.count_nonzero(~np.isnan(full)) >= _ENOUGH_FULL:
+                slots[untold] = np.nanmedian(full)
+        return slots
 
     def _shape_weights(self, layout: Layout) -> Array:
         batching = np.array([instance.engine in _BATCHING for instance in layout.instances])

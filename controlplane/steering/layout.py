@@ -66,6 +66,9 @@ class Layout:
     pace: Array
     """(instances,): prior seconds of a request of ordinary size, alone."""
     slots: Array
+    """(instances,): requests worked on at once, as configured or by default."""
+    told_slots: NDArray[np.bool_]
+    """(instances,): whether the configuration says them."""
     joules: Array
     """(instances,): watts above idle at full load."""
     price: Array
@@ -95,6 +98,7 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         pools=find_pools([service.columns for service in services]),
         pace=np.array([instance.service_time or ordinary for instance in instances]),
         slots=np.array([float(instance.slots) for instance in instances]),
+        told_slots=np.array(["slots" in i.model_fields_set for i in instances], dtype=bool),
         joules=np.array([max(0.0, i.power.busy - i.power.idle) for i in instances]),
         price=np.array([price * sites[instance.site].power.price for instance in instances]),
     )

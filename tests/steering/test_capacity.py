@@ -146,3 +146,36 @@ def test_silence_fades_to_the_prior() -> None:
     belief = learner.observe(make_view(config, at=100.0, instances={"a": stale}), layout)[0]
 
     assert pytest.approx(1.0, rel=0.05) == belief.pace
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param({}, 2.25, id="as the others"),
+        pytest.param({"slots": 8}, 8.0, id="as configured"),
+    ],
+)
+def test_what_was_never_full_is_taken_for_as_large_as_others_of_its_model(
+    settings: dict[str, int], expected: float
+) -> None:
+    """Four instances of one slot; one of them happens to have nobody waiting when it reports."""
+    names = ("a", "b", "c", "d")
+    config = make_config(
+        instances=[make_instance(name, "near", **(settings if name == "d" else {}))
+                   for name in names]
+    )  # fmt: skip
+    shown = {
+        name: make_reported(
+            config,
+            name,
+            at=1.0,
+            gauges={Signal.RUNNING: 1.0, Signal.WAITING: 0.0 if name == "d" else 3.0},
+            rates={Signal.COMPLETED: 1.0},
+        )
+        for name in names
+    }
+    layout = build_layout(config, config.instances)
+
+    beliefs = CapacityLearner().observe(make_view(config, at=1.0, instances=shown), layout)
+
+    assert [1.0, 1.0, 1.0, expected] == [belief.slots for belief in beliefs]

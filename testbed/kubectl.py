@@ -42,15 +42,23 @@ def main(words: list[str]) -> str:
             if key is None:
                 raise SystemExit(f"only jsonpath={{.data.KEY}} is known, not {path}")
             return str(find("secret", name, namespace)["data"][key[1]])
+    return act(words, namespace)
+
+
+def act(words: list[str], namespace: str) -> str:
+    """Do a command about something that was applied."""
+    match words:
         case ["rollout", "status" | "undo", name]:
             find(*split(name), namespace)
             return f"{name} rolled out"
         case ["set", "image", name, change]:
             container(find(*split(name), namespace), change.partition("=")[0])
             return f"{name} image updated"
-        case ["port-forward", name, port]:
-            listens(find(*split(name), namespace), int(port))
-            return f"Forwarding from 127.0.0.1:{port}"
+        case ["label", "node", name, label] if re.fullmatch(r"[\w./-]+=[\w.-]*", label):
+            return f"node/{name} labeled"
+        case ["port-forward", name, ports]:
+            offers(find(*split(name), namespace), int(ports.rpartition(":")[2]))
+            return f"Forwarding from 127.0.0.1:{ports}"
         case ["exec", name, "--", "cats", command, "-c", file]:
             runs_in(find(*split(name), namespace), command, Path(file))
             return f"{name} would run it"
@@ -96,9 +104,12 @@ def containers(workload: Object) -> list[Object]:
     return list(workload["spec"]["template"]["spec"]["containers"])
 
 
-def listens(workload: Object, port: int) -> None:
-    """Check that a container has the *port*."""
-    ports = [p["containerPort"] for part in containers(workload) for p in part.get("ports", ())]
+def offers(target: Object, port: int) -> None:
+    """Check that a Service, or a container of a Deployment, has the *port*."""
+    if target["kind"] == "Service":
+        ports = [each["port"] for each in target["spec"]["ports"]]
+    else:
+        ports = [p["containerPort"] for part in containers(target) for p in part.get("ports", ())]
     if port not in ports:
         raise SystemExit(f"there are the ports {ports}, not {port}")
 

@@ -26,8 +26,24 @@ pip() {
     case "$*" in
         *requirements/run.txt) grep -q -- --hash requirements/run.txt ;;
         *--no-deps\ .) test -f pyproject.toml ;;
+        *"nats-py>="*) grep -q nats-py pyproject.toml ;;
         *) return 1 ;;
     esac
+}
+# In a namespace of one user nobody can be added, and no group given to a file.
+useradd() { echo "${*: -1}" > "$HOME/user"; }
+install() {
+    local kept=()
+    while [ $# -gt 0 ]; do
+        if [ "$1" = -g ]; then
+            grep -qx "$2" "$HOME/user"
+            shift
+        else
+            kept+=("$1")
+        fi
+        shift
+    done
+    command install "${kept[@]}"
 }
 podman() {
     case "$1" in
@@ -47,6 +63,7 @@ systemctl() {
 kubectl() {
     "$PYTHON" -m testbed.kubectl "$@" || return
     case "$*" in
+        *"port-forward service/"*) sleep 150 ;; # the gateway listens at that port by itself
         *port-forward*) cats serve -c fleet.yaml ;; # the pod that it leads to
         "apply -k deploy/kubernetes/overlays/edge-site")
             # An instance of the site, and its gateway.
@@ -58,5 +75,13 @@ kubectl() {
             ;;
     esac
 }
+# What an authority would hand out.
+"$PYTHON" - <<'END'
+from pathlib import Path
+from testbed.certificates import Authority, KeyPair
+authority = Authority(Path())
+authority.issue("cats.cats.svc", over=KeyPair(Path("tls.crt"), Path("tls.key")))
+authority.ca.rename("ca.crt")
+END
 # One gateway, at the port of all gateways.
 sed "s/port: 10001/port: 10000/" examples/cloud-edge-device/fleet.yaml > fleet.yaml

@@ -103,6 +103,7 @@ class Discovering:
             except TimeoutError:
                 alone = unserved(self._control.merged.config)
                 if loop.time() >= until and not alone:
+                    self._may_begin.set()  # once begun, nothing waits again
                     return
                 if not told:
                     told = True

@@ -105,7 +105,7 @@ def _decode(content: bytes) -> SavedFound:
 
 def _as_written(instance: Instance) -> dict[str, Any]:
     """Give an instance as an operator writes it: quantities with their units."""
-    raw: dict[str, Any] = instance.model_dump(mode="json", exclude_none=True)
+    raw: dict[str, Any] = instance.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     for mapping in (raw, *(value for value in raw.values() if isinstance(value, dict))):
         for key, value in mapping.items():
             if key in _SECONDS:

@@ -8,8 +8,9 @@ the other one. JSON is the protocol's other encoding, and every collector takes 
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
+import math
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ class JsonExporter(SpanExporter):
         try:
             with urllib.request.urlopen(request, timeout=self._timeout):  # noqa: S310 -- as above
                 return SpanExportResult.SUCCESS
-        except (OSError, urllib.error.HTTPError):
+        except (OSError, http.client.HTTPException):
             return SpanExportResult.FAILURE
 
 
@@ -79,6 +80,6 @@ def _value(value: Any) -> dict[str, Any]:
             return {"boolValue": value}
         case int():
             return {"intValue": str(value)}
-        case float():
+        case float() if math.isfinite(value):
             return {"doubleValue": value}
     return {"stringValue": str(value)}

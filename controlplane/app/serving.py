@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -39,6 +40,9 @@ from controlplane.server.login import Login, TokenFile
 from controlplane.server.tasks import guard
 from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
+
+if TYPE_CHECKING:
+    from controlplane.bus.nats import NatsBus
 
 GRACE = 0.5
 """Seconds that answers under way get at the end. An Envoy's stream never ends by itself, so this is
@@ -138,6 +142,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if config.server.bus != "local":
             joining = _import_joining()
             bus = joining.make_bus(control)
+            bus.may_lead = False
             ends.push_async_callback(_end, await joining.join(control, bus))
         await control.load_state()
         _tell_start(control, settings, xds_port, admin_port)
@@ -149,7 +154,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 remedy="raise the hard limit (LimitNOFILE, ulimit -Hn), or --max-connections",
             )
         loops: dict[str, Callable[[], Awaitable[None]]] = {
-            "cycles": lambda: _run_cycles(control, discovering),
+            "cycles": lambda: _run_cycles(control, discovering, bus),
             "discovery": discovering.run,
             "scrapes": scraper.run,
             "orca streams": orca.run,
@@ -168,8 +173,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await asyncio.gather(running_loops, return_exceptions=True)
 
 
-async def _run_cycles(control: ControlPlane, discovering: Discovering) -> None:
+async def _run_cycles(control: ControlPlane, discovering: Discovering, bus: NatsBus | None) -> None:
     await discovering.wait_first()
+    if bus is not None:
+        bus.may_lead = True
     await control.run_cycles()
 
 

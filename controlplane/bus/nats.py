@@ -115,6 +115,8 @@ class NatsBus:
         self._others: dict[str, tuple[float, Mapping[str, int]]] = {}
         self._queue: deque[Report] = deque(maxlen=MAX_QUEUED)
         self._hint = asyncio.Event()
+        self.may_lead = True
+        """Whether this replica could decide: who still waits must not hold the lease."""
         self._looked = asyncio.Event()
         self._plan_revision = 0
         self._slot = 0
@@ -264,7 +266,7 @@ class NatsBus:
         else:
             self._lease.observe(_holder(entry.value), entry.revision, now=now)
         warm = self._joined_at is not None and now - self._joined_at > WARM_UP
-        attempt = self._lease.next_attempt(now=now, warm=warm)
+        attempt = self._lease.next_attempt(now=now, warm=warm) if self.may_lead else None
         if attempt is not None:
             try:
                 revision = await self._bucket.update(

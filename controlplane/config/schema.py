@@ -474,7 +474,7 @@ class Steering(Settings):
     """Time between decisions."""
     expiry: PositiveDuration = 30.0
     """Silence after which an instance no longer counts as known."""
-    probe_share: Share = 0.01
+    probe_share: Annotated[Share, Field(le=0.5)] = 0.01
     """Largest part of a client site's requests for instances that were slow once, to see whether
     they have recovered; 0 never asks again."""
     min_gain: Share = 0.04

@@ -62,16 +62,16 @@ class Steering:
         self._heard = -np.inf
         self._hysteresis = Hysteresis()
         self._renewed = False
-        """Whether the configuration has changed since the last decision: then nothing is held."""
+        """Whether an operator changed something since the last decision: then nothing is held."""
         self._refutation = Refutation()
         self._foresight = Foresight()
         self._shedding = Shedding()
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration; what was learned of instances that stay is kept."""
+        self._renewed = self._renewed or _changed(self._config, config)
         self._config = config
         self._layout = None
-        self._renewed = True
 
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
@@ -354,6 +354,7 @@ class Steering:
         kept /= np.maximum(np.add.reduceat(kept, flow.starts), LEAST_SHARE)[flow.row]
         # Half a unit of weight is what rounding takes away anyway.
         still = np.abs(kept - decision.previous) <= 0.5 / self._config.steering.weight_sum
+        still &= decision.probed == self._in_use.probes(problem)
         same: Flags = np.logical_and.reduceat(still, flow.starts)
         return same
 
@@ -420,6 +421,18 @@ class Steering:
                 key: replace(assignment, note=note) for key, assignment in plan.assignments.items()
             },
         )
+
+
+def _changed(old: Config, new: Config) -> bool:
+    """Tell whether more has changed than which instances there are.
+
+    Those that come and go, as discovered ones do all the time, are seen by what is in use.
+    """
+    known = {instance.name: instance for instance in old.instances}
+    bare = {"instances": ()}
+    return old.model_copy(update=bare) != new.model_copy(update=bare) or any(
+        known.get(instance.name, instance) != instance for instance in new.instances
+    )
 
 
 def _completed(view: FleetView, layout: Layout) -> Array:

@@ -86,7 +86,8 @@ def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float)
     A burst that lasts no longer than a period finds the shares of the lull before it. Where it
     is larger than all capacity, shares by capacity end it soonest, whatever they were made for;
     its cost grows with the square of its size, so that few bursts outweigh many lulls. Instances
-    that are dear even when idle get none of it; rows that operators bound stay as they are.
+    that are dear even when idle get none of it, nor do those under a power budget; rows that
+    operators bound stay as they are.
     """
     part = HEDGE * min(max((unrest - CALM) / (WILD - CALM), 0.0), 1.0)
     if part <= 0 or not len(shares):
@@ -95,6 +96,9 @@ def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float)
     marginal = flow.linear + flow.work * prices.evaluate(flow.load(shares))[1][flow.column]
     paid = np.add.reduceat(shares * marginal, flow.starts)[flow.row]
     able = flow.linear + flow.work <= DEAR * paid
+    # More for an instance under a power budget could be more than the budget allows.
+    if len(flow.budgets.limit):
+        able &= np.all(flow.budgets.weight[:, flow.column] <= 0, axis=0)
     rate = problem.curves.capacity / problem.pace
     spread = normalise(problem, np.where(able, rate[flow.column], 0.0))
     return np.where(flow.limited, shares, (1.0 - part) * shares + part * spread)

@@ -95,7 +95,10 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         sites=names,
         site_of=tuple(index[instance.site] for instance in instances),
         services=services,
-        pools=find_pools([service.columns for service in services]),
+        pools=find_pools(
+            [service.service.name for service in services],
+            [service.columns for service in services],
+        ),
         pace=np.array([instance.service_time or ordinary for instance in instances]),
         slots=np.array([float(instance.slots) for instance in instances]),
         told_slots=np.array(["slots" in i.model_fields_set for i in instances], dtype=bool),

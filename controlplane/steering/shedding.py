@@ -47,9 +47,11 @@ class Pool:
 
     services: Indices
     instances: Indices
+    names: frozenset[str]
+    """Of the services: what stays when a configuration is written in another order."""
 
 
-def find_pools(uses: Sequence[Sequence[int]]) -> tuple[Pool, ...]:
+def find_pools(names: Sequence[str], uses: Sequence[Sequence[int]]) -> tuple[Pool, ...]:
     """Group services by the instances that they *use*, directly or through one another."""
     pools: list[tuple[set[int], set[int]]] = []
     for service, instances in enumerate(uses):
@@ -62,7 +64,11 @@ def find_pools(uses: Sequence[Sequence[int]]) -> tuple[Pool, ...]:
                 own = (own[0] | pool[0], own[1] | pool[1])
         pools = [*apart, own]
     return tuple(
-        Pool(np.array(sorted(services), dtype=np.intp), np.array(sorted(instances), dtype=np.intp))
+        Pool(
+            np.array(sorted(services), dtype=np.intp),
+            np.array(sorted(instances), dtype=np.intp),
+            frozenset(names[service] for service in services),
+        )
         for services, instances in pools
     )
 
@@ -113,7 +119,7 @@ class Shedding:
     """What is refused, pool by pool: one that is full takes nothing from another's services."""
 
     def __init__(self) -> None:
-        self._valves: dict[tuple[int, ...], Valve] = {}
+        self._valves: dict[frozenset[str], Valve] = {}
         self.parts: Array = np.zeros(0)
         """(services,): part of the requests that is refused."""
 
@@ -142,8 +148,7 @@ class Shedding:
         valves = {}
         self.parts = np.zeros(len(demand))
         for pool in pools:
-            key = tuple(pool.services.tolist())
-            valves[key] = valve = self._valves.get(key) or Valve()
+            valves[pool.names] = valve = self._valves.get(pool.names) or self._joined(pool)
             may = pool.services[tolerant[pool.services]]
             valve.observe(
                 demand=float(demand[pool.services].sum()),
@@ -154,6 +159,11 @@ class Shedding:
             )
             self.parts[may] = valve.part
         self._valves = valves
+
+    def _joined(self, pool: Pool) -> Valve:
+        """Give the valve of a pool that is new: as open as the tightest of those in it."""
+        parts = [valve.part for names, valve in self._valves.items() if names & pool.names]
+        return Valve(max(parts, default=0.0))
 
     @property
     def drops(self) -> dict[int, float]:

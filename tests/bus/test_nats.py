@@ -41,7 +41,9 @@ class Replica:
             await self.bus._nats.close()
 
 
-async def join(cluster: NatsCluster, name: str, *, offset: float = 0.0) -> Replica:
+async def join(
+    cluster: NatsCluster, name: str, *, offset: float = 0.0, may_lead: bool = True
+) -> Replica:
     """Join a replica whose clock is *offset* ahead."""
     heard: list[Report] = []
     changes: list[str] = []
@@ -56,6 +58,7 @@ async def join(cluster: NatsCluster, name: str, *, offset: float = 0.0) -> Repli
         on_change=changes.append,
         clock=clock,
     )
+    bus.may_lead = may_lead
     task = asyncio.create_task(bus.run())
     assert await bus.wait_for_look(within=PATIENCE)
     return Replica(bus, task, heard, clock, changes)
@@ -134,6 +137,21 @@ async def test_one_leads_and_its_plan_is_everyones(tmp_path: Path) -> None:
 
 def _same(left: Plan | None, right: Plan) -> bool:
     return left is not None and left.assignments == right.assignments
+
+
+async def test_a_replica_that_cannot_decide_yet_leaves_the_lead_to_others(tmp_path: Path) -> None:
+    """Alone it waits; once it can decide, it leads."""
+    async with running_nats(tmp_path, size=1) as cluster:
+        waiting = await join(cluster, "waiting", may_lead=False)
+        other = await join(cluster, "other", offset=1000.0)
+        try:
+            await until(lambda: waiting.bus.leads or other.bus.leads)
+            assert other.bus.leads
+            await other.stop()
+            waiting.bus.may_lead = True
+            await until(lambda: waiting.bus.leads)
+        finally:
+            await waiting.stop()
 
 
 async def test_a_leader_that_goes_is_succeeded(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_part_is_a_part(cycles: list[tuple[float, float, float]]) -> None:
 
 def test_a_full_pool_takes_nothing_from_services_of_another() -> None:
     """Each pool has a valve of its own; sensitive services are never refused."""
-    pools = find_pools([(0,), (1, 2), (2,)])
+    pools = find_pools("abc", [(0,), (1, 2), (2,)])
     shedding = Shedding()
     for _ in range(PATIENCE):
         shedding.observe(
@@ -97,6 +97,29 @@ def test_a_full_pool_takes_nothing_from_services_of_another() -> None:
         )
 
     assert [1] == list(shedding.drops)
+
+
+def overloaded(shedding: Shedding, order: str, cycles: int) -> dict[str, float]:
+    """Let the instance of service *a* be full, whatever place it has; give what is refused."""
+    full = order.index("a")
+    for _ in range(cycles):
+        shedding.observe(
+            find_pools(order, [(place,) for place in range(len(order))]),
+            np.full(len(order), 40.0),
+            np.ones(len(order), dtype=bool),
+            completed=np.full(len(order), 20.0),
+            number=np.where(np.arange(len(order)) == full, 90.0, 1.0),
+            slots=np.full(len(order), 8.0),
+        )
+    return {order[service]: part for service, part in shedding.drops.items()}
+
+
+def test_a_pool_keeps_what_it_refuses_when_services_change_their_places() -> None:
+    """The services of a file in another order are the same services."""
+    shedding = Shedding()
+    assert {"a"} == set(overloaded(shedding, "ab", PATIENCE))
+
+    assert {"a"} == set(overloaded(shedding, "cba", 1))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +135,7 @@ def test_services_that_share_instances_are_one_pool(
     uses: list[tuple[int, ...]], expected: list[tuple[list[int], list[int]]]
 ) -> None:
     """However long the chain."""
-    found: tuple[Pool, ...] = find_pools(uses)
+    found: tuple[Pool, ...] = find_pools("abc", uses)
 
     assert expected == [(p.services.tolist(), p.instances.tolist()) for p in found]
 

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from controlplane.config import (
     Clash,
@@ -183,6 +184,7 @@ class _Finder:
 
     def _pool(self, pool: InferencePool) -> _Candidate:
         at = [gateway for key in pool.gateways if (gateway := self.gateways.get(key))]
+        at.sort(key=lambda gateway: not gateway.ips)  # one that can be reached comes first
         fault = ""
         if not pool.gateways:
             fault = "no Gateway has accepted the pool; see its status.parents"
@@ -212,19 +214,21 @@ class _Finder:
         port = rule.port or self._port(candidate.ports)
         is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
+        # What nobody said is learned; a default would pass for said.
+        told: dict[str, Any] = {"slots": rule.slots} if "slots" in rule.model_fields_set else {}
         return Instance.model_construct(
             name=name,
             site=self._site(candidate),
             address=f"{host}:{port}",
             model=rule.model or _label(candidate.labels, rule.model_label or "", "its model"),
             engine=rule.engine or (Engine.EPP if is_pool else Engine.GENERIC),
-            slots=rule.slots,
             service_time=rule.service_time,
             scrape=self._scrape(candidate, host, port),
             orca=None if rule.orca is None else Orca.model_construct(
                 port=rule.orca.port, address=None, period=rule.orca.period
             ),
             power=rule.power,
+            **told,
         )  # fmt: skip
 
     def _port(self, ports: Mapping[str, int]) -> int:

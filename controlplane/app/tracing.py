@@ -47,6 +47,8 @@ class CycleTracer:
         self._tracer = self._provider.get_tracer("controlplane", __version__)
         self._published: OrderedDict[str, tuple[trace.Span, int]] = OrderedDict()
         """Plan -> the cycle that published it, and when, in Unix nanoseconds."""
+        self._early: OrderedDict[str, Settled] = OrderedDict()
+        """Plan -> when all held it, for cycles that are not told yet."""
 
     def tell_cycle(self, cycle: CycleRecord) -> None:
         """Make the spans of a cycle."""
@@ -67,17 +69,27 @@ class CycleTracer:
             span.end(end_time=instant(end))
             if name == "publish" and cycle.attributes["cats.plan.outcome"] == "published":
                 self._published[cycle.version] = (spans["cycle"], instant(end))
+                early = self._early.pop(cycle.version, None)
+                if early is not None:
+                    self.tell_settled(early)
         while len(self._published) > KEPT:
             self._published.popitem(last=False)
 
     def tell_settled(self, settled: Settled) -> None:
-        """Make the span from a publication until every Envoy holds it."""
+        """Make the span from a publication until every Envoy holds it.
+
+        Near Envoys acknowledge while the cycle is still saving; it is told when that is over.
+        """
         cycle, published_at = self._published.pop(settled.version, (None, 0))
-        if cycle is not None:
-            span = self._tracer.start_span(
-                "convergence", context=trace.set_span_in_context(cycle), start_time=published_at
-            )
-            span.end(end_time=published_at + int(settled.seconds * 1e9))
+        if cycle is None:
+            self._early[settled.version] = settled
+            while len(self._early) > KEPT:
+                self._early.popitem(last=False)
+            return
+        span = self._tracer.start_span(
+            "convergence", context=trace.set_span_in_context(cycle), start_time=published_at
+        )
+        span.end(end_time=published_at + int(settled.seconds * 1e9))
 
     def close(self) -> None:
         """Send what is left; blocks, so call it from a thread."""

@@ -313,10 +313,20 @@ class Steering:
             problem.layout.pools,
             np.bincount(service_of, problem.flow.demand, len(services)).astype(np.float64),
             np.array([may and each.service.delay is Delay.TOLERANT for each in services]),
-            completed=_completed(view, problem.layout),
+            # What instances that tell nothing are sent, they are taken to complete.
+            completed=np.where(
+                np.isnan(problem.number), self._sent(problem), _completed(view, problem.layout)
+            ),
             number=problem.number,
             slots=problem.curves.slots,
         )
+
+    def _sent(self, problem: Problem) -> Array:
+        """Give the requests a second that each instance is sent by the shares in use."""
+        service_of = np.array([row.service for row in problem.rows], dtype=np.intp)
+        flow = self._shedding.admit(problem.flow, service_of)
+        rates = flow.demand[flow.row] * self._in_use.shares(problem)
+        return np.bincount(flow.column, rates, len(problem.layout.instances)).astype(np.float64)
 
     def _former(self) -> Mapping[Key, Assignment]:
         """Give the last assignments that were decided, pushed or not."""

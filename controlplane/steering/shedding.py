@@ -172,7 +172,7 @@ class Shedding:
 
     def admit(self, flow: Flow, service: Indices) -> Flow:
         """Give *flow* without what is refused; *service* is that of each row."""
-        if not self.parts.any():
+        if not self.parts.any() or len(self.parts) <= service.max(initial=-1):
             return flow
         # A row without demand has no price; a trickle is harmless.
         return replace(flow, demand=flow.demand * np.maximum(1.0 - self.parts[service], 1e-3))

@@ -87,7 +87,8 @@ async def test_a_cycle_is_a_trace_with_its_stages(tmp_path: Path) -> None:
     async with receiving(spans) as port:
         text = FLEET.format(port=port)
         file.write_text(text, encoding="utf-8")
-        async with ControlPlaneProcess(file) as control:
+        state = ("--state-dir", str(tmp_path / "state"))
+        async with ControlPlaneProcess(file, *state) as control:
             await control.wait_ready()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{control.xds_port}") as channel:
                 client = XdsClient(channel, delta=True)

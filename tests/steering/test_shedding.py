@@ -140,8 +140,11 @@ def test_services_that_share_instances_are_one_pool(
     assert expected == [(p.services.tolist(), p.instances.tolist()) for p in found]
 
 
-def overload(*, shed: bool) -> Plan:
-    """Decide under twice the capacity and long queues for a while; give the last plan."""
+def overload(*, shed: bool, silent: bool = False) -> Plan:
+    """Decide under twice the capacity and long queues for a while; give the last plan.
+
+    If *silent*, the far instance tells nothing.
+    """
     config = make_config(
         services=[
             make_service("chat", service_time="500ms"),
@@ -162,7 +165,7 @@ def overload(*, shed: bool) -> Plan:
                 rates={Signal.COMPLETED: 16.0},
                 interval=1.0,
             )
-            for name in ("a", "b")
+            for name in (("a",) if silent else ("a", "b"))
         }
         demand = {("near", "chat"): 28.0, ("near", "paint"): 28.0}
         plan = steering.decide(make_view(config, at=at, demand=demand, instances=shown))
@@ -183,3 +186,11 @@ def test_only_the_tolerant_service_is_refused_and_it_is_said() -> None:
 def test_operators_can_turn_it_off() -> None:
     """Without `shed_tolerant` nothing is ever refused."""
     assert {0.0} == {a.drop for a in overload(shed=False).assignments.values()}
+
+
+def test_what_a_silent_instance_is_sent_counts_as_done() -> None:
+    """Refusing all of it because nobody says that it is completed would lose requests."""
+    told = overload(shed=True).assignments["paint", "near"].drop
+    silent = overload(shed=True, silent=True).assignments["paint", "near"].drop
+
+    assert 0 < silent <= told

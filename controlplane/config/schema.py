@@ -417,6 +417,8 @@ class DiscoveryRule(Settings):
     """By default ``generic``; ``epp`` for inference pools."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Prior for the requests each works on at once."""
+    tls: bool = True
+    """Whether they speak TLS where ``envoy.instance_tls`` is set; Gateways of pools may not."""
     service_time: PositiveDuration | None = None
     """Prior for the time one request takes when it is alone there."""
     scrape: FoundScrape | None = None

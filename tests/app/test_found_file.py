@@ -38,6 +38,19 @@ def test_what_is_saved_is_read_as_it_was(tmp_path: Path) -> None:
     assert (found, {"r", "empty"}) == (loaded.found, set(loaded.rules))
 
 
+def test_what_nobody_said_is_not_said_after_a_restart_either(tmp_path: Path) -> None:
+    """Slots by default are learned; those that were written are believed."""
+    bare = Instance.model_validate(
+        {"name": "a", "site": "north", "address": "10.0.0.1:8000", "model": "m"}
+    )
+    file = FoundFile(tmp_path / "state")
+    file.save((Found("r", bare),), rules=["r"])
+    loaded = file.load()
+
+    assert loaded is not None
+    assert "slots" not in loaded.found[0].instance.model_fields_set
+
+
 def test_nothing_saved_is_nothing(tmp_path: Path) -> None:
     """The first start."""
     assert FoundFile(tmp_path).load() is None

@@ -215,7 +215,8 @@ class _Finder:
         is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
         # What nobody said is learned; a default would pass for said.
-        told: dict[str, Any] = {"slots": rule.slots} if "slots" in rule.model_fields_set else {}
+        said = rule.model_fields_set & {"slots", "tls"}
+        told: dict[str, Any] = {key: getattr(rule, key) for key in said}
         return Instance.model_construct(
             name=name,
             site=self._site(candidate),

@@ -96,6 +96,16 @@ def test_a_ready_pod_is_an_instance() -> None:
     assert "10.0.0.1:9000" == instance.orca.target(instance.host)
 
 
+def test_what_a_rule_does_not_say_is_not_said_of_its_instances() -> None:
+    """A default would pass for an operator's word; what is not said is learned."""
+    pod = parse_pod(make_pod("a", "10.0.0.1", ports=HTTP))
+    (bare,), (told,) = found({}, pod).found, found({"slots": 8, "tls": False}, pod).found
+
+    assert not {"slots", "tls"} & bare.instance.model_fields_set
+    assert {"slots", "tls"} <= told.instance.model_fields_set
+    assert (8, False) == (told.instance.slots, told.instance.tls)
+
+
 @pytest.mark.parametrize(
     "how",
     [

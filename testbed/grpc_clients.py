@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import grpc
 
-from testbed.processes import die_with_parent
+from testbed.processes import bound_to_parent
 
 SERVICE = "testbed.Backend"
 _CALL = f"/{SERVICE}/Ask"
@@ -79,12 +79,13 @@ class GrpcClient:
         self._child: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
+        bound = bound_to_parent([sys.executable, "-m", "testbed.grpc_clients", self._target])
         self._child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "testbed.grpc_clients", self._target),
+            *bound.pop("args"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(self._bootstrap)},
-            preexec_fn=die_with_parent,
+            **bound,
         )
         return self
 

@@ -71,15 +71,12 @@ class ControlPlane(Policy):
         """Decide, and push what changed."""
         self._decide(now, delay=PUSH_DELAY)
 
-    def annotate(
-        self, outcome: Outcome, predictions: tuple[tuple[float, float], ...], error: float | None
-    ) -> Outcome:
+    def annotate(self, outcome: Outcome, error: float | None) -> Outcome:
         """Add what only a control plane has to tell."""
         return replace(
             outcome,
             refused=self.refused,
             gains=tuple(self.gains),
-            predictions=predictions,
             predicted_error=error,
             solve_times=tuple(self.solve_times),
         )

@@ -46,8 +46,6 @@ class Outcome:
     """Reports that the fleet did not believe."""
     predicted_error: float | None = None
     """Mean absolute error of the predicted mean latency, as a part of the observed."""
-    predictions: tuple[tuple[float, float], ...] = ()
-    """(time, predicted mean latency) at each decision."""
     solve_times: tuple[float, ...] = ()
     """Seconds of processor time each decision took, where a clock was given."""
     latencies: Floats = field(default_factory=lambda: np.empty(0))

@@ -81,7 +81,7 @@ def simulate(
         return outcome
     predictions = tuple((at, predicted) for at, predicted, _ in chosen.predictions)
     error = prediction_error(predictions, record, period=chosen.period, after=windows[0][1])
-    return chosen.annotate(outcome, predictions, error)
+    return chosen.annotate(outcome, error)
 
 
 def _build_policy(

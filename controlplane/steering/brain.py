@@ -29,7 +29,7 @@ from controlplane.steering.foresight import Foresight, hedge, mix_prices
 from controlplane.steering.in_use import InUse, Key, probes_of, same_entries
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout, build_layout
-from controlplane.steering.optimiser import Bounds, Flags, Flow, Indices, solve
+from controlplane.steering.optimiser import Bounds, Flags, Flow, solve
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
 from controlplane.steering.probing import probe
@@ -169,11 +169,11 @@ class Steering:
         return demand
 
     def _decide(self, view: FleetView, problem: Problem, beliefs: list[Belief]) -> Decision:
-        service_of = np.array([row.service for row in problem.rows], dtype=np.intp)
-        self._shed(view, problem, service_of)
-        problem = replace(problem, flow=self._shedding.admit(problem.flow, service_of))
-        flow = problem.flow
         previous = self._in_use.shares(problem)
+        self._shed(view, problem, previous)
+        problem = replace(problem, flow=self._shedding.admit(problem.flow, problem.service_of))
+        flow = problem.flow
+        drops = self._shedding.drops
         known = previous.sum() > 0
         inflow = flow.load(previous) if known else flow.base
         shares = previous.copy()
@@ -217,8 +217,8 @@ class Steering:
             hedged = hedge(problem, shares, prices, unrest=self._foresight.unrest)
             shares[optimal] = hedged[optimal]
         notes = dict(choices.notes)
-        for row in problem.rows if self._shedding.drops else ():
-            if refused := self._shedding.drops.get(row.service):
+        for row in problem.rows if drops else ():
+            if refused := drops.get(row.service):
                 notes[row.service, row.site] = (
                     f"overload: {refused:.0%} of the requests are refused, so that the instances, "
                     f"which are full, serve the others in time"
@@ -261,13 +261,13 @@ class Steering:
             load=load,
             prices=prices,
             price=price,
-            marginal=flow.linear + flow.work * price[flow.column],
-            sustained=problem.curves.capacity / problem.pace,
+            marginal=flow.marginal(price),
+            sustained=problem.sustained,
             barred=barred_entries(problem),
             inside=weigh_inside(problem, problem.curves.number(load), load),
             cost=flow.cost(shares, prices),
             policies=choices.policies,
-            drops=self._shedding.drops,
+            drops=drops,
             notes=notes,
             held=choice.held
             and np.array_equal(choice.shares, previous)
@@ -305,27 +305,28 @@ class Steering:
             total=self._config.steering.weight_sum,
         )
 
-    def _shed(self, view: FleetView, problem: Problem, service_of: Indices) -> None:
-        """Decide what is refused of the whole demand."""
+    def _shed(self, view: FleetView, problem: Problem, used: Array) -> None:
+        """Decide what is refused of the whole demand, which *used* shares have split so far."""
         services = problem.layout.services
         may = self._config.steering.shed_tolerant and self._config.steering.mode is Mode.STEER
         self._shedding.observe(
             problem.layout.pools,
-            np.bincount(service_of, problem.flow.demand, len(services)).astype(np.float64),
+            np.bincount(problem.service_of, problem.flow.demand, len(services)).astype(np.float64),
             np.array([may and each.service.delay is Delay.TOLERANT for each in services]),
             # What instances that tell nothing are sent, they are taken to complete.
             completed=np.where(
-                np.isnan(problem.number), self._sent(problem), _completed(view, problem.layout)
+                np.isnan(problem.number),
+                self._sent(problem, used),
+                _completed(view, problem.layout),
             ),
             number=problem.number,
             slots=problem.curves.slots,
         )
 
-    def _sent(self, problem: Problem) -> Array:
+    def _sent(self, problem: Problem, used: Array) -> Array:
         """Give the requests a second that each instance is sent by the shares in use."""
-        service_of = np.array([row.service for row in problem.rows], dtype=np.intp)
-        flow = self._shedding.admit(problem.flow, service_of)
-        rates = flow.demand[flow.row] * self._in_use.shares(problem)
+        flow = self._shedding.admit(problem.flow, problem.service_of)
+        rates = flow.demand[flow.row] * used
         return np.bincount(flow.column, rates, len(problem.layout.instances)).astype(np.float64)
 
     def _former(self) -> Mapping[Key, Assignment]:

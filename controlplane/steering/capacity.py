@@ -146,8 +146,9 @@ class CapacityLearner:
         traffic = sum_traffic(view, layout)
         seen = [read_instance(view.instances[name], traffic.get(name)) for name in names]
         self._learn_slots(seen)
-        self._learn_pace(seen, layout, view.at)
-        return self._believe(view, seen, layout)
+        slots = self._slots(seen, layout)
+        self._learn_pace(seen, layout, slots, view.at)
+        return self._believe(view, seen, layout, slots)
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Give what was learned as a JSON-ready document; instants become ages."""
@@ -205,9 +206,8 @@ class CapacityLearner:
                 known = not np.isnan(full) and 0.5 * full < running < 2.0 * full
                 state.full[position] = full + 0.3 * (running - full) if known else running
 
-    def _learn_pace(self, seen: Sequence[Seen], layout: Layout, now: float) -> None:
+    def _learn_pace(self, seen: Sequence[Seen], layout: Layout, slots: Array, now: float) -> None:
         state = self._state
-        slots = self._slots(seen, layout)
         pace = self._pace(layout)
         size = len(seen)
         count = np.zeros(size)
@@ -336,10 +336,8 @@ class CapacityLearner:
         A default that is several times too large draws everything to whoever has not been full.
         """
         slots = layout.slots.copy()
-        by_model: dict[str, list[int]] = {}
-        for position, instance in enumerate(layout.instances):
-            by_model.setdefault(instance.model, []).append(position)
-        for members in by_model.values():
+        for group in layout.kin:
+            members = list(group)
             full = self._state.full[members]
             untold = [m for m in members if not layout.told_slots[m]]
             if untold and np.count_nonzero(~np.isnan(full)) >= _ENOUGH_FULL:
@@ -364,10 +362,8 @@ class CapacityLearner:
         pace = layout.pace.copy()
         weights = self._shape_weights(layout)
         exposure = (state.exposure * weights).sum(axis=1)
-        by_model: dict[str, list[int]] = {}
-        for position, instance in enumerate(layout.instances):
-            by_model.setdefault(instance.model, []).append(position)
-        for members in by_model.values():
+        for group in layout.kin:
+            members = list(group)
             told = [m for m in members if layout.instances[m].service_time is None]
             count = state.count[members].sum()
             if count > 20 and told:
@@ -391,11 +387,10 @@ class CapacityLearner:
         """
         count = self._state.count
         shrunk = pace.copy()
-        by_model: dict[str, list[int]] = {}
-        for position, instance in enumerate(layout.instances):
-            if count[position] > 10.0 and instance.service_time is None:
-                by_model.setdefault(instance.model, []).append(position)
-        for members in by_model.values():
+        for group in layout.kin:
+            members = [
+                m for m in group if count[m] > 10.0 and layout.instances[m].service_time is None
+            ]
             if len(members) < 4:
                 continue
             logs, noise = np.log(pace[members]), DISPERSION / count[members]
@@ -405,9 +400,10 @@ class CapacityLearner:
             shrunk[members] = np.exp(logs + pull * (centre - logs))
         return shrunk
 
-    def _believe(self, view: FleetView, seen: Sequence[Seen], layout: Layout) -> list[Belief]:
+    def _believe(
+        self, view: FleetView, seen: Sequence[Seen], layout: Layout, slots: Array
+    ) -> list[Belief]:
         state = self._state
-        slots = self._slots(seen, layout)
         weights = self._shape_weights(layout)
         slowdown = weights @ SLOWDOWNS
         prior = self._prior_pace(layout)

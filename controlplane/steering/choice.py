@@ -42,16 +42,15 @@ class Choices:
 def choose_policies(problem: Problem, *, refuted: bool) -> Choices:
     """Choose for every row; with *refuted* predictions, nothing is left to the model."""
     services = problem.layout.services
-    service_of = np.array([row.service for row in problem.rows], dtype=np.intp)
     own = np.array([POLICIES.index(service.policy) for service in services], dtype=np.intp)
-    standing = own[service_of]
+    standing = own[problem.service_of]
     code = standing.copy()
     policies: dict[Pair, PolicyName] = {}
     for number, service in enumerate(services):
         if service.canary is not None:
             site, policy = service.canary
             policies[number, site] = policy
-            for row in np.flatnonzero(service_of == number).tolist():
+            for row in np.flatnonzero(problem.service_of == number).tolist():
                 if problem.rows[row].site == site:
                     code[row] = POLICIES.index(policy)
     notes: dict[Pair, str] = {}

@@ -104,7 +104,7 @@ class Decision:
             probed=np.zeros(len(shares)),
             load=load,
             price=price,
-            marginal=problem.flow.linear + problem.flow.work * price[problem.flow.column],
+            marginal=problem.flow.marginal(price),
             inside=weigh_inside(problem, problem.curves.number(load), load),
             cost=problem.flow.cost(shares, self.prices),
         )

@@ -93,14 +93,11 @@ def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float)
     if part <= 0 or not len(shares):
         return shares
     flow = problem.flow
-    marginal = flow.linear + flow.work * prices.evaluate(flow.load(shares))[1][flow.column]
-    paid = np.add.reduceat(shares * marginal, flow.starts)[flow.row]
-    able = flow.linear + flow.work <= DEAR * paid
+    able = flow.linear + flow.work <= DEAR * flow.paid(shares, prices)
     # More for an instance under a power budget could be more than the budget allows.
     if len(flow.budgets.limit):
         able &= np.all(flow.budgets.weight[:, flow.column] <= 0, axis=0)
-    rate = problem.curves.capacity / problem.pace
-    spread = normalise(problem, np.where(able, rate[flow.column], 0.0))
+    spread = normalise(problem, np.where(able, problem.sustained[flow.column], 0.0))
     return np.where(flow.limited, shares, (1.0 - part) * shares + part * spread)
 
 

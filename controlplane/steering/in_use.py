@@ -26,7 +26,7 @@ class InUse:
     def __init__(self) -> None:
         self._assignments: Mapping[Key, Assignment] = {}
         self._probes: dict[Key, dict[str, float]] = {}
-        self._entries: tuple[Problem, Array] | None = None
+        self._entries: tuple[Problem, Array, Array] | None = None
 
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run."""
@@ -44,7 +44,7 @@ class InUse:
         """Note what is *pushed*, which the others tell; the *same* rows keep older weights."""
         self._assignments = assignments
         self._probes = probes
-        self._entries = (pushed.problem, _used_shares(pushed, same))
+        self._entries = (pushed.problem, _used_shares(pushed, same), pushed.probed)
 
     def shares(self, problem: Problem) -> Array:
         """Give the shares in use, entry by entry; 0 where there were none."""
@@ -54,6 +54,8 @@ class InUse:
 
     def probes(self, problem: Problem) -> Array:
         """Give what is given to probe, entry by entry."""
+        if self._entries is not None and same_entries(self._entries[0], problem):
+            return self._entries[2]
         return _carry(problem, self._probes)
 
 

@@ -61,6 +61,8 @@ class Layout:
     site_of: tuple[int, ...]
     """Instance -> index of its site."""
     services: tuple[ServiceLayout, ...]
+    kin: tuple[tuple[int, ...], ...]
+    """Instances of one model, model by model."""
     pools: tuple[Pool, ...]
     """Services that share instances with each other and with no other."""
     pace: Array
@@ -95,6 +97,7 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         sites=names,
         site_of=tuple(index[instance.site] for instance in instances),
         services=services,
+        kin=_group_by_model(instances),
         pools=find_pools(
             [service.service.name for service in services],
             [service.columns for service in services],
@@ -105,6 +108,13 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         joules=np.array([max(0.0, i.power.busy - i.power.idle) for i in instances]),
         price=np.array([price * sites[instance.site].power.price for instance in instances]),
     )
+
+
+def _group_by_model(instances: tuple[Instance, ...]) -> tuple[tuple[int, ...], ...]:
+    by_model: dict[str, list[int]] = {}
+    for position, instance in enumerate(instances):
+        by_model.setdefault(instance.model, []).append(position)
+    return tuple(tuple(members) for members in by_model.values())
 
 
 def _lay_out_service(

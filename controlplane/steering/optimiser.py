@@ -106,6 +106,16 @@ class Flow:
         flow = self.demand[self.row] * shares * self.work
         return self.base + np.bincount(self.column, weights=flow, minlength=len(self.base))
 
+    def marginal(self, price: Array) -> Array:
+        """Give what one more request of each entry costs at the instances' *price* of work."""
+        return self.linear + self.work * price[self.column]
+
+    def paid(self, shares: Array, prices: PriceTable) -> Array:
+        """Give, for each entry, what a request of its row costs at *shares*."""
+        marginal = self.marginal(prices.evaluate(self.load(shares))[1])
+        paid: Array = np.add.reduceat(shares * marginal, self.starts)[self.row]
+        return paid
+
     def cost(self, shares: Array, prices: PriceTable) -> float:
         """Give the objective at *shares*."""
         travel = float(np.dot(self.demand[self.row] * shares, self.linear))
@@ -199,7 +209,7 @@ class _Descent:
         flat = 0
         response: Array | None = None
         for iteration in range(most_iterations):
-            gradient = flow.linear + work * price[column]
+            gradient = flow.marginal(price)
             best = np.minimum.reduceat(gradient, self.starts)
             regret = shares * (gradient - best[row]) * self.amount
             gap = float(regret.sum()) / max(abs(value), 1e-12)

@@ -33,7 +33,7 @@ def normalise(problem: Problem, weight: Array) -> Array:
 
 def by_capacity(problem: Problem, _load: Array) -> Array:
     """Share by believed capacity, wherever the client is."""
-    return normalise(problem, _capacity(problem)[problem.flow.column])
+    return normalise(problem, problem.sustained[problem.flow.column])
 
 
 def to_nearest(problem: Problem, _load: Array) -> Array:
@@ -41,14 +41,14 @@ def to_nearest(problem: Problem, _load: Array) -> Array:
     row, away = problem.flow.row, problem.rtt + problem.transfer
     least = np.minimum.reduceat(away, problem.flow.starts)
     near = away <= least[row] + _NEAR
-    return normalise(problem, np.where(near, _capacity(problem)[problem.flow.column], 0.0))
+    return normalise(problem, np.where(near, problem.sustained[problem.flow.column], 0.0))
 
 
 def by_static_weight(problem: Problem, _load: Array) -> Array:
     """Share by the weights that operators wrote."""
     fixed = np.array([service.fixed for service in problem.layout.services])
-    service = np.array([row.service for row in problem.rows], dtype=np.intp)
-    return normalise(problem, fixed[service[problem.flow.row], problem.flow.column])
+    service = problem.service_of[problem.flow.row]
+    return normalise(problem, fixed[service, problem.flow.column])
 
 
 def by_headroom(problem: Problem, load: Array) -> Array:
@@ -78,11 +78,6 @@ RULES: dict[PolicyName, Rule] = {
     PolicyName.WATERFALL: by_waterfall,
     PolicyName.SPRAY: by_spray,
 }
-
-
-def _capacity(problem: Problem) -> Array:
-    """Give the requests a second of ordinary size that each instance sustains."""
-    return problem.curves.capacity / problem.pace
 
 
 def _regions(problem: Problem) -> Indices:

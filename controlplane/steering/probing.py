@@ -58,9 +58,7 @@ def probe(
     doubtful = (rate < 0.5 * TRICKLE) & (hope < 1.0)
     if most <= 0 or not doubtful.any():
         return parts
-    load = flow.load(shares)
-    marginal = flow.linear + flow.work * prices.evaluate(load)[1][column]
-    paid = np.add.reduceat(shares * marginal, flow.starts)[flow.row]
+    paid = flow.paid(shares, prices)
     hoped = flow.linear + hope[column] * flow.work * prices.evaluate(flow.base)[1][column]
     gain = paid - hoped
     margin = np.where(former > 0, -np.inf if held else -_CLEAR, _CLEAR if held else 0.0)

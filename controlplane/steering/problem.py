@@ -48,6 +48,8 @@ class Problem:
     layout: Layout
     rows: tuple[Row, ...]
     """Those with at least one entry; order of services, then sites."""
+    service_of: Indices
+    """(rows,): the service of each."""
     empty: tuple[Row, ...]
     """Those that nothing may serve, or devices only."""
     flow: Flow
@@ -76,7 +78,12 @@ class Problem:
     def weight(self) -> Array:
         """Give each entry's cost of a second of delay."""
         weights = np.array([layout.weight for layout in self.layout.services])
-        return weights[np.array([row.service for row in self.rows], dtype=np.intp)][self.flow.row]
+        return weights[self.service_of][self.flow.row]
+
+    @property
+    def sustained(self) -> Array:
+        """Give the requests a second of ordinary size that each instance sustains."""
+        return self.curves.capacity / self.pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +366,7 @@ def _join(
     return Problem(
         layout=layout,
         rows=rows,
+        service_of=np.array([row.service for row in rows], dtype=np.intp),
         empty=empty,
         flow=flow,
         rtt=joined("rtt"),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from controlplane.config import Found, Instance
-from controlplane.server.state import StateError
+from controlplane.server.state import StateError, replace_file
 
 FILE_NAME = "discovered.json"
 SIZE_LIMIT = 64_000_000
@@ -56,13 +55,7 @@ class FoundFile:
                 {"rule": each.rule, "instance": _as_written(each.instance)} for each in found
             ],
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".new")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(document, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
+        replace_file(self.path, json.dumps(document, separators=(",", ":")).encode())
 
     def load(self) -> SavedFound | None:
         """Give what was saved last; none if nothing was.

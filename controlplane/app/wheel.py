@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from controlplane.config.schema import Settings
 from controlplane.config.units import PositiveDuration
 from controlplane.errors import ControlPlaneError
 from controlplane.server.encode import Document
+from controlplane.server.state import replace_file
 
 MOST = 200
 """Overrides standing at a time."""
@@ -276,14 +276,8 @@ class Wheel:
                 }
                 for item in standing.values()
             ]
-            draft = self._path.with_suffix(".new")
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with draft.open("w", encoding="utf-8") as file:
-                    json.dump({"overrides": items}, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(self._path)
+                replace_file(self._path, json.dumps({"overrides": items}).encode())
             except OSError as error:
                 raise OverrideError(
                     f"{self._path}: cannot be written ({error.strerror}); make room, or see who"

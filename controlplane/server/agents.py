@@ -21,15 +21,12 @@ from controlplane.model import Report
 from controlplane.server.agent_rights import AgentGate, Scope
 from controlplane.server.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.server.log import Logger, get_logger
-from controlplane.server.throttle import TokenBucket
+from controlplane.server.throttle import TokenBucket, Told
 from controlplane.telemetry.batches import MAX_REFUSED, MAX_REPORTS, MAX_TEXT, parse_batch
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
 SERVICE = "cats.telemetry.v1.Telemetry"
 MAX_ID = 253
-TOLD_PERIOD = 60.0
-"""Seconds in which one refused agent makes one line."""
-MAX_TOLD = 1_000
 CLOCK_OFF = 5.0
 """Seconds between two wall clocks that are worth a line."""
 
@@ -105,7 +102,7 @@ class AgentService:
         self._log: Logger = get_logger(part="agents") if log is None else log
         self._agents: dict[int, AgentRecord] = {}
         self._streams = 0
-        self._told_at: dict[str, float] = {}
+        self._told: Told[str] = Told()
 
     @property
     def agents(self) -> tuple[AgentRecord, ...]:
@@ -224,12 +221,8 @@ class AgentService:
             )  # fmt: skip
 
     def _tell_refused(self, agent: str, reason: str) -> None:
-        now = self._clock()
-        if now - self._told_at.get(agent[:MAX_ID], -TOLD_PERIOD) < TOLD_PERIOD:
+        if not self._told.is_due(agent[:MAX_ID], now=self._clock()):
             return
-        if len(self._told_at) >= MAX_TOLD:
-            self._told_at.clear()
-        self._told_at[agent[:MAX_ID]] = now
         self._log.warning(
             "an agent is refused", agent=agent[:64], reason=reason,
             remedy="see server.agents and server.identities",

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from controlplane.server.log import Logger, get_logger
-
-TOLD_PERIOD = 60.0
-"""Seconds between two lines on the same service, site and reason."""
+from controlplane.server.throttle import Told
 
 _REMEDIES: Mapping[str, str] = {
     "authority": "give the instance a certificate that envoy.instance_tls.ca signed, and that has"
@@ -39,17 +37,15 @@ class FailedHandshakes:
         self._on_failed = on_failed
         self._clock = clock
         self._log: Logger = get_logger(part="observation") if log is None else log
-        self._told: dict[tuple[str, str, str], float] = {}
+        self._told: Told[tuple[str, str, str]] = Told()
 
     def receive(self, envoy: str, site: str, failed: Mapping[tuple[str, str], float]) -> None:
         """Take (service, reason) -> count of one Envoy; services and sites are configured ones."""
         now = self._clock()
         for (service, reason), count in failed.items():
             self._on_failed(service, reason, count)
-            key = service, site, reason
-            if now - self._told.get(key, -TOLD_PERIOD) < TOLD_PERIOD:
+            if not self._told.is_due((service, site, reason), now=now):
                 continue
-            self._told[key] = now
             self._log.warning(
                 "an instance fails TLS",
                 service=service,

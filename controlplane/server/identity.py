@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from controlplane.config import Identity, Role
 from controlplane.errors import IdentityError
 from controlplane.server.log import Logger, get_logger
+from controlplane.server.throttle import Told
 
-TOLD_PERIOD = 60.0
-"""Seconds in which one client's refusals make one line: an Envoy comes back every second."""
-MAX_TOLD = 1_000
-"""Clients whose last line is remembered."""
 _SAN = "x509_subject_alternative_name"
 
 
@@ -63,7 +60,7 @@ class IdentityCheck:
         self._on_refused = on_refused
         self._clock = clock
         self._log: Logger = get_logger(part="identity") if log is None else log
-        self._told: dict[Peer, float] = {}
+        self._told: Told[Peer] = Told()
         self.reconfigure(identities)
 
     def reconfigure(self, identities: Sequence[Identity]) -> None:
@@ -116,14 +113,8 @@ class IdentityCheck:
         return reason
 
     def _tell(self, peer: Peer, reason: str) -> None:
-        now = self._clock()
-        told_at = self._told.pop(peer, None)
-        if told_at is not None and now - told_at < TOLD_PERIOD:
-            self._told[peer] = told_at
+        if not self._told.is_due(peer, now=self._clock()):
             return
-        self._told[peer] = now
-        if len(self._told) > MAX_TOLD:
-            del self._told[next(iter(self._told))]
         self._log.warning(
             "client refused",
             role=peer.role.value,

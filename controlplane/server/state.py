@@ -104,7 +104,7 @@ class StateFile:
         Raises:
             OSError: it could not be written (a full disk, say); the old file stands.
         """
-        _replace(self.path, encode_state(plan, saved_at=saved_at))
+        replace_file(self.path, encode_state(plan, saved_at=saved_at))
 
     def load_memory(self) -> Mapping[str, Any] | None:
         """Give what was learned; none if nothing was saved.
@@ -138,14 +138,19 @@ class StateFile:
         """
         document = {"format": FORMAT, "learned": learned}
         content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-        _replace(self.path.with_name(MEMORY_NAME), content)
+        replace_file(self.path.with_name(MEMORY_NAME), content)
 
     def set_memory_aside(self) -> str:
         """Keep a file of what was learned that turned out to be none; tell where."""
         return _set_aside(self.path.with_name(MEMORY_NAME))
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file of the state directory; after a crash at any point old or new is whole.
+
+    Raises:
+        OSError: it could not be written; the old file stands.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

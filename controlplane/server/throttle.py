@@ -1,6 +1,19 @@
-"""How many streams may start: a storm of reconnecting clients is served at a steady pace."""
+"""How often something may happen: streams that start, lines of the log that say the same.
+
+A storm of reconnecting clients is served at a steady pace, and told about once.
+"""
 
 from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+TOLD_PERIOD = 60.0
+"""Seconds between two lines of the log on the same thing."""
+
+MAX_TOLD = 1_000
+"""Things that are remembered as told; beyond, the one that was told longest ago is forgotten."""
+
+Key = TypeVar("Key")
 
 
 class TokenBucket:
@@ -21,3 +34,24 @@ class TokenBucket:
             return None
         self._tokens -= 1
         return wait
+
+
+class Told(Generic[Key]):
+    """What was said in the last `TOLD_PERIOD` and need not be said again."""
+
+    def __init__(self) -> None:
+        self._told: dict[Key, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def is_due(self, key: Key, *, now: float) -> bool:
+        """Tell whether to speak of *key* now; if so, it counts as told."""
+        told_at = self._told.pop(key, None)
+        if told_at is not None and now - told_at < TOLD_PERIOD:
+            self._told[key] = told_at
+            return False
+        self._told[key] = now
+        if len(self._told) > MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        return True

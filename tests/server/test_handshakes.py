@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from controlplane.server.handshakes import TOLD_PERIOD, FailedHandshakes
+from controlplane.server.handshakes import FailedHandshakes
+from controlplane.server.throttle import TOLD_PERIOD
 
 
 class Log:

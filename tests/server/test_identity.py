@@ -9,7 +9,8 @@ import structlog
 
 from controlplane.config import Identity, Role, Server
 from controlplane.errors import IdentityError
-from controlplane.server.identity import MAX_TOLD, TOLD_PERIOD, IdentityCheck, certificate_names
+from controlplane.server.identity import IdentityCheck, certificate_names
+from controlplane.server.throttle import MAX_TOLD, TOLD_PERIOD
 
 NORTH = "spiffe://fleet/site/north/envoy/e-1"
 MAPPED = (

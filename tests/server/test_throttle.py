@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.server.throttle import TokenBucket
+from controlplane.server.throttle import MAX_TOLD, TOLD_PERIOD, TokenBucket, Told
 
 
 def test_a_burst_starts_at_once_and_the_rest_at_the_rate() -> None:
@@ -13,3 +13,15 @@ def test_a_burst_starts_at_once_and_the_rest_at_the_rate() -> None:
     assert [0.0, 0.0, 0.5, 1.0, None, None] == waits
     assert 0.5 == bucket.reserve(now=1.0, patience=1.0)
     assert 0.0 == bucket.reserve(now=100.0, patience=0.0)
+
+
+def test_the_same_is_told_once_a_period_and_what_is_remembered_is_bounded() -> None:
+    """Each thing by itself; the one told longest ago is forgotten first."""
+    told: Told[int] = Told()
+
+    assert [True, False, True] == [
+        told.is_due(0, now=now) for now in (0.0, TOLD_PERIOD - 1, TOLD_PERIOD)
+    ]
+    assert all(told.is_due(key, now=TOLD_PERIOD) for key in range(1, MAX_TOLD + 1))
+    assert not told.is_due(1, now=TOLD_PERIOD)
+    assert told.is_due(0, now=TOLD_PERIOD)

@@ -38,7 +38,7 @@ check: setup ## Formatting, lint, types, import contracts, generated code.
 docs: setup ## Build the documentation as HTML in build/docs; a warning is an error.
 	$(BIN)/python -m controlplane.config.reference
 	$(BIN)/python -m controlplane.cli.reference
-	$(BIN)/python -m controlplane.server.metrics
+	$(BIN)/python -m controlplane.controller.metrics
 	$(BIN)/python -m testbed.docs build/docs
 
 screenshots: setup ## Take the pictures of docs/images anew; needs chromium.

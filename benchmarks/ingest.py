@@ -17,10 +17,10 @@ from benchmarks.served import Usage, usage
 from controlplane.agent.link import METHOD
 from controlplane.config import Config
 from controlplane.fleet import FleetState
+from controlplane.grpc_services.agents import AgentService, AgentSettings
 from controlplane.http2.client import Call, dialled
 from controlplane.http2.server import GrpcServer
-from controlplane.server.agents import AgentService, AgentSettings
-from controlplane.server.log import set_up_logs
+from controlplane.runtime.log import set_up_logs
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from testbed.instances import EmulatedInstance, InstanceSettings
 

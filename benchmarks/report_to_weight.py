@@ -28,10 +28,10 @@ import grpc
 import structlog
 
 from benchmarks.figures import Row, Target, main, quantile
-from controlplane.app.control_plane import ControlPlane
-from controlplane.app.decider import Decision
 from controlplane.app.serving import Settings, running
 from controlplane.config import parse_config
+from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.decider import Decision
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from controlplane.xds.types import ENDPOINT

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Self, cast
 
-from controlplane.server.wire import field as proto_field
-from controlplane.server.wire import varint
+from controlplane.grpc_services.messages import field as proto_field
+from controlplane.grpc_services.messages import varint
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 

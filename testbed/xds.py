@@ -18,11 +18,11 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
+from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
+from controlplane.grpc_services.envoys import EnvoyRegistry, Observe
+from controlplane.grpc_services.messages import Node
+from controlplane.grpc_services.views import ViewStore
 from controlplane.http2.server import GrpcServer
-from controlplane.server.ads import XdsService, XdsSettings, limits
-from controlplane.server.envoys import EnvoyRegistry, Observe
-from controlplane.server.views import ViewStore
-from controlplane.server.wire import Node
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, make_resource
 from controlplane.xds.types import Resource
 

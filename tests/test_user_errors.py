@@ -1,7 +1,7 @@
 """Every mistake that an operator can make ends with what to do about it.
 
 Faults inside a configuration are listed in tests/config/test_faults.py, wrong overrides in
-tests/app/test_wheel.py, the doctor's findings in tests/app/test_doctor.py.
+tests/controller/test_overrides.py, the doctor's findings in tests/diagnostics/test_doctor.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from controlplane.app.wheel import OverrideError, Wheel
+from controlplane.auth.agent_rights import AgentGate
 from controlplane.cli import COMMANDS, cats
+from controlplane.controller.overrides import OverrideError, Wheel
+from controlplane.controller.persistence import StateError, StateFile
 from controlplane.errors import IdentityError
-from controlplane.server.agent_rights import AgentGate
-from controlplane.server.state import StateError, StateFile
 from testbed.ports import free_ports
 from testbed.views import make_config
 
@@ -241,7 +241,7 @@ def test_memory_that_cannot_be_used_is_told_with_its_remedy(
 
 
 def test_overrides_that_cannot_be_read_are_told_with_their_remedy(tmp_path: Path) -> None:
-    """The rest of the wheel's errors are in tests/app/test_wheel.py."""
+    """The rest of the wheel's errors are in tests/controller/test_overrides.py."""
     (tmp_path / "overrides.json").write_text("{}")
     with pytest.raises(OverrideError, match=r"remove the file and add the overrides again"):
         Wheel(tmp_path).load(unix_now=0.0)
@@ -257,7 +257,7 @@ AGENTS = {
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_an_agent_that_is_turned_away_is_told_with_the_remedy(name: str, tmp_path: Path) -> None:
-    """What it may not report is in tests/server/test_agent_rights.py."""
+    """What it may not report is in tests/auth/test_agent_rights.py."""
     agent, header, content, remedy = AGENTS[name]
     if content is not None:
         (tmp_path / "hash").write_text(content)

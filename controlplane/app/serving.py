@@ -15,29 +15,29 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from controlplane import __version__
-from controlplane.app.control_plane import ControlPlane
-from controlplane.app.discovering import Discovering, load_found
-from controlplane.app.doors import Address, bind_grpc, bind_http, join_address
-from controlplane.app.files import take_files
-from controlplane.app.found_file import NOTHING_SAVED
-from controlplane.app.recording import Recorder
-from controlplane.app.shown import ShownControlPlane
+from controlplane.admin_api.routes import build_admin, is_loopback
+from controlplane.admin_api.view import ShownControlPlane
+from controlplane.app.listeners import Address, bind_grpc, bind_http, join_address
+from controlplane.auth.admin_tokens import Login, TokenFile
+from controlplane.auth.agent_rights import AgentGate
+from controlplane.auth.identity import IdentityCheck
 from controlplane.config import Admin, Instance, Role
+from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.discovered_store import NOTHING_SAVED
+from controlplane.controller.discovery import Discovering, load_found
+from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
+from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
+from controlplane.grpc_services.agents import AgentService
+from controlplane.grpc_services.csds import ClientStatusService
+from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry
+from controlplane.grpc_services.handshakes import FailedHandshakes
 from controlplane.http2.server import GrpcServer
 from controlplane.model import Source
-from controlplane.server.admin import build_admin, is_loopback
-from controlplane.server.ads import XdsService, XdsSettings, limits
-from controlplane.server.agent_rights import AgentGate
-from controlplane.server.agents import AgentService
-from controlplane.server.config_file import ConfigFile, read_text
-from controlplane.server.csds import ClientStatusService
-from controlplane.server.envoy_metrics import EnvoyTelemetry
-from controlplane.server.handshakes import FailedHandshakes
-from controlplane.server.identity import IdentityCheck
-from controlplane.server.log import get_logger
-from controlplane.server.login import Login, TokenFile
-from controlplane.server.tasks import guard
+from controlplane.runtime.config_file import ConfigFile, read_text
+from controlplane.runtime.log import get_logger
+from controlplane.runtime.open_files import take_files
+from controlplane.runtime.tasks import guard
 from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
 
@@ -183,7 +183,7 @@ async def _run_cycles(control: ControlPlane, discovering: Discovering, bus: Nats
 def _import_joining() -> ModuleType:
     """Give what needs the NATS client, which a process that is alone does without."""
     try:
-        from controlplane.app import joining  # noqa: PLC0415
+        from controlplane.controller import replication as joining  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartError(
             f"server.bus: needs the package {error.name}; pip install 'cats-controlplane[nats]'"
@@ -194,7 +194,7 @@ def _import_joining() -> ModuleType:
 def _import_tracing() -> ModuleType:
     """Give what needs OpenTelemetry, which a process that is not traced does without."""
     try:
-        from controlplane.app import tracing  # noqa: PLC0415
+        from controlplane.controller import tracing  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise StartError(
             f"server.tracing: needs the package {error.name};"

@@ -33,7 +33,7 @@ def command(*, config_file: Path, check: bool, log_format: str | None, log_level
     It dials out to the control planes and needs no open port of its own.
     SIGTERM ends it with status 0.
     """
-    from controlplane.app.agent_file import read_agent_config, read_apart  # noqa: PLC0415
+    from controlplane.agent.config_file import read_agent_config, read_apart  # noqa: PLC0415
 
     if check:
         config = read_agent_config(config_file)
@@ -41,8 +41,8 @@ def command(*, config_file: Path, check: bool, log_format: str | None, log_level
         return
     config = read_apart(config_file)
     load_structlog()
-    from controlplane.app.agent import run_agent  # noqa: PLC0415 -- loads everything
-    from controlplane.server.log import set_up_logs  # noqa: PLC0415
+    from controlplane.agent.run import run_agent  # noqa: PLC0415 -- loads everything
+    from controlplane.runtime.log import set_up_logs  # noqa: PLC0415
 
     set_up_logs(style=log_format, level=log_level)
     asyncio.run(run_agent(config))

@@ -22,7 +22,7 @@ def command(ctx: click.Context, files: tuple[Path, ...]) -> None:
     Status 0 if every file is right, 2 if not.
     """
     from controlplane.config import check_config  # noqa: PLC0415 -- loads pydantic
-    from controlplane.server.config_file import read_text  # noqa: PLC0415
+    from controlplane.runtime.config_file import read_text  # noqa: PLC0415
 
     right = True
     for path in files:

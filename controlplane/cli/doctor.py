@@ -41,7 +41,7 @@ def command(
     refuse.
     Status 0 if nothing is bad, 1 if something is.
     """
-    from controlplane.app.doctor import examine  # noqa: PLC0415 -- loads everything
+    from controlplane.diagnostics.doctor import examine  # noqa: PLC0415 -- loads everything
 
     if config_file is None and admin_url is None:
         raise BadInput(

@@ -79,6 +79,6 @@ def log_options(command: Decorated) -> Decorated:
 def read_config(path: Path) -> Config:
     """Read and validate a configuration; its faults end the command with status 2."""
     from controlplane.config import parse_config  # noqa: PLC0415 -- keeps `cats --help` fast
-    from controlplane.server.config_file import read_text  # noqa: PLC0415
+    from controlplane.runtime.config_file import read_text  # noqa: PLC0415
 
     return parse_config(read_text(path), file=str(path))

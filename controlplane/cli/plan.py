@@ -71,8 +71,8 @@ def command(
     Reports of one instant (their 'at') are taken together and decided on, instant after instant;
     the last plan is printed.
     """
-    from controlplane.server.config_file import read_text  # noqa: PLC0415
-    from controlplane.server.encode import encode_explanation, encode_plan  # noqa: PLC0415
+    from controlplane.admin_api.documents import encode_explanation, encode_plan  # noqa: PLC0415
+    from controlplane.runtime.config_file import read_text  # noqa: PLC0415
     from controlplane.telemetry.report_file import parse_reports  # noqa: PLC0415
 
     config = read_config(config_file)
@@ -94,7 +94,7 @@ def command(
 
 
 def _with_policy(config: Config, name: str | None) -> Config:
-    from controlplane.app.replay import with_policy  # noqa: PLC0415 -- loads numpy
+    from controlplane.diagnostics.replay import with_policy  # noqa: PLC0415 -- loads numpy
 
     return config if name is None else with_policy(config, read_policy(name))
 
@@ -115,8 +115,8 @@ def read_policy(name: str) -> PolicyName:
 
 
 def _print_change(before: Plan, after: Plan, *, as_json: bool) -> None:
+    from controlplane.admin_api.effect import encode_effect  # noqa: PLC0415
     from controlplane.cli.effect import print_effect  # noqa: PLC0415
-    from controlplane.server.compare import encode_effect  # noqa: PLC0415
 
     effect = encode_effect(before, after)
     if as_json:
@@ -153,8 +153,8 @@ def print_plan(plan: Plan) -> None:
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    from controlplane.admin_api.documents import encode_canary  # noqa: PLC0415 -- loads numpy
     from controlplane.cli.explain import canary_words  # noqa: PLC0415
-    from controlplane.server.encode import encode_canary  # noqa: PLC0415 -- loads numpy
 
     console = Console(width=None if Console().is_terminal else 160)
     table = Table(box=None)

@@ -35,8 +35,8 @@ def command(directory: Path, policy: str | None, other_file: Path | None, *, as_
     The loads recorded were made by the plans of then, so the gain is what the model predicts
     from the same reports, not what would have been measured.
     """
-    from controlplane.app.recording import read_fleet, read_frames  # noqa: PLC0415
-    from controlplane.app.replay import replay, summarise, with_policy  # noqa: PLC0415
+    from controlplane.diagnostics.recording import read_fleet, read_frames  # noqa: PLC0415
+    from controlplane.diagnostics.replay import replay, summarise, with_policy  # noqa: PLC0415
 
     if policy is None and other_file is None:
         raise BadInput("say with what to compare: --policy nearest, or --against new.yaml")

@@ -81,7 +81,7 @@ def command(
     """
     read_config(config_file)  # so that a wrong one is told before everything is loaded
     from controlplane.app.serving import Settings, serve  # noqa: PLC0415 -- loads everything
-    from controlplane.server.log import set_up_logs  # noqa: PLC0415
+    from controlplane.runtime.log import set_up_logs  # noqa: PLC0415
 
     set_up_logs(style=log_format, level=log_level)
     asyncio.run(

@@ -97,7 +97,7 @@ def command(
 
 
 def _read_scenario(path: Path, policies: Sequence[str]) -> Scenario:
-    from controlplane.server.config_file import read_text  # noqa: PLC0415
+    from controlplane.runtime.config_file import read_text  # noqa: PLC0415
     from controlplane.sim.scenario import POLICIES, parse_scenario  # noqa: PLC0415
 
     scenario = parse_scenario(read_text(path), file=str(path))
@@ -109,7 +109,7 @@ def _read_scenario(path: Path, policies: Sequence[str]) -> Scenario:
 
 def _simulate(scenario: Scenario, path: Path, policy: str, seed: int) -> Outcome:
     from controlplane.config import parse_config  # noqa: PLC0415
-    from controlplane.server.config_file import read_text  # noqa: PLC0415
+    from controlplane.runtime.config_file import read_text  # noqa: PLC0415
     from controlplane.sim.run import simulate  # noqa: PLC0415
 
     def read_config(name: str) -> Config:

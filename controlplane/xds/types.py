@@ -1,7 +1,7 @@
 """Type URLs in push order, and the plain values that cross the protocol's edge.
 
-The core neither parses nor builds protobuf: `controlplane.server` turns wire messages into these
-and back, so that the rules can be tested as values.
+The core neither parses nor builds protobuf: `controlplane.grpc_services` turns wire messages into
+these and back, so that the rules can be tested as values.
 What is made for every message is a tuple: the cheapest frozen value there is.
 """
 

@@ -15,10 +15,10 @@ from controlplane.agent.link import Link
 from controlplane.agent.settings import AgentTls, ControlPlaneTarget
 from controlplane.agent.survey import Item
 from controlplane.errors import ReportError
+from controlplane.grpc_services.agents import AgentService
 from controlplane.http2.connection import Limits
 from controlplane.http2.server import GrpcServer
 from controlplane.model import InstanceReport, Report
-from controlplane.server.agents import AgentService
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from testbed.certificates import Authority
 from testbed.ports import free_port

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.figures import Row, Target, quantile, table
 from benchmarks.streams import LoadStream, Received, connect, read_response
-from controlplane.server.wire import Encoder, nonce_part
+from controlplane.grpc_services.messages import Encoder, nonce_part
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT, Push, Response
 from testbed.xds import PATIENCE, make_assignment, serve_xds

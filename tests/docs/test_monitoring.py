@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from controlplane.server.metrics import Metrics
+from controlplane.controller.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"

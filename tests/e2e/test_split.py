@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.grpc_services.envoys import TypeRecord
 from controlplane.resources import SnapshotBuilder
-from controlplane.server.envoys import TypeRecord
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT
 from testbed.fleets import make_plan

@@ -16,9 +16,9 @@ from envoy.service.status.v3 import csds_pb2
 
 from controlplane.app.serving import Settings, running
 from controlplane.config import parse_config
+from controlplane.grpc_services.csds import SERVICE as CSDS
+from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry, ObservationSettings
 from controlplane.resources.bootstrap import build_bootstrap
-from controlplane.server.csds import SERVICE as CSDS
-from controlplane.server.envoy_metrics import EnvoyTelemetry, ObservationSettings
 from testbed.envoys import running_envoy
 from testbed.grpc_clients import GrpcBackend, GrpcClient
 from testbed.origins import Origin

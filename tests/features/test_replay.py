@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.app.recording import NEWER, OLDER, Recorder, RecordingError, read_frames
 from controlplane.app.serving import Settings, running
+from controlplane.diagnostics.recording import NEWER, OLDER, Recorder, RecordingError, read_frames
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 
 FLEET = """

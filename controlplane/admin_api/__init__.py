@@ -1,0 +1,1 @@
+"""The admin port: HTTP API, its documents and the dashboard."""

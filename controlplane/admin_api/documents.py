@@ -1,0 +1,387 @@
+"""The API's documents: values in, JSON-ready mappings out.
+
+Instants are written as Unix seconds, durations as seconds, rates per second, shares 0 to 1.
+What is not known is null. Nothing here opens a socket or reads a clock: *epoch* is the Unix time
+of the monotonic clock's zero.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.config import Config
+from controlplane.errors import Fault
+from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
+from controlplane.grpc_services.envoys import EnvoyRecord
+from controlplane.model import Reading
+from controlplane.steering.outcomes import predicted_latency
+from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
+from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
+
+Document = dict[str, Any]
+"""A mapping that `dump` can write."""
+GONE_SHOWN = 50
+"""Clients listed of those that left; more are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """Which configuration is in force, and what came of the last attempt to replace it."""
+
+    file: str
+    version: str
+    """Hash of the text in force."""
+    loaded_at: float
+    """When it came into force, on the monotonic clock."""
+    faults: tuple[Fault, ...] = ()
+    """Why the newest text was refused; empty when it is the one in force."""
+    refused_at: float | None = None
+
+
+def dump(document: object) -> bytes:
+    """Write *document* as JSON; numbers that JSON lacks become null."""
+    try:
+        return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_finite(document), separators=(",", ":"), allow_nan=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def encode_reading(reading: Reading | None, *, now: float) -> Document | None:
+    """Give value, source and age of a reading."""
+    if reading is None:
+        return None
+    return {
+        "value": reading.value,
+        "source": reading.source.value,
+        "age": _seconds(reading.age(now)),
+    }
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def encode_fleet(
+    view: FleetView, *, epoch: float, levels: Mapping[str, Levels] | None = None
+) -> Document:
+    """Give ``/api/v1/fleet`` but for the configuration's status."""
+    graded = levels or {}
+    config = view.config
+    hosts = {instance.instance.site for instance in view.instances.values()}
+    return {
+        "at": view.at + epoch,
+        "frozen": view.frozen,
+        "levels": _LEVELS,
+        "sites": [
+            {
+                "name": site.name,
+                "kind": site.kind.value,
+                "region": site.region,
+                "zone": site.zone,
+                "envoys": view.clients.get(site.name, 0),
+                "power": encode_reading(view.power.get(site.name), now=view.at),
+                "power_budget": site.power.budget,
+            }
+            for site in config.sites
+        ],
+        "services": [
+            {
+                "name": service.name,
+                "task": service.task.value,
+                "delay": service.delay.value,
+                "models": [model.name for model in service.models],
+            }
+            for service in config.services
+        ],
+        "instances": [
+            {**_encode_instance(item, now=view.at), "levels": _encode_levels(graded.get(item.name))}
+            for item in view.instances.values()
+        ],
+        "paths": [
+            _encode_path(source, target, path, now=view.at)
+            for (source, target), path in view.paths.items()
+            if target in hosts
+        ],
+        "demand": [
+            {"site": site, "service": service, "rate": encode_reading(rate, now=view.at)}
+            for (site, service), rate in view.demand.items()
+        ],
+        "traffic": [
+            _encode_traffic(site, service, instance, seen, now=view.at)
+            for (site, service, instance), seen in view.traffic.items()
+        ],
+    }
+
+
+_LEVELS: Document = {
+    "window": WINDOW,
+    "best": BEST,
+    "bounds": {
+        metric.name: {
+            "category": metric.category.value,
+            "unit": metric.unit,
+            "worst": metric.worst,
+            "best": metric.best,
+        }
+        for metric in METRICS
+    },
+}
+
+
+def _encode_levels(levels: Levels | None) -> Document | None:
+    if levels is None:
+        return None
+    return {
+        "l0": dict(levels.l0),
+        "l1": {category.value: score for category, score in levels.l1.items()},
+        "l2": levels.l2,
+        "advice": levels.advice.value if levels.advice is not None else None,
+    }
+
+
+def _encode_instance(item: InstanceView, *, now: float) -> Document:
+    return {
+        "name": item.name,
+        "site": item.instance.site,
+        "address": item.instance.address,
+        "model": item.instance.model,
+        "engine": item.instance.engine.value,
+        "phase": item.phase.value,
+        "reason": item.reason,
+        "since": _seconds(max(0.0, now - item.changed_at)),
+        "confidence": item.confidence,
+        "ramp": item.ramp,
+        "trust": item.trust,
+        "latency": item.latency(),
+        "missing": [signal.value for signal in item.missing],
+        "signals": {
+            signal.value: encode_reading(reading, now=now)
+            for signal, reading in item.readings.items()
+        },
+        "rates": {
+            signal.value: encode_reading(reading, now=now) for signal, reading in item.rates.items()
+        },
+    }
+
+
+def _encode_path(source: str, target: str, path: PathView, *, now: float) -> Document:
+    return {
+        "from": source,
+        "to": target,
+        "rtt": encode_reading(path.rtt, now=now),
+        "bandwidth": encode_reading(path.bandwidth, now=now),
+    }
+
+
+def _encode_traffic(
+    site: str, service: str, instance: str, seen: TrafficView, *, now: float
+) -> Document:
+    return {
+        "from": site,
+        "service": service,
+        "instance": instance,
+        "rate": encode_reading(seen.rate, now=now),
+        "failures": seen.failures,
+        "latency": encode_reading(seen.latency, now=now),
+        "ttft": encode_reading(seen.ttft, now=now),
+        "in_progress": seen.in_progress,
+    }
+
+
+def encode_plan(plan: Plan, *, epoch: float) -> Document:
+    """Give ``/api/v1/plan``."""
+    services: dict[str, dict[str, dict[str, list[Document]]]] = {}
+    for (service, site), assignment in plan.assignments.items():
+        services.setdefault(service, {"from": {}})["from"][site] = [
+            encode_allocation(allocation) for allocation in assignment.allocations
+        ]
+    return {
+        "version": plan.version,
+        "at": plan.at + epoch,
+        "held": plan.held,
+        "predicted_cost": plan.predicted_cost,
+        "services": services,
+        "canaries": [
+            document
+            for assignment in plan.assignments.values()
+            if (document := encode_canary(plan, assignment)) is not None
+        ],
+    }
+
+
+def encode_canary(plan: Plan, assignment: Assignment) -> Document | None:
+    """Give what a canary does beside what the standing policy would; none if it is no canary."""
+    if assignment.standing is None:
+        return None
+    standing = plan.standing.get((assignment.service, assignment.client_site))
+    return {
+        "service": assignment.service,
+        "from": assignment.client_site,
+        "policy": assignment.policy.value,
+        "predicted_latency": predicted_latency(assignment),
+        "standing": {
+            "policy": assignment.standing.value,
+            "predicted_latency": None if standing is None else predicted_latency(standing),
+            "instances": []
+            if standing is None
+            else [encode_allocation(item) for item in standing.allocations],
+        },
+    }
+
+
+def encode_allocation(allocation: Allocation) -> Document:
+    """Give one instance's part in an assignment."""
+    return {
+        "instance": allocation.instance,
+        "site": allocation.site,
+        "share": allocation.share,
+        "weight": allocation.weight,
+        "priority": allocation.priority,
+    }
+
+
+def encode_explanation(
+    plan: Plan, assignment: Assignment, *, epoch: float, envoys: Sequence[Mapping[str, Any]] = ()
+) -> Document:
+    """Give ``/api/v1/explain``: why each weight is what it is, times in seconds.
+
+    Args:
+        plan: the plan that *assignment* is part of.
+        assignment: the pair that was asked for.
+        epoch: Unix time of the monotonic clock's zero.
+        envoys: the client site's Envoys, each with what it acknowledged of this service.
+    """
+    return {
+        "service": assignment.service,
+        "from": assignment.client_site,
+        "policy": assignment.policy.value,
+        "note": assignment.note,
+        "drop": assignment.drop,
+        "demand": assignment.demand,
+        "plan": plan.version,
+        "held": plan.held,
+        "at": plan.at + epoch,
+        "instances": [
+            {**encode_allocation(item), **(_encode_why(why) if (why := item.why) else {})}
+            for item in assignment.allocations
+        ],
+        "excluded": [_encode_exclusion(item) for item in assignment.excluded],
+        "canary": encode_canary(plan, assignment),
+        "envoys": list(envoys),
+    }
+
+
+def _encode_why(why: Why) -> Document:
+    return {
+        "terms": {
+            "rtt": why.rtt,
+            "transfer": why.transfer,
+            "service": why.service,
+            "queueing": why.queueing,
+            "penalty": why.penalty,
+            "energy": why.energy,
+            "crowding": why.crowding,
+        },
+        "predicted_latency": why.predicted_latency,
+        "marginal_cost": why.marginal_cost,
+        "arrival_rate": why.arrival_rate,
+        "capacity": why.capacity,
+        "confidence": why.confidence,
+        "previous_share": why.previous_share,
+        "limits": list(why.limits),
+        "ages": {name: _seconds(age) for name, age in why.ages.items()},
+        "sources": dict(why.sources),
+    }
+
+
+def _encode_exclusion(item: Exclusion) -> Document:
+    return {"instance": item.instance, "site": item.site, "reason": item.reason}
+
+
+def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) -> Document:
+    """Give ``/api/v1/envoys``: the connected ones by id, and who left, the last one first."""
+    known = list(envoys)
+    connected = sorted((item for item in known if item.connected), key=lambda item: item.id)
+    gone = [(item.gone_at, item) for item in known if item.gone_at is not None]
+    gone.sort(key=lambda pair: (-pair[0], pair[1].id))
+    return {
+        "at": now + epoch,
+        "envoys": [_encode_envoy(item, epoch=epoch) for item in connected],
+        "gone": [
+            {
+                "id": item.id,
+                "site": item.site,
+                "role": item.role or "envoy",
+                "gone_at": _instant(gone_at, epoch),
+            }
+            for gone_at, item in gone[:GONE_SHOWN]
+        ],
+        "gone_left_out": max(0, len(gone) - GONE_SHOWN),
+    }
+
+
+def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
+    return {
+        "id": item.id,
+        "site": item.site,
+        "known_site": item.known_site,
+        "mode": item.mode,
+        "agent": item.agent,
+        "role": item.role or "envoy",
+        "connected_at": item.connected_at + epoch,
+        "types": {
+            short_type(type_url): {
+                "sent": record.sent,
+                "sent_at": _instant(record.sent_at, epoch),
+                "acknowledged": record.acked or None,
+                "acknowledged_at": _instant(record.acked_at, epoch),
+                "time_to_acknowledge": _seconds(record.ack_latency),
+                "refused": record.refused or None,
+                "refused_at": _instant(record.refused_at, epoch),
+                "refusal": record.refusal or None,
+                "pushes": record.pushes,
+                "refusals": record.nacks,
+            }
+            for type_url, record in item.types.items()
+        },
+    }
+
+
+def short_type(type_url: str) -> str:
+    """Give the last word of a type URL: ``ClusterLoadAssignment``."""
+    return type_url.rsplit(".", 1)[-1] if type_url else "none"
+
+
+def _instant(at: float | None, epoch: float) -> float | None:
+    return None if at is None else round(at + epoch, 6)
+
+
+def encode_config(config: Config, status: ConfigStatus, *, epoch: float) -> Document:
+    """Give ``/api/v1/config``: what is in force, and why a newer text is not."""
+    return {
+        "file": status.file,
+        "version": status.version,
+        "loaded_at": status.loaded_at + epoch,
+        "ok": not status.faults,
+        "faults": [str(fault) for fault in status.faults],
+        "refused_at": None if status.refused_at is None else status.refused_at + epoch,
+        "sites": len(config.sites),
+        "services": len(config.services),
+        "instances": len(config.instances),
+        "steering": config.steering.model_dump(mode="json"),
+        "overrides": [item.model_dump(mode="json", exclude_none=True) for item in config.overrides],
+    }

@@ -1,0 +1,400 @@
+"""The admin HTTP port: health, metrics, the API and its event stream; reads, never decides.
+
+What is shown comes from `Shown`, which the application's root implements.
+
+Doors: there is no CORS, so no foreign page can read an answer; on a loopback address the Host
+header must be a loopback name, so that a foreign name rebound to 127.0.0.1 is refused; bodies and
+watchers are bounded. Off loopback a token or a certificate is asked for (`login`), but for health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import importlib.resources
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDict
+
+from controlplane.admin_api.documents import Document, dump
+from controlplane.auth.admin_tokens import Login
+from controlplane.controller.events import ALL_STATES, EventHub, TooManyWatchers
+from controlplane.errors import ControlPlaneError
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of a request's body; nothing we take is larger than some lines."""
+HEARTBEAT = 15.0
+"""Seconds of silence after which an event stream gets a comment, so that proxies keep it open."""
+WRITE_TIMEOUT = 30.0
+"""Seconds a watcher may take to read what was sent before it is let go."""
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self';"
+        " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+}
+
+
+_OPEN = frozenset({"/healthz", "/readyz"})
+"""Asked by kubelets and load balancers, which have no secrets; they tell one word."""
+
+
+class UnknownName(Exception):  # noqa: N818 -- says what is the case
+    """A service or site that the configuration does not have."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names[:20])}"
+        super().__init__(f"no {kind} '{name}'; {remedy}")
+
+
+class Shown(Protocol):
+    """What the admin port shows; each method gives a JSON-ready document of this instant."""
+
+    events: EventHub
+
+    def is_ready(self) -> bool:
+        """Tell whether a snapshot is being served."""
+
+    def fleet_document(self) -> Document | None:
+        """Give the fleet; none before the first cycle."""
+
+    def plan_document(self) -> Document | None:
+        """Give the plan; none before the first one."""
+
+    async def explain_document(self, service: str, site: str) -> Document | None:
+        """Explain one pair; none before the first plan.
+
+        Raises:
+            UnknownName: there is no such service or site.
+        """
+
+    def overview_document(self) -> Document | None:
+        """Give what the dashboard shows at a glance; none before the first plan."""
+
+    def overrides_document(self) -> Document:
+        """Give the overrides of the file and those made while running."""
+
+    async def add_override(self, content: bytes) -> Document:
+        """Let an override stand, or only tell what it would do.
+
+        Raises:
+            ControlPlaneError: it cannot be.
+        """
+
+    def remove_override(self, name: str, by: str) -> Document:
+        """End an override made while running.
+
+        Raises:
+            ControlPlaneError: there is no such one.
+        """
+
+    def envoys_document(self) -> Document:
+        """Give the connected Envoys."""
+
+    def config_document(self) -> Document:
+        """Give the configuration's status."""
+
+    def metrics_text(self) -> bytes:
+        """Give the Prometheus text."""
+
+
+SHOWN: web.AppKey[Shown] = web.AppKey("shown")
+_STREAMS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("streams")
+
+_PAGE = {
+    name: (importlib.resources.files("controlplane.admin_api") / "dashboard" / name).read_bytes()
+    for name in (
+        "index.html",
+        "style.css",
+        "app.js",
+        "chart.js",
+        "dom.js",
+        "events.js",
+        "explanation.js",
+        "flows.js",
+        "format.js",
+        "tables.js",
+    )
+}
+"""The dashboard's files, which are small; what is not named here is not served."""
+_CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach *host*."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def build_admin(
+    shown: Shown,
+    *,
+    host: str,
+    login: Login | None = None,
+    extra_routes: Iterable[web.RouteDef] = (),
+) -> web.Application:
+    """Make the admin application.
+
+    Args:
+        shown: what to show.
+        host: the address it will be bound to, which decides on the Host check.
+        login: what is asked of those who want more than health; none asks nothing.
+        extra_routes: routes of switches that are off by default.
+    """
+    application = web.Application(
+        client_max_size=BODY_LIMIT,
+        middlewares=[_secure(check_host=is_loopback(host), login=login)],
+    )
+    application[SHOWN] = shown
+    application[_STREAMS] = set()
+    application.add_routes(
+        [
+            web.get("/", _dashboard),
+            web.get("/dashboard/{name}", _dashboard),
+            web.get("/healthz", _healthz),
+            web.get("/readyz", _readyz),
+            web.get("/metrics", _metrics),
+            web.get("/api/v1/fleet", _fleet),
+            web.get("/api/v1/overview", _overview),
+            web.get("/api/v1/plan", _plan),
+            web.get("/api/v1/explain", _explain),
+            web.get("/api/v1/envoys", _envoys),
+            web.get("/api/v1/config", _config),
+            web.get("/api/v1/events", _events),
+            web.get("/api/v1/overrides", _overrides),
+            web.post("/api/v1/overrides", _add_override),
+            web.delete("/api/v1/overrides/{name}", _remove_override),
+            *extra_routes,
+        ]
+    )
+    application.on_shutdown.append(_end_streams)
+    return application
+
+
+def json_response(
+    document: object, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """Answer with a JSON document."""
+    return web.Response(
+        body=dump(document), status=status, content_type="application/json", headers=headers
+    )
+
+
+def json_error(status: int, text: str) -> web.Response:
+    """Answer with what is wrong, and what would be right."""
+    return json_response({"error": text}, status=status)
+
+
+def _secure(*, check_host: bool, login: Login | None) -> Middleware:
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response: web.StreamResponse
+        if check_host and not _is_loopback_name(request.headers.get("Host", "")):
+            response = json_error(
+                421, "the Host header must name this machine, such as localhost or 127.0.0.1"
+            )
+        elif login is not None and request.path not in _OPEN and not login.admits(request):
+            response = json_error(
+                401, "give a token of server.admin.token_file, or a client's certificate"
+            )
+            response.headers["WWW-Authenticate"] = 'Basic realm="cats"'
+        else:
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                response = json_error(error.status, error.text or error.reason)
+                if "Allow" in error.headers:
+                    response.headers["Allow"] = error.headers["Allow"]
+        if not response.prepared:
+            _add_headers(response.headers)
+        return response
+
+    return middleware
+
+
+def _is_loopback_name(header: str) -> bool:
+    host, colon, port = header.rpartition(":")
+    if not colon or not port.isdecimal():
+        host = header
+    return is_loopback(host.strip("[]").lower())
+
+
+def _add_headers(headers: CIMultiDict[str]) -> None:
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+
+
+async def _dashboard(request: web.Request) -> web.Response:
+    name = request.match_info.get("name", "index.html")
+    if name not in _PAGE:
+        return json_error(404, "the dashboard has no such file; it is at /")
+    return web.Response(
+        body=_PAGE[name],
+        content_type=_CONTENT_TYPES[name.rpartition(".")[2]],
+        charset="utf-8",
+    )
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    if request.app[SHOWN].is_ready():
+        return web.Response(text="ok\n")
+    return web.Response(text="not ready: no snapshot is being served yet\n", status=503)
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(
+        body=request.app[SHOWN].metrics_text(),
+        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
+
+
+def _or_not_yet(document: Document | None) -> web.Response:
+    if document is None:
+        response = json_error(503, "nothing is decided yet; try again in a moment")
+        response.headers["Retry-After"] = "1"
+        return response
+    return json_response(document)
+
+
+async def _fleet(request: web.Request) -> web.Response:
+    return _or_not_yet(request.app[SHOWN].fleet_document())
+
+
+async def _overview(request: web.Request) -> web.Response:
+    return _or_not_yet(request.app[SHOWN].overview_document())
+
+
+async def _plan(request: web.Request) -> web.Response:
+    return _or_not_yet(request.app[SHOWN].plan_document())
+
+
+async def _explain(request: web.Request) -> web.Response:
+    service, site = request.query.get("service"), request.query.get("from")
+    if not service or not site:
+        return json_error(400, "give both, as in /api/v1/explain?service=chat&from=edge-north")
+    try:
+        return _or_not_yet(await request.app[SHOWN].explain_document(service, site))
+    except UnknownName as error:
+        return json_error(404, str(error))
+
+
+async def _envoys(request: web.Request) -> web.Response:
+    return json_response(request.app[SHOWN].envoys_document())
+
+
+async def _config(request: web.Request) -> web.Response:
+    return json_response(request.app[SHOWN].config_document())
+
+
+async def _overrides(request: web.Request) -> web.Response:
+    return json_response(request.app[SHOWN].overrides_document())
+
+
+async def _add_override(request: web.Request) -> web.Response:
+    refusal = _refuse_foreign(request)
+    if refusal is None and request.content_type != "application/json":
+        refusal = json_error(415, "send JSON, with Content-Type: application/json")
+    if refusal is not None:
+        return refusal
+    try:
+        return json_response(await request.app[SHOWN].add_override(await request.read()))
+    except ControlPlaneError as error:
+        return json_error(400, str(error))
+
+
+async def _remove_override(request: web.Request) -> web.Response:
+    refusal = _refuse_foreign(request)
+    if refusal is not None:
+        return refusal
+    by = request.query.get("by", "")[:100]
+    if not by:
+        return json_error(400, "say who removes it, as in ?by=ann")
+    try:
+        return json_response(request.app[SHOWN].remove_override(request.match_info["name"], by))
+    except ControlPlaneError as error:
+        return json_error(404, str(error))
+
+
+def _refuse_foreign(request: web.Request) -> web.Response | None:
+    """Refuse a change that a page of another origin asks for through its reader's browser."""
+    origin = request.headers.get("Origin")
+    same = origin is None or origin.partition("://")[2] == request.headers.get("Host")
+    if same and request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+        return None
+    return json_error(403, "a foreign page may not change anything")
+
+
+async def _events(request: web.Request) -> web.StreamResponse:
+    shown = request.app[SHOWN]
+    states: dict[str, Callable[[], Document | None]] = {
+        "config": shown.config_document,
+        "fleet": shown.fleet_document,
+        "plan": shown.plan_document,
+        "envoys": shown.envoys_document,
+        "overview": shown.overview_document,
+    }
+    kinds = frozenset(filter(None, request.query.get("kinds", "").split(","))) or ALL_STATES
+    if unknown := kinds - states.keys():
+        return json_error(400, f"no kind '{min(unknown)}'; known: {', '.join(states)}")
+    try:
+        watcher = shown.events.watch(kinds)
+    except TooManyWatchers:
+        response = json_error(503, "too many watch already; close a page or a terminal")
+        response.headers["Retry-After"] = "10"
+        return response
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("a request is served by a task")
+    streams = request.app[_STREAMS]
+    streams.add(task)
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    _add_headers(stream.headers)
+    try:
+        await stream.prepare(request)
+        for kind, make in states.items():
+            if kind in kinds and (document := make()) is not None:
+                await _send(stream, b"event: %b\ndata: %b\n\n" % (kind.encode(), dump(document)))
+        while True:
+            pending = b": still here\n\n"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    pending = await watcher.next_bytes()
+            await _send(stream, pending)
+    except (ConnectionError, TimeoutError):
+        return stream
+    finally:
+        streams.discard(task)
+        shown.events.forget(watcher)
+
+
+async def _send(stream: web.StreamResponse, content: bytes) -> None:
+    async with asyncio.timeout(WRITE_TIMEOUT):
+        await stream.write(content)
+
+
+async def _end_streams(application: web.Application) -> None:
+    streams = application[_STREAMS]
+    for task in tuple(streams):
+        task.cancel()

@@ -1,0 +1,191 @@
+"""What the admin port shows of a control plane."""
+
+from __future__ import annotations
+
+import asyncio
+
+from controlplane.admin_api.discovery import encode_rules
+from controlplane.admin_api.documents import (
+    Document,
+    encode_allocation,
+    encode_config,
+    encode_envoys,
+    encode_explanation,
+    encode_fleet,
+    encode_plan,
+)
+from controlplane.admin_api.effect import encode_effect
+from controlplane.admin_api.overview import encode_overview
+from controlplane.admin_api.routes import UnknownName
+from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.overrides import parse_request
+from controlplane.grpc_services.envoys import EnvoyRecord
+from controlplane.steering.plan import Assignment
+from controlplane.xds.snapshot import Snapshot, view_key
+from controlplane.xds.types import ENDPOINT
+
+JOINED = 0.1
+"""Seconds of changes of the Envoys' state that make one event."""
+
+
+class ShownControlPlane:
+    """Documents of one control plane; see `controlplane.admin_api.routes.Shown`."""
+
+    def __init__(self, control: ControlPlane) -> None:
+        self._control = control
+        self.events = control.events
+        control.on_cycle.append(self._publish_cycle)
+        control.on_config.append(
+            lambda _config: self.events.publish_state("config", self.config_document)
+        )
+
+    def is_ready(self) -> bool:
+        """Tell whether a snapshot is being served."""
+        return self._control.views.ready
+
+    def fleet_document(self) -> Document | None:
+        """Give the fleet; none before the first cycle."""
+        control = self._control
+        if control.view is None:
+            return None
+        status = control.config_status
+        return {
+            **encode_fleet(control.view, epoch=control.epoch, levels=control.levels.levels()),
+            "mode": control.config.steering.mode.value,
+            "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
+            "discovery": encode_rules(control.discovery_status()),
+        }
+
+    def plan_document(self) -> Document | None:
+        """Give the plan; none before the first one."""
+        control = self._control
+        return None if control.plan is None else encode_plan(control.plan, epoch=control.epoch)
+
+    async def explain_document(self, service: str, site: str) -> Document | None:
+        """Explain one pair; none before the first plan.
+
+        Raises:
+            UnknownName: there is no such service or site.
+        """
+        control = self._control
+        config = control.config
+        services = [item.name for item in config.services]
+        if service not in services:
+            raise UnknownName("service", service, services)
+        sites = [item.name for item in config.sites]
+        if site not in sites:
+            raise UnknownName("site", site, sites)
+        if control.plan is None:
+            return None
+        plan = control.plan
+        assignment: Assignment | None = plan.assignments.get((service, site))
+        if assignment is None:
+            return None
+        if any(item.why is None for item in assignment.allocations):
+            assignment = await control.decider.explain(service, site) or assignment
+        proposed = plan.proposed.get((service, site))
+        document = encode_explanation(
+            plan,
+            assignment,
+            epoch=control.epoch,
+            envoys=[
+                _acknowledgement(envoy, control.views.snapshot(view_key(site, envoy.role)))
+                for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
+                if envoy.connected and envoy.site == site
+            ],
+        )
+        if proposed is not None:
+            document["proposed"] = [encode_allocation(item) for item in proposed.allocations]
+        return document
+
+    def overview_document(self) -> Document | None:
+        """Give what the dashboard shows at a glance; none before the first plan."""
+        control = self._control
+        if control.view is None or control.plan is None:
+            return None
+        return encode_overview(
+            control.view,
+            control.plan,
+            epoch=control.epoch,
+            status=control.config_status,
+            envoys=[*control.registry.envoys],
+            versions={
+                view: snapshot.of_type(ENDPOINT).version
+                for view, snapshot in control.views.views.items()
+            },
+            overrides=control.wheel.documents(control.merged.config),
+        )
+
+    def overrides_document(self) -> Document:
+        """Give the overrides of the file and those made while running."""
+        wheel = self._control.wheel
+        return {
+            "lasting": wheel.lasting,
+            "overrides": wheel.documents(self._control.merged.config),
+        }
+
+    async def add_override(self, content: bytes) -> Document:
+        """Let an override stand, or only tell what it would do.
+
+        Raises:
+            OverrideError: it cannot be.
+        """
+        control = self._control
+        request = parse_request(content, control.merged.config)
+        effect = None
+        if control.view is not None:
+            config = control.wheel.apply(control.merged.config, more=[request])
+            effect = encode_effect(*await control.decider.try_out(control.view, config))
+        if request.dry_run:
+            return {"added": None, "effect": effect}
+        made = control.add_override(request)
+        return {"added": made.id, "lasting": control.wheel.lasting, "effect": effect}
+
+    def remove_override(self, name: str, by: str) -> Document:
+        """End an override made while running.
+
+        Raises:
+            OverrideError: there is no such one.
+        """
+        return {"removed": self._control.remove_override(name, by=by).id}
+
+    def envoys_document(self) -> Document:
+        """Give the connected Envoys."""
+        control = self._control
+        return encode_envoys(control.registry.envoys, now=control.clock(), epoch=control.epoch)
+
+    def config_document(self) -> Document:
+        """Give the configuration's status."""
+        control = self._control
+        return encode_config(control.config, control.config_status, epoch=control.epoch)
+
+    def metrics_text(self) -> bytes:
+        """Give the Prometheus text."""
+        return self._control.metrics.expose()
+
+    async def run_envoy_events(self) -> None:
+        """Publish the Envoys' state after it changed, a burst of changes once."""
+        touched = self._control.envoys_touched
+        while True:
+            await touched.wait()
+            await asyncio.sleep(JOINED)
+            touched.clear()
+            self.events.publish_state("envoys", self.envoys_document)
+            self.events.publish_state("overview", self.overview_document)
+
+    def _publish_cycle(self, another_plan: bool) -> None:
+        if another_plan:
+            self.events.publish_state("plan", self.plan_document)
+        self.events.publish_state("fleet", self.fleet_document)
+        self.events.publish_state("overview", self.overview_document)
+
+
+def _acknowledgement(envoy: EnvoyRecord, snapshot: Snapshot | None) -> Document:
+    record = envoy.types.get(ENDPOINT)
+    version = "" if snapshot is None else snapshot.of_type(ENDPOINT).version
+    return {
+        "id": envoy.id,
+        "mode": envoy.mode,
+        "acknowledged": record is not None and record.acked == version,
+        "refusal": (record.refusal or None) if record else None,
+    }

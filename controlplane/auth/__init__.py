@@ -1,0 +1,1 @@
+"""Who may do what: certificates and identities, rights of agents, tokens of the admin port."""

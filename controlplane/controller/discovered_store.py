@@ -1,0 +1,108 @@
+"""The instances that were found last, on disk: a restart while the API is away loses none.
+
+``discovered.json`` in ``--state-dir``, written whole beside the old one and renamed over it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from controlplane.config import Found, Instance
+from controlplane.controller.persistence import StateError, replace_file
+
+FILE_NAME = "discovered.json"
+SIZE_LIMIT = 64_000_000
+"""Bytes; ten thousand instances take about six million."""
+FORMAT = 1
+_SECONDS = frozenset({"period", "timeout", "service_time"})
+_WATTS = frozenset({"idle", "busy"})
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFound:
+    """What survives a restart."""
+
+    found: tuple[Found, ...]
+    rules: frozenset[str]
+    """Rules whose objects were known, though they may have come to no instance."""
+
+
+NOTHING_SAVED = SavedFound((), frozenset())
+
+
+class FoundFile:
+    """The file in a state directory; methods block, so call them from a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+
+    def save(self, found: Sequence[Found], *, rules: Sequence[str]) -> None:
+        """Replace what was saved.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        document = {
+            "format": FORMAT,
+            "rules": sorted(rules),
+            "found": [
+                {"rule": each.rule, "instance": _as_written(each.instance)} for each in found
+            ],
+        }
+        replace_file(self.path, json.dumps(document, separators=(",", ":")).encode())
+
+    def load(self) -> SavedFound | None:
+        """Give what was saved last; none if nothing was.
+
+        Raises:
+            StateError: the file cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(SIZE_LIMIT + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(f"{self.path}: {error.strerror}") from error
+        try:
+            return _decode(content)
+        except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = str(error).splitlines()[0]
+            raise StateError(f"{self.path}: not what was found: {reason}") from error
+
+
+def _decode(content: bytes) -> SavedFound:
+    if len(content) > SIZE_LIMIT:
+        raise ValueError(f"larger than {SIZE_LIMIT} bytes")
+    document = json.loads(content)
+    if document["format"] != FORMAT:
+        raise ValueError(f"format {document['format']!r} is not {FORMAT}")
+    return SavedFound(
+        tuple(
+            Found(
+                str(item["rule"]),
+                # As JSON, so that it passes the door that the file's instances pass.
+                Instance.model_validate_json(json.dumps(item["instance"]), strict=True),
+            )
+            for item in document["found"]
+        ),
+        frozenset(map(str, document["rules"])),
+    )
+
+
+def _as_written(instance: Instance) -> dict[str, Any]:
+    """Give an instance as an operator writes it: quantities with their units."""
+    raw: dict[str, Any] = instance.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    for mapping in (raw, *(value for value in raw.values() if isinstance(value, dict))):
+        for key, value in mapping.items():
+            if key in _SECONDS:
+                mapping[key] = f"{value:.9f}s"
+            elif key in _WATTS:
+                mapping[key] = f"{value:.6f}W"
+    return raw

@@ -1,0 +1,113 @@
+"""Server-sent events for whoever watches: bounded clients, bounded memory.
+
+State events (a plan, the fleet) replace an unsent one of the same kind, since only the newest
+matters; fault events are kept, the oldest dropped first. A watcher that does not read costs one
+document of each kind and `FAULT_LIMIT` faults, whatever time passes.
+[HTML Living Standard, 9.2 Server-sent events]
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from controlplane.admin_api.documents import dump
+
+CLIENT_LIMIT = 64
+"""Watchers at a time; browsers and terminals of the people who operate one fleet."""
+FAULT_LIMIT = 100
+"""Unsent faults kept for one watcher, and faults remembered for the next."""
+ALL_STATES = frozenset({"config", "fleet", "plan", "envoys"})
+"""The states that a watcher gets who does not say which; faults come always."""
+
+
+class TooManyWatchers(Exception):  # noqa: N818 -- says what is the case
+    """The hub is full."""
+
+
+class Watcher:
+    """One client's unsent events.
+
+    Attributes:
+        kinds: the states it wants.
+    """
+
+    def __init__(self, kinds: frozenset[str] = ALL_STATES) -> None:
+        self.kinds = kinds
+        self._states: dict[str, bytes] = {}
+        self._faults: deque[bytes] = deque(maxlen=FAULT_LIMIT)
+        self._wake = asyncio.Event()
+
+    def put(self, kind: str, event: bytes, *, replace: bool) -> None:
+        """Queue *event*."""
+        if replace:
+            self._states.pop(kind, None)
+            self._states[kind] = event
+        else:
+            self._faults.append(event)
+        self._wake.set()
+
+    async def next_bytes(self) -> bytes:
+        """Wait for events and give all that are unsent."""
+        await self._wake.wait()
+        self._wake.clear()
+        pending = b"".join([*self._faults, *self._states.values()])
+        self._faults.clear()
+        self._states.clear()
+        return pending
+
+
+class EventHub:
+    """Passes events to every watcher, as bytes made once."""
+
+    def __init__(self, *, client_limit: int = CLIENT_LIMIT) -> None:
+        self._limit = client_limit
+        self._watchers: set[Watcher] = set()
+        self._faults: deque[bytes] = deque(maxlen=FAULT_LIMIT)
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    def watch(self, kinds: frozenset[str] = ALL_STATES) -> Watcher:
+        """Add a watcher of some kinds of state, which first gets the faults of before.
+
+        Raises:
+            TooManyWatchers: the limit is reached.
+        """
+        if len(self._watchers) >= self._limit:
+            raise TooManyWatchers
+        watcher = Watcher(kinds)
+        for fault in self._faults:
+            watcher.put("fault", fault, replace=False)
+        self._watchers.add(watcher)
+        return watcher
+
+    def forget(self, watcher: Watcher) -> None:
+        """Remove a watcher that went away."""
+        self._watchers.discard(watcher)
+
+    def publish_state(self, kind: str, document: Callable[[], object]) -> None:
+        """Send a state to everybody; *document* is only made when somebody watches it."""
+        watchers = [watcher for watcher in self._watchers if kind in watcher.kinds]
+        if not watchers:
+            return
+        event = self._encode(kind, document())
+        for watcher in watchers:
+            watcher.put(kind, event, replace=True)
+
+    def publish_fault(self, document: object) -> None:
+        """Send a fault to everybody and remember it."""
+        event = self._encode("fault", document)
+        self._faults.append(event)
+        for watcher in self._watchers:
+            watcher.put("fault", event, replace=False)
+
+    def _encode(self, kind: str, document: object) -> bytes:
+        self._sequence += 1
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (
+            self._sequence,
+            kind.encode(),
+            dump(document),
+        )

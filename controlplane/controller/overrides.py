@@ -1,0 +1,305 @@
+"""The operators' hands on the wheel that are not in the file: overrides made while running.
+
+Each says who made it, when, why and until when, survives a restart in the state directory, and
+ends by itself. What it does is what an override of the file does: `Wheel.apply` appends them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from controlplane.admin_api.documents import Document
+from controlplane.config import Config, Override
+from controlplane.config.schema import Settings
+from controlplane.config.units import PositiveDuration
+from controlplane.controller.persistence import replace_file
+from controlplane.errors import ControlPlaneError
+
+MOST = 200
+"""Overrides standing at a time."""
+LONGEST = 30 * 86400.0
+"""Seconds that one may last; what is to stay longer belongs into the file."""
+FILE_NAME = "overrides.json"
+SIZE_LIMIT = 1_000_000
+_EFFECTS = ("drain", "pin", "weight", "min_share", "max_share")
+
+
+class OverrideError(ControlPlaneError):
+    """An override that cannot be; the message says what would be right."""
+
+
+class OverrideRequest(Override, Settings):
+    """What ``POST /api/v1/overrides`` takes: an override, and who wants it for how long."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=300)]
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+    lasts: Annotated[PositiveDuration, Field(alias="for", le=LONGEST)]
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One override in force."""
+
+    id: str
+    override: Override
+    by: str
+    since: float
+    """Unix time."""
+    expires: float
+    """Unix time."""
+
+
+def parse_request(content: bytes, config: Config) -> OverrideRequest:
+    """Read the body of a request and check it against the configuration.
+
+    Raises:
+        OverrideError: with what is wrong, and what would be right.
+    """
+    try:
+        request = OverrideRequest.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise OverrideError("; ".join(_words(item) for item in error.errors()[:5])) from error
+    check_override(request, config)
+    return request
+
+
+def _words(item: Any) -> str:
+    place = ".".join(map(str, item["loc"])) or "body"
+    match item["type"]:
+        case "missing":
+            return f"{place}: is missing"
+        case "extra_forbidden":
+            return f"{place}: is no key of an override"
+        case "json_invalid":
+            return "the body is not JSON"
+    return f"{place}: {item['msg']}"
+
+
+def check_override(override: Override, config: Config) -> None:
+    """Check that an override names what there is and does something.
+
+    Raises:
+        OverrideError: it does not.
+    """
+    known = {
+        "service": {item.name for item in config.services},
+        "instance": {item.name for item in config.instances},
+        "site": {item.name for item in config.sites},
+    }
+    for kind, names in known.items():
+        name = getattr(override, kind)
+        if name is not None and name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            remedy = f"did you mean '{near[0]}'?" if near else f"known: {_list(names)}"
+            raise OverrideError(f"no {kind} '{name}'; {remedy}")
+    if override.instance is None and override.site is None:
+        raise OverrideError("names neither instance nor site; add the one meant")
+    homes = {item.name: item.site for item in config.instances}
+    if override.instance and override.site not in (None, homes[override.instance]):
+        raise OverrideError(
+            f"instance '{override.instance}' is at '{homes[override.instance]}', not at"
+            f" '{override.site}'; leave the site out"
+        )
+    given = [effect for effect in _EFFECTS if getattr(override, effect) not in (None, False)]
+    if not given:
+        raise OverrideError(f"has no effect; give one of {', '.join(_EFFECTS)}")
+    if override.drain and len(given) > 1:
+        raise OverrideError(f"drain contradicts {given[1]}; leave one out")
+    low, high = override.min_share or 0.0, override.max_share
+    if high is not None and (low > high or (override.pin and high < 1)):
+        raise OverrideError("max_share contradicts min_share or pin; leave one out")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)[:20]) or "none"
+
+
+def describe(override: Override) -> str:
+    """Say what an override does, in words."""
+    place = override.instance or override.site or "everywhere"
+    share = [
+        f"{word} {value:.0%}"
+        for word, value in (("at least", override.min_share), ("at most", override.max_share))
+        if value is not None
+    ]
+    deeds = [
+        *(["drain"] if override.drain else []),
+        *(["pin"] if override.pin else []),
+        *([f"weight {override.weight}"] if override.weight is not None else []),
+        *share,
+    ]
+    return (
+        f"{' and '.join(deeds) or 'nothing'} at {place} for {override.service or 'every service'}"
+    )
+
+
+class Wheel:
+    """The overrides that stand, kept in *directory* if there is one. For one event loop."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._path = directory / FILE_NAME if directory else None
+        self._standing: dict[str, Standing] = {}
+
+    @property
+    def lasting(self) -> bool:
+        """Tell whether overrides survive a restart."""
+        return self._path is not None
+
+    @property
+    def standing(self) -> tuple[Standing, ...]:
+        """Give those in force, the oldest first."""
+        return tuple(self._standing.values())
+
+    def add(self, request: OverrideRequest, *, unix_now: float) -> Standing:
+        """Let an override stand.
+
+        Raises:
+            OverrideError: too many stand already, or it cannot be saved.
+        """
+        if len(self._standing) >= MOST:
+            raise OverrideError(f"{MOST} overrides stand already; remove one, or use the file")
+        made = Standing(
+            id=secrets.token_hex(4),
+            override=_bare(request),
+            by=request.by,
+            since=unix_now,
+            expires=unix_now + request.lasts,
+        )
+        self._replace({**self._standing, made.id: made})
+        return made
+
+    def remove(self, name: str) -> Standing:
+        """End an override.
+
+        Raises:
+            OverrideError: there is no such one, or the rest cannot be saved.
+        """
+        if name not in self._standing:
+            raise OverrideError(f"no override '{name}'; known: {_list(self._standing)}")
+        gone = self._standing[name]
+        self._replace({key: item for key, item in self._standing.items() if key != name})
+        return gone
+
+    def expire(self, *, unix_now: float) -> tuple[Standing, ...]:
+        """End those whose time is over; give them."""
+        over = tuple(item for item in self._standing.values() if item.expires <= unix_now)
+        for item in over:
+            # In memory only: on disk they are over as well, whenever that is read.
+            del self._standing[item.id]
+        return over
+
+    def apply(self, config: Config, *, more: Iterable[Override] = ()) -> Config:
+        """Give *config* with the overrides that still name what it has."""
+        fitting = []
+        for override in (*(item.override for item in self._standing.values()), *more):
+            try:
+                check_override(override, config)
+            except OverrideError:
+                continue
+            fitting.append(_bare(override))
+        if not fitting:
+            return config
+        return config.model_copy(update={"overrides": (*config.overrides, *fitting)})
+
+    def documents(self, config: Config) -> list[Document]:
+        """Give all overrides for people: those of the file, then those that stand.
+
+        Args:
+            config: as the file has it.
+        """
+        return [
+            *(
+                _document(f"file-{n}", item, by="", since=None, expires=None)
+                for n, item in enumerate(config.overrides)
+            ),
+            *(
+                _document(
+                    item.id, item.override, by=item.by, since=item.since, expires=item.expires
+                )
+                for item in self._standing.values()
+            ),
+        ]
+
+    def load(self, *, unix_now: float) -> None:
+        """Take up what stood before a restart.
+
+        Raises:
+            OverrideError: the file cannot be read.
+        """
+        if self._path is None:
+            return
+        try:
+            with self._path.open("rb") as file:
+                items = json.loads(file.read(SIZE_LIMIT))["overrides"]
+            standing = [
+                Standing(
+                    str(item["id"]),
+                    Override.model_validate(item["override"]),
+                    str(item["by"]),
+                    float(item["since"]),
+                    float(item["expires"]),
+                )
+                for item in items[:MOST]
+            ]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OverrideError(
+                f"{self._path}: cannot be read: {error}; see who owns --state-dir, or remove the"
+                " file and add the overrides again"
+            ) from error
+        self._standing = {
+            item.id: item
+            for item in standing
+            if item.expires > unix_now and math.isfinite(item.expires)
+        }
+
+    def _replace(self, standing: Mapping[str, Standing]) -> None:
+        if self._path is not None:
+            items = [
+                {
+                    "id": item.id,
+                    "override": item.override.model_dump(mode="json", exclude_none=True),
+                    "by": item.by,
+                    "since": item.since,
+                    "expires": item.expires,
+                }
+                for item in standing.values()
+            ]
+            try:
+                replace_file(self._path, json.dumps({"overrides": items}).encode())
+            except OSError as error:
+                raise OverrideError(
+                    f"{self._path}: cannot be written ({error.strerror}); make room, or see who"
+                    " owns --state-dir"
+                ) from error
+        self._standing = dict(standing)
+
+
+def _bare(override: Override) -> Override:
+    fields = {name: getattr(override, name) for name in Override.model_fields}
+    return Override.model_construct(**fields)
+
+
+def _document(
+    name: str, override: Override, *, by: str, since: float | None, expires: float | None
+) -> Document:
+    return {
+        "id": name,
+        "what": describe(override),
+        "reason": override.reason,
+        "by": by,
+        "since": since,
+        "expires": expires,
+        "override": override.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+    }

@@ -1,0 +1,77 @@
+"""Joins a control plane to its replicas, where ``server.bus`` says that there are some."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import ssl
+
+from controlplane.bus.nats import NatsBus
+from controlplane.config import BusTls
+from controlplane.controller.control_plane import ControlPlane
+from controlplane.errors import StartError
+from controlplane.runtime.tasks import guard
+
+FIRST_LOOK = 5.0
+"""Seconds that a start waits for the replicas' plan; then it goes on with what it has."""
+
+
+def make_bus(control: ControlPlane) -> NatsBus:
+    """Make this replica's end of the bus, and let the control plane use it.
+
+    Raises:
+        StartError: its certificates cannot be read.
+    """
+    server = control.config.server
+
+    def count(what: str, number: int) -> None:
+        if number:
+            control.metrics.bus_reports.labels(what).inc(number)
+
+    bus = NatsBus(
+        server.bus.split(","),
+        # A process that comes back is another replica: the lease of the old one is not its own.
+        me=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        on_report=control.receive_heard,
+        on_change=control.receive_bus_change,
+        count=count,
+        tls=None if server.bus_tls is None else _build_context(server.bus_tls),
+        clock=control.clock,
+    )
+    control.bus = bus
+    return bus
+
+
+async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
+    """Start the bus and wait for the replicas' plan; give the task that keeps it joined."""
+
+    def count(name: str) -> None:
+        control.metrics.task_failures.labels(name).inc()
+
+    task = asyncio.create_task(guard("bus", bus.run, log=control.log, on_failure=count), name="bus")
+    if not await bus.wait_for_look(within=FIRST_LOOK):
+        control.log.warning(
+            "the bus cannot be reached yet",
+            bus=control.config.server.bus,
+            remedy="see whether NATS runs with JetStream on, and its address",
+        )
+    return task
+
+
+def _build_context(tls: BusTls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.cert is not None:
+            context.load_cert_chain(tls.cert, tls.key)
+    except ssl.SSLError as error:
+        raise StartError(
+            f"server.bus_tls: {tls.ca}, {tls.cert}, {tls.key}: {error.reason}; give PEM files, and"
+            " the key that the certificate was made with"
+        ) from error
+    except OSError as error:
+        raise StartError(
+            f"server.bus_tls: {error.filename or tls.ca or tls.cert}: {error.strerror};"
+            " name a file that is there and that the user of the control plane may read"
+        ) from error
+    return context

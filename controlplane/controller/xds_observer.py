@@ -1,0 +1,83 @@
+"""What happens on the xDS streams, into metrics and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from controlplane.admin_api.documents import short_type
+from controlplane.controller.metrics import Metrics
+from controlplane.grpc_services.envoys import Happening, XdsEvent
+from controlplane.runtime.log import Logger
+from controlplane.xds.types import PUSH_ORDER
+
+Family = TypeVar("Family", bound=MetricWrapperBase)
+
+
+class _ByType(dict[str, Family]):
+    """A family's child for each type, looked up once: a push to a thousand streams is two
+    thousand events. Types that we do not serve share one child, since clients invent them.
+    """  # noqa: D205
+
+    def __init__(self, family: Family) -> None:
+        self._other = family.labels("other")
+        super().__init__({url: family.labels(short_type(url)) for url in PUSH_ORDER})
+
+    def __missing__(self, type_url: str) -> Family:
+        return self._other
+
+
+class XdsObserver:
+    """Counts and tells each event."""
+
+    def __init__(
+        self, metrics: Metrics, log: Logger, on_change: Callable[[XdsEvent], None]
+    ) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._on_change = on_change
+        self._pushes = _ByType(metrics.pushes)
+        self._bytes = _ByType(metrics.pushed_bytes)
+        self._acks = _ByType(metrics.acks)
+        self._nacks = _ByType(metrics.nacks)
+        self._ack_seconds = _ByType(metrics.ack_seconds)
+
+    def __call__(self, event: XdsEvent) -> None:
+        """Take one event."""
+        match event.what:
+            case Happening.SENT:
+                self._pushes[event.type_url].inc()
+                self._bytes[event.type_url].inc(event.size)
+            case Happening.ACKED:
+                self._acks[event.type_url].inc()
+                if event.latency is not None:
+                    self._ack_seconds[event.type_url].observe(event.latency)
+            case Happening.NACKED:
+                self._nacks[event.type_url].inc()
+            case Happening.STALE:
+                return
+            case _:
+                self._tell_rare(event)
+        self._on_change(event)
+
+    def _tell_rare(self, event: XdsEvent) -> None:
+        match event.what:
+            case Happening.CONNECTED:
+                self._metrics.streams.labels("delta" if event.delta else "sotw").inc()
+                self._log.info("envoy connected", envoy=event.envoy, site=event.site)
+            case Happening.DISCONNECTED:
+                self._log.info("envoy disconnected", envoy=event.envoy, site=event.site)
+            case Happening.UNKNOWN_SITE:
+                self._metrics.unknown_sites.inc()
+            case Happening.SEND_TIMEOUT:
+                self._metrics.stream_faults.labels(event.what.value).inc()
+                self._log.warning(
+                    "envoy does not read its stream; closed",
+                    envoy=event.envoy,
+                    site=event.site,
+                    remedy="see whether it hangs or its network drops packets",
+                )
+            case _:
+                self._metrics.stream_faults.labels(event.what.value).inc()

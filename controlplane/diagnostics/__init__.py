@@ -1,0 +1,1 @@
+"""What helps to find a fault: doctor, recording and replay."""

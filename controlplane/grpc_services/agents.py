@@ -1,0 +1,276 @@
+"""Takes agents' reports in over gRPC: ``cats.telemetry.v1.Telemetry/Report``.
+
+Each batch is answered, so that an agent knows what was taken and why the rest was not.
+Whoever sends too much is slowed down first and cut off then.
+What a batch means is `controlplane.telemetry.batches`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from controlplane.auth.agent_rights import AgentGate, Scope
+from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.config import Role
+from controlplane.errors import IdentityError, ReportError
+from controlplane.model import Report
+from controlplane.runtime.log import Logger, get_logger
+from controlplane.runtime.throttle import TokenBucket, Told
+from controlplane.telemetry.batches import MAX_REFUSED, MAX_REPORTS, MAX_TEXT, parse_batch
+from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+
+SERVICE = "cats.telemetry.v1.Telemetry"
+MAX_ID = 253
+CLOCK_OFF = 5.0
+"""Seconds between two wall clocks that are worth a line."""
+
+OnReport = Callable[[Report], None]
+"""Called on the event loop with each report; a `ReportError` it raises goes back to the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What agents may do."""
+
+    max_batch: int = 2**20
+    """Bytes of one batch."""
+    batches_rate: float = 20.0
+    """Batches a second that one stream may send."""
+    batches_burst: float = 100.0
+    patience: float = 10.0
+    """Seconds that a stream above its rate is slowed down before it is cut off."""
+    max_streams: int = 5_000
+
+
+@dataclass(slots=True)
+class AgentRecord:
+    """What came from one agent since it connected."""
+
+    id: str
+    site: str
+    version: str
+    peer: str
+    connected_at: float
+    last_at: float
+    batches: int = 0
+    accepted: int = 0
+    refused: int = 0
+    lost: int = 0
+    """Batches missing in the sequence."""
+    unknown_signals: int = 0
+    last_refusal: str = ""
+    clock_offset: float = 0.0
+    """Seconds that the agent's wall clock is ahead of ours; harmless, and worth mending."""
+
+
+class AgentService:
+    """The reports' end of agents' streams.
+
+    Args:
+        on_report: told every report; may refuse it by raising `ReportError`.
+        settings: what agents may do.
+        clock: the control plane's.
+        unix_time: the wall clock, against which agents' are compared.
+        log: where connects, refusals and faults are told.
+        identities: whom a client's certificate lets it be.
+        gate: which agents may report what; none lets each report everything.
+    """
+
+    def __init__(
+        self,
+        on_report: OnReport,
+        *,
+        settings: AgentSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
+        log: Logger | None = None,
+        identities: IdentityCheck = OPEN,
+        gate: AgentGate | None = None,
+    ) -> None:
+        self._gate = gate
+        self._identities = identities
+        self._on_report = on_report
+        self._settings = settings or AgentSettings()
+        self._clock = clock
+        self._unix_time = unix_time
+        self._log: Logger = get_logger(part="agents") if log is None else log
+        self._agents: dict[int, AgentRecord] = {}
+        self._streams = 0
+        self._told: Told[str] = Told()
+
+    @property
+    def agents(self) -> tuple[AgentRecord, ...]:
+        """Give the connected agents in the order they came."""
+        return tuple(self._agents.values())
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve on *server*, beside whatever else it serves."""
+        methods = {"Report": grpc.stream_stream_rpc_method_handler(self._report)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+
+    async def _report(
+        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        if self._streams >= self._settings.max_streams:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._streams} agents are connected; no more are taken",
+            )
+        self._streams += 1
+        key = id(context)
+        bucket = self._bucket(self._settings.batches_rate)
+        sequence = None
+        try:
+            async for message in requests:
+                received_at = self._clock()
+                wait = bucket.reserve(now=received_at, patience=self._settings.patience)
+                if wait is None:
+                    await context.abort(
+                        grpc.StatusCode.RESOURCE_EXHAUSTED,
+                        f"more than {self._settings.batches_rate:g} batches a second",
+                    )
+                batch = await self._decode(message, context)
+                record = self._agents.get(key)
+                opened = record is None
+                if record is None:
+                    record = self._agents[key] = await self._welcome(batch, context)
+                if sequence is not None and batch.sequence > sequence + 1:
+                    record.lost += batch.sequence - sequence - 1
+                sequence = batch.sequence
+                scope = await self._scope(record, context)
+                if opened and scope is not None:
+                    bucket = self._bucket(scope.batches_rate)
+                try:
+                    status = self._take(batch, record, received_at, scope)
+                except ReportError as error:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                yield status.SerializeToString()
+                if wait:
+                    await asyncio.sleep(wait)
+        finally:
+            self._streams -= 1
+            gone = self._agents.pop(key, None)
+            if gone is not None:
+                self._log.info("an agent left", agent=gone.id, site=gone.site, lost=gone.lost)
+
+    def _bucket(self, rate: float) -> TokenBucket:
+        # A burst of some seconds: what an agent kept while we were away comes at once.
+        burst = self._settings.batches_burst * min(1.0, rate / self._settings.batches_rate)
+        return TokenBucket(rate=rate, burst=burst, now=self._clock())
+
+    async def _scope(self, record: AgentRecord, context: grpc.aio.ServicerContext) -> Scope | None:
+        """Give what the agent may report under the configuration of now."""
+        try:
+            return None if self._gate is None else self._gate.scope(record.id, record.site)
+        except IdentityError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            raise
+
+    async def _decode(self, message: bytes, context: grpc.aio.ServicerContext) -> pb.ReportBatch:
+        if len(message) > self._settings.max_batch:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"a batch of {len(message)} bytes; at most {self._settings.max_batch} are read",
+            )
+        try:
+            return pb.ReportBatch.FromString(message)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a {SERVICE} ReportBatch")
+            raise
+
+    async def _welcome(
+        self, batch: pb.ReportBatch, context: grpc.aio.ServicerContext
+    ) -> AgentRecord:
+        agent = batch.agent
+        if not agent.id or len(agent.id) > MAX_ID:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"the first batch must carry agent.id, 1 to {MAX_ID} characters",
+            )
+        names = certificate_names(context.auth_context())
+        try:
+            self._identities.check(names, Role.AGENT, id=agent.id, site=agent.site)
+            if self._gate is not None:
+                metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
+                self._gate.admit(agent.id, metadata)
+        except IdentityError as error:
+            self._tell_refused(agent.id, str(error))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        now = self._clock()
+        self._log.info("an agent reports", agent=agent.id, site=agent.site, version=agent.version)
+        return AgentRecord(
+            agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], context.peer(), now, now
+        )
+
+    def _compare_clocks(self, message: pb.ReportBatch, record: AgentRecord) -> None:
+        if not message.HasField("sent_at"):
+            return
+        before = abs(record.clock_offset) > CLOCK_OFF
+        offset = message.sent_at.seconds + message.sent_at.nanos * 1e-9 - self._unix_time()
+        record.clock_offset = offset
+        if abs(offset) > CLOCK_OFF and not before:
+            self._log.warning(
+                "an agent's clock is off", agent=record.id, seconds=round(offset, 1),
+                remedy="its reports count all the same; synchronise the clocks for its logs' sake",
+            )  # fmt: skip
+
+    def _tell_refused(self, agent: str, reason: str) -> None:
+        if not self._told.is_due(agent[:MAX_ID], now=self._clock()):
+            return
+        self._log.warning(
+            "an agent is refused", agent=agent[:64], reason=reason,
+            remedy="see server.agents and server.identities",
+        )  # fmt: skip
+
+    def _take(
+        self,
+        message: pb.ReportBatch,
+        record: AgentRecord,
+        received_at: float,
+        scope: Scope | None = None,
+    ) -> pb.ReportStatus:
+        # Who a stream is for is said once; a batch cannot change it.
+        message.ClearField("agent")
+        batch = parse_batch(
+            message,
+            received_at=received_at,
+            site=record.site,
+            agent=record.id,
+            most=MAX_REPORTS if scope is None else scope.max_batch,
+        )
+        refused = list(batch.refused)
+        count = batch.refused_count
+        accepted = 0
+        for report in batch.reports:
+            try:
+                if scope is not None and self._gate is not None:
+                    self._gate.require(report, scope)
+                self._on_report(report)
+                accepted += 1
+            except ReportError as error:
+                count += 1
+                if len(refused) < MAX_REFUSED:
+                    refused.append(f"{_subject(report)}: {error}"[:MAX_TEXT])
+        record.last_at = received_at
+        self._compare_clocks(message, record)
+        record.batches += 1
+        record.accepted += accepted
+        record.refused += count
+        record.unknown_signals += batch.unknown_signals
+        if refused and refused[0] != record.last_refusal:
+            # Told when it changes: the agent's own log has every one.
+            record.last_refusal = refused[0]
+            self._log.warning(
+                "an agent's reports are refused", agent=record.id, refused=refused[:5], count=count
+            )
+        return pb.ReportStatus(sequence=batch.sequence, accepted=accepted, refused=refused)
+
+
+def _subject(report: Report) -> str:
+    return str(getattr(report, "instance", "") or getattr(report, "site", "") or "path")

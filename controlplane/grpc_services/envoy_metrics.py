@@ -1,0 +1,287 @@
+"""What Envoys observe, received: their statistics streams, and load reports where those lack.
+
+Two gRPC services beside xDS on the same port. ``MetricsService/StreamMetrics`` takes what an Envoy
+with our bootstrap sends every ``envoy.load_period``; ``LoadReportingService/StreamLoadStats`` asks
+any other Envoy that offers it for load reports every ten seconds. One Envoy may do both; then its
+load reports are left aside, so that nothing counts twice.
+
+This module bounds and identifies; what a message says is read in `controlplane.telemetry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from envoy.config.core.v3 import base_pb2
+from envoy.service.load_stats.v3 import lrs_pb2
+from google.protobuf.message import DecodeError
+
+from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.config import Config, Role
+from controlplane.errors import IdentityError, ProtocolError, ReportError
+from controlplane.grpc_services.messages import Node, parse_node, without_field
+from controlplane.grpc_services.refused import Refused
+from controlplane.model import InstanceReport, TrafficReport
+from controlplane.runtime.throttle import TokenBucket
+from controlplane.telemetry.envoy_stats import EnvoyStats
+from controlplane.telemetry.handshakes import parse_handshakes
+from controlplane.telemetry.load_stats import LoadReader
+from controlplane.wire.cats.envoy.v1 import metrics_pb2
+
+log = structlog.get_logger("observation")
+
+METRICS_SERVICE = "envoy.service.metrics.v3.MetricsService"
+LOAD_SERVICE = "envoy.service.load_stats.v3.LoadReportingService"
+
+_LRS_NODE = 1
+"""Field number in ``LoadStatsRequest``, which repeats the node in every message."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationSettings:
+    """Bounds on what Envoys may send."""
+
+    max_message: int = 4_000_000
+    """Bytes of one message; a pair of service and instance takes some 500."""
+    max_streams: int = 20_000
+    """Of both services together."""
+    streams_per_connection: int = 4
+    """An Envoy opens one of each kind, and a second one while the first is closing."""
+    messages_rate: float = 20.0
+    """Messages a second of one stream; a faster sender is held back by not being read."""
+    messages_burst: float = 40.0
+    load_report_period: float = 10.0
+    """Seconds between load reports; each repeats the node, some 60 kB."""
+
+
+class EnvoyTelemetry:
+    """Both services; gives what they receive to a callback on the event loop.
+
+    Args:
+        config: services, instances and periods.
+        resolve_site: node -> name of its site; none when it is at none that is configured.
+        on_reports: takes the reports of one message; they share one instant.
+        on_loads: takes what instances said of themselves in their answers' headers.
+        on_refused: takes the reason for which a message or a stream was refused.
+        on_handshakes: takes an Envoy, its site, and (service, reason) -> TLS handshakes with
+            instances that failed.
+        settings: bounds.
+        clock: seconds, monotonic; the fleet's clock.
+        identities: whom a client's certificate lets it be.
+
+    Attributes:
+        settings: bounds.
+        streams: number of streams of both services.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        resolve_site: Callable[[Node], str | None],
+        on_reports: Callable[[Sequence[TrafficReport]], None],
+        on_refused: Callable[[str], None] = lambda _: None,
+        on_loads: Callable[[Sequence[InstanceReport]], None] = lambda _: None,
+        on_handshakes: Callable[[str, str, Mapping[tuple[str, str], float]], None] = (
+            lambda _envoy, _site, _failed: None
+        ),
+        settings: ObservationSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        identities: IdentityCheck = OPEN,
+    ) -> None:
+        self.settings = settings or ObservationSettings()
+        self._identities = identities
+        self._resolve_site = resolve_site
+        self._on_reports = on_reports
+        self._on_refused = on_refused
+        self._on_loads = on_loads
+        self._on_handshakes = on_handshakes
+        self._clock = clock
+        self._streaming: dict[str, object] = {}
+        """Envoy -> its newest statistics stream."""
+        self._connections: Counter[str] = Counter()
+        self.streams = 0
+        self.reconfigure(config)
+
+    def reconfigure(self, config: Config) -> None:
+        """Use the names and periods of *config* from now on."""
+        self._period = config.envoy.load_period
+        self._loads = LoadReader(config)
+        self._services = frozenset(each.name for each in config.services)
+
+    @property
+    def observed(self) -> frozenset[str]:
+        """Give the ids of the Envoys that stream statistics now."""
+        return frozenset(self._streaming)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register both services."""
+        methods = {
+            METRICS_SERVICE: {
+                "StreamMetrics": grpc.stream_unary_rpc_method_handler(self._stream_metrics)
+            },
+            LOAD_SERVICE: {
+                "StreamLoadStats": grpc.stream_stream_rpc_method_handler(self._stream_loads)
+            },
+        }
+        server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(*each) for each in methods.items())
+        )
+
+    async def _stream_metrics(self, _: object, context: grpc.aio.ServicerContext) -> bytes:
+        await self._guarded(context, self._read_metrics)
+        return b""  # StreamMetricsResponse has no fields
+
+    async def _stream_loads(self, _: object, context: grpc.aio.ServicerContext) -> None:
+        await self._guarded(context, self._read_loads)
+
+    async def _guarded(
+        self,
+        context: grpc.aio.ServicerContext,
+        serve: Callable[[grpc.aio.ServicerContext], Awaitable[None]],
+    ) -> None:
+        connection = context.peer()
+        try:
+            self._admit(connection)
+            self._connections[connection] += 1
+            self.streams += 1
+            try:
+                await serve(context)
+            finally:
+                self.streams -= 1
+                self._connections[connection] -= 1
+                if not self._connections[connection]:
+                    del self._connections[connection]
+        except Refused as refusal:
+            self._on_refused(str(refusal))
+            log.warning("telemetry stream refused", peer=connection, reason=str(refusal))
+            await context.abort(refusal.code, str(refusal))
+        except IdentityError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+
+    def _admit(self, connection: str) -> None:
+        if self.streams >= self.settings.max_streams:
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many telemetry streams")
+        if self._connections[connection] >= self.settings.streams_per_connection:
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams on one connection")
+
+    async def _read_metrics(self, context: grpc.aio.ServicerContext) -> None:
+        bucket = self._bucket()
+        stats: EnvoyStats | None = None
+        token = object()
+        try:
+            while (body := await self._next(context, bucket)) is not None:
+                message = _parse(metrics_pb2.StreamMetricsMessage, body)
+                if stats is None:
+                    node = _parse(base_pb2.Node, message.identifier.node)
+                    envoy, site = self._identify(node, context)
+                    stats = EnvoyStats(envoy, site, self._period)
+                    # An Envoy that comes back is counted by its new stream at once, even if the
+                    # end of the old connection has not been noticed yet.
+                    self._streaming[envoy] = token
+                if self._streaming.get(stats.envoy) is not token:
+                    raise Refused(grpc.StatusCode.ALREADY_EXISTS, "this Envoy has a newer stream")
+                try:
+                    reports = stats.receive(message.envoy_metrics, now=self._clock())
+                except ReportError as error:
+                    self._on_refused(str(error))
+                else:
+                    self._pass_on(stats.site, reports)
+                failed = parse_handshakes(message.envoy_metrics, self._services)
+                if failed:
+                    self._on_handshakes(stats.envoy, stats.site, failed)
+        finally:
+            if stats is not None and self._streaming.get(stats.envoy) is token:
+                del self._streaming[stats.envoy]
+
+    async def _read_loads(self, context: grpc.aio.ServicerContext) -> None:
+        bucket = self._bucket()
+        period = self.settings.load_report_period
+        who: tuple[str, str] | None = None
+        while (body := await self._next(context, bucket)) is not None:
+            try:
+                request = _parse(
+                    lrs_pb2.LoadStatsRequest,
+                    body if who is None else without_field(body, _LRS_NODE),
+                )
+            except ProtocolError as error:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+            if who is None:
+                who = self._identify(request.node, context)
+                await context.write(_ask_for_loads(period))
+            envoy, site = who
+            said = self._loads.parse_orca(request, envoy=envoy, site=site, now=self._clock())
+            if said:
+                self._on_loads(said)
+            if envoy not in self._streaming:
+                reports = self._loads.parse(
+                    request, envoy=envoy, site=site, now=self._clock(), period=period
+                )
+                self._pass_on(site, reports)
+
+    def _bucket(self) -> TokenBucket:
+        settings = self.settings
+        return TokenBucket(
+            rate=settings.messages_rate, burst=settings.messages_burst, now=self._clock()
+        )
+
+    async def _next(self, context: grpc.aio.ServicerContext, bucket: TokenBucket) -> bytes | None:
+        """Give the next message, not before the stream's rate allows; none at its end."""
+        wait = bucket.reserve(now=self._clock(), patience=3600.0)
+        if wait:
+            await asyncio.sleep(wait)
+        try:
+            body = await context.read()
+        except (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError):
+            return None  # the call ended under the read
+        if not isinstance(body, bytes):
+            return None
+        if len(body) > self.settings.max_message:
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"a message of {len(body)} bytes; the most is {self.settings.max_message}",
+            )
+        return body
+
+    def _identify(self, message: Any, context: grpc.aio.ServicerContext) -> tuple[str, str]:
+        """Give id and site of a node, if its sender may claim them."""
+        node = parse_node(message)
+        if not node.id:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a node with an id"
+            )
+        site = self._resolve_site(node)
+        names = certificate_names(context.auth_context())
+        claimed = node.site if site is None else site
+        self._identities.check(names, Role.ENVOY, id=node.id, site=claimed)
+        if site is None:
+            log.info("envoy of an unknown site observes", envoy=node.id, site=node.site)
+        return node.id, site or ""
+
+    def _pass_on(self, site: str, reports: Sequence[TrafficReport]) -> None:
+        """Give reports to the callback; those of an unknown site help nobody."""
+        if site and reports:
+            self._on_reports(reports)
+
+
+def _parse(kind: Any, body: bytes) -> Any:
+    try:
+        return kind.FromString(body)
+    except DecodeError as error:
+        raise Refused(
+            grpc.StatusCode.INVALID_ARGUMENT, f"not a {kind.DESCRIPTOR.name}: {error}"
+        ) from error
+
+
+def _ask_for_loads(period: float) -> bytes:
+    answer = lrs_pb2.LoadStatsResponse(send_all_clusters=True, report_endpoint_granularity=True)
+    answer.load_reporting_interval.FromMilliseconds(round(period * 1000))
+    content: bytes = answer.SerializeToString()
+    return content

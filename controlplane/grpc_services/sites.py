@@ -1,0 +1,33 @@
+"""Which site an Envoy is at: ``node.metadata.site``, else a locality that only one site has."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from controlplane.config import Config
+from controlplane.grpc_services.messages import Node
+
+
+class SiteResolver:
+    """Finds the site of a node under the present configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self.reconfigure(config)
+
+    def reconfigure(self, config: Config) -> None:
+        """Use the sites of *config* for streams that open from now on."""
+        places = Counter((site.region, site.zone) for site in config.sites)
+        self._sites = frozenset(site.name for site in config.sites)
+        self._places = {
+            (site.region, site.zone): site.name
+            for site in config.sites
+            if site.region and places[site.region, site.zone] == 1
+        }
+
+    def resolve(self, node: Node) -> str | None:
+        """Give the site's name; none when the node names no site that is configured."""
+        if node.site:
+            return node.site if node.site in self._sites else None
+        if node.sub_zone in self._sites:
+            return node.sub_zone
+        return self._places.get((node.region, node.zone))

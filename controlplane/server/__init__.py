@@ -1,1 +1,0 @@
-"""Everything of the control plane that opens a socket: ADS, telemetry, scraping, admin HTTP."""

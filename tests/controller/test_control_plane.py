@@ -1,0 +1,26 @@
+"""Cycles without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from controlplane.controller.control_plane import ControlPlane
+from testbed.fleets import make_config
+
+
+async def test_streams_send_before_anybody_is_told() -> None:
+    """Counting, logging and events come after the weights have left."""
+    control = ControlPlane(make_config(), file=Path("fleet.yaml"))
+    loop = asyncio.get_running_loop()
+    order: list[str] = []
+
+    def wake() -> None:
+        loop.call_soon(order.append, "sent")
+
+    control.views.watch("north", wake)
+    control.on_cycle.append(lambda _another: order.append("told"))
+    await control.run_cycle()
+    control.close()
+
+    assert ["sent", "told"] == order

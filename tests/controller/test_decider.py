@@ -1,0 +1,35 @@
+"""Which plans of others may be served."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.controller.decider import covers
+from testbed.fleets import make_config, make_plan
+
+PLACES = {"a": ("north", "10.0.0.1:1"), "b": ("cloud", "10.0.0.2:1")}
+
+
+@pytest.mark.parametrize(
+    ("instances", "sites", "served"),
+    [
+        pytest.param(PLACES, ("north", "cloud", "phones"), True, id="its own"),
+        pytest.param(
+            {**PLACES, "x": ("north", "10.6.6.6:1")}, ("north", "cloud", "phones"), False,
+            id="an instance more",
+        ),
+        pytest.param(
+            {"a": ("cloud", "10.0.0.1:1"), "b": PLACES["b"]}, ("north", "cloud", "phones"), False,
+            id="an instance moved",
+        ),
+        pytest.param(PLACES, ("north", "cloud"), False, id="a site less"),
+    ],
+)  # fmt: skip
+def test_a_plan_of_another_fleet_is_not_served(
+    instances: dict[str, tuple[str, str]], sites: tuple[str, ...], served: bool
+) -> None:
+    """It comes over the bus or from the disk, and addresses come from the configuration alone."""
+    weights = dict.fromkeys(instances, 1)
+    plan = make_plan(make_config(instances=instances), {("chat", site): weights for site in sites})
+
+    assert served == covers(plan, make_config(instances=PLACES))

@@ -1,0 +1,70 @@
+"""Watchers get the newest state and every recent fault, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from controlplane.controller.events import FAULT_LIMIT, EventHub, TooManyWatchers
+
+
+def parsed(content: bytes) -> list[tuple[str, object]]:
+    """Split a stream into (kind, document) pairs."""
+    events = []
+    for block in content.decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.splitlines())
+        events.append((fields["event"], json.loads(fields["data"])))
+    return events
+
+
+async def test_an_unread_state_is_replaced_by_the_newest() -> None:
+    """Who reads slowly sees the present, not a backlog."""
+    hub = EventHub()
+    watcher = hub.watch()
+    for version in range(1000):
+        hub.publish_state("plan", lambda version=version: version)  # type: ignore[misc]
+    hub.publish_state("fleet", lambda: {"at": 1})
+
+    assert [("plan", 999), ("fleet", {"at": 1})] == parsed(await watcher.next_bytes())
+
+
+async def test_faults_are_kept_in_order_up_to_a_limit() -> None:
+    """The newest faults survive; an idle watcher does not grow."""
+    hub = EventHub()
+    watcher = hub.watch()
+    for number in range(FAULT_LIMIT + 5):
+        hub.publish_fault(number)
+
+    events = parsed(await watcher.next_bytes())
+
+    assert [("fault", number) for number in range(5, FAULT_LIMIT + 5)] == events
+
+
+async def test_a_new_watcher_gets_the_faults_of_before() -> None:
+    """Whoever opens the page after a refusal still sees it."""
+    hub = EventHub()
+    hub.publish_fault("refused")
+
+    assert [("fault", "refused")] == parsed(await hub.watch().next_bytes())
+
+
+def test_nothing_is_encoded_when_nobody_watches() -> None:
+    """A fleet of thousands costs no JSON without a reader."""
+    made: list[int] = []
+
+    EventHub().publish_state("plan", lambda: made.append(1))
+
+    assert [] == made
+
+
+def test_watchers_are_bounded_and_leave_room_when_they_go() -> None:
+    """A leak of watchers ends with a clear refusal."""
+    hub = EventHub(client_limit=1)
+    watcher = hub.watch()
+    with pytest.raises(TooManyWatchers):
+        hub.watch()
+
+    hub.forget(watcher)
+
+    assert hub.watch() is not watcher

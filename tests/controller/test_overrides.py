@@ -1,0 +1,120 @@
+"""Overrides made while running: what is taken, kept, applied and ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.config import Config
+from controlplane.controller.overrides import MOST, OverrideError, Wheel, describe, parse_request
+from testbed.fleets import make_config
+
+CONFIG = make_config()
+
+
+def body(**fields: Any) -> bytes:
+    """Give a request's body: a drain of north-a unless *fields* say otherwise."""
+    base = {"instance": "north-a", "drain": True, "for": "10m", "reason": "driver", "by": "ann"}
+    merged = {**base, **fields}
+    return json.dumps({k: v for k, v in merged.items() if v is not None}).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"no json", "not JSON", id="no JSON"),
+        pytest.param(body(reason=None), "reason: is missing", id="no reason"),
+        pytest.param(body(by=None), "by: is missing", id="nobody"),
+        pytest.param(body(reason="x" * 301), "at most 300", id="a novel"),
+        pytest.param(body(**{"for": None}), "for: is missing", id="for ever"),
+        pytest.param(body(**{"for": "90d"}), "for", id="too long"),
+        pytest.param(body(**{"for": 0}), "for", id="no time"),
+        pytest.param(body(instance="north-x"), "did you mean 'north-", id="misspelt"),
+        pytest.param(body(service="chart"), "did you mean 'chat'?", id="misspelt service"),
+        pytest.param(body(instance=None), "neither instance nor site", id="nowhere"),
+        pytest.param(body(site="cloud"), "is at 'north'", id="elsewhere"),
+        pytest.param(body(drain=None), "has no effect", id="nothing"),
+        pytest.param(body(pin=True), "contradicts", id="drain and pin"),
+        pytest.param(body(drain=None, min_share=0.6, max_share="50%"), "contradicts", id="crossed"),
+        pytest.param(body(colour="red"), "colour: is no key", id="unknown key"),
+    ],
+)
+def test_a_wrong_override_is_told_with_its_remedy(content: bytes, message: str) -> None:
+    """Nothing is half done."""
+    with pytest.raises(OverrideError, match=message.replace("?", r"\?")):
+        parse_request(content, CONFIG)
+
+
+def test_what_stands_is_applied_and_ends_by_itself() -> None:
+    """It does what an override of the file does, for its time."""
+    wheel = Wheel()
+    made = wheel.add(parse_request(body(max_share=None), CONFIG), unix_now=1000.0)
+
+    (applied,) = wheel.apply(CONFIG).overrides
+    assert ("north-a", True, "driver") == (applied.instance, applied.drain, applied.reason)
+    assert () == wheel.expire(unix_now=1599.0)
+    assert (made,) == wheel.expire(unix_now=1600.0)
+    assert CONFIG is wheel.apply(CONFIG)
+
+
+def test_one_that_names_what_is_gone_waits_without_effect() -> None:
+    """A reloaded file without that instance is taken; the override is shown until its end."""
+    wheel = Wheel()
+    wheel.add(parse_request(body(), CONFIG), unix_now=0.0)
+    smaller = make_config(instances={"cloud-a": ("cloud", "10.2.0.1:8000")})
+
+    assert () == wheel.apply(smaller).overrides
+    assert ["drain at north-a for every service"] == [i["what"] for i in wheel.documents(smaller)]
+
+
+def test_a_restart_takes_up_what_still_stands(tmp_path: Path) -> None:
+    """Who, when and why survive; what is over does not."""
+    before = Wheel(tmp_path)
+    kept = before.add(parse_request(body(), CONFIG), unix_now=0.0)
+    before.add(parse_request(body(instance="north-b", **{"for": "1m"}), CONFIG), unix_now=0.0)
+    gone = before.add(parse_request(body(instance="cloud-a"), CONFIG), unix_now=0.0)
+    before.remove(gone.id)
+
+    after = Wheel(tmp_path)
+    after.load(unix_now=100.0)
+
+    assert (kept,) == after.standing
+
+
+def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+    """A start without overrides is better than none, and says so."""
+    (tmp_path / "overrides.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(OverrideError, match="cannot be read"):
+        Wheel(tmp_path).load(unix_now=0.0)
+
+
+def test_their_number_is_bounded() -> None:
+    """A script that runs wild fills nothing."""
+    wheel = Wheel()
+    request = parse_request(body(), CONFIG)
+    for _ in range(MOST):
+        wheel.add(request, unix_now=0.0)
+    with pytest.raises(OverrideError, match="stand already"):
+        wheel.add(request, unix_now=0.0)
+    with pytest.raises(OverrideError, match="no override 'x'"):
+        wheel.remove("x")
+
+
+def test_those_of_the_file_are_shown_beside() -> None:
+    """One list tells every hand on the wheel."""
+    config: Config = make_config(overrides=[{"site": "cloud", "max_share": 0.3, "service": "chat"}])
+    (shown,) = Wheel().documents(config)
+
+    assert ("at most 30% at cloud for chat", "", None) == (
+        shown["what"],
+        shown["by"],
+        shown["expires"],
+    )
+    assert "drain at north for every service" == describe(
+        config.overrides[0].model_copy(
+            update={"service": None, "site": "north", "max_share": None, "drain": True}
+        )
+    )

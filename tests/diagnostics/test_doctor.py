@@ -1,0 +1,160 @@
+"""The doctor finds what is wrong and gives a remedy for each finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controlplane.diagnostics.doctor import (
+    Finding,
+    examine_certificates,
+    examine_clock,
+    examine_discovery,
+    examine_envoys,
+    examine_fleet,
+    examine_scrapes,
+)
+from testbed.fleets import make_config
+from testbed.instances import EmulatedInstance, InstanceSettings
+from testbed.kubernetes_api import (
+    KubernetesApiServer,
+    make_gateway,
+    make_pod,
+    serving_kubernetes,
+)
+from testbed.ports import free_ports
+
+
+def make_fleet(**fields: Any) -> dict[str, Any]:
+    """Give a sound fleet of one instance, but for *fields* of it."""
+    item = {"name": "a", "phase": "live", "reason": "", "missing": [], "trust": 1.0, **fields}
+    return {"frozen": False, "config": {"faults": []}, "instances": [item]}
+
+
+def fleet_with(**fields: Any) -> Iterator[Finding]:
+    """Examine a fleet of one instance."""
+    return examine_fleet(make_fleet(**fields))
+
+
+def rule_with(**fields: Any) -> Iterator[Finding]:
+    """Examine a sound rule of discovery, but for *fields* of it."""
+    rule = {
+        "rule": "r", "ok": True, "reason": "", "remedy": "", "age": 0.1, "held": 0,
+        "refused": [], "refused_count": 0, **fields,
+    }  # fmt: skip
+    return examine_fleet({**make_fleet(), "discovery": [rule]})
+
+
+def make_envoys(**state: Any) -> dict[str, Any]:
+    """Give one sound Envoy, but for *state* of its endpoints."""
+    sound = {"sent": "v1", "sent_at": 90.0, "acknowledged": "v1", "refused": None, "refusal": None}
+    kinds = {"ClusterLoadAssignment": {**sound, **state}}
+    return {"at": 105.0, "envoys": [{"id": "e", "site": "s", "known_site": True, "types": kinds}]}
+
+
+def test_a_sound_fleet_has_no_findings() -> None:
+    """Nobody is bothered for nothing."""
+    assert [] == [*examine_fleet(make_fleet()), *examine_envoys(make_envoys())]
+
+
+@pytest.mark.parametrize(
+    ("findings", "level", "words"),
+    [
+        pytest.param(fleet_with(phase="expired"), "bad", "is expired", id="expired"),
+        pytest.param(fleet_with(phase="unknown"), "warning", "unknown", id="unknown"),
+        pytest.param(fleet_with(phase="quarantined"), "bad", "quar", id="quarantine"),
+        pytest.param(fleet_with(missing=["waiting"]), "warning", "waiting", id="signal"),
+        pytest.param(fleet_with(trust=0.5), "warning", "50%", id="distrust"),
+        pytest.param(examine_fleet({**make_fleet(), "frozen": True}), "bad", "silent", id="frozen"),
+        pytest.param(rule_with(ok=False, reason="x", age=7.0), "bad", "for 7 s: x", id="api"),
+        pytest.param(rule_with(held=2), "bad", "2 instances are gone and kept", id="held"),
+        pytest.param(
+            rule_with(refused_count=1, refused=[{"name": "p", "clash": "site", "message": "m"}]),
+            "warning", "rule r: p does not take part (site)", id="clash",
+        ),
+        pytest.param(examine_envoys({"at": 0.0, "envoys": []}), "warning", "no Envoy", id="nobody"),
+        pytest.param(
+            examine_envoys(make_envoys(refused="v2", refusal="bad weight")), "bad", "bad weight",
+            id="refusal",
+        ),
+        pytest.param(examine_envoys(make_envoys(acknowledged="v0")), "warning", "15 s", id="lag"),
+        pytest.param(
+            examine_clock("Mon, 01 Jan 2024 00:00:00 GMT", unix_now=1704067210.0), "warning",
+            "10 s apart", id="clock",
+        ),
+    ],
+)  # fmt: skip
+def test_each_trouble_is_found_with_a_remedy(findings: Any, level: str, words: str) -> None:
+    """What is wrong, how bad, and what to do."""
+    (found,) = findings
+    assert isinstance(found, Finding)
+    assert level == found.level
+    assert words in found.what
+    assert found.remedy
+
+
+def test_a_certificate_that_is_not_there_is_told() -> None:
+    """The path is named."""
+    config = make_config(server={"tls": {"cert": "/nowhere/cert.pem", "key": "/nowhere/key.pem"}})
+    (found,) = examine_certificates(config, unix_now=0.0)
+    assert ("bad", True) == (found.level, "/nowhere" in found.what or "No such file" in found.what)
+
+
+async def test_metrics_are_read_from_here() -> None:
+    """An instance that answers is well; one that does not is told with its address."""
+    (dead,) = free_ports(1)
+    async with EmulatedInstance(InstanceSettings(model="m")) as live:
+        config = make_config(
+            instances={"well": ("north", live.address), "ill": ("north", f"127.0.0.1:{dead}")}
+        )
+        config = config.model_copy(
+            update={
+                "instances": tuple(
+                    type(item).model_validate(
+                        {
+                            **item.model_dump(exclude={"scrape"}),
+                            "engine": "vllm",
+                            "scrape": {"url": f"http://{item.address}/metrics"},
+                        }
+                    )
+                    for item in config.instances
+                )
+            }
+        )
+        found = await examine_scrapes(config)
+
+    assert [("bad", True)] == [(item.level, str(dead) in item.what) for item in found]
+
+
+async def test_the_kubernetes_api_is_asked_from_here() -> None:
+    """What is denied, missing or empty is told by rule and kind; what answers is not."""
+    rule = {"kind": "pods", "site": "north", "model": "m"}
+    rules = [
+        {**rule, "name": "well", "selector": "app=x"},
+        {**rule, "name": "empty", "selector": "app=y"},
+        {**rule, "name": "pools", "kind": "inference_pools"},
+        {**rule, "name": "services", "kind": "endpoint_slices"},
+    ]
+    server = KubernetesApiServer(absent={"inferencepools"}, denied={"endpointslices"})
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1", labels={"app": "x"}))
+        server.put("gateways", make_gateway("g", {}))
+        config = make_config(discovery={"api": {"server": server.url}, "rules": rules})
+        found = await examine_discovery(config)
+    gone = await examine_discovery(config)
+    elsewhere = await examine_discovery(make_config(discovery={"rules": rules}))
+
+    assert [
+        ("warning", "rule empty: pods: none in default"),
+        ("bad", "rule pools: inferencepools cannot be read: status 404"),
+        ("bad", "rule services: endpointslices cannot be read: status 403"),
+    ] == [
+        (each.level, each.what.partition(": the ")[0].partition(": endpointslices is")[0])
+        for each in found
+    ]
+    assert ["bad"] == [each.level for each in gone]
+    # The laptop of an operator is no pod, which is nobody's fault.
+    assert ["warning"] == [each.level for each in elsewhere]
+    assert all(each.remedy for each in [*found, *gone, *elsewhere])

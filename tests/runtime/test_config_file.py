@@ -1,0 +1,238 @@
+"""The configuration file as it changes, on a real file system."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.config import Config
+from controlplane.errors import ConfigError
+from controlplane.runtime import config_file
+from controlplane.runtime.config_file import ConfigFile, read_text
+
+
+def fleet(period: str = "1s") -> str:
+    """Give a valid file that says *period*."""
+    return (
+        "version: 1\nsites: [{name: s, kind: edge}]\nmodels: [{name: m}]\n"
+        "services: [{name: x, match: [{path: /}], models: [{name: m}]}]\n"
+        f"steering: {{period: {period}}}\n"
+    )
+
+
+class Changes:
+    """What a `ConfigFile` yields, one at a time with a deadline."""
+
+    def __init__(self, found: AsyncGenerator[Config | ConfigError, None]) -> None:
+        self._found = found
+
+    async def next(self) -> Config | ConfigError:
+        """Give the next change."""
+        async with asyncio.timeout(20):
+            return await anext(self._found)
+
+    async def period(self) -> float:
+        """Give the period that the next change says."""
+        changed = await self.next()
+        assert isinstance(changed, Config), changed
+        return changed.steering.period
+
+
+@contextlib.asynccontextmanager
+async def watched(
+    path: Path, *, poll_period: float = 0.2
+) -> AsyncIterator[tuple[ConfigFile, Changes]]:
+    """Read *path* and watch it."""
+    file = ConfigFile(path, poll_period=poll_period)
+    file.read()
+    async with contextlib.aclosing(file.changes()) as found:
+        yield file, Changes(found)
+
+
+def mount(directory: Path, version: str, text: str) -> None:
+    """Publish *text* as the kubelet does: a new directory, then ``..data`` swapped to it."""
+    place = directory / f"..{version}"
+    place.mkdir()
+    (place / "fleet.yaml").write_text(text)
+    (directory / "..data_tmp").symlink_to(place.name)
+    (directory / "..data_tmp").replace(directory / "..data")
+    if not (directory / "fleet.yaml").is_symlink():
+        (directory / "fleet.yaml").symlink_to("..data/fleet.yaml")
+
+
+async def test_a_changed_file_is_given(tmp_path: Path) -> None:
+    """An edit in place arrives as a new configuration."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    async with watched(path) as (_, changes):
+        path.write_text(fleet("2s"))
+
+        assert 2.0 == await changes.period()
+
+
+async def test_a_replaced_file_is_given(tmp_path: Path) -> None:
+    """Editors that write beside and rename are followed."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    async with watched(path) as (_, changes):
+        for period in (2, 3):
+            (tmp_path / "new").write_text(fleet(f"{period}s"))
+            (tmp_path / "new").replace(path)
+
+            assert period == await changes.period()
+
+
+async def test_a_swapped_mount_is_given(tmp_path: Path) -> None:
+    """A Kubernetes ConfigMap changes by one symlink, again and again."""
+    mount(tmp_path, "1", fleet("1s"))
+    async with watched(tmp_path / "fleet.yaml") as (_, changes):
+        for version in (2, 3):
+            mount(tmp_path, str(version), fleet(f"{version}s"))
+
+            assert version == await changes.period()
+
+
+async def test_notifications_alone_are_enough(tmp_path: Path) -> None:
+    """Where the kernel notifies, nobody waits for the next look."""
+    mount(tmp_path, "1", fleet("1s"))
+    async with watched(tmp_path / "fleet.yaml", poll_period=3600) as (_, changes):
+
+        async def swap_until_seen() -> None:
+            for version in range(2, 200):  # the watch may not stand yet at the first
+                mount(tmp_path, str(version), fleet("2s") + f"# {version}\n")
+                await asyncio.sleep(0.1)
+
+        swapping = asyncio.create_task(swap_until_seen())
+        try:
+            assert 2.0 == await changes.period()
+        finally:
+            swapping.cancel()
+
+
+async def test_a_look_is_enough_without_notifications(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that does not notify, the change is found all the same."""
+
+    async def no_watch(_: ConfigFile) -> None:
+        return
+
+    monkeypatch.setattr(config_file.ConfigFile, "_watch", no_watch)
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    async with watched(path) as (_, changes):
+        path.write_text(fleet("2s"))
+
+        assert 2.0 == await changes.period()
+
+
+async def test_a_bad_file_is_told_and_the_next_good_one_given(tmp_path: Path) -> None:
+    """A mistake costs a message, and its repair is taken, even back to what was before."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    async with watched(path) as (_, changes):
+        path.write_text(fleet("1"))
+        bad = await changes.next()
+        path.write_text(fleet("1s"))
+        good = await changes.period()
+
+    assert isinstance(bad, ConfigError)
+    assert (5, 20, "steering.period") == (
+        bad.faults[0].line,
+        bad.faults[0].column,
+        bad.faults[0].path,
+    )
+    assert 1.0 == good
+
+
+async def test_a_vanished_file_is_told_once(tmp_path: Path) -> None:
+    """A file that is gone is a fault, not an end, and not one every few seconds."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    async with watched(path) as (file, changes):
+        path.unlink()
+        gone = await changes.next()
+        file.reload()
+        path.write_text(fleet("3s"))
+        back = await changes.period()
+
+    assert isinstance(gone, ConfigError)
+    assert f"{path}:1:1: cannot be read: No such file or directory; see its name and owner" == str(
+        gone
+    )
+    assert 3.0 == back
+
+
+async def test_the_same_text_yields_nothing(tmp_path: Path) -> None:
+    """A touched or rewritten file is no change, nor is SIGHUP alone."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    file = ConfigFile(path)
+    file.read()
+
+    os.utime(path, (1, 1))
+    assert await file._changed() is None
+    path.write_text(fleet("1s"))
+    file.reload()
+    assert await file._changed() is None
+    path.write_text(fleet("4s"))
+    changed = await file._changed()
+
+    assert isinstance(changed, Config)
+    assert 4.0 == changed.steering.period
+
+
+async def test_sighup_reads_the_file_at_once(tmp_path: Path) -> None:
+    """A signal is a hint like any other, also where size and time tell nothing."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    loop = asyncio.get_running_loop()
+    async with watched(path, poll_period=3600) as (file, changes):
+        loop.add_signal_handler(signal.SIGHUP, file.reload)
+        try:
+            before = path.stat()
+            path.write_text(fleet("2s"))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            os.kill(os.getpid(), signal.SIGHUP)
+
+            assert 2.0 == await changes.period()
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+
+def test_reading_gives_the_configuration_and_its_warnings(tmp_path: Path) -> None:
+    """The first read is a plain call; warnings are kept for whoever logs them."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("2s"))
+    file = ConfigFile(path)
+
+    assert 2.0 == file.read().steering.period
+    assert ["services[0].models"] == [warning.path for warning in file.warnings]
+
+
+def test_a_file_that_is_not_utf8_is_a_fault_at_its_byte(tmp_path: Path) -> None:
+    """The place is told as for any other fault."""
+    path = tmp_path / "fleet.yaml"
+    path.write_bytes(b"version: 1\nname: \xe4\n")
+
+    with pytest.raises(ConfigError) as caught:
+        read_text(path)
+    assert f"{path}:2:7: byte 0xe4 is not UTF-8; save the file as UTF-8" == str(caught.value)
+
+
+def test_an_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A device or a log named by mistake is not read to its end."""
+    monkeypatch.setattr(config_file, "MAX_BYTES", 10)
+    path = tmp_path / "fleet.yaml"
+    path.write_text("x" * 11)
+
+    with pytest.raises(ConfigError, match="is this a configuration"):
+        read_text(path)
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_text(tmp_path)

@@ -1,0 +1,27 @@
+"""Pacing the starts of streams."""
+
+from __future__ import annotations
+
+from controlplane.runtime.throttle import MAX_TOLD, TOLD_PERIOD, TokenBucket, Told
+
+
+def test_a_burst_starts_at_once_and_the_rest_at_the_rate() -> None:
+    """Waits grow by the period of the rate until patience ends, and shrink as time goes by."""
+    bucket = TokenBucket(rate=2.0, burst=2.0, now=0.0)
+    waits = [bucket.reserve(now=0.0, patience=1.0) for _ in range(6)]
+
+    assert [0.0, 0.0, 0.5, 1.0, None, None] == waits
+    assert 0.5 == bucket.reserve(now=1.0, patience=1.0)
+    assert 0.0 == bucket.reserve(now=100.0, patience=0.0)
+
+
+def test_the_same_is_told_once_a_period_and_what_is_remembered_is_bounded() -> None:
+    """Each thing by itself; the one told longest ago is forgotten first."""
+    told: Told[int] = Told()
+
+    assert [True, False, True] == [
+        told.is_due(0, now=now) for now in (0.0, TOLD_PERIOD - 1, TOLD_PERIOD)
+    ]
+    assert all(told.is_due(key, now=TOLD_PERIOD) for key in range(1, MAX_TOLD + 1))
+    assert not told.is_due(1, now=TOLD_PERIOD)
+    assert told.is_due(0, now=TOLD_PERIOD)

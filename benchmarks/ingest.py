@@ -22,7 +22,7 @@ from controlplane.http2.client import Call, dialled
 from controlplane.http2.server import GrpcServer
 from controlplane.runtime.log import set_up_logs
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
-from testbed.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
 
 TITLE = "Telemetry: reports into one process, and what an agent costs"
 PER_AGENT = 10

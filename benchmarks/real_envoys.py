@@ -2,7 +2,8 @@
 
 Twelve unequal instances at four sites, an Envoy at each; a minute of Poisson arrivals from a cold
 start; at half of it two of the largest instances drop to 40 % of their speed.
-`testbed.trial` holds the whole setting. The ways to balance run one after the other.
+`testbed.tools.envoy_comparison` holds the whole setting.
+The ways to balance run one after the other.
 A row whose requests were sent late comes from a starved machine and has to be measured again.
 Run alone: ``python -m benchmarks.real_envoys``.
 """
@@ -13,7 +14,7 @@ import asyncio
 import math
 
 from benchmarks.figures import Row, Target, main
-from testbed.trial import LATE, Balancing, Result, Trial, percentile, run_trials
+from testbed.tools.envoy_comparison import LATE, Balancing, Result, Trial, percentile, run_trials
 
 TITLE = "Real Envoys: latency of requests, steered and by Envoy's own balancing"
 BOUND = 0.75

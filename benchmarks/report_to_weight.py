@@ -35,9 +35,9 @@ from controlplane.controller.decider import Decision
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from controlplane.xds.types import ENDPOINT
-from testbed.envoys import EnvoyProcess
-from testbed.ports import free_port
-from testbed.processes import die_with_parent
+from testbed.processes.children import die_with_parent
+from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_port
 
 TITLE = "Report to weight: from the cycle's begin until real Envoys have the weights"
 SERVICES, INSTANCES = 3, 10

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT
-from testbed.xds import XdsServer, make_assignment, serve_xds
+from testbed.fakes.xds import XdsServer, make_assignment, serve_xds
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

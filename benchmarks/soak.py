@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.figures import Row, Target, table
 from benchmarks.streams import LoadStream, Received, connect
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.control_planes import ControlPlaneProcess
+from testbed.processes.control_planes import ControlPlaneProcess
 
 SERVICES, INSTANCES = 5, 20
 SITES = ("north", "cloud")

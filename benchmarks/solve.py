@@ -21,7 +21,7 @@ from controlplane.config import Config
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering import Steering
-from testbed.views import make_config, make_instance, make_reported, make_service, make_view
+from testbed.fakes.views import make_config, make_instance, make_reported, make_service, make_view
 
 TITLE = "Time of a decision, warm (processor time, one core)"
 

@@ -20,8 +20,8 @@ from controlplane.cli import COMMANDS, cats
 from controlplane.controller.overrides import OverrideError, Wheel
 from controlplane.controller.persistence import StateError, StateFile
 from controlplane.errors import IdentityError
-from testbed.ports import free_ports
-from testbed.views import make_config
+from testbed.fakes.views import make_config
+from testbed.processes.ports import free_ports
 
 FLEET = "examples/quickstart/fleet.yaml"
 AWAY = f"http://127.0.0.1:{free_ports(1)[0]}"

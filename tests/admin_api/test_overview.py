@@ -11,7 +11,7 @@ from controlplane.grpc_services.envoys import EnvoyRecord, TypeRecord
 from controlplane.model import Reading, Signal, Source
 from controlplane.steering import Steering
 from controlplane.xds.types import ENDPOINT
-from testbed.views import make_config, make_instance, make_reported, make_view
+from testbed.fakes.views import make_config, make_instance, make_reported, make_view
 
 
 def make_envoy(name: str, record: TypeRecord | None, *, streams: int = 1) -> EnvoyRecord:

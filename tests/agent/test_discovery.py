@@ -11,7 +11,7 @@ from aiohttp import web
 from controlplane.agent.discovery import discover
 from controlplane.agent.settings import Discovery
 from controlplane.config import Engine
-from testbed.ports import free_port
+from testbed.processes.ports import free_port
 
 LLAMACPP = """\
 llamacpp:requests_processing 3

@@ -20,8 +20,8 @@ from controlplane.http2.connection import Limits
 from controlplane.http2.server import GrpcServer
 from controlplane.model import InstanceReport, Report
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
-from testbed.certificates import Authority
-from testbed.ports import free_port
+from testbed.fakes.certificates import Authority
+from testbed.processes.ports import free_port
 
 ME = pb.Agent(id="north-1", site="north", version="1")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from controlplane.grpc_services.agents import AgentService
 from controlplane.http2.server import GrpcServer
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.ports import free_ports
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.processes.ports import free_ports
 
 MOST = 60e6
 """Bytes of resident memory, shared libraries included."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from controlplane.agent.probes import Measured, Prober
 from controlplane.agent.settings import Bandwidth, Probe, ProbeKind, Probes
-from testbed.relays import relaying
+from testbed.fakes.delay_proxy import relaying
 
 
 @pytest.fixture

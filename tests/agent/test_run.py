@@ -30,8 +30,8 @@ from controlplane.errors import StartError
 from controlplane.grpc_services.agents import AgentService
 from controlplane.http2.server import GrpcServer
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Signal, SiteReport
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.ports import free_port
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.processes.ports import free_port
 
 DCGM = """\
 DCGM_FI_DEV_GPU_UTIL{gpu="0"} 40

@@ -21,10 +21,10 @@ from controlplane.app.serving import Running, Settings, running
 from controlplane.errors import ConfigError, ReportError, StartError
 from controlplane.model import InstanceReport, Signal, Source
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.certificates import Authority
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.ports import free_port
-from testbed.xds import XdsClient
+from testbed.fakes.certificates import Authority
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.xds import XdsClient
+from testbed.processes.ports import free_port
 
 PATIENCE = 20.0
 """Seconds after which a condition that should hold fails the test."""

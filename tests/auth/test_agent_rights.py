@@ -17,7 +17,7 @@ from controlplane.errors import IdentityError, ReportError
 from controlplane.grpc_services.agents import SERVICE, AgentService
 from controlplane.model import InstanceReport, PathReport, Report, SiteReport, Source
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
-from testbed.views import make_config, make_instance
+from testbed.fakes.views import make_config, make_instance
 
 TOKEN = "correct-horse-battery"
 

@@ -11,7 +11,7 @@ from benchmarks.streams import LoadStream, Received, connect, read_response
 from controlplane.grpc_services.messages import Encoder, nonce_part
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT, Push, Response
-from testbed.xds import PATIENCE, make_assignment, serve_xds
+from testbed.fakes.xds import PATIENCE, make_assignment, serve_xds
 
 
 @pytest.mark.parametrize("delta", [False, True])

@@ -15,8 +15,8 @@ import pytest
 from controlplane.bus.nats import PART, NatsBus
 from controlplane.model import Report, ScrapeFailure
 from controlplane.steering.plan import Plan
-from testbed.fleets import make_config, make_plan
-from testbed.nats_servers import NatsCluster, running_nats
+from testbed.fakes.fleets import make_config, make_plan
+from testbed.processes.nats_servers import NatsCluster, running_nats
 
 PATIENCE = 20.0
 

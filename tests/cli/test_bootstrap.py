@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from controlplane.cli import cats
-from testbed.envoys import validate
+from testbed.processes.envoys import validate
 
 FLEET = Path(__file__).parents[1] / "config" / "fleet.yaml"
 

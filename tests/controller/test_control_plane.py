@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from controlplane.controller.control_plane import ControlPlane
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 
 async def test_streams_send_before_anybody_is_told() -> None:

@@ -18,9 +18,9 @@ from controlplane.model import InstanceReport, Signal, Source
 from controlplane.resources import SnapshotBuilder
 from controlplane.steering.plan import Plan
 from controlplane.xds.types import ENDPOINT
-from testbed.fleets import make_config, make_plan
-from testbed.views import make_config as make_small
-from testbed.views import make_instance, make_reported, make_view
+from testbed.fakes.fleets import make_config, make_plan
+from testbed.fakes.views import make_config as make_small
+from testbed.fakes.views import make_instance, make_reported, make_view
 
 
 def value(metrics: Metrics, name: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.controller.decider import covers
-from testbed.fleets import make_config, make_plan
+from testbed.fakes.fleets import make_config, make_plan
 
 PLACES = {"a": ("north", "10.0.0.1:1"), "b": ("cloud", "10.0.0.2:1")}
 

@@ -10,7 +10,7 @@ import pytest
 
 from controlplane.config import Config
 from controlplane.controller.overrides import MOST, OverrideError, Wheel, describe, parse_request
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 CONFIG = make_config()
 

@@ -10,10 +10,10 @@ import pytest
 
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import ClientTls, build_bootstrap, build_secrets
-from testbed.certificates import Authority
-from testbed.control_planes import ControlPlaneProcess
-from testbed.envoys import EnvoyProcess, validate
-from testbed.ports import free_port
+from testbed.fakes.certificates import Authority
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.envoys import EnvoyProcess, validate
+from testbed.processes.ports import free_port
 
 pytestmark = pytest.mark.envoy
 

@@ -16,15 +16,15 @@ from controlplane.diagnostics.doctor import (
     examine_fleet,
     examine_scrapes,
 )
-from testbed.fleets import make_config
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.kubernetes_api import (
+from testbed.fakes.fleets import make_config
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.kubernetes_api import (
     KubernetesApiServer,
     make_gateway,
     make_pod,
     serving_kubernetes,
 )
-from testbed.ports import free_ports
+from testbed.processes.ports import free_ports
 
 
 def make_fleet(**fields: Any) -> dict[str, Any]:

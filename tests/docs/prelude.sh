@@ -61,13 +61,13 @@ systemctl() {
     esac
 }
 kubectl() {
-    "$PYTHON" -m testbed.kubectl "$@" || return
+    "$PYTHON" -m testbed.fakes.kubectl "$@" || return
     case "$*" in
         *"port-forward service/"*) sleep 150 ;; # the gateway listens at that port by itself
         *port-forward*) cats serve -c fleet.yaml ;; # the pod that it leads to
         "apply -k deploy/kubernetes/overlays/edge-site")
             # An instance of the site, and its gateway.
-            "$PYTHON" -m testbed.instances --port 9102 --model assistant-8b-retail > "$HOME/instance.log" 2>&1 &
+            "$PYTHON" -m testbed.fakes.instances --port 9102 --model assistant-8b-retail > "$HOME/instance.log" 2>&1 &
             wait_for localhost:9102/health
             cats bootstrap -c fleet.yaml --site edge-north --id gateway-1 > "$HOME/gateway.yaml"
             envoy -c "$HOME/gateway.yaml" > "$HOME/gateway.log" 2>&1 &
@@ -78,7 +78,7 @@ kubectl() {
 # What an authority would hand out.
 "$PYTHON" - <<'END'
 from pathlib import Path
-from testbed.certificates import Authority, KeyPair
+from testbed.fakes.certificates import Authority, KeyPair
 authority = Authority(Path())
 authority.issue("cats.cats.svc", over=KeyPair(Path("tls.crt"), Path("tls.key")))
 authority.ca.rename("ca.crt")

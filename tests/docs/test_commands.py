@@ -32,7 +32,7 @@ PAGES = {
 SERVERS = {
     r"cats serve -c": "wait_for -f localhost:18080/readyz",
     r"\benvoy -c\b": "wait_for localhost:10000/",
-    r"testbed\.instances --port (\d+)": "wait_for localhost:{0}/health",
+    r"testbed\.fakes\.instances --port (\d+)": "wait_for localhost:{0}/health",
     r"cats agent -c \S+$": "wait_for localhost:18090/v1/state",
     r"port-forward": "wait_for -f localhost:18080/readyz",
 }

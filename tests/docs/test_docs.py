@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.config.reference import reference
-from testbed import docs
+from testbed.tools import docs
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "docs" / "page.md"

@@ -8,11 +8,11 @@ from typing import Any
 
 import aiohttp
 
-from testbed.control_planes import ControlPlaneProcess
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.ports import free_port
-from testbed.processes import Children
-from testbed.relays import relaying
+from testbed.fakes.delay_proxy import relaying
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.processes.children import Children
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.ports import free_port
 
 FLEET = """\
 version: 1

@@ -10,7 +10,7 @@ from controlplane.config import Config, parse_config
 from controlplane.resources import SnapshotBuilder
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.steering.plan import Plan
-from testbed.envoys import validate
+from testbed.processes.envoys import validate
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/fleet.yaml"))
 

@@ -19,10 +19,10 @@ from controlplane.config import parse_config
 from controlplane.resources.bootstrap import ClientTls, build_bootstrap
 from controlplane.wire.cats.envoy.v1 import metrics_pb2
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2
-from testbed.certificates import Authority, KeyPair
-from testbed.control_planes import ControlPlaneProcess
-from testbed.envoys import EnvoyProcess
-from testbed.ports import free_port
+from testbed.fakes.certificates import Authority, KeyPair
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_port
 
 pytestmark = pytest.mark.envoy
 

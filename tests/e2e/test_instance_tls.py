@@ -12,12 +12,12 @@ import pytest
 from controlplane.config import InstanceTls, parse_config
 from controlplane.resources import SnapshotBuilder
 from controlplane.resources.bootstrap import build_bootstrap, build_instance_secrets
-from testbed.certificates import Authority, KeyPair, serial_number, server_context
-from testbed.control_planes import ControlPlaneProcess
-from testbed.envoys import EnvoyProcess
-from testbed.meshes import Mesh, running_mesh
-from testbed.origins import Origin
-from testbed.ports import free_port
+from testbed.fakes.certificates import Authority, KeyPair, serial_number, server_context
+from testbed.fakes.upstreams import Origin
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.envoy_mesh import Mesh, running_mesh
+from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_port
 
 pytestmark = pytest.mark.envoy
 

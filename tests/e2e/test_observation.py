@@ -12,7 +12,7 @@ import pytest
 from envoy_data_plane.envoy.service.metrics.v3 import StreamMetricsMessage
 
 from controlplane.resources import names
-from testbed.meshes import Mesh, running_mesh
+from testbed.processes.envoy_mesh import Mesh, running_mesh
 
 pytestmark = pytest.mark.envoy
 

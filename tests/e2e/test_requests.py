@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from testbed.meshes import Answer, running_mesh
+from testbed.processes.envoy_mesh import Answer, running_mesh
 
 pytestmark = pytest.mark.envoy
 

@@ -12,9 +12,9 @@ from controlplane.grpc_services.envoys import TypeRecord
 from controlplane.resources import SnapshotBuilder
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT
-from testbed.fleets import make_plan
-from testbed.meshes import Mesh, running_mesh
-from testbed.xds import make_assignment, serve_xds
+from testbed.fakes.fleets import make_plan
+from testbed.fakes.xds import make_assignment, serve_xds
+from testbed.processes.envoy_mesh import Mesh, running_mesh
 
 pytestmark = pytest.mark.envoy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.trial import LATE, Balancing, Trial, percentile, run_trials
+from testbed.tools.envoy_comparison import LATE, Balancing, Trial, percentile, run_trials
 
 WARM = 10.0
 """Seconds of arrivals in which a cold control plane learns; not counted for anybody."""

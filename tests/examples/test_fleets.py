@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.config import parse_config
-from testbed.world import build_world
+from testbed.demo.world import build_world
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/fleet.yaml"))
 

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 from PIL import Image, ImageDraw
 
-from testbed.control_planes import ControlPlaneProcess
-from testbed.envoys import running_envoy
-from testbed.ports import free_ports
-from testbed.processes import Children
+from testbed.processes.children import Children
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.envoys import running_envoy
+from testbed.processes.ports import free_ports
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "real_models"
 

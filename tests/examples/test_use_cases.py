@@ -12,8 +12,8 @@ from controlplane.config import parse_config
 from controlplane.fleet import FleetState
 from controlplane.model import TrafficReport
 from controlplane.steering import Steering
-from testbed.demo import Demo
-from testbed.world import build_world
+from testbed.demo.run import Demo
+from testbed.demo.world import build_world
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUNNABLE = sorted(path.parent for path in EXAMPLES.glob("*/emulation.yaml"))

@@ -22,12 +22,12 @@ from benchmarks.streams import LoadStream, connect
 from controlplane.bus.nats import WARM_UP
 from controlplane.resources.bootstrap import ClientTls, build_secrets
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.certificates import Authority
-from testbed.control_planes import ControlPlaneProcess
-from testbed.envoys import EnvoyProcess
-from testbed.faults import Bed, Link, fault_bed
-from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
-from testbed.processes import Children
+from testbed.fakes.certificates import Authority
+from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.processes.children import Children
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.envoys import EnvoyProcess
+from testbed.tools.faults import Bed, Link, fault_bed
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(240)]
 

@@ -11,9 +11,9 @@ from controlplane.agent.settings import Probe, ProbeKind, Probes
 from controlplane.fleet import FleetState
 from controlplane.model import InstanceReport, PathReport, Signal, Source, TrafficReport
 from controlplane.steering import Plan, Steering
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.relays import relaying
-from testbed.views import make_config, make_instance
+from testbed.fakes.delay_proxy import relaying
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.views import make_config, make_instance
 
 CALM, CONGESTED = 0.0025, 0.060
 """Seconds that the relay adds each way."""

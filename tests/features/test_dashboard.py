@@ -16,13 +16,13 @@ import pytest
 from controlplane.app.serving import Running, Settings, running
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.xds.types import ENDPOINT
-from testbed import crowds
-from testbed.browser import Page, find_browser
-from testbed.xds import XdsClient
+from testbed.fakes import large_fleets
+from testbed.fakes.xds import XdsClient
+from testbed.processes.browser import Page, find_browser
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="chromium is not installed")
 
-AXE = Path(crowds.__file__).parent / "vendor" / "axe-core" / "axe.min.js"
+AXE = Path(__file__).parents[2] / "testbed" / "vendor" / "axe-core" / "axe.min.js"
 UPDATES = 9
 LIMIT = 0.060
 """Seconds of processor time that an update of 500 instances may take, as the project promises."""
@@ -318,10 +318,10 @@ async def test_an_update_of_500_instances_is_smooth(tmp_path: Path) -> None:
     """
     size = {"sites": 50, "instances": 500, "services": 20}
     rng = random.Random(7)
-    async with shown(tmp_path, crowds.make_crowd(**size)) as it:
+    async with shown(tmp_path, large_fleets.make_crowd(**size)) as it:
 
         def report_all() -> None:
-            for report in crowds.make_reports(**size, at=it.control.clock(), rng=rng):
+            for report in large_fleets.make_reports(**size, at=it.control.clock(), rng=rng):
                 it.control.receive(report)
 
         it.control.on_cycle.append(lambda _: report_all())

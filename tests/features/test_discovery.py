@@ -14,12 +14,12 @@ import pytest
 
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import build_bootstrap
-from testbed.certificates import Authority
-from testbed.control_planes import ControlPlaneProcess
-from testbed.envoys import EnvoyProcess
-from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
-from testbed.origins import Origin
-from testbed.ports import free_port
+from testbed.fakes.certificates import Authority
+from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.upstreams import Origin
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_port
 
 FLEET = """
 version: 1

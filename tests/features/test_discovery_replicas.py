@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.xds.types import ENDPOINT
-from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
-from testbed.replicas import Replicas, connected, running_replicas
+from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.processes.replicas import Replicas, connected, running_replicas
 
 FLEET = """
 version: 1

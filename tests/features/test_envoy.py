@@ -12,9 +12,9 @@ import pytest
 from controlplane.app.serving import Running, Settings, running
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import build_bootstrap
-from testbed.envoys import EnvoyProcess
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.ports import free_ports
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_ports
 
 pytestmark = pytest.mark.envoy
 

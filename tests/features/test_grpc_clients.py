@@ -19,10 +19,10 @@ from controlplane.config import parse_config
 from controlplane.grpc_services.csds import SERVICE as CSDS
 from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry, ObservationSettings
 from controlplane.resources.bootstrap import build_bootstrap
-from testbed.envoys import running_envoy
-from testbed.grpc_clients import GrpcBackend, GrpcClient
-from testbed.origins import Origin
-from testbed.ports import free_port
+from testbed.fakes.upstreams import Origin
+from testbed.processes.envoys import running_envoy
+from testbed.processes.grpc_clients import GrpcBackend, GrpcClient
+from testbed.processes.ports import free_port
 
 pytestmark = pytest.mark.envoy
 

@@ -14,12 +14,12 @@ import pytest
 
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import build_bootstrap
-from testbed.control_planes import ControlPlaneProcess
-from testbed.engine import Curve
-from testbed.envoys import EnvoyProcess
-from testbed.instances import EmulatedInstance, InstanceSettings
-from testbed.ports import free_ports
-from testbed.traffic import Lengths, Record, Stream, Traffic
+from testbed.demo.traffic import Lengths, Record, Stream, Traffic
+from testbed.fakes.engine import Curve
+from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_ports
 
 pytestmark = pytest.mark.envoy
 

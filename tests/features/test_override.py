@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from testbed.control_planes import ControlPlaneProcess
-from testbed.replicas import running_replicas
+from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.replicas import running_replicas
 
 FLEET = """
 version: 1

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from controlplane.xds.types import ENDPOINT
-from testbed.metrics_pages import Load, serving_pages
-from testbed.replicas import Replicas, connected, running_replicas
+from testbed.fakes.metrics_pages import Load, serving_pages
+from testbed.processes.replicas import Replicas, connected, running_replicas
 
 STREAMS = int(os.environ.get("CATS_TEST_STREAMS", "60"))
 """A thousand are for a machine of one's own."""

@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 from controlplane.xds.types import CLUSTER, ENDPOINT
-from testbed.control_planes import ControlPlaneProcess
-from testbed.metrics_pages import Load, serving_pages
-from testbed.xds import XdsClient
+from testbed.fakes.metrics_pages import Load, serving_pages
+from testbed.fakes.xds import XdsClient
+from testbed.processes.control_planes import ControlPlaneProcess
 
 FLEET = """
 version: 1

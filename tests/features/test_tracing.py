@@ -15,8 +15,8 @@ import grpc
 from aiohttp import web
 
 from controlplane.xds.types import ENDPOINT
-from testbed.control_planes import ControlPlaneProcess
-from testbed.xds import XdsClient
+from testbed.fakes.xds import XdsClient
+from testbed.processes.control_planes import ControlPlaneProcess
 
 FLEET = """
 version: 1

@@ -18,8 +18,8 @@ from aiohttp import web
 from controlplane.agent.orca_server import OrcaServer
 from controlplane.agent.settings import Reemit
 from controlplane.model import InstanceReport, Signal, Source
-from testbed.envoys import EnvoyProcess
-from testbed.ports import free_ports
+from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_ports
 
 pytestmark = pytest.mark.envoy
 

@@ -8,7 +8,7 @@ from controlplane.errors import ReportError
 from controlplane.fleet import FleetState, Phase
 from controlplane.fleet.devices import Devices
 from controlplane.model import InstanceReport, Signal, Source
-from testbed.views import make_config, make_instance
+from testbed.fakes.views import make_config, make_instance
 
 
 def said(

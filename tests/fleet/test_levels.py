@@ -8,7 +8,7 @@ from controlplane.fleet import FleetState
 from controlplane.fleet.levels import LevelBook
 from controlplane.model import InstanceReport, PathReport, Signal, Source
 from controlplane.telemetry.levels import Category
-from testbed.views import make_config, make_instance
+from testbed.fakes.views import make_config, make_instance
 
 
 def test_levels_follow_reports_within_the_window() -> None:

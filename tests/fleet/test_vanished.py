@@ -11,7 +11,7 @@ from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.steering import Steering
 from controlplane.telemetry.engines import parse_metrics
-from testbed.views import make_config, make_instance
+from testbed.fakes.views import make_config, make_instance
 
 OLD = """\
 vllm:num_requests_running{{model_name="m"}} {running}

@@ -14,7 +14,7 @@ from controlplane.grpc_services.ads import SERVICES, SOTW_TTL_FEATURE, TTL_FEATU
 from controlplane.grpc_services.envoys import Happening, XdsEvent
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.xds import (
+from testbed.fakes.xds import (
     PATIENCE,
     XdsClient,
     XdsServer,

@@ -16,7 +16,7 @@ from controlplane.config import Identity, Role
 from controlplane.grpc_services.csds import SERVICE, ClientStatusService, StatusSettings
 from controlplane.grpc_services.refused import Refused
 from controlplane.xds.types import CLUSTER, ENDPOINT
-from testbed.xds import PATIENCE, XdsClient, XdsServer, make_snapshot, serve_xds
+from testbed.fakes.xds import PATIENCE, XdsClient, XdsServer, make_snapshot, serve_xds
 
 EPOCH = 1_000_000.0
 SETTINGS = StatusSettings(max_request=2_000, max_response=20_000)

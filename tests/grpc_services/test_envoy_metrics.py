@@ -29,8 +29,8 @@ from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.resources.build import SnapshotBuilder
 from controlplane.steering.plan import Allocation, Assignment, Plan
 from controlplane.wire.cats.envoy.v1 import metrics_pb2
-from testbed.envoys import EnvoyProcess, running_envoy
-from testbed.ports import free_port
+from testbed.processes.envoys import EnvoyProcess, running_envoy
+from testbed.processes.ports import free_port
 
 METRICS = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
 LOADS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"

@@ -20,7 +20,7 @@ from controlplane.xds.delta import DeltaStream
 from controlplane.xds.snapshot import make_resource
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.types import CLUSTER, ENDPOINT, Push, Response
-from testbed.xds import make_snapshot, make_stand_in
+from testbed.fakes.xds import make_snapshot, make_stand_in
 
 texts = st.text(max_size=40)
 names = st.lists(texts, max_size=5, unique=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controlplane.grpc_services.views import ViewStore
 from controlplane.xds.types import CLUSTER, ENDPOINT
-from testbed.xds import make_snapshot
+from testbed.fakes.xds import make_snapshot
 
 
 def test_only_watchers_of_changed_views_are_woken() -> None:

@@ -21,7 +21,7 @@ from controlplane.http2.connection import Limits
 from controlplane.http2.served import GrpcStream
 from controlplane.http2.server import GrpcServer
 from controlplane.http2.status import StatusCode
-from testbed.certificates import Authority, KeyPair
+from testbed.fakes.certificates import Authority, KeyPair
 
 
 async def letters(request: bytes, context: Any) -> None:

@@ -16,7 +16,7 @@ from controlplane.http2 import frames
 from controlplane.http2.connection import Limits
 from controlplane.http2.served import GrpcStream
 from controlplane.http2.server import GrpcServer
-from testbed.certificates import Authority
+from testbed.fakes.certificates import Authority
 
 
 async def upper(request: bytes, _context: Any) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from testbed.ports import free_port
+from testbed.processes.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 LOCK = f"good==1.0 --hash=sha256:{'0' * 64}\nbad==2.0 --hash=sha256:{'1' * 64}\n"

@@ -10,8 +10,8 @@ import yaml
 
 from controlplane.resources import names
 from controlplane.resources.bootstrap import ClientTls, build_bootstrap
-from testbed.envoys import validate
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
+from testbed.processes.envoys import validate
 
 TLS = {"tls": {"cert": "cert.pem", "key": "key.pem"}}
 

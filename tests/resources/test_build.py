@@ -12,7 +12,7 @@ from controlplane.config import Affinity
 from controlplane.resources import UNKNOWN_SITE, SnapshotBuilder
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE
-from testbed.fleets import make_config, make_plan
+from testbed.fakes.fleets import make_config, make_plan
 
 SERVICES = [
     {"name": "chat", "match": [{"path": "/v1/chat"}], "models": [{"name": "m"}]},

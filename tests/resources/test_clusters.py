@@ -10,7 +10,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import json_format
 
 from controlplane.resources.clusters import build_cluster
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 CHAT: dict[str, Any] = {"name": "chat", "match": [{"path": "/"}], "models": [{"name": "m"}]}
 OPTIONS = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_name

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controlplane.resources.endpoints import EndpointEncoder
 from controlplane.steering.plan import Allocation
 from controlplane.xds.types import Resource
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 CONFIG = make_config()
 SITES = {instance.name: instance.site for instance in CONFIG.instances}

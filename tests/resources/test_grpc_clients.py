@@ -10,7 +10,7 @@ from controlplane.resources.build import SnapshotBuilder
 from controlplane.resources.grpc_clients import GrpcViews
 from controlplane.xds.snapshot import Snapshot, view_key
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.fleets import make_config, make_plan
+from testbed.fakes.fleets import make_config, make_plan
 
 NORTH = view_key("north", "grpc")
 

@@ -18,7 +18,7 @@ from controlplane.resources.endpoints import EndpointEncoder
 from controlplane.resources.validate import constraint_faults
 from controlplane.steering.plan import Allocation
 from controlplane.xds.types import CLUSTER
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 TLS: dict[str, Any] = {
     "ca": "/etc/instances/ca.crt",

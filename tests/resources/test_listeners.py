@@ -7,7 +7,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from controlplane.config import Config, SiteListener
 from controlplane.resources.listeners import build_listener
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 
 def filters_of(config: Config) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from controlplane.config import Config
 from controlplane.resources import names
 from controlplane.resources.routes import build_routes, in_order, reads_model
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 
 def config_of(*matches: dict[str, Any], **more: Any) -> Config:

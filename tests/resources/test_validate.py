@@ -16,7 +16,7 @@ from controlplane.resources.validate import (
 )
 from controlplane.steering.plan import Allocation
 from controlplane.xds.types import CLUSTER, LISTENER, ROUTE
-from testbed.fleets import make_config
+from testbed.fakes.fleets import make_config
 
 INSTANCES = {
     instance.name: instance

@@ -15,7 +15,7 @@ from controlplane.agent.settings import Reemit
 from controlplane.config import Instance, Orca
 from controlplane.model import InstanceReport, ScrapeFailure, Signal, Source
 from controlplane.sources.orca import METHOD, OrcaReader
-from testbed.ports import free_port
+from testbed.processes.ports import free_port
 
 Result = InstanceReport | ScrapeFailure
 

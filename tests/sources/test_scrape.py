@@ -17,7 +17,7 @@ from controlplane.config import Engine, Instance, Scrape
 from controlplane.model import InstanceReport, ScrapeFailure, Signal
 from controlplane.sources.scrape import Scraper, offset_of
 from controlplane.telemetry.exposition import MAX_TEXT
-from testbed.certificates import Authority
+from testbed.fakes.certificates import Authority
 
 PAGE = """\
 llamacpp:requests_processing 3

@@ -9,7 +9,7 @@ import pytest
 from controlplane.config import PolicyName
 from controlplane.fleet.view import InstanceView, Phase
 from controlplane.steering import Plan, Steering
-from testbed.views import make_config, make_instance, make_service, make_view
+from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
 
 def shares(plan: Plan, service: str = "chat", site: str = "near") -> dict[str, float]:

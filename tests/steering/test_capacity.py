@@ -11,7 +11,7 @@ from controlplane.model import Signal
 from controlplane.steering.belief import Belief
 from controlplane.steering.capacity import CapacityLearner
 from controlplane.steering.layout import build_layout
-from testbed.views import make_config, make_instance, make_reported, make_view
+from testbed.fakes.views import make_config, make_instance, make_reported, make_view
 
 
 class Fluid:

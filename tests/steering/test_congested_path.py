@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.fleet import FleetState
 from controlplane.model import InstanceReport, PathReport, Signal, Source, TrafficReport
 from controlplane.steering import Plan, Steering
-from testbed.views import make_config, make_instance
+from testbed.fakes.views import make_config, make_instance
 
 
 def test_a_congested_path_loses_weight_within_three_periods() -> None:

@@ -7,7 +7,7 @@ from controlplane.model import Reading, Source
 from controlplane.steering import Steering
 from controlplane.steering.foresight import Foresight, mix_prices
 from controlplane.steering.latency import Curves, PriceTable
-from testbed.views import make_config, make_instance, make_view
+from testbed.fakes.views import make_config, make_instance, make_view
 
 
 def seen(counts: list[float]) -> Foresight:

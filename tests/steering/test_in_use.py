@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.steering import Steering
 from controlplane.steering.in_use import InUse
-from testbed.views import make_config, make_instance, make_view
+from testbed.fakes.views import make_config, make_instance, make_view
 
 NAMES = ("a", "b", "c")
 RTT = {("near", "far"): 0.001, ("far", "near"): 0.001}

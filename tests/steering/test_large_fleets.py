@@ -8,7 +8,7 @@ import pytest
 from controlplane.steering import Plan, Steering, brain
 from controlplane.steering.layout import build_layout
 from controlplane.steering.problem import MOST_CANDIDATES, _choose, build_network
-from testbed.views import make_config, make_instance, make_service, make_view
+from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
 
 def fleet(rate: float) -> Plan:

@@ -11,7 +11,7 @@ from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering import Steering
 from controlplane.steering.record import decode_plan, encode_plan
-from testbed.views import make_config, make_instance, make_reported, make_view
+from testbed.fakes.views import make_config, make_instance, make_reported, make_view
 
 CONFIG = make_config(instances=[make_instance("a", "near"), make_instance("b", "far")])
 SHIFT = 5000.0

@@ -20,7 +20,7 @@ from controlplane.steering.shedding import (
     Valve,
     find_pools,
 )
-from testbed.views import make_config, make_instance, make_reported, make_service, make_view
+from testbed.fakes.views import make_config, make_instance, make_reported, make_service, make_view
 
 SLOTS = 32.0
 

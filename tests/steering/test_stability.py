@@ -9,7 +9,7 @@ from controlplane.model import Reading, Source
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
 from controlplane.steering.stability import FALLBACK, Hysteresis, Refutation, settle
-from testbed.views import make_config, make_instance, make_view
+from testbed.fakes.views import make_config, make_instance, make_view
 
 FLOW = Flow(
     demand=np.array([4.0]),

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.stream import MAX_IN_FLIGHT
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.xds import make_snapshot
+from testbed.fakes.xds import make_snapshot
 from tests.xds.client import BAD, PairedClient
 
 NAMES = ["a", "b", "c", "d"]

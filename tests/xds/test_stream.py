@@ -26,7 +26,7 @@ from controlplane.xds.types import (
     SotwRequest,
     StaleNonce,
 )
-from testbed.xds import make_snapshot, make_stand_in
+from testbed.fakes.xds import make_snapshot, make_stand_in
 
 SHORT = {CLUSTER: "C", ENDPOINT: "E", LISTENER: "L", ROUTE: "R"}
 LONG = {short: type_url for type_url, short in SHORT.items()}

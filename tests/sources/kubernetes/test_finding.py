@@ -27,7 +27,7 @@ from controlplane.sources.kubernetes.objects import (
     parse_node,
     parse_pod,
 )
-from testbed.kubernetes_api import make_gateway, make_node, make_pod, make_pool, make_slice
+from testbed.fakes.kubernetes_api import make_gateway, make_node, make_pod, make_pool, make_slice
 
 
 def configured(rule: Mapping[str, Any]) -> tuple[Config, DiscoveryRule]:

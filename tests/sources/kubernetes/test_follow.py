@@ -27,8 +27,8 @@ from controlplane.sources.kubernetes.client import (
 from controlplane.sources.kubernetes.finding import Wanted
 from controlplane.sources.kubernetes.follow import Follower
 from controlplane.sources.kubernetes.objects import INFERENCE_POOLS, PODS, Pod
-from testbed.certificates import Authority
-from testbed.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.certificates import Authority
+from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
 
 PATIENCE = 20.0
 

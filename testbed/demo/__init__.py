@@ -1,0 +1,1 @@
+"""The demo: its script, its world, its traffic and its screen."""

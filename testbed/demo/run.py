@@ -1,0 +1,400 @@
+"""The main job end to end, to watch: ``make demo``.
+
+Starts emulated instances, ``cats serve`` and a real Envoy for each client site from
+``cats bootstrap``, sends traffic of two services through them, and tells a story: a training job
+takes part of the near edge, an edge is killed, the control plane is killed and started again.
+At the end it says where requests went in each phase, and which of its claims held.
+
+Everything it starts ends with it, whichever way it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+from pydantic_core import PydanticCustomError
+from rich.console import Console
+from rich.live import Live
+
+from controlplane.config.units import parse_duration
+from testbed.demo.screen import Scene, build_closing, build_live, plain_lines
+from testbed.demo.script import PHASES, Chapter, Phase, Weights, judge, tabulate
+from testbed.demo.traffic import Record, Traffic, summarise
+from testbed.demo.world import DEFAULT_EXAMPLE, World, build_world
+from testbed.processes.children import Child, Children
+from testbed.processes.envoys import EnvoyError, EnvoyProcess
+from testbed.processes.ports import free_ports
+
+DEFAULT_LENGTH = 120.0
+"""Seconds of the story when nobody says how long."""
+WINDOW = 5.0
+"""Seconds that the live figures look back."""
+START_WITHIN = 30.0
+LIVE_PERIOD = 0.5
+PLAIN_PERIOD = 5.0
+POLL_PERIOD = 1.0
+LEAST_PHASE = 2.0
+
+
+class DemoError(RuntimeError):
+    """Something did not start or did not answer; the message says what."""
+
+
+class Demo:
+    """One run of the story."""
+
+    def __init__(self, world: World, directory: Path, *, seed: int) -> None:
+        self.world = world
+        self.interrupted = asyncio.Event()
+        self.chapters: list[Chapter] = []
+        self.scene = Scene(world)
+        self._directory = directory
+        self._xds, self._admin, *envoy_admins = free_ports(2 + len(world.listeners))
+        self._envoy_admins = dict(zip(world.listeners, envoy_admins, strict=True))
+        self.scene.admin = f"http://127.0.0.1:{self._admin}/"
+        self._children = Children(directory)
+        self._traffic = Traffic(world.streams, seed=seed)
+        self._envoys: dict[str, EnvoyProcess] = {}
+        self._instances: dict[str, Child] = {}
+        self._control_plane: Child | None = None
+        self._client: aiohttp.ClientSession | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._stack.enter_async_context(self._children)
+            self._client = await self._stack.enter_async_context(
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0))
+            )
+            (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml())
+            await asyncio.gather(*map(self._start_instance, self.world.instances))
+            await self._start_control_plane()
+            await asyncio.gather(*map(self._start_envoy, self.world.listeners))
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # What it starts.
+
+    async def _start_instance(self, name: str) -> None:
+        settings = self.world.instances[name]
+        curve = settings.curve
+        distances = [f"--rtt={site}={rtt}" for site, rtt in settings.rtt.items()]
+        child = self._instances[name] = await self._children.start(
+            name,
+            [
+                *(sys.executable, "-m", "testbed.fakes.instances", "--port", str(settings.port)),
+                *("--model", settings.model, "--slots", str(curve.slots)),
+                f"--base={curve.base}",
+                f"--crowding={curve.crowding}",
+                *distances,
+            ],
+        )
+        await self._wait_for(f"http://127.0.0.1:{settings.port}/health", child)
+
+    async def _start_control_plane(self) -> None:
+        child = self._control_plane = await self._children.start(
+            "control-plane",
+            [
+                *(sys.executable, "-m", "controlplane", "serve"),
+                *("-c", str(self._directory / "fleet.yaml")),
+                *("--xds", f"127.0.0.1:{self._xds}", "--admin", f"127.0.0.1:{self._admin}"),
+                *("--state-dir", str(self._directory / "state")),
+            ],
+        )
+        await self._wait_for(f"{self.scene.admin}readyz", child)
+
+    async def _start_envoy(self, site: str) -> None:
+        bootstrap = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "controlplane", "bootstrap"),
+            *("-c", str(self._directory / "fleet.yaml"), "--site", site, "--id", f"{site}-1"),
+            *("--xds", f"127.0.0.1:{self._xds}", "--admin-port", str(self._envoy_admins[site])),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        text, said = await bootstrap.communicate()
+        if bootstrap.returncode != 0:
+            raise DemoError(f"cats bootstrap for {site} failed: {said.decode().strip()}")
+        envoy = self._envoys[site] = await EnvoyProcess.start(text.decode())
+        await self._stack.enter_async_context(envoy)
+
+    async def _wait_for(self, url: str, child: Child) -> None:
+        assert self._client is not None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + START_WITHIN
+        while loop.time() < end:
+            if not child.running:
+                raise DemoError(f"{child.name} ended while starting:\n{child.last_lines()}")
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self._client.get(url) as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+        raise DemoError(f"{child.name} did not answer {url} in time:\n{child.last_lines()}")
+
+    # The story.
+
+    async def play(self, length: float, *, go_on: bool) -> None:
+        """Send traffic and play all phases in *length* seconds; then go on if told to."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with self._traffic:
+            watching = asyncio.create_task(self._watch(began), name="watch")
+            try:
+                due = began
+                for phase in PHASES:
+                    due += phase.part * length
+                    if self.interrupted.is_set():
+                        break
+                    await self._play(phase, due)
+                if go_on and not self.interrupted.is_set():
+                    await self._recover()
+                    await self.interrupted.wait()
+            finally:
+                if self.chapters and self.chapters[-1].ended_at is None:
+                    self.chapters.pop()
+                watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watching
+
+    async def _play(self, phase: Phase, end: float) -> None:
+        """Play one phase until *end*; a slow start of the control plane leaves it no less than 2 s.
+
+        A phase lasts until the next one's deed is done, so no request falls between two.
+        """
+        loop = asyncio.get_running_loop()
+        weights = await self._read_weights()
+        if self.chapters:
+            self.chapters[-1].weights_at_end = weights
+        await self._act(phase)
+        now = loop.time()
+        if self.chapters:
+            self.chapters[-1].ended_at = now
+        end = max(end, now + LEAST_PHASE)
+        chapter = Chapter(phase, now, end - now, weights_at_start=weights)
+        self.chapters.append(chapter)
+        self.scene.title = f"{phase.name}: {phase.title}"
+        if phase.name == "control plane back":
+            await self._wait_connected()
+            chapter.weights_at_end = await self._read_weights()
+        while (left := end - loop.time()) > 0:
+            self.scene.left = left
+            if await self._interrupted_within(min(left, LIVE_PERIOD)):
+                return
+        if phase is PHASES[-1]:
+            chapter.ended_at = loop.time()
+
+    async def _interrupted_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self.interrupted.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _act(self, phase: Phase) -> None:
+        match phase.name:
+            case "training":
+                await self._emulate(self.world.trains, training=self.world.training)
+            case "after":
+                await self._emulate(self.world.trains, training=0.0)
+            case "edge dead":
+                await self._instances[self.world.dies].kill()
+                self.scene.dead = frozenset({self.world.dies})
+            case "control plane dead":
+                assert self._control_plane is not None
+                await self._control_plane.kill()
+            case "control plane back":
+                await self._start_control_plane()
+
+    async def _recover(self) -> None:
+        await self._start_instance(self.world.dies)
+        self.scene.dead = frozenset()
+        self.scene.title, self.scene.left = "the story is told; the fleet goes on", None
+
+    async def _emulate(self, instance: str, **switches: object) -> None:
+        assert self._client is not None
+        port = self.world.instances[instance].port
+        async with self._client.post(f"http://127.0.0.1:{port}/emulation", json=switches) as answer:
+            answer.raise_for_status()
+
+    async def _read_weights(self) -> Weights:
+        """Ask every Envoy for what it steers by: the endpoints of the first priority."""
+        return {
+            site: {
+                name: {each.address: each.weight for each in endpoints if each.priority == 0}
+                for name, endpoints in (await envoy.clusters()).items()
+                if name in self.world.services
+            }
+            for site, envoy in self._envoys.items()
+        }
+
+    async def _wait_connected(self) -> None:
+        for envoy in self._envoys.values():
+            await envoy.wait_for_stat("control_plane.connected_state", lambda value: value == 1)
+
+    async def count_refused(self) -> int:
+        """Count the configurations that the Envoys refused."""
+        counted = 0
+        for envoy in self._envoys.values():
+            counted += sum((await envoy.stats("update_rejected")).values())
+        return counted
+
+    @property
+    def records(self) -> list[Record]:
+        """Give every request so far."""
+        return list(self._traffic.records)
+
+    # What is seen meanwhile.
+
+    async def _watch(self, began: float) -> None:
+        loop = asyncio.get_running_loop()
+        polled = -POLL_PERIOD
+        while True:
+            now = loop.time()
+            self.scene.elapsed = now - began
+            recent = list(self._traffic.since(now - WINDOW))
+            self.scene.seen = {
+                (stream.service, stream.site): summarise(
+                    [
+                        record
+                        for record in recent
+                        if (record.service, record.site) == (stream.service, stream.site)
+                    ]
+                )
+                for stream in self.world.streams
+            }
+            if now - polled >= POLL_PERIOD:
+                polled = now
+                await self._poll()
+            await asyncio.sleep(LIVE_PERIOD)
+
+    async def _poll(self) -> None:
+        try:
+            self.scene.plan = await self._ask("api/v1/plan")
+            self.scene.fleet = await self._ask("api/v1/fleet")
+            self.scene.reasons = {
+                service: await self._ask(f"api/v1/explain?service={service}&from={self.world.near}")
+                for service in self.world.services
+            }
+        except (aiohttp.ClientError, TimeoutError):
+            self.scene.control_plane = False
+        else:
+            self.scene.control_plane = True
+
+    async def _ask(self, path: str) -> Any:
+        assert self._client is not None
+        async with self._client.get(self.scene.admin + path) as answer:
+            answer.raise_for_status()
+            return await answer.json()
+
+    def last_words(self) -> str:
+        """Give the end of the control plane's log."""
+        return "" if self._control_plane is None else self._control_plane.last_lines(40)
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Play the story and give the exit status."""
+    plain = arguments.plain or not sys.stdout.isatty()
+    console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)
+    length = DEFAULT_LENGTH if arguments.length is None else arguments.length
+    with tempfile.TemporaryDirectory(prefix="cats-demo-") as place:
+        demo = Demo(build_world(arguments.example), Path(place), seed=arguments.seed)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, demo.interrupted.set)
+        console.print(
+            f"starting {len(demo.world.instances)} instances, the control plane and"
+            f" {len(demo.world.listeners)} Envoys ..."
+        )
+        try:
+            async with demo:
+                console.print(f"dashboard: {demo.scene.admin}   logs: {place}")
+                showing = asyncio.create_task(
+                    _print_lines(demo, console) if plain else _draw(demo, console)
+                )
+                try:
+                    await demo.play(length, go_on=arguments.length is None)
+                finally:
+                    showing.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await showing
+                refused = await demo.count_refused()
+        except (DemoError, EnvoyError) as error:
+            console.print(f"the demo could not go on: {error}", markup=False)
+            console.print(demo.last_words(), markup=False)
+            return 1
+        claims = judge(demo.world, demo.records, demo.chapters, refused=refused)
+        table = tabulate(demo.records, demo.chapters)
+        console.print(build_closing(demo.world, table, demo.chapters, claims))
+        broken = [claim for claim in claims if claim.hard and not claim.held]
+        if broken:
+            console.print(f"\n{len(broken)} of {len(claims)} claims did not hold", style="red")
+            return 1
+        console.print(f"\nthe story held: {len(claims)} claims")
+        return 0
+
+
+async def _print_lines(demo: Demo, console: Console) -> None:
+    title = ""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    while True:
+        if demo.scene.title != title:
+            title = demo.scene.title
+            console.print(f"[{demo.scene.elapsed:6.1f} s] {title}", markup=False)
+            due = loop.time() + PLAIN_PERIOD
+        elif loop.time() >= due:
+            due = loop.time() + PLAIN_PERIOD
+            for line in plain_lines(demo.scene):
+                console.print(line, markup=False, no_wrap=True, crop=False, overflow="ignore")
+        await asyncio.sleep(0.1)
+
+
+async def _draw(demo: Demo, console: Console) -> None:
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(build_live(demo.scene), refresh=True)
+            await asyncio.sleep(LIVE_PERIOD)
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+
+    def duration(text: str) -> float:
+        try:
+            seconds = parse_duration(text)
+        except PydanticCustomError as error:
+            raise argparse.ArgumentTypeError(error.message()) from error
+        if seconds < 5.0:
+            raise argparse.ArgumentTypeError("the story takes 5s at least")
+        return seconds
+
+    parser = argparse.ArgumentParser(
+        prog="make demo DEMO_ARGS=...", description="The main job, end to end, to watch."
+    )
+    parser.add_argument(
+        "--for",
+        dest="length",
+        type=duration,
+        help="end by itself after so long, as 60s; otherwise it goes on until Ctrl-C",
+    )
+    parser.add_argument("--plain", action="store_true", help="lines instead of a live screen")
+    parser.add_argument("--seed", type=int, default=1, help="of the traffic")
+    parser.add_argument(
+        "--example", type=Path, default=DEFAULT_EXAMPLE, help="folder with fleet and emulation"
+    )
+    return parser.parse_args(given)

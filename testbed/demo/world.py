@@ -1,0 +1,140 @@
+"""The demo's world: an example's fleet, moved to free ports, and what is emulated around it.
+
+Reads ``fleet.yaml``, which the control plane reads too, and ``emulation.yaml``, which it never
+does: how fast the instances really are, who sends what, and what will happen to them.
+Starts nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controlplane.config.source import parse_source
+from controlplane.config.units import parse_duration, parse_share
+from testbed.demo.traffic import Lengths, Stream
+from testbed.fakes.engine import Curve
+from testbed.fakes.instances import InstanceSettings
+from testbed.processes.ports import free_ports
+
+DEFAULT_EXAMPLE = Path(__file__).parents[2] / "examples" / "cloud-edge-device"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything the demo starts, on ports of its own."""
+
+    fleet: Mapping[str, Any]
+    """The document of fleet.yaml with its ports replaced."""
+    instances: Mapping[str, InstanceSettings]
+    sites: Mapping[str, str]
+    """Instance -> its site."""
+    streams: tuple[Stream, ...]
+    listeners: Mapping[str, int]
+    """Client site -> port of its Envoy."""
+    services: tuple[str, ...]
+    """In the order of the file."""
+    sensitive: frozenset[str]
+    """Services that are delay-sensitive."""
+    latency_limits: Mapping[str, float]
+    """Service -> seconds its operator promised for a whole answer."""
+    trains: str
+    """Instance whose machine a training job takes a share of."""
+    training: float
+    dies: str
+    """Instance whose edge is killed."""
+
+    @property
+    def near(self) -> str:
+        """Give the client site of the instance that trains."""
+        return self.sites[self.trains]
+
+    def fleet_yaml(self) -> str:
+        """Write the fleet for ``cats serve``; JSON is YAML."""
+        return json.dumps(self.fleet, indent=2)
+
+
+def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
+    """Read *example* and give it free ports."""
+    # Read as the control plane reads it: to a YAML 1.1 loader the key "on" is true.
+    fleet, emulation = (
+        parse_source((example / name).read_text(), file=name).tree
+        for name in ("fleet.yaml", "emulation.yaml")
+    )
+    clients = list(dict.fromkeys(each["from"] for each in emulation["traffic"]))
+    ports = iter(free_ports(len(fleet["instances"]) + len(clients)))
+    listeners = {site: next(ports) for site in clients}
+    for site in fleet["sites"]:
+        if site["name"] in listeners:
+            site["listener"] = {**site.get("listener", {}), "port": listeners[site["name"]]}
+    sites = {each["name"]: each["site"] for each in fleet["instances"]}
+    instances = {}
+    for each in fleet["instances"]:
+        settings = _instance(each, emulation["instances"][each["name"]], fleet, next(ports))
+        _move(each, f"{settings.host}:{settings.port}")
+        instances[each["name"]] = settings
+    story = emulation["story"]
+    return World(
+        fleet=fleet,
+        instances=instances,
+        sites=sites,
+        streams=tuple(_stream(each, listeners) for each in emulation["traffic"]),
+        listeners=listeners,
+        services=tuple(each["name"] for each in fleet["services"]),
+        sensitive=frozenset(
+            each["name"] for each in fleet["services"] if each["delay"] == "sensitive"
+        ),
+        latency_limits={
+            each["name"]: parse_duration(each["slo"]["latency"]) for each in fleet["services"]
+        },
+        trains=story["trains"],
+        training=parse_share(story["training"]),
+        dies=story["dies"],
+    )
+
+
+def _instance(
+    configured: Mapping[str, Any], emulated: Mapping[str, Any], fleet: Mapping[str, Any], port: int
+) -> InstanceSettings:
+    return InstanceSettings(
+        model=configured["model"],
+        curve=Curve(
+            parse_duration(emulated["base"]),
+            parse_duration(emulated["crowding"]),
+            emulated["slots"],
+        ),
+        port=port,
+        rtt=dict(_distances(fleet["network"], configured["site"])),
+    )
+
+
+def _distances(network: Mapping[str, Any], site: str) -> Iterator[tuple[str, float]]:
+    for path in network["paths"]:
+        ends = [path["from"], path["to"]]
+        if site in ends:
+            ends.remove(site)
+            yield ends[0], parse_duration(path["rtt"])
+
+
+def _move(configured: dict[str, Any], address: str) -> None:
+    old = configured["address"]
+    configured["address"] = address
+    if "scrape" in configured:
+        configured["scrape"]["url"] = configured["scrape"]["url"].replace(old, address)
+
+
+def _stream(each: Mapping[str, Any], listeners: Mapping[str, int]) -> Stream:
+    site = each["from"]
+    return Stream(
+        service=each["service"],
+        site=site,
+        url=f"http://127.0.0.1:{listeners[site]}{each['path']}",
+        rate=float(each["rate"]),
+        model=each.get("model", "any"),
+        headers={"x-emulated-from": site},
+        lengths=Lengths(each.get("prompt", 30.0), each.get("output", 100.0)),
+        streaming=each.get("streaming", False),
+    )

@@ -1,0 +1,91 @@
+"""What an emulated instance says of itself: vLLM's metrics, in Prometheus's text form.
+
+Names, labels and buckets are those of vLLM's ``v1/metrics/loggers.py``; a counter carries the
+``_total`` that the Prometheus client adds.
+A training job is no business of vLLM's, so its share has a name of its own.
+"""
+
+from __future__ import annotations
+
+from testbed.fakes.engine import BatchingEngine, Histogram
+
+
+def build_exposition(engine: BatchingEngine, *, model: str, number: int = 0) -> str:
+    """Write the metrics page of one engine."""
+    labels = f'engine="{number}",model_name="{model}"'
+    lines: list[str] = []
+
+    def scalar(name: str, kind: str, text: str, value: float, more: str = "") -> None:
+        lines.append(f"# HELP {name} {text}")
+        lines.append(f"# TYPE {name} {kind}")
+        lines.append(f"{name}{{{more}{labels}}} {float(value)}")
+
+    def histogram(name: str, text: str, seconds: Histogram) -> None:
+        lines.append(f"# HELP {name} {text}")
+        lines.append(f"# TYPE {name} histogram")
+        counts = seconds.cumulative()
+        for bound, count in zip(seconds.bounds, counts, strict=False):
+            lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {float(count)}')
+        lines.append(f'{name}_bucket{{{labels},le="+Inf"}} {float(counts[-1])}')
+        lines.append(f"{name}_count{{{labels}}} {float(counts[-1])}")
+        lines.append(f"{name}_sum{{{labels}}} {seconds.total}")
+
+    scalar(
+        "vllm:num_requests_running",
+        "gauge",
+        "Number of requests in model execution batches.",
+        engine.running,
+    )
+    scalar(
+        "vllm:num_requests_waiting",
+        "gauge",
+        "Number of requests waiting to be processed.",
+        engine.waiting,
+    )
+    scalar(
+        "vllm:kv_cache_usage_perc",
+        "gauge",
+        "KV-cache usage. 1 means 100 percent usage.",
+        engine.kv_use,
+    )
+    scalar(
+        "vllm:prompt_tokens_total",
+        "counter",
+        "Number of prefill tokens processed.",
+        engine.prompt_tokens,
+    )
+    scalar(
+        "vllm:generation_tokens_total",
+        "counter",
+        "Number of generation tokens processed.",
+        engine.output_tokens,
+    )
+    scalar(
+        "vllm:request_success_total",
+        "counter",
+        "Count of successfully processed requests.",
+        engine.completed,
+        'finished_reason="length",',
+    )
+    histogram(
+        "vllm:time_to_first_token_seconds",
+        "Histogram of time to first token in seconds.",
+        engine.ttft,
+    )
+    histogram(
+        "vllm:e2e_request_latency_seconds",
+        "Histogram of e2e request latency in seconds.",
+        engine.latency,
+    )
+    histogram(
+        "vllm:request_queue_time_seconds",
+        "Histogram of time spent in WAITING phase for request.",
+        engine.queueing,
+    )
+    scalar(
+        "cats_training",
+        "gauge",
+        "Share of the machine that a training job takes.",
+        engine.training,
+    )
+    return "\n".join(lines) + "\n"

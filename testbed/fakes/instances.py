@@ -1,0 +1,434 @@
+"""Emulated inference instances: OpenAI's HTTP API outside, a batching engine inside.
+
+They answer what an inference server answers, streaming included, expose vLLM's metrics, and take
+as long as an accelerator would: time is computed by `testbed.fakes.engine`, so hundreds of requests
+a second cost a few per cent of a processor.
+Many run in one process (tests) or one in each (the demo, which kills them)::
+
+    python -m testbed.fakes.instances --port 9001 --model assistant-8b --base 200ms --slots 16
+
+A distance that is not there can be emulated: a request that says ``x-emulated-from: SITE`` waits
+for the round trip to that site before the engine sees it.
+
+``/emulation``, from loopback only, reads and changes how the machine does::
+
+    curl localhost:9001/emulation -d '{"training": 0.6}'     # a training job takes 60 %
+    curl localhost:9001/emulation -d '{"failing": true}'     # answers 500, health included
+    curl localhost:9001/emulation -d '{"hung": true}'        # accepts and never answers
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from testbed.fakes.engine import BatchingEngine, Curve, Demand, Mark
+from testbed.fakes.exposition import build_exposition
+
+MAX_TOKENS = 4096
+"""Longest answer; a request for more is refused, as an engine refuses what exceeds its context."""
+DEFAULT_TOKENS = 100
+PIECES = 8
+"""Events of a streamed answer, beside its first token; each carries its part of the tokens."""
+IMAGE_FACTOR = 4.0
+"""Work of an image beside a text of as many tokens."""
+WORDS = ("shares", "never", "herd", "but", "winners", "do", "so", "spread", "them", "well")
+DEFAULT_CURVE = Curve(base=0.2, crowding=0.01, slots=16)
+BODY_LIMIT = 32 * 2**20
+EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSettings:
+    """One emulated instance."""
+
+    model: str = "emulated"
+    curve: Curve = DEFAULT_CURVE
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 takes a free one."""
+    kv_tokens: int = 200_000
+    rtt: Mapping[str, float] = field(default_factory=dict)
+    """Site -> seconds that a request from there is on its way, both ways together."""
+
+
+class EmulatedInstance:
+    """A running instance; an asynchronous context manager.
+
+    Attributes:
+        engine: what it is doing; tests look at it.
+        port: where it listens once started.
+    """
+
+    def __init__(self, settings: InstanceSettings) -> None:
+        self.settings = settings
+        self.port = settings.port
+        self.failing = False
+        self._loop = asyncio.get_running_loop()
+        self.engine = BatchingEngine(
+            settings.curve, kv_tokens=settings.kv_tokens, now=self._loop.time()
+        )
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._marks: dict[int, asyncio.Queue[Mark]] = {}
+        self._started_at = 0
+        app = web.Application(client_max_size=BODY_LIMIT, middlewares=[self._misbehave])
+        app.add_routes(
+            [
+                web.post("/v1/chat/completions", self._chat),
+                web.post("/v1/completions", self._completions),
+                web.post("/v1/embeddings", self._embeddings),
+                web.post("/v1/images/generations", self._images),
+                web.get("/v1/models", self._models),
+                web.get("/health", self._health),
+                web.get("/metrics", self._metrics),
+                web.get("/emulation", self._show_emulation),
+                web.post("/emulation", self._change_emulation),
+            ]
+        )
+        # A client that hangs up frees its slot, as it does in vLLM.
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
+        await site.start()
+        self.port = int(self._runner.addresses[0][1])
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._awake.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._runner.cleanup()
+
+    @property
+    def address(self) -> str:
+        """Give HOST:PORT."""
+        return f"{self.settings.host}:{self.port}"
+
+    @property
+    def hung(self) -> bool:
+        """Whether it accepts requests and never answers."""
+        return not self._awake.is_set()
+
+    def train(self, share: float) -> None:
+        """Give *share* of the machine to a training job; 0 ends it."""
+        self._advance()
+        self.engine.train(share, now=self._loop.time())
+        self._advance()
+
+    def hang(self, hung: bool) -> None:
+        """Stop answering anything, or go on where it stopped."""
+        self._advance()
+        self.engine.freeze(hung, now=self._loop.time())
+        if hung:
+            self._awake.clear()
+        else:
+            self._awake.set()
+        self._advance()
+
+    # The engine's clock: one timer, set to the next mark.
+
+    def _advance(self) -> None:
+        for mark in self.engine.advance(now=self._loop.time()):
+            queue = self._marks.get(mark.ticket)
+            if queue is not None:
+                queue.put_nowait(mark)
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.engine.next_at()
+        self._timer = None if due is None else self._loop.call_at(due, self._advance)
+
+    async def _run(self, demand: Demand, request: web.Request) -> AsyncGenerator[Mark]:
+        distance = self.settings.rtt.get(request.headers.get("x-emulated-from", ""), 0.0)
+        if distance > 0:
+            await asyncio.sleep(distance)
+        self._advance()
+        ticket = self.engine.submit(demand, now=self._loop.time())
+        queue = self._marks[ticket] = asyncio.Queue()
+        self._advance()
+        try:
+            while True:
+                mark = await queue.get()
+                yield mark
+                if mark.last:
+                    return
+        finally:
+            del self._marks[ticket]
+            self._advance()
+            self.engine.cancel(ticket, now=self._loop.time())
+            self._advance()
+
+    async def _finish(self, demand: Demand, request: web.Request) -> None:
+        async with contextlib.aclosing(self._run(demand, request)) as marks:
+            async for _ in marks:
+                pass
+
+    @web.middleware
+    async def _misbehave(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.path != "/emulation":
+            if not self._awake.is_set():
+                await self._awake.wait()
+            if self.failing:
+                return _refusal(500, "the instance was told to fail", "internal_error")
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    # OpenAI's API.
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request)
+        if isinstance(asked, web.Response):
+            return asked
+        messages = asked.get("messages")
+        if not isinstance(messages, list) or not messages:
+            return _refusal(400, "messages must be a list that is not empty")
+        prompt = " ".join(
+            str(each.get("content", "")) for each in messages if isinstance(each, dict)
+        )
+        return await self._complete(request, asked, prompt, chat=True)
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request)
+        if isinstance(asked, web.Response):
+            return asked
+        return await self._complete(request, asked, str(asked.get("prompt", "")), chat=False)
+
+    async def _complete(
+        self, request: web.Request, asked: Mapping[str, Any], prompt: str, *, chat: bool
+    ) -> web.StreamResponse:
+        limit = asked.get("max_completion_tokens", asked.get("max_tokens", DEFAULT_TOKENS))
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_TOKENS:
+            return _refusal(400, f"max_tokens must be an integer from 1 to {MAX_TOKENS}")
+        stream = asked.get("stream") is True
+        demand = Demand(max(1, len(prompt.split())), limit, PIECES if stream else 1)
+        shape = _Shape(self.settings.model, chat=chat, stream=stream)
+        usage = {
+            "prompt_tokens": demand.prompt_tokens,
+            "completion_tokens": demand.output_tokens,
+            "total_tokens": demand.prompt_tokens + demand.output_tokens,
+        }
+        if not stream:
+            await self._finish(demand, request)
+            return web.json_response(shape.whole(_words(0, limit), usage))
+        response = web.StreamResponse(
+            headers={"content-type": "text/event-stream", "cache-control": "no-cache"}
+        )
+        told = 0
+        async with contextlib.aclosing(self._run(demand, request)) as marks:
+            async for mark in marks:
+                if told == 0:
+                    await response.prepare(request)
+                await response.write(_event(shape.piece(_words(told, mark.tokens), mark.last)))
+                told = mark.tokens
+        options = asked.get("stream_options")
+        if isinstance(options, dict) and options.get("include_usage") is True:
+            await response.write(_event({**shape.frame(), "choices": [], "usage": usage}))
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request)
+        if isinstance(asked, web.Response):
+            return asked
+        given = asked.get("input", "")
+        texts = given if isinstance(given, list) else [given]
+        tokens = sum(max(1, len(str(text).split())) for text in texts)
+        await self._finish(Demand(tokens, 0), request)
+        vectors = [
+            {"object": "embedding", "index": index, "embedding": [1.0, 0.0, 0.0, 0.0]}
+            for index, _ in enumerate(texts)
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return web.json_response(
+            {"object": "list", "data": vectors, "model": self.settings.model, "usage": usage}
+        )
+
+    async def _images(self, request: web.Request) -> web.StreamResponse:
+        asked = await _read(request)
+        if isinstance(asked, web.Response):
+            return asked
+        number = asked.get("n", 1)
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 10:
+            return _refusal(400, "n must be an integer from 1 to 10")
+        words = len(str(asked.get("prompt", "")).split())
+        await self._finish(Demand(words, DEFAULT_TOKENS, factor=IMAGE_FACTOR * number), request)
+        return web.json_response({"created": 0, "data": [{"b64_json": ""}] * number})
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        model = {"id": self.settings.model, "object": "model", "created": 0, "owned_by": "testbed"}
+        return web.json_response({"object": "list", "data": [model]})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        self._advance()
+        page = build_exposition(self.engine, model=self.settings.model)
+        return web.Response(body=page.encode(), headers={"content-type": EXPOSITION_TYPE})
+
+    # The operator of the emulation.
+
+    async def _show_emulation(self, request: web.Request) -> web.Response:
+        if request.remote not in {"127.0.0.1", "::1"}:
+            return _refusal(403, "only from loopback")
+        state = {
+            "training": self.engine.training,
+            "failing": self.failing,
+            "hung": self.hung,
+            "running": self.engine.running,
+            "waiting": self.engine.waiting,
+        }
+        return web.json_response(state)
+
+    async def _change_emulation(self, request: web.Request) -> web.Response:
+        if request.remote not in {"127.0.0.1", "::1"}:
+            return _refusal(403, "only from loopback")
+        asked = await _read(request)
+        if isinstance(asked, web.Response):
+            return asked
+        if unknown := sorted(set(asked) - {"training", "failing", "hung"}):
+            return _refusal(400, f"no such switch: {', '.join(unknown)}")
+        try:
+            if "training" in asked:
+                self.train(float(asked["training"]))
+        except (TypeError, ValueError) as error:
+            return _refusal(400, str(error))
+        self.failing = bool(asked.get("failing", self.failing))
+        if "hung" in asked:
+            self.hang(bool(asked["hung"]))
+        return await self._show_emulation(request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The JSON around an answer."""
+
+    model: str
+    chat: bool
+    stream: bool
+
+    def frame(self) -> dict[str, Any]:
+        kind = "chat.completion" if self.chat else "text_completion"
+        if self.chat and self.stream:
+            kind += ".chunk"
+        name = "chatcmpl-emulated" if self.chat else "cmpl-emulated"
+        return {"id": name, "object": kind, "created": 0, "model": self.model}
+
+    def whole(self, text: str, usage: Mapping[str, int]) -> dict[str, Any]:
+        content: dict[str, Any] = (
+            {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
+        )
+        choice = {"index": 0, **content, "finish_reason": "length"}
+        return {**self.frame(), "choices": [choice], "usage": usage}
+
+    def piece(self, text: str, last: bool) -> dict[str, Any]:
+        content: dict[str, Any] = {"delta": {"content": text}} if self.chat else {"text": text}
+        choice = {"index": 0, **content, "finish_reason": "length" if last else None}
+        return {**self.frame(), "choices": [choice]}
+
+
+async def _read(request: web.Request) -> dict[str, Any] | web.Response:
+    try:
+        asked = json.loads(await request.read())
+    except ValueError:
+        return _refusal(400, "the body is not JSON")
+    if not isinstance(asked, dict):
+        return _refusal(400, "the body is not a JSON object")
+    return asked
+
+
+def _refusal(status: int, message: str, kind: str = "invalid_request_error") -> web.Response:
+    return web.json_response(
+        {"error": {"message": message, "type": kind, "code": status}}, status=status
+    )
+
+
+def _event(content: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _words(start: int, end: int) -> str:
+    return "".join(f"{WORDS[index % len(WORDS)]} " for index in range(start, end))
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m testbed.fakes.instances",
+        description="An emulated inference instance with OpenAI's API and vLLM's metrics.",
+    )
+
+    def duration(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            return float(text)
+        # Here, because it loads the whole configuration: a second that five instances would take.
+        from controlplane.config.units import parse_duration  # noqa: PLC0415
+
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    def distance(text: str) -> tuple[str, float]:
+        site, _, rtt = text.partition("=")
+        return site, duration(rtt)
+
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--model", default="emulated")
+    parser.add_argument(
+        "--base",
+        type=duration,
+        default=0.2,
+        help="time of a request before crowding, as 200ms (or bare seconds)",
+    )
+    parser.add_argument(
+        "--crowding", type=duration, default=0.01, help="time each request in the batch adds"
+    )
+    parser.add_argument("--slots", type=int, default=16, help="requests in the batch at most")
+    parser.add_argument(
+        "--rtt", type=distance, action="append", default=[], help="SITE=DURATION; may be repeated"
+    )
+    given = parser.parse_args(arguments)
+    return InstanceSettings(
+        model=given.model,
+        curve=Curve(given.base, given.crowding, given.slots),
+        host=given.host,
+        port=given.port,
+        rtt=dict(given.rtt),
+    )
+
+
+async def serve(settings: InstanceSettings) -> None:
+    """Run one instance until SIGINT or SIGTERM."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    async with EmulatedInstance(settings) as instance:
+        print(f"{settings.model} at http://{instance.address}", flush=True)
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(parse_arguments()))

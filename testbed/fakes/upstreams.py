@@ -1,0 +1,94 @@
+"""Plain HTTP servers behind an Envoy: they answer at once, count, and fail or stream as told.
+
+For tests of how requests travel; `testbed.fakes.instances` emulates how long inference takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+
+class Origin:
+    """One server on loopback.
+
+    Attributes:
+        requests: how many it got, whatever it answered.
+        bodies: sizes of their bodies.
+        status: what it answers.
+        headers: of the last request.
+        keeps: whether connections last for more than one request.
+        tls_version: of the last request; empty in clear text.
+        shown: serial numbers of the certificates that clients showed, in order, each once.
+    """
+
+    def __init__(self, name: str, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.name = name
+        self._tls = tls
+        self.shown: list[int] = []
+        self.tls_version = ""
+        self.keeps = True
+        self.requests = 0
+        self.bodies: list[int] = []
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.port = port
+        app = web.Application(client_max_size=2**28)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
+        await site.start()
+        self.port = int(self._runner.addresses[0][1])
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.die()
+
+    async def die(self) -> None:
+        """Close the port and every connection; does nothing the second time."""
+        await self._runner.cleanup()
+
+    @property
+    def address(self) -> str:
+        """Give HOST:PORT."""
+        return f"127.0.0.1:{self.port}"
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests += 1
+        self.headers = dict(request.headers)
+        self._note_certificate(request)
+        self.bodies.append(len(await request.read()))
+        if self.status != 200:
+            return web.Response(status=self.status, text="told to fail")
+        if "events" not in request.query:
+            answer = web.Response(text=self.name, headers={"x-cats-instance": "forged"})
+            if not self.keeps:
+                answer.force_close()
+            return answer
+        stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await stream.prepare(request)
+        for number in range(int(request.query["events"])):
+            await stream.write(f"data: {number}\n\n".encode())
+            await asyncio.sleep(float(request.query["gap"]))
+        return stream
+
+    def _note_certificate(self, request: web.Request) -> None:
+        tls = request.transport and request.transport.get_extra_info("ssl_object")
+        self.tls_version = tls.version() if tls else ""
+        shown = tls and tls.getpeercert()
+        if shown and (number := int(shown["serialNumber"], 16)) not in self.shown:
+            self.shown.append(number)

@@ -1,0 +1,1 @@
+"""Real programs as children: control planes, Envoy, NATS, a browser, and the ports they use."""

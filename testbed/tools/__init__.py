@@ -1,0 +1,1 @@
+"""Tools of this repository: documentation, pictures, the table of faults, comparisons."""

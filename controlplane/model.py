@@ -7,8 +7,9 @@ outside translates the sender's time first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class Source(StrEnum):
@@ -142,6 +143,26 @@ class SiteReport:
     """Charge, 0 to 1; none when on mains."""
 
 
+class FailureClass(StrEnum):
+    """Why an attempt got no good answer, by what an operator would do about it."""
+
+    REFUSED = "refused"
+    """No connection: refused, timed out or failed in TLS."""
+    CLIENT_ERROR = "client_error"
+    """Status 400 to 499 but 429: the request's fault, unless other instances answer it well."""
+    SERVER_ERROR = "server_error"
+    """Any other status of 500 and more, and failures whose class is not known."""
+    OVERLOAD = "overload"
+    """Status 429, 503 or 529: the instance asks for less."""
+    UNANSWERED = "unanswered"
+    """Reset or cut, before the answer or within it."""
+    LATE = "late"
+    """No first byte within the time that the service allows for it."""
+
+
+NO_FAILURES: Mapping[FailureClass, float] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficReport:
     """What one Envoy saw of one service at one instance over one interval."""
@@ -158,9 +179,11 @@ class TrafficReport:
     interval: float
     """Seconds."""
     issued: float
-    """Requests sent in the interval."""
+    """Attempts sent in the interval."""
     succeeded: float = 0.0
+    """Attempts answered well: a whole answer with a status below 400."""
     failed: float = 0.0
+    """Attempts that failed, client errors excluded."""
     in_progress: float = 0.0
     """At the end of the interval."""
     latency_sum: float = 0.0
@@ -168,6 +191,12 @@ class TrafficReport:
     latency_count: float = 0.0
     ttft_sum: float = 0.0
     """Seconds to the first byte of the answer, over *latency_count* answers."""
+    failures: Mapping[FailureClass, float] = field(default_factory=lambda: NO_FAILURES)
+    """*failed* by class, as far as the Envoy knows it, and the client errors."""
+    retries: float = 0.0
+    """Attempts among *issued* that repeat an earlier one: load, but no demand."""
+    abandoned: float = 0.0
+    """Attempts that ended because their client left."""
 
 
 Report = InstanceReport | ScrapeFailure | PathReport | SiteReport | TrafficReport

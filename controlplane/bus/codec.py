@@ -17,6 +17,7 @@ from typing import Any
 
 from controlplane.errors import ReportError
 from controlplane.model import (
+    FailureClass,
     InstanceReport,
     PathReport,
     Report,
@@ -121,6 +122,8 @@ def _read(name: str, value: Any) -> Any:
             return Source(value)
         case "signals":
             return {Signal(signal): _number(each) for signal, each in value.items()}
+        case "failures":
+            return {FailureClass(kind): _number(each) for kind, each in value.items()}
         case "missing":
             return tuple(Signal(signal) for signal in value)
         case "refused" | "aliases":

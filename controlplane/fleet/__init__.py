@@ -4,6 +4,23 @@ Freshness, plausibility and availability are decided here.
 """
 
 from controlplane.fleet.state import FleetState
-from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase, TrafficView
+from controlplane.fleet.view import (
+    FleetView,
+    InstanceView,
+    Outcomes,
+    OutcomeView,
+    PathView,
+    Phase,
+    TrafficView,
+)
 
-__all__ = ["FleetState", "FleetView", "InstanceView", "PathView", "Phase", "TrafficView"]
+__all__ = [
+    "FleetState",
+    "FleetView",
+    "InstanceView",
+    "OutcomeView",
+    "Outcomes",
+    "PathView",
+    "Phase",
+    "TrafficView",
+]

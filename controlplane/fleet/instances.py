@@ -15,7 +15,7 @@ from controlplane.errors import ReportError
 from controlplane.fleet import plausibility, trust
 from controlplane.fleet.devices import Devices
 from controlplane.fleet.rates import CounterWindow, smoothed
-from controlplane.fleet.view import InstanceView, Phase
+from controlplane.fleet.view import InstanceView, Outcomes, Phase
 from controlplane.model import COUNTERS, InstanceReport, Reading, ScrapeFailure, Signal, Source
 
 FRESH_PERIODS = 3.0
@@ -125,6 +125,8 @@ class InstanceState:
         self._added_at = now
         self._ramp_from = now if ramp else None
         self._said: dict[Source, _Said] = {}
+        self._ended: dict[Source, tuple[float, float]] = {}
+        """Source -> requests completed and failed by its counters, across restarts."""
         self._devices: Devices | None = None
         self._heard_at: float | None = None
         self._judged_at = now
@@ -183,6 +185,8 @@ class InstanceState:
         except ReportError as error:
             self._strike(str(error))
             raise
+        if window.at == report.at:
+            self._add_ended(report.source, window)
         self._return(report, restarted=restarted, now=now)
         self._good_report(now)
         gap = GUESSED_PERIOD
@@ -235,6 +239,23 @@ class InstanceState:
                 interval=window.interval,
             )
         return False
+
+    def _add_ended(self, source: Source, window: CounterWindow) -> None:
+        """Add up what the counters of *source* gained over the interval that just closed."""
+        rates = window.rates
+        completed = rates.get(Signal.COMPLETED, rates.get(Signal.LATENCY_COUNT))
+        if completed is None:
+            return
+        answered, failed = self._ended.get(source, (0.0, 0.0))
+        gained = rates.get(Signal.FAILED, 0.0) * window.interval
+        self._ended[source] = (answered + completed * window.interval, failed + gained)
+
+    def own_outcomes(self) -> Outcomes | None:
+        """Return how requests ended by the instance's own counters; None if unknown."""
+        if not self._ended or self.trust < trust.BELIEVED:
+            return None
+        answered, failed = self._ended[min(self._ended, key=RANK.__getitem__)]
+        return Outcomes(answered=answered, server_error=failed)
 
     def _strike(self, reason: str) -> None:
         self._strikes = min(self._strikes + 1, STRIKES)

@@ -88,6 +88,10 @@ def require_traffic(report: TrafficReport) -> None:
     _require("issued", report.issued, most)
     _require("succeeded", report.succeeded, most)
     _require("failed", report.failed, most)
+    _require("retries", report.retries, most)
+    _require("abandoned", report.abandoned, most)
+    for kind, count in report.failures.items():
+        _require(kind.value, count, most)
     _require("in_progress", report.in_progress, MAX_REQUESTS)
     _require("latency_sum", report.latency_sum, MAX_GAUGE)
     _require("latency_count", report.latency_count, most)

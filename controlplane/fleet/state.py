@@ -208,6 +208,12 @@ class FleetState:
                 if report.battery is not None and now - report.at <= self._expiry
             },
             counted=self._traffic.counted(now=now),
+            outcomes=self._traffic.outcomes(now=now),
+            own_outcomes={
+                name: own
+                for name, state in self._instances.items()
+                if (own := state.own_outcomes()) is not None
+            },
             clients=dict(self._clients or {}),
             frozen=bool(heard) and all(one.silent for one in heard),
         )

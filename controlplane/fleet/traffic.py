@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from controlplane.errors import ReportError
+from controlplane.fleet.outcomes import OutcomeBook
 from controlplane.fleet.rates import smoothed
 from controlplane.fleet.trust import WINDOW, Observation
-from controlplane.fleet.view import TrafficView
+from controlplane.fleet.view import OutcomeView, TrafficView
 from controlplane.model import Reading, Source, TrafficReport
 
 INTERVALS_TO_LIVE = 3.0
@@ -30,7 +31,7 @@ class _Flow:
 
     def __init__(self, at: float) -> None:
         self.envoys: dict[str, tuple[float, float, float]] = {}
-        """Envoy -> (end of its last interval, its length, requests issued)."""
+        """Envoy -> (end of its last interval, its length, requests without retries)."""
         self.estimate: float | None = None
         self.round_at = at
         self.last_at = at
@@ -40,9 +41,10 @@ class _Flow:
         last = self.envoys.get(report.envoy)
         if last is not None and report.at < last[0]:
             return
+        asked = report.issued - report.retries
         if last is not None and report.at == last[0]:
             # Another instance's part of the same interval.
-            self.envoys[report.envoy] = (last[0], last[1], last[2] + report.issued)
+            self.envoys[report.envoy] = (last[0], last[1], last[2] + asked)
             return
         if last is None and len(self.envoys) >= MAX_ENVOYS:
             self._forget(report.at)
@@ -53,7 +55,7 @@ class _Flow:
             self._forget(report.at)
             self.estimate = self.rate(report.at)
             self.round_at = report.at
-        self.envoys[report.envoy] = (report.at, report.interval, report.issued)
+        self.envoys[report.envoy] = (report.at, report.interval, asked)
         self.last_at = max(self.last_at, report.at)
         self.interval = report.interval
 
@@ -69,10 +71,13 @@ class _Flow:
 
     def counted(self, now: float) -> float:
         """Give the requests a second that the Envoys counted in their last intervals."""
-        return math.fsum(
-            issued / interval
-            for at, interval, issued in self.envoys.values()
-            if now - at <= INTERVALS_TO_LIVE * interval
+        return max(
+            0.0,
+            math.fsum(
+                asked / interval
+                for at, interval, asked in self.envoys.values()
+                if now - at <= INTERVALS_TO_LIVE * interval
+            ),
         )
 
     def rate(self, now: float) -> float:
@@ -151,6 +156,7 @@ class _Window(NamedTuple):
             latency=latency,
             ttft=ttft,
             in_progress=self.in_progress * per_second,
+            answered=self.succeeded * per_second,
         )
 
     def observation(self, now: float) -> Observation:
@@ -207,6 +213,7 @@ class Traffic:
         self._flows: dict[tuple[str, str], _Flow] = {}
         self._windows: dict[tuple[str, str, str], _Window] = {}
         self._instances: dict[str, _Window] = {}
+        self._outcomes = OutcomeBook()
 
     def apply(self, report: TrafficReport, *, rtt: float, shortest: float) -> None:
         """Take a plausible report of known names into account.
@@ -226,6 +233,7 @@ class Traffic:
         flow.add(report, shortest=shortest)
         if not report.instance:
             return
+        self._outcomes.apply(report)
         key = (report.site, report.service, report.instance)
         fresh = _Window(report.at - report.interval, report.at, report.interval)
         self._windows[key] = self._windows.get(key, fresh).plus(report, rtt)
@@ -247,10 +255,12 @@ class Traffic:
         self._instances = {
             name: window for name, window in self._instances.items() if name in instances
         }
+        self._outcomes.retain(services=services, instances=instances)
 
     def forget(self, instance: str) -> None:
         """Forget what was seen of an instance that is a new one under an old name."""
         self._instances.pop(instance, None)
+        self._outcomes.forget(instance)
         self._windows = {key: window for key, window in self._windows.items() if key[2] != instance}
 
     def demand(
@@ -283,6 +293,10 @@ class Traffic:
         oldest = now - expiry
         recent = {key: window for key, window in self._windows.items() if window.at >= oldest}
         return WindowViews(recent, now)
+
+    def outcomes(self, *, now: float) -> Mapping[tuple[str, str], OutcomeView]:
+        """Return (instance, service) -> how Envoys saw its attempts end."""
+        return self._outcomes.view(now=now)
 
     def observe(self, instance: str, *, now: float) -> Observation | None:
         """Give what all Envoys see of an instance; none when they have been silent for long."""

@@ -21,6 +21,8 @@ FALL = 4.0
 """Seconds over which trust falls by about two thirds of its way."""
 RECOVERY = 15.0
 """Seconds over which it recovers as much."""
+BELIEVED = 0.5
+"""Trust below which an instance's claims are not used."""
 MIN_ANSWERS = 5.0
 """Answers in the window below which nothing is concluded from them."""
 

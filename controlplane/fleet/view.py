@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controlplane.config import Config, Instance
-from controlplane.model import Reading, Signal
+from controlplane.model import FailureClass, Reading, Signal
 
 
 class Phase(StrEnum):
@@ -92,6 +92,61 @@ class TrafficView:
     """Mean seconds as seen by the Envoys, network included."""
     ttft: Reading | None
     in_progress: float = 0.0
+    answered: float = 0.0
+    """Attempts answered well a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Attempts that ended, by how; see `controlplane.model.FailureClass`."""
+
+    answered: float = 0.0
+    """Well: a whole answer with a status below 400."""
+    refused: float = 0.0
+    client_error: float = 0.0
+    server_error: float = 0.0
+    overload: float = 0.0
+    unanswered: float = 0.0
+    late: float = 0.0
+    abandoned: float = 0.0
+    """Left by the client before the end, which is neither an answer nor a failure."""
+
+    def of(self, kind: FailureClass) -> float:
+        """Return the attempts that failed in the way *kind*."""
+        return float(getattr(self, kind.value))
+
+    @property
+    def failed(self) -> float:
+        """Return the attempts that failed in any way, client errors included."""
+        return (
+            self.refused
+            + self.client_error
+            + self.server_error
+            + self.overload
+            + self.unanswered
+            + self.late
+        )
+
+    @property
+    def ended(self) -> float:
+        """Return the attempts that were answered or failed."""
+        return self.answered + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeView:
+    """How one instance answers one service, as the Envoys of all client sites see it."""
+
+    recent: Outcomes
+    """Attempts of the last seconds, decayed over `controlplane.fleet.trust.WINDOW`."""
+    total: Outcomes
+    """All attempts since the instance was first seen; only grows."""
+    rate: float
+    """Attempts sent a second, retries included."""
+    in_progress: float
+    """Attempts that wait for the end of their answer."""
+    at: float
+    """When an Envoy last reported them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +171,12 @@ class FleetView:
     """The same as *demand* without smoothing, where Envoys report: what they counted in their last
     intervals, with all its noise, for whoever filters by himself. Two filters in a row are slower
     to see a step than either and no calmer."""
+    outcomes: Mapping[tuple[str, str], OutcomeView] = field(default_factory=dict)
+    """(instance, service) -> how Envoys saw its attempts end; pairs never sent to are absent."""
+    own_outcomes: Mapping[str, Outcomes] = field(default_factory=dict)
+    """Instance -> how its requests ended by its own counters, all services together: a total since
+    it was first seen, which restarts do not lower. Only ``answered`` and ``server_error`` are known
+    there; absent where its counters are not believed."""
     clients: Mapping[str, int] = field(default_factory=dict)
     """Site -> Envoys that are connected."""
     frozen: bool = False

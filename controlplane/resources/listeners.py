@@ -47,7 +47,7 @@ from envoy_data_plane.google.protobuf import Struct
 from controlplane.config import Config, Site
 from controlplane.resources import names
 from controlplane.resources.clusters import ads_source
-from controlplane.resources.observation import build_upstream_loggers
+from controlplane.resources.observation import build_request_logger, build_upstream_loggers
 from controlplane.resources.packing import pack, seconds
 from controlplane.resources.routes import reads_model
 
@@ -67,6 +67,7 @@ def build_listener(config: Config, site: Site | None = None) -> Listener:
         stat_prefix=names.LISTENER,
         rds=Rds(config_source=ads_source(), route_config_name=names.ROUTES),
         http_filters=build_http_filters(config),
+        access_log=[build_request_logger()],
         local_reply_config=build_local_replies(config),
         stream_idle_timeout=seconds(_IDLE_STREAM),
         request_headers_timeout=seconds(_HEADERS_WITHIN),

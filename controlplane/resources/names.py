@@ -59,6 +59,9 @@ STAT_ANSWERS: Final = "answers"
 by."""
 STAT_IN_PROGRESS: Final = "in_progress"
 """Gauge: attempts that have an upstream connection and have not ended."""
+STAT_CLIENT_REQUESTS: Final = "client_requests"
+"""Counter: clients' requests that ended after more than one attempt or by a timeout of Envoy's, by
+service, last instance, code, flags and attempts."""
 STAT_LATENCY_HISTOGRAM: Final = "latency"
 STAT_TTFT_HISTOGRAM: Final = "ttft"
 """Histograms of the same two times in microseconds, by service only."""
@@ -71,6 +74,10 @@ TAG_CODE: Final = "code"
 TAG_FLAGS: Final = "flags"
 """Envoy's response flags, such as ``UF`` (connection failed) or ``DC`` (the client left);
 ``-`` when there are none."""
+
+
+TAG_ATTEMPTS: Final = "attempts"
+"""How often Envoy asked an instance for one request."""
 
 
 def stat_name(stat: str) -> str:

@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ExtensionFilter,
     LogTypeFilter,
     OrFilter,
+    ResponseFlagFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
@@ -92,6 +93,35 @@ _RUNNING = AccessLogFilter(
         ]
     )
 )
+_REPEATED_OR_CUT = AccessLogFilter(
+    or_filter=OrFilter(
+        filters=[
+            AccessLogFilter(
+                extension_filter=ExtensionFilter(
+                    name="envoy.access_loggers.extension_filters.cel",
+                    typed_config=pack(
+                        ExpressionFilter(expression="upstream.request_attempt_count > 1u")
+                    ),
+                )
+            ),
+            AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["UT", "SI", "DT"])),
+        ]
+    )
+)
+
+
+def build_request_logger() -> AccessLog:
+    """Build the connection manager's logger of clients' requests.
+
+    The log of attempts does not number them, and does not see a route's timeout cut an answer.
+    """
+    tags = [
+        *(_SERVICE, _INSTANCE, _CODE, _FLAGS),
+        ConfigTag(name=names.TAG_ATTEMPTS, value_format="%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+    ]
+    stat = ConfigStat(name=names.STAT_CLIENT_REQUESTS, tags=tags)
+    config = _config(counters=[ConfigCounter(stat=stat, value_fixed=1)])
+    return _logger(config, _REPEATED_OR_CUT)
 
 
 def build_upstream_loggers() -> list[AccessLog]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.errors import ReportError
-from controlplane.model import TrafficReport
+from controlplane.model import NO_FAILURES, FailureClass, TrafficReport
 
 PREFIX = "cats."
 REQUESTS = "cats.requests"
@@ -31,6 +31,12 @@ TTFT = "cats.ttft_us"
 """Counter: microseconds to the first byte, over the answers."""
 IN_PROGRESS = "cats.in_progress"
 """Gauge: attempts that have not ended."""
+CLIENT_REQUESTS = "cats.client_requests"
+"""Counter by service, instance, code, flags and attempts: clients' requests that ended after
+several attempts, or that Envoy cut; the log of attempts knows neither."""
+
+MAX_ATTEMPTS = 64
+"""Attempts of one request that count; Envoy's own limits are far lower."""
 
 MAX_PAIRS = 20_000
 """Most pairs of service and instance of one Envoy; each is some 500 bytes in every message."""
@@ -43,10 +49,16 @@ flushes, and what the next message adds was added since the flush before it."""
 NOBODY = "-"
 """Value of a tag whose source is absent, such as the instance when none was chosen."""
 
-_FAILED_FLAGS = frozenset({"UF", "UC", "UT", "LR", "UR", "UPE", "UMSDR", "UH", "UO", "SI", "DT"})
+_NO_CONNECTION = frozenset({"UF", "UH", "UO"})
+_CUT = frozenset({"UC", "LR", "UR", "UPE", "UMSDR", "SI", "DT"})
+_TIMED_OUT = "UT"
 """Response flags that say the attempt failed through the instance, its network or its queue, even
 when a good status had been sent already
-(https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage)."""
+(https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage).
+Seen on Envoy 1.40: a refused connection is 0 and UF, a reset 0 or 200 and UC or UPE, a time per
+attempt that ran out 0 and UT; a stream that a route's timeout cuts ends as 200 without a flag, and
+only the log of clients' requests then says UT."""
+_OVERLOADED = frozenset({"429", "503", "529"})
 
 
 @dataclass(slots=True)
@@ -54,9 +66,10 @@ class _Tally:
     """What one message says of one service at one instance."""
 
     ended: float = 0.0
-    failed: float = 0.0
-    refused: float = 0.0
-    """Answered with a status of 400 to 499: the client's fault, so the instance did its work."""
+    failures: dict[FailureClass, float] = field(default_factory=dict)
+    cut: float = 0.0
+    """Attempts with a good status whose answer Envoy cut for taking too long."""
+    retries: float = 0.0
     answers: float = 0.0
     latency: float = 0.0
     ttft: float = 0.0
@@ -64,7 +77,10 @@ class _Tally:
 
     @property
     def silent(self) -> bool:
-        return not (self.ended or self.answers or self.in_progress)
+        return not (self.ended or self.answers or self.in_progress or self.cut)
+
+    def fail(self, kind: FailureClass, count: float) -> None:
+        self.failures[kind] = self.failures.get(kind, 0.0) + count
 
 
 @dataclass(slots=True)
@@ -88,6 +104,9 @@ class EnvoyStats:
     _standing: dict[tuple[str, str], float] = field(default_factory=dict)
     """In progress at the last flush."""
     _services: set[str] = field(default_factory=set)
+    _retries: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Service -> retries that are known and not yet taken from what was issued: a request's
+    attempts are known when it ends, which may be flushes after its retries began."""
 
     def receive(self, families: Iterable[Any], *, now: float) -> list[TrafficReport]:
         """Give the reports of one message.
@@ -111,33 +130,56 @@ class EnvoyStats:
         busy = set()
         for (service, instance), tally in tallies.items():
             self._services.add(service)
+            self._retries[service] += tally.retries
             standing = self._standing.get((service, instance), tally.in_progress if first else 0.0)
             self._standing[service, instance] = tally.in_progress
             if tally.silent and not standing:
                 continue
             busy.add(service)
             reports.append(
-                TrafficReport(
-                    envoy=self.envoy,
-                    site=self.site,
-                    service=service,
-                    instance=instance,
-                    at=now,
-                    interval=interval,
-                    issued=max(0.0, tally.ended + tally.in_progress - standing),
-                    succeeded=tally.answers + tally.refused,
-                    failed=tally.failed,
-                    in_progress=tally.in_progress,
-                    latency_sum=tally.latency * 1e-6,
-                    latency_count=tally.answers,
-                    ttft_sum=tally.ttft * 1e-6,
-                )
+                self._report(service, instance, tally, standing, at=now, interval=interval)
             )
         reports += [
             TrafficReport(self.envoy, self.site, service, "", now, interval, issued=0.0)
             for service in sorted(self._services - busy)
         ]
         return reports
+
+    def _report(
+        self,
+        service: str,
+        instance: str,
+        tally: _Tally,
+        standing: float,
+        *,
+        at: float,
+        interval: float,
+    ) -> TrafficReport:
+        issued = max(0.0, tally.ended + tally.in_progress - standing)
+        retries = min(issued, self._retries[service])
+        self._retries[service] -= retries
+        tally.fail(FailureClass.UNANSWERED, tally.cut)
+        failures = {kind: count for kind, count in tally.failures.items() if count}
+        failed = sum(failures.values())
+        client_errors = failures.get(FailureClass.CLIENT_ERROR, 0.0)
+        return TrafficReport(
+            envoy=self.envoy,
+            site=self.site,
+            service=service,
+            instance=instance,
+            at=at,
+            interval=interval,
+            issued=issued,
+            succeeded=tally.answers,
+            failed=failed - client_errors,
+            in_progress=tally.in_progress,
+            latency_sum=tally.latency * 1e-6,
+            latency_count=tally.answers,
+            ttft_sum=tally.ttft * 1e-6,
+            failures=failures or NO_FAILURES,
+            retries=retries,
+            abandoned=max(0.0, tally.ended - tally.answers - failed),
+        )
 
     def _advance(self, flushed_at: float | None) -> float:
         """Give the seconds that the message covers."""
@@ -181,7 +223,7 @@ def _series(families: Iterable[Any]) -> Iterator[tuple[str, Any]]:
                 yield family.name, metric
 
 
-_READ = frozenset({REQUESTS, ANSWERS, LATENCY, TTFT, IN_PROGRESS})
+_READ = frozenset({REQUESTS, ANSWERS, LATENCY, TTFT, IN_PROGRESS, CLIENT_REQUESTS})
 
 
 def _value(name: str, metric: Any) -> float:
@@ -194,10 +236,11 @@ def _value(name: str, metric: Any) -> float:
 def _count(tally: _Tally, name: str, labels: dict[str, str], value: float) -> None:
     if name == REQUESTS:
         tally.ended += value
-        if _failed(labels):
-            tally.failed += value
-        elif labels.get("code", "").startswith("4"):
-            tally.refused += value
+        kind = failure_class(labels.get("code", ""), labels.get("flags", NOBODY))
+        if kind is not None:
+            tally.fail(kind, value)
+    elif name == CLIENT_REQUESTS:
+        _count_request(tally, labels, value)
     elif name == ANSWERS:
         tally.answers += value
     elif name == LATENCY:
@@ -212,11 +255,40 @@ _WRAPPED = 2.0**62
 """A gauge above this has been subtracted from once too often; it stands for nothing."""
 
 
-def _failed(labels: dict[str, str]) -> bool:
-    """Whether the attempts of a series failed.
+def _count_request(tally: _Tally, labels: dict[str, str], value: float) -> None:
+    attempts = labels.get("attempts", "")
+    # Not str.isdigit, which takes digits of all scripts.
+    if attempts.isascii() and attempts.isdigit():
+        tally.retries += max(0, min(int(attempts[:4]), MAX_ATTEMPTS) - 1) * value
+    code, flags = labels.get("code", ""), labels.get("flags", NOBODY).split(",")
+    if code[:1] in {"2", "3"} and not _CUT_BY_ENVOY.isdisjoint(flags):
+        tally.cut += value
 
-    A status of 500 or more, 429 (the instance is full), or a flag of `_FAILED_FLAGS`. A client
-    that leaves is nobody's failure: such an attempt has neither, and no answer.
+
+_CUT_BY_ENVOY = frozenset({"UT", "SI", "DT"})
+
+
+def failure_class(code: str, flags: str) -> FailureClass | None:
+    """Return how an attempt failed.
+
+    A client that leaves is no failure: such an attempt has neither a flag nor an answer.
+
+    Args:
+        code: HTTP status of the answer, ``0`` if none came.
+        flags: Envoy's response flags, joined by commas.
+
+    Returns:
+        None if it was answered well or left.
     """
-    code, flags = labels.get("code", ""), labels.get("flags", NOBODY)
-    return code == "429" or code.startswith("5") or not _FAILED_FLAGS.isdisjoint(flags.split(","))
+    told = set(flags.split(","))
+    if not _NO_CONNECTION.isdisjoint(told):
+        return FailureClass.REFUSED
+    if _TIMED_OUT in told:
+        return FailureClass.LATE if code in {"", "0", "504"} else FailureClass.UNANSWERED
+    if not _CUT.isdisjoint(told):
+        return FailureClass.UNANSWERED
+    if code in _OVERLOADED:
+        return FailureClass.OVERLOAD
+    if code.startswith("5"):
+        return FailureClass.SERVER_ERROR
+    return FailureClass.CLIENT_ERROR if code.startswith("4") else None

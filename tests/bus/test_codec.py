@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from controlplane.bus.codec import decode_message, encode_message
 from controlplane.errors import ReportError
 from controlplane.model import (
+    FailureClass,
     InstanceReport,
     PathReport,
     Report,
@@ -39,6 +40,19 @@ REPORTS: list[Report] = [
     PathReport("n", "s", Source.AGENT, 99.5, rtt=0.01),
     SiteReport("n", Source.AGENT, 100.0, power=300.0),
     TrafficReport("e", "n", "chat", "a", 100.0, 1.0, 7.0, succeeded=6.0, latency_sum=1.25),
+    TrafficReport(
+        "e",
+        "n",
+        "chat",
+        "a",
+        100.0,
+        1.0,
+        7.0,
+        succeeded=4.0,
+        failed=1.0,
+        retries=1.0,
+        failures={FailureClass.LATE: 1.0, FailureClass.CLIENT_ERROR: 2.0},
+    ),
 ]
 
 

@@ -99,6 +99,13 @@ async def test_envoy_tells_counts_times_and_failures_of_each_instance() -> None:
         assert 10 == done[key(names.STAT_ANSWERS, "b")]
         assert 10 == done[key(names.STAT_REQUESTS, "b", "code=200", "flags=-")]
         assert refused == done[key(names.STAT_REQUESTS, "b", "code=503", "flags=-")]
+        repeated = names.stat_name(names.STAT_CLIENT_REQUESTS)
+        assert refused == sum(
+            count * (int(tag.removeprefix("attempts=")) - 1)
+            for name, count in done.items()
+            for tag in name
+            if name[0] == repeated and tag.startswith("attempts=")
+        )
         latency = receiver.counters[key(names.STAT_LATENCY, "a")]
         ttft = receiver.counters[key(names.STAT_TTFT, "a")]
         assert latency - ttft > 550_000

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.errors import ReportError
-from controlplane.model import TrafficReport
+from controlplane.model import FailureClass, TrafficReport
 from controlplane.resources import names
 from controlplane.telemetry import envoy_stats
 from controlplane.telemetry.envoy_stats import EnvoyStats
@@ -57,6 +57,7 @@ def test_the_names_are_those_that_the_loggers_are_built_with() -> None:
             names.STAT_LATENCY,
             names.STAT_TTFT,
             names.STAT_IN_PROGRESS,
+            names.STAT_CLIENT_REQUESTS,
         )
     } == {
         envoy_stats.REQUESTS,
@@ -64,12 +65,14 @@ def test_the_names_are_those_that_the_loggers_are_built_with() -> None:
         envoy_stats.LATENCY,
         envoy_stats.TTFT,
         envoy_stats.IN_PROGRESS,
+        envoy_stats.CLIENT_REQUESTS,
     }
-    assert ("service", "instance", "code", "flags") == (
+    assert ("service", "instance", "code", "flags", "attempts") == (
         names.TAG_SERVICE,
         names.TAG_INSTANCE,
         names.TAG_CODE,
         names.TAG_FLAGS,
+        names.TAG_ATTEMPTS,
     )
 
 
@@ -106,6 +109,8 @@ def test_a_flush_becomes_one_report_for_each_service_and_instance() -> None:
             latency_sum=1.5,
             latency_count=3.0,
             ttft_sum=0.3,
+            failures={FailureClass.OVERLOAD: 1.0},
+            abandoned=1.0,
         )
     ] == reports
 
@@ -114,7 +119,7 @@ def test_a_flush_becomes_one_report_for_each_service_and_instance() -> None:
     ("code", "flags", "answered", "expected"),
     [
         pytest.param("200", "-", 1, (1, 0), id="an answer"),
-        pytest.param("404", "-", 0, (1, 0), id="a request that was wrong"),
+        pytest.param("404", "-", 0, (0, 0), id="a request that was wrong"),
         pytest.param("429", "-", 0, (0, 1), id="an instance that is full"),
         pytest.param("500", "-", 0, (0, 1), id="an error"),
         pytest.param("0", "UF", 0, (0, 1), id="no connection"),
@@ -136,6 +141,107 @@ def test_an_attempt_succeeds_fails_or_says_nothing(
     )
 
     assert (1, *expected) == (report.issued, report.succeeded, report.failed)
+
+
+@pytest.mark.parametrize(
+    ("code", "flags", "expected"),
+    [
+        ("0", "UF", FailureClass.REFUSED),
+        ("0", "UF,URX", FailureClass.REFUSED),
+        ("401", "-", FailureClass.CLIENT_ERROR),
+        ("404", "-", FailureClass.CLIENT_ERROR),
+        ("408", "-", FailureClass.CLIENT_ERROR),
+        ("429", "-", FailureClass.OVERLOAD),
+        ("503", "-", FailureClass.OVERLOAD),
+        ("529", "-", FailureClass.OVERLOAD),
+        ("500", "-", FailureClass.SERVER_ERROR),
+        ("502", "-", FailureClass.SERVER_ERROR),
+        ("504", "-", FailureClass.SERVER_ERROR),
+        ("0", "UC", FailureClass.UNANSWERED),
+        ("0", "UPE", FailureClass.UNANSWERED),
+        ("200", "UPE", FailureClass.UNANSWERED),
+        ("200", "UT", FailureClass.UNANSWERED),
+        ("0", "UT", FailureClass.LATE),
+        ("200", "-", None),
+        ("304", "-", None),
+        ("101", "-", None),
+        ("0", "DC", None),
+        ("", "", None),
+    ],
+)
+def test_failures_have_a_class(code: str, flags: str, expected: FailureClass | None) -> None:
+    """The class follows from what Envoy 1.40 logs for each kind of misbehaviour."""
+    assert expected == envoy_stats.failure_class(code, flags)
+
+
+def test_a_request_that_was_tried_again_is_asked_once() -> None:
+    """Attempts are load; what was repeated is no demand."""
+    (report,) = stream().receive(
+        flush(
+            1.0,
+            ("requests", f"{A} code=503 flags=-", 4),
+            ("requests", f"{A} code=200 flags=-", 3),
+            ("answers", A, 3),
+            ("client_requests", f"{A} code=200 flags=- attempts=2", 2),
+            ("client_requests", f"{A} code=503 flags=URX attempts=2", 1),
+        ),
+        now=0.0,
+    )
+
+    assert (7.0, 3.0) == (report.issued, report.retries)
+
+
+def test_retries_known_late_are_taken_from_later_attempts() -> None:
+    """A request's attempts are known when it ends; demand is right over time and never negative."""
+    stats = stream()
+    asked = []
+    for at, series in enumerate(
+        [
+            [("in_progress", A, 0)],
+            [("requests", f"{A} code=0 flags=UT", 2), ("in_progress", A, 2)],
+            [
+                ("requests", f"{A} code=200 flags=-", 2),
+                ("in_progress", A, 0),
+                ("client_requests", f"{A} code=200 flags=- attempts=2", 2),
+            ],
+            [("requests", f"{A} code=200 flags=-", 3), ("in_progress", A, 0)],
+        ]
+    ):
+        asked.append(sum(r.issued - r.retries for r in stats.receive(flush(at, *series), now=at)))
+
+    assert [0.0, 4.0, 0.0, 1.0] == asked
+
+
+def test_an_answer_that_envoy_cut_is_unanswered() -> None:
+    """The log of attempts shows such a stream as one that a client left."""
+    (report,) = stream().receive(
+        flush(
+            1.0,
+            ("requests", f"{A} code=200 flags=-", 3),
+            ("answers", A, 1),
+            ("client_requests", f"{A} code=200 flags=UT attempts=1", 1),
+            ("client_requests", f"{A} code=504 flags=UT attempts=1", 1),
+        ),
+        now=0.0,
+    )
+
+    assert {FailureClass.UNANSWERED: 1.0} == report.failures
+    assert (1.0, 1.0, 1.0) == (report.succeeded, report.failed, report.abandoned)
+
+
+@pytest.mark.parametrize("attempts", ["", "-", "x", "0", "1", "-3", "\u0663"])
+def test_attempts_that_are_no_number_repeat_nothing(attempts: str) -> None:
+    """What an Envoy writes there is not trusted."""
+    (report,) = stream().receive(
+        flush(
+            1.0,
+            ("requests", f"{A} code=200 flags=-", 3),
+            ("client_requests", f"{A} code=200 flags=- attempts={attempts}", 1),
+        ),
+        now=0.0,
+    )
+
+    assert 0.0 == report.retries
 
 
 def test_requests_count_when_they_begin() -> None:

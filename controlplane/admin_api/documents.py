@@ -18,6 +18,8 @@ from controlplane.errors import Fault
 from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.model import Reading
+from controlplane.resources.names import ROLE_GRPC
+from controlplane.resources.versions import UNSUPPORTED
 from controlplane.steering.outcomes import predicted_latency
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
 from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
@@ -325,13 +327,17 @@ def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) ->
             {
                 "id": item.id,
                 "site": item.site,
-                "role": item.role or "envoy",
+                "role": _kind(item),
                 "gone_at": _instant(gone_at, epoch),
             }
             for gone_at, item in gone[:GONE_SHOWN]
         ],
         "gone_left_out": max(0, len(gone) - GONE_SHOWN),
     }
+
+
+def _kind(item: EnvoyRecord) -> str:
+    return ROLE_GRPC if item.role == ROLE_GRPC else "envoy"
 
 
 def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
@@ -341,7 +347,8 @@ def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
         "known_site": item.known_site,
         "mode": item.mode,
         "agent": item.agent,
-        "role": item.role or "envoy",
+        "role": _kind(item),
+        "supported": item.role != UNSUPPORTED.role,
         "connected_at": item.connected_at + epoch,
         "types": {
             short_type(type_url): {

@@ -36,7 +36,6 @@ from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, XdsEvent
 from controlplane.grpc_services.sites import SiteResolver
 from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Source, TrafficReport
-from controlplane.resources.names import ROLE_GRPC
 from controlplane.runtime.log import Logger, get_logger
 from controlplane.steering.plan import Plan
 from controlplane.xds.snapshot import Snapshot
@@ -120,8 +119,8 @@ class ControlPlane:
         self._alone = False
         self._memorised_at = clock()
         self._built: Mapping[str, Snapshot] = {}
-        self._grpc_sites: set[str] = set()
-        """Where gRPC clients have been; the unknown site is one."""
+        self._clients: set[tuple[str, str]] = set()
+        """(site, role) of gRPC clients and older Envoys so far; the unknown site is one."""
         self.wheel = Wheel(state_dir)
         self._pending: tuple[Config, str] | None = None
         self._quiet = False
@@ -390,9 +389,7 @@ class ControlPlane:
             self._end_idle_cycle(view)
             return
         self._alone = follow is None and not self.bus.leads
-        decision = await self.decider.decide(
-            view, grpc_sites=frozenset(self._grpc_sites), follow=follow
-        )
+        decision = await self.decider.decide(view, clients=frozenset(self._clients), follow=follow)
         decided = time.perf_counter()
         plan = decision.plan
         another = self.plan is None or self.plan.version != plan.version
@@ -404,7 +401,7 @@ class ControlPlane:
             return
         self.levels.observe(view)
         self.view, self.plan = view, plan
-        self._built = {**decision.views, **decision.grpc_views}
+        self._built = {**decision.views, **decision.derived_views}
         changed = self.views.publish(self._overlaid())
         # The streams that this woke send first; counting and telling can wait, weights cannot.
         await asyncio.sleep(0)
@@ -534,18 +531,18 @@ class ControlPlane:
     def _on_xds(self, event: XdsEvent) -> None:
         if event.what is Happening.NACKED:
             self.teller.tell_refusal(event)
-        elif event.what is Happening.CONNECTED and event.role == ROLE_GRPC:
-            self._serve_grpc_clients(event.site)
+        elif event.what is Happening.CONNECTED and event.role:
+            self._serve_role(event.site, event.role)
         self.meter.observe_xds(event, now=self.clock())
         self.envoys_touched.set()
 
-    def _serve_grpc_clients(self, site: str) -> None:
-        """Have views made for gRPC clients of *site*, soon, where there are none yet."""
+    def _serve_role(self, site: str, role: str) -> None:
+        """Have views made for the clients of *role* at *site*, soon, if there are none yet."""
         if all(site != each.name for each in self.config.sites):
             site = DEFAULT_VIEW
-        if site not in self._grpc_sites:
-            self._grpc_sites.add(site)
-            self._pace.urge("first gRPC client of its site", now=self.clock())
+        if (site, role) not in self._clients:
+            self._clients.add((site, role))
+            self._pace.urge(f"first client of role {role} at its site", now=self.clock())
 
     def _present(self) -> Present:
         counts: dict[tuple[str, str], int] = {}

@@ -18,6 +18,8 @@ from controlplane.config import Config
 from controlplane.fleet.view import FleetView
 from controlplane.resources.build import SnapshotBuilder, Views
 from controlplane.resources.grpc_clients import GrpcViews
+from controlplane.resources.names import ROLE_GRPC
+from controlplane.resources.versions import OlderEnvoyViews
 from controlplane.steering import Steering
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.xds.snapshot import Snapshot
@@ -29,8 +31,8 @@ class Decision:
 
     plan: Plan
     views: Views
-    grpc_views: Mapping[str, Snapshot]
-    """Those of gRPC clients, by view key."""
+    derived_views: Mapping[str, Snapshot]
+    """Those of gRPC clients and of older Envoys, by view key."""
     solve_seconds: float
     build_seconds: float
 
@@ -42,22 +44,23 @@ class Decider:
         self._steering = Steering(config)
         self._builder = SnapshotBuilder(config)
         self._grpc = GrpcViews(config)
+        self._older = OlderEnvoyViews(config)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decide")
 
     async def decide(
         self,
         view: FleetView,
         *,
-        grpc_sites: Collection[str] = (),
+        clients: Collection[tuple[str, str]] = (),
         follow: Plan | None = None,
     ) -> Decision:
-        """Decide on *view* and build what Envoys get, and gRPC clients at *grpc_sites*.
+        """Decide on *view* and build what Envoys get, *clients* of other roles (site, role) too.
 
         With *follow*, that plan is taken instead of the one decided, which then only served to
         learn: a follower that becomes leader goes on where the plan stands.
         """
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._decide, view, grpc_sites, follow
+            self._thread, self._decide, view, clients, follow
         )
 
     async def reconfigure(self, config: Config) -> None:
@@ -101,7 +104,7 @@ class Decider:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _decide(
-        self, view: FleetView, grpc_sites: Collection[str], follow: Plan | None
+        self, view: FleetView, clients: Collection[tuple[str, str]], follow: Plan | None
     ) -> Decision:
         began = time.perf_counter()
         plan = self._steering.decide(view)
@@ -110,8 +113,9 @@ class Decider:
             self._steering.restore(follow)
         decided = time.perf_counter()
         views = self._builder.build(plan)
-        grpc_views = self._grpc.build(views, grpc_sites)
-        return Decision(plan, views, grpc_views, decided - began, time.perf_counter() - decided)
+        grpc_sites = [site for site, role in clients if role == ROLE_GRPC]
+        derived = self._grpc.build(views, grpc_sites) | self._older.build(views, clients)
+        return Decision(plan, views, derived, decided - began, time.perf_counter() - decided)
 
     def _try_out(self, view: FleetView, config: Config) -> tuple[Plan, Plan]:
         as_is = copy.deepcopy(self._steering).decide(view)
@@ -123,7 +127,7 @@ class Decider:
         builder = SnapshotBuilder(config, previous=self._builder)
         grpc_views = GrpcViews(config)
         self._steering.reconfigure(config)
-        self._builder, self._grpc = builder, grpc_views
+        self._builder, self._grpc, self._older = builder, grpc_views, OlderEnvoyViews(config)
 
     def _restore(self, plan: Plan) -> Views:
         self._steering.restore(plan)

@@ -10,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from controlplane.admin_api.documents import short_type
 from controlplane.controller.metrics import Metrics
 from controlplane.grpc_services.envoys import Happening, XdsEvent
+from controlplane.resources.versions import OLDEST_SUPPORTED, UNSUPPORTED
 from controlplane.runtime.log import Logger
 from controlplane.xds.types import PUSH_ORDER
 
@@ -67,6 +68,16 @@ class XdsObserver:
             case Happening.CONNECTED:
                 self._metrics.streams.labels("delta" if event.delta else "sotw").inc()
                 self._log.info("envoy connected", envoy=event.envoy, site=event.site)
+                if event.role == UNSUPPORTED.role:
+                    self._log.warning(
+                        "Envoy version not supported",
+                        envoy=event.envoy,
+                        site=event.site,
+                        version=event.text,
+                        oldest=OLDEST_SUPPORTED,
+                        remedy=f"upgrade it to {OLDEST_SUPPORTED} or newer; its requests are not"
+                        " observed until then",
+                    )
             case Happening.DISCONNECTED:
                 self._log.info("envoy disconnected", envoy=event.envoy, site=event.site)
             case Happening.UNKNOWN_SITE:

@@ -19,6 +19,7 @@ import aiohttp
 
 from controlplane.config import Config, Instance, Tls
 from controlplane.errors import ReportError
+from controlplane.resources.versions import OLDEST_SUPPORTED
 from controlplane.sources.kubernetes.client import (
     ApiClient,
     ApiError,
@@ -279,6 +280,12 @@ def examine_envoys(document: Any) -> Iterator[Finding]:
             yield Finding(
                 "warning", f"Envoy {envoy['id']} names the unknown site '{envoy['site']}'",
                 "add the site, or mend node.metadata.site in its bootstrap",
+            )  # fmt: skip
+        if not envoy.get("supported", True):
+            yield Finding(
+                "bad", f"Envoy {envoy['id']} is {envoy['agent']}, older than {OLDEST_SUPPORTED}",
+                f"upgrade it to {OLDEST_SUPPORTED} or newer; its requests are not observed until"
+                " then",
             )  # fmt: skip
         for kind, state in envoy["types"].items():
             if state["refused"]:

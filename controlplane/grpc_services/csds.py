@@ -26,6 +26,7 @@ from controlplane.errors import IdentityError
 from controlplane.grpc_services.envoys import EnvoyRecord, EnvoyRegistry, TypeRecord
 from controlplane.grpc_services.messages import field
 from controlplane.grpc_services.refused import Refused
+from controlplane.resources.names import ROLE_GRPC
 from controlplane.runtime.throttle import TokenBucket
 from controlplane.xds.stream import Held, Standing
 
@@ -162,7 +163,10 @@ class ClientStatusService:
         size = 0
         epoch = self._epoch()
         for number, envoy in enumerate(list(self._registry.envoys)):
-            metadata = {"site": envoy.site, "role": envoy.role or "envoy"}
+            metadata = {
+                "site": envoy.site,
+                "role": ROLE_GRPC if envoy.role == ROLE_GRPC else "envoy",
+            }
             if envoy.connected and (
                 not matchers or any(matches(envoy.id, metadata) for matches in matchers)
             ):

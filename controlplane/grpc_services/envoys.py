@@ -52,7 +52,7 @@ class XdsEvent(NamedTuple):
     latency: float | None = None
     """Seconds from sending to the client's answer."""
     text: str = ""
-    """Reason of a refusal or of an end."""
+    """Reason of a refusal or of an end; the client's name and version where it connects."""
     role: str = ""
     """Of the client, where it connects."""
 
@@ -233,7 +233,11 @@ class EnvoyRegistry:
         envoy.streams += 1
         self._count(envoy.site, 1)
         record = StreamRecord(envoy, delta=delta, observe=self._observe, stream=stream)
-        self.observe(XdsEvent(Happening.CONNECTED, envoy.id, envoy.site, delta, role=envoy.role))
+        self.observe(
+            XdsEvent(
+                Happening.CONNECTED, envoy.id, envoy.site, delta, text=envoy.agent, role=envoy.role
+            )
+        )
         return record
 
     def disconnect(self, stream: StreamRecord, *, now: float) -> None:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from controlplane.errors import ProtocolError
 from controlplane.resources.names import ROLE_GRPC
+from controlplane.resources.versions import generation_of
 from controlplane.xds.types import (
     PREFIX,
     DeltaRequest,
@@ -156,13 +157,18 @@ def parse_node(node: Any) -> Node:
         sub_zone=node.locality.sub_zone,
         features=frozenset(node.client_features),
         agent=f"{node.user_agent_name} {number}".strip(),
-        role=_role(fields["role"].string_value if "role" in fields else "", node.user_agent_name),
+        role=_role(fields["role"].string_value if "role" in fields else "", node),
     )
 
 
-def _role(claimed: str, agent: str) -> str:
-    """Tell gRPC's own clients by how they name themselves, such as ``gRPC C-core``."""
-    return ROLE_GRPC if claimed == ROLE_GRPC or agent.startswith("gRPC") else ""
+def _role(claimed: str, node: Any) -> str:
+    """Return gRPC's role for its own clients, such as ``gRPC C-core``, and that of older Envoys."""
+    if claimed == ROLE_GRPC or node.user_agent_name.startswith("gRPC"):
+        return ROLE_GRPC
+    if node.user_agent_name != "envoy" or not node.HasField("user_agent_build_version"):
+        return ""
+    version = node.user_agent_build_version.version
+    return generation_of(version.major_number, version.minor_number).role
 
 
 def _varint_at(body: bytes, at: int) -> tuple[int, int]:

@@ -47,7 +47,11 @@ from envoy_data_plane.google.protobuf import Struct
 from controlplane.config import Config, Site
 from controlplane.resources import names
 from controlplane.resources.clusters import ads_source
-from controlplane.resources.observation import build_request_logger, build_upstream_loggers
+from controlplane.resources.observation import (
+    StatsLog,
+    build_request_loggers,
+    build_upstream_loggers,
+)
 from controlplane.resources.packing import pack, seconds
 from controlplane.resources.routes import reads_model
 
@@ -58,7 +62,9 @@ _IDLE_STREAM = 300.0
 _JSON_BODY = r"(?i)application/([\w.+-]+\+)?json\s*(;.*)?"
 
 
-def build_listener(config: Config, site: Site | None = None) -> Listener:
+def build_listener(
+    config: Config, site: Site | None = None, *, log: StatsLog = StatsLog.SCOPE
+) -> Listener:
     """Build the listener of the Envoys at *site*, or of those at no known site."""
     own = None if site is None else site.listener
     address = (own and own.address) or config.envoy.address
@@ -66,8 +72,8 @@ def build_listener(config: Config, site: Site | None = None) -> Listener:
     connection = HttpConnectionManager(
         stat_prefix=names.LISTENER,
         rds=Rds(config_source=ads_source(), route_config_name=names.ROUTES),
-        http_filters=build_http_filters(config),
-        access_log=[build_request_logger()],
+        http_filters=build_http_filters(config, log),
+        access_log=build_request_loggers(log),
         local_reply_config=build_local_replies(config),
         stream_idle_timeout=seconds(_IDLE_STREAM),
         request_headers_timeout=seconds(_HEADERS_WITHIN),
@@ -98,13 +104,13 @@ def build_listener(config: Config, site: Site | None = None) -> Listener:
     )
 
 
-def build_http_filters(config: Config) -> list[HttpFilter]:
+def build_http_filters(config: Config, log: StatsLog = StatsLog.SCOPE) -> list[HttpFilter]:
     """Build the chain of filters; the body is read only where a match needs it."""
     router = HttpFilter(
         name="envoy.filters.http.router",
         typed_config=pack(
             Router(
-                upstream_log=build_upstream_loggers(),
+                upstream_log=build_upstream_loggers(log),
                 upstream_log_options=RouterUpstreamAccessLogOptions(
                     flush_upstream_log_on_upstream_stream=True
                 ),

@@ -10,6 +10,8 @@ one that refused is charged. See Envoy's ``envoy.access_loggers.stats`` and
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLog,
     AccessLogFilter,
@@ -110,27 +112,49 @@ _REPEATED_OR_CUT = AccessLogFilter(
 )
 
 
-def build_request_logger() -> AccessLog:
+class StatsLog(Enum):
+    """How an Envoy names the scope of the access log's statistics, and what that log can do."""
+
+    SCOPE = auto()
+    PREFIX = auto()
+    PREFIX_WITHOUT_GAUGES = auto()
+    NONE = auto()
+    """It has no such log."""
+
+
+def build_request_loggers(log: StatsLog = StatsLog.SCOPE) -> list[AccessLog]:
     """Build the connection manager's logger of clients' requests.
 
     The log of attempts does not number them, and does not see a route's timeout cut an answer.
     """
+    if log is StatsLog.NONE:
+        return []
     tags = [
         *(_SERVICE, _INSTANCE, _CODE, _FLAGS),
         ConfigTag(name=names.TAG_ATTEMPTS, value_format="%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
     ]
     stat = ConfigStat(name=names.STAT_CLIENT_REQUESTS, tags=tags)
     config = _config(counters=[ConfigCounter(stat=stat, value_fixed=1)])
-    return _logger(config, _REPEATED_OR_CUT)
+    return [_logger(_scoped(config, log), _REPEATED_OR_CUT)]
 
 
-def build_upstream_loggers() -> list[AccessLog]:
+def build_upstream_loggers(log: StatsLog = StatsLog.SCOPE) -> list[AccessLog]:
     """Build the loggers for the router's ``upstream_log``; they need its log at pool ready."""
-    return [
-        _logger(_attempts(), _ENDED),
-        _logger(_times(), _SUCCEEDED),
-        _logger(_in_progress(), _RUNNING),
-    ]
+    if log is StatsLog.NONE:
+        return []
+    loggers = [(_attempts(), _ENDED), (_times(), _SUCCEEDED)]
+    if log is not StatsLog.PREFIX_WITHOUT_GAUGES:
+        loggers.append((_in_progress(), _RUNNING))
+    return [_logger(_scoped(config, log), only) for config, only in loggers]
+
+
+def _scoped(config: Config, log: StatsLog) -> Config:
+    # Envoy rejects a log that has both.
+    if log is StatsLog.SCOPE:
+        config.stats_scope = Scope(prefix=names.STATS_PREFIX)
+    else:
+        config.stat_prefix = names.STATS_PREFIX
+    return config
 
 
 def _attempts() -> Config:
@@ -190,7 +214,6 @@ def _config(
     histograms: list[ConfigHistogram] | None = None,
 ) -> Config:
     return Config(
-        stats_scope=Scope(prefix=names.STATS_PREFIX),
         counters=counters or [],
         gauges=gauges or [],
         histograms=histograms or [],

@@ -20,6 +20,8 @@ import grpc
 from controlplane.config import Config
 from controlplane.resources import SnapshotBuilder, Views
 from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.resources.versions import GENERATIONS, OlderEnvoyViews
+from controlplane.xds.snapshot import Snapshot
 from testbed.fakes.fleets import make_config, make_plan
 from testbed.fakes.upstreams import Origin
 from testbed.fakes.xds import XdsServer, serve_xds
@@ -61,7 +63,7 @@ class Mesh:
         views = self.builder.build(
             make_plan(self.config, {(name, self.site): each for name, each in split.items()})
         )
-        self.server.views.publish(views)
+        self.server.views.publish(with_older(self.config, views))
         return views
 
     async def push(self, split: Mapping[str, Split]) -> Views:
@@ -108,6 +110,12 @@ class Mesh:
         return counts
 
 
+def with_older(config: Config, views: Mapping[str, Snapshot]) -> Mapping[str, Snapshot]:
+    """Return *views* with those of every older generation of Envoys."""
+    clients = [(site, each.role) for site in views for each in GENERATIONS]
+    return {**views, **OlderEnvoyViews(config).build(views, clients)}
+
+
 @asynccontextmanager
 async def running_mesh(
     instances: Mapping[str, str],
@@ -121,6 +129,7 @@ async def running_mesh(
     tls: Mapping[str, ssl.SSLContext] | None = None,
     plain: Collection[str] = (),
     patient: bool = True,
+    version: str = "",
 ) -> AsyncIterator[Mesh]:
     """Run a mesh and push its first split.
 
@@ -134,6 +143,7 @@ async def running_mesh(
         beside: further gRPC services of the control plane.
         tls: instance -> how it speaks TLS; the others do not.
         plain: instances whose lines say ``tls: false``.
+        version: an older release of Envoy; by default the pinned one.
         patient: wait until every instance of the split is healthy.
     """
     secured = tls or {}
@@ -170,8 +180,8 @@ async def running_mesh(
         )
         builder = SnapshotBuilder(config)
         first = make_plan(config, {(name, site): each for name, each in split.items()})
-        server.views.publish(builder.build(first))
-        running = await stack.enter_async_context(running_envoy(bootstrap))
+        server.views.publish(with_older(config, builder.build(first)))
+        running = await stack.enter_async_context(running_envoy(bootstrap, version=version))
         mesh = Mesh(config, site, builder, server, running, origins, session)
         if patient:
             await mesh.push(split)

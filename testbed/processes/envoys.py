@@ -30,12 +30,21 @@ class EnvoyError(RuntimeError):
     """An Envoy that did not do what was asked; carries the end of its log."""
 
 
-def envoy_binary() -> Path:
+def envoy_binary(version: str = "") -> Path:
     """Find the Envoy beside the running Python, else on the PATH.
+
+    Args:
+        version: an older release, such as ``1.37``, that ``make setup`` installed in a folder of
+            its own; by default the one that the lock pins.
 
     Raises:
         EnvoyError: there is none.
     """
+    if version:
+        folders = sorted(Path(sys.prefix, "envoys").glob(f"{version}.*"))
+        if not folders:
+            raise EnvoyError(f"no Envoy {version}: `make setup` installs it")
+        return folders[-1] / "envoy" / "_bin" / "envoy"
     beside = Path(sys.executable).parent / "envoy"
     if beside.exists():
         return beside
@@ -45,7 +54,7 @@ def envoy_binary() -> Path:
     return Path(found)
 
 
-async def validate(bootstrap: str) -> str:
+async def validate(bootstrap: str, *, version: str = "") -> str:
     """Have Envoy check *bootstrap* (YAML or JSON) without serving; give what is wrong.
 
     Returns:
@@ -55,7 +64,7 @@ async def validate(bootstrap: str) -> str:
         path = Path(directory) / "bootstrap.yaml"
         path.write_text(bootstrap)
         child = await asyncio.create_subprocess_exec(
-            *(str(envoy_binary()), "--mode", "validate", "-c", str(path), "-l", "error"),
+            *(str(envoy_binary(version)), "--mode", "validate", "-c", str(path), "-l", "error"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -111,6 +120,7 @@ class EnvoyProcess:
         cls,
         bootstrap: str,
         *,
+        version: str = "",
         concurrency: int = 1,
         log_level: str = "warning",
         wait_ready: bool = True,
@@ -120,6 +130,7 @@ class EnvoyProcess:
 
         Args:
             bootstrap: text of the whole bootstrap, an ``admin`` address included.
+            version: an older release; see `envoy_binary`.
             concurrency: worker threads; the split over endpoints is exact within one.
             log_level: trace, debug, info, warning, error.
             wait_ready: wait until it serves; else only until its admin interface answers,
@@ -133,7 +144,7 @@ class EnvoyProcess:
         place = Path(directory.name)
         (place / "bootstrap.yaml").write_text(bootstrap)
         command = [
-            str(envoy_binary()),
+            str(envoy_binary(version)),
             *("-c", str(place / "bootstrap.yaml")),
             *("--admin-address-path", str(place / "admin")),
             *("--concurrency", str(concurrency)),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.config import parse_config
+from controlplane.diagnostics.doctor import examine_envoys
 from controlplane.resources.bootstrap import build_bootstrap
 from testbed.demo.traffic import Lengths, Record, Stream, Traffic
 from testbed.fakes.engine import Curve
@@ -82,7 +83,7 @@ class World:
 
 
 @asynccontextmanager
-async def at_work(folder: Path, *, delta: bool) -> AsyncIterator[World]:
+async def at_work(folder: Path, *, delta: bool, version: str = "") -> AsyncIterator[World]:
     """Run two instances, a control plane, an Envoy and steady traffic of one client site."""
     file = folder / "fleet.yaml"
     (port,) = free_ports(1)
@@ -110,7 +111,7 @@ async def at_work(folder: Path, *, delta: bool) -> AsyncIterator[World]:
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
             stream = Stream("chat", "north", url, rate=40.0, lengths=lengths)
             async with (
-                await EnvoyProcess.start(bootstrap) as envoy,
+                await EnvoyProcess.start(bootstrap, version=version) as envoy,
                 Traffic([stream], seed=7) as traffic,
             ):
                 yield World(a, b, control, envoy, traffic, command)
@@ -128,6 +129,36 @@ async def test_a_change_in_telemetry_moves_requests_and_moves_them_back(
         world.a.train(0.0)
         await world.until(lambda: world.split(100)["a"] >= 70, "return to the near instance")
 
+        assert [] == [record for record in world.traffic.records if not record.answered]
+
+
+@pytest.mark.parametrize("version", ["1.37", "1.38", "1.39"])
+async def test_older_envoys_steer_as_the_newest_does(tmp_path: Path, version: str) -> None:
+    """Each supported release does the main job, and what it observes reaches the control plane."""
+    async with at_work(tmp_path, delta=True, version=version) as world:
+        await world.until(lambda: world.split(100)["a"] >= 80, "prefer the near instance")
+        world.a.train(0.9)
+        await world.until(lambda: world.split(100)["a"] <= 40, "leave the slow instance")
+        observed = await world.envoy.stats("^cats[.]answers")
+        (connected,) = (await world.control.get_json("/api/v1/envoys"))["envoys"]
+
+        assert 2 == len(observed)
+        assert (True, "envoy") == (connected["supported"], connected["role"])
+        assert connected["agent"].startswith(f"envoy {version}.")
+        assert [] == [kind for kind in connected["types"].values() if kind["refused"]]
+        assert [] == [record for record in world.traffic.records if not record.answered]
+
+
+async def test_an_unsupported_envoy_serves_and_is_reported(tmp_path: Path) -> None:
+    """One release too old: its requests are answered, and log, API and doctor name it."""
+    async with at_work(tmp_path, delta=True, version="1.36") as world:
+        await world.until(lambda: len(world.traffic.records) >= 20, "answer requests")
+        document = await world.control.get_json("/api/v1/envoys")
+        (finding,) = [f for f in examine_envoys(document) if "older than 1.37" in f.what]
+
+        assert [False] == [envoy["supported"] for envoy in document["envoys"]]
+        assert "upgrade it to 1.37 or newer" in finding.remedy
+        assert "Envoy version not supported" in world.control.log()
         assert [] == [record for record in world.traffic.records if not record.answered]
 
 

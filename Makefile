@@ -40,15 +40,15 @@ docs: setup ## Build the documentation as HTML in build/docs; a warning is an er
 	$(BIN)/python -m controlplane.config.reference
 	$(BIN)/python -m controlplane.cli.reference
 	$(BIN)/python -m controlplane.controller.metrics
-	$(BIN)/python -m testbed.tools.docs build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env -c docs . build/docs
 
 screenshots: setup ## Take the pictures of docs/images anew; needs chromium.
 	$(BIN)/python -m testbed.tools.screenshots
 
-faults: setup ## Do everything bad to a running system and write FAULTS.md.
+faults: setup ## Do everything bad to a running system and write docs/faults.md.
 	rm -f faults.jsonl
 	CATS_FAULTS=faults.jsonl $(BIN)/python -m pytest tests/faults
-	$(BIN)/python -m testbed.tools.faults faults.jsonl FAULTS.md
+	$(BIN)/python -m testbed.tools.faults faults.jsonl docs/faults.md
 
 bench: setup ## Run the benchmarks; prints tables and writes bench.json.
 	$(BIN)/python -m benchmarks --output bench.json

@@ -19,7 +19,7 @@ from controlplane.resources.bootstrap import (
 
 DEPLOY = Path(__file__).parent
 SITE = "edge-north"
-NOTE = "# Written by `python -m deploy.render`; see DEPLOYING.md.\n"
+NOTE = "# Written by `python -m deploy.render`; see docs/deploying.md.\n"
 MOUNTED = ClientTls(
     ca="/etc/envoy/tls/ca.crt",
     cert="/etc/envoy/tls/tls.crt",

@@ -3,7 +3,7 @@
 Counters and histograms are fed where things happen. Gauges that describe the fleet, the plan and
 the Envoys are made from the frozen values when somebody scrapes, so that a cycle does not pay for
 them and an instance that is gone leaves no series behind.
-METRICS.md is `reference` of this module; a test keeps it so.
+docs/metrics.md is `reference` of this module; a test keeps it so.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ class _PresentCollector(Collector):
         )
 
     def describe(self) -> Iterator[Metric]:
-        yield from ()  # names are checked by the test of METRICS.md
+        yield from ()  # names are checked by the test of docs/metrics.md
 
 
 def _state_families(present: Present) -> Iterator[Metric]:
@@ -492,7 +492,7 @@ def _observed_latency(seen: Mapping[Key, Observed]) -> Metric:
 
 
 def reference(metrics: Metrics) -> str:
-    """Give METRICS.md: each family's name, type, labels-free text."""
+    """Give docs/metrics.md: each family's name, type, labels-free text."""
     lines = [
         "# Metrics",
         "",
@@ -513,4 +513,4 @@ def reference(metrics: Metrics) -> str:
 if __name__ == "__main__":
     import pathlib
 
-    pathlib.Path("METRICS.md").write_text(reference(Metrics()), encoding="utf-8")
+    pathlib.Path("docs/metrics.md").write_text(reference(Metrics()), encoding="utf-8")

@@ -1,7 +1,7 @@
 """A bed for bad days: real control planes, a real Envoy, two instances, steady requests, a witness.
 
 The requests count what clients lose; the witness, a stream beside Envoy's, sees whether anything
-was ever taken away. Rows for FAULTS.md are written where ``CATS_FAULTS`` names a file.
+was ever taken away. Rows for docs/faults.md are written where ``CATS_FAULTS`` names a file.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ Written by `make faults` from the rows of the tests, which hold `lost` to 0 at e
 
 
 def write_table(rows: Path, table: Path) -> None:
-    """Write FAULTS.md from the rows of a run."""
+    """Write docs/faults.md from the rows of a run."""
     lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     lines.sort(key=lambda row: row["test"])
     table.write_text(

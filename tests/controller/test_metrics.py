@@ -100,8 +100,8 @@ PLAN = Plan(
 
 
 def test_the_reference_is_current() -> None:
-    """METRICS.md lists exactly what is exposed (``python -m controlplane.controller.metrics``)."""
-    file = Path(__file__).parents[2] / "METRICS.md"
+    """docs/metrics.md is what ``python -m controlplane.controller.metrics`` writes."""
+    file = Path(__file__).parents[2] / "docs" / "metrics.md"
 
     assert reference(Metrics()) == file.read_text(encoding="utf-8")
 

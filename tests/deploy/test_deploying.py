@@ -1,4 +1,4 @@
-"""DEPLOYING.md as an operator takes it: what it has him type exists, and does what it says."""
+"""docs/deploying.md as an operator takes it: what it has him type exists, and does what it says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from controlplane.cli import cats
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "DEPLOYING.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 KUBECTL = str(Path(sys.executable).parent / "kubectl")
 
 

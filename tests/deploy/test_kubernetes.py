@@ -197,7 +197,7 @@ def test_monitoring_asks_for_metrics_that_there_are(tmp_path: Path) -> None:
     )
     kinds = {each["kind"] for each in rendered(monitored)}
     board = (KUBERNETES / "components" / "monitoring" / "dashboard.json").read_text("utf-8")
-    known = (ROOT / "METRICS.md").read_text("utf-8")
+    known = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     named = {
         name
         for panel in json.loads(board)["panels"]

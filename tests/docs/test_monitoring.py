@@ -52,8 +52,8 @@ def test_every_metric_that_is_asked_for_exists() -> None:
 
 def test_every_alert_has_an_entry_in_the_runbook() -> None:
     """And the runbook has no entry for an alert that is gone."""
-    runbook = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
+    runbook = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
     titles = set(re.findall(r"^## (\w+)", runbook, re.MULTILINE))
     assert titles == {rule["alert"] for rule in rules()}
     for rule in rules():
-        assert f"RUNBOOK.md#{rule['alert'].lower()}" == rule["annotations"]["runbook"]
+        assert f"docs/runbook.md#{rule['alert'].lower()}" == rule["annotations"]["runbook"]

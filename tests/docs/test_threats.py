@@ -1,4 +1,4 @@
-"""What THREATS.md and FAULTS.md say of tests, metrics and log lines is so."""
+"""What docs/threats.md and docs/faults.md say of tests, metrics and log lines is so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD = ["refused", "answer", "log line", "metric", "test"]
 
 def rows() -> list[list[str]]:
     """Give the cells of the table of refusals, row by row."""
-    text = (ROOT / "THREATS.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "threats.md").read_text(encoding="utf-8")
     section = text.split("## What is refused\n")[1].split("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
@@ -43,7 +43,7 @@ def test_every_refusal_has_its_tests() -> None:
         assert set() == set(names_in(row[4])) - known, row[0]
 
 
-@pytest.mark.parametrize("page", ["THREATS.md", "FAULTS.md", "DEPLOYING.md"])
+@pytest.mark.parametrize("page", ["docs/threats.md", "docs/faults.md", "docs/deploying.md"])
 def test_every_test_that_a_page_names_exists(page: str) -> None:
     """Tests are renamed, and pages forget it."""
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -54,7 +54,9 @@ def test_every_test_that_a_page_names_exists(page: str) -> None:
 
 def test_metrics_and_log_lines_are_those_of_the_code() -> None:
     """An operator who searches for one finds it."""
-    metrics = set(re.findall(r"^\| `(cats_\w+)`", (ROOT / "METRICS.md").read_text(), re.MULTILINE))
+    metrics = set(
+        re.findall(r"^\| `(cats_\w+)`", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    )
     code = "".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "controlplane").rglob("*.py")
     )

@@ -16,7 +16,7 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +43,8 @@ LIVE_PERIOD = 0.5
 PLAIN_PERIOD = 5.0
 POLL_PERIOD = 1.0
 LEAST_PHASE = 2.0
+ANSWER_WITHIN = 5.0
+"""Seconds that the last requests have to be answered."""
 
 
 class DemoError(RuntimeError):
@@ -55,6 +57,7 @@ class Demo:
     def __init__(self, world: World, directory: Path, *, seed: int) -> None:
         self.world = world
         self.interrupted = asyncio.Event()
+        """Set once the demo is to end."""
         self.chapters: list[Chapter] = []
         self.scene = Scene(world)
         self._directory = directory
@@ -70,15 +73,10 @@ class Demo:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._children)
         try:
-            await self._stack.enter_async_context(self._children)
-            self._client = await self._stack.enter_async_context(
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0))
-            )
-            (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml())
-            await asyncio.gather(*map(self._start_instance, self.world.instances))
-            await self._start_control_plane()
-            await asyncio.gather(*map(self._start_envoy, self.world.listeners))
+            if not await self.until_interrupted(self._start()):
+                self._children.kill()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -86,6 +84,15 @@ class Demo:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def _start(self) -> None:
+        self._client = await self._stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0))
+        )
+        (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml())
+        await asyncio.gather(*map(self._start_instance, self.world.instances))
+        await self._start_control_plane()
+        await asyncio.gather(*map(self._start_envoy, self.world.listeners))
 
     # What it starts.
 
@@ -125,6 +132,7 @@ class Demo:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         text, said = await bootstrap.communicate()
         if bootstrap.returncode != 0:
@@ -148,28 +156,51 @@ class Demo:
 
     # The story.
 
+    def interrupt(self) -> None:
+        """End the demo in order; called again, kill what has not ended yet."""
+        if self.interrupted.is_set():
+            self._children.kill()
+            for envoy in self._envoys.values():
+                envoy.send_kill()
+        self.interrupted.set()
+
+    async def until_interrupted(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run *work*, cancelled on interruption; return whether it ended by itself."""
+        task = asyncio.create_task(work)
+        interruption = asyncio.create_task(self.interrupted.wait())
+        try:
+            await asyncio.wait({task, interruption}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            interruption.cancel()
+            if not task.done():
+                task.cancel()
+                # What fails while it is cancelled fails because it is cancelled.
+                await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled() or (self.interrupted.is_set() and task.exception() is not None):
+            return False
+        task.result()
+        return True
+
     async def play(self, length: float, *, go_on: bool) -> None:
-        """Send traffic and play all phases in *length* seconds; then go on if told to."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        """Send traffic and play all phases in *length* seconds; with *go_on* until interrupted."""
+        began = asyncio.get_running_loop().time()
         async with self._traffic:
             watching = asyncio.create_task(self._watch(began), name="watch")
             try:
-                due = began
-                for phase in PHASES:
-                    due += phase.part * length
-                    if self.interrupted.is_set():
-                        break
-                    await self._play(phase, due)
-                if go_on and not self.interrupted.is_set():
-                    await self._recover()
-                    await self.interrupted.wait()
+                await self.until_interrupted(self._play_all(began, length, go_on=go_on))
+                await self._traffic.finish(within=ANSWER_WITHIN)
             finally:
-                if self.chapters and self.chapters[-1].ended_at is None:
-                    self.chapters.pop()
                 watching.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watching
+                await asyncio.gather(watching, return_exceptions=True)
+
+    async def _play_all(self, began: float, length: float, *, go_on: bool) -> None:
+        due = began
+        for phase in PHASES:
+            due += phase.part * length
+            await self._play(phase, due)
+        if go_on:
+            await self._recover()
+            await self.interrupted.wait()
 
     async def _play(self, phase: Phase, end: float) -> None:
         """Play one phase until *end*; a slow start of the control plane leaves it no less than 2 s.
@@ -193,17 +224,9 @@ class Demo:
             chapter.weights_at_end = await self._read_weights()
         while (left := end - loop.time()) > 0:
             self.scene.left = left
-            if await self._interrupted_within(min(left, LIVE_PERIOD)):
-                return
+            await asyncio.sleep(min(left, LIVE_PERIOD))
         if phase is PHASES[-1]:
             chapter.ended_at = loop.time()
-
-    async def _interrupted_within(self, seconds: float) -> bool:
-        try:
-            await asyncio.wait_for(self.interrupted.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     async def _act(self, phase: Phase) -> None:
         match phase.name:
@@ -223,7 +246,7 @@ class Demo:
     async def _recover(self) -> None:
         await self._start_instance(self.world.dies)
         self.scene.dead = frozenset()
-        self.scene.title, self.scene.left = "the story is told; the fleet goes on", None
+        self.scene.title, self.scene.left = "the script has ended; traffic goes on", None
 
     async def _emulate(self, instance: str, **switches: object) -> None:
         assert self._client is not None
@@ -246,8 +269,8 @@ class Demo:
         for envoy in self._envoys.values():
             await envoy.wait_for_stat("control_plane.connected_state", lambda value: value == 1)
 
-    async def count_refused(self) -> int:
-        """Count the configurations that the Envoys refused."""
+    async def count_rejected(self) -> int:
+        """Count the configurations that the Envoys rejected."""
         counted = 0
         for envoy in self._envoys.values():
             counted += sum((await envoy.stats("update_rejected")).values())
@@ -307,45 +330,58 @@ class Demo:
 
 
 async def run(arguments: argparse.Namespace) -> int:
-    """Play the story and give the exit status."""
+    """Play the script and return the exit status."""
     plain = arguments.plain or not sys.stdout.isatty()
-    console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False, soft_wrap=True)
     length = DEFAULT_LENGTH if arguments.length is None else arguments.length
     with tempfile.TemporaryDirectory(prefix="cats-demo-") as place:
         demo = Demo(build_world(arguments.example), Path(place), seed=arguments.seed)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, demo.interrupted.set)
+            loop.add_signal_handler(number, demo.interrupt)
         console.print(
             f"starting {len(demo.world.instances)} instances, the control plane and"
-            f" {len(demo.world.listeners)} Envoys ..."
+            f" {len(demo.world.listeners)} Envoys ... (Ctrl-C ends it)"
         )
         try:
             async with demo:
+                if demo.interrupted.is_set():
+                    console.print("interrupted during start-up; nothing was measured")
+                    return 0
                 console.print(f"dashboard: {demo.scene.admin}   logs: {place}")
-                showing = asyncio.create_task(
-                    _print_lines(demo, console) if plain else _draw(demo, console)
-                )
-                try:
-                    await demo.play(length, go_on=arguments.length is None)
-                finally:
-                    showing.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await showing
-                refused = await demo.count_refused()
+                await _play(demo, console, length, plain=plain, go_on=arguments.length is None)
+                rejected = await demo.count_rejected()
         except (DemoError, EnvoyError) as error:
-            console.print(f"the demo could not go on: {error}", markup=False)
+            console.print(f"the demo failed: {error}", markup=False)
             console.print(demo.last_words(), markup=False)
             return 1
-        claims = judge(demo.world, demo.records, demo.chapters, refused=refused)
-        table = tabulate(demo.records, demo.chapters)
-        console.print(build_closing(demo.world, table, demo.chapters, claims))
-        broken = [claim for claim in claims if claim.hard and not claim.held]
-        if broken:
-            console.print(f"\n{len(broken)} of {len(claims)} claims did not hold", style="red")
-            return 1
-        console.print(f"\nthe story held: {len(claims)} claims")
-        return 0
+        return _close(demo, console, rejected)
+
+
+async def _play(demo: Demo, console: Console, length: float, *, plain: bool, go_on: bool) -> None:
+    view = _print_lines(demo, console) if plain else _draw(demo, console)
+    showing = asyncio.create_task(view)
+    try:
+        await demo.play(length, go_on=go_on)
+    finally:
+        showing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await showing
+
+
+def _close(demo: Demo, console: Console, rejected: int) -> int:
+    """Print the closing tables; return 1 if a claim did not hold."""
+    claims = judge(demo.world, demo.records, demo.chapters, rejected=rejected)
+    table = tabulate(demo.records, demo.chapters)
+    console.print(build_closing(demo.world, table, demo.chapters, claims), soft_wrap=False)
+    broken = [claim for claim in claims if claim.hard and not claim.held]
+    if broken:
+        console.print(f"{len(broken)} of {len(claims)} claims did not hold", style="red")
+        return 1
+    interrupted = any(chapter.ended_at is None for chapter in demo.chapters)
+    suffix = "; the interrupted phase is not judged" if interrupted else ""
+    console.print(f"all {len(claims)} claims held{suffix}")
+    return 0
 
 
 async def _print_lines(demo: Demo, console: Console) -> None:
@@ -367,7 +403,8 @@ async def _print_lines(demo: Demo, console: Console) -> None:
 async def _draw(demo: Demo, console: Console) -> None:
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(build_live(demo.scene), refresh=True)
+            width, height = console.size
+            live.update(build_live(demo.scene, width=width, height=height), refresh=True)
             await asyncio.sleep(LIVE_PERIOD)
 
 

@@ -1,4 +1,8 @@
-"""How the demo looks: values in, rich tables and plain lines out; asks nobody, changes nothing."""
+"""How the demo looks: values in, rich tables and plain lines out.
+
+The live view fits 80 columns and 24 rows: what does not fit is shortened in the middle (names) or
+left out with a count (reasons), never cut (numbers).
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from controlplane.cli.text import shorten
 from testbed.demo.script import Cell, Chapter, Claim
 from testbed.demo.traffic import Summary
 from testbed.demo.world import World
 
 SHOWN_SHARE = 0.005
 """Shares below this are left out of a cell."""
+MIN_NAME = 7
+"""Columns that a name keeps at least."""
 
 
 @dataclass(slots=True)
@@ -76,61 +81,89 @@ def reason_text(allocation: Mapping[str, Any]) -> str:
     return f"{seconds_text(cost)} ms = {' + '.join(parts)}{limits}"
 
 
-def build_live(scene: Scene) -> RenderableType:
-    """Draw the whole screen."""
-    left = "" if scene.left is None else f"   next in {scene.left:.0f} s"
-    heading = Text.assemble((f"{scene.title}", "bold"), (left, "dim"))
-    return Group(
-        Panel(heading, box=box.HEAVY, border_style="cyan" if scene.control_plane else "red"),
-        _traffic_table(scene),
-        _instance_table(scene),
-        _reason_table(scene),
-        Text(
-            f"dashboard {scene.admin}   "
-            + ("Ctrl-C ends it" if scene.control_plane else "control plane: dead"),
-            style="dim",
-        ),
+def build_live(scene: Scene, *, width: int = 80, height: int = 24) -> RenderableType:
+    """Draw the whole screen.
+
+    Args:
+        scene: what is to be seen.
+        width: columns of the terminal.
+        height: rows of the terminal.
+    """
+    head = _heading(scene, width)
+    tables = [_traffic_table(scene, width), _instance_table(scene, width)]
+    used = len(head) + sum(table.row_count + 2 for table in tables)
+    return Group(*head, *tables, *_reasons(scene, width, max(0, height - used)))
+
+
+def _heading(scene: Scene, width: int) -> list[Text]:
+    left = "" if scene.left is None else f" (next in {scene.left:.0f} s)"
+    state = "" if scene.control_plane else "  control plane: dead"
+    lines = [
+        Text.assemble((f"{scene.admin}  Ctrl-C ends it", "dim"), (state, "bold red")),
+        Text.assemble((scene.title, "bold"), (left, "dim")),
+    ]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="cyan", box=None, padding=(0, 1, 0, 0)
     )
 
 
-def _traffic_table(scene: Scene) -> Table:
-    table = Table(title="Where requests go (last 5 s, as clients saw them)", box=box.SIMPLE_HEAD)
-    table.add_column("service")
-    table.add_column("from")
-    for name in scene.world.instances:
-        table.add_column(name, justify="right")
-    for name in ("req/s", "mean ms", "p99 ms", "failed"):
-        table.add_column(name, justify="right")
+def _traffic_table(scene: Scene, width: int) -> Table:
+    table = _table("Last 5 s: share of requests in %, seen/planned; requests/s; latency in ms")
+    names = list(scene.world.instances)
+    pairs = list(scene.seen)
+    heads = [max((len(part[index]) for part in pairs), default=0) for index in (0, 1)]
+    figures = (("/s", 3), ("mean", 4), ("p99", 4), ("fail", 4))
+    # A column of padding each; a cell is at most "100/100".
+    wide = sum(heads) + 2 + sum(columns + 1 for _, columns in figures)
+    room = (width - wide) // max(1, len(names)) - 1
+    table.add_column("service", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    if fits := room >= MIN_NAME:
+        for name in names:
+            table.add_column(shorten(name, max(room, 7)), justify="right", no_wrap=True)
+    for name, columns in figures:
+        table.add_column(name, justify="right", no_wrap=True, min_width=columns)
+    if not fits:
+        table.add_column("to", no_wrap=True, overflow="ellipsis")
     for (service, site), summary in scene.seen.items():
         planned = scene.planned(service, site)
-        cells = [
-            _share_cell(summary.shares.get(name, 0.0), planned.get(name))
-            for name in scene.world.instances
-        ]
-        table.add_row(
-            Text(service, style="green" if service in scene.world.sensitive else "yellow"),
-            site,
-            *cells,
-            f"{summary.sent / 5:.0f}",
-            seconds_text(summary.mean),
-            seconds_text(summary.p99),
+        seen = [
+            Text(str(round(summary.sent / 5))),
+            Text(seconds_text(summary.mean)),
+            Text(seconds_text(summary.p99)),
             Text(str(summary.failed), style="bold red" if summary.failed else "dim"),
-        )
+        ]
+        if fits:
+            seen[:0] = [
+                _share_cell(summary.shares.get(name, 0.0), planned.get(name)) for name in names
+            ]
+        else:
+            seen.append(Text(shares_text(summary.shares)))
+        style = "green" if service in scene.world.sensitive else "yellow"
+        table.add_row(Text(service, style=style), site, *seen)
     return table
 
 
 def _share_cell(seen: float, planned: float | None) -> Text:
-    style = "bold" if seen >= 0.05 else "dim"
-    plan = "" if planned is None else f" ({planned:.0%})"
-    return Text.assemble((f"{seen:.0%}" if seen >= SHOWN_SHARE else "·", style), (plan, "dim"))
+    if seen < SHOWN_SHARE and not planned:
+        return Text("·", style="dim")
+    plan = "" if planned is None else f"/{planned * 100:.0f}"
+    return Text.assemble((f"{seen * 100:.0f}", "bold" if seen >= 0.05 else "dim"), (plan, "dim"))
 
 
-def _instance_table(scene: Scene) -> Table:
-    table = Table(title="Instances, as the control plane sees them", box=box.SIMPLE_HEAD)
+def _instance_table(scene: Scene, width: int) -> Table:
+    table = _table("Instances, as the control plane sees them")
     for name in ("instance", "site", "state"):
-        table.add_column(name)
-    for name in ("running", "waiting", "training", "capacity req/s"):
-        table.add_column(name, justify="right")
+        table.add_column(name, no_wrap=True)
+    for name in ("running", "waiting", "training", "can serve/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    name_width = max(MIN_NAME, (width - 56) // 2)
     capacities = {
         each["instance"]: each.get("capacity")
         for reason in scene.reasons.values()
@@ -142,8 +175,8 @@ def _instance_table(scene: Scene) -> Table:
         state = "killed" if name in scene.dead else str(each.get("phase", ""))
         training = _value(signals, "training")
         table.add_row(
-            name,
-            each["site"],
+            shorten(name, name_width),
+            shorten(each["site"], name_width),
             Text(state, style="red" if name in scene.dead else ""),
             _count(_value(signals, "running")),
             _count(_value(signals, "waiting")),
@@ -153,6 +186,28 @@ def _instance_table(scene: Scene) -> Table:
     return table
 
 
+def _reasons(scene: Scene, width: int, rows: int) -> Iterable[Text]:
+    """Return at most *rows* lines: what a request costs where most requests go."""
+    found = [
+        (service, each)
+        for service, reason in scene.reasons.items()
+        for each in reason.get("instances", ())
+        if not each["priority"] and each["share"] >= SHOWN_SHARE
+    ]
+    if not found or rows < 2:
+        return
+    yield Text(f"Why, for clients at {scene.world.near}: what one more request costs", style="cyan")
+    found.sort(key=lambda item: -item[1]["share"])
+    shown = found if len(found) < rows else found[: rows - 2]
+    for service, each in shown:
+        name = f"{service} {each['share']:.0%} {each['instance']}"
+        line = Text(f" {name}: {reason_text(each)}")
+        line.truncate(width, overflow="ellipsis")
+        yield line
+    if len(shown) < len(found):
+        yield Text(f" {len(found) - len(shown)} more: see the dashboard", style="dim")
+
+
 def _value(signals: Mapping[str, Any], name: str) -> float | None:
     reading = signals.get(name)
     return None if reading is None else reading["value"]
@@ -160,20 +215,6 @@ def _value(signals: Mapping[str, Any], name: str) -> float | None:
 
 def _count(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}"
-
-
-def _reason_table(scene: Scene) -> Table:
-    table = Table(
-        title=f"Why, for clients at {scene.world.near}: cost of one more request",
-        box=box.SIMPLE_HEAD,
-    )
-    for name in ("service", "instance", "share", "cost"):
-        table.add_column(name, overflow="fold")
-    for service, reason in scene.reasons.items():
-        for each in reason.get("instances", ()):
-            if each["priority"] == 0:
-                table.add_row(service, each["instance"], f"{each['share']:.0%}", reason_text(each))
-    return table
 
 
 def plain_lines(scene: Scene) -> Iterable[str]:
@@ -200,42 +241,40 @@ def build_closing(
     chapters: Sequence[Chapter],
     claims: Sequence[Claim],
 ) -> RenderableType:
-    """Draw shares and latencies per phase, and what held."""
-    names = [chapter.phase.name for chapter in chapters]
-    pairs = sorted(table, key=lambda pair: (world.services.index(pair[0]), pair[1]))
-    shares = Table(title="Shares of the answered requests", box=box.ASCII, show_lines=True)
-    figures = Table(
-        title="Latency in ms, mean / p99; requests sent, failed", box=box.ASCII, show_lines=False
-    )
-    for each in (shares, figures):
-        each.add_column("service")
-        each.add_column("from")
-        for name in names:
-            each.add_column(name)
-    for service, site in pairs:
-        cells = [table[service, site].get(name) for name in names]
-        shares.add_row(service, site, *(_shares_cell(cell) for cell in cells))
-        figures.add_row(service, site, *(_figures_cell(cell) for cell in cells))
-    verdict = Table(title="What held", box=box.ASCII)
+    """Draw, for each service and client site, a line per phase; then which claims held."""
+    parts: list[RenderableType] = []
+    for service, site in sorted(table, key=lambda pair: (world.services.index(pair[0]), pair[1])):
+        figures = _table(f"{service} from {site}")
+        figures.add_column("phase", no_wrap=True)
+        for name in ("sent", "failed", "mean ms", "p99 ms"):
+            figures.add_column(name, justify="right", no_wrap=True)
+        figures.add_column("answered by")
+        for chapter in chapters:
+            cell = table[service, site].get(chapter.phase.name)
+            if cell is not None:
+                unfinished = " ..." if chapter.ended_at is None else ""
+                figures.add_row(f"{chapter.phase.name}{unfinished}", *_cell_texts(cell))
+        parts.append(figures)
+    verdict = _table("Claims")
     for name in ("", "claim", "figures"):
         verdict.add_column(name)
     for claim in claims:
         verdict.add_row(_verdict(claim), claim.text, claim.figures)
-    return Group(shares, figures, verdict)
+    return Group(*parts, verdict)
+
+
+def _cell_texts(cell: Cell) -> tuple[Text | str, ...]:
+    summary = cell.summary
+    return (
+        str(cell.sent),
+        Text(str(cell.failed), style="bold red" if cell.failed else "dim"),
+        seconds_text(summary.mean),
+        seconds_text(summary.p99),
+        shares_text(summary.shares),
+    )
 
 
 def _verdict(claim: Claim) -> Text:
     if claim.held:
         return Text("held", style="green")
     return Text("FAILED", style="bold red") if claim.hard else Text("short", style="yellow")
-
-
-def _shares_cell(cell: Cell | None) -> str:
-    return "" if cell is None else shares_text(cell.summary.shares).replace("  ", "\n")
-
-
-def _figures_cell(cell: Cell | None) -> str:
-    if cell is None or cell.sent == 0:
-        return ""
-    summary = cell.summary
-    return f"{seconds_text(summary.mean)} / {seconds_text(summary.p99)}; {cell.sent}, {cell.failed}"

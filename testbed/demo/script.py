@@ -65,7 +65,7 @@ class Cell:
     """One service from one client site in one phase."""
 
     summary: Summary
-    """Of the settled part."""
+    """Of the settled part; of all where the phase was interrupted."""
     sent: int
     failed: int
     """Both of the whole phase."""
@@ -92,7 +92,8 @@ def tabulate(
         table[pair] = {}
         for chapter in chapters:
             whole = [record for record in own if chapter.holds(record, settled=False)]
-            settled = [record for record in own if chapter.holds(record, settled=True)]
+            unfinished = chapter.ended_at is None
+            settled = [r for r in whole if unfinished or chapter.holds(r, settled=True)]
             failed = sum(not record.answered for record in whole)
             table[pair][chapter.phase.name] = Cell(summarise(settled), len(whole), failed)
     return table
@@ -103,7 +104,7 @@ def judge(
     records: Sequence[Record],
     chapters: Sequence[Chapter],
     *,
-    refused: int,
+    rejected: int,
     long_enough: float = 6.0,
 ) -> list[Claim]:
     """Say what held, for the phases that were played to their end.
@@ -112,7 +113,7 @@ def judge(
         world: who was to train and to die.
         records: every request.
         chapters: the phases played.
-        refused: configurations that the Envoys refused.
+        rejected: configurations that the Envoys rejected.
         long_enough: seconds of a phase's settled part from which its figures count.
     """
     played = {chapter.phase.name: chapter for chapter in chapters if chapter.ended_at is not None}
@@ -153,9 +154,7 @@ def judge(
                 f"shares moved {moved:.1%} from the kill until the new one was connected",
             )
         )
-    claims.append(
-        Claim("no Envoy refused anything it was sent", refused == 0, f"{refused} refused")
-    )
+    claims.append(Claim("no Envoy rejected a configuration", rejected == 0, f"{rejected} rejected"))
     return claims
 
 

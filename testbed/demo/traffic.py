@@ -164,15 +164,25 @@ class Traffic:
         """Wait until every stream has sent what it has to send; for ever without a length."""
         await asyncio.gather(*self._tasks)
 
-    async def finish(self) -> None:
-        """Send nothing more, and wait for what is under way."""
+    async def finish(self, *, within: float = math.inf) -> None:
+        """Send nothing more, and wait for what is under way.
+
+        Args:
+            within: seconds; what is not answered by then is cancelled and leaves no record.
+        """
         self._sending = False
         for task in self._tasks:
             task.cancel()
         for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(ended, Exception):
                 raise ended
-        await asyncio.gather(*self._requests)
+        if self._requests:
+            timeout = None if math.isinf(within) else within
+            done, late = await asyncio.wait(set(self._requests), timeout=timeout)
+            for request in done:
+                request.result()
+            for request in late:
+                request.cancel()
 
     def since(self, at: float) -> Iterator[Record]:
         """Give the records of requests that ended at *at* or later, newest first."""

@@ -65,10 +65,14 @@ class Child:
         """Whether it has not ended yet."""
         return self._process.returncode is None
 
-    async def kill(self) -> None:
-        """End it the hard way (SIGKILL), and wait until it is gone."""
+    def send_kill(self) -> None:
+        """Send SIGKILL if it is running, without waiting for its end."""
         if self.running:
             self._process.kill()
+
+    async def kill(self) -> None:
+        """End it the hard way (SIGKILL), and wait until it is gone."""
+        self.send_kill()
         await self._process.wait()
 
     async def stop(self) -> None:
@@ -106,6 +110,11 @@ class Children:
         trace: TracebackType | None,
     ) -> None:
         await asyncio.gather(*(child.stop() for child in reversed(self._children)))
+
+    def kill(self) -> None:
+        """Send SIGKILL to all that still run; leaving the context waits for their end."""
+        for child in self._children:
+            child.send_kill()
 
     async def start(
         self, name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None

@@ -159,6 +159,7 @@ class EnvoyProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the process that started it
             )
         envoy = cls(child, directory, aiohttp.ClientSession())
         try:
@@ -352,10 +353,14 @@ class EnvoyProcess:
                 self._child.kill()
         await self._forget()
 
-    async def kill(self) -> None:
-        """End it at once, as a crash would."""
+    def send_kill(self) -> None:
+        """Send SIGKILL if it is running, without waiting for its end."""
         if self.running:
             self._child.kill()
+
+    async def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.send_kill()
         await self._forget()
 
     async def _forget(self) -> None:

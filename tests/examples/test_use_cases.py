@@ -99,4 +99,4 @@ async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> Non
                 await asyncio.sleep(0.1)
         demo.interrupted.set()
         await sending
-        assert 0 == await demo.count_refused()
+        assert 0 == await demo.count_rejected()

@@ -49,7 +49,7 @@ def broken(claims: list[Claim]) -> list[str]:
 
 def test_a_good_run_holds(world: World) -> None:
     """Every claim holds of a run in which everything went well."""
-    assert [] == broken(judge(world, make_records(), make_chapters(), refused=0))
+    assert [] == broken(judge(world, make_records(), make_chapters(), rejected=0))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_one_lost_request_breaks_the_claim_of_its_phase(
     """A failure is held against the phase in which the request left."""
     lost = Record("chat", "edge-north", at, 0.1, 0.1, status)
 
-    claims = judge(world, [*make_records(), lost], make_chapters(), refused=0)
+    claims = judge(world, [*make_records(), lost], make_chapters(), rejected=0)
 
     assert 1 == len(broken(claims))
     assert broken(claims)[0].startswith(expected)
@@ -79,8 +79,8 @@ def test_answers_cut_by_the_dying_edge_are_told_from_other_losses(world: World) 
     half_told = Record("chat", "edge-north", dies_at - 0.1, 0.2, 0.05, 200, "south-a", error="cut")
     elsewhere = Record("chat", "edge-north", dies_at - 0.1, 0.2, 0.05, 200, "east-a", error="cut")
 
-    fine = judge(world, [*make_records(), half_told], make_chapters()[4:], refused=0)
-    worse = judge(world, [*make_records(), elsewhere], make_chapters()[4:], refused=0)
+    fine = judge(world, [*make_records(), half_told], make_chapters()[4:], rejected=0)
+    worse = judge(world, [*make_records(), elsewhere], make_chapters()[4:], rejected=0)
 
     assert [] == broken(fine)
     assert ["only answers already half told by the dead edge were cut"] == broken(worse)
@@ -88,28 +88,28 @@ def test_answers_cut_by_the_dying_edge_are_told_from_other_losses(world: World) 
 
 def test_a_tolerant_service_that_stays_breaks_its_claim(world: World) -> None:
     """Making room is measured, not assumed."""
-    claims = judge(world, make_records(tolerant_stays=True), make_chapters(), refused=0)
+    claims = judge(world, make_records(tolerant_stays=True), make_chapters(), rejected=0)
 
     assert ["the delay-tolerant service made room at north-a"] == broken(claims)
 
 
 def test_a_sensitive_service_that_slows_down_breaks_its_claim(world: World) -> None:
     """Five times the latency is not keeping it."""
-    claims = judge(world, make_records(chat_slows=True), make_chapters(), refused=0)
+    claims = judge(world, make_records(chat_slows=True), make_chapters(), rejected=0)
 
     assert ["chat kept its latency"] == broken(claims)
 
 
-def test_a_refused_configuration_breaks_its_claim(world: World) -> None:
-    """One refusal by one Envoy is enough."""
-    claims = judge(world, make_records(), make_chapters(), refused=1)
+def test_a_rejected_configuration_breaks_its_claim(world: World) -> None:
+    """One rejection by one Envoy is enough."""
+    claims = judge(world, make_records(), make_chapters(), rejected=1)
 
-    assert ["no Envoy refused anything it was sent"] == broken(claims)
+    assert ["no Envoy rejected a configuration"] == broken(claims)
 
 
 def test_phases_that_were_not_played_claim_nothing(world: World) -> None:
     """An interrupted story is judged on what it had told."""
-    claims = judge(world, make_records(), make_chapters()[:1], refused=0)
+    claims = judge(world, make_records(), make_chapters()[:1], rejected=0)
 
     assert 2 == len(claims)
 

@@ -314,12 +314,14 @@ class Instance(Settings):
 
 
 def _check_template(text: str) -> str:
-    rest = text.replace("{name}", "").replace("{namespace}", "").replace("{rule}", "")
+    rest = text
+    for place in ("{name}", "{namespace}", "{rule}", "{port}"):
+        rest = rest.replace(place, "")
     if "{" in rest or "}" in rest or "{name}" not in text:
         raise PydanticCustomError(
             "template",
             "{what}",
-            {"what": "needs the place {name}, and knows {namespace} and {rule} beside it"},
+            {"what": "needs the place {name}, and knows {namespace}, {rule} and {port} beside it"},
         )
     return text
 
@@ -396,8 +398,8 @@ class DiscoveryRule(Settings):
     gateway_namespace: KubernetesName | None = None
     """Where the Gateways of inference pools are; by default beside the pools."""
     instance_name: Annotated[str, Field(max_length=200), AfterValidator(_check_template)] = "{name}"
-    """How an instance is called; knows the places {name}, {namespace} and {rule}. A longer name
-    than 63 characters is cut, and made unique."""
+    """How an instance is called; knows the places {name}, {namespace}, {rule} and {port}. A longer
+    name than 63 characters is cut, and made unique."""
     site: Name | None = None
     """Where all of them are. One of *site*, *site_label* and *node_label* is needed."""
     site_label: LabelName | None = None

@@ -109,7 +109,7 @@ def test_a_rule_is_read_with_its_defaults() -> None:
         ),
         pytest.param(
             "{name: r, kind: pods, site: north, model: m, instance_name: 'x-{pod}'}",
-            "discovery.rules[0].instance_name: needs the place {name}, and knows {namespace} and {rule} beside it",
+            "discovery.rules[0].instance_name: needs the place {name}, and knows {namespace}, {rule} and {port} beside it",
             id="a name that all would share",
         ),
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.config import (
@@ -42,6 +42,8 @@ from controlplane.sources.kubernetes.objects import (
 )
 
 ZONE = "topology.kubernetes.io/zone"
+SERVICE_NAME = "kubernetes.io/service-name"
+"""Label of a slice that names its Service."""
 LONGEST_NAME = 63
 PICKER_METRICS = 9090
 """Port of an endpoint picker's metrics."""
@@ -76,9 +78,25 @@ class _Candidate:
     ports: Mapping[str, int]
     node: str = ""
     zone: str = ""
+    sidecar_ports: Mapping[str, int] = field(default_factory=dict)
+    """Ports that count by name, or where the object names no others."""
+    source: str = ""
+    """What it was read from, as a rejection names it."""
     metrics_host: str = ""
     """Where metrics are, if not at the address."""
     fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one candidate comes to: an instance, or the reason why it is none."""
+
+    order: tuple[str, str, bool, str, int]
+    """Decides between candidates of one name, whatever order their objects came in."""
+    name: str
+    source: str
+    found: Found | None = None
+    reason: str = ""
 
 
 def wants(config: Config, rule: DiscoveryRule) -> tuple[Wanted, ...]:
@@ -87,7 +105,7 @@ def wants(config: Config, rule: DiscoveryRule) -> tuple[Wanted, ...]:
     namespace = rule.namespace or (discovery.namespace if discovery else "default")
     selector = rule.selector
     if rule.service is not None:
-        of_service = f"kubernetes.io/service-name={rule.service}"
+        of_service = f"{SERVICE_NAME}={rule.service}"
         selector = f"{of_service},{selector}" if selector else of_service
     match rule.kind:
         case DiscoveryKind.PODS:
@@ -117,29 +135,97 @@ def find(
         objects: of the rule's kind.
         looked_up: nodes or Gateways, where the rule asks for them.
     """
-    finder = _Finder(config, rule, looked_up)
-    found: dict[str, Found] = {}
-    refused = []
-    for candidate in sorted(finder.candidates(objects), key=_order):
-        name = _name(rule, candidate)
-        if name in found:
+    return Finder(config, rule).find(objects, looked_up)
+
+
+class Finder:
+    """Applies one rule again and again; objects that have not changed are not read again.
+
+    Args:
+        config: for the zones of its sites.
+        rule: what makes an instance.
+    """
+
+    def __init__(self, config: Config, rule: DiscoveryRule) -> None:
+        self._config = config
+        self._rule = rule
+        self._identities: tuple[int, ...] | None = None
+        self._kept: tuple[KubernetesObject, ...] = ()
+        """What was looked up last; kept, so that its identities are nothing else's."""
+        self._reader = _Reader(config, rule, ())
+        self._read: dict[tuple[str, str], tuple[KubernetesObject, tuple[_Outcome, ...]]] = {}
+
+    def find(
+        self,
+        objects: Iterable[KubernetesObject],
+        looked_up: Iterable[KubernetesObject] = (),
+    ) -> Findings:
+        """Return the instances among *objects*.
+
+        Args:
+            objects: of the rule's kind; one that is the very object of the last call costs a
+                look-up.
+            looked_up: nodes or Gateways, where the rule asks for them.
+        """
+        before = self._read
+        looked_up = tuple(looked_up)
+        identities = tuple(map(id, looked_up))
+        if identities != self._identities:
+            # What is looked up can change any instance, and seldom changes.
+            self._identities, self._kept = identities, looked_up
+            self._reader = _Reader(self._config, self._rule, looked_up)
+            before = {}
+        read = {}
+        for each in objects:
+            known = before.get(each.meta.key)
+            if known is None or known[0] is not each:
+                known = each, tuple(map(self._reader.outcome, self._reader.candidates(each)))
+            read[each.meta.key] = known
+        self._read = read
+        return _decide(self._rule, [out for _, outs in read.values() for out in outs])
+
+
+def _decide(rule: DiscoveryRule, outcomes: list[_Outcome]) -> Findings:
+    """Choose one instance for each name."""
+    outcomes.sort(key=lambda outcome: outcome.order)
+    chosen: dict[str, _Outcome] = {}
+    refused: dict[Refused, None] = {}
+    for each in outcomes:
+        if each.found is None:
+            continue
+        first = chosen.setdefault(each.name, each)
+        if first is each or first.found is None or _is_same(first.found, each.found):
             continue  # the same endpoint, in two slices or two families
-        try:
-            found[name] = Found(rule.name, finder.instance(name, candidate))
-        except ReportError as error:
-            refused.append(Refused(rule.name, name, Clash.OBJECT, str(error)))
-    refused = [each for each in refused if each.name not in found]
-    return Findings(tuple(found.values()), tuple(refused))
+        message = (
+            f"{_shown(each.found)} of {each.source} has the same name as {_shown(first.found)} of"
+            f" {first.source}, which is used; narrow the selector, or add {{port}} or {{namespace}}"
+            " to instance_name"
+        )
+        refused[Refused(rule.name, each.name, Clash.NAME, message)] = None
+    for each in outcomes:
+        if each.found is None and each.name not in chosen:
+            refused[Refused(rule.name, each.name, Clash.OBJECT, each.reason)] = None
+    found = tuple(each.found for each in chosen.values() if each.found is not None)
+    return Findings(found, tuple(refused))
 
 
-def _order(candidate: _Candidate) -> tuple[str, str, bool, str]:
-    return candidate.namespace, candidate.name, ":" in candidate.ip, candidate.ip
+def _is_same(one: Found, other: Found) -> bool:
+    """Report whether two are one instance: at one address, or at one port in both families."""
+    a, b = one.instance, other.instance
+    if (a.port, a.model, a.site) != (b.port, b.model, b.site):
+        return False
+    return a.host == b.host or (":" in a.host) != (":" in b.host)
 
 
-def _name(rule: DiscoveryRule, candidate: _Candidate) -> str:
+def _shown(found: Found) -> str:
+    return f"{found.instance.address} ({found.instance.model} at {found.instance.site})"
+
+
+def _name(rule: DiscoveryRule, candidate: _Candidate, port: int) -> str:
     text = (
         rule.instance_name.replace("{rule}", rule.name)
         .replace("{namespace}", candidate.namespace)
+        .replace("{port}", str(port or ""))
         .replace("{name}", candidate.name)
     )
     name = _NO_NAME.sub("-", text).strip("._-")
@@ -149,7 +235,7 @@ def _name(rule: DiscoveryRule, candidate: _Candidate) -> str:
     return f"{name[: LONGEST_NAME - 9].rstrip('._-')}-{mark}".lstrip("-")
 
 
-class _Finder:
+class _Reader:
     """A rule, and what it looks things up in."""
 
     def __init__(
@@ -169,18 +255,38 @@ class _Finder:
                 self.zones.setdefault(site.zone, []).append(site.name)
         self.names = {site.name for site in config.sites}
 
-    def candidates(self, objects: Iterable[KubernetesObject]) -> Iterator[_Candidate]:
-        for each in objects:
-            match each:
-                case Pod(ready=True):
-                    yield _Candidate(
-                        each.meta.name, each.meta.namespace, each.meta.labels,
-                        each.ip, each.ports, node=each.node,
-                    )  # fmt: skip
-                case EndpointSlice() if each.family in ("IPv4", "IPv6"):
-                    yield from _endpoints(each)
-                case InferencePool(ready=True):
-                    yield self._pool(each)
+    def candidates(self, each: KubernetesObject) -> Iterator[_Candidate]:
+        """Return what of an object is ready."""
+        match each:
+            case Pod(ready=True):
+                yield _Candidate(
+                    each.meta.name, each.meta.namespace, each.meta.labels,
+                    each.ip, each.ports, sidecar_ports=each.sidecar_ports, node=each.node,
+                    source=f"pod {each.meta.namespace}/{each.meta.name}",
+                )  # fmt: skip
+            case EndpointSlice():
+                yield from _endpoints(each)
+            case InferencePool(ready=True):
+                yield self._pool(each)
+
+    def outcome(self, candidate: _Candidate) -> _Outcome:
+        """Return the instance that a candidate is, or why it is none."""
+        order = (
+            candidate.namespace, candidate.name, ":" in candidate.ip, candidate.source,
+        )  # fmt: skip
+        port = 0
+        try:
+            if candidate.fault:
+                raise ReportError(candidate.fault)
+            if not candidate.ip:
+                raise ReportError("has no IP address")
+            port = self.rule.port or self._port(candidate)
+            name = _name(self.rule, candidate, port)
+            found = Found(self.rule.name, self.instance(name, candidate, port))
+        except ReportError as error:
+            name = _name(self.rule, candidate, port)
+            return _Outcome((*order, port), name, candidate.source, reason=str(error))
+        return _Outcome((*order, port), name, candidate.source, found)
 
     def _pool(self, pool: InferencePool) -> _Candidate:
         at = [gateway for key in pool.gateways if (gateway := self.gateways.get(key))]
@@ -197,21 +303,17 @@ class _Finder:
         return _Candidate(
             pool.meta.name, pool.meta.namespace, pool.meta.labels,
             at[0].ips[0] if at and at[0].ips else "", at[0].ports if at else {},
+            source=f"pool {pool.meta.namespace}/{pool.meta.name}",
             metrics_host=host, fault=fault,
         )  # fmt: skip
 
-    def instance(self, name: str, candidate: _Candidate) -> Instance:
+    def instance(self, name: str, candidate: _Candidate, port: int) -> Instance:
         """Make an instance.
 
         Raises:
             ReportError: what the rule needs is not there.
         """
         rule = self.rule
-        if candidate.fault:
-            raise ReportError(candidate.fault)
-        if not candidate.ip:
-            raise ReportError("has no IP address")
-        port = rule.port or self._port(candidate.ports)
         is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
         # What nobody said is learned; a default would pass for said.
@@ -232,16 +334,20 @@ class _Finder:
             **told,
         )  # fmt: skip
 
-    def _port(self, ports: Mapping[str, int]) -> int:
+    def _port(self, candidate: _Candidate) -> int:
+        ports, sidecars = candidate.ports, candidate.sidecar_ports
         if self.rule.port_name is not None:
-            if self.rule.port_name in ports:
-                return ports[self.rule.port_name]
-            known = ", ".join(ports) or "none"
-            raise ReportError(f"has no port named '{self.rule.port_name}'; it has: {known}")
-        numbers = set(ports.values())
+            for known in (ports, sidecars):
+                if self.rule.port_name in known:
+                    return known[self.rule.port_name]
+            names = ", ".join((*ports, *sidecars)) or "none"
+            raise ReportError(f"has no port named '{self.rule.port_name}'; it has: {names}")
+        # A proxy or a log shipper beside the engine does not make the engine's port ambiguous.
+        counted = ports or sidecars
+        numbers = set(counted.values())
         if len(numbers) != 1:
-            told = "names no port" if not numbers else f"has the ports {', '.join(ports)}"
-            raise ReportError(f"{told}; give port or port_name in the rule")
+            reason = "names no port" if not numbers else f"has the ports {', '.join(counted)}"
+            raise ReportError(f"{reason}; give port or port_name in the rule")
         return numbers.pop()
 
     def _site(self, candidate: _Candidate) -> str:
@@ -252,6 +358,11 @@ class _Finder:
             place = _label(candidate.labels, rule.site_label, "its site")
         elif rule.node_label == ZONE and candidate.zone:
             place = candidate.zone
+        elif rule.kind is DiscoveryKind.ENDPOINT_SLICES and rule.node_label == ZONE:
+            # The slice's own word, so that nodes need not be read.
+            raise ReportError(
+                f"its endpoint has no zone, which would name its site; label its node with {ZONE}"
+            )
         else:
             labels = self.nodes.get(candidate.node)
             if labels is None:
@@ -286,12 +397,20 @@ class _Finder:
 
 
 def _endpoints(piece: EndpointSlice) -> Iterator[_Candidate]:
+    service = piece.meta.labels.get(SERVICE_NAME)
+    source = f"service {service}" if service else f"slice {piece.meta.name}"
+    fault = (
+        ""
+        if piece.family in ("IPv4", "IPv6")
+        else f"its slice has addresses of the type {piece.family[:40]}, and only IPv4 and IPv6 are"
+        " discovered; list it under instances"
+    )
     for endpoint in piece.endpoints:
         if endpoint.ready:
             yield _Candidate(
-                endpoint.name or endpoint.ip.replace(".", "-").replace(":", "-"),
+                endpoint.name or (endpoint.ip or endpoint.host).replace(".", "-").replace(":", "-"),
                 piece.meta.namespace, piece.meta.labels, endpoint.ip, piece.ports,
-                node=endpoint.node, zone=endpoint.zone,
+                source=source, node=endpoint.node, zone=endpoint.zone, fault=fault,
             )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -50,6 +50,8 @@ class Pod:
     node: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
     """Name -> number of the containers' TCP ports; an unnamed one by its number."""
+    sidecar_ports: Mapping[str, int] = field(default_factory=dict)
+    """The same of its native sidecars: init containers that are restarted always."""
     ready: bool = False
     """Whether it may be sent requests: running, ready, and not being deleted."""
 
@@ -64,11 +66,13 @@ class Endpoint:
     node: str = ""
     zone: str = ""
     ready: bool = True
+    host: str = ""
+    """DNS name, of an endpoint in a slice of the family ``FQDN``."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSlice:
-    """A part of a Service's endpoints."""
+    """A subset of a Service's endpoints."""
 
     meta: Meta
     family: str
@@ -118,17 +122,16 @@ def parse_pod(document: Any) -> Pod:
     """
     meta = _meta(document)
     spec, status = _map(document, "spec"), _map(document, "status")
-    ports: dict[str, int] = {}
-    for container in _maps(spec, "containers"):
-        for port in _maps(container, "ports"):
-            number = port.get("containerPort")
-            if _is_port(number) and port.get("protocol", "TCP") == "TCP":
-                ports.setdefault(_text(port, "name") or str(number), number)
+    # KEP-753: such an init container starts before the others and runs beside them.
+    sidecars = [
+        item for item in _maps(spec, "initContainers") if item.get("restartPolicy") == "Always"
+    ]
     return Pod(
         meta,
         ip=_ip(_text(status, "podIP")),
         node=_text(spec, "nodeName"),
-        ports=_first(ports, MAX_PORTS),
+        ports=_container_ports(_maps(spec, "containers")),
+        sidecar_ports=_container_ports(sidecars),
         ready=not _is_deleted(document)
         and _text(status, "phase") == "Running"
         and _condition(status, "Ready") == "True",
@@ -142,15 +145,18 @@ def parse_endpoint_slice(document: Any) -> EndpointSlice:
         ReportError: it is none.
     """
     endpoints = []
+    family = _text(document, "addressType")
     for item in _maps(document, "endpoints")[:MAX_ENDPOINTS]:
         # All addresses of an endpoint are alike, and consumers use the first one.
         addresses = item.get("addresses")
-        address = addresses[0] if isinstance(addresses, list) and addresses else ""
+        first = addresses[0] if isinstance(addresses, list) and addresses else ""
+        address = first[:253] if isinstance(first, str) else ""
         conditions, target = _map(item, "conditions"), _map(item, "targetRef")
         endpoints.append(
             Endpoint(
                 name=_text(target, "name") if _text(target, "kind") == "Pod" else "",
-                ip=_ip(address if isinstance(address, str) else ""),
+                ip=_ip(address),
+                host=address if family == "FQDN" else "",
                 node=_text(item, "nodeName"),
                 zone=_text(item, "zone"),
                 # An unknown state is to be taken as ready, by the API's own words.
@@ -166,7 +172,7 @@ def parse_endpoint_slice(document: Any) -> EndpointSlice:
     meta = _meta(document)
     return EndpointSlice(
         meta,
-        family=_text(document, "addressType"),
+        family=family,
         endpoints=() if _is_deleted(document) else tuple(endpoints),
         ports=_first(ports, MAX_PORTS),
     )
@@ -266,6 +272,16 @@ def _meta(document: Any) -> Meta:
         name=name,
         labels=_first(labels, MAX_LABELS),
     )
+
+
+def _container_ports(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, int]:
+    ports: dict[str, int] = {}
+    for container in containers:
+        for port in _maps(container, "ports"):
+            number = port.get("containerPort")
+            if _is_port(number) and port.get("protocol", "TCP") == "TCP":
+                ports.setdefault(_text(port, "name") or str(number), number)
+    return _first(ports, MAX_PORTS)
 
 
 def _service(reference: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from controlplane.config import Config, DiscoveryRule, Instance, parse_config
 from controlplane.errors import ReportError
-from controlplane.sources.kubernetes.finding import ZONE, Findings, Wanted, find, wants
+from controlplane.sources.kubernetes.finding import ZONE, Finder, Findings, Wanted, find, wants
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
@@ -215,7 +215,6 @@ def test_endpoints_of_slices_are_instances_once() -> None:
             )
         ),
         parse_endpoint_slice(make_slice("twice", {"a": "10.0.0.1"}, zone="zone-n")),
-        parse_endpoint_slice(make_slice("names", {"d": "d.example"}, family="FQDN")),
     )  # fmt: skip
 
     assert [
@@ -223,6 +222,121 @@ def test_endpoints_of_slices_are_instances_once() -> None:
         ("c", "north", "10.0.0.3:8000", "m"),
     ] == instances(findings)
     assert () == findings.refused
+
+
+def test_a_slice_of_names_is_rejected_with_its_type() -> None:
+    """Envoys are sent addresses."""
+    piece = parse_endpoint_slice(make_slice("names", {"d": "d.example"}, family="FQDN"))
+    unnamed = make_slice("more-names", {"d": "e.example"}, family="FQDN")
+    del unnamed["endpoints"][0]["targetRef"]
+    reason = "its slice has addresses of the type FQDN, and only IPv4 and IPv6 are discovered; list it under instances"
+
+    assert [("d", reason), ("e-example", reason)] == reasons(
+        found({"kind": "endpoint_slices"}, piece, parse_endpoint_slice(unnamed))
+    )
+
+
+def test_an_endpoint_without_zone_is_rejected_for_that() -> None:
+    """Its node is not read under this rule, and is not to blame."""
+    piece = parse_endpoint_slice(make_slice("s", {"a": "10.0.0.1"}))
+
+    assert [
+        (
+            "a",
+            f"its endpoint has no zone, which would name its site; label its node with {ZONE}",
+        )
+    ] == reasons(found({"kind": "endpoint_slices", "node_label": ZONE}, piece))
+
+
+def bare_slice(name: str, ip: str, port: int, *, service: str = "vllm") -> KubernetesObject:
+    """Return a slice of one endpoint that is no pod."""
+    document = make_slice(name, {"x": ip}, ports={"http": port}, service=service)
+    del document["endpoints"][0]["targetRef"]
+    return parse_endpoint_slice(document)
+
+
+def test_two_ports_of_one_address_are_two_instances_or_one_rejection() -> None:
+    """Never one in silence; `{port}` names both."""
+    both = [bare_slice("s-2", "10.0.0.1", 8001), bare_slice("s-1", "10.0.0.1", 8000)]
+    one = found({"kind": "endpoint_slices"}, *both)
+    two = found({"kind": "endpoint_slices", "instance_name": "{name}-{port}"}, *both)
+
+    assert [("10-0-0-1", "north", "10.0.0.1:8000", "m")] == instances(one)
+    assert [
+        (
+            "10-0-0-1",
+            "10.0.0.1:8001 (m at north) of service vllm has the same name as 10.0.0.1:8000"
+            " (m at north) of service vllm, which is used; narrow the selector, or add {port} or"
+            " {namespace} to instance_name",
+        )
+    ] == reasons(one)
+    assert ["10-0-0-1-8000", "10-0-0-1-8001"] == [each.instance.name for each in two.found]
+    assert () == two.refused
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(range(4)))
+def test_a_pod_behind_two_services_has_one_address_in_every_replica(order: list[int]) -> None:
+    """The order in which slices are heard of decides nothing."""
+    pieces = [
+        parse_endpoint_slice(
+            make_slice(name, {"a": "10.0.0.1"}, service=service, ports={"http": port})
+        )
+        for name, service, port in [
+            ("x1", "b", 9000),
+            ("x2", "a", 9001),
+            ("x3", "c", 8000),
+            ("x4", "a", 9001),
+        ]
+    ]
+    findings = found({"kind": "endpoint_slices"}, *(pieces[index] for index in order))
+
+    assert [("a", "north", "10.0.0.1:9001", "m")] == instances(findings)
+    assert ["10.0.0.1:8000", "10.0.0.1:9000"] == sorted(
+        message.split()[0] for _, message in reasons(findings)
+    )
+
+
+def test_a_native_sidecars_port_counts_by_name_or_alone() -> None:
+    """A proxy in front of the engine is an init container that is restarted always."""
+    proxied = make_pod("a", "10.0.0.1", ports={"engine": 8200})
+    proxied["spec"]["initContainers"] = [
+        {
+            "name": "proxy",
+            "restartPolicy": "Always",
+            "ports": [{"name": "api", "containerPort": 8000}],
+        },
+        {"name": "fetch", "ports": [{"name": "once", "containerPort": 1}]},
+    ]
+    alone = {**proxied, "spec": {**proxied["spec"], "containers": [{"name": "engine"}]}}
+
+    def address(rule: Mapping[str, Any], document: dict[str, Any]) -> str:
+        return found(rule, parse_pod(document)).found[0].instance.address
+
+    assert "10.0.0.1:8200" == address({}, proxied)
+    assert "10.0.0.1:8000" == address({"port_name": "api"}, proxied)
+    assert "10.0.0.1:8000" == address({}, alone)
+    assert [("a", "has no port named 'once'; it has: engine, api")] == reasons(
+        found({"port_name": "once"}, parse_pod(proxied))
+    )
+
+
+def test_objects_that_stayed_are_not_read_again() -> None:
+    """Thousands stay while one goes; what is looked up counts as well."""
+    config, rule = configured({"node_label": ZONE})
+    pods = [
+        parse_pod(make_pod(f"p{number}", f"10.0.0.{number}", ports=HTTP)) for number in (1, 2, 3)
+    ]
+    finder = Finder(config, rule)
+    node = parse_node(make_node("node-1", {ZONE: "zone-n"}))
+    first = finder.find(pods, [node])
+    second = finder.find(pods[1:], [node])
+    moved = finder.find(pods[1:], [parse_node(make_node("node-1", {}))])
+
+    assert ["p1", "p2", "p3"] == [each.instance.name for each in first.found]
+    assert all(one is other for one, other in zip(first.found[1:], second.found, strict=True))
+    assert () == moved.found
+    assert ["p2", "p3"] == [each.name for each in moved.refused]
 
 
 def test_an_address_of_the_sixth_version_stands_in_brackets() -> None:

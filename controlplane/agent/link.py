@@ -18,6 +18,7 @@ import structlog
 from controlplane.agent.settings import ControlPlaneTarget
 from controlplane.agent.survey import Item, Outbox, build_batch
 from controlplane.http2.client import Call, CallFailedError, ClientConnection, dialled
+from controlplane.runtime.tls import client_context
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
 METHOD = "/cats.telemetry.v1.Telemetry/Report"
@@ -188,14 +189,10 @@ class Link:
         if tls is None:
             return None
         try:
-            context = ssl.create_default_context(cafile=tls.ca)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if tls.cert is not None:
-                context.load_cert_chain(tls.cert, tls.key)
+            return client_context(tls.ca, cert=tls.cert, key=tls.key)
         except OSError as error:
             files = ", ".join(file for file in (tls.ca, tls.cert, tls.key) if file)
             raise LinkError(f"tls: {files}: {error.strerror or error}") from error
-        return context
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         if self.target.token_file is None:

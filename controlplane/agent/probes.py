@@ -19,6 +19,7 @@ import structlog
 
 from controlplane.agent.settings import Bandwidth, Probe, ProbeKind, Probes
 from controlplane.http2.client import split_address
+from controlplane.sources.network_errors import reason_of
 
 JITTER = 0.2
 """Part of the period by which a probe's instant varies."""
@@ -97,7 +98,7 @@ class Prober:
                     self._silent.add((probe.address, what))
                     log.warning(
                         "a site cannot be measured", site=probe.site, address=probe.address,
-                        what=what, reason=str(error) or type(error).__name__,
+                        what=what, reason=reason_of(error),
                         remedy="check probes.targets, and that the network lets us through",
                     )  # fmt: skip
             else:

@@ -28,6 +28,7 @@ from controlplane.http2.client import split_address
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.tasks import guard
+from controlplane.sources.network_errors import reason_of
 from controlplane.sources.scrape import Scraper, fetch_page
 from controlplane.telemetry.exposition import parse_exposition
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
@@ -264,7 +265,7 @@ class Agent:
                 self._exported[url] = (now, exported)
                 fault = ""
             except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
-                fault = self._tell_fault(url, str(error) or type(error).__name__, fault)
+                fault = self._tell_fault(url, reason_of(error), fault)
             await asyncio.sleep(exporter.scrape.period)
 
     async def _read_training(self, metric: TrainingMetric, session: aiohttp.ClientSession) -> None:
@@ -281,7 +282,7 @@ class Agent:
                 fault = ""
             except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
                 self._training_metrics.pop(key, None)
-                fault = self._tell_fault(key, str(error) or type(error).__name__, fault)
+                fault = self._tell_fault(key, reason_of(error), fault)
             await asyncio.sleep(metric.scrape.period)
 
     def _tell_fault(self, what: str, reason: str, before: str) -> str:

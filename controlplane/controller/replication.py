@@ -12,6 +12,7 @@ from controlplane.config import BusTls
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.errors import StartError
 from controlplane.runtime.tasks import guard
+from controlplane.runtime.tls import client_context
 
 FIRST_LOOK = 5.0
 """Seconds that a start waits for the replicas' plan; then it goes on with what it has."""
@@ -61,9 +62,7 @@ async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
 
 def _build_context(tls: BusTls) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
-        if tls.cert is not None:
-            context.load_cert_chain(tls.cert, tls.key)
+        return client_context(tls.ca, cert=tls.cert, key=tls.key)
     except ssl.SSLError as error:
         raise StartError(
             f"server.bus_tls: {tls.ca}, {tls.cert}, {tls.key}: {error.reason}; give PEM files, and"
@@ -74,4 +73,3 @@ def _build_context(tls: BusTls) -> ssl.SSLContext:
             f"server.bus_tls: {error.filename or tls.ca or tls.cert}: {error.strerror};"
             " name a file that is there and that the user of the control plane may read"
         ) from error
-    return context

@@ -28,6 +28,7 @@ from controlplane.sources.kubernetes.client import (
     place_of,
 )
 from controlplane.sources.kubernetes.finding import Wanted, wants
+from controlplane.sources.network_errors import reason_of
 from controlplane.sources.scrape import build_trust
 from controlplane.telemetry.engines import parse_metrics
 
@@ -124,7 +125,7 @@ async def _examine_scrape(http: aiohttp.ClientSession, instance: Instance) -> li
             if answer.status != 200:
                 return [_unread(instance, f"status {answer.status}", "see its path and its token")]
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        reason = str(error) or type(error).__name__
+        reason = reason_of(error)
         return [
             _unread(instance, reason, "see whether it runs, and whether a firewall stands between")
         ]

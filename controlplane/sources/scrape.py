@@ -21,6 +21,8 @@ import structlog
 from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, ScrapeFailure
+from controlplane.runtime.tls import client_context
+from controlplane.sources.network_errors import reason_of
 from controlplane.sources.tokens import read_token
 from controlplane.telemetry import decode_exposition, parse_metrics
 from controlplane.telemetry.exposition import MAX_TEXT
@@ -277,10 +279,7 @@ def build_trust(scrape: Scrape) -> ssl.SSLContext | bool:
     """
     if scrape.ca is None and scrape.cert is None:
         return True
-    context = ssl.create_default_context(cafile=scrape.ca)
-    if scrape.cert is not None:
-        context.load_cert_chain(scrape.cert, scrape.key)
-    return context
+    return client_context(scrape.ca, cert=scrape.cert, key=scrape.key)
 
 
 async def _fetch(
@@ -315,4 +314,4 @@ async def _fetch(
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer within scrape.timeout"
-    return (str(error) or type(error).__name__)[:300]
+    return reason_of(error)

@@ -28,6 +28,7 @@ _IN = re.compile(r"(?P<key>\S+)\s+(?P<no>not)?in\s+\((?P<values>[^)]*)\)")
 _TERM = re.compile(r"\s*((?:[^,(]|\([^)]*\))+)\s*(?:,|$)")
 
 Document = dict[str, Any]
+Backup = tuple[int, dict[tuple[str, str, str], Document]]
 
 
 @dataclass(slots=True)
@@ -47,6 +48,8 @@ class KubernetesApiServer:
         denied: resources that nobody may read.
         absent: resources that are not installed.
         busy: answer 503 to everything.
+        throttled: how many requests are answered 429, with *retry_after*.
+        retry_after: seconds that a throttled client is asked to wait.
         lagging: tell changes to the oldest watch of each kind only, as if others were far away.
         asked: (verb, resource, query) of every request, in order.
         url: where it listens, once it does.
@@ -56,6 +59,8 @@ class KubernetesApiServer:
     denied: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
     busy: bool = False
+    throttled: int = 0
+    retry_after: int = 1
     lagging: bool = False
     asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     url: str = ""
@@ -97,6 +102,23 @@ class KubernetesApiServer:
         self._history.clear()
         self._pages.clear()
 
+    def restart(self) -> None:
+        """End every connection and lose the history, as an API server does that starts again."""
+        self.forget()
+        self.break_connections()
+
+    def backup(self) -> Backup:
+        """Return what `restore` brings back."""
+        return self._version, dict(self._objects)
+
+    def restore(self, backup: Backup) -> None:
+        """Bring back objects and version of a backup of etcd; watches stay open and silent."""
+        self._version, objects = backup
+        self._objects = dict(objects)
+        self._oldest = 0
+        self._history.clear()
+        self._pages.clear()
+
     def catch_up(self) -> None:
         """Tell all watches what they missed."""
         self.lagging = False
@@ -106,6 +128,10 @@ class KubernetesApiServer:
         """Cut every watch in the middle."""
         self._breaks += 1
         self._wake()
+
+    def watches(self, resource: str) -> int:
+        """Return how many watches of *resource* are open."""
+        return len(self._watches.get(resource, ()))
 
     def _note(self, kind: str, resource: str, document: Document) -> None:
         self._history.append(_Change(self._version, kind, resource, document))
@@ -133,6 +159,11 @@ class KubernetesApiServer:
         self.asked.append((verb, resource, query))
         if self.busy:
             return _status(503, "the server is currently unable to handle the request")
+        if self.throttled:
+            self.throttled -= 1
+            refusal = _status(429, "too many requests, please try again later")
+            refusal.headers["Retry-After"] = str(self.retry_after)
+            return refusal
         if self.tokens:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
             if scheme != "Bearer" or token not in self.tokens:
@@ -216,7 +247,12 @@ class KubernetesApiServer:
                     await _write(response, seen, change.document)
             if now >= bookmark_at:
                 bookmark_at = now + BOOKMARK_PERIOD
-                if query.get("allowWatchBookmarks") == "true" and not behind:
+                # From a version that is still to come the real server has nothing to say.
+                if (
+                    query.get("allowWatchBookmarks") == "true"
+                    and not behind
+                    and at <= self._version
+                ):
                     at = max(at, self._version)
                     await _write(response, "BOOKMARK", {"metadata": {"resourceVersion": str(at)}})
             async with self._changed:

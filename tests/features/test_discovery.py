@@ -151,9 +151,7 @@ async def test_pods_that_come_get_requests_and_those_that_go_lose_them(tmp_path:
                 server.forget()
                 server.break_connections()
                 cluster.put("c", c)
-                await control.wait_for_event(
-                    "the Kubernetes API has forgotten our version; listing anew"
-                )
+                await control.wait_for_event("Kubernetes resource version expired; listing again")
                 await wait_for_endpoints(envoy, [b, c], "have the pod of after the 410")
 
                 cluster.token.write_text("second")

@@ -22,7 +22,9 @@ import aiohttp
 
 from controlplane.config import KubernetesApi
 from controlplane.errors import ControlPlaneError, ReportError
+from controlplane.runtime.tls import client_context
 from controlplane.sources.kubernetes.objects import Resource
+from controlplane.sources.network_errors import reason_of
 from controlplane.sources.tokens import read_token
 
 PAGE_LIMIT = 250
@@ -274,7 +276,7 @@ class ApiClient:
             return True
         stamp = place.ca, Path(place.ca).stat().st_mtime_ns
         if self._context is None or self._context[0] != stamp:
-            self._context = stamp, ssl.create_default_context(cafile=place.ca)
+            self._context = stamp, client_context(place.ca)
         return self._context[1]
 
 
@@ -343,6 +345,8 @@ async def _failed(answer: aiohttp.ClientResponse, resource: Resource, namespace:
 
 def _of_status(status: int, message: str, *, of: str = "", retry_after: float = 0.0) -> ApiError:
     shown = "".join(c if c.isprintable() else " " for c in message[:300])
+    if "Too large resource version" in message:
+        status = 410  # by the API's server a timeout (504); it will not come to that version
     told = f"status {status}: {shown}" if shown else f"status {status}"
     match status:
         case 401:
@@ -365,11 +369,8 @@ def _of_status(status: int, message: str, *, of: str = "", retry_after: float = 
 
 
 def _unreachable(error: Exception) -> ApiError:
-    if isinstance(error, TimeoutError):
-        reason = "no answer in time"
-    else:
-        reason = str(error) or type(error).__name__
+    reason = "no answer in time" if isinstance(error, TimeoutError) else reason_of(error)
     return ApiError(
-        Failure.UNREACHABLE, reason[:300],
+        Failure.UNREACHABLE, reason,
         remedy="see discovery.api, the API server, and what the network policy lets out",
     )  # fmt: skip

@@ -274,19 +274,18 @@ class _Reader:
         order = (
             candidate.namespace, candidate.name, ":" in candidate.ip, candidate.source,
         )  # fmt: skip
-        port = 0
-        try:
-            if candidate.fault:
-                raise ReportError(candidate.fault)
-            if not candidate.ip:
-                raise ReportError("has no IP address")
-            port = self.rule.port or self._port(candidate)
-            name = _name(self.rule, candidate, port)
-            found = Found(self.rule.name, self.instance(name, candidate, port))
-        except ReportError as error:
-            name = _name(self.rule, candidate, port)
-            return _Outcome((*order, port), name, candidate.source, reason=str(error))
-        return _Outcome((*order, port), name, candidate.source, found)
+        port, reason = 0, candidate.fault or ("" if candidate.ip else "has no IP address")
+        if not reason:
+            try:
+                port = self.rule.port or self._port(candidate)
+                name = _name(self.rule, candidate, port)
+                found = Found(self.rule.name, self.instance(name, candidate, port))
+            except ReportError as error:
+                reason = str(error)
+            else:
+                return _Outcome((*order, port), name, candidate.source, found)
+        name = _name(self.rule, candidate, port)
+        return _Outcome((*order, port), name, candidate.source, reason=reason)
 
     def _pool(self, pool: InferencePool) -> _Candidate:
         at = [gateway for key in pool.gateways if (gateway := self.gateways.get(key))]

@@ -4,6 +4,8 @@ What is known stays known while the API is away, and while a new list is on its 
 replaced as a whole, so nobody ever sees a part of a list.
 A broken connection goes on from the last version that was heard of, which bookmarks keep young;
 410 Gone, which says that the API has forgotten it, is answered with a new list.
+So is a version that went back, as after a restore of etcd from a backup: a watch from a version
+that is still to come stays silent for hours, so each watch begins with a look at the present one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -35,6 +37,9 @@ LEAST_WATCH = 1.0
 """Seconds; a watch that ended earlier is not begun again at once."""
 LEAST_RELIST = 10.0
 """Seconds; a version that is forgotten again within them is a failure like any other."""
+RELIST_SECONDS = 600.0
+"""After which everything is listed again, whatever the watches say: versions that went back and
+have since passed ours look like progress."""
 FORGIVEN = 1
 """Failures in a row that are not told: an API server that restarts breaks every watch."""
 
@@ -61,10 +66,11 @@ class Follower:
         count: Callable[[str, str], None] = lambda _verb, _outcome: None,
         clock: Callable[[], float] = time.monotonic,
         watch_seconds: float = WATCH_SECONDS,
+        relist_seconds: float = RELIST_SECONDS,
         log: Logger | None = None,
     ) -> None:
         self.wanted = wanted
-        self.objects: Mapping[Key, KubernetesObject] = {}
+        self.objects: dict[Key, KubernetesObject] = {}
         self.listed = False
         self.failure: ApiError | None = None
         self.confirmed_at: float | None = None
@@ -73,16 +79,23 @@ class Follower:
         self._count = count
         self._clock = clock
         self._watch_seconds = watch_seconds
+        # Followers that began together do not list together for ever.
+        self._relist_seconds = relist_seconds * random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
+        self._listed_at = -math.inf
         self._log: Logger = structlog.get_logger(part="discovery") if log is None else log
         self._version = ""
         """Of what is known; empty where it has to be listed."""
         self._limit = PAGE_LIMIT
         self._failures = 0
         self._expired_at = -math.inf
+        self._is_checked = False
+        """Whether the next watch begins right after a list."""
 
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
+            if self._clock() - self._listed_at > self._relist_seconds:
+                self._version = ""
             verb = "watch" if self._version else "list"
             began_at = self._clock()
             try:
@@ -110,7 +123,12 @@ class Follower:
                 rest=rest,
             )
             for item in page.items:
-                self._put(fresh, item)
+                parsed = self._parse(item)
+                if parsed is not None:
+                    # What stayed the same stays the very same object, which is not read again.
+                    known = self.objects.get(parsed.meta.key)
+                    fresh[parsed.meta.key] = known if known == parsed else parsed
+                    self._check_room(len(fresh))
             rest, version = page.rest, page.version
             if not rest:
                 break
@@ -118,11 +136,30 @@ class Follower:
             raise ApiError(Failure.MALFORMED, f"a list of more than {MAX_PAGES} pages")
         changed = not self.listed or fresh != self.objects
         self.objects, self.listed, self._version = fresh, True, version
+        self._listed_at, self._is_checked = self._clock(), True
         self._confirm(done=False)  # only a watch that goes on ends a row of failures
         if changed:
             self._on_change()
 
+    async def _check_version(self) -> None:
+        """Raise an `ApiError` if the API's version is older than ours."""
+        page = await self._client.list_page(
+            self.wanted.resource, self.wanted.namespace, selector=self.wanted.selector, limit=1
+        )
+        self._refuse_older(page.version)
+
+    def _refuse_older(self, version: str) -> None:
+        # They are numbers that grow, by the API's concepts since Kubernetes 1.35; before, in fact.
+        if version.isdecimal() and self._version.isdecimal() and int(version) < int(self._version):
+            raise ApiError(
+                Failure.EXPIRED,
+                f"the API's version went back from {self._version} to {version}",
+            )
+
     async def _watch(self) -> None:
+        if not self._is_checked:
+            await self._check_version()
+        self._is_checked = False
         async with self._client.watch(
             self.wanted.resource,
             self.wanted.namespace,
@@ -138,21 +175,24 @@ class Follower:
 
     def _take(self, kind: str, document: Any) -> None:
         version = _version_of(document)
+        if version:
+            self._refuse_older(version)
         if kind != "BOOKMARK":
-            changed = dict(self.objects)
+            before = self.objects.get(_key_of(document))
+            parsed = None if kind == "DELETED" else self._parse(document)
             if kind == "DELETED":
-                changed.pop(_key_of(document), None)
-            else:
-                self._put(changed, document)
-            if changed != self.objects:
-                self.objects = changed
+                self.objects.pop(_key_of(document), None)
+            elif parsed is not None:
+                self._check_room(len(self.objects) + (before is None))
+                self.objects[parsed.meta.key] = parsed
+            if before != self.objects.get(_key_of(document)):
                 self._on_change()
         if version:
             self._version = version
 
-    def _put(self, objects: dict[Key, KubernetesObject], document: Any) -> None:
+    def _parse(self, document: Any) -> KubernetesObject | None:
         try:
-            parsed = self.wanted.resource.parse(document)
+            return self.wanted.resource.parse(document)
         except ReportError as error:
             self._count("read", Failure.MALFORMED.value)
             self._log.warning(
@@ -161,9 +201,10 @@ class Follower:
                 reason=str(error),
                 remedy="none needed; it is left out",
             )
-            return
-        objects[parsed.meta.key] = parsed
-        if len(objects) > MAX_OBJECTS:
+            return None
+
+    def _check_room(self, count: int) -> None:
+        if count > MAX_OBJECTS:
             raise ApiError(
                 Failure.REFUSED,
                 f"more than {MAX_OBJECTS} {self.wanted.resource.name}",
@@ -182,7 +223,7 @@ class Follower:
     async def _fail(self, error: ApiError) -> None:
         if error.failure in (Failure.EXPIRED, Failure.MALFORMED, Failure.REFUSED):
             self._version = ""
-        if error.failure is Failure.EXPIRED and self._expire():
+        if error.failure is Failure.EXPIRED and self._expire(str(error)):
             return
         if error.failure is Failure.TOO_LARGE and self._limit > 1:
             self._limit //= 2
@@ -199,15 +240,16 @@ class Follower:
         pause *= random.uniform(0.75, 1.25)  # noqa: S311 -- no secret
         await asyncio.sleep(max(pause, error.retry_after))
 
-    def _expire(self) -> bool:
-        """Note that our version is forgotten; tell whether a new list may be asked for at once."""
+    def _expire(self, reason: str) -> bool:
+        """Note that our version no longer counts; return whether to list again at once."""
         now = self._clock()
         if now - self._expired_at < LEAST_RELIST:
             return False
         self._expired_at = now
         self._log.info(
-            "the Kubernetes API has forgotten our version; listing anew",
+            "Kubernetes resource version expired; listing again",
             kind=self.wanted.resource.name,
+            reason=reason,
         )
         return True
 

@@ -265,9 +265,11 @@ def test_two_ports_of_one_address_are_two_instances_or_one_rejection() -> None:
     assert [
         (
             "10-0-0-1",
-            "10.0.0.1:8001 (m at north) of service vllm has the same name as 10.0.0.1:8000"
-            " (m at north) of service vllm, which is used; narrow the selector, or add {port} or"
-            " {namespace} to instance_name",
+            (
+                "10.0.0.1:8001 (m at north) of service vllm has the same name as 10.0.0.1:8000"
+                " (m at north) of service vllm, which is used; narrow the selector, or add {port} or"
+                " {namespace} to instance_name"
+            ),
         )
     ] == reasons(one)
     assert ["10-0-0-1-8000", "10-0-0-1-8001"] == [each.instance.name for each in two.found]

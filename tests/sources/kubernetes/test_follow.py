@@ -64,7 +64,12 @@ class Followed:
 
 @contextlib.asynccontextmanager
 async def following(
-    url: str, *, wanted: Wanted | None = None, watch_seconds: float = 60.0, **api: Any
+    url: str,
+    *,
+    wanted: Wanted | None = None,
+    watch_seconds: float = 60.0,
+    relist_seconds: float = 600.0,
+    **api: Any,
 ) -> AsyncIterator[Followed]:
     """Follow pods of the namespace ``default`` for the duration of the block."""
     changed = asyncio.Event()
@@ -76,6 +81,7 @@ async def following(
             on_change=changed.set,
             count=lambda verb, outcome: counts.append(f"{verb} {outcome}"),
             watch_seconds=watch_seconds,
+            relist_seconds=relist_seconds,
         )
         task = asyncio.create_task(follower.run())
         try:
@@ -105,8 +111,13 @@ async def test_changes_follow_the_list_without_another_list() -> None:
             server.put("pods", make_pod("b", "10.0.0.2", labels={"app": "x", "old": ""}))
             await followed.until_there()
 
-    assert 1 == sum(verb == "list" for verb, *_ in server.asked)
+    assert 1 == full_lists(server)
     assert followed.follower.failure is None
+
+
+def full_lists(server: KubernetesApiServer) -> int:
+    """Return how many lists were asked for; a look at the version alone asks for one object."""
+    return sum(verb == "list" and query["limit"] != "1" for verb, _, query in server.asked)
 
 
 def ip_of(followed: Followed, name: str) -> str:
@@ -152,7 +163,7 @@ async def test_a_broken_connection_goes_on_where_it_was() -> None:
             await followed.until_there("a", "b")
 
     watched = [int(query["resourceVersion"]) for verb, _, query in server.asked if verb == "watch"]
-    assert 1 == sum(verb == "list" for verb, *_ in server.asked)
+    assert 1 == full_lists(server)
     assert moved_on == watched[-1]
 
 
@@ -185,6 +196,101 @@ async def test_a_forgotten_version_is_listed_anew() -> None:
 
     assert "watch expired" in followed.counts
     assert 2 == followed.counts.count("list ok")
+
+
+async def test_versions_that_went_back_are_listed_again() -> None:
+    """After a restore of etcd a watch from the old version would stay silent for hours."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        backup = server.backup()
+        async with following(server.url) as followed:
+            for number in range(20):
+                server.put("pods", make_pod("b", f"10.0.0.{number}"))
+            await followed.until_there("a", "b")
+            await followed.until(lambda: server.watches("pods") == 1)
+            server.restore(backup)
+            server.put("pods", make_pod("c", "10.0.0.3"))
+            server.break_connections()
+            await followed.until_there("a", "c")
+            server.put("pods", make_pod("d", "10.0.0.4"))
+            await followed.until_there("a", "c", "d")
+
+    assert 2 == full_lists(server)
+    assert followed.follower.failure is None
+
+
+async def test_an_open_watch_notices_at_its_end_that_versions_went_back() -> None:
+    """Without a broken connection, and without an event."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        backup = server.backup()
+        async with following(server.url, watch_seconds=1.0) as followed:
+            for number in range(20):
+                server.put("pods", make_pod("a", f"10.0.0.{number}"))
+            await followed.until_there("a")
+            await followed.until(lambda: server.watches("pods") == 1)
+            server.restore(backup)
+            await followed.until_there()
+
+
+async def test_versions_that_went_back_and_passed_ours_end_with_the_next_relist() -> None:
+    """What was deleted by the restore is in no event."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        backup = server.backup()
+        async with following(server.url, watch_seconds=1.0, relist_seconds=1.0) as followed:
+            server.put("pods", make_pod("a", "10.0.0.1"))
+            await followed.until_there("a")
+            server.restore(backup)
+            for number in range(20):
+                server.put("nodes", {"metadata": {"name": f"n{number}"}})
+            await followed.until_there()
+
+
+async def test_a_server_that_restarts_costs_a_list_and_no_failure() -> None:
+    """Its watches break, and 410 answers the versions that clients hold."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        async with following(server.url) as followed:
+            await followed.until_there("a")
+            server.put("pods", make_pod("b", "10.0.0.2"))
+            server.restart()
+            await followed.until_there("a", "b")
+            await followed.until(lambda: followed.counts.count("list ok") == 2)
+
+    assert followed.follower.failure is None
+
+
+async def test_a_throttling_server_is_waited_for() -> None:
+    """429 with Retry-After is answered with patience."""
+    server = KubernetesApiServer(throttled=1, retry_after=1)
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        async with following(server.url) as followed:
+            began_at = asyncio.get_running_loop().time()
+            await followed.until_there("a")
+            waited = asyncio.get_running_loop().time() - began_at
+
+    assert "list busy" == followed.counts[0]
+    assert waited >= 1.0
+
+
+async def test_roles_that_arrive_late_are_waited_for() -> None:
+    """An overlay is applied object by object: 403 until its RoleBinding is there."""
+    server = KubernetesApiServer(denied={"pods"})
+    async with serving_kubernetes(server):
+        server.put("pods", make_pod("a", "10.0.0.1"))
+        async with following(server.url) as followed:
+            await followed.until(lambda: followed.counts.count("list denied") >= 2)
+            denied = followed.follower.failure
+            server.denied.clear()
+            await followed.until_there("a")
+            await followed.until(lambda: followed.follower.failure is None)
+
+    assert denied is not None
+    assert Failure.DENIED is denied.failure
 
 
 async def test_a_forgotten_page_begins_the_list_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,12 +389,12 @@ async def test_one_broken_watch_is_no_failure() -> None:
     server = KubernetesApiServer()
     failures: list[ApiError] = []
     async with serving_kubernetes(server), following(server.url) as followed:
-        await followed.until(lambda: len(server.asked) == 2)
+        await followed.until(lambda: server.watches("pods") == 1)
         followed.follower._on_change = lambda: failures.extend(
             filter(None, [followed.follower.failure])
         )
         server.break_connections()
-        await followed.until(lambda: len(server.asked) == 3)
+        await followed.until(lambda: [verb for verb, *_ in server.asked].count("watch") == 2)
 
     assert ["watch unreachable"] == [each for each in followed.counts if "unreachable" in each]
     assert [] == failures
@@ -318,7 +424,7 @@ async def test_a_rotated_token_and_a_renewed_authority_are_taken(tmp_path: Path)
         server.put("pods", make_pod("a", "10.0.0.1"))
         await followed.until_there("a")
 
-    assert 1 == sum(verb == "list" for verb, *_ in server.asked)
+    assert 1 == full_lists(server)
 
 
 async def test_an_authority_that_did_not_sign_is_not_believed(tmp_path: Path) -> None:
@@ -524,6 +630,9 @@ async def test_a_watch_that_stands_silent_is_left(monkeypatch: pytest.MonkeyPatc
     ends = asyncio.Event()
 
     async def silent(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            listed: web.Response = await text(EMPTY)(request)
+            return listed
         response = web.StreamResponse()
         await response.prepare(request)
         await ends.wait()

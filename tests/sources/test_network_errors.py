@@ -14,8 +14,8 @@ from aiohttp import web
 
 from controlplane.runtime.tls import client_context
 from controlplane.sources.network_errors import reason_of
-from testbed.certificates import Authority, server_context
-from testbed.ports import free_port
+from testbed.fakes.certificates import Authority, server_context
+from testbed.processes.ports import free_port
 
 
 @contextlib.asynccontextmanager

@@ -102,6 +102,11 @@ class InstanceReport:
     """Outdated metric names that matched, and when they were current: tells an old engine."""
     not_ready_reason: str = ""
     """Why the engine must get no requests, in words."""
+    ignored: tuple[str, ...] = ()
+    """What was read and left out, and why, one line each: series that contradict each other, rows
+    of health checks, samples older than the others. Their signals may well be there."""
+    empty: bool = False
+    """The page held nothing at all: an engine before its first request."""
     reporter: str = ""
     """The agent that measured it; empty where we read it ourselves. Tells the devices of one class
     apart."""

@@ -6,10 +6,12 @@ DCGM writes numbers near 2^63 for "cannot be read"; those are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.agent.settings import ExporterKind
+from controlplane.telemetry.engines.series import device_of, fullest, largest_by
 from controlplane.telemetry.exposition import Sample, parse_exposition
 from controlplane.telemetry.limits import SENTINEL
 
@@ -71,19 +73,12 @@ def parse_exported(
 def _dcgm(found: Mapping[str, list[Sample]]) -> Exported:
     active = [sample.value for sample in found.get(_GPU[0], ())]
     busy = active or [sample.value / 100 for sample in found.get(_GPU[1], ())]
-    watts = [sample.value for sample in found.get(_POWER, ())]
-    used, free = (
-        {s.labels.get("gpu", ""): s.value for s in found.get(n, ())} for n in (_USED, _FREE)
-    )
-    fill = [
-        used[gpu] / (used[gpu] + free[gpu])
-        for gpu in used.keys() & free.keys()
-        if used[gpu] + free[gpu]
-    ]
+    # Pods that share a GPU, and its slices, each repeat the power of the whole.
+    watts = largest_by(found.get(_POWER, ()), device_of).values()
     return Exported(
         utilisation=min(1.0, max(busy)) if busy else None,
-        memory=max(fill) if fill else None,
-        gpu_power=sum(watts) if watts else None,
+        memory=fullest(found.get(_USED, []), found.get(_FREE, [])),
+        gpu_power=math.fsum(watts) if watts else None,
     )
 
 

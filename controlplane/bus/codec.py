@@ -126,9 +126,9 @@ def _read(name: str, value: Any) -> Any:
             return {FailureClass(kind): _number(each) for kind, each in value.items()}
         case "missing":
             return tuple(Signal(signal) for signal in value)
-        case "refused" | "aliases":
+        case "refused" | "aliases" | "ignored":
             return tuple(str(each) for each in value)
-        case "ready":
+        case "ready" | "empty":
             return bool(value)
     return None if value is None else _number(value)
 

@@ -9,6 +9,7 @@ Knows nothing of engines or signals; raises nothing but `ReportError`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Container
 from typing import NamedTuple
@@ -20,6 +21,7 @@ MAX_TEXT = 8 * 2**20
 MAX_LINES = 100_000
 MAX_SAMPLES = 10_000
 """Samples of the families asked for."""
+MAX_REPEATED = 4
 MAX_LABELS = 64
 MAX_LABEL_VALUE = 1024
 
@@ -40,6 +42,9 @@ _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:e[+-]?[0-9]++)?|inf|infinity|nan)",
     re.IGNORECASE,
 )
+_MILLISECONDS = 1e11
+"""Numbers from here on are milliseconds: as seconds they would lie beyond the year 5000, and as
+milliseconds smaller ones before 1973."""
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
 
@@ -50,6 +55,20 @@ class Sample(NamedTuple):
     labels: dict[str, str]
     value: float
     """As written: NaN and infinity are legal here and judged by who knows the quantity."""
+    at: float | None = None
+    """Unix time in seconds at which it was measured, where the page says so."""
+
+
+class Page(NamedTuple):
+    """What a page holds of the families asked for."""
+
+    samples: dict[str, list[Sample]]
+    """Name -> samples in the order of the text, each series once."""
+    repeated: tuple[str, ...] = ()
+    """Series that came twice with different values, of which the first is kept; at most
+    `MAX_REPEATED`."""
+    empty: bool = False
+    """Nothing but comments and blank lines."""
 
 
 def decode_exposition(body: bytes) -> str:
@@ -67,11 +86,28 @@ def decode_exposition(body: bytes) -> str:
 
 
 def parse_exposition(text: str, names: Container[str]) -> dict[str, list[Sample]]:
-    """Read the samples whose metric name is among *names*, in the order of the text.
+    """Read the samples whose metric name is among *names*, as `parse_page` does.
 
     Raises:
-        ReportError: the text is too large, is no exposition, holds a faulty line or a series
-            twice among the families asked for; names the line.
+        ReportError: there is no sample at all, or as `parse_page` raises it.
+    """
+    page = parse_page(text, names)
+    if page.empty and not any(
+        line.startswith(("# HELP", "# TYPE", "# EOF")) for line in text.split("\n", MAX_LINES)
+    ):
+        raise ReportError("no metrics: the answer is empty")
+    return page.samples
+
+
+def parse_page(text: str, names: Container[str]) -> Page:
+    """Read the samples whose metric name is among *names*.
+
+    A series that comes again is read once: its values are equal where a page is put together
+    twice, and where they differ nothing tells which is right.
+
+    Raises:
+        ReportError: the text is too large, is no exposition or holds a faulty line among the
+            families asked for; names the line.
     """
     if len(text) > MAX_TEXT:
         raise ReportError(f"metrics of {len(text)} characters; at most {MAX_TEXT} are read")
@@ -79,7 +115,9 @@ def parse_exposition(text: str, names: Container[str]) -> dict[str, list[Sample]
     if len(lines) > MAX_LINES:
         raise ReportError(f"metrics of more than {MAX_LINES} lines")
     found: dict[str, list[Sample]] = {}
-    series: set[tuple[str, frozenset[tuple[str, str]]]] = set()
+    series: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    repeated: list[str] = []
+    count = 0
     for number, line in enumerate(lines, 1):
         cut = line.find("{")
         name = line[:cut] if cut >= 0 else line.partition(" ")[0]
@@ -91,15 +129,21 @@ def parse_exposition(text: str, names: Container[str]) -> dict[str, list[Sample]
             name = stripped
         sample = _parse_sample(line, number)
         key = (name, frozenset(sample.labels.items()))
-        if key in series:
-            raise ReportError(f"line {number}: the series {line[:120]!r} comes twice")
-        series.add(key)
+        first = series.setdefault(key, sample.value)
+        if len(series) == count:
+            # NaN equals nothing, itself included.
+            same = first == sample.value or math.isnan(first)
+            if not same and len(repeated) < MAX_REPEATED:
+                repeated.append(
+                    f"line {number}: {line[:120]!r} repeats a series that was {first:g}"
+                )
+            continue
+        count = len(series)
         if len(series) > MAX_SAMPLES:
             raise ReportError(f"line {number}: more than {MAX_SAMPLES} samples of one instance")
         found.setdefault(name, []).append(sample)
-    if not found:
-        _require_exposition(lines)
-    return found
+    empty = not found and not _has_samples(lines)
+    return Page(found, tuple(repeated), empty)
 
 
 def _parse_sample(line: str, number: int) -> Sample:
@@ -111,7 +155,20 @@ def _parse_sample(line: str, number: int) -> Sample:
     if _NUMBER.fullmatch(written) is None:
         raise ReportError(f"line {number}: {written[:40]!r} is not a number")
     labels = matched["labels"]
-    return Sample(_parse_labels(labels, number) if labels else {}, float(written))
+    stamp = matched["timestamp"]
+    return Sample(
+        _parse_labels(labels, number) if labels else {},
+        float(written),
+        None if stamp is None else _parse_stamp(stamp, number),
+    )
+
+
+def _parse_stamp(text: str, number: int) -> float:
+    """Return Unix seconds: the older format has milliseconds, OpenMetrics seconds."""
+    if _NUMBER.fullmatch(text) is None:
+        raise ReportError(f"line {number}: {text[:40]!r} is not a timestamp")
+    stamp = float(text)
+    return stamp / 1000.0 if abs(stamp) >= _MILLISECONDS else stamp
 
 
 def _parse_labels(text: str, number: int) -> dict[str, str]:
@@ -140,15 +197,13 @@ def _parse_labels(text: str, number: int) -> dict[str, str]:
     return labels
 
 
-def _require_exposition(lines: list[str]) -> None:
-    """Tell an exposition without the families asked for from a web page."""
+def _has_samples(lines: list[str]) -> bool:
+    """Return whether an exposition holds anything; raise if it is none, such as a web page."""
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         # Prometheus 3 writes names outside the old alphabet in quotes inside the braces.
-        if _QUOTED.match(line):
-            return
-        _parse_sample(line, number)
-        return
-    if not any(line.startswith(("# HELP", "# TYPE", "# EOF")) for line in lines):
-        raise ReportError("no metrics: the answer is empty")
+        if not _QUOTED.match(line):
+            _parse_sample(line, number)
+        return True
+    return False

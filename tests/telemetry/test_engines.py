@@ -371,10 +371,6 @@ def test_a_value_that_cannot_be_is_refused_alone(written: str, words: str) -> No
     ("text", "reason"),
     [
         pytest.param(
-            VLLM_NEW + "vllm:engine_healthy 0\n", "an engine of it is unhealthy", id="ill"
-        ),
-        pytest.param(VLLM_NEW + "vllm:engine_healthy 1\n", "", id="healthy"),
-        pytest.param(
             VLLM_NEW.replace('"awake"} 1', '"awake"} 0').replace('_all"} 0', '_all"} 1'),
             "it sleeps", id="asleep",
         ),

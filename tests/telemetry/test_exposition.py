@@ -25,8 +25,8 @@ NAMES = frozenset({"a", "vllm:b", "c_total", "d_sum", "d_count"})
         pytest.param("a\t1", Sample({}, 1.0), id="tab"),
         pytest.param("a {} 1", Sample({}, 1.0), id="blank_before_braces"),
         pytest.param("a{}1", Sample({}, 1.0), id="no_blank"),
-        pytest.param("a 1 1700000000000", Sample({}, 1.0), id="timestamp"),
-        pytest.param("a 1 1700000000.5", Sample({}, 1.0), id="openmetrics_timestamp"),
+        pytest.param("a 1 1700000000000", Sample({}, 1.0, 1700000000.0), id="timestamp"),
+        pytest.param("a 1 1700000000.5", Sample({}, 1.0, 1700000000.5), id="openmetrics_timestamp"),
         pytest.param("a 1\r", Sample({}, 1.0), id="carriage_return"),
         pytest.param("a 1.5e-3", Sample({}, 0.0015), id="exponent"),
         pytest.param("a +Inf", Sample({}, math.inf), id="infinity"),
@@ -68,7 +68,8 @@ def test_other_families_are_skipped_unread() -> None:
         pytest.param("a{x=1} 2", "labels", id="unquoted"),
         pytest.param('a{x="1" y="2"} 2', "labels", id="no_comma"),
         pytest.param('a{x="1",x="2"} 2', "'x' comes twice", id="label_twice"),
-        pytest.param('a{x="1",y="2"} 2\na{y="2",x="1"} 3', "line 2: the series", id="series_twice"),
+        pytest.param("a 1 yesterday", "line 1", id="no_timestamp"),
+        pytest.param("a 1 1-2", "not a timestamp", id="faulty_timestamp"),
         pytest.param('a{x="' + "y" * 2000 + '"} 2', "longer than", id="long_label"),
         pytest.param(
             "a{" + ",".join(f'l{n}="1"' for n in range(100)) + "} 2", "labels", id="many_labels"

@@ -6,10 +6,11 @@ ever had, newest first, and a signal that an engine should give and does not is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from controlplane.model import Signal
+from controlplane.model import COUNTERS, Signal
 
 
 class Merge(StrEnum):
@@ -18,10 +19,13 @@ class Merge(StrEnum):
     SUM = "sum"
     """Requests of data parallel engines."""
     MAX = "max"
-    """Shares: the fullest engine refuses first."""
+    """Fractions: the fullest engine refuses first."""
     MODEL = "model"
     """Sums per label ``model``, of which the largest: in an ensemble every step counts the same
     request again."""
+    DEVICE = "device"
+    """The largest of each accelerator, added up: pods that share one, and slices of one, each
+    repeat what the whole draws."""
 
 
 class Expected(StrEnum):
@@ -40,17 +44,24 @@ class Alias:
     name: str
     was: str = ""
     """When it was the name, in words; empty for today's."""
-    label: str = ""
-    """Only series in which this label has one of *values* count; empty takes all."""
+    labels: tuple[str, ...] = ()
+    """Labels that the next two ask for; of several names for one label, the first present."""
     values: frozenset[str] = frozenset()
+    """Only series in which the label has one of these count; empty takes all."""
     but: frozenset[str] = frozenset()
-    """Only series in which *label* has none of these count."""
+    """Only series in which the label has none of these count."""
     scale: float = 1.0
     """Factor to SI units."""
     also: tuple[str, ...] = ()
     """Further metrics that are added where present."""
+    less: str = ""
+    """A metric that is subtracted where present: a part that another signal counts."""
     times: str = ""
     """A metric that the value is multiplied by: a pool's average to its total."""
+    free: str = ""
+    """A metric of what is left: the value is the used fraction of the fullest slice of a device."""
+    merge: Merge | None = None
+    """Where it differs from the rule's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +92,12 @@ class Dialect:
 
     rules: tuple[Rule, ...]
     readiness: tuple[Readiness, ...] = ()
-    rank_labels: tuple[str, ...] = ()
-    """Labels of workers that all report the same requests: only rank 0 counts."""
     names: frozenset[str] = frozenset()
     """Every name that the rules read."""
     distinct: bool = True
     """Whether the names tell this engine from all others."""
+    marks: tuple[str, ...] = ()
+    """Beginnings of names that only this engine has."""
 
 
 def rule(
@@ -97,21 +108,39 @@ def rule(
 ) -> Rule:
     """Return a rule, with the names that collectors make of its aliases."""
     named = tuple(Alias(alias) if isinstance(alias, str) else alias for alias in aliases)
-    # Collectors that speak OpenTelemetry or Ray turn the colon into an underscore.
     relayed = tuple(
-        Alias(
-            alias.name.replace(":", "_"),
-            was=alias.was or "relayed by a collector",
-            label=alias.label,
-            values=alias.values,
-            but=alias.but,
-            scale=alias.scale,
-            also=tuple(name.replace(":", "_") for name in alias.also),
-        )
-        for alias in named
-        if ":" in alias.name
+        other for alias in named for other in _relayed(alias, counter=signal in COUNTERS)
     )
     return Rule(signal, named + relayed, merge, expected)
+
+
+def _relayed(alias: Alias, *, counter: bool) -> Iterator[Alias]:
+    """Yield the names under which collectors pass a name with a colon on.
+
+    OpenTelemetry turns the colon into an underscore; Ray does so too and writes its own prefix,
+    and its older versions leave out a counter's ``_total``.
+    """
+    if ":" not in alias.name:
+        return
+    yield _renamed(alias, "", "relayed by a collector")
+    yield _renamed(alias, "ray_", "")
+    if counter and alias.name.endswith("_total"):
+        bare = replace(alias, name=alias.name.removesuffix("_total"))
+        yield _renamed(bare, "ray_", "")
+
+
+def _renamed(alias: Alias, prefix: str, was: str) -> Alias:
+    def rename(name: str) -> str:
+        return f"{prefix}{name.replace(':', '_')}" if name else ""
+
+    return replace(
+        alias,
+        name=rename(alias.name),
+        was=alias.was or was,
+        also=tuple(rename(name) for name in alias.also),
+        less=rename(alias.less),
+        times=rename(alias.times),
+    )
 
 
 def mean(
@@ -121,17 +150,26 @@ def mean(
     scale: float = 1.0,
     expected: Expected = Expected.NEVER,
 ) -> tuple[Rule, Rule]:
-    """Read the sum and the count of a histogram or summary."""
+    """Return the rules for the sum and the count of a histogram or summary."""
     named = [Alias(name) if isinstance(name, str) else name for name in names]
     return (
         rule(
             total,
-            *(Alias(f"{alias.name}_sum", alias.was, scale=scale) for alias in named),
+            *(replace(alias, name=f"{alias.name}_sum", scale=scale) for alias in named),
             expected=expected,
         ),
         rule(
             count,
-            *(Alias(f"{alias.name}_count", alias.was) for alias in named),
+            *(replace(alias, name=f"{alias.name}_count") for alias in named),
             expected=expected,
         ),
     )
+
+
+def read_names(rules: Iterable[Rule], readiness: Iterable[Readiness]) -> frozenset[str]:
+    """Return every metric that *rules* and *readiness* read."""
+    names: set[str] = {ready.name for ready in readiness}
+    for each in rules:
+        for alias in each.aliases:
+            names |= {alias.name, *alias.also, alias.less, alias.times, alias.free}
+    return frozenset(names - {""})

@@ -13,7 +13,9 @@ from controlplane.telemetry.engines.dialect import (
 )
 from controlplane.telemetry.engines.machine import dialect
 
-_SERVER_ERRORS = frozenset(str(code) for code in range(500, 600)) | {"5xx"}
+_STATUS = ("status", "code", "status_code", "http_status", "http_response_status_code")
+_SERVER_ERRORS = frozenset(str(code) for code in range(500, 600)) | {"5xx", "5XX"}
+_CLIENT_ERRORS = frozenset(str(code) for code in range(400, 500)) | {"4xx", "4XX"}
 _CATS = (
     rule(
         Signal.RUNNING,
@@ -41,14 +43,14 @@ _CATS = (
         Signal.COMPLETED,
         "cats_requests_completed_total",
         "cats_request_latency_seconds_count",
-        Alias("http_requests_total", label="status", but=_SERVER_ERRORS),
+        Alias("http_requests_total", labels=_STATUS, but=_SERVER_ERRORS | _CLIENT_ERRORS),
         "http_request_duration_seconds_count",
         expected=Expected.USED,
     ),
     rule(
         Signal.FAILED,
         "cats_requests_failed_total",
-        Alias("http_requests_total", label="status", values=_SERVER_ERRORS),
+        Alias("http_requests_total", labels=_STATUS, values=_SERVER_ERRORS),
     ),
     *mean(
         Signal.LATENCY_SUM,

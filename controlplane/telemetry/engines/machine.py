@@ -14,6 +14,7 @@ from controlplane.telemetry.engines.dialect import (
     Merge,
     Readiness,
     Rule,
+    read_names,
     rule,
 )
 
@@ -24,9 +25,15 @@ UTILISATION = (
     Alias("DCGM_FI_DEV_GPU_UTIL", scale=0.01),
     Alias("node_drm_gpu_busy_percent", scale=0.01),
 )
-POWER = (Alias("cats_power_watts"), Alias("DCGM_FI_DEV_POWER_USAGE"))
+POWER = (Alias("cats_power_watts"), Alias("DCGM_FI_DEV_POWER_USAGE", merge=Merge.DEVICE))
 MACHINE = (
     rule(Signal.UTILISATION, *UTILISATION, merge=Merge.MAX),
+    rule(
+        Signal.MEMORY,
+        "cats_memory_use",
+        Alias("DCGM_FI_DEV_FB_USED", free="DCGM_FI_DEV_FB_FREE"),
+        merge=Merge.MAX,
+    ),
     rule(Signal.TRAINING, "cats_training_share", "cats_training", merge=Merge.MAX),
     rule(Signal.POWER, *POWER),
     rule(Signal.SLOTS, "cats_slots"),
@@ -39,18 +46,14 @@ OUR_READINESS = Readiness("cats_ready", "cats_ready is 0")
 def dialect(
     rules: Iterable[Rule],
     readiness: tuple[Readiness, ...] = (),
-    rank_labels: tuple[str, ...] = (),
     *,
     distinct: bool = True,
+    marks: tuple[str, ...] = (),
 ) -> Dialect:
     """Return the table of an engine, completed by the machine's metrics."""
     # The engine's own rule first, then ours for machine metrics that an exporter may have added.
     own = tuple(rules)
-    covered = {rule.signal for rule in own}
-    every = own + tuple(rule for rule in MACHINE if rule.signal not in covered)
+    covered = {each.signal for each in own}
+    every = own + tuple(each for each in MACHINE if each.signal not in covered)
     ready = (*readiness, OUR_READINESS)
-    names = {alias.name for rule in every for alias in rule.aliases}
-    names |= {name for rule in every for alias in rule.aliases for name in alias.also}
-    names |= {alias.times for rule in every for alias in rule.aliases if alias.times}
-    names |= {name.name for name in ready}
-    return Dialect(every, ready, rank_labels, frozenset(names), distinct)
+    return Dialect(every, ready, read_names(every, ready), distinct, marks)

@@ -7,19 +7,78 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from controlplane.config.engine import Engine
+from controlplane.errors import ReportError
 from controlplane.model import COUNTERS, InstanceReport, Signal, Source
 from controlplane.telemetry.engines.dialect import Alias, Dialect, Expected, Merge, Readiness, Rule
+from controlplane.telemetry.engines.series import (
+    Series,
+    fullest,
+    merge,
+    select,
+    without_own_requests,
+)
 from controlplane.telemetry.engines.tables import DIALECTS
-from controlplane.telemetry.exposition import Sample, parse_exposition
+from controlplane.telemetry.exposition import Sample, parse_page
 from controlplane.telemetry.limits import LIMITS, SENTINEL, SHARES
 
 MAX_REFUSED = 16
+MAX_IGNORED = 16
+MAX_AGE = 300.0
+"""Seconds; a page that says it is older is a relay's that no longer reads its source."""
+APART = 30.0
+"""Seconds by which a sample may be older than the newest of its page."""
+_NO_LABELS: Mapping[str, str] = {}
+_DIALECTS: Mapping[str, Dialect] = {str(engine): table for engine, table in DIALECTS.items()}
+_ANSWERED = (Signal.COMPLETED, Signal.LATENCY_COUNT, Signal.FAILED)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One page under one dialect."""
+
+    samples: Mapping[str, Series]
+    labels: Mapping[str, str]
+    ignored: list[str]
+    _chosen: dict[str, Series] = field(default_factory=dict)
+
+    def series(self, name: str) -> Series | None:
+        """Return the series of a metric that stand for requests; None if it is absent."""
+        known = self._chosen.get(name)
+        if known is not None:
+            return known
+        found = self.samples.get(name)
+        if found is None:
+            return None
+        kept, paths = without_own_requests(found)
+        if paths:
+            shown = ", ".join(sorted(set(paths))[:4])
+            self.ignore(f"{name}: rows of {shown}, which are no requests")
+        self._chosen[name] = kept
+        return kept
+
+    def select(self, name: str, alias: Alias) -> Series:
+        """Return what *alias* selects of a metric."""
+        return select(self.series(name) or [], alias, self.labels)
+
+    def ignore(self, line: str) -> None:
+        """Note what was left out."""
+        if len(self.ignored) < MAX_IGNORED:
+            self.ignored.append(line[:200])
 
 
 def parse_metrics(
-    text: str, *, engine: Engine, instance: str, at: float, source: Source = Source.SCRAPE
+    text: str,
+    *,
+    engine: Engine | str,
+    instance: str,
+    at: float,
+    source: Source = Source.SCRAPE,
+    wall: float | None = None,
+    labels: Mapping[str, str] = _NO_LABELS,
+    dialects: Mapping[str, Dialect] = _DIALECTS,
 ) -> InstanceReport:
     """Read what *engine* says in *text*.
 
@@ -29,21 +88,85 @@ def parse_metrics(
         instance: name in the configuration.
         at: when it was read.
         source: who read it.
+        wall: the same instant as Unix time, against which timestamps on the page are held; None
+            ignores them.
+        labels: label -> pattern with ``*``; other series are of other instances.
+        dialects: the table of each engine.
 
     Returns:
         The signals found; ``missing`` names those that the engine should have given, ``aliases``
-        the outdated names that matched, ``refused`` the values that cannot be.
+        the outdated names that matched, ``refused`` the values that cannot be, ``ignored`` what
+        was left out.
 
     Raises:
-        ReportError: the text is no exposition, or a wanted line of it is faulty.
+        ReportError: the text is no exposition, a wanted line of it is faulty, or all of it is
+            older than `MAX_AGE`.
     """
-    dialect = DIALECTS[engine]
-    samples = parse_exposition(text, dialect.names)
+    dialect = dialects[engine]
+    page = parse_page(text, dialect.names)
+    samples, age, ignored = _of_now(page.samples, wall)
+    reader = _Reader(samples, labels, ignored)
+    for line in page.repeated:
+        reader.ignore(line)
+    signals, refused, aliases = _read_signals(dialect, reader)
+    if not samples and not page.empty and not _speaks(text, dialect):
+        others = [str(other) for other, its in DIALECTS.items() if _speaks(text, its)]
+        if others:
+            refused.append(f"these are metrics of {others[0]}, not of {engine!s}")
+    not_ready = _not_ready(dialect.readiness, samples)
+    return InstanceReport(
+        instance=instance,
+        source=source,
+        at=at - age,
+        signals=signals,
+        ready=not not_ready,
+        missing=_missing(
+            dialect, signals, idle=page.empty or (not samples and _idle(text, dialect))
+        ),
+        refused=tuple(refused),
+        aliases=tuple(aliases),
+        not_ready_reason=not_ready,
+        ignored=tuple(reader.ignored),
+        empty=page.empty,
+    )
+
+
+def _of_now(
+    samples: dict[str, Series], wall: float | None
+) -> tuple[dict[str, Series], float, list[str]]:
+    """Leave out what is older than the rest; also return the age of the rest, in seconds."""
+    stamps = [each.at for series in samples.values() for each in series if each.at is not None]
+    if wall is None or not stamps:
+        return samples, 0.0, []
+    total = sum(map(len, samples.values()))
+    # What bears no timestamp is of now. A clock ahead of ours makes nothing younger than that.
+    newest = wall if len(stamps) < total else min(wall, max(stamps))
+    age = wall - newest
+    if age > MAX_AGE:
+        raise ReportError(
+            f"its samples are {age:.0f} s old by their own timestamps; "
+            "scrape the engine itself, or see why the relay no longer does"
+        )
+    ignored: list[str] = []
+    kept: dict[str, Series] = {}
+    for name, series in samples.items():
+        fresh = [each for each in series if each.at is None or newest - each.at <= APART]
+        if fresh:
+            kept[name] = fresh
+        if len(fresh) < len(series):
+            oldest = min(each.at for each in series if each.at is not None)
+            ignored.append(f"{name}: measured {newest - oldest:.0f} s before the others")
+    return kept, age, ignored
+
+
+def _read_signals(
+    dialect: Dialect, reader: _Reader
+) -> tuple[dict[Signal, float], list[str], list[str]]:
     signals: dict[Signal, float] = {}
     refused: list[str] = []
     aliases: list[str] = []
     for rule in dialect.rules:
-        alias, value = _read(rule, samples, dialect.rank_labels)
+        alias, value = _read(rule, reader)
         if alias is None:
             continue
         fault = _fault(rule.signal, value)
@@ -54,90 +177,90 @@ def parse_metrics(
         signals[rule.signal] = min(value, 1.0) if rule.signal in SHARES else value
         if alias.was:
             aliases.append(f"{alias.name} ({alias.was})")
-    used = any(value > 0 for signal, value in signals.items() if signal in COUNTERS)
-    missing = tuple(
+    return signals, refused, aliases
+
+
+def _idle(text: str, dialect: Dialect) -> bool:
+    """Say whether a page without any wanted series is of an engine before its first request.
+
+    Such a page shows its process, and of the engine nothing that ever counted; one whose names
+    have changed shows something else.
+    """
+    for line in text.split("\n"):
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith(_marks(dialect)):
+            name, _, value = line.replace("{", " ").partition(" ")
+            if name.endswith(_COUNTING) and value.rsplit(" ", 1)[-1] not in {"0", "0.0"}:
+                return False
+        elif not line.startswith(_RUNTIME):
+            return False
+    return True
+
+
+_COUNTING = ("_total", "_count", "_sum", "_bucket")
+_RUNTIME = ("process_", "python_", "go_", "promhttp_", "http_", "target_info", "up ", "scrape_")
+
+
+def _missing(
+    dialect: Dialect, signals: Mapping[Signal, float], *, idle: bool
+) -> tuple[Signal, ...]:
+    """Return what should be there; the rest appears with the first request, or its first answer."""
+    if idle:
+        return ()
+    answered = [signals[each] for each in _ANSWERED if each in signals]
+    counted = answered or [value for signal, value in signals.items() if signal in COUNTERS]
+    used = any(value > 0 for value in counted)
+    return tuple(
         rule.signal
         for rule in dialect.rules
         if rule.signal not in signals
         and (rule.expected is Expected.ALWAYS or (used and rule.expected is Expected.USED))
     )
-    if not samples:
-        others = [other.value for other, its in DIALECTS.items() if _speaks(text, its)]
-        if others:
-            refused.append(f"these are metrics of {others[0]}, not of {engine.value}")
-    not_ready = _not_ready(dialect.readiness, samples)
-    return InstanceReport(
-        instance=instance,
-        source=source,
-        at=at,
-        signals=signals,
-        ready=not not_ready,
-        missing=missing,
-        refused=tuple(refused),
-        aliases=tuple(aliases),
-        not_ready_reason=not_ready,
-    )
 
 
-def _read(
-    rule: Rule, samples: Mapping[str, list[Sample]], rank_labels: tuple[str, ...]
-) -> tuple[Alias | None, float]:
+def _read(rule: Rule, reader: _Reader) -> tuple[Alias | None, float]:
     for alias in rule.aliases:
-        series = samples.get(alias.name)
+        series = reader.series(alias.name)
         if series is None:
             continue
-        chosen = _select(series, alias, rank_labels)
+        how = alias.merge or rule.merge
+        chosen = reader.select(alias.name, alias)
         if not chosen:
             # A counter creates its labelled series when it first counts: no series means none yet.
-            if rule.signal in COUNTERS:
+            if rule.signal in COUNTERS and not reader.labels:
                 return alias, 0.0
             continue
-        for name in alias.also:
-            chosen = chosen + _select(samples.get(name, []), alias, rank_labels)
-        value = _merge(chosen, rule.merge)
-        if alias.times:
-            factor = samples.get(alias.times)
-            if not factor:
-                continue
-            value *= _merge(factor, Merge.SUM)
-        return alias, value * alias.scale if value < SENTINEL else value
+        value = _value(chosen, alias, how, reader)
+        if value is not None:
+            return alias, value * alias.scale if value < SENTINEL else value
     return None, math.nan
 
 
-def _select(series: list[Sample], alias: Alias, rank_labels: tuple[str, ...]) -> list[Sample]:
-    if alias.label:
-        series = [
-            sample
-            for sample in series
-            if (not alias.values or sample.labels.get(alias.label) in alias.values)
-            and sample.labels.get(alias.label) not in alias.but
-        ]
-    if rank_labels:
-        series = [
-            sample
-            for sample in series
-            if all(sample.labels.get(label, "0") == "0" for label in rank_labels)
-        ]
-    return series
+def _value(chosen: Series, alias: Alias, how: Merge, reader: _Reader) -> float | None:
+    """Return what *chosen* and the other metrics of *alias* amount to; None if one is absent."""
+    if alias.free:
+        return fullest(chosen, reader.select(alias.free, alias))
+    value = merge(chosen, how)
+    if alias.times:
+        factor = reader.select(alias.times, alias)
+        if not factor:
+            return None
+        value *= merge(factor, Merge.SUM)
+    for name in alias.also:
+        if more := reader.select(name, alias):
+            value = _plus(value, merge(more, how), how)
+    if alias.less and (less := reader.select(alias.less, alias)):
+        value = max(0.0, value - merge(less, how))
+    return value
 
 
-def _merge(series: list[Sample], merge: Merge) -> float:
-    values = [sample.value for sample in series]
-    # One unreadable part makes the whole unreadable: a sum without it would be a lie.
-    for value in values:
-        if not 0 <= value < SENTINEL:
-            return value
-    if len(values) == 1:
-        return values[0]
-    if merge is Merge.MAX:
-        return max(values)
-    if merge is Merge.SUM:
-        return math.fsum(values)
-    totals: dict[str, float] = {}
-    for sample in series:
-        model = sample.labels.get("model", "")
-        totals[model] = totals.get(model, 0.0) + sample.value
-    return max(totals.values())
+def _plus(value: float, more: float, how: Merge) -> float:
+    # One unreadable part makes the whole unreadable.
+    for each in (value, more):
+        if not 0 <= each < SENTINEL:
+            return each
+    return max(value, more) if how is Merge.MAX else value + more
 
 
 def _fault(signal: Signal, value: float) -> str:
@@ -166,16 +289,18 @@ def _not_ready(rules: tuple[Readiness, ...], samples: Mapping[str, list[Sample]]
 
 
 def recognise_engine(text: str) -> Engine | None:
-    """Give the engine whose metrics *text* holds; none if nobody's here, or only generic ones."""
+    """Return the engine whose metrics *text* holds; None if unknown, or only generic ones."""
     for engine, dialect in DIALECTS.items():
         if dialect.distinct and _speaks(text, dialect):
             return engine
     return None
 
 
-def _speaks(text: str, dialect: Dialect) -> bool:
-    return any(
-        f"\n{rule.aliases[0].name}" in text or text.startswith(rule.aliases[0].name)
-        for rule in dialect.rules
-        if rule.expected is Expected.ALWAYS
+def _marks(dialect: Dialect) -> tuple[str, ...]:
+    return dialect.marks or tuple(
+        rule.aliases[0].name for rule in dialect.rules if rule.expected is Expected.ALWAYS
     )
+
+
+def _speaks(text: str, dialect: Dialect) -> bool:
+    return any(f"\n{mark}" in text or text.startswith(mark) for mark in _marks(dialect))

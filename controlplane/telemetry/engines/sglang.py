@@ -1,31 +1,31 @@
-"""SGLang, by ``metrics_collector.py``."""
+"""SGLang, by ``metrics_collector.py``.
+
+With prefill and decode apart, requests wait in queues of their own, each counted once: the
+bootstrap or transfer of a request's cache is a wait like any other.
+"""
 
 from __future__ import annotations
 
 from controlplane.model import Signal
-from controlplane.telemetry.engines.dialect import (
-    Alias,
-    Expected,
-    Merge,
-    mean,
-    rule,
-)
+from controlplane.telemetry.engines.dialect import Alias, Expected, Merge, mean, rule
 from controlplane.telemetry.engines.machine import dialect
+
+_QUEUES = (
+    "sglang:num_grammar_queue_reqs",
+    "sglang:num_paused_reqs",
+    *(
+        f"sglang:num_{role}_{stage}_queue_reqs"
+        for role in ("prefill", "decode")
+        for stage in ("bootstrap", "prealloc", "inflight", "transfer", "host_receive", "retracted")
+    ),
+)
 
 SGLANG = dialect(
     (
         rule(Signal.RUNNING, "sglang:num_running_reqs", expected=Expected.ALWAYS),
         rule(
             Signal.WAITING,
-            Alias(
-                "sglang:num_queue_reqs",
-                also=(
-                    "sglang:num_grammar_queue_reqs",
-                    "sglang:num_prefill_prealloc_queue_reqs",
-                    "sglang:num_decode_prealloc_queue_reqs",
-                    "sglang:num_paused_reqs",
-                ),
-            ),
+            Alias("sglang:num_queue_reqs", also=_QUEUES),
             expected=Expected.ALWAYS,
         ),
         rule(
@@ -53,5 +53,5 @@ SGLANG = dialect(
         rule(Signal.PROMPT_TOKENS, "sglang:prompt_tokens_total", expected=Expected.USED),
         rule(Signal.OUTPUT_TOKENS, "sglang:generation_tokens_total", expected=Expected.USED),
     ),
-    rank_labels=("tp_rank", "pp_rank"),
+    marks=("sglang:",),
 )

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 from controlplane.config.engine import Engine
 from controlplane.telemetry.engines.dialect import Dialect
+from controlplane.telemetry.engines.dynamo import DYNAMO
 from controlplane.telemetry.engines.endpoint_picker import EPP
 from controlplane.telemetry.engines.generic import GENERIC, OLLAMA
 from controlplane.telemetry.engines.llamacpp import LLAMACPP
+from controlplane.telemetry.engines.lmdeploy import LMDEPLOY
 from controlplane.telemetry.engines.sglang import SGLANG
+from controlplane.telemetry.engines.tei import TEI
 from controlplane.telemetry.engines.tgi import TGI
 from controlplane.telemetry.engines.triton import TRITON
 from controlplane.telemetry.engines.trtllm import TRTLLM
@@ -24,5 +27,8 @@ DIALECTS: Mapping[Engine, Dialect] = {
     Engine.LLAMACPP: LLAMACPP,
     Engine.OLLAMA: OLLAMA,
     Engine.EPP: EPP,
+    Engine.LMDEPLOY: LMDEPLOY,
+    Engine.DYNAMO: DYNAMO,
+    Engine.TEI: TEI,
     Engine.GENERIC: GENERIC,
 }

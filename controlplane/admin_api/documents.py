@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controlplane.config import Config
 from controlplane.errors import Fault
 from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
-from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.model import Reading
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.resources.versions import UNSUPPORTED
-from controlplane.steering.outcomes import predicted_latency
-from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
 from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
+
+if TYPE_CHECKING:
+    from controlplane.grpc_services.envoys import EnvoyRecord
 
 Document = dict[str, Any]
 """A mapping that `dump` can write."""
@@ -202,116 +202,6 @@ def _encode_traffic(
         "ttft": encode_reading(seen.ttft, now=now),
         "in_progress": seen.in_progress,
     }
-
-
-def encode_plan(plan: Plan, *, epoch: float) -> Document:
-    """Give ``/api/v1/plan``."""
-    services: dict[str, dict[str, dict[str, list[Document]]]] = {}
-    for (service, site), assignment in plan.assignments.items():
-        services.setdefault(service, {"from": {}})["from"][site] = [
-            encode_allocation(allocation) for allocation in assignment.allocations
-        ]
-    return {
-        "version": plan.version,
-        "at": plan.at + epoch,
-        "held": plan.held,
-        "predicted_cost": plan.predicted_cost,
-        "services": services,
-        "canaries": [
-            document
-            for assignment in plan.assignments.values()
-            if (document := encode_canary(plan, assignment)) is not None
-        ],
-    }
-
-
-def encode_canary(plan: Plan, assignment: Assignment) -> Document | None:
-    """Give what a canary does beside what the standing policy would; none if it is no canary."""
-    if assignment.standing is None:
-        return None
-    standing = plan.standing.get((assignment.service, assignment.client_site))
-    return {
-        "service": assignment.service,
-        "from": assignment.client_site,
-        "policy": assignment.policy.value,
-        "predicted_latency": predicted_latency(assignment),
-        "standing": {
-            "policy": assignment.standing.value,
-            "predicted_latency": None if standing is None else predicted_latency(standing),
-            "instances": []
-            if standing is None
-            else [encode_allocation(item) for item in standing.allocations],
-        },
-    }
-
-
-def encode_allocation(allocation: Allocation) -> Document:
-    """Give one instance's part in an assignment."""
-    return {
-        "instance": allocation.instance,
-        "site": allocation.site,
-        "share": allocation.share,
-        "weight": allocation.weight,
-        "priority": allocation.priority,
-    }
-
-
-def encode_explanation(
-    plan: Plan, assignment: Assignment, *, epoch: float, envoys: Sequence[Mapping[str, Any]] = ()
-) -> Document:
-    """Give ``/api/v1/explain``: why each weight is what it is, times in seconds.
-
-    Args:
-        plan: the plan that *assignment* is part of.
-        assignment: the pair that was asked for.
-        epoch: Unix time of the monotonic clock's zero.
-        envoys: the client site's Envoys, each with what it acknowledged of this service.
-    """
-    return {
-        "service": assignment.service,
-        "from": assignment.client_site,
-        "policy": assignment.policy.value,
-        "note": assignment.note,
-        "drop": assignment.drop,
-        "demand": assignment.demand,
-        "plan": plan.version,
-        "held": plan.held,
-        "at": plan.at + epoch,
-        "instances": [
-            {**encode_allocation(item), **(_encode_why(why) if (why := item.why) else {})}
-            for item in assignment.allocations
-        ],
-        "excluded": [_encode_exclusion(item) for item in assignment.excluded],
-        "canary": encode_canary(plan, assignment),
-        "envoys": list(envoys),
-    }
-
-
-def _encode_why(why: Why) -> Document:
-    return {
-        "terms": {
-            "rtt": why.rtt,
-            "transfer": why.transfer,
-            "service": why.service,
-            "queueing": why.queueing,
-            "penalty": why.penalty,
-            "energy": why.energy,
-            "crowding": why.crowding,
-        },
-        "predicted_latency": why.predicted_latency,
-        "marginal_cost": why.marginal_cost,
-        "arrival_rate": why.arrival_rate,
-        "capacity": why.capacity,
-        "confidence": why.confidence,
-        "previous_share": why.previous_share,
-        "limits": list(why.limits),
-        "ages": {name: _seconds(age) for name, age in why.ages.items()},
-        "sources": dict(why.sources),
-    }
-
-
-def _encode_exclusion(item: Exclusion) -> Document:
-    return {"instance": item.instance, "site": item.site, "reason": item.reason}
 
 
 def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) -> Document:

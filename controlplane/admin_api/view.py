@@ -7,15 +7,13 @@ import asyncio
 from controlplane.admin_api.discovery import encode_rules
 from controlplane.admin_api.documents import (
     Document,
-    encode_allocation,
     encode_config,
     encode_envoys,
-    encode_explanation,
     encode_fleet,
-    encode_plan,
 )
 from controlplane.admin_api.effect import encode_effect
 from controlplane.admin_api.overview import encode_overview
+from controlplane.admin_api.plan_documents import encode_allocation, encode_explanation, encode_plan
 from controlplane.admin_api.routes import UnknownName
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.overrides import parse_request

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+from collections import Counter
 
 import click
 
@@ -70,6 +72,7 @@ class _LazyCommands(click.Group):
         command.name = cmd_name
         if not any("--version" in param.opts for param in command.params):
             _with_version(command)
+        _take_options_once(command)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -81,6 +84,30 @@ class _LazyCommands(click.Group):
             ctx.exit(BadInput.exit_code)
         except ControlPlaneError as error:
             raise Failure(str(error)) from error
+
+
+def _take_options_once(command: click.Command) -> None:
+    """Make a repeated option an error: its first value would be lost without a word."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _take_options_once(inner)
+    parse = command.parse_args
+
+    def parse_once(ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # completion of a line that is not finished
+            return parse(ctx, args)
+        _, _, order = command.make_parser(ctx).parse_args(list(args))
+        counts = Counter(
+            param.opts[-1]
+            for param in order
+            if isinstance(param, click.Option) and not param.multiple and not param.is_flag
+        )
+        for name, count in counts.items():
+            if count > 1:
+                ctx.fail(f"{name} is there {count} times; it takes one value")
+        return parse(ctx, args)
+
+    command.parse_args = parse_once  # type: ignore[method-assign]
 
 
 _with_version = click.version_option(__version__, prog_name="cats", message="%(prog)s %(version)s")
@@ -100,4 +127,7 @@ def cats() -> None:
 
 def main() -> None:
     """Run the command line."""
+    # The matrices are small: further threads of the linear algebra only wait for each other, and
+    # spin while they do. numpy reads this once, when it is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     cats(prog_name="cats")

@@ -7,27 +7,31 @@ from pathlib import Path
 import click
 
 from controlplane.cli import BadInput, examples
-from controlplane.cli.options import FILE
+from controlplane.cli.options import FILE_OR_STDIN, read_file_or_stdin
 from controlplane.errors import ConfigError
 
 
-@click.command(epilog=examples("cats check fleet.yaml", "cats check examples/*/fleet.yaml"))
-@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.command(
+    epilog=examples(
+        "cats check fleet.yaml", "cats check examples/*/fleet.yaml", "cat fleet.yaml | cats check -"
+    )
+)
+@click.argument("files", nargs=-1, required=True, type=FILE_OR_STDIN, metavar="FILE...")
 @click.pass_context
 def command(ctx: click.Context, files: tuple[Path, ...]) -> None:
     """Validate configurations: one line for each fault on standard output.
 
     A fault reads FILE:LINE:COL: dotted.path: what is wrong, and what would be right.
     Warnings, on standard error, tell what is allowed but hardly meant.
+    FILE may be -, which is standard input.
     Status 0 if every file is right, 2 if not.
     """
     from controlplane.config import check_config  # noqa: PLC0415 -- loads pydantic
-    from controlplane.runtime.config_file import read_text  # noqa: PLC0415
 
     right = True
     for path in files:
         try:
-            checked = check_config(read_text(path), file=str(path))
+            checked = check_config(read_file_or_stdin(path), file=str(path))
         except ConfigError as error:
             right = False
             for fault in error.faults:

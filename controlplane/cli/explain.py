@@ -1,4 +1,4 @@
-"""``cats explain``: why each weight is what it is, as a table in milliseconds."""
+"""``cats explain``: why each weight is what it is, in milliseconds."""
 
 from __future__ import annotations
 
@@ -7,114 +7,116 @@ from typing import Any
 
 import click
 
-from controlplane.cli import examples
+from controlplane.cli import BadInput, examples
 from controlplane.cli.api import fetch
-from controlplane.cli.options import admin_option
-
-TERMS = ("rtt", "transfer", "service", "queueing", "penalty", "energy", "crowding")
-"""Columns, in the order of the request's way and then what is weighed beside it."""
+from controlplane.cli.assignments import (
+    Selection,
+    demand_assumed,
+    explanation_lines,
+    pair_lines,
+    print_lines,
+)
+from controlplane.cli.options import admin_option, complete_from_api, selection_options
+from controlplane.cli.text import echo, mark, milliseconds, name_list, number, screen, wrap
 
 
 @click.command(
     epilog=examples(
         "cats explain chat --from edge-north",
+        "cats explain --instance north-a",
         "cats explain chat --from edge-north --json | jq '.instances[0].terms'",
     )
 )
-@click.argument("service")
-@click.option("--from", "site", required=True, metavar="SITE", help="The clients' site.")
+@click.argument("name", metavar="[SERVICE]", required=False, shell_complete=complete_from_api)
+@selection_options
 @admin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the API's document.")
-def command(service: str, site: str, admin_url: str, *, as_json: bool) -> None:
-    """Explain where the requests of SERVICE go from a client site, and why."""
-    document = fetch(admin_url, "/api/v1/explain", {"service": service, "from": site})
+def command(name: str | None, selection: Selection, admin_url: str, *, as_json: bool) -> None:
+    """Explain where the requests of SERVICE go from a client site, and why.
+
+    Without SERVICE or --from: a line for each pair of both, such as all that send to --instance.
+    """
+    if None not in (name, selection.service) and name != selection.service:
+        raise BadInput(f"SERVICE is '{name}' and --service is '{selection.service}'; name one")
+    service = name or selection.service
+    if service is None or selection.site is None:
+        if service is None and selection.site is None and selection.instance is None:
+            raise BadInput("name a SERVICE and --from SITE, or an --instance")
+        chosen = Selection(service, selection.site, selection.instance)
+        _print_pairs(fetch(admin_url, "/api/v1/plan"), chosen, as_json=as_json)
+        return
+    query = {"service": service, "from": selection.site}
+    document = fetch(admin_url, "/api/v1/explain", query)
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
-    print_explanation(document)
+    print_explanation(document, instance=selection.instance)
 
 
-def print_explanation(document: dict[str, Any]) -> None:
+def _print_pairs(plan: dict[str, Any], selection: Selection, *, as_json: bool) -> None:
+    pairs = [
+        {
+            "service": service,
+            "from": site,
+            "note": "",
+            "demand": None,
+            "instances": items,
+        }
+        for service, entry in plan["services"].items()
+        for site, items in entry["from"].items()
+        if selection.holds(service, site)
+    ]
+    if selection.instance is not None:
+        pairs = [pair for pair in pairs if selection.keep(pair["instances"])]
+    if as_json:
+        click.echo(json.dumps(pairs, indent=2))
+        return
+    if not pairs:
+        click.echo("no pair of a service and a client site matches")
+        return
+    print_lines(pair_lines(pairs, screen()[0], instance=selection.instance))
+
+
+def print_explanation(document: dict[str, Any], *, instance: str | None = None) -> None:
     """Print ``/api/v1/explain`` for people."""
-    from rich.console import Console  # noqa: PLC0415 -- takes a tenth of a second to load
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    console = Console(width=None if Console().is_terminal else 200)
-    console.print(
-        f"[bold]{escape(document['service'])}[/] from [bold]{escape(document['from'])}[/]:"
-        f" policy {document['policy']}, demand {document['demand']:.2f}/s, plan {document['plan']}"
-        f"{', held' if document['held'] else ''}"
+    width, _ = screen()
+    demand = mark(number(document["demand"]), assumed=demand_assumed(document))
+    head = (
+        f"{document['service']} from {document['from']}: policy {document['policy']},"
+        f" demand {demand}/s, plan {document['plan']}"
     )
+    held = ["(held: a better plan would", "gain too little to be pushed)"]
+    for line in wrap([*head.split(), *(held if document["held"] else ())], width):
+        echo(line, bold=True)
     if document["note"]:
-        console.print(f"[yellow]{escape(document['note'])}[/]")
-    table = Table(caption="times in milliseconds; (n) marks a fallback priority", box=None)
-    table.add_column("instance", no_wrap=True)
-    table.add_column("site", no_wrap=True)
-    for name in ("share", "was", "weight", *TERMS, "latency", "cost", "load", "known"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("limits")
-    for item in document["instances"]:
-        table.add_row(*_row(item))
-    console.print(table)
-    for item in document["excluded"]:
-        console.print(
-            f"[dim]{escape(item['instance'])} at {escape(item['site'])} gets nothing:"
-            f" {escape(item['reason'])}[/]"
-        )
+        for line in wrap(document["note"].split(), width):
+            echo(line, fg="yellow")
+    print_lines(explanation_lines(document, width, instance=instance))
     if proposed := document.get("proposed"):
         first = [each for each in proposed if not each["priority"]]
         split = ", ".join(f"{each['instance']} {each['share']:.1%}" for each in first)
-        console.print(f"[bold]without observe mode[/] it would be: {escape(split)}")
+        print_lines(wrap(f"without observe mode it would be: {split}".split(), width))
     if document.get("canary"):
-        console.print(canary_words(document["canary"]))
+        print_lines(wrap(canary_words(document["canary"]).split(), width))
     lagging = [envoy["id"] for envoy in document["envoys"] if not envoy["acknowledged"]]
     known = len(document["envoys"])
-    console.print(
-        f"{known - len(lagging)} of {known} connected Envoys of {escape(document['from'])} hold"
-        f" these weights" + (f"; not yet: {escape(', '.join(lagging[:10]))}" if lagging else "")
+    words = (
+        f"{known - len(lagging)} of {known} connected Envoys of {document['from']} have"
+        " acknowledged these weights"
     )
+    words += f"; not yet: {name_list(lagging, most=10)}" if lagging else ""
+    print_lines(wrap(words.split(), width))
 
 
 def canary_words(canary: dict[str, Any]) -> str:
-    """Say what a canary does, and what the standing policy would do in its place."""
-    from rich.markup import escape  # noqa: PLC0415
-
+    """Say what a canary does, and what the baseline policy would do in its place."""
     standing = canary["standing"]
     first = [each for each in standing["instances"] if not each["priority"]]
     split = ", ".join(f"{each['instance']} {each['share']:.1%}" for each in first)
     times = (canary["predicted_latency"], standing["predicted_latency"])
     return (
-        f"[bold]canary[/]: {escape(canary['service'])} from {escape(canary['from'])} is decided by"
+        f"canary: {canary['service']} from {canary['from']} is decided by"
         f" {canary['policy']}; elsewhere {standing['policy']} decides, here it would be:"
-        f" {escape(split) or 'not known'};"
-        f" predicted {_milliseconds(times[0])} ms instead of {_milliseconds(times[1])} ms"
+        f" {split or 'not known'};"
+        f" predicted {milliseconds(times[0])} ms instead of {milliseconds(times[1])} ms"
     )
-
-
-def _row(item: dict[str, Any]) -> list[str]:
-    from rich.markup import escape  # noqa: PLC0415
-
-    mark = f" ({item['priority']})" if item["priority"] else ""
-    row = [escape(item["instance"]) + mark, escape(item["site"]), f"{item['share']:.1%}"]
-    if "terms" not in item:
-        return [*row, "", str(item["weight"])]
-    load = item["arrival_rate"] / item["capacity"] if item["capacity"] else 0.0
-    return [
-        *row,
-        f"{item['previous_share']:.1%}",
-        str(item["weight"]),
-        *(_milliseconds(item["terms"][term]) for term in TERMS),
-        _milliseconds(item["predicted_latency"]),
-        _milliseconds(item["marginal_cost"]),
-        f"{load:.0%}",
-        f"{item['confidence']:.0%}",
-        escape(", ".join(item["limits"])),
-    ]
-
-
-def _milliseconds(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    value = seconds * 1000
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

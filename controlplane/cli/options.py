@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from controlplane.cli import BadInput
+from controlplane.cli.assignments import Selection
+from controlplane.cli.text import name_list
+from controlplane.errors import ControlPlaneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +24,9 @@ Decorated = TypeVar("Decorated", bound="Callable[..., Any] | click.Command")
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 """A file that is there."""
+
+FILE_OR_STDIN = click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True)
+"""A file that is there, or ``-``."""
 
 
 class HostPort(click.ParamType[tuple[str, int]]):
@@ -82,3 +93,73 @@ def read_config(path: Path) -> Config:
     from controlplane.runtime.config_file import read_text  # noqa: PLC0415
 
     return parse_config(read_text(path), file=str(path))
+
+
+def read_file_or_stdin(path: Path) -> str:
+    """Return the text of a file, or of standard input for ``-``.
+
+    Raises:
+        ConfigError: it cannot be read, is too long, or is not UTF-8.
+    """
+    from controlplane.config.source import MAX_BYTES  # noqa: PLC0415 -- loads the parser
+    from controlplane.runtime.config_file import decode, read_text  # noqa: PLC0415
+
+    if str(path) != "-":
+        return read_text(path, pipes=True)
+    return decode(sys.stdin.buffer.read(MAX_BYTES + 1), file="-")
+
+
+def complete_from_api(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete names of services, sites and instances: of the file named, else of the server."""
+    kind = {"name": "services", "service": "services", "site": "sites"}.get(
+        param.name or "", "instances"
+    )
+    return [name for name in _known_names(ctx, kind) if name.startswith(incomplete)]
+
+
+def _known_names(ctx: click.Context, kind: str) -> list[str]:
+    """Return names for completion; none where neither file nor server can be read."""
+    from controlplane.cli.api import fetch  # noqa: PLC0415 -- only while completing
+
+    try:
+        if (file := ctx.params.get("config_file")) is not None:
+            return [item.name for item in getattr(read_config(Path(file)), kind)]
+        url = ctx.params.get("admin_url") or "http://127.0.0.1:18080"
+        return [item["name"] for item in fetch(url, "/api/v1/fleet")[kind]]
+    except (click.ClickException, ControlPlaneError, OSError, KeyError, TypeError):
+        return []
+
+
+def selection_options(command: Decorated) -> Decorated:
+    """Pass ``selection: Selection``: ``--service``, ``--from`` and ``--instance``."""
+
+    @functools.wraps(command)
+    def selecting(
+        *args: Any, service: str | None, site: str | None, instance: str | None, **given: Any
+    ) -> Any:
+        return command(*args, selection=Selection(service, site, instance), **given)
+
+    wrapped: Any = selecting
+    for name, dest, metavar, words in (
+        ("--instance", "instance", "INSTANCE", "Show only this instance."),
+        ("--from", "site", "SITE", "Show only clients of this site."),
+        ("--service", "service", "SERVICE", "Show only this service."),
+    ):
+        wrapped = click.option(
+            name, dest, metavar=metavar, help=words, shell_complete=complete_from_api
+        )(wrapped)
+    return cast("Decorated", wrapped)
+
+
+def check_selection(selection: Selection, config: Config) -> None:
+    """Raise BadInput if *selection* names what *config* does not have."""
+    for option, name, known in (
+        ("--service", selection.service, config.services),
+        ("--from", selection.site, config.sites),
+        ("--instance", selection.instance, config.instances),
+    ):
+        names = [item.name for item in known]
+        if name is not None and name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            remedy = f"did you mean '{near[0]}'?" if near else f"known: {name_list(names)}"
+            raise BadInput(f"{option}: no '{name}' in the configuration; {remedy}")

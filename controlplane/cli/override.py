@@ -13,7 +13,7 @@ import click
 from controlplane.cli import BadInput, examples
 from controlplane.cli.api import fetch
 from controlplane.cli.effect import print_effect
-from controlplane.cli.options import admin_option
+from controlplane.cli.options import admin_option, complete_from_api
 
 PATH = "/api/v1/overrides"
 
@@ -45,9 +45,11 @@ def _who() -> str:
     epilog=examples("cats override add --instance north-a --drain --for 10m --reason 'new driver'")
 )
 @admin_option
-@click.option("--service", help="Only this service; every one if left out.")
-@click.option("--instance", help="At this instance.")
-@click.option("--site", help="At every instance of this site.")
+@click.option(
+    "--service", help="Only this service; every one if left out.", shell_complete=complete_from_api
+)
+@click.option("--instance", help="At this instance.", shell_complete=complete_from_api)
+@click.option("--site", help="At every instance of this site.", shell_complete=complete_from_api)
 @click.option("--drain", is_flag=True, help="Send nothing there.")
 @click.option("--pin", is_flag=True, help="Send everything there.")
 @click.option("--max-share", metavar="SHARE", help="At most so much, as 30%.")

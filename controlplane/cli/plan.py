@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from controlplane.cli import BadInput, examples
-from controlplane.cli.options import FILE, config_option, read_config
+from controlplane.cli.assignments import (
+    Selection,
+    demand_assumed,
+    explanation_lines,
+    mean_latency,
+    pair_lines,
+    print_lines,
+    service_lines,
+)
+from controlplane.cli.explain import canary_words
+from controlplane.cli.options import (
+    FILE,
+    check_selection,
+    config_option,
+    read_config,
+    selection_options,
+)
+from controlplane.cli.text import LEGEND, mark, milliseconds, number, screen
 
 if TYPE_CHECKING:
     from controlplane.config import Config, PolicyName
     from controlplane.model import Report
+    from controlplane.steering import Steering
     from controlplane.steering.plan import Plan
 
+IN_FULL = 20
+"""Pairs that may be shown with all their instances."""
 FORMAT = """
 \b
 A report file:
@@ -35,6 +57,7 @@ A report file:
     epilog=examples(
         "cats plan -c fleet.yaml --reports reports.yaml",
         "cats plan -c fleet.yaml",
+        "cats plan -c fleet.yaml --service chat --from phones",
         "cats plan -c fleet.yaml --against new.yaml",
         "cats plan -c fleet.yaml --policy nearest",
     )
@@ -57,6 +80,7 @@ A report file:
     help="Print what this other configuration would change instead.",
 )
 @click.option("--policy", help="Print what this policy would change instead.")
+@selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as the API gives it.")
 def command(
     *,
@@ -64,33 +88,49 @@ def command(
     report_file: Path | None,
     other_file: Path | None,
     policy: str | None,
+    selection: Selection,
     as_json: bool,
 ) -> None:
     """Print the plan for given reports: a dry run.
 
-    Reports of one instant (their 'at') are taken together and decided on, instant after instant;
+    Reports of one instant (their 'at') are applied together and decided on, instant after instant;
     the last plan is printed.
+    A plan that does not fit the screen is summed up by service; --service, --from and --instance
+    show the pairs, and one pair in full.
     """
-    from controlplane.admin_api.documents import encode_explanation, encode_plan  # noqa: PLC0415
+    from controlplane.admin_api.plan_documents import (  # noqa: PLC0415 -- loads numpy
+        encode_explanation,
+        encode_plan,
+    )
     from controlplane.runtime.config_file import read_text  # noqa: PLC0415
     from controlplane.telemetry.report_file import parse_reports  # noqa: PLC0415
 
     config = read_config(config_file)
+    check_selection(selection, config)
     reports = parse_reports(read_text(report_file), file=str(report_file)) if report_file else []
-    plan = decide(config, reports)
+    plan, steering = decide(config, reports)
     if other_file is not None or policy is not None:
         other = config if other_file is None else read_config(other_file)
-        _print_change(plan, decide(_with_policy(other, policy), reports), as_json=as_json)
+        changed, _ = decide(_with_policy(other, policy), reports)
+        _print_change(plan, changed, as_json=as_json)
         return
+    chosen = [
+        assignment for pair, assignment in steering.explain_all().items() if selection.holds(*pair)
+    ]
+    if len(chosen) > IN_FULL and not as_json:
+        # Not shown, and of many pairs the slowest part: instances times pairs of them.
+        chosen = [replace(assignment, left_out=()) for assignment in chosen]
+    explanations = [encode_explanation(plan, assignment, epoch=0.0) for assignment in chosen]
     if as_json:
-        document = encode_plan(plan, epoch=0.0)
-        document["explanations"] = [
-            encode_explanation(plan, assignment, epoch=0.0)
-            for assignment in plan.assignments.values()
-        ]
+        document = {**encode_plan(plan, epoch=0.0), "explanations": explanations}
         click.echo(json.dumps(document, indent=2))
         return
-    print_plan(plan)
+    print_plan(explanations, selection)
+    for item in explanations:
+        if item["canary"] is not None:
+            click.echo(canary_words(item["canary"]))
+    cost = number(plan.predicted_cost)
+    click.echo(f"plan {plan.version}, predicted cost {cost} s of delay per second")
 
 
 def _with_policy(config: Config, name: str | None) -> Config:
@@ -125,8 +165,8 @@ def _print_change(before: Plan, after: Plan, *, as_json: bool) -> None:
         print_effect(effect)
 
 
-def decide(config: Config, reports: list[Report]) -> Plan:
-    """Give the plan after the last of *reports*, which are in the order of time.
+def decide(config: Config, reports: list[Report]) -> tuple[Plan, Steering]:
+    """Return the plan after the last of *reports*, which are in the order of time.
 
     Raises:
         BadInput: a report names what the configuration does not have, or cannot be true.
@@ -144,51 +184,43 @@ def decide(config: Config, reports: list[Report]) -> Plan:
             except ReportError as error:
                 raise BadInput(f"a report at {at:g} s: {error}") from error
         plan = steering.decide(fleet.view(now=at))
-    return steering.decide(fleet.view(now=0.0)) if plan is None else plan
+    return steering.decide(fleet.view(now=0.0)) if plan is None else plan, steering
 
 
-def print_plan(plan: Plan) -> None:
-    """Print a plan for people: a row for each service, client site and instance."""
-    from rich.console import Console  # noqa: PLC0415 -- takes a tenth of a second to load
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def print_plan(explanations: Sequence[Mapping[str, Any]], selection: Selection) -> None:
+    """Print the pairs in full if they fit the screen, else a line each, else one a service.
 
-    from controlplane.admin_api.documents import encode_canary  # noqa: PLC0415 -- loads numpy
-    from controlplane.cli.explain import canary_words  # noqa: PLC0415
+    Args:
+        explanations: the selected pairs, each as ``/api/v1/explain`` returns it.
+        selection: what was asked for; pairs that were asked for are not summed up.
+    """
+    width, height = screen()
+    room = height - 4
+    if len(explanations) <= IN_FULL:
+        full = [
+            line for item in explanations for line in (*_head(item), *_body(item, width, selection))
+        ]
+        if len(explanations) == 1 or (len(full) <= room and selection.instance is None):
+            print_lines(full)
+            return
+    pairs = pair_lines(explanations, width, instance=selection.instance)
+    if not selection.empty or len(pairs) <= room:
+        print_lines(pairs)
+    else:
+        print_lines(service_lines(explanations, width, room))
+        click.echo("narrow it with --service SERVICE, --from SITE or --instance INSTANCE")
+    if any(demand_assumed(item) for item in explanations):
+        print_lines([LEGEND])
 
-    console = Console(width=None if Console().is_terminal else 160)
-    table = Table(box=None)
-    for name in ("service", "from", "instance", "site"):
-        table.add_column(name, no_wrap=True)
-    for name in ("share", "weight", "latency ms", "load"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("remarks")
-    for assignment in plan.assignments.values():
-        head = (escape(assignment.service), escape(assignment.client_site))
-        if not assignment.allocations:
-            table.add_row(*head, "[red]nobody[/]", "", "", "", "", "", escape(assignment.note))
-        for item in assignment.allocations:
-            why = item.why
-            remarks = [*(why.limits if why else ()), assignment.note]
-            if item.priority:
-                remarks.insert(0, f"fallback {item.priority}")
-            table.add_row(
-                *head,
-                escape(item.instance),
-                escape(item.site),
-                f"{item.share:.1%}",
-                str(item.weight),
-                f"{why.predicted_latency * 1000:.0f}" if why else "",
-                f"{why.arrival_rate / why.capacity:.0%}" if why and why.capacity else "",
-                escape(", ".join(filter(None, remarks))),
-            )
-        for left in assignment.excluded:
-            table.add_row(
-                *head, f"[dim]{escape(left.instance)}[/]", f"[dim]{escape(left.site)}[/]",
-                "", "", "", "", f"[dim]{escape(left.reason)}[/]",
-            )  # fmt: skip
-    console.print(table)
-    for assignment in plan.assignments.values():
-        if (canary := encode_canary(plan, assignment)) is not None:
-            console.print(canary_words(canary))
-    console.print(f"plan {plan.version}, predicted cost {plan.predicted_cost:.3g} s of delay per s")
+
+def _head(item: Mapping[str, Any]) -> list[str]:
+    demand = mark(number(item["demand"]), assumed=demand_assumed(item))
+    latency = mean_latency(item)
+    predicted = "" if latency is None else f", predicted {milliseconds(latency)} ms"
+    head = f"{item['service']} from {item['from']}: {item['policy']}, demand {demand}/s{predicted}"
+    lines = [head, *filter(None, [item["note"]])]
+    return lines if item["instances"] else [*lines, "no instance serves these clients"]
+
+
+def _body(item: Mapping[str, Any], width: int, selection: Selection) -> list[str]:
+    return [f"  {line}" for line in explanation_lines(item, width - 2, instance=selection.instance)]

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -141,27 +143,52 @@ class ConfigFile:
         return checked.config
 
 
-def read_text(path: Path) -> str:
-    """Give the text of a configuration file.
+def read_text(path: Path, *, pipes: bool = False) -> str:
+    """Return the text of a configuration file.
+
+    Args:
+        path: the file.
+        pipes: whether a FIFO is read too, which waits for its writer: for commands, never for a
+            server, which reads the file again and must not wait.
 
     Raises:
-        ConfigError: it cannot be read, is too long, or is not UTF-8.
+        ConfigError: it cannot be read, is no regular file, is too long, or is not UTF-8.
     """
     try:
-        with path.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
+        # Without O_NONBLOCK, opening a FIFO without a writer never returns.
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if pipes else os.O_NONBLOCK))
+        with open(opened, "rb") as file:  # noqa: PTH123 -- of a descriptor
+            mode = os.fstat(opened).st_mode
+            if not (pipes or stat.S_ISREG(mode)):
+                raise _refused(path, f"is {_kind(mode)}, not a regular file; replace it by a file")
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}; see its name and owner") from error
+    return decode(content, file=str(path))
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "a FIFO"
+    return "a directory" if stat.S_ISDIR(mode) else "a device or a socket"
+
+
+def decode(content: bytes, *, file: str) -> str:
+    """Return the text of a configuration's bytes, of which `MAX_BYTES` + 1 at most were read.
+
+    Raises:
+        ConfigError: it is too long, or is not UTF-8.
+    """
     if len(content) > MAX_BYTES:
-        raise _refused(path, f"longer than {MAX_BYTES // 10**6} MB; is this a configuration?")
+        raise _refused(file, f"longer than {MAX_BYTES // 10**6} MB; is this a configuration?")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
         message = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise ConfigError([Fault(str(path), line, column, "", message)]) from error
+        raise ConfigError([Fault(file, line, column, "", message)]) from error
 
 
-def _refused(path: Path, message: str) -> ConfigError:
-    return ConfigError([Fault(str(path), 1, 1, "", message)])
+def _refused(file: Path | str, message: str) -> ConfigError:
+    return ConfigError([Fault(str(file), 1, 1, "", message)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -89,3 +90,58 @@ def test_every_command_of_the_table_is_a_click_command() -> None:
     context = click.Context(cats)
 
     assert all(isinstance(cats.get_command(context, name), click.Command) for name in COMMANDS)
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cloud-edge-device" / "fleet.yaml"
+EDGES = ["edge-north", "edge-south", "edge-east"]
+
+
+def complete(words: str) -> list[str]:
+    """Return what Bash is offered for the last of *words*."""
+    count = str(len(words.split(" ")) - 1)
+    env = {"_CATS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
+    result = CliRunner(env=env).invoke(cats, [], prog_name="cats")
+    return [line.split(",", 1)[1] for line in result.stdout.splitlines() if "," in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        pytest.param("cats plan -c {} --service ch", ["chat"], id="service"),
+        pytest.param("cats plan -c {} --from edge-", EDGES, id="site"),
+        pytest.param("cats plan -c {} --instance so", ["south-a"], id="instance"),
+        pytest.param("cats explain --admin http://127.0.0.1:9 ch", [], id="no control plane"),
+    ],
+)  # fmt: skip
+def test_completion_offers_names(words: str, expected: list[str]) -> None:
+    """Of the file that was named; nothing, and no error, where nothing can be asked."""
+    assert expected == complete(words.format(EXAMPLE))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["plan", "-c", "a", "-c", "b"], "--config"),
+        (["explain", "chat", "--from", "a", "--from", "b"], "--from"),
+        (["override", "add", "--for", "1m", "--for", "2m"], "--for"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_an_option_that_is_there_twice_is_an_error(arguments: list[str], option: str) -> None:
+    """Its first value would be lost without a word."""
+    result = CliRunner().invoke(cats, arguments, prog_name="cats")
+
+    assert 2 == result.exit_code
+    assert f"{option} is there 2 times" in result.stderr
+
+
+def test_check_reads_standard_input() -> None:
+    """``-`` is a file like others, and errors name it so."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+
+    good = CliRunner().invoke(cats, ["check", "-"], input=text, prog_name="cats")
+    bad = CliRunner().invoke(cats, ["check", "-"], input="sits: []\n", prog_name="cats")
+
+    assert (0, "-: ok") == (good.exit_code, good.stdout[:5])
+    assert 2 == bad.exit_code
+    assert "-:1:1: sits: " in bad.stdout

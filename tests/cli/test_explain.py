@@ -42,6 +42,6 @@ def test_what_gets_nothing_and_who_lags_are_told(capsys: pytest.CaptureFixture[s
     print_explanation(DOCUMENT)
     told = capsys.readouterr().out
 
-    assert "c at cloud gets nothing: drained by an override" in told
-    assert "1 of 2 connected Envoys of north hold these weights; not yet: e2" in told
+    assert "no requests: c (drained by an override)" in told
+    assert "have acknowledged these weights; not yet: e2" in told
     assert "without observe mode" not in told

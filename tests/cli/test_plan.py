@@ -62,8 +62,10 @@ def test_a_dry_run_sends_nobody_to_an_instance_that_is_not_ready(
         (item["instance"], item["share"]) for item in plan["services"]["chat"]["from"]["north"]
     ]
     assert ["a"] == [item["instance"] for item in plan["explanations"][0]["excluded"]]
-    assert "100.0%" in table
-    assert "not ready" in table
+    assert "chat from north: optimal, demand ~" in table
+    assert "100%" in table
+    assert "no requests: a (" in table
+    assert "not ready)" in table
 
 
 def test_a_report_of_an_unknown_instance_is_told(fleet: str, tmp_path: Path) -> None:
@@ -159,18 +161,54 @@ def api() -> Iterator[str]:
         thread.join()
 
 
-def test_explain_prints_every_term_in_milliseconds(api: str) -> None:
-    """Terms, limits, fallbacks, exclusions, and who does not hold it yet."""
+def test_explain_prints_every_term_in_milliseconds(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terms, limits, fallbacks, exclusions, and which Envoys have not acknowledged it yet."""
+    monkeypatch.setenv("COLUMNS", "200")
     status, out, _ = run("explain", "chat", "--from", "north", "--admin", api)
 
     assert 0 == status
     words = next(line for line in out.splitlines() if line.lstrip().startswith("a ")).split()
     assert ["a", "north", "75.0%", "50.0%", "7500"] == words[:5]
-    assert ["4", "0", "500", "250", "80", "0", "125", "754", "959", "75%", "100%"] == words[5:16]
-    assert ["max_share"] == words[16:]
-    for expected in ("c (1)", "b at cloud gets nothing: drained", "capacity: refuted", "held"):
+    assert ["4.0", "500", "250", "80", "125", "754", "959", "75%", "100%"] == words[5:14]
+    assert ["max_share"] == words[14:]
+    assert "transfer" not in out, "a term that is zero everywhere has no column"
+    for expected in (
+        "fallback, if all of these fail: c", "no requests: b (drained)", "capacity: refuted",
+        "held",
+        "1 of 2 connected Envoys of north have acknowledged these weights; not yet: e2",
+    ):  # fmt: skip
         assert expected in out
-    assert "1 of 2 connected Envoys of north hold these weights; not yet: e2" in out
+
+
+def test_explain_is_a_sum_a_line_on_a_narrow_terminal(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 columns no number is cut and no line is longer."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    _, out, _ = run("explain", "chat", "--from", "north", "--admin", api)
+
+    assert "a  75.0%  959 ms = rtt 4.0 + service 500 + queueing 250 + penalty 80" in out
+    assert "+ crowding 125; load 75%, was 50.0%" in out
+    assert 80 >= max(map(len, out.splitlines()))
+
+
+def test_explain_lists_the_pairs_that_send_to_an_instance(api: str) -> None:
+    """Without a service or a client site there is a line for each pair of both."""
+    _, out, _ = run("explain", "--instance", "a", "--admin", api)
+
+    assert ["chat", "north", "-", "566", "a", "75.0%"] == out.splitlines()[1].split()
+    assert "cloud" not in out
+
+
+def test_an_explanation_of_one_instance_leaves_out_the_others(api: str) -> None:
+    """Also when it gets nothing, with the reason."""
+    _, out, _ = run("explain", "chat", "--from", "north", "--instance", "b", "--admin", api)
+
+    assert "no requests: b (drained)" in out
+    assert "fallback" not in out
 
 
 def test_explain_gives_the_document_as_it_is(api: str) -> None:

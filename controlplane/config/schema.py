@@ -607,8 +607,11 @@ class Envoy(Settings):
     response_headers: bool = True
     """Add ``x-cats-instance`` and ``x-cats-site`` to responses."""
     connect_timeout: PositiveDuration = 1.0
-    max_body: Size = 64e6
-    """Largest request body that is read for its ``model``."""
+    max_body: Size = 32e6
+    """Largest request body that is read for its ``model``, or kept for a retry."""
+    max_heap: Annotated[Size, Field(ge=64e6)] = 384e6
+    """Memory that an Envoy may hold; three quarters of its container's limit. From four fifths of
+    it Envoy resets the HTTP/2 streams that hold most, and a little later new requests get 503."""
     load_period: PositiveDuration = 1.0
     """How often Envoys report their load."""
     orca_headers: bool = False

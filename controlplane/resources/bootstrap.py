@@ -26,6 +26,8 @@ _MAX_CONNECTIONS = (
     "type.googleapis.com/envoy.extensions.resource_monitors"
     ".downstream_connections.v3.DownstreamConnectionsConfig"
 )
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_FIXED_HEAP = "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
 _SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 
 _KEPT_STATS = (
@@ -130,17 +132,7 @@ def build_bootstrap(
                 }
             ],
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": _MAX_CONNECTIONS,
-                        "max_active_downstream_connections": 50_000,
-                    },
-                }
-            ]
-        },
+        "overload_manager": _overload_manager(config.envoy.max_heap),
     }
     if config.envoy.orca_headers:
         # Load reports carry what instances say of themselves; each repeats the whole node.
@@ -200,6 +192,49 @@ def _secret_source(name: str, directory: str) -> dict[str, Any]:
     return {
         "name": name,
         "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"},
+    }
+
+
+def _overload_manager(max_heap: float) -> dict[str, Any]:
+    """Bound connections and memory: bodies that are buffered cost their senders, not the Envoy.
+
+    Resetting streams by what they hold works for HTTP/2 only (measured with 1.37 and 1.40), so
+    bodies over HTTP/1 are bounded each by ``envoy.max_body``, and together by refusing new ones.
+    """
+
+    def at(share: float) -> list[dict[str, Any]]:
+        return [{"name": _HEAP, "threshold": {"value": share}}]
+
+    return {
+        "refresh_interval": "0.1s",
+        # Streams are accounted for from 1 MiB that they hold; the largest are reset first.
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": _MAX_CONNECTIONS,
+                    "max_active_downstream_connections": 50_000,
+                },
+            },
+            {
+                "name": _HEAP,
+                "typed_config": {"@type": _FIXED_HEAP, "max_heap_size_bytes": round(max_heap)},
+            },
+        ],
+        "actions": [
+            {"name": "envoy.overload_actions.shrink_heap", "triggers": at(0.7)},
+            {
+                "name": "envoy.overload_actions.reset_high_memory_stream",
+                "triggers": [
+                    {
+                        "name": _HEAP,
+                        "scaled": {"scaling_threshold": 0.8, "saturation_threshold": 0.95},
+                    }
+                ],
+            },
+            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": at(0.85)},
+        ],
     }
 
 

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
+    AndFilter,
     ComparisonFilter,
     ComparisonFilterOp,
+    MetadataFilter,
+    OrFilter,
     ResponseFlagFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
+    DataSource,
     HttpProtocolOptions,
     RuntimeUInt32,
     SocketAddress,
     SubstitutionFormatString,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.extensions.filters.http.json_to_metadata.v3 import (
-    JsonToMetadata,
-    JsonToMetadataKeyValuePair,
-    JsonToMetadataMatchRules,
-    JsonToMetadataRule,
-    JsonToMetadataSelector,
-)
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import (
     Router,
     RouterUpstreamAccessLogOptions,
@@ -36,16 +33,17 @@ from envoy_data_plane.envoy.extensions.filters.http.router.v3 import (
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerInternalAddressConfig,
+    HttpConnectionManagerUpgradeConfig,
     HttpFilter,
     LocalReplyConfig,
     Rds,
     ResponseMapper,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
 from envoy_data_plane.google.protobuf import Struct
 
 from controlplane.config import Config, Site
 from controlplane.resources import names
+from controlplane.resources.bodies import build_body_filters, names_none, unreadable
 from controlplane.resources.clusters import ads_source
 from controlplane.resources.observation import (
     StatsLog,
@@ -53,13 +51,11 @@ from controlplane.resources.observation import (
     build_upstream_loggers,
 )
 from controlplane.resources.packing import pack, seconds
-from controlplane.resources.routes import reads_model
 
 _HEADERS_WITHIN = 10.0
 """Seconds a client may take to send its request headers."""
 _IDLE_STREAM = 300.0
 """Seconds of silence before a route is known; then the service's own limit holds."""
-_JSON_BODY = r"(?i)application/([\w.+-]+\+)?json\s*(;.*)?"
 
 
 def build_listener(
@@ -72,9 +68,9 @@ def build_listener(
     connection = HttpConnectionManager(
         stat_prefix=names.LISTENER,
         rds=Rds(config_source=ads_source(), route_config_name=names.ROUTES),
-        http_filters=build_http_filters(config, log),
+        http_filters=build_http_filters(log),
         access_log=build_request_loggers(log),
-        local_reply_config=build_local_replies(config),
+        local_reply_config=build_local_replies(),
         stream_idle_timeout=seconds(_IDLE_STREAM),
         request_headers_timeout=seconds(_HEADERS_WITHIN),
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600.0)),
@@ -86,6 +82,7 @@ def build_listener(
         ),
         normalize_path=True,
         merge_slashes=True,
+        upgrade_configs=[HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],
     )
     return Listener(
         name=names.LISTENER,
@@ -104,8 +101,8 @@ def build_listener(
     )
 
 
-def build_http_filters(config: Config, log: StatsLog = StatsLog.SCOPE) -> list[HttpFilter]:
-    """Build the chain of filters; the body is read only where a match needs it."""
+def build_http_filters(log: StatsLog = StatsLog.SCOPE) -> list[HttpFilter]:
+    """Build the chain of filters; the body is read only where a route switches that on."""
     router = HttpFilter(
         name="envoy.filters.http.router",
         typed_config=pack(
@@ -117,47 +114,36 @@ def build_http_filters(config: Config, log: StatsLog = StatsLog.SCOPE) -> list[H
             )
         ),
     )
-    return [_body_reader(), router] if reads_model(config) else [router]
+    return [*build_body_filters(), router]
 
 
-def _body_reader() -> HttpFilter:
-    return HttpFilter(
-        name="envoy.filters.http.json_to_metadata",
-        typed_config=pack(
-            JsonToMetadata(
-                request_rules=JsonToMetadataMatchRules(
-                    allow_content_types_regex=RegexMatcher(regex=_JSON_BODY),
-                    rules=[
-                        JsonToMetadataRule(
-                            selectors=[JsonToMetadataSelector(key="model")],
-                            on_present=JsonToMetadataKeyValuePair(
-                                metadata_namespace=names.BODY_METADATA, key=names.BODY_MODEL
-                            ),
-                        )
-                    ],
-                )
-            )
-        ),
-    )
-
-
-def build_local_replies(config: Config) -> LocalReplyConfig:
-    """Build the wording of what Envoy answers by itself."""
+def build_local_replies() -> LocalReplyConfig:
+    """Build the wording of what Envoy answers by itself; what depends on services is in routes."""
     return LocalReplyConfig(
         mappers=[
+            # A document, such as the list of models, and no error.
             ResponseMapper(
-                filter=AccessLogFilter(
-                    status_code_filter=StatusCodeFilter(
-                        comparison=ComparisonFilter(
-                            op=ComparisonFilterOp.EQ,
-                            value=RuntimeUInt32(default_value=404, runtime_key="cats.not_found"),
-                        )
-                    )
+                filter=_status(200),
+                body_format_override=SubstitutionFormatString(
+                    text_format_source=DataSource(inline_string="%LOCAL_REPLY_BODY%"),
+                    content_type="application/json",
                 ),
+            ),
+            ResponseMapper(
+                filter=_status(404),
                 body_format_override=_error(
-                    f"no service matches this request: %REQ(:METHOD)% %REQ(:PATH)%{_hint(config)}",
+                    "no service matches this request: %REQ(:METHOD)% %REQ(:PATH)%"
+                    f"%METADATA(ROUTE:{names.METADATA}:{names.METADATA_HINT})%",
                     "no_service",
                 ),
+            ),
+            ResponseMapper(
+                filter=_bad_body(),
+                body_format_override=_error("%LOCAL_REPLY_BODY%", "bad_body"),
+            ),
+            ResponseMapper(
+                filter=_status(415),
+                body_format_override=_error("%LOCAL_REPLY_BODY%", "unsupported_encoding"),
             ),
             ResponseMapper(
                 filter=AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["UH", "NC"])),
@@ -177,6 +163,28 @@ def build_local_replies(config: Config) -> LocalReplyConfig:
     )
 
 
+def _bad_body() -> AccessLogFilter:
+    conditions = [
+        AccessLogFilter(
+            metadata_filter=MetadataFilter(matcher=matcher, match_if_key_not_found=False)
+        )
+        for matcher in (unreadable(), names_none())
+    ]
+    either = AccessLogFilter(or_filter=OrFilter(filters=conditions))
+    return AccessLogFilter(and_filter=AndFilter(filters=[_status(400), either]))
+
+
+def _status(code: int) -> AccessLogFilter:
+    return AccessLogFilter(
+        status_code_filter=StatusCodeFilter(
+            comparison=ComparisonFilter(
+                op=ComparisonFilterOp.EQ,
+                value=RuntimeUInt32(default_value=code, runtime_key="cats.unused"),
+            )
+        )
+    )
+
+
 def _error(message: str, code: str) -> SubstitutionFormatString:
     error = {
         "message": message,
@@ -186,14 +194,3 @@ def _error(message: str, code: str) -> SubstitutionFormatString:
         "details": "%RESPONSE_CODE_DETAILS%",
     }
     return SubstitutionFormatString(json_format=Struct.from_dict({"error": error}))
-
-
-def _hint(config: Config) -> str:
-    paths = sorted({m.path for s in config.services for m in s.match if m.path is not None})
-    headers = sorted({name.lower() for s in config.services for m in s.match for name in m.header})
-    parts = [f"paths {', '.join(paths)}"] if paths else []
-    if reads_model(config):
-        parts.append("the 'model' of an application/json body")
-    if headers:
-        parts.append(f"headers {', '.join(headers)}")
-    return f"; services are told by {'; '.join(parts)}".replace("%", "%%") if parts else ""

@@ -10,13 +10,17 @@ model before none, more headers before fewer.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
+    Metadata,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
     HeaderMatcher,
     RetryPolicy,
     RetryPolicyRetryHostPredicate,
@@ -34,17 +38,28 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import Previ
 from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import (
     PreviousPrioritiesConfig,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import (
-    MetadataMatcher,
-    MetadataMatcherPathSegment,
-    StringMatcher,
-    ValueMatcher,
-)
+from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, StringMatcher
+from envoy_data_plane.google.protobuf import Struct, Value
 
 from controlplane.config import Config, Envoy, Match, Service
 from controlplane.resources import names
+from controlplane.resources.bodies import (
+    content_type,
+    model_is,
+    names_none,
+    not_read_yet,
+    switched_on,
+    unknown_encoding,
+    unreadable,
+)
 from controlplane.resources.packing import pack, seconds
 
+_HEADERS = {
+    names.HEADER_INSTANCE: names.METADATA_INSTANCE,
+    names.HEADER_SITE: names.METADATA_SITE,
+    names.HEADER_MODEL: names.METADATA_MODEL,
+}
+"""Response header -> key of the endpoint's metadata."""
 _HOST_SELECTION_ATTEMPTS = 300
 """How often a retry that picks a host already tried may pick again. Round robin gives a share s its
 turn once in 1/s picks, so a retry leaves a dead instance that has 99 % for one that has 1; a pick
@@ -67,35 +82,103 @@ def build_routes(config: Config, *, with_fallback: Collection[str] = ()) -> Rout
                 # Bounds what is buffered to read the model, and what is kept for a retry.
                 request_body_buffer_limit=round(config.envoy.max_body),
                 routes=[
-                    *(
-                        _service_route(
-                            match, service, config.envoy, fallback=service.name in with_fallback
-                        )
-                        for service, match in in_order(config)
+                    _bad_body(
+                        unreadable(),
+                        "the body is not valid JSON in UTF-8, or inflates more than a hundredfold,"
+                        " so the model that it names cannot be read",
                     ),
-                    _no_service(),
+                    *_service_routes(config, with_fallback),
+                    _bad_body(
+                        names_none(),
+                        "the body names no model, and no service takes such a request",
+                    ),
+                    _no_service(config),
                 ],
             )
         ],
-        request_headers_to_remove=[names.HEADER_INSTANCE, names.HEADER_SITE],
+        request_headers_to_remove=list(_HEADERS),
         response_headers_to_add=_response_headers() if config.envoy.response_headers else [],
-        response_headers_to_remove=[]
-        if config.envoy.response_headers
-        else [names.HEADER_INSTANCE, names.HEADER_SITE],
+        response_headers_to_remove=[] if config.envoy.response_headers else list(_HEADERS),
     )
 
 
-def _no_service() -> Route:
-    # Not a direct response: before the body is read this route holds for the requests that are
-    # told by their model, and only a route with an action brings its limit for the body along.
+def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[Route]:
+    """Build the services' routes, and behind matches on the model those that have bodies read."""
+    matches = list(in_order(config))
+    last = {_beside_model(match): match for _, match in matches if match.model is not None}
+    for service, match in matches:
+        yield _service_route(match, service, config.envoy, fallback=service.name in with_fallback)
+        if match.model is not None and last[_beside_model(match)] is match:
+            yield from _reading_routes(match)
+
+
+def _beside_model(match: Match) -> tuple[str | None, tuple[tuple[str, str], ...]]:
+    return match.path, tuple(sorted((name.lower(), value) for name, value in match.header.items()))
+
+
+def _reading_routes(match: Match) -> Iterator[Route]:
+    """Build the routes of requests that *match* may be of, until their body was read."""
+    for form in (False, True):
+        unread = _route_match(match.model_copy(update={"model": None}))
+        unread.headers.append(content_type(form=form))
+        unread.dynamic_metadata.append(not_read_yet())
+        compressed = replace(unread, headers=[*unread.headers, unknown_encoding()])
+        yield Route(
+            name=names.NO_SERVICE,
+            match=compressed,
+            direct_response=_sentence(
+                415,
+                "the service is chosen by the model in the body, which cannot be read under this"
+                " content-encoding; send gzip, br, zstd or none",
+            ),
+        )
+        yield Route(
+            name=names.NO_SERVICE,
+            match=unread,
+            route=_nowhere(),
+            typed_per_filter_config=switched_on(form=form),
+        )
+
+
+def _bad_body(condition: MetadataMatcher, sentence: str) -> Route:
+    return Route(
+        name=names.NO_SERVICE,
+        match=RouteMatch(prefix="/", dynamic_metadata=[condition]),
+        direct_response=_sentence(400, sentence),
+    )
+
+
+def _sentence(status: int, text: str) -> DirectResponseAction:
+    return DirectResponseAction(status=status, body=DataSource(inline_string=text))
+
+
+def _no_service(config: Config) -> Route:
+    hint = Struct(fields={names.METADATA_HINT: Value(string_value=_hint(config))})
     return Route(
         name=names.NO_SERVICE,
         match=RouteMatch(prefix="/"),
-        route=RouteAction(
-            cluster=names.NO_SERVICE,
-            cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
-        ),
+        metadata=Metadata(filter_metadata={names.METADATA: hint}),
+        route=_nowhere(),
     )
+
+
+def _nowhere() -> RouteAction:
+    # Not a direct response: only a route with an action brings its limit for the body along.
+    return RouteAction(
+        cluster=names.NO_SERVICE,
+        cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
+    )
+
+
+def _hint(config: Config) -> str:
+    paths = sorted({m.path for s in config.services for m in s.match if m.path is not None})
+    headers = sorted({name.lower() for s in config.services for m in s.match for name in m.header})
+    parts = [f"paths {', '.join(paths)}"] if paths else []
+    if reads_model(config):
+        parts.append("the 'model' of an application/json or multipart/form-data body")
+    if headers:
+        parts.append(f"headers {', '.join(headers)}")
+    return f"; services are known by {'; '.join(parts)}" if parts else ""
 
 
 def in_order(config: Config) -> Iterator[tuple[Service, Match]]:
@@ -141,17 +224,7 @@ def _route_match(match: Match) -> RouteMatch:
         HeaderMatcher(name=name, string_match=StringMatcher(exact=value))
         for name, value in sorted((name.lower(), value) for name, value in match.header.items())
     ]
-    metadata = (
-        []
-        if match.model is None
-        else [
-            MetadataMatcher(
-                filter=names.BODY_METADATA,
-                path=[MetadataMatcherPathSegment(key=names.BODY_MODEL)],
-                value=ValueMatcher(string_match=StringMatcher(exact=match.model)),
-            )
-        ]
-    )
+    metadata = [] if match.model is None else [model_is(match.model)]
     if match.path is None:
         return RouteMatch(prefix="/", headers=headers, dynamic_metadata=metadata)
     if match.path.endswith("*"):
@@ -192,8 +265,5 @@ def _response_headers() -> list[HeaderValueOption]:
             header=HeaderValue(key=header, value=f"%UPSTREAM_METADATA({names.METADATA}:{key})%"),
             append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
         )
-        for header, key in (
-            (names.HEADER_INSTANCE, names.METADATA_INSTANCE),
-            (names.HEADER_SITE, names.METADATA_SITE),
-        )
+        for header, key in _HEADERS.items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
 
 from controlplane.config import Config
 from controlplane.resources import names
@@ -22,6 +23,10 @@ def config_of(*matches: dict[str, Any], **more: Any) -> Config:
     )
 
 
+def _of_service(host: VirtualHost) -> list[Route]:
+    return [route for route in host.routes if route.name != names.NO_SERVICE]
+
+
 def test_the_most_specific_match_comes_first() -> None:
     """Whatever the order in the file; between equals that order decides."""
     config = config_of(
@@ -37,14 +42,36 @@ def test_the_most_specific_match_comes_first() -> None:
     want = ["s4", "s5", "s3", "s2", "s1", "s7", "s0", "s6"]
     assert want == [service.name for service, _ in in_order(config)]
     (host,) = build_routes(config).virtual_hosts
-    assert [*want, names.NO_SERVICE] == [route.name for route in host.routes]
+    assert want == [route.name for route in host.routes if route.name != names.NO_SERVICE]
+    assert names.NO_SERVICE == host.routes[-1].name
+
+
+def test_only_requests_that_a_match_on_the_model_competes_for_are_read() -> None:
+    """A path without such a match is streamed; the routes that read come behind these matches."""
+    config = config_of(
+        {"path": "/v1/chat", "model": "big"},
+        {"path": "/v1/chat", "model": "small"},
+        {"path": "/v1/chat"},
+        {"path": "/v1/images"},
+        {"path": "/v2/*", "model": "big", "header": {"x-a": "1"}},
+    )
+    (host,) = build_routes(config).virtual_hosts
+    reading = [route for route in host.routes if route.typed_per_filter_config]
+    assert ["/v1/chat", "/v1/chat", "/v2/", "/v2/"] == [
+        route.match.path or route.match.prefix for route in reading if route.match
+    ]
+    order = [route.name for route in host.routes if route.match and route.match.path == "/v1/chat"]
+    assert ["s0", "s1", *[names.NO_SERVICE] * 4, "s2"] == order
+    for route in reading:
+        assert route.match is not None
+        assert route.match.dynamic_metadata[0].invert
 
 
 def test_all_fields_of_a_match_are_conditions() -> None:
     """Path, headers in lower case, and the model in the metadata of the body."""
     config = config_of({"path": "/v1/*", "model": "big", "header": {"X-B": "2", "x-a": "1"}})
     (host,) = build_routes(config).virtual_hosts
-    match = host.routes[0].match
+    match = _of_service(host)[0].match
     assert match is not None
     assert "/v1/" == match.prefix
     assert [("x-a", "1"), ("x-b", "2")] == [
@@ -62,7 +89,7 @@ def test_all_fields_of_a_match_are_conditions() -> None:
 def test_a_service_without_a_limit_has_none() -> None:
     """Zero is sent; nothing sent would be Envoy's 15 s."""
     (host,) = build_routes(config_of({"path": "/a"})).virtual_hosts
-    action = host.routes[0].route
+    action = _of_service(host)[0].route
     assert action is not None
     assert action.timeout is not None
     assert action.idle_timeout is not None
@@ -74,7 +101,7 @@ def test_only_the_last_retry_may_go_to_the_fallback(fallback: bool) -> None:
     """And only where there is one; every retry avoids who was tried."""
     config = config_of({"path": "/a"})
     (host,) = build_routes(config, with_fallback={"s0"} if fallback else ()).virtual_hosts
-    action = host.routes[0].route
+    action = _of_service(host)[0].route
     assert action is not None
     policy = action.retry_policy
     assert policy is not None
@@ -88,7 +115,7 @@ def test_no_attempts_is_no_retry_policy() -> None:
     """Retries can be switched off."""
     config = make_config(envoy={"retries": {"attempts": 0}})
     (host,) = build_routes(config).virtual_hosts
-    action = host.routes[0].route
+    action = _of_service(host)[0].route
     assert action is not None
     assert action.retry_policy is None
 
@@ -97,7 +124,7 @@ def test_response_headers_can_be_switched_off() -> None:
     """Then an instance's own are removed, too: nobody can forge them."""
     on = build_routes(make_config())
     off = build_routes(make_config(envoy={"response_headers": False}))
-    ours = [names.HEADER_INSTANCE, names.HEADER_SITE]
+    ours = [names.HEADER_INSTANCE, names.HEADER_SITE, names.HEADER_MODEL]
     assert ours == [each.header.key for each in on.response_headers_to_add if each.header]
     assert [] == off.response_headers_to_add
     assert ours == off.response_headers_to_remove

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
+import secrets
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from controlplane.cli import BadInput, Failure, examples
+from controlplane.cli import BadInput, examples
 from controlplane.cli.options import FILE
+from controlplane.cli.suite import SuiteOptions, case_names, run_fleet, run_suite
 
 if TYPE_CHECKING:
     from controlplane.config import Config
@@ -28,11 +28,17 @@ if TYPE_CHECKING:
         "cats simulate examples/scenarios/edges.yaml",
         "cats simulate edges.yaml --policy controlplane --policy prequal --seed 3 --plot edges.svg",
         "cats simulate --suite --quick",
+        "cats simulate --suite --only random --seed 7 --fleet 3",
     )
 )
 @click.argument("scenario_file", required=False, type=FILE, metavar="[SCENARIO.yaml]")
 @click.option("--policy", "policies", multiple=True, metavar="P", help="Instead of the scenario's.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="N",
+    help="1 by default; the suite draws its random fleets from a fresh one and prints it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option(
     "--plot",
@@ -41,9 +47,19 @@ if TYPE_CHECKING:
     help="Draw latency distribution, shares and load over time.",
 )
 @click.option("--suite", is_flag=True, help="Run the acceptance scenarios instead.")
-@click.option("--quick", is_flag=True, help="Suite: three seeds, and shorter long scenarios.")
-@click.option("--seeds", type=click.IntRange(1, 100), metavar="N", help="Suite: seeds 1 to N.")
+@click.option("--list", "list_cases", is_flag=True, help="Suite: print the names of the cases.")
+@click.option(
+    "--quick", is_flag=True, help="Suite: three seeds, 40 random fleets, shorter long scenarios."
+)
+@click.option("--seeds", type=click.IntRange(1, 100), metavar="N", help="Suite: seeds of a case.")
 @click.option("--only", metavar="TEXT", help="Suite: only the cases whose name contains TEXT.")
+@click.option("--fleets", type=click.IntRange(1, 10_000), metavar="N", help="Suite: random fleets.")
+@click.option(
+    "--fleet",
+    type=click.IntRange(0),
+    metavar="K",
+    help="Suite: run random fleet K of --seed N alone, and print its figures.",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
@@ -55,13 +71,16 @@ def command(
     *,
     scenario_file: Path | None,
     policies: tuple[str, ...],
-    seed: int,
+    seed: int | None,
     as_json: bool,
     plot: Path | None,
     suite: bool,
+    list_cases: bool,
     quick: bool,
     seeds: int | None,
     only: str | None,
+    fleets: int | None,
+    fleet: int | None,
     jobs: int,
 ) -> None:
     """Simulate a fleet: the real deciding code against baselines, on the same arrivals.
@@ -70,41 +89,79 @@ def command(
     baseline such as capacity, least_request, prequal or oracle.
     Latencies are seconds as the clients saw them.
     """
+    if plot is not None and plot.suffix != ".svg":
+        raise BadInput(f"{plot}: plots are SVG; name the file with .svg")
     if suite:
         if scenario_file is not None:
             raise BadInput("--suite runs its own scenarios; leave the file out")
-        _run_suite(only, seeds or (3 if quick else 10), jobs, quick=quick, as_json=as_json)
+        options = SuiteOptions(
+            seed=secrets.randbits(32) if seed is None else seed,
+            seeds=seeds or (3 if quick else 10),
+            fleets=fleets,
+            only=only,
+            quick=quick,
+            jobs=jobs,
+            as_json=as_json,
+        )
+        if list_cases:
+            click.echo("\n".join(case_names()))
+        elif fleet is None:
+            run_suite(options)
+        elif seed is None:
+            raise BadInput("--fleet: name the seed that it was drawn from, as --seed N")
+        else:
+            trial, outcomes = run_fleet(seed, fleet, _check_policies(policies))
+            _plot(plot, f"{trial.name}, seed {seed}", outcomes)
+            _print(trial.name, trial.duration, outcomes, as_json=as_json)
         return
+    for name, given in (("--list", list_cases), ("--fleet", fleet is not None)):
+        if given:
+            raise BadInput(f"{name} is of the suite; add --suite")
     if scenario_file is None:
         raise BadInput("name a scenario file, or ask for --suite")
-    if plot is not None and plot.suffix != ".svg":
-        raise BadInput(f"{plot}: plots are SVG; name the file with .svg")
+    seed = 1 if seed is None else seed
     scenario = _read_scenario(scenario_file, policies)
     outcomes = [_simulate(scenario, scenario_file, name, seed) for name in scenario.policies]
-    if plot is not None:
-        from controlplane.sim.plot import draw  # noqa: PLC0415 -- keeps `cats --help` fast
+    _plot(plot, f"{scenario.name}, seed {seed}", outcomes)
+    _print(scenario.name, scenario.duration, outcomes, as_json=as_json)
 
-        try:
-            plot.write_text(draw(f"{scenario.name}, seed {seed}", outcomes), encoding="utf-8")
-        except OSError as error:
-            raise BadInput(
-                f"{plot}: {error.strerror}; name a file in a directory that can be written"
-            ) from error
+
+def _plot(path: Path | None, title: str, outcomes: Sequence[Outcome]) -> None:
+    if path is None:
+        return
+    from controlplane.sim.plot import draw  # noqa: PLC0415 -- keeps `cats --help` fast
+
+    try:
+        path.write_text(draw(title, outcomes), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"{path}: {error.strerror}; name a file in a directory that can be written"
+        ) from error
+
+
+def _print(name: str, duration: float, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=2))
     else:
-        _print_table(scenario, outcomes)
+        _print_table(name, duration, outcomes)
 
 
 def _read_scenario(path: Path, policies: Sequence[str]) -> Scenario:
     from controlplane.runtime.config_file import read_text  # noqa: PLC0415
-    from controlplane.sim.scenario import POLICIES, parse_scenario  # noqa: PLC0415
+    from controlplane.sim.scenario import parse_scenario  # noqa: PLC0415
 
     scenario = parse_scenario(read_text(path), file=str(path))
-    for name in policies:
+    _check_policies(policies)
+    return scenario.model_copy(update={"policies": policies}) if policies else scenario
+
+
+def _check_policies(names: Sequence[str]) -> Sequence[str]:
+    from controlplane.sim.scenario import POLICIES  # noqa: PLC0415
+
+    for name in names:
         if name not in POLICIES:
             raise BadInput(f"--policy: '{name}' is no policy; there are {', '.join(POLICIES)}")
-    return scenario.model_copy(update={"policies": policies}) if policies else scenario
+    return names
 
 
 def _simulate(scenario: Scenario, path: Path, policy: str, seed: int) -> Outcome:
@@ -156,11 +213,11 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _print_table(scenario: Scenario, outcomes: Sequence[Outcome]) -> None:
+def _print_table(title: str, duration: float, outcomes: Sequence[Outcome]) -> None:
     many = len({service for _, service in outcomes[0].services}) > 1
     head = f"{'policy':<24}{'window':<12}{'service':<12}{'requests':>9}"
     head += "".join(f"{name:>9}" for name in ("mean", "p50", "p90", "p99", "failed", "good/s"))
-    click.echo(f"{scenario.name}, {scenario.duration:.0f} s; latencies in seconds\n{head}")
+    click.echo(f"{title}, {duration:.0f} s; latencies in seconds\n{head}")
     for outcome in outcomes:
         rows = [(window, "all", figures) for window, figures in outcome.windows.items()]
         if many:
@@ -176,52 +233,3 @@ def _print_table(scenario: Scenario, outcomes: Sequence[Outcome]) -> None:
                 f"  {len(outcome.pushes)} pushes; predicted mean latency off by "
                 f"{outcome.predicted_error:.1%}; {outcome.refused} reports refused"
             )
-
-
-def _run_suite(only: str | None, seeds: int, jobs: int, *, quick: bool, as_json: bool) -> None:
-    from controlplane.sim.suite import CASES, judge  # noqa: PLC0415
-
-    chosen = [case for case in CASES if only is None or only in case.name]
-    if not chosen:
-        names = ", ".join(case.name for case in CASES)
-        raise BadInput(f"--only: no case's name contains '{only}'; there are {names}")
-    values: dict[str, dict[int, list[float]]] = {case.name: {} for case in chosen}
-    wanted = {case.name: min(seeds, case.most_seeds) for case in chosen}
-    told: list[Any] = []
-    with ProcessPoolExecutor(max_workers=jobs) as pool:
-        futures = {
-            pool.submit(_suite_job, case.name, seed, quick): (case.name, seed)
-            for case in chosen
-            for seed in range(1, wanted[case.name] + 1)
-        }
-        for number, future in enumerate(as_completed(futures), 1):
-            name, seed = futures[future]
-            values[name][seed] = future.result()
-            print(f"{number}/{len(futures)} {name}, seed {seed}", file=sys.stderr, flush=True)
-            for case in chosen:
-                done = values[case.name]
-                if case.name == name and len(done) == wanted[name]:
-                    lines = judge(case, [done[seed] for seed in sorted(done)])
-                    told += [{**dataclasses.asdict(line), "passed": line.passed} for line in lines]
-                    if not as_json:
-                        for line in lines:
-                            unit = line.unit or " "
-                            verdict = "pass" if line.passed else "short"
-                            click.echo(
-                                f"{line.name:<52}{line.measured:>9.3f} {unit:<3}"
-                                f"target <= {line.limit:<7g}{verdict}"
-                            )
-    if as_json:
-        click.echo(json.dumps(told, indent=2))
-    short = sum(not line["passed"] for line in told)
-    click.echo(f"{len(told) - short} pass, {short} short; seeds 1 to {seeds}", err=True)
-    if short:
-        raise Failure(f"{short} of {len(told)} targets are not met")
-
-
-def _suite_job(name: str, seed: int, quick: bool) -> list[float]:
-    from controlplane.sim.suite import CASES, run_case  # noqa: PLC0415
-
-    clock: Callable[[], float] = time.process_time
-    case = next(case for case in CASES if case.name == name)
-    return run_case(case, seed, quick=quick, clock=clock)

@@ -32,6 +32,7 @@ class Place:
     engine: EngineSpec
     region: str = ""
     kind: str = "edge"
+    model: str = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Kind:
     """Seconds; 0 promises nothing."""
     timeout: float = 0.0
     """Seconds; 0 waits for ever."""
+    models: tuple[str, ...] = ("model",)
+    """Models that may serve it."""
 
 
 def build_config(
@@ -56,9 +59,11 @@ def build_config(
     period: float = 1.0,
     client_regions: Mapping[str, str] | None = None,
     steering: Mapping[str, Any] | None = None,
+    measured: bool = False,
 ) -> Config:
-    """Write down what the control plane is told of a fleet.
+    """Return the configuration that the control plane has of a fleet.
 
+    With *measured*, round trips are left out of it: agents measure them.
     With *known*, slots and the lone service time of every instance are as they truly are.
     """
     regions = client_regions or {}
@@ -78,8 +83,8 @@ def build_config(
             "name": place.name,
             "site": place.site,
             "address": f"10.{number // 60000}.{number // 250 % 240}.{number % 250 + 1}:8000",
-            "model": "model",
-            "engine": "vllm" if place.engine.slowdown else "generic",
+            "model": place.model,
+            "engine": "generic" if place.engine.slowdown == 0 else "vllm",
         }
         if known:
             entry["slots"] = place.engine.slots
@@ -93,14 +98,14 @@ def build_config(
     document: dict[str, Any] = {
         "version": 1,
         "sites": sites,
-        "models": [{"name": "model"}],
+        "models": [{"name": name} for name in sorted({place.model for place in places})],
         "services": [_service(kind) for kind in services],
         "instances": instances,
         "network": {
             "paths": [
                 {"from": client, "to": site, "rtt": _seconds(value)}
                 for (client, site), value in rtt.items()
-                if client != site
+                if client != site and not measured
             ]
         },
         "steering": {"period": _seconds(period), **(steering or {})},
@@ -113,7 +118,7 @@ def _service(kind: Kind) -> dict[str, Any]:
         "name": kind.name,
         "delay": kind.delay,
         "match": [{"header": {"x-service": kind.name}}],
-        "models": [{"name": "model"}],
+        "models": [{"name": name} for name in kind.models],
     }
     if kind.latency_slo:
         entry["slo"] = {"latency": _seconds(kind.latency_slo)}

@@ -79,9 +79,11 @@ class _Scene:
     """Indices of the instances meant."""
 
     def begin(self, now: float, _: int) -> None:
+        self.world.changes += 1
         _ACTS[self.event.what](self, now, True)
 
     def end(self, now: float, _: int) -> None:
+        self.world.changes += 1
         _ACTS[self.event.what](self, now, False)
 
 

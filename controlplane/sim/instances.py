@@ -52,9 +52,23 @@ class EngineSpec:
     busy_power: float = 0.0
     """Watts with all slots in use."""
 
-    def capacity(self, work: float) -> float:
-        """Give the requests a second that it sustains, at *work* seconds each (kind work)."""
-        return self.slots * self.speed / (work * (1 + self.slowdown * (self.slots - 1)))
+    def capacity(self, work: float, prompt: float = 0.0, output: float = 0.0) -> float:
+        """Return the requests a second that it sustains.
+
+        Each takes *work* seconds alone at speed 1; for kind tokens *prompt* and *output* tokens
+        count instead, and the key-value cache bounds how many decode at once.
+        """
+        if self.kind == "work":
+            return self.slots * self.speed / (work * (1 + self.slowdown * (self.slots - 1)))
+        batch = max(1.0, min(float(self.slots), self.kv_tokens / max(prompt + output, 1.0)))
+        step = self.step_time * (1 + self.slowdown * (batch - 1))
+        return self.speed / (prompt / self.prefill_rate + output * step / batch)
+
+    def alone(self, work: float, prompt: float = 0.0, output: float = 0.0) -> float:
+        """Return the seconds that a request takes with nothing else inside."""
+        if self.kind == "work":
+            return work / self.speed
+        return (prompt / self.prefill_rate + output * self.step_time) / self.speed
 
 
 class EngineLoad:

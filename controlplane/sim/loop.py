@@ -7,7 +7,7 @@ weights to the simulated sidecars; nothing of the truth reaches them on another 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from controlplane.config import Config, PolicyName
 from controlplane.errors import ReportError
 from controlplane.fleet import FleetState
 from controlplane.model import Report
-from controlplane.sim.policies import Policy
+from controlplane.sim.policy import Policy
 from controlplane.sim.reports import Telemetry, TelemetrySettings
 from controlplane.sim.results import Outcome
 from controlplane.sim.world import World
@@ -23,6 +23,10 @@ from controlplane.steering import Plan, Steering
 
 PUSH_DELAY = 0.005
 """Seconds from a decision to the weights in force at an Envoy."""
+UNDONE = 0.5
+"""A push undoes the one before if what both changed is less than this fraction of either."""
+_Flow = tuple[tuple[str, str], str]
+"""((service, client site), instance)."""
 
 
 class ControlPlane(Policy):
@@ -52,8 +56,10 @@ class ControlPlane(Policy):
         self.solve_times: list[float] = []
         self.refused = 0
         """Reports that the fleet did not believe."""
-        self.plans: list[Plan] = []
-        """Every plan that was pushed, in order."""
+        self.undone: list[float] = []
+        """Instants of pushes that took back most of the push before."""
+        self._pushed: list[dict[_Flow, float]] = []
+        """Shares of the last three pushes."""
         self.gains: list[float] = []
         """Predicted gain of each push, as a part of the cost."""
         self.predictions: list[tuple[float, float, float]] = []
@@ -77,6 +83,7 @@ class ControlPlane(Policy):
             outcome,
             refused=self.refused,
             gains=tuple(self.gains),
+            undone=tuple(self.undone),
             predicted_error=error,
             solve_times=tuple(self.solve_times),
         )
@@ -96,7 +103,6 @@ class ControlPlane(Policy):
         if plan.version == self._version:
             return
         self._version = plan.version
-        self.plans.append(plan)
 
         def deliver(later: float, _: int) -> None:
             self._deliver(plan, later)
@@ -123,6 +129,24 @@ class ControlPlane(Policy):
         if changed:
             self.pushes.append(now)
             self.gains.append(plan.gain)
+            self._note_undoing(plan, now)
+
+    def _note_undoing(self, plan: Plan, now: float) -> None:
+        """Compare what this push and the one before moved with what both moved together."""
+        demand = {row: assignment.demand for row, assignment in plan.assignments.items()}
+        shares = {
+            (row, item.instance): item.share
+            for row, assignment in plan.assignments.items()
+            for item in assignment.allocations
+            if not item.priority
+        }
+        self._pushed = [*self._pushed[-2:], shares]
+        if len(self._pushed) < 3:
+            return
+        before, between, after = self._pushed
+        smaller = min(_moved(demand, before, between), _moved(demand, between, after))
+        if _moved(demand, before, after) < UNDONE * smaller:
+            self.undone.append(now)
 
     def _note_prediction(self, plan: Plan, now: float) -> None:
         total = weight = 0.0
@@ -135,6 +159,18 @@ class ControlPlane(Policy):
                 weight += part
         if weight > 0:
             self.predictions.append((now, total / weight, weight))
+
+
+def _moved(
+    demand: Mapping[tuple[str, str], float],
+    some: Mapping[_Flow, float],
+    other: Mapping[_Flow, float],
+) -> float:
+    """Return the requests a second that one gives to other instances than the other does."""
+    return sum(
+        abs(some.get(key, 0.0) - other.get(key, 0.0)) * demand.get(key[0], 0.0)
+        for key in some.keys() | other.keys()
+    )
 
 
 def _with_policy(config: Config, policy: PolicyName) -> Config:

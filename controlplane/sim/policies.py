@@ -8,65 +8,13 @@ Requests are decided by whoever owns ``pick``; nothing here touches an engine.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-import numpy as np
-
-from controlplane.sim.curves import Curves, optimal_shares
+from controlplane.sim.oracles import Optimum, Oracle
+from controlplane.sim.policy import Policy
 from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.world import World
-
-WEIGHT_SUM = 10_000
-"""What a baseline's weights add up to."""
-
-
-class Policy(ABC):
-    """A way of choosing, bound to one world."""
-
-    name: ClassVar[str]
-    period: float = 1.0
-    """Seconds between ticks."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.pushes: list[float] = []
-        """Instants at which some sidecar got new weights."""
-
-    @abstractmethod
-    def start(self) -> None:
-        """Set the sidecars up before the first request."""
-
-    def tick(self, now: float) -> None:  # noqa: B027 -- those who decide once need none
-        """Decide anew; called each period."""
-
-    def push(self, now: float, sidecar: Sidecar, shares: Sequence[float]) -> None:
-        """Turn shares by instance into weights and push them when they differ."""
-        weights = integer_weights(shares)
-        if sidecar.push(weights) and (not self.pushes or self.pushes[-1] != now):
-            self.pushes.append(now)
-
-    def push_all(self, now: float, shares: Sequence[float]) -> None:
-        """Push the same shares, restricted to what serves them, to all sidecars."""
-        for sidecar in self.world.sidecars:
-            usable = set(sidecar.usable)
-            self.push(now, sidecar, [s if i in usable else 0 for i, s in enumerate(shares)])
-
-    def true_capacity(self) -> list[float]:
-        """Give the requests a second that each instance sustains, as configured at the start."""
-        world = self.world
-        return [engine.spec.capacity(world.fleet.mean_work) for engine in world.engines]
-
-
-def integer_weights(shares: Sequence[float]) -> tuple[tuple[int, int, int], ...]:
-    """Round shares to (instance, weight, priority 0); what rounds to 0 is left out."""
-    total = sum(shares)
-    if total <= 0:
-        return ()
-    rounded = [(i, round(share / total * WEIGHT_SUM)) for i, share in enumerate(shares)]
-    return tuple((i, weight, 0) for i, weight in rounded if weight > 0)
 
 
 class Nearest(Policy):
@@ -110,7 +58,12 @@ class Capacity(Policy):
 
     def start(self) -> None:
         """Push once."""
-        self.push_all(0.0, self.true_capacity())
+        fleet = self.world.fleet
+        by_service = {name: fleet.capacities(name) for name in {s.service for s in fleet.streams}}
+        for sidecar in self.world.sidecars:
+            usable, capacities = set(sidecar.usable), by_service[sidecar.service]
+            shares = [rate if i in usable else 0.0 for i, rate in enumerate(capacities)]
+            self.push(0.0, sidecar, shares)
 
 
 class LeastRequest(Policy):
@@ -468,77 +421,6 @@ class Prequal(Policy):
             pool.append(_Probe(now + way, target, engine.present, mean + way))
         del pool[: -self.pool_size]
         return choice
-
-
-class Oracle(Policy):
-    """Every request to the instance where it costs least, with perfect and instant knowledge.
-
-    Queue-like: round trip, service and expected wait. Batching: also the slowdown that the request
-    imposes on those already in the batch. No real system has that knowledge.
-    """
-
-    name = "oracle"
-
-    def start(self) -> None:
-        """Replace the picker."""
-        for sidecar in self.world.sidecars:
-
-            def pick(_now: float, sidecar: Sidecar = sidecar) -> int:
-                return self._pick(sidecar)
-
-            sidecar.pick = pick
-
-    def _pick(self, sidecar: Sidecar) -> int:
-        world = self.world
-        engines, inside = world.engines, world.outstanding
-        out, back, mean = sidecar.out, sidecar.back, world.fleet.mean_work
-        best, least = -1, math.inf
-        for index in sidecar.usable:
-            engine = engines[index]
-            if not engine.alive:
-                continue
-            spec = engine._spec  # noqa: SLF001 -- called for every request and instance
-            alone = mean / max(spec.speed * engine.factor * (1 - engine.training), 1e-6)
-            present, slots = inside[index], spec.slots
-            batch = present if present < slots else slots - 1
-            service = alone * (1 + spec.slowdown * batch)
-            cost = out[index] + back[index] + service + alone * spec.slowdown * batch
-            if present >= slots:
-                cost += (present + 1 - slots) * service / slots
-            if cost < least:
-                best, least = index, cost
-        return best
-
-
-class Optimum(Policy):
-    """The convex optimum with true curves, speeds and demands: what perfect learning would give."""
-
-    name = "optimum"
-
-    def start(self) -> None:
-        """Solve for the first time."""
-        self._shares: np.ndarray | None = None
-        self.tick(0.0)
-
-    def tick(self, now: float) -> None:
-        """Solve from the last shares."""
-        world = self.world
-        sidecars = world.sidecars
-        rate = np.zeros(len(sidecars))
-        for stream in world.fleet.streams:
-            own = [s for s in sidecars if (s.site, s.service) == (stream.site, stream.service)]
-            for sidecar in own:
-                rate[sidecar.index] += stream.rate / len(own)
-        engines = world.engines
-        curves = Curves(
-            [engine.spec.slots for engine in engines],
-            [world.fleet.mean_work / max(engine.speed, 1e-6) for engine in engines],
-            [engine.spec.slowdown for engine in engines],
-        )
-        rtt = np.array([np.add(s.out, s.back) for s in sidecars])
-        self._shares = optimal_shares(rate, rtt, curves, start=self._shares)
-        for sidecar in sidecars:
-            self.push(now, sidecar, self._shares[sidecar.index].tolist())
 
 
 BASELINES: dict[str, type[Policy]] = {

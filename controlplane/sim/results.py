@@ -42,6 +42,8 @@ class Outcome:
     """Instants at which weights changed somewhere."""
     gains: tuple[float, ...] = ()
     """Predicted gain of each push of the control plane, as a part of the cost."""
+    undone: tuple[float, ...] = ()
+    """Instants of the control plane's pushes that took back most of the push before."""
     refused: int = 0
     """Reports that the fleet did not believe."""
     predicted_error: float | None = None

@@ -1,6 +1,6 @@
-"""One policy through one scenario with one seed.
+"""One policy through one trial with one seed.
 
-Every policy meets the very same arrivals and happenings, so two outcomes of one seed differ by the
+Every policy meets the very same arrivals and events, so two outcomes of one seed differ by the
 policy alone.
 """
 
@@ -13,9 +13,11 @@ import numpy as np
 from controlplane.config import Config, PolicyName
 from controlplane.sim.happenings import schedule
 from controlplane.sim.loop import ControlPlane
-from controlplane.sim.policies import BASELINES, Policy
+from controlplane.sim.policies import BASELINES
+from controlplane.sim.policy import Policy
 from controlplane.sim.results import Outcome, measure, prediction_error, shares_over_time
 from controlplane.sim.scenario import Scenario, build_fleet
+from controlplane.sim.trial import Trial
 from controlplane.sim.workload import draw_arrivals
 from controlplane.sim.world import World
 
@@ -32,16 +34,48 @@ def simulate(
     clock: Callable[[], float] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Outcome:
-    """Run *policy*; *clock* times its decisions, *progress* is told the simulated seconds done.
+    """Run *policy* through the scenario's fleet of this seed; see `run_trial`.
 
     Raises:
         ValueError: the scenario does not fit its fleet.
     """
-    fleet = build_fleet(scenario, seed=seed, read_config=read_config)
-    arrivals = draw_arrivals(fleet.streams, duration=scenario.duration, seed=seed)
+    trial = build_trial(scenario, seed=seed, read_config=read_config)
+    return run_trial(trial, policy, seed=seed, clock=clock, progress=progress)
+
+
+def build_trial(
+    scenario: Scenario, *, seed: int, read_config: Callable[[str], Config] | None = None
+) -> Trial:
+    """Return the scenario with its fleet drawn.
+
+    Raises:
+        ValueError: the scenario does not fit its fleet.
+    """
+    return Trial(
+        scenario.name,
+        build_fleet(scenario, seed=seed, read_config=read_config),
+        scenario.duration,
+        tuple((item.name, item.start, item.end) for item in scenario.all_windows()),
+        tuple(event.value() for event in scenario.events),
+        scenario.period,
+        scenario.telemetry.value(),
+    )
+
+
+def run_trial(
+    trial: Trial,
+    policy: str,
+    *,
+    seed: int,
+    clock: Callable[[], float] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Outcome:
+    """Run *policy*; *clock* times its decisions, *progress* gets the simulated seconds done."""
+    fleet, duration = trial.fleet, trial.duration
+    arrivals = draw_arrivals(fleet.streams, duration=duration, seed=seed)
     world = World(fleet, arrivals, seed=seed)
-    duration, kernel = scenario.duration, world.kernel
-    chosen = _build_policy(scenario, policy, world, seed=seed, clock=clock)
+    kernel = world.kernel
+    chosen = _build_policy(trial, policy, world, seed=seed, clock=clock)
     chosen.start()
 
     def tick(now: float) -> None:
@@ -50,7 +84,7 @@ def simulate(
 
     kernel.every(chosen.period, tick, start=chosen.period)
     telemetry = chosen.telemetry if isinstance(chosen, ControlPlane) else None
-    schedule([event.value() for event in scenario.events], world, telemetry)
+    schedule(trial.events, world, telemetry)
     load = np.zeros((int(np.ceil(duration)), len(world.engines)))
 
     def sample(now: float) -> None:
@@ -63,8 +97,7 @@ def simulate(
     kernel.every(1.0, sample, start=0.5)
     ended = duration + DRAIN
     record = world.run(ended)
-    windows = [(item.name, item.start, item.end) for item in scenario.all_windows()]
-    by_window, by_service, latencies = measure(fleet, record, windows, ended=ended)
+    by_window, by_service, latencies = measure(fleet, record, trial.windows, ended=ended)
     sites = np.array(world.sites)
     outcome = Outcome(
         policy=policy,
@@ -80,12 +113,12 @@ def simulate(
     if not isinstance(chosen, ControlPlane):
         return outcome
     predictions = tuple((at, predicted) for at, predicted, _ in chosen.predictions)
-    error = prediction_error(predictions, record, period=chosen.period, after=windows[0][1])
+    error = prediction_error(predictions, record, period=chosen.period, after=trial.windows[0][1])
     return chosen.annotate(outcome, error)
 
 
 def _build_policy(
-    scenario: Scenario,
+    trial: Trial,
     name: str,
     world: World,
     *,
@@ -94,14 +127,14 @@ def _build_policy(
 ) -> Policy:
     if name in BASELINES:
         policy = BASELINES[name](world)
-        policy.period = scenario.period
+        policy.period = trial.period
         return policy
     _, _, override = name.partition(":")
     return ControlPlane(
         world,
-        scenario.telemetry.value(),
+        trial.telemetry,
         seed=seed,
-        until=scenario.duration,
+        until=trial.duration,
         policy=PolicyName(override) if override else None,
         clock=clock,
     )

@@ -74,6 +74,7 @@ class Sidecar:
         "index",
         "issued",
         "latency_sum",
+        "need",
         "on_health",
         "on_response",
         "out",
@@ -97,6 +98,7 @@ class Sidecar:
         usable: Sequence[int],
         out: Sequence[float],
         back: Sequence[float],
+        need: Sequence[float],
         timeout: float,
         source: random.Random,
     ) -> None:
@@ -111,6 +113,8 @@ class Sidecar:
         """Seconds a request takes to each instance."""
         self.back = list(back)
         """Seconds an answer takes from each instance."""
+        self.need = need
+        """Seconds that each instance, full, needs for one mean request of the service."""
         self.timeout = timeout
         """Seconds after which the client gives up; infinite if never."""
         self.wrr = WeightedRoundRobin(source)

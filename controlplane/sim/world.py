@@ -19,7 +19,7 @@ from controlplane.config import Config, Service, SiteKind
 from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
 from controlplane.sim.kernel import Kernel
 from controlplane.sim.sidecars import Sidecar
-from controlplane.sim.workload import Arrivals, Stream
+from controlplane.sim.workload import Arrivals, Stream, Work
 
 RESELECTIONS = 10
 """Picks that Envoy spends on a retry to find a host that was not tried before."""
@@ -40,6 +40,25 @@ class Fleet:
     """Envoys at each client site."""
     mean_work: float = 0.5
     """Seconds that a mean request takes alone at speed 1."""
+
+    def mean_request(self, service: str | None = None) -> Work:
+        """Return the mean work, prompt and output of a service's (or all) requests."""
+        own = [stream for stream in self.streams if service in (None, stream.service)]
+        weights = np.array([stream.rate for stream in own]) + 1e-12
+        parts = weights / weights.sum()
+        return Work(
+            mean=float(parts @ [stream.work.mean for stream in own]),
+            prompt=float(parts @ [stream.work.prompt for stream in own]),
+            output=float(parts @ [stream.work.output for stream in own]),
+        )
+
+    def capacities(self, service: str) -> list[float]:
+        """Return the requests a second of *service* that each instance alone sustains."""
+        mean = self.mean_request(service)
+        return [
+            self.engines[item.name].capacity(mean.mean, mean.prompt, mean.output)
+            for item in self.config.instances
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,11 @@ class World:
         self._arrive = [engine.arrive for engine in self.engines]
         self.outstanding = [0] * len(self.engines)
         """Requests sent to each instance and not answered by it yet, those on the way included."""
+        self.backlog = [0.0] * len(self.engines)
+        """Seconds that each instance, full and at its nominal speed, needs for the mean work of
+        these; exact while it is true that none is known beyond its service."""
+        self.changes = 0
+        """Counts what happened to engines: speeds, deaths, training."""
         size = len(self.times)
         self._latency = [nan] * size
         self._where = [-1] * size
@@ -146,6 +170,7 @@ class World:
     def set_alive(self, now: float, instance: int, *, alive: bool) -> None:
         """Kill or revive an engine; the Envoys' health checks find out within their interval."""
         check = self.fleet.config.envoy.health_check
+        self.changes += 1
         if alive:
             self.engines[instance].revive(now)
         else:
@@ -166,9 +191,13 @@ class World:
         sidecars: list[Sidecar] = []
         index_of = {(stream.site, stream.service): stream for stream in self.fleet.streams}
         services = {service.name: service for service in config.services}
+        needs: dict[str, list[float]] = {}
         for site, service_name in index_of:
             service = services[service_name]
             usable = usable_instances(config, service, client_site=site)
+            need = needs.setdefault(
+                service_name, [1 / rate for rate in self.fleet.capacities(service_name)]
+            )
             half = [self.fleet.rtt[site, where] / 2 for where in self.sites]
             bandwidth = config.network.default_bandwidth
             sent = service.request_size / bandwidth if bandwidth else 0.0
@@ -183,6 +212,7 @@ class World:
                     usable=usable,
                     out=[way + sent for way in half],
                     back=[way + got for way in half],
+                    need=need,
                     timeout=service.timeout or inf,
                     source=self.random,
                 )
@@ -225,6 +255,7 @@ class World:
         sidecar.issued[instance] += 1
         sidecar.active[instance] += 1
         self.outstanding[instance] += 1
+        self.backlog[instance] += sidecar.need[instance]
         kernel = self.kernel
         heappush(
             kernel.heap,
@@ -233,10 +264,12 @@ class World:
 
     def _finish(self, now: float, request: int) -> None:
         instance = self._where[request]
+        sidecar = self.sidecars[self._owner[request]]
         self.outstanding[instance] -= 1
-        back = self.sidecars[self._owner[request]].back[instance]
+        self.backlog[instance] -= sidecar.need[instance]
         kernel = self.kernel
-        heappush(kernel.heap, (now + back, next(kernel.order), self._answer, request))
+        when = now + sidecar.back[instance]
+        heappush(kernel.heap, (when, next(kernel.order), self._answer, request))
 
     def _answer(self, now: float, request: int) -> None:
         instance = self._where[request]
@@ -261,6 +294,7 @@ class World:
         instance = self._where[request]
         sidecar = self.sidecars[self._owner[request]]
         self.outstanding[instance] -= 1
+        self.backlog[instance] -= sidecar.need[instance]
         if self.load.deadline[request] <= now:
             sidecar.active[instance] -= 1
             sidecar.failed[instance] += 1

@@ -61,6 +61,8 @@ def test_a_plot_is_written_where_asked(scenario: Path, tmp_path: Path) -> None:
         pytest.param(["FILE", "--plot", "p.png"], ".svg", id="no svg"),
         pytest.param(["FILE", "--suite"], "leave the file out", id="suite with file"),
         pytest.param(["--suite", "--only", "xyz"], "queue 0.8", id="no such case"),
+        pytest.param(["--suite", "--fleet", "3"], "--seed", id="a fleet of no seed"),
+        pytest.param(["FILE", "--fleet", "3"], "--suite", id="a fleet of a file"),
     ],
 )
 def test_a_mistake_ends_with_status_2_and_a_remedy(
@@ -86,3 +88,34 @@ def test_a_fault_in_the_scenario_is_told_with_its_line(tmp_path: Path) -> None:
     assert (2, 2) == (read.exit_code, fitted.exit_code)
     assert f"{path}:2:11: duration" in read.output
     assert "nobody" in fitted.output
+
+
+def test_the_suite_lists_its_cases() -> None:
+    """One a line, random fleets among them."""
+    result = CliRunner().invoke(cats, ["simulate", "--suite", "--list"])
+
+    assert {"random", "queue 0.8", "300 instances at 0.9", "sparse"} <= set(
+        result.stdout.splitlines()
+    )
+
+
+def test_a_random_fleet_can_be_run_by_itself() -> None:
+    """Twice the same figures; what it is like goes to standard error."""
+    arguments = ["simulate", "--suite", "--seed", "1", "--fleet", "5", "--policy", "capacity"]
+    first, second = (CliRunner().invoke(cats, arguments) for _ in range(2))
+
+    assert first.stdout == second.stdout
+    assert "capacity" in first.stdout
+    assert "load" in first.stderr
+
+
+def test_the_suite_prints_the_seed_that_repeats_it() -> None:
+    """Every line ends in a verdict; the worst fleets come with their command."""
+    arguments = ["simulate", "--suite", "--only", "random", "--fleets", "1", "--jobs", "1"]
+    result = CliRunner().invoke(cats, [*arguments, "--seed", "77"])
+
+    assert "--seed 77" in result.stdout.splitlines()[0]
+    assert "cats simulate --suite --only random --seed 77 --fleet 0" in result.stdout
+    lines = [line for line in result.stdout.splitlines() if "target" in line]
+    assert lines
+    assert all(line.endswith(("pass", "short")) for line in lines)

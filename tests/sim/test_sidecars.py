@@ -41,6 +41,7 @@ def sidecar() -> Sidecar:
         usable=[0, 1, 2],
         out=[0.0] * 3,
         back=[0.0] * 3,
+        need=[1.0] * 3,
         timeout=1e9,
         source=random.Random(0),
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from controlplane.sim.cases import CASES
 from controlplane.sim.results import Figures, Outcome
-from controlplane.sim.suite import CASES, Case, Measure, judge, run_case
+from controlplane.sim.suite import Case, Measure, judge, run_case
+from controlplane.sim.trial import Trial
 
 
 def outcome(policy: str, mean: float) -> Outcome:
@@ -16,7 +20,7 @@ def outcome(policy: str, mean: float) -> Outcome:
 
 def test_a_line_is_the_median_over_the_seeds_against_its_limit() -> None:
     """One bad seed in three does not make it short; two do."""
-    case = Case("c", CASES[0].scenario, (), (Measure("m", 1.0, lambda _: 0.0),))
+    case = Case("c", CASES[0].trial, (), (Measure("m", 1.0, lambda _: 0.0),))
 
     (kept,) = judge(case, [[0.9], [5.0], [1.0]])
     (broken,) = judge(case, [[1.1], [5.0], [0.5]])
@@ -27,7 +31,7 @@ def test_a_line_is_the_median_over_the_seeds_against_its_limit() -> None:
 
 def test_what_cannot_be_measured_is_not_passed() -> None:
     """A missing number is a broken promise."""
-    case = Case("c", CASES[0].scenario, (), (Measure("m", 1.0, lambda _: 0.0),))
+    case = Case("c", CASES[0].trial, (), (Measure("m", 1.0, lambda _: 0.0),))
 
     (line,) = judge(case, [[float("nan")]])
 
@@ -56,13 +60,41 @@ def test_names_are_unique() -> None:
 def test_a_case_runs_and_gives_one_value_for_each_measure() -> None:
     """With a clock that does not move, decisions take no time."""
     case = next(case for case in CASES if case.name == "equal servers, T=50")
-    short = Case(
-        case.name,
-        case.scenario.model_copy(update={"duration": 100.0}),
-        case.policies,
-        case.measures,
-    )
+
+    def trial(seed: int, shorter: bool) -> Trial:
+        return replace(case.trial(seed, shorter), duration=100.0)
+
+    short = Case(case.name, trial, case.policies, case.measures)
 
     (ratio,) = run_case(short, 1, quick=False, clock=lambda: 0.0)
 
     assert 0 < ratio < 10
+
+
+FRESH = [case for case in CASES if case.fresh]
+
+
+@pytest.mark.parametrize("case", FRESH, ids=lambda case: case.name)
+def test_fresh_cases_are_drawn_by_seed(case: Case) -> None:
+    """The same again for the same seed, other fleets for another."""
+    first = case.trial(1, True)
+
+    assert first == case.trial(1, True)
+    assert first.fleet != case.trial(2, True).fleet
+
+
+@pytest.mark.parametrize("size", [25, 41, 100, 300])
+def test_after_the_drop_the_rest_can_bear_the_load(size: int) -> None:
+    """Five instances run at 35 %, and no more is asked for than what is left sustains."""
+    case = next(case for case in CASES if case.name == f"{size} instances at 0.9")
+    trial = case.trial(3, True)
+    (event,) = trial.events
+    left = [
+        rate * (event.amount if item.name in event.instances else 1.0)
+        for rate, item in zip(
+            trial.fleet.capacities("chat"), trial.fleet.config.instances, strict=True
+        )
+    ]
+
+    assert (5, 0.35, size) == (len(event.instances), event.amount, len(left))
+    assert sum(stream.rate for stream in trial.fleet.streams) <= 0.9501 * sum(left)

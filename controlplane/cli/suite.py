@@ -1,0 +1,178 @@
+"""``cats simulate --suite``: run the acceptance cases, in processes, and print their lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controlplane.cli import BadInput, Failure
+
+if TYPE_CHECKING:
+    from controlplane.sim.random_suite import FleetResult
+    from controlplane.sim.results import Outcome
+    from controlplane.sim.suite import Line
+    from controlplane.sim.trial import Trial
+
+RANDOM = "random"
+"""Name of the case of random fleets."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteOptions:
+    """What the command line asks of the suite."""
+
+    seed: int
+    """Fresh fleets are drawn from it."""
+    seeds: int
+    """Runs of each case."""
+    fleets: int | None
+    """Random fleets; None for the usual number."""
+    only: str | None
+    quick: bool
+    jobs: int
+    as_json: bool
+
+
+def case_names() -> list[str]:
+    """Return the names of all cases."""
+    from controlplane.sim.cases import CASES  # noqa: PLC0415 -- keeps `cats --help` fast
+
+    return [RANDOM, *(case.name for case in CASES)]
+
+
+def run_fleet(seed: int, number: int, policies: Sequence[str]) -> tuple[Trial, list[Outcome]]:
+    """Run one random fleet under *policies* (those of the suite by default)."""
+    from controlplane.sim.random_fleets import draw_random_fleet  # noqa: PLC0415
+    from controlplane.sim.random_suite import POLICIES  # noqa: PLC0415
+    from controlplane.sim.run import run_trial  # noqa: PLC0415
+
+    fleet = draw_random_fleet(seed, number)
+    click.echo(f"seed {seed}, fleet {number}: {', '.join(fleet.traits)}", err=True)
+    return fleet.trial, [
+        run_trial(fleet.trial, policy, seed=seed, clock=time.process_time)
+        for policy in policies or POLICIES
+    ]
+
+
+def run_suite(options: SuiteOptions) -> None:
+    """Run the chosen cases and print a line for each promise.
+
+    Raises:
+        BadInput: no case has such a name.
+        Failure: a promise is not kept.
+    """
+    names = [name for name in case_names() if options.only is None or options.only in name]
+    if not names:
+        known = ", ".join(case_names())
+        raise BadInput(f"--only: no case's name contains '{options.only}'; there are {known}")
+    click.echo(f"seed {options.seed}; repeat with --seed {options.seed}", err=options.as_json)
+    lines: list[Line] = []
+    document: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(max_workers=options.jobs) as pool:
+        for done, fleets in _finished(pool, names, options):
+            lines += done
+            document += [_as_document(line) for line in done]
+            if not options.as_json:
+                _print_lines(done)
+                _print_worst(fleets, options.seed)
+    if options.as_json:
+        click.echo(json.dumps({"seed": options.seed, "lines": document}, indent=2))
+    short = sum(not line.passed for line in lines)
+    click.echo(f"{len(lines) - short} pass, {short} short; seed {options.seed}", err=True)
+    if short:
+        raise Failure(f"{short} of {len(lines)} targets are not met")
+
+
+def _finished(
+    pool: ProcessPoolExecutor, names: Sequence[str], options: SuiteOptions
+) -> Iterator[tuple[list[Line], list[FleetResult]]]:
+    """Yield the lines of each case when all of its runs are done, and its worst random fleets."""
+    from controlplane.sim.cases import CASES  # noqa: PLC0415
+    from controlplane.sim.random_suite import judge_fleets, worst  # noqa: PLC0415
+    from controlplane.sim.suite import judge  # noqa: PLC0415
+
+    cases = {case.name: case for case in CASES}
+    futures = _submit(pool, names, options)
+    found: dict[str, dict[int, Any]] = {name: {} for name in names}
+    wanted = {name: sum(of == name for of, _ in futures.values()) for name in names}
+    for count, future in enumerate(as_completed(futures), 1):
+        name, number = futures[future]
+        found[name][number] = future.result()
+        print(f"{count}/{len(futures)} {name}, {number}", file=sys.stderr, flush=True)
+        if len(found[name]) < wanted[name]:
+            continue
+        values = [found[name][number] for number in sorted(found[name])]
+        if name == RANDOM:
+            yield judge_fleets(values), worst(values)
+        else:
+            yield judge(cases[name], values), []
+
+
+def _submit(
+    pool: ProcessPoolExecutor, names: Sequence[str], options: SuiteOptions
+) -> dict[Future[Any], tuple[str, int]]:
+    """Start every run; return the case and the seed or fleet of each."""
+    from controlplane.sim.cases import CASES  # noqa: PLC0415
+    from controlplane.sim.random_suite import FULL_COUNT, QUICK_COUNT  # noqa: PLC0415
+
+    futures: dict[Future[Any], tuple[str, int]] = {}
+    if RANDOM in names:
+        count = options.fleets or (QUICK_COUNT if options.quick else FULL_COUNT)
+        for number in range(count):
+            futures[pool.submit(_fleet_job, options.seed, number)] = (RANDOM, number)
+    for case in CASES:
+        if case.name in names:
+            first = options.seed if case.fresh else 1
+            for seed in range(first, first + min(options.seeds, case.most_seeds)):
+                job = pool.submit(_case_job, case.name, seed, options.quick)
+                futures[job] = (case.name, seed)
+    return futures
+
+
+def _print_lines(lines: Sequence[Line]) -> None:
+    for line in lines:
+        verdict = "pass" if line.passed else "short"
+        click.echo(
+            f"{line.name:<58}{line.measured:>9.3f} {line.unit or ' ':<3}"
+            f"target <= {line.limit:<7g}{verdict}"
+        )
+
+
+def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
+    for fleet in fleets:
+        ratios = ", ".join(
+            f"{figure} {fleet.ratio(figure, other):.2f}x {other}"
+            for other in ("oracle", "capacity")
+            for figure in ("mean", "p99")
+        )
+        click.echo(
+            f"  fleet {fleet.number}: {ratios}\n    {', '.join(fleet.traits)}\n"
+            f"    cats simulate --suite --only {RANDOM} --seed {seed} --fleet {fleet.number}"
+        )
+
+
+def _as_document(line: Line) -> dict[str, Any]:
+    return {**dataclasses.asdict(line), "passed": line.passed}
+
+
+def _fleet_job(seed: int, number: int) -> FleetResult:
+    from controlplane.sim.random_suite import run_random_fleet  # noqa: PLC0415
+
+    return run_random_fleet(seed, number, clock=time.process_time)
+
+
+def _case_job(name: str, seed: int, quick: bool) -> list[float]:
+    from controlplane.sim.cases import CASES  # noqa: PLC0415
+    from controlplane.sim.suite import run_case  # noqa: PLC0415
+
+    clock: Callable[[], float] = time.process_time
+    case = next(case for case in CASES if case.name == name)
+    return run_case(case, seed, quick=quick, clock=clock)

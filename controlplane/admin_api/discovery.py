@@ -28,6 +28,8 @@ class RuleStatus:
     """That take part."""
     held: int = 0
     """Among these, those that are there no longer but whose service nothing else serves."""
+    cluster: str = ""
+    """Where it looks; empty for the cluster of ``discovery.api``."""
     refused: tuple[Refused, ...] = ()
 
 
@@ -37,6 +39,7 @@ def encode_rules(rules: tuple[RuleStatus, ...]) -> list[Document]:
         {
             "rule": rule.name,
             "kind": rule.kind,
+            "cluster": rule.cluster,
             "ok": not rule.reason,
             "listed": rule.listed,
             "reason": rule.reason,

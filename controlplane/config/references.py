@@ -214,6 +214,7 @@ class _Rules:
 
     def discovery_faults(self) -> Iterator[Fault]:
         yield from self.unique(self.rule_list, "rule")
+        yield from self.cluster_faults()
         expiry = self.root.entry("steering").number("expiry", parse_duration)
         for rule in self.rule_list:
             if not isinstance(rule.raw, dict):
@@ -242,6 +243,27 @@ class _Rules:
             idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
             if idle is not None and busy is not None and busy < idle:
                 yield self.at(power, "busy", "is less than idle; busy is the draw at full load")
+
+    def cluster_faults(self) -> Iterator[Fault]:
+        """Check the clusters of discovery, and where its rules look."""
+        clusters = self.root.entry("discovery").entries("clusters")
+        yield from self.unique(clusters, "cluster")
+        for cluster in clusters:
+            given = [key for key in ("api", "kubeconfig") if cluster.get(key) is not None]
+            if isinstance(cluster.raw, dict) and len(given) != 1:
+                told = (
+                    "says it twice; keep one of" if given else "does not say where its API is; give"
+                )
+                yield self.at(cluster, given[1] if given else None, f"{told} api, kubeconfig")
+        for rule in self.rule_list:
+            if rule.get("cluster") is not None and not clusters:
+                yield self.at(rule, "cluster", "names one, and discovery.clusters is empty")
+            yield from self.known(rule, "cluster", "cluster", _Names(clusters))
+            listed = rule.get("namespaces")
+            if rule.get("namespace") is not None and listed is not None:
+                yield self.at(rule, "namespaces", "is given beside namespace; keep one")
+            if isinstance(listed, list) and "*" in listed and len(listed) > 1:
+                yield self.at(rule, "namespaces", 'names others beside "*", which is all; keep one')
 
     def listener_port(self, site: str) -> int:
         own = self.sites.entries.get(site, _Entry((), None)).entry("listener").get("port")

@@ -43,6 +43,8 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
 """A token of RFC 9110, section 5.6.2."""
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A DNS label (RFC 1123), which namespaces, Services and ports are named by."""
+NamespaceName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)$")]
+"""A namespace, or ``*`` for all of them."""
 LabelName = Annotated[
     str,
     Field(
@@ -315,13 +317,16 @@ class Instance(Settings):
 
 def _check_template(text: str) -> str:
     rest = text
-    for place in ("{name}", "{namespace}", "{rule}", "{port}"):
+    for place in ("{name}", "{namespace}", "{rule}", "{cluster}", "{port}"):
         rest = rest.replace(place, "")
     if "{" in rest or "}" in rest or "{name}" not in text:
         raise PydanticCustomError(
             "template",
             "{what}",
-            {"what": "needs the place {name}, and knows {namespace}, {rule} and {port} beside it"},
+            {
+                "what": "needs the place {name}, and knows {namespace}, {rule}, {cluster} and"
+                " {port} beside it"
+            },
         )
     return text
 
@@ -346,6 +351,21 @@ class KubernetesApi(Settings):
     """File of certificates that may sign the server's; read again when it changes."""
     token_file: str | None = None
     """File that holds a bearer token; read at every request, so a rotated one is taken."""
+
+
+class KubernetesCluster(Settings):
+    """One of several Kubernetes clusters that instances are found in.
+
+    Each has its own token, authority, pauses and state; one that does not answer keeps its
+    instances for as long as they report.
+    """
+
+    name: Name
+    api: KubernetesApi | None = None
+    """Where its API is. One of *api* and *kubeconfig* is needed."""
+    kubeconfig: str | None = None
+    """File as kubectl uses it, whose current context is taken; read again when it changes. Commands
+    that fetch credentials (``exec``) are not run."""
 
 
 class DiscoveryKind(StrEnum):
@@ -389,8 +409,14 @@ class DiscoveryRule(Settings):
 
     name: Name
     kind: DiscoveryKind
+    cluster: Name | None = None
+    """One of ``discovery.clusters``; by default the cluster of ``discovery.api``."""
     namespace: KubernetesName | None = None
     """By default that of ``discovery``."""
+    namespaces: Annotated[tuple[NamespaceName, ...], Field(min_length=1, max_length=32)] | None = (
+        None
+    )
+    """Several namespaces, or ``["*"]`` for all; reading all needs a ClusterRole."""
     selector: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1024)] = ""
     """Labels that an object must have, as kubectl takes them: ``app=vllm,tier!=test``."""
     service: KubernetesName | None = None
@@ -398,8 +424,8 @@ class DiscoveryRule(Settings):
     gateway_namespace: KubernetesName | None = None
     """Where the Gateways of inference pools are; by default beside the pools."""
     instance_name: Annotated[str, Field(max_length=200), AfterValidator(_check_template)] = "{name}"
-    """How an instance is called; knows the places {name}, {namespace}, {rule} and {port}. A longer
-    name than 63 characters is cut, and made unique."""
+    """How an instance is called; knows the places {name}, {namespace}, {rule}, {cluster} and
+    {port}. A longer name than 63 characters is cut, and made unique."""
     site: Name | None = None
     """Where all of them are. One of *site*, *site_label* and *node_label* is needed."""
     site_label: LabelName | None = None
@@ -435,8 +461,23 @@ class Discovery(Settings):
     """
 
     api: KubernetesApi = KubernetesApi()
+    clusters: Annotated[tuple[KubernetesCluster, ...], Field(max_length=64)] = ()
+    """Clusters that rules name; cloud and edges are seen at once."""
     namespace: KubernetesName = "default"
     rules: Annotated[tuple[DiscoveryRule, ...], Field(min_length=1, max_length=32)]
+
+    def cluster(self, name: str) -> KubernetesApi | KubernetesCluster:
+        """Return the cluster of a name; the one of ``discovery.api`` for the empty name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if not name:
+            return self.api
+        for each in self.clusters:
+            if each.name == name:
+                return each
+        raise KeyError(name)
 
 
 class Path(Settings):

@@ -20,7 +20,7 @@ from controlplane.bus.local import Bus, LocalBus
 from controlplane.config import Config, Found, Instance, Refused
 from controlplane.config.merge import merge
 from controlplane.controller.cycle_metrics import CycleRecord, Meter, record_cycle
-from controlplane.controller.decider import Decider, covers
+from controlplane.controller.decider import Decider, covers, unknown_to
 from controlplane.controller.events import EventHub
 from controlplane.controller.metrics import EnvoyCount, Metrics, Present
 from controlplane.controller.notifier import Teller
@@ -37,9 +37,13 @@ from controlplane.grpc_services.sites import SiteResolver
 from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Source, TrafficReport
 from controlplane.runtime.log import Logger, get_logger
+from controlplane.runtime.throttle import Told
 from controlplane.steering.plan import Plan
 from controlplane.xds.snapshot import Snapshot
 
+UNFOLLOWED = 3.0
+"""Seconds after which a leader's plan that cannot be served is reported; one replica hears of an
+instance some moments before another."""
 MEMORY_PERIOD = 10.0
 """Seconds between two times that what was learned is saved."""
 
@@ -117,6 +121,8 @@ class ControlPlane:
         self._state = StateFile(state_dir) if state_dir else None
         self._saved_version = ""
         self._alone = False
+        self._unfollowed_since: float | None = None
+        self._told: Told[str] = Told()
         self._memorised_at = clock()
         self._built: Mapping[str, Snapshot] = {}
         self._clients: set[tuple[str, str]] = set()
@@ -386,8 +392,10 @@ class ControlPlane:
         viewed = time.perf_counter()
         follow = self._plan_to_follow()
         if follow is None and not self.decides:
+            self._note_unfollowed()
             self._end_idle_cycle(view)
             return
+        self._unfollowed_since = None
         self._alone = follow is None and not self.bus.leads
         decision = await self.decider.decide(view, clients=frozenset(self._clients), follow=follow)
         decided = time.perf_counter()
@@ -458,6 +466,19 @@ class ControlPlane:
         if self.bus.leads and shared.version == served:
             return None
         return shared if covers(shared, self.config) else None
+
+    def _note_unfollowed(self) -> None:
+        """Report, soon and then once a minute, that the leader's plan cannot be served here."""
+        plan, now = self.bus.plan, self.clock()
+        unknown = [] if plan is None else unknown_to(plan, self.config)
+        if plan is None or not unknown:
+            self._unfollowed_since = None
+            return
+        if self._unfollowed_since is None:
+            self._unfollowed_since = now
+        if now - self._unfollowed_since >= UNFOLLOWED and self._told.is_due("plan", now=now):
+            served = "" if self.plan is None else self.plan.version
+            self.teller.report_unfollowed(plan, unknown, served=served)
 
     def _end_idle_cycle(self, view: FleetView) -> None:
         """End a cycle in which nothing could be decided or taken over."""

@@ -134,6 +134,23 @@ class Decider:
         return self._builder.build(plan)
 
 
+def unknown_to(plan: Plan, config: Config) -> list[str]:
+    """Return what *plan* names and *config* lacks, or the reverse, as an operator reads it.
+
+    Instances first, then pairs of a service and a client site.
+    """
+    places = {instance.name: instance.site for instance in config.instances}
+    pairs = {(service.name, site.name) for service in config.services for site in config.sites}
+    missing = {
+        allocation.instance
+        for assignment in plan.assignments.values()
+        for allocation in assignment.allocations
+        if places.get(allocation.instance) != allocation.site
+    }
+    other = {f"{service} from {site}" for service, site in plan.assignments.keys() ^ pairs}
+    return sorted(missing) + sorted(other)
+
+
 def covers(plan: Plan, config: Config) -> bool:
     """Tell whether *plan* can be served under *config* until a first cycle has decided.
 

@@ -15,10 +15,13 @@ import aiohttp
 
 from controlplane.admin_api.discovery import RuleStatus
 from controlplane.config import (
+    Config,
     Discovery,
     DiscoveryRule,
     Found,
     KubernetesApi,
+    KubernetesCluster,
+    Site,
     unserved,
 )
 from controlplane.controller.control_plane import ControlPlane
@@ -26,19 +29,33 @@ from controlplane.controller.discovered_store import NOTHING_SAVED, FoundFile, S
 from controlplane.controller.persistence import StateError
 from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
-from controlplane.sources.kubernetes.finding import Findings, Wanted, find, wants
+from controlplane.sources.kubernetes.finding import Finder, Findings, Wanted, wants
 from controlplane.sources.kubernetes.follow import Follower
 
 JOINED = 0.1
 """Seconds of changes that are taken at once: pods come and go by the dozen."""
 IDLE_SHARE = 4.0
-"""Times as long as a look took that the next one waits: ten thousand pods, of which some always
-come and go, take half a second to look through."""
+"""Times as long as a look took that passes from its end to the next one, so that pods that come and
+go all the time take a fifth of a core at most."""
+LONGEST_PAUSE = 0.5
+"""Seconds that changes wait at most."""
+SAVE_PERIOD = 5.0
+"""Seconds between two times that what was found is written."""
 FIRST_LIST = 30.0
 """Seconds that the first plan waits for the first lists; longer if without them a service would
 have no instance at all."""
 REMINDER = 5.0
 """Seconds after which a start that still waits is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What is followed once, however many rules want it."""
+
+    name: str
+    """Of the cluster; empty for the one of ``discovery.api``."""
+    cluster: KubernetesApi | KubernetesCluster
+    wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +100,10 @@ class Discovering:
         }
         self._known = set(saved.rules)
         """Rules whose objects are known, or were when they were saved."""
-        self._followed: dict[tuple[KubernetesApi, Wanted], _Followed] = {}
+        self._finders: dict[str, tuple[DiscoveryRule, tuple[Site, ...], Finder]] = {}
+        self._followed: dict[_Key, _Followed] = {}
+        self._found = saved.found
+        self._to_save = asyncio.Event()
         self._failing: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._may_begin = asyncio.Event()
@@ -121,15 +141,18 @@ class Discovering:
         loop = asyncio.get_running_loop()
         async with new_session() as session, asyncio.TaskGroup() as group:
             try:
+                group.create_task(self._keep_saved(), name="save discovered")
                 while True:
                     self._start(session, group)
+                    self._changed.clear()
                     began_at = loop.time()
                     await self._look()
-                    elapsed = loop.time() - began_at
+                    ended_at = loop.time()
                     await self._changed.wait()
-                    await asyncio.sleep(max(JOINED, IDLE_SHARE * elapsed))
-                    self._changed.clear()
+                    pause = min(LONGEST_PAUSE, IDLE_SHARE * (ended_at - began_at))
+                    await asyncio.sleep(max(JOINED, ended_at + pause - loop.time()))
             finally:
+                self._write()
                 for followed in self._followed.values():
                     followed.task.cancel()
                 self._followed.clear()
@@ -148,6 +171,7 @@ class Discovering:
                 instances=sum(each.rule == rule.name for each in merged.taken),
                 held=sum(each.rule == rule.name for each in merged.held),
                 refused=tuple(e for e in self._control.refused if e.rule == rule.name),
+                cluster=rule.cluster or "",
             )
             for rule in self._rules
             for followers in [self._followers(rule)]
@@ -165,25 +189,26 @@ class Discovering:
         """Follow what is wanted now, and nothing else; what is wanted still goes on."""
         config = self._control.file_config
         discovery = config.discovery
-        wanted: dict[tuple[KubernetesApi, Wanted], None] = {}
+        wanted: dict[_Key, None] = {}
         if discovery is not None:
             for rule in discovery.rules:
-                wanted |= {(discovery.api, each): None for each in wants(config, rule)}
+                wanted |= dict.fromkeys(_keys(config, rule))
         for key in [key for key in self._followed if key not in wanted]:
             self._followed.pop(key).task.cancel()
-        for api, each in wanted:
-            if (api, each) in self._followed:
+        for key in wanted:
+            if key in self._followed:
                 continue
             follower = Follower(
-                each,
-                ApiClient(api, session),
+                key.wanted,
+                ApiClient(key.cluster, session),
                 on_change=self._changed.set,
-                count=_counted(self._control, each),
+                count=_counted(self._control, key),
                 clock=self._control.clock,
-                log=self._control.log,
+                log=self._control.log.bind(cluster=key.name) if key.name else self._control.log,
             )
-            task = group.create_task(follower.run(), name=f"follow {each.resource.name}")
-            self._followed[api, each] = _Followed(follower, task)
+            name = f"follow {key.wanted.resource.name} {key.name}".rstrip()
+            task = group.create_task(follower.run(), name=name)
+            self._followed[key] = _Followed(follower, task)
 
     async def _look(self) -> None:
         config = self._control.file_config
@@ -191,14 +216,15 @@ class Discovering:
         for rule in self._rules:
             if self._misses(rule):
                 continue
-            objects, *looked_up = self._followers(rule)
-            self._findings[rule.name] = await asyncio.to_thread(
-                find,
-                config,
-                rule,
-                objects.objects.values(),
-                [item for each in looked_up for item in each.objects.values()],
+            count = len(wants(config, rule).objects)
+            followers = self._followers(rule)
+            # Copies, since objects come and go while the thread reads them.
+            objects, looked_up = (
+                [item for each in part for item in each.objects.values()]
+                for part in (followers[:count], followers[count:])
             )
+            finder = self._finder(config, rule)
+            self._findings[rule.name] = await asyncio.to_thread(finder.find, objects, looked_up)
             self._known.add(rule.name)
         names = {rule.name for rule in self._rules}
         self._findings = {name: each for name, each in self._findings.items() if name in names}
@@ -207,7 +233,16 @@ class Discovering:
         refused = tuple(each for item in self._findings.values() for each in item.refused)
         self._control.receive_found(found, refused)
         self._note_beginning()
-        await self._save(found)
+        self._found = found
+        self._to_save.set()
+
+    def _finder(self, config: Config, rule: DiscoveryRule) -> Finder:
+        """Return what makes instances by *rule*, which keeps what it read."""
+        known = self._finders.get(rule.name)
+        if known is None or known[:2] != (rule, config.sites):
+            known = rule, config.sites, Finder(config, rule)
+            self._finders[rule.name] = known
+        return known[2]
 
     def _note_beginning(self) -> None:
         """Let the first plan be made once all is known, unless that comes to nothing at all.
@@ -220,10 +255,7 @@ class Discovering:
 
     def _followers(self, rule: DiscoveryRule) -> list[Follower]:
         """Give who follows what *rule* wants; nobody until all of it is followed."""
-        discovery = self._discovery
-        if discovery is None:
-            return []
-        keys = [(discovery.api, each) for each in wants(self._control.file_config, rule)]
+        keys = _keys(self._control.file_config, rule)
         if any(key not in self._followed for key in keys):
             return []
         return [self._followed[key].follower for key in keys]
@@ -243,25 +275,39 @@ class Discovering:
                 self._control.teller.tell_discovery_fault(
                     "instances cannot be discovered; those known serve on",
                     rule=rule.name, reason=str(error), remedy=error.remedy,
+                    **({"cluster": rule.cluster} if rule.cluster else {}),
                 )  # fmt: skip
         for name in self._failing.keys() - failing.keys():
             self._control.teller.tell_discovery("instances can be discovered again", rule=name)
         self._failing = failing
 
-    async def _save(self, found: tuple[Found, ...]) -> None:
-        state = found, frozenset(self._known)
+    async def _keep_saved(self) -> None:
+        while True:
+            await self._to_save.wait()
+            self._to_save.clear()
+            await asyncio.to_thread(self._write)
+            await asyncio.sleep(SAVE_PERIOD)
+
+    def _write(self) -> None:
+        """Save what was found, unless it is saved already; blocks."""
+        state = self._found, frozenset(self._known)
         if self._file is None or self._discovery is None or state == self._saved:
             return
         if not self._known:
             return
+        names = {each.instance.name for each in self._found}
         # What is held is worth as much after a restart as before it.
-        held = tuple(each for each in self._control.merged.held if each not in found and each.rule)
+        held = tuple(
+            each
+            for each in self._control.merged.held
+            if each.rule and each.instance.name not in names
+        )
         try:
-            await asyncio.to_thread(self._file.save, (*found, *held), rules=sorted(self._known))
+            self._file.save((*self._found, *held), rules=sorted(self._known))
         except OSError as error:
             self._control.metrics.state_saves.labels("failed").inc()
             self._control.log.warning(
-                "what was discovered is not saved; serving goes on",
+                "discovered instances not saved; serving continues",
                 file=str(self._file.path),
                 reason=error.strerror or str(error),
                 remedy="make room in --state-dir, and see that it can be written",
@@ -269,9 +315,19 @@ class Discovering:
         self._saved = state
 
 
-def _counted(control: ControlPlane, wanted: Wanted) -> Callable[[str, str], None]:
+def _keys(config: Config, rule: DiscoveryRule) -> list[_Key]:
+    """Return what has to be followed for *rule*: its objects first, then what it looks up."""
+    if config.discovery is None:
+        return []
+    name = rule.cluster or ""
+    cluster = config.discovery.cluster(name)
+    return [_Key(name, cluster, each) for each in wants(config, rule)]
+
+
+def _counted(control: ControlPlane, key: _Key) -> Callable[[str, str], None]:
     def count(verb: str, outcome: str) -> None:
-        control.metrics.discovery_requests.labels(wanted.resource.name, verb, outcome).inc()
+        labels = (key.name, key.wanted.resource.name, verb, outcome)
+        control.metrics.discovery_requests.labels(*labels).inc()
 
     return count
 

@@ -189,7 +189,7 @@ class Metrics:
             "cats_discovery_requests_total",
             "Lists and watches of the Kubernetes API that ended, and objects that could not be"
             " read, by what came of it.",
-            ("resource", "verb", "outcome"),
+            ("cluster", "resource", "verb", "outcome"),
         )
         self.discovery_refused = counter(
             "cats_discovery_refused_total",
@@ -294,6 +294,13 @@ def _discovery_families(rules: tuple[RuleStatus, ...]) -> Iterator[Metric]:
         "0 while the Kubernetes API does not answer for a rule of discovery.",
         labels=("rule",),
     )
+    cluster_ok = GaugeMetricFamily(
+        "cats_discovery_cluster_ok",
+        "0 while a cluster's API does not answer for some rule; empty is the cluster of"
+        " discovery.api.",
+        labels=("cluster",),
+    )
+    clusters: dict[str, bool] = {}
     age = GaugeMetricFamily(
         "cats_discovery_age_seconds",
         "Time since the Kubernetes API last said how things are; absent if it never did.",
@@ -308,12 +315,16 @@ def _discovery_families(rules: tuple[RuleStatus, ...]) -> Iterator[Metric]:
         labels=("rule",),
     )
     for rule in rules:
-        ok.add_metric((rule.name,), float(not rule.reason and rule.listed))
+        is_ok = not rule.reason and rule.listed
+        ok.add_metric((rule.name,), float(is_ok))
+        clusters[rule.cluster] = clusters.get(rule.cluster, True) and is_ok
         if rule.age is not None:
             age.add_metric((rule.name,), rule.age)
         instances.add_metric((rule.name,), rule.instances)
         held.add_metric((rule.name,), rule.held)
-    yield from (ok, age, instances, held)
+    for cluster, answers in sorted(clusters.items()):
+        cluster_ok.add_metric((cluster,), float(answers))
+    yield from (ok, cluster_ok, age, instances, held)
 
 
 def _fleet_families(view: FleetView | None) -> Iterator[Metric]:

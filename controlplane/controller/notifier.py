@@ -80,7 +80,11 @@ class Teller:
         was = {each.instance.name: each.instance for each in before.taken}
         are = {each.instance.name: each.instance for each in now.taken}
         came = [name for name in are if name not in was]
-        moved = [name for name, each in are.items() if name in was and was[name] != each]
+        moved = [
+            name
+            for name, each in are.items()
+            if name in was and was[name] is not each and was[name] != each
+        ]
         went = [name for name in was if name not in are]
         if came or moved or went:
             changes = {"came": came, "changed": moved, "went": went}
@@ -111,6 +115,17 @@ class Teller:
             self._log.warning(
                 "a discovered instance is refused", more_instances=len(fresh) - FAULTS_TOLD
             )
+
+    def report_unfollowed(self, plan: Plan, unknown: Sequence[str], *, served: str) -> None:
+        """Report that the leader's *plan* names what this replica does not have."""
+        self._fault(
+            "leader's plan not served",
+            version=plan.version,
+            unknown=_some(unknown),
+            serving=served or "nothing",
+            remedy="use the same configuration and the same access to clusters on every replica;"
+            " see cats_discovery_ok and cats_discovery_cluster_ok here and at the leader",
+        )
 
     def tell_discovery_fault(self, event: str, **fields: object) -> None:
         """Tell what keeps instances from being discovered."""

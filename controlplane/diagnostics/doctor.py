@@ -10,23 +10,18 @@ import datetime as dt
 import email.utils
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import aiohttp
 
-from controlplane.config import Config, Instance, Tls
+from controlplane.config import Config, Discovery, Instance, Tls
 from controlplane.errors import ReportError
 from controlplane.resources.versions import OLDEST_SUPPORTED
-from controlplane.sources.kubernetes.client import (
-    ApiClient,
-    ApiError,
-    Failure,
-    new_session,
-    place_of,
-)
+from controlplane.sources.kubernetes.access import Access, AccessError
+from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
 from controlplane.sources.kubernetes.finding import Wanted, wants
 from controlplane.sources.network_errors import reason_of
 from controlplane.sources.scrape import build_trust
@@ -161,36 +156,53 @@ async def examine_discovery(config: Config) -> list[Finding]:
     discovery = config.discovery
     if discovery is None:
         return []
-    try:
-        place_of(discovery.api)
-    except ApiError as error:
-        remedy = "run it where the control plane runs, or ask that one with --admin"
-        return [Finding("warning", f"discovery cannot be tried from here: {error}", remedy)]
-    wanted: dict[Wanted, list[str]] = {}
+    found: list[Finding] = []
+    wanted: dict[str, dict[Wanted, list[str]]] = {}
     for rule in discovery.rules:
         for each in wants(config, rule):
-            wanted.setdefault(each, []).append(rule.name)
-    found = []
+            wanted.setdefault(rule.cluster or "", {}).setdefault(each, []).append(rule.name)
     async with new_session() as http:
-        client = ApiClient(discovery.api, http)
-        for each, rules in wanted.items():
-            of = f"rule {', '.join(rules)}: {each.resource.name}"
-            try:
-                page = await client.list_page(
-                    each.resource, each.namespace, selector=each.selector, limit=1
+        for name, of_cluster in wanted.items():
+            found += await _examine_cluster(discovery, name, of_cluster, http)
+    return found
+
+
+async def _examine_cluster(
+    discovery: Discovery,
+    name: str,
+    wanted: Mapping[Wanted, list[str]],
+    http: aiohttp.ClientSession,
+) -> list[Finding]:
+    cluster = discovery.cluster(name)
+    try:
+        Access(cluster).place()
+    except AccessError as error:
+        if name:
+            return [Finding("bad", f"cluster {name}: {error}", error.remedy)]
+        remedy = "run it where the control plane runs, or ask that one with --admin"
+        return [Finding("warning", f"discovery cannot be tried from here: {error}", remedy)]
+    except OSError:
+        pass  # told below, with its remedy
+    client = ApiClient(cluster, http)
+    found = []
+    for each, rules in wanted.items():
+        of = f"rule {', '.join(rules)}: {each.resource.name}"
+        try:
+            page = await client.list_page(
+                each.resource, each.namespace, selector=each.selector, limit=1
+            )
+        except ApiError as error:
+            found.append(Finding("bad", f"{of} cannot be read: {error}", error.remedy))
+            if error.failure is Failure.UNREACHABLE:
+                break  # nor can the others, and each would wait as long
+            continue
+        if not page.items:
+            found.append(
+                Finding(
+                    "warning", f"{of}: none in {each.namespace or 'the cluster'}",
+                    "see namespace, selector and service of the rule",
                 )
-            except ApiError as error:
-                found.append(Finding("bad", f"{of} cannot be read: {error}", error.remedy))
-                if error.failure is Failure.UNREACHABLE:
-                    break  # nor can the others, and each would wait as long
-                continue
-            if not page.items:
-                found.append(
-                    Finding(
-                        "warning", f"{of}: none in {each.namespace or 'the cluster'}",
-                        "see namespace, selector and service of the rule",
-                    )
-                )  # fmt: skip
+            )  # fmt: skip
     return found
 
 

@@ -109,7 +109,7 @@ def test_a_rule_is_read_with_its_defaults() -> None:
         ),
         pytest.param(
             "{name: r, kind: pods, site: north, model: m, instance_name: 'x-{pod}'}",
-            "discovery.rules[0].instance_name: needs the place {name}, and knows {namespace}, {rule} and {port} beside it",
+            "discovery.rules[0].instance_name: needs the place {name}, and knows {namespace}, {rule}, {cluster} and {port} beside it",
             id="a name that all would share",
         ),
     ],
@@ -130,13 +130,71 @@ models: [{name: assistant-70b}]
 services: [{name: chat, match: [{path: /chat}], models: [{name: assistant-70b}]}]
 """
 
-    assert 2 == len(blocks)
+    assert 3 == len(blocks)
     assert [] == faults_in(head + blocks[0])
+    assert [] == faults_in(head + blocks[2])
     assert [] == faults_in(
         head
         + blocks[1]
         + f"  rules: [{RULE.replace('north', 'cloud-1').replace(' m}', ' assistant-70b}')}]\n"
     )
+
+
+CLUSTERS = "  clusters: [{name: cloud, kubeconfig: /k}, {name: edge, api: {}}]\n  namespace:"
+
+
+@pytest.mark.parametrize(
+    ("clusters", "rule", "expected"),
+    [
+        pytest.param(
+            CLUSTERS,
+            "cluster: egde",
+            "discovery.rules[0].cluster: no cluster is named 'egde'; did you mean 'edge'?",
+            id="another name",
+        ),
+        pytest.param(
+            "  namespace:",
+            "cluster: edge",
+            "discovery.rules[0].cluster: names one, and discovery.clusters is empty",
+            id="none listed",
+        ),
+        pytest.param(
+            CLUSTERS.replace("api: {}", "api: {}, kubeconfig: /k"),
+            "cluster: edge",
+            "discovery.clusters[1].kubeconfig: says it twice; keep one of api, kubeconfig",
+            id="two places",
+        ),
+        pytest.param(
+            CLUSTERS.replace(", api: {}", ""),
+            "cluster: edge",
+            "discovery.clusters[1]: does not say where its API is; give api, kubeconfig",
+            id="no place",
+        ),
+        pytest.param(
+            CLUSTERS.replace("edge", "cloud"),
+            "cluster: cloud",
+            "discovery.clusters[1].name: 'cloud' already names the cluster on line 8; choose another",
+            id="twice the name",
+        ),
+        pytest.param(
+            CLUSTERS,
+            "namespaces: ['*', a]",
+            'discovery.rules[0].namespaces: names others beside "*", which is all; keep one',
+            id="all and one",
+        ),
+        pytest.param(
+            CLUSTERS,
+            "namespace: a, namespaces: [b]",
+            "discovery.rules[0].namespaces: is given beside namespace; keep one",
+            id="one and several",
+        ),
+    ],
+)
+def test_a_wrong_cluster_is_reported_at_its_place(clusters: str, rule: str, expected: str) -> None:
+    """With what would be right."""
+    text = BASE.replace("  namespace:", clusters).replace("RULE", RULE.replace("}", f", {rule}}}"))
+
+    assert [expected] == faults_in(text)
 
 
 def test_two_rules_cannot_share_a_name() -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from controlplane.agent.schema import parse_agent_config
 from controlplane.config import check_config
-from controlplane.sources.kubernetes.client import ACCOUNT
+from controlplane.sources.kubernetes.access import ACCOUNT
 from controlplane.sources.kubernetes.finding import wants
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,

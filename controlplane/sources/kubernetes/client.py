@@ -10,22 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from controlplane.config import KubernetesApi
+from controlplane.config import KubernetesApi, KubernetesCluster
 from controlplane.errors import ControlPlaneError, ReportError
-from controlplane.runtime.tls import client_context
+from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.objects import Resource
 from controlplane.sources.network_errors import reason_of
-from controlplane.sources.tokens import read_token
 
 PAGE_LIMIT = 250
 """Objects asked for at once."""
@@ -43,8 +39,6 @@ WATCH_GRACE = 10.0
 longer is a connection that nobody serves any more."""
 LONGEST_RETRY = 60.0
 """Most seconds that the server can make us wait by ``Retry-After``."""
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a pod finds the token and the authority of its service account."""
 
 
 class Failure(StrEnum):
@@ -95,39 +89,6 @@ class Page:
     """Token for the next page; empty at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the API is and how one proves oneself to it."""
-
-    url: str
-    ca: str | None
-    token_file: str | None
-
-
-def place_of(api: KubernetesApi, environment: Mapping[str, str] = os.environ) -> Place:
-    """Give the place that the configuration names, or that every pod is told.
-
-    Raises:
-        ApiError: it names none, and this is no pod.
-    """
-    if api.server is not None:
-        return Place(api.server, api.ca, api.token_file)
-    host = environment.get("KUBERNETES_SERVICE_HOST", "")
-    port = environment.get("KUBERNETES_SERVICE_PORT", "443")
-    if not host:
-        raise ApiError(
-            Failure.UNREACHABLE,
-            "this is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set",
-            remedy="set discovery.api.server, ca and token_file",
-        )
-    shown = f"[{host}]" if ":" in host else host
-    return Place(
-        f"https://{shown}:{port}",
-        api.ca or str(ACCOUNT / "ca.crt"),
-        api.token_file or str(ACCOUNT / "token"),
-    )
-
-
 def new_session() -> aiohttp.ClientSession:
     """Give a session for one API server or several; without cookies, proxies or redirects."""
     return aiohttp.ClientSession(
@@ -148,14 +109,15 @@ class ApiClient:
     """Asks one API server.
 
     Args:
-        api: from the configuration.
+        cluster: from the configuration.
         session: `new_session`.
     """
 
-    def __init__(self, api: KubernetesApi, session: aiohttp.ClientSession) -> None:
-        self._api = api
+    def __init__(
+        self, cluster: KubernetesApi | KubernetesCluster, session: aiohttp.ClientSession
+    ) -> None:
+        self._access = Access(cluster)
         self._session = session
-        self._context: tuple[tuple[str, int], ssl.SSLContext] | None = None
 
     async def list_page(
         self,
@@ -243,24 +205,25 @@ class ApiClient:
         *,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's own
     ) -> aiohttp.ClientResponse:
-        place = place_of(self._api)
-        headers = {}
         try:
-            if place.token_file is not None:
-                headers["Authorization"] = f"Bearer {read_token(place.token_file)}"
-            context = self._trust(place)
+            place = self._access.place()
+            headers = self._access.headers(place)
+            context = self._access.trust(place)
         except OSError as error:
             raise ApiError(
-                Failure.DENIED, f"{error.filename or place.ca}: {error.strerror or error}",
-                remedy="mount the service account's token and authority, or mend discovery.api",
+                Failure.DENIED, f"{error.filename or 'discovery.api'}: {error.strerror or error}",
+                remedy="mount the token and the authority, or fix discovery.api or its cluster",
             ) from error  # fmt: skip
+        except AccessError as error:
+            raise ApiError(Failure.UNREACHABLE, str(error), remedy=error.remedy) from error
         except ReportError as error:
-            raise ApiError(Failure.DENIED, str(error), remedy="mend the token file") from error
+            raise ApiError(Failure.DENIED, str(error), remedy="fix the token file") from error
         answer = await self._session.get(
             place.url + resource.path(namespace),
             params=query,
             headers=headers,
             ssl=context,
+            server_hostname=place.server_name,
             timeout=timeout,
             allow_redirects=False,
         )
@@ -270,14 +233,6 @@ class ApiClient:
             raise await _failed(answer, resource, namespace)
         finally:
             answer.close()
-
-    def _trust(self, place: Place) -> ssl.SSLContext | bool:
-        if place.ca is None:
-            return True
-        stamp = place.ca, Path(place.ca).stat().st_mtime_ns
-        if self._context is None or self._context[0] != stamp:
-            self._context = stamp, client_context(place.ca)
-        return self._context[1]
 
 
 def _selected(selector: str) -> dict[str, str]:

@@ -60,6 +60,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Wants:
+    """Everything that has to be followed for a rule."""
+
+    objects: tuple[Wanted, ...]
+    """Of the rule's kind, one for each namespace."""
+    looked_up: tuple[Wanted, ...] = ()
+    """Nodes or Gateways."""
+
+    def __iter__(self) -> Iterator[Wanted]:
+        yield from self.objects
+        yield from self.looked_up
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What a rule comes to."""
 
@@ -99,26 +113,30 @@ class _Outcome:
     reason: str = ""
 
 
-def wants(config: Config, rule: DiscoveryRule) -> tuple[Wanted, ...]:
-    """Give what has to be followed for *rule*: its objects first, then what it looks up."""
+def wants(config: Config, rule: DiscoveryRule) -> Wants:
+    """Return what has to be followed for *rule*."""
     discovery = config.discovery
-    namespace = rule.namespace or (discovery.namespace if discovery else "default")
+    namespaces: tuple[str, ...] = rule.namespaces or (
+        rule.namespace or (discovery.namespace if discovery else "default"),
+    )
+    if "*" in namespaces:
+        namespaces = ("",)
     selector = rule.selector
     if rule.service is not None:
         of_service = f"{SERVICE_NAME}={rule.service}"
         selector = f"{of_service},{selector}" if selector else of_service
-    match rule.kind:
-        case DiscoveryKind.PODS:
-            wanted = [Wanted(PODS, namespace, selector)]
-        case DiscoveryKind.ENDPOINT_SLICES:
-            wanted = [Wanted(ENDPOINT_SLICES, namespace, selector)]
-        case DiscoveryKind.INFERENCE_POOLS:
-            gateways = Wanted(GATEWAYS, rule.gateway_namespace or namespace)
-            return Wanted(INFERENCE_POOLS, namespace, selector), gateways
+    if rule.kind is DiscoveryKind.INFERENCE_POOLS:
+        gateways = (rule.gateway_namespace,) if rule.gateway_namespace else namespaces
+        return Wants(
+            tuple(Wanted(INFERENCE_POOLS, each, selector) for each in namespaces),
+            tuple(Wanted(GATEWAYS, each) for each in gateways),
+        )
+    resource = PODS if rule.kind is DiscoveryKind.PODS else ENDPOINT_SLICES
     tells_zone = rule.kind is DiscoveryKind.ENDPOINT_SLICES and rule.node_label == ZONE
-    if rule.node_label is not None and not tells_zone:
-        wanted.append(Wanted(NODES))
-    return tuple(wanted)
+    return Wants(
+        tuple(Wanted(resource, each, selector) for each in namespaces),
+        () if rule.node_label is None or tells_zone else (Wanted(NODES),),
+    )
 
 
 def find(
@@ -225,6 +243,7 @@ def _name(rule: DiscoveryRule, candidate: _Candidate, port: int) -> str:
     text = (
         rule.instance_name.replace("{rule}", rule.name)
         .replace("{namespace}", candidate.namespace)
+        .replace("{cluster}", rule.cluster or "")
         .replace("{port}", str(port or ""))
         .replace("{name}", candidate.name)
     )

@@ -442,6 +442,12 @@ def test_names_are_made_by_the_rule_and_cut_to_what_a_name_may_be() -> None:
     [
         pytest.param({"selector": "app=x"}, [Wanted(PODS, "models", "app=x")], id="pods"),
         pytest.param(
+            {"namespaces": ["a", "b"], "node_label": ZONE},
+            [Wanted(PODS, "a"), Wanted(PODS, "b"), Wanted(NODES)],
+            id="several namespaces",
+        ),
+        pytest.param({"namespaces": ["*"]}, [Wanted(PODS)], id="all namespaces"),
+        pytest.param(
             {"node_label": ZONE, "namespace": "n"},
             [Wanted(PODS, "n"), Wanted(NODES)],
             id="pods by node",

@@ -17,12 +17,12 @@ from aiohttp import web
 from controlplane.config import KubernetesApi
 from controlplane.sources.kubernetes import client as client_module
 from controlplane.sources.kubernetes import follow as follow_module
+from controlplane.sources.kubernetes.access import AccessError, place_of
 from controlplane.sources.kubernetes.client import (
     ApiClient,
     ApiError,
     Failure,
     new_session,
-    place_of,
 )
 from controlplane.sources.kubernetes.finding import Wanted
 from controlplane.sources.kubernetes.follow import Follower
@@ -658,7 +658,7 @@ def test_a_pod_is_told_where_the_api_is() -> None:
 
     assert "https://[fd00::1]:443" == place.url
     assert str(place.token_file).endswith("/serviceaccount/token")
-    with pytest.raises(ApiError, match="no pod of a cluster"):
+    with pytest.raises(AccessError, match="no pod of a cluster"):
         place_of(KubernetesApi(), {})
 
 

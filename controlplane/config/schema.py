@@ -200,6 +200,10 @@ class Canary(Settings):
     policy: PolicyName
 
 
+_PATIENCE = 10.0
+"""How many times ``slo.ttft``, which is kept in 99 of 100 requests, an answer may take to begin."""
+
+
 class Service(Settings):
     """What clients ask for: one kind of request behind one API (CATS: CS-ID)."""
 
@@ -227,6 +231,20 @@ class Service(Settings):
     """Longest a whole answer may take; 0 is no limit, which streaming answers need."""
     idle_timeout: Duration = 300.0
     """Longest silence within an answer; 0 is no limit."""
+    first_byte: Duration | None = None
+    """Longest wait for the beginning of an answer, after which the request goes to another
+    instance; never cuts an answer that has begun. 0 is no limit. By default ten times
+    ``slo.ttft`` and at least twice ``slo.latency``, since an answer that is not streamed begins
+    when it is complete; without ``slo.ttft`` no limit."""
+
+    @property
+    def longest_first_byte(self) -> float | None:
+        """Return the longest wait for the beginning of an answer in seconds; None if unlimited."""
+        if self.first_byte is not None:
+            return self.first_byte or None
+        if self.slo.ttft is None:
+            return None
+        return max(_PATIENCE * self.slo.ttft, 2 * (self.slo.latency or 0.0))
 
     @property
     def cost_of_delay(self) -> float:
@@ -569,7 +587,11 @@ class OutlierDetection(Settings):
     consecutive_errors: Annotated[int, Field(ge=1, le=1000)] = 3
     interval: PositiveDuration = 1.0
     ejection_time: PositiveDuration = 10.0
+    """Of a first ejection; each that follows takes longer by as much."""
+    max_ejection_time: PositiveDuration = 20.0
+    """Of every ejection, so that an instance that has recovered is soon used in full."""
     max_ejected: Share = 0.5
+    """Largest share of a service's instances that are ejected at once, whatever their answers."""
 
 
 class CircuitBreakers(Settings):
@@ -585,8 +607,19 @@ class Retries(Settings):
     """When Envoy tries another instance."""
 
     attempts: Annotated[int, Field(ge=0, le=10)] = 2
-    on: str = "connect-failure,refused-stream,reset-before-request,retriable-status-codes"
-    status_codes: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (429, 503)
+    on: str = (
+        "gateway-error,connect-failure,refused-stream,reset-before-request,retriable-status-codes"
+    )
+    """As Envoy names conditions; ``gateway-error`` has 502, 504, and answers that do not begin."""
+    status_codes: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (
+        *(400, 401, 404),
+        *(429, 500, 503, 529),
+    )
+    """Answers that another instance is asked about: those of the first three classes are the
+    client's fault unless one instance alone gives them, and cost little to ask again."""
+    retry_after: Duration = 1.0
+    """Longest ``Retry-After`` that is waited for; on a longer one another instance is asked at
+    once. 0 waits for none."""
 
 
 def _check_absolute(path: str) -> str:

@@ -108,9 +108,13 @@ def _health_check(check: config.HealthCheck) -> HealthCheck:
 
 def _outlier_detection(detection: config.OutlierDetection) -> OutlierDetection:
     return OutlierDetection(
+        # Answers that did not begin in time count as 504, broken connections as 503.
         consecutive_5xx=detection.consecutive_errors,
+        consecutive_gateway_failure=detection.consecutive_errors,
+        enforcing_consecutive_gateway_failure=100,
         interval=seconds(detection.interval),
         base_ejection_time=seconds(detection.ejection_time),
+        max_ejection_time=seconds(max(detection.max_ejection_time, detection.ejection_time)),
         max_ejection_percent=round(100 * detection.max_ejected),
         # On by default, it ejects by comparison with the other instances and so bends the split.
         enforcing_success_rate=0,

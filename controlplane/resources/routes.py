@@ -23,6 +23,9 @@ from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     HeaderMatcher,
     RetryPolicy,
+    RetryPolicyRateLimitedRetryBackOff,
+    RetryPolicyResetHeader,
+    RetryPolicyResetHeaderFormat,
     RetryPolicyRetryHostPredicate,
     RetryPolicyRetryPriority,
     Route,
@@ -207,7 +210,7 @@ def _service_route(match: Match, service: Service, envoy: Envoy, *, fallback: bo
             # Envoy's default of 15 s counts the whole answer and would cut every long stream.
             timeout=seconds(service.timeout),
             idle_timeout=seconds(service.idle_timeout),
-            retry_policy=_retry_policy(envoy, fallback=fallback),
+            retry_policy=_retry_policy(service, envoy, fallback=fallback),
             hash_policy=[]
             if service.affinity is None
             else [
@@ -234,13 +237,16 @@ def _route_match(match: Match) -> RouteMatch:
     return RouteMatch(path=match.path, headers=headers, dynamic_metadata=metadata)
 
 
-def _retry_policy(envoy: Envoy, *, fallback: bool) -> RetryPolicy | None:
-    retries = envoy.retries
-    if retries.attempts == 0:
+def _retry_policy(service: Service, envoy: Envoy, *, fallback: bool) -> RetryPolicy | None:
+    retries, first_byte = envoy.retries, service.longest_first_byte
+    if retries.attempts == 0 and first_byte is None:
         return None
     return RetryPolicy(
         retry_on=retries.on,
         num_retries=retries.attempts,
+        # Ends with the answer's headers, so it cuts no stream.
+        per_try_timeout=None if first_byte is None else seconds(first_byte),
+        rate_limited_retry_back_off=_back_off(retries.retry_after),
         retriable_status_codes=list(retries.status_codes),
         retry_host_predicate=[
             RetryPolicyRetryHostPredicate(
@@ -254,9 +260,16 @@ def _retry_policy(envoy: Envoy, *, fallback: bool) -> RetryPolicy | None:
             name="envoy.retry_priorities.previous_priorities",
             typed_config=pack(PreviousPrioritiesConfig(update_frequency=retries.attempts)),
         )
-        if fallback
+        if fallback and retries.attempts
         else None,
     )
+
+
+def _back_off(longest: float) -> RetryPolicyRateLimitedRetryBackOff | None:
+    if longest == 0:
+        return None
+    header = RetryPolicyResetHeader(name="retry-after", format=RetryPolicyResetHeaderFormat.SECONDS)
+    return RetryPolicyRateLimitedRetryBackOff(reset_headers=[header], max_interval=seconds(longest))
 
 
 def _response_headers() -> list[HeaderValueOption]:

@@ -6,11 +6,25 @@ For tests of how requests travel; `testbed.fakes.instances` emulates how long in
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import ssl
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+
+
+def named_model(content_type: str, body: bytes) -> str:
+    """Return the model that a JSON body or a form names; empty if it names none."""
+    if content_type == "multipart/form-data":
+        found = re.search(rb'name="model"[^\r]*\r\n(?:[^\r]+\r\n)*\r\n([^\r]*)\r\n', body)
+        return found[1].decode() if found else ""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return ""
+    return str(document.get("model", "")) if isinstance(document, dict) else ""
 
 
 class Origin:
@@ -20,6 +34,10 @@ class Origin:
         requests: how many it got, whatever it answered.
         bodies: sizes of their bodies.
         status: what it answers.
+        answers: (status, headers) of the next answers, before those of *status*.
+        hangs: whether it takes requests and never answers.
+        serves: the only model it knows; a request that names another gets 404. None knows all.
+        models: the models that requests named.
         headers: of the last request.
         keeps: whether connections last for more than one request.
         tls_version: of the last request; empty in clear text.
@@ -35,6 +53,10 @@ class Origin:
         self.requests = 0
         self.bodies: list[int] = []
         self.status = 200
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.hangs = False
+        self.serves: str | None = None
+        self.models: list[str] = []
         self.headers: dict[str, str] = {}
         self.port = port
         app = web.Application(client_max_size=2**28)
@@ -71,9 +93,15 @@ class Origin:
         self.requests += 1
         self.headers = dict(request.headers)
         self._note_certificate(request)
-        self.bodies.append(len(await request.read()))
-        if self.status != 200:
-            return web.Response(status=self.status, text="told to fail")
+        body = await request.read()
+        self.bodies.append(len(body))
+        if self.hangs:
+            await asyncio.Event().wait()
+        status, headers = self.answers.pop(0) if self.answers else (self.status, {})
+        if status != 200:
+            return web.Response(status=status, text="failed as asked", headers=headers)
+        if self.serves is not None and (wrong := self._foreign_model(request, body)):
+            return wrong
         if "events" not in request.query:
             answer = web.Response(text=self.name, headers={"x-cats-instance": "forged"})
             if not self.keeps:
@@ -85,6 +113,15 @@ class Origin:
             await stream.write(f"data: {number}\n\n".encode())
             await asyncio.sleep(float(request.query["gap"]))
         return stream
+
+    def _foreign_model(self, request: web.Request, body: bytes) -> web.Response | None:
+        """Answer 404 as vLLM does when it is asked for a model that it does not serve."""
+        model = named_model(request.content_type, body)
+        self.models.append(model)
+        if model == self.serves:
+            return None
+        error = {"message": f"The model `{model}` does not exist.", "code": 404}
+        return web.json_response({"error": error}, status=404)
 
     def _note_certificate(self, request: web.Request) -> None:
         tls = request.transport and request.transport.get_extra_info("ssl_object")

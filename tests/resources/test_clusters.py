@@ -47,8 +47,11 @@ def test_a_cluster_follows_its_weights_and_bounds_what_it_opens() -> None:
         ],
         "outlier_detection": {
             "consecutive_5xx": 3,
+            "consecutive_gateway_failure": 3,
+            "enforcing_consecutive_gateway_failure": 100,
             "interval": "1s",
             "base_ejection_time": "10s",
+            "max_ejection_time": "20s",
             "max_ejection_percent": 50,
             "enforcing_success_rate": 0,
             "successful_active_health_check_uneject_host": False,

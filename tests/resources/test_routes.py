@@ -86,6 +86,28 @@ def test_all_fields_of_a_match_are_conditions() -> None:
     assert not reads_model(config_of({"path": "/v1"}))
 
 
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, None),
+        ({"slo": {"ttft": "500ms"}}, 5.0),
+        ({"slo": {"ttft": "500ms", "latency": "4s"}}, 8.0),
+        ({"slo": {"ttft": "500ms"}, "first_byte": "2s"}, 2.0),
+        ({"slo": {"ttft": "500ms"}, "first_byte": "0s"}, None),
+    ],
+)
+def test_the_wait_for_a_first_byte_comes_from_the_promise(
+    fields: dict[str, Any], seconds: float | None
+) -> None:
+    """Ten times the promised time to a first token, and twice that to a whole answer."""
+    (host,) = build_routes(config_of({"path": "/a"}, **fields)).virtual_hosts
+    action = _of_service(host)[0].route
+    assert action is not None
+    assert action.retry_policy is not None
+    limit = action.retry_policy.per_try_timeout
+    assert seconds == (None if limit is None else limit.total_seconds())
+
+
 def test_a_service_without_a_limit_has_none() -> None:
     """Zero is sent; nothing sent would be Envoy's 15 s."""
     (host,) = build_routes(config_of({"path": "/a"})).virtual_hosts

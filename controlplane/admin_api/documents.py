@@ -165,11 +165,13 @@ def _encode_instance(item: InstanceView, *, now: float) -> Document:
         "phase": item.phase.value,
         "reason": item.reason,
         "since": _seconds(max(0.0, now - item.changed_at)),
+        "awaited": item.awaited,
         "confidence": item.confidence,
         "ramp": item.ramp,
         "trust": item.trust,
         "latency": item.latency(),
         "missing": [signal.value for signal in item.missing],
+        "disbelieved": [signal.value for signal in item.disbelieved],
         "signals": {
             signal.value: encode_reading(reading, now=now)
             for signal, reading in item.readings.items()

@@ -1,7 +1,10 @@
 """One instance between unknown and trusted: what it said, how fresh that is, what to make of it.
 
 Every source keeps its own last report, so that a better source wins while it is fresh and a worse
-one takes over when it falls silent.
+one takes over when it falls silent. What Envoys see is a source as well: an instance that answers
+requests stays in service whatever its metrics do, and how it is known then is what Envoys observe.
+
+Every phase has a way back that is bounded in time; docs/phases.md lists them.
 """
 
 from __future__ import annotations
@@ -15,40 +18,31 @@ from controlplane.errors import ReportError
 from controlplane.fleet import plausibility, trust
 from controlplane.fleet.devices import Devices
 from controlplane.fleet.rates import CounterWindow, smoothed
+from controlplane.fleet.sources import LOAD, MAX_REASON, SourceState
+from controlplane.fleet.trials import Trials
 from controlplane.fleet.view import InstanceView, Outcomes, Phase
-from controlplane.model import COUNTERS, InstanceReport, Reading, ScrapeFailure, Signal, Source
+from controlplane.model import InstanceReport, Reading, ScrapeFailure, Signal, Source
 
-FRESH_PERIODS = 3.0
-"""Own reporting periods up to which a report counts in full: two may be lost or late."""
-MIN_FRESH = 1.0
-"""Seconds that count as fresh however often an instance reports."""
-GUESSED_PERIOD = 5.0
-"""Seconds between reports of a source that has reported only once."""
 WINDOW_SHARE = 0.8
-"""Part of the steering period that an interval of rates covers at least: reports once a period
+"""Fraction of the steering period that an interval of rates covers at least: reports once a period
 that jitter by a fifth give one interval each."""
 MIN_RAMP = 0.1
-"""Part of its full share at which an instance starts."""
-STRIKES = 3.0
-"""Refused reports, each forgiven by four good ones, that put an instance in quarantine."""
-FORGIVEN = 0.25
-PROBATION = 5
-"""Good reports in a row that end a quarantine."""
-MAX_REASON = 200
-RELIED_ON = frozenset(
-    {
-        Signal.RUNNING, Signal.WAITING, Signal.KV_USE, Signal.COMPLETED, Signal.LATENCY_SUM,
-        Signal.LATENCY_COUNT,
-    }
-)  # fmt: skip
-"""Signals whose disappearance changes what can be known of an instance."""
+"""Fraction of its full share at which an instance starts."""
+MAX_SOURCES = 8
+"""Sources of one instance that are remembered; the one that was silent longest goes first."""
 VANISHED_CONFIDENCE = 0.5
 """Factor on the confidence of an instance that gives less than it gave: its prior counts more,
 its weight stays defined."""
-STUCK_AFTER, STUCK_REPORTS = 10.0, 5
-"""Seconds and reports without any change, counters included, after which values are frozen."""
-STUCK_TRUST = 0.3
-"""What frozen values deserve of the trust that they would deserve otherwise."""
+ANSWERS_FRESH = 3 * trust.WINDOW
+"""Seconds that an answer to an Envoy says that the instance is well."""
+BY_ENVOYS = "what Envoys see counts"
+_CONTRADICTED = 60.0
+"""Seconds that signals are not believed after Envoys have refuted them."""
+
+_CLAIMED = frozenset(
+    {Signal.RUNNING, Signal.COMPLETED, Signal.FAILED, Signal.LATENCY_SUM, Signal.LATENCY_COUNT}
+)
+"""Signals that make up an instance's claims."""
 
 RANK = {source: rank for rank, source in enumerate(Source)}
 """Smaller is better."""
@@ -80,25 +74,14 @@ class SourceReadings(Mapping[Signal, Reading]):
         return f"SourceReadings({dict(self)!r})"
 
 
-@dataclass(slots=True)
-class _Said:
-    """The last report of one source."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What Envoys say of an instance."""
 
-    report: InstanceReport
-    period: float
-    """Seconds between its reports, on average."""
-    window: CounterWindow
-    gave: frozenset[Signal] = frozenset()
-    """Signals on which steering relies and that this source has given before."""
-    vanished: tuple[Signal, ...] = ()
-    """Those of them that it gives no longer."""
-    same_since: float = 0.0
-    """When the values last changed."""
-    same_count: int = 0
-    """Reports since then that repeated them all."""
-
-    def fresh_for(self, expiry: float) -> float:
-        return max(min(FRESH_PERIODS * self.period, expiry / 2), min(MIN_FRESH, expiry / 2))
+    answered_at: float = -math.inf
+    """When it last answered well."""
+    observation: trust.Observation | None = None
+    """None when Envoys have been silent about it for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +94,10 @@ class Standing:
     reason: str
     silent: bool
     """It once reported and no longer does."""
+    dropped: frozenset[Signal] = frozenset()
+    """Signals that are not believed."""
+    awaited: str = ""
+    """What ends a phase other than `Phase.LIVE`, in words."""
 
 
 class InstanceState:
@@ -124,18 +111,17 @@ class InstanceState:
         """Requests a second it takes in by its own counters, smoothed."""
         self._added_at = now
         self._ramp_from = now if ramp else None
-        self._said: dict[Source, _Said] = {}
-        self._ended: dict[Source, tuple[float, float]] = {}
+        self._sources: dict[tuple[Source, str], SourceState] = {}
+        self._ended: dict[tuple[Source, str], tuple[float, float]] = {}
         """Source -> requests completed and failed by its counters, across restarts."""
         self._devices: Devices | None = None
         self._heard_at: float | None = None
         self._judged_at = now
         self._claims = trust.ClaimWindow()
+        self._refuted: dict[frozenset[Signal], tuple[float, str]] = {}
+        """Signals that Envoys have refuted -> until when they do not count, and why."""
         self._failure: ScrapeFailure | None = None
-        self._strikes = 0.0
-        self._good = 0
-        self._quarantine = ""
-        self._spoke_at: float | None = None
+        self._trials = Trials()
         self._phase = Phase.UNKNOWN
         self._changed_at = now
         self.reconfigure(instance, config)
@@ -156,7 +142,7 @@ class InstanceState:
 
     @property
     def heard_at(self) -> float | None:
-        """Give the instant of the newest report that was believed."""
+        """Return the instant of the newest report that was believed; None if there is none."""
         return self._heard_at
 
     def fail(self, failure: ScrapeFailure) -> None:
@@ -173,206 +159,307 @@ class InstanceState:
         """
         if self._devices is not None and report.reporter:
             report = self._of_device(report, self._devices, now)
-        said = self._said.get(report.source)
-        if said is not None and report.at <= said.report.at:
+        # Agents have bugs of their own; Envoys only pass on what an instance says.
+        key = (report.source, report.reporter if report.source is Source.AGENT else "")
+        if self._devices is not None:
+            key = (report.source, "")
+        source = self._sources.get(key)
+        if source is not None and report.at <= source.report.at and source.spoke_at > -math.inf:
             return
-        self._spoke_at = now
+        first = source is None or source.spoke_at == -math.inf
+        if source is None:
+            source = self._add_source(key, report)
         try:
             plausibility.require_instant(report.at, now=now, oldest=self._expiry)
             plausibility.require_instance(report)
-            window = said.window if said is not None else CounterWindow()
-            restarted = self._count(report, window)
+            restarted = self._counts and source.count(report, shortest=self._shortest)
         except ReportError as error:
-            self._strike(str(error))
+            source.strike(str(error), now=now)
             raise
-        if window.at == report.at:
-            self._add_ended(report.source, window)
-        self._return(report, restarted=restarted, now=now)
-        self._good_report(now)
-        gap = GUESSED_PERIOD
-        if said is not None:
-            # An outage is no period: one gap counts for at most a few.
-            gap = said.period + 0.3 * (
-                min(report.at - said.report.at, 4 * said.period) - said.period
-            )
-        elif report.source is Source.SCRAPE and self.instance.scrape is not None:
-            gap = self.instance.scrape.period
-        self._said[report.source] = _following(said, report, gap, window)
-        if self._heard_at is None or report.at > self._heard_at:
+        source.spoke_at = now
+        self._take(key, source, report)
+        self._return(report, source, observed, restarted=restarted, now=now)
+        source.forgive()
+        source.accept(report, first=first)
+        if not source.quarantine and (self._heard_at is None or report.at > self._heard_at):
             self._heard_at = report.at
         self._failure = None
-        self._judge(report, window, observed, now)
+        self._judge(report, source, observed, now)
+
+    def _add_source(self, key: tuple[Source, str], report: InstanceReport) -> SourceState:
+        if len(self._sources) >= MAX_SOURCES:
+            oldest = min(self._sources, key=lambda each: self._sources[each].spoke_at)
+            del self._sources[oldest]
+            self._ended.pop(oldest, None)
+        period = None
+        if report.source is Source.SCRAPE and self.instance.scrape is not None:
+            period = self.instance.scrape.period
+        return self._sources.setdefault(key, SourceState(report, period=period))
 
     def _of_device(self, report: InstanceReport, devices: Devices, now: float) -> InstanceReport:
-        """Give what the whole class says after *report*; a device's lies are its own."""
+        """Return what the whole class says after *report*; a device's lies are its own."""
         plausibility.require_instant(report.at, now=now, oldest=self._expiry)
         plausibility.require_instance(report)
-        said = self._said.get(report.source)
+        source = self._sources.get((report.source, ""))
         merged = devices.merge(report, oldest=now - self._expiry)
-        if said is not None and report.at <= said.report.at:
+        if source is not None and report.at <= source.report.at:
             # Clocks of different devices need no order among themselves.
-            merged = replace(merged, at=math.nextafter(said.report.at, math.inf))
+            merged = replace(merged, at=math.nextafter(source.report.at, math.inf))
         return merged
 
-    def _count(self, report: InstanceReport, window: CounterWindow) -> bool:
-        """Take the counters in; say whether the engine restarted."""
-        if not self._counts:
-            return False
-        growth = window.growth(report.signals)
-        if growth and min(growth.values()) < 0:
-            window.restart(report.signals, at=report.at)
-            self._strike("its counters run backwards again and again")
-            return True
-        try:
-            plausibility.require_growth(growth, elapsed=window.elapsed(report.at))
-        except ReportError:
-            # If the jump was real after all, the next report continues from here.
-            window.restart(report.signals, at=report.at)
-            raise
-        if window.add(report.signals, at=report.at, shortest=self._shortest, growth=growth) and (
-            window.arrivals is not None
-        ):
+    def _take(self, key: tuple[Source, str], source: SourceState, report: InstanceReport) -> None:
+        """Add up what the counters of a source gained, if an interval has just closed."""
+        window = source.window
+        if window.at != report.at or source.doubt or source.quarantine:
+            return
+        if window.arrivals is not None:
             self.arrivals = smoothed(
-                self.arrivals,
-                window.arrivals,
-                elapsed=window.interval,
-                interval=window.interval,
+                self.arrivals, window.arrivals, elapsed=window.interval, interval=window.interval
             )
-        return False
-
-    def _add_ended(self, source: Source, window: CounterWindow) -> None:
-        """Add up what the counters of *source* gained over the interval that just closed."""
         rates = window.rates
         completed = rates.get(Signal.COMPLETED, rates.get(Signal.LATENCY_COUNT))
-        if completed is None:
-            return
-        answered, failed = self._ended.get(source, (0.0, 0.0))
-        gained = rates.get(Signal.FAILED, 0.0) * window.interval
-        self._ended[source] = (answered + completed * window.interval, failed + gained)
+        if completed is not None:
+            answered, failed = self._ended.get(key, (0.0, 0.0))
+            gained = rates.get(Signal.FAILED, 0.0) * window.interval
+            self._ended[key] = (answered + completed * window.interval, failed + gained)
 
     def own_outcomes(self) -> Outcomes | None:
         """Return how requests ended by the instance's own counters; None if unknown."""
-        if not self._ended or self.trust < trust.BELIEVED:
+        known = [key for key in self._ended if self._believed(key)]
+        if not known or self.trust < trust.BELIEVED:
             return None
-        answered, failed = self._ended[min(self._ended, key=RANK.__getitem__)]
+        answered, failed = self._ended[min(known, key=lambda key: (RANK[key[0]], key[1]))]
         return Outcomes(answered=answered, server_error=failed)
 
-    def _strike(self, reason: str) -> None:
-        self._strikes = min(self._strikes + 1, STRIKES)
-        self._good = 0
-        if self._strikes >= STRIKES:
-            self._quarantine = reason[:MAX_REASON]
+    def _believed(self, key: tuple[Source, str]) -> bool:
+        source = self._sources.get(key)
+        return source is not None and not source.doubt and not source.quarantine
 
-    def _good_report(self, now: float) -> None:
-        self._strikes = max(0.0, self._strikes - FORGIVEN)
-        self._good += 1
-        if self._quarantine and self._good >= PROBATION:
-            self._quarantine = ""
-            self._strikes = 0.0
-            self._ramp_from = now
-
-    def _return(self, report: InstanceReport, *, restarted: bool, now: float) -> None:
+    def _return(
+        self,
+        report: InstanceReport,
+        source: SourceState,
+        observed: trust.Observation | None,
+        *,
+        restarted: bool,
+        now: float,
+    ) -> None:
         """Start slowly what comes back: from silence, from not being ready, from a restart."""
         if self._heard_at is None:
             # What was never silent beyond the expiry has been serving on its prior all along.
             back = self._phase is Phase.EXPIRED
         else:
-            back = now - self._heard_at >= self._expiry
-        woke = report.ready and any(not said.report.ready for said in self._said.values())
+            # What went on to answer requests was never away.
+            answers = observed is not None and observed.answer_rate > 0
+            back = now - self._heard_at >= self._expiry and not answers
+        woke = report.ready and any(not each.report.ready for each in self._sources.values())
         if back or woke or restarted:
             self._ramp_from = now
+        elif source.doubt and self._phase is Phase.STARTING:
+            # What looked like a restart was another process's turn.
+            self._ramp_from = None
 
     def _judge(
         self,
         report: InstanceReport,
-        window: CounterWindow,
+        source: SourceState,
         observed: trust.Observation | None,
         now: float,
     ) -> None:
         elapsed = max(0.0, now - self._judged_at)
-        self._judged_at = now
         self._claims.add(report.signals, elapsed=elapsed)
-        if window.at == report.at:
-            self._claims.count(window.rates, interval=window.interval)
+        if source.window.at == report.at:
+            self._claims.count(source.window.rates, interval=source.window.interval)
+        absent = _CLAIMED - report.signals.keys()
+        if Signal.LATENCY_COUNT in report.signals:
+            absent -= {Signal.COMPLETED}
+        claims = trust.without(self._claims.claims(), absent)
+        if observed is not None and self._counts:
+            for each in trust.refute(claims, observed):
+                self._refuted[each.signals] = (now + _CONTRADICTED, each.reason)
+        dropped, _ = source.disbelieved(observed)
+        refuted, _ = self._refutations(now)
+        claims = trust.without(claims, LOAD if source.quarantine else dropped | refuted)
+        self._weigh(claims, observed, now)
+
+    def _refutations(self, now: float) -> tuple[frozenset[Signal], list[str]]:
+        """Return the signals that Envoys have refuted lately, and why."""
+        if not self._refuted:
+            return frozenset(), []
+        lately = [(key, why) for key, (until, why) in self._refuted.items() if now < until]
+        return frozenset[Signal]().union(*(key for key, _ in lately)), [why for _, why in lately]
+
+    def watch(self, observed: trust.Observation | None, *, now: float) -> None:
+        """Judge the instance by what Envoys see, where nothing else speaks for it.
+
+        Args:
+            observed: None when Envoys have been silent about it for long.
+            now: the instant.
+        """
+        if now - self._judged_at >= trust.WATCH_PERIOD and not any(
+            now - each.report.at <= each.fresh_for(self._expiry) for each in self._sources.values()
+        ):
+            self._weigh(trust.NO_CLAIMS, observed, now)
+
+    def _weigh(self, claims: trust.Claims, observed: trust.Observation | None, now: float) -> None:
+        elapsed = max(0.0, now - self._judged_at)
+        self._judged_at = now
         if observed is None or not self._counts:
             deserved, self.distrust = 1.0, ""
         else:
-            deserved, self.distrust = trust.judge(self._claims.claims(), observed)
-            stuck = self._stuck(report, observed)
-            if stuck:
-                deserved *= STUCK_TRUST
-                self.distrust = "; ".join(filter(None, (self.distrust, stuck)))
+            deserved, self.distrust = trust.judge(claims, observed)
         # After a silence, one report must not make or break it.
         self.trust = trust.moved(self.trust, deserved, elapsed=min(elapsed, trust.WINDOW))
 
-    def _stuck(self, report: InstanceReport, observed: trust.Observation) -> str:
-        """Say that the values stand still while Envoys get answers; empty if they move."""
-        said = self._said[report.source]
-        still = report.at - said.same_since
-        if (
-            said.same_count < STUCK_REPORTS
-            or still < STUCK_AFTER
-            or not any(signal in COUNTERS for signal in report.signals)
-            or observed.answers < trust.MIN_ANSWERS
-        ):
-            return ""
-        return f"its values have stood still for {still:.0f} s, Envoys get answers"
-
-    def standing(self, *, now: float, answers: bool) -> Standing:
+    def standing(self, *, now: float, seen: Seen) -> Standing:
         """Judge the instance at *now*.
 
         Args:
             now: the instant.
-            answers: whether Envoys got an answer of it lately.
+            seen: what Envoys say of it.
         """
         ramp = self._ramp(now)
-        if self._heard_at is None:
-            return self._unheard(ramp, now=now, answers=answers)
-        age = now - self._heard_at
-        if self._quarantine and self._spoke_at is not None and now - self._spoke_at < self._expiry:
-            return Standing(Phase.QUARANTINED, 0.0, ramp, self._quarantine, silent=False)
+        believed = [each for each in self._sources.values() if not each.quarantine]
+        spoken = [each for each in believed if each.spoke_at > -math.inf]
+        age = now - max((each.report.at for each in spoken), default=-math.inf)
         if age >= self._expiry:
-            return Standing(Phase.EXPIRED, 0.0, ramp, self._silence(age), silent=True)
-        fresh_for = max(said.fresh_for(self._expiry) for said in self._said.values())
-        confidence = 1.0
-        if age > fresh_for:
-            confidence = max(0.0, (self._expiry - age) / (self._expiry - fresh_for))
-        # What still speaks, if late, is not silent: a fleet on a slow line must not freeze.
-        silent = age > fresh_for and (self._spoke_at is None or now - self._spoke_at > fresh_for)
+            return self._unknown(ramp, age, now=now, seen=seen)
+        self._trials.end()
+        by_envoys = self._by_envoys(now, seen)
+        fresh_for = max(each.fresh_for(self._expiry) for each in spoken)
         best = self._best(now)
+        confidence, dropped, why = self._worth(
+            best, by_envoys, age=age, fresh_for=fresh_for, now=now, seen=seen
+        )
+        # What still speaks, if late, is not silent: a fleet on a slow line must not freeze.
+        spoke_at = max(each.spoke_at for each in self._sources.values())
+        silent = age > fresh_for and now - spoke_at > fresh_for
         if not best.report.ready:
             reason = best.report.not_ready_reason or "it says that it is not ready"
-            return Standing(Phase.NOT_READY, confidence, ramp, reason, silent=silent)
+            awaited = f"a report that it is ready, or its silence for {self._expiry:.0f} s"
+            return Standing(
+                Phase.NOT_READY, confidence, ramp, reason, silent=silent, awaited=awaited
+            )
         if age > fresh_for:
-            return Standing(Phase.STALE, confidence, ramp, self._silence(age), silent=silent)
-        if not best.report.signals:
-            confidence = 0.0
+            reason = "; ".join(filter(None, (self._silence(age), why)))
+            awaited = "its next report"
+            return Standing(
+                Phase.STALE, confidence, ramp, reason, silent=silent, dropped=dropped,
+                awaited=awaited,
+            )  # fmt: skip
+        if ramp < 1:
+            reason = "; ".join(filter(None, ("it starts slowly", why)))
+            awaited = f"the end of its slow start within {self._slow_start:.0f} s"
+            return Standing(
+                Phase.STARTING, confidence, ramp, reason, silent=False, dropped=dropped,
+                awaited=awaited,
+            )  # fmt: skip
+        reason = "; ".join(filter(None, (why, self.distrust)))
+        return Standing(Phase.LIVE, confidence, ramp, reason, silent=False, dropped=dropped)
+
+    def _worth(
+        self,
+        best: SourceState,
+        by_envoys: float,
+        *,
+        age: float,
+        fresh_for: float,
+        now: float,
+        seen: Seen,
+    ) -> tuple[float, frozenset[Signal], str]:
+        """Return the confidence in what is known, the signals that do not count, and why."""
+        own = 1.0
+        if age > fresh_for:
+            own = max(0.0, (self._expiry - age) / (self._expiry - fresh_for))
+        reasons: list[str] = []
         vanished = self._vanished(best)
         if vanished:
-            confidence *= VANISHED_CONFIDENCE
-        if ramp < 1:
-            return Standing(Phase.STARTING, confidence, ramp, "it starts slowly", silent=False)
-        reasons = [f"it no longer gives {', '.join(vanished)}"] if vanished else []
-        reason = "; ".join(filter(None, (*reasons, self.distrust)))
-        return Standing(Phase.LIVE, confidence, ramp, reason, silent=False)
+            own *= VANISHED_CONFIDENCE
+            reasons.append(f"it no longer gives {', '.join(vanished)}")
+        dropped, doubt = best.disbelieved(seen.observation)
+        refuted, whys = self._refutations(now)
+        dropped |= refuted
+        doubt = "; ".join(filter(None, (doubt, *whys)))
+        if doubt:
+            reasons.append(f"{doubt}; {BY_ENVOYS}")
+        if not LOAD.isdisjoint(best.report.signals) and age > fresh_for and by_envoys > own:
+            # What Envoys see now is better than what the instance said some time ago.
+            dropped |= LOAD
+            reasons.append(BY_ENVOYS)
+        if not best.report.signals:
+            own = 0.0
+            reasons.append("its metrics page is empty")
+            if by_envoys:
+                reasons.append(BY_ENVOYS)
+        elif dropped >= LOAD:
+            own = 0.0
+        if LOAD.isdisjoint(best.report.signals) or dropped >= LOAD:
+            own = max(own, by_envoys)
+        return own, dropped, "; ".join(reasons)
 
-    def _vanished(self, best: _Said) -> tuple[Signal, ...]:
-        """Give what *best* gives no longer and no other source gives instead."""
-        given = {signal for said in self._said.values() for signal in said.report.signals}
+    def _by_envoys(self, now: float, seen: Seen) -> float:
+        """Return the confidence that Envoys' observations deserve."""
+        age = now - seen.answered_at
+        if not self._counts or seen.observation is None or age >= self._expiry:
+            return 0.0
+        if age <= ANSWERS_FRESH:
+            return 1.0
+        return (self._expiry - age) / max(self._expiry - ANSWERS_FRESH, 1e-3)
+
+    def _vanished(self, best: SourceState) -> tuple[Signal, ...]:
+        """Return what *best* gives no longer and no other source gives instead."""
+        given = {signal for each in self._sources.values() for signal in each.report.signals}
         return tuple(signal for signal in best.vanished if signal not in given)
 
-    def _unheard(self, ramp: float, *, now: float, answers: bool) -> Standing:
-        if self._quarantine:
-            return Standing(Phase.QUARANTINED, 0.0, ramp, self._quarantine, silent=False)
-        reason = "it never reported"
-        if self._failure is not None:
+    def _unknown(self, ramp: float, age: float, *, now: float, seen: Seen) -> Standing:
+        """Judge an instance of which no report can be believed."""
+        everything = LOAD if self._sources else frozenset[Signal]()
+        quarantine = next((each.quarantine for each in self._sources.values()), "")
+        heard = self._heard_at is not None
+        silent = heard and not quarantine
+        if quarantine:
+            reason = quarantine
+        elif heard:
+            reason = self._silence(age)
+        elif self._failure is not None:
             reason = f"it never reported: {self._failure.reason[:MAX_REASON]}"
-        promised = self.instance.scrape is not None or self._failure is not None
-        if not promised or now - self._added_at < self._expiry:
-            return Standing(Phase.UNKNOWN, 0.0, ramp, reason, silent=False)
-        if answers:
-            return Standing(Phase.UNKNOWN, 0.0, ramp, f"{reason}; it answers", silent=False)
-        return Standing(Phase.EXPIRED, 0.0, ramp, reason, silent=False)
+        else:
+            reason = "it never reported"
+        by_envoys = self._by_envoys(now, seen)
+        answers = now - seen.answered_at <= ANSWERS_FRESH
+        promised = self.instance.scrape is not None or self._failure is not None or heard
+        young = not heard and now - self._added_at < self._expiry
+        if answers and (heard or quarantine or (promised and not young)):
+            reason = f"{reason}; it answers, so {BY_ENVOYS}"
+        if self.distrust:
+            reason = f"{reason}; {self.distrust}"
+        if answers or not promised or young:
+            self._trials.end()
+            return Standing(
+                Phase.QUARANTINED if quarantine else Phase.UNKNOWN,
+                by_envoys, ramp, reason, silent=silent, dropped=everything,
+                awaited=f"reports, until which {BY_ENVOYS}",
+            )  # fmt: skip
+        if quarantine and self._spoke_lately(now):
+            return Standing(
+                Phase.QUARANTINED, by_envoys, ramp, reason, silent=False, dropped=everything,
+                awaited="five good reports in a row, or answers to Envoys",
+            )  # fmt: skip
+        if self._trials.under_way(now):
+            return Standing(
+                Phase.UNKNOWN, by_envoys, MIN_RAMP, f"{reason}; it is tried again",
+                silent=silent, dropped=everything, awaited="answers to Envoys, or reports",
+            )  # fmt: skip
+        return Standing(
+            Phase.EXPIRED, 0.0, ramp, reason, silent=silent, dropped=everything,
+            awaited=f"a report, or a trial within {self._trials.next_in(now):.0f} s",
+        )  # fmt: skip
+
+    def _spoke_lately(self, now: float) -> bool:
+        return any(
+            each.quarantine and now - each.struck_at < self._expiry
+            for each in self._sources.values()
+        )
 
     def _ramp(self, now: float) -> float:
         if self._ramp_from is None or self._slow_start <= 0:
@@ -383,47 +470,54 @@ class InstanceState:
         reason = f"silent for {age:.0f} s"
         return f"{reason}: {self._failure.reason[:MAX_REASON]}" if self._failure else reason
 
-    def _ordered(self, now: float) -> list[_Said]:
-        """Give what was said, best last: fresh before stale, then by source, then the newest."""
+    def _ordered(self, now: float) -> list[SourceState]:
+        """Return the sources, best last: believed, fresh before stale, by kind, the newest."""
         return sorted(
-            self._said.values(),
-            key=lambda said: (
-                fresh := now - said.report.at <= said.fresh_for(self._expiry),
-                -RANK[said.report.source] if fresh else said.report.at,
+            (each for each in self._sources.values() if each.spoke_at > -math.inf),
+            key=lambda each: (
+                not each.quarantine,
+                fresh := now - each.report.at <= each.fresh_for(self._expiry),
+                not each.doubt if fresh else True,
+                -RANK[each.report.source] if fresh else each.report.at,
+                each.report.at,
             ),
         )
 
-    def _best(self, now: float) -> _Said:
-        if len(self._said) == 1:
-            return next(iter(self._said.values()))
+    def _best(self, now: float) -> SourceState:
+        if len(self._sources) == 1:
+            return next(iter(self._sources.values()))
         return self._ordered(now)[-1]
 
     def view(self, standing: Standing, *, now: float) -> InstanceView:
-        """Give the frozen picture that goes with *standing*."""
+        """Return the frozen picture that goes with *standing*."""
         if standing.phase is not self._phase:
             self._phase = standing.phase
             self._changed_at = now
+        ordered = [each for each in self._ordered(now) if not each.quarantine]
         readings: Mapping[Signal, Reading] = {}
         rates: Mapping[Signal, Reading] = {}
         interval = 0.0
         missing: tuple[Signal, ...] = ()
-        if len(self._said) == 1:
-            (said,) = self._said.values()
-            readings, rates = _readings(said), _rates(said)
-            interval = said.window.interval
-            missing = _joined(said.report.missing, said.vanished)
-        elif self._said:
-            ordered = self._ordered(now)
-            readings = {key: value for said in ordered for key, value in _readings(said).items()}
-            counting = [said for said in ordered if said.window.rates]
+        if ordered:
+            best = ordered[-1]
+            readings = (
+                _readings(best)
+                if len(ordered) == 1
+                else {key: value for each in ordered for key, value in _readings(each).items()}
+            )
+            counting = [each for each in ordered if each.window.rates]
             if counting:
                 # Of one source only: rates over different intervals do not go together.
                 rates, interval = _rates(counting[-1]), counting[-1].window.interval
             missing = tuple(
                 signal
-                for signal in _joined(ordered[-1].report.missing, ordered[-1].vanished)
-                if signal not in readings
+                for signal in dict.fromkeys((*best.report.missing, *best.vanished))
+                if len(ordered) == 1 or signal not in readings
             )
+        if standing.dropped:
+            readings = {key: readings[key] for key in readings if key not in standing.dropped}
+            rates = {key: rates[key] for key in rates if key not in standing.dropped}
+            interval = interval if rates else 0.0
         return InstanceView(
             instance=self.instance,
             phase=standing.phase,
@@ -436,47 +530,15 @@ class InstanceState:
             missing=missing,
             reason=standing.reason,
             changed_at=self._changed_at,
+            awaited=standing.awaited,
+            disbelieved=tuple(sorted(standing.dropped)),
         )
 
 
-def _following(
-    before: _Said | None, report: InstanceReport, gap: float, window: CounterWindow
-) -> _Said:
-    """Give what a source said, with what follows from what it said before."""
-    if before is None:
-        gave = RELIED_ON.intersection(report.signals)
-        return _Said(report, gap, window, gave, (), report.at, 0)
-    gave = before.gave
-    vanished: tuple[Signal, ...] = ()
-    given = RELIED_ON.intersection(report.signals)
-    if given != gave:
-        gave = gave | given
-        # A counter creates its series when it first counts: after a restart its absence is no
-        # sign, unless the engine's table says that it should be there.
-        vanished = tuple(
-            signal
-            for signal in sorted(gave - given)
-            if signal not in COUNTERS or signal in report.missing
-        )
-    same = before.report.signals == report.signals
-    return _Said(
-        report,
-        gap,
-        window,
-        gave,
-        vanished,
-        before.same_since if same else report.at,
-        before.same_count + 1 if same else 0,
-    )
+def _readings(source: SourceState) -> SourceReadings:
+    return SourceReadings(source.report.signals, source.report.source, source.report.at)
 
 
-def _joined(first: tuple[Signal, ...], second: tuple[Signal, ...]) -> tuple[Signal, ...]:
-    return first if not second else tuple(dict.fromkeys((*first, *second)))
-
-
-def _readings(said: _Said) -> SourceReadings:
-    return SourceReadings(said.report.signals, said.report.source, said.report.at)
-
-
-def _rates(said: _Said) -> SourceReadings:
-    return SourceReadings(said.window.rates, said.report.source, said.window.at)
+def _rates(source: SourceState) -> SourceReadings:
+    window: CounterWindow = source.window
+    return SourceReadings(window.rates, source.report.source, window.at)

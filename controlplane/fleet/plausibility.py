@@ -38,6 +38,10 @@ _MAX_GROWTH = {
 """Counter -> most it can gain in a second; the fastest engines stay a hundred times below."""
 
 
+_LATE = 1e-3
+"""Fraction of the fastest growth that a counter may have had before it was first seen."""
+
+
 def require_instant(at: float, *, now: float, oldest: float) -> None:
     """Refuse a report from the future, or from more than *oldest* seconds ago.
 
@@ -74,6 +78,20 @@ def require_growth(growth: Mapping[Signal, float], *, elapsed: float) -> None:
             raise ReportError(
                 f"{signal.value} grew by {gain:g} in {elapsed:.1f} s; nothing is that fast"
             )
+
+
+def late_growth(values: Mapping[Signal, float], *, elapsed: float) -> dict[Signal, float]:
+    """Return those counters of *values* that can have counted from zero within *elapsed* seconds.
+
+    A counter that appears may be of an engine's first request, or an old one that the page had
+    left out so far.
+    """
+    seconds = max(elapsed, 1.0)
+    return {
+        signal: value
+        for signal, value in values.items()
+        if value <= _LATE * _MAX_GROWTH[signal] * seconds
+    }
 
 
 def require_traffic(report: TrafficReport) -> None:

@@ -75,6 +75,24 @@ class CounterWindow:
             if signal in signals
         }
 
+    def appeared(self, signals: Mapping[Signal, float]) -> Mapping[Signal, float]:
+        """Return the counters that were not there when the open interval started: zero until then.
+
+        Engines create a series with the first request that it counts.
+        """
+        if self._counters is None:
+            return {}
+        return {
+            signal: value
+            for signal, value in signals.items()
+            if signal in COUNTERS and signal not in self._counters
+        }
+
+    def vanished(self, signals: Mapping[Signal, float]) -> bool:
+        """Say whether all that had counted is gone: an engine that has restarted and is idle."""
+        counted = [signal for signal, value in (self._counters or {}).items() if value > 0]
+        return bool(counted) and not any(signals.get(signal) for signal in counted)
+
     def restart(self, signals: Mapping[Signal, float], *, at: float) -> None:
         """Start over: the counters in *signals* have no common past with what was seen before."""
         self._open(signals, at)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from controlplane.config import Config, Instance, SiteKind
 from controlplane.errors import ReportError
 from controlplane.fleet import plausibility
-from controlplane.fleet.instances import InstanceState, Standing
+from controlplane.fleet.instances import InstanceState, Seen, Standing
 from controlplane.fleet.paths import Paths
 from controlplane.fleet.traffic import Traffic
 from controlplane.fleet.view import FleetView, InstanceView, Phase
@@ -175,13 +175,12 @@ class FleetState:
 
     def view(self, *, now: float) -> FleetView:
         """Give what is true at *now*."""
-        standings = {
-            name: state.standing(
-                now=now,
-                answers=state.heard_at is None and self._traffic.answers(name, now=now),
-            )
-            for name, state in self._instances.items()
-        }
+        standings = {}
+        for name, state in self._instances.items():
+            observed = self._traffic.observe(name, now=now)
+            state.watch(observed, now=now)
+            seen = Seen(self._traffic.answered_at(name), observed)
+            standings[name] = state.standing(now=now, seen=seen)
         serving = [one for one in standings.values() if one.phase in _SERVING]
         if serving and all(one.ramp < 1 for one in serving):
             # Nobody is there to take the rest: a fleet that starts as a whole serves at once.

@@ -305,7 +305,7 @@ class Traffic:
             return None
         return window.observation(now)
 
-    def answers(self, instance: str, *, now: float) -> bool:
-        """Say whether Envoys got an answer of the instance within the last seconds."""
+    def answered_at(self, instance: str) -> float:
+        """Return when an Envoy last reported a good answer of the instance; -inf if never."""
         window = self._instances.get(instance)
-        return window is not None and now - window.answered_at <= 3 * WINDOW
+        return -math.inf if window is None else window.answered_at

@@ -9,10 +9,10 @@ than it fell.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from controlplane.model import Signal
+from controlplane.model import COUNTERS, Signal
 
 WINDOW = 5.0
 """Seconds after which what was claimed or observed counts for a third."""
@@ -23,9 +23,21 @@ RECOVERY = 15.0
 """Seconds over which it recovers as much."""
 BELIEVED = 0.5
 """Trust below which an instance's claims are not used."""
+WATCH_PERIOD = 1.0
+"""Seconds between two judgements of an instance that makes no claims."""
+REFUTED = 100.0
+"""Factor between a claimed latency and the observed one that no network or queue explains: other
+units, or a time that ends before the answer does."""
 MIN_ANSWERS = 5.0
 """Answers in the window below which nothing is concluded from them."""
 
+_GAUGES = frozenset({Signal.RUNNING, Signal.WAITING})
+_LATENCIES = frozenset(
+    {
+        *(Signal.LATENCY_SUM, Signal.LATENCY_COUNT, Signal.TTFT_SUM, Signal.TTFT_COUNT),
+        *(Signal.QUEUE_SUM, Signal.QUEUE_COUNT),
+    }
+)
 _COUNTED = (
     Signal.COMPLETED,
     Signal.FAILED,
@@ -46,6 +58,10 @@ class Claims:
     """Requests a second that it says have failed."""
     latency: float | None
     """Mean seconds of an answer."""
+
+
+NO_CLAIMS = Claims(inside=None, completed=None, failed=0.0, latency=None)
+"""Of an instance that nothing is read of, or whose account is not believed."""
 
 
 class ClaimWindow:
@@ -131,6 +147,16 @@ def judge(claims: Claims, observed: Observation) -> tuple[float, str]:
                 f"claims {claims.inside:.0f} requests inside, Envoys wait for "
                 f"{observed.in_progress:.0f}"
             )
+    elif observed.latency is not None:
+        # By Little's law, as many are in progress as come in while one is answered.
+        explained = observed.rate * observed.rtt + 3 * observed.answer_rate * observed.latency
+        unexplained = observed.in_progress - explained
+        if unexplained > 3:
+            deserved *= 3 / unexplained
+            reasons.append(
+                f"Envoys wait for {observed.in_progress:.0f} answers and get "
+                f"{observed.answer_rate:.1f} a second"
+            )
     if observed.answers >= MIN_ANSWERS:
         answered = observed.answer_rate
         if claims.completed is not None and claims.completed < 0.1 * answered:
@@ -153,6 +179,59 @@ def judge(claims: Claims, observed: Observation) -> tuple[float, str]:
                     f"claims {claims.latency:.2f} s an answer, Envoys wait {observed.latency:.2f} s"
                 )
     return max(FLOOR, deserved), "; ".join(reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Refutation:
+    """Signals that what Envoys measure refutes: a fault of the metrics, not of the instance."""
+
+    signals: frozenset[Signal]
+    reason: str
+
+
+def refute(claims: Claims, observed: Observation) -> tuple[Refutation, ...]:
+    """Return what of *claims* cannot be, while the instance answers as it should."""
+    if observed.answers < MIN_ANSWERS:
+        return ()
+    found: list[Refutation] = []
+    if claims.latency is not None and observed.latency is not None:
+        longer = max(claims.latency, observed.latency, 1e-6)
+        shorter = max(min(claims.latency, observed.latency), 1e-6)
+        if longer >= REFUTED * shorter and longer - shorter > 0.02:
+            reason = (
+                f"claims {claims.latency:.2g} s an answer, Envoys measure "
+                f"{observed.latency:.2g} s: "
+                "its latencies are of something else"
+            )
+            found.append(Refutation(_LATENCIES, reason))
+    if claims.completed is not None and claims.completed < observed.answer_rate / REFUTED:
+        reason = (
+            f"claims {claims.completed:.1f} answers a second, Envoys get "
+            f"{observed.answer_rate:.1f}: its counters are of something else"
+        )
+        found.append(Refutation(COUNTERS, reason))
+    if claims.inside is not None and observed.latency is not None:
+        wire = observed.rate * observed.rtt
+        if (
+            observed.in_progress - wire - 2 * claims.inside > 3 + observed.in_progress / 2
+            and observed.in_progress <= wire + 2 * observed.answer_rate * observed.latency
+        ):
+            reason = (
+                f"claims {claims.inside:.0f} requests inside, Envoys wait for "
+                f"{observed.in_progress:.0f} and get them answered in time"
+            )
+            found.append(Refutation(_GAUGES, reason))
+    return tuple(found)
+
+
+def without(claims: Claims, signals: Collection[Signal]) -> Claims:
+    """Return what is left of *claims* without *signals*."""
+    return Claims(
+        inside=None if Signal.RUNNING in signals else claims.inside,
+        completed=None if Signal.COMPLETED in signals else claims.completed,
+        failed=0.0 if Signal.FAILED in signals else claims.failed,
+        latency=None if Signal.LATENCY_SUM in signals else claims.latency,
+    )
 
 
 def moved(trust: float, deserved: float, *, elapsed: float) -> float:

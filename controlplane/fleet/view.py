@@ -55,6 +55,11 @@ class InstanceView:
     """Why the phase is what it is, for people."""
     changed_at: float = 0.0
     """When the phase last changed."""
+    awaited: str = ""
+    """What ends a phase other than `Phase.LIVE`, for people."""
+    disbelieved: tuple[Signal, ...] = ()
+    """Signals that are reported and do not count, since Envoys or the source refute them; they are
+    in neither *readings* nor *rates*."""
 
     @property
     def name(self) -> str:

@@ -140,8 +140,12 @@ def require_usable(view: FleetView) -> None:
             assert instance.interval > 0
         latency = instance.latency()
         assert latency is None or latency >= 0
-        if instance.phase in {Phase.EXPIRED, Phase.UNKNOWN, Phase.QUARANTINED}:
+        if instance.phase is Phase.EXPIRED:
             assert 0 == instance.confidence
+        if instance.phase in {Phase.UNKNOWN, Phase.QUARANTINED} and instance.confidence:
+            assert any(key[0] == instance.name for key in view.outcomes)
+        if instance.phase is not Phase.LIVE:
+            assert instance.awaited != ""
         assert instance.changed_at <= view.at
     sites = [site.name for site in view.config.sites]
     assert {(one, other) for one in sites for other in sites} == set(view.paths)

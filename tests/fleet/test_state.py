@@ -399,7 +399,7 @@ class TestRefusals:
             phases.append(fleet.view(now=now).instances["a"].phase)
 
         assert [Phase.UNKNOWN] * 2 + [Phase.QUARANTINED] * 6 == phases[:8]
-        assert Phase.STARTING is phases[9]
+        assert Phase.LIVE is phases[9]
 
     def test_a_jump_that_nothing_can_make_is_refused_and_the_next_report_goes_on(self) -> None:
         """A counter that wrapped must not count as a flood of completions."""
@@ -420,7 +420,10 @@ class TestRefusals:
 
         view = fleet.view(now=19.0).instances["a"]
 
-        assert Phase.QUARANTINED is view.phase
+        assert (Phase.LIVE, 1.0) == (view.phase, view.trust)
+        assert Signal.COMPLETED not in view.readings
+        assert not view.rates
+        assert "PROMETHEUS_MULTIPROC_DIR" in view.reason
         assert "backwards" in view.reason
 
 

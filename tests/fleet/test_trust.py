@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.fleet.trust import FLOOR, Claims, Observation, judge, moved
+from controlplane.fleet.trust import (
+    FLOOR,
+    Claims,
+    Observation,
+    judge,
+    moved,
+    refute,
+    without,
+)
+from controlplane.model import Signal
 
 HONEST = Claims(inside=5.0, completed=10.0, failed=0.0, latency=0.5)
 SEEN = Observation(
@@ -56,3 +65,41 @@ def test_trust_moves_towards_what_is_deserved_and_never_beyond(
 def test_trust_falls_faster_than_it_recovers() -> None:
     """A lie costs more than an honest second earns."""
     assert 1 - moved(1.0, FLOOR, elapsed=2.0) > moved(FLOOR, 1.0, elapsed=2.0) - FLOOR
+
+
+@pytest.mark.parametrize(
+    ("claims", "observed", "signals"),
+    [
+        pytest.param(HONEST, SEEN, set(), id="honest"),
+        pytest.param(replace(HONEST, latency=0.0003), SEEN, {Signal.LATENCY_SUM}, id="too short"),
+        pytest.param(replace(HONEST, latency=500.0), SEEN, {Signal.LATENCY_SUM}, id="milliseconds"),
+        pytest.param(
+            replace(HONEST, completed=0.0), SEEN, {Signal.COMPLETED, Signal.LATENCY_SUM},
+            id="counters that do not count",
+        ),
+        pytest.param(
+            replace(HONEST, inside=0.0), replace(SEEN, in_progress=40.0, latency=4.0),
+            {Signal.RUNNING}, id="a gauge that stays at zero",
+        ),
+        pytest.param(
+            replace(HONEST, inside=0.0), replace(SEEN, in_progress=40.0), set(), id="it hangs"
+        ),
+        pytest.param(replace(HONEST, latency=0.1), SEEN, set(), id="only a little"),
+        pytest.param(
+            replace(HONEST, latency=0.0003), replace(SEEN, answers=2.0), set(), id="too little"
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refuted(
+    claims: Claims, observed: Observation, signals: set[Signal]
+) -> None:
+    """Metrics that are of something else cost themselves; a hang costs the instance."""
+    dropped = {each for found in refute(claims, observed) for each in found.signals}
+
+    assert signals == dropped & {Signal.RUNNING, Signal.COMPLETED, Signal.LATENCY_SUM}
+    assert without(claims, dropped) == replace(
+        claims,
+        inside=None if Signal.RUNNING in signals else claims.inside,
+        completed=None if Signal.COMPLETED in signals else claims.completed,
+        latency=None if Signal.LATENCY_SUM in signals else claims.latency,
+    )

@@ -82,11 +82,11 @@ def test_another_source_that_gives_the_signal_makes_up_for_it() -> None:
     assert 1.0 == fleet.view(now=4.0).instances["a"].confidence
 
 
-def test_values_that_stand_still_while_envoys_get_answers_cost_trust_until_they_move() -> None:
+def test_values_that_stand_still_while_envoys_get_answers_do_not_count_until_they_move() -> None:
     """A proxy that serves an old page forever, for one."""
     config = make_config(sites=["near"], instances=[make_instance("a", "near")])
     fleet = FleetState(config, now=0.0)
-    trusts, reasons = [], []
+    trusts, reasons, counted = [], [], []
     for second in range(1, 121):
         now = float(second)
         frozen = 20 <= second < 60
@@ -97,14 +97,16 @@ def test_values_that_stand_still_while_envoys_get_answers_cost_trust_until_they_
                              in_progress=5, latency_sum=5, latency_count=10)  # fmt: skip
         fleet.apply(seen, now=now)
         view = fleet.view(now=now).instances["a"]
-        trusts.append(view.trust)
+        trusts.append((view.trust, view.confidence))
         reasons.append(view.reason)
+        counted.append((Signal.RUNNING in view.readings, Signal.LATENCY_COUNT in view.rates))
 
-    assert 1.0 == trusts[18]
-    assert trusts[58] < 0.4
+    assert {(1.0, 1.0)} == set(trusts)
+    assert ((True, True), "") == (counted[18], reasons[18])
+    assert (False, False) == counted[58]
     assert "stood still" in reasons[58]
-    assert trusts[-1] > 0.9
-    assert "stood still" not in reasons[-1]
+    assert "what Envoys see counts" in reasons[58]
+    assert ((True, True), "") == (counted[-1], reasons[-1])
 
 
 def test_an_idle_instance_may_stand_still() -> None:

@@ -86,7 +86,7 @@ class _Cycles:
     changed: asyncio.Queue[tuple[str, float]] = field(default_factory=asyncio.Queue)
 
     def install(self) -> None:
-        run_cycle = self.control.run_cycle
+        run_cycle = self.control.cycle.run_once
 
         async def timed() -> None:
             self.began = time.monotonic()
@@ -100,9 +100,9 @@ class _Cycles:
             return decision
 
         # Attributes of the one object, so that the code under test stays as it is.
-        self.control.run_cycle = timed  # type: ignore[method-assign]
+        self.control.cycle.run_once = timed  # type: ignore[method-assign]
         self.control.decider.decide = weighed  # type: ignore[method-assign]
-        self.control.on_cycle.append(lambda _another: self._note())
+        self.control.cycle.completed.subscribe(lambda _: self._note())
 
     def _note(self) -> None:
         snapshot = self.control.views.snapshot(SITE)

@@ -132,7 +132,8 @@ async def soak(*, streams: int, seconds: float, seed: int) -> Row:
     with tempfile.TemporaryDirectory(prefix="cats-soak-") as place:
         file = Path(place) / "fleet.yaml"
         file.write_text(fleet())
-        async with ControlPlaneProcess(file, "--debug-updates", "--log-level", "error") as server:
+        command = ["testbed.tools.debug_updates"]
+        async with ControlPlaneProcess(file, "--log-level", "error", command=command) as server:
             await server.wait_ready()
             crowd = _Crowd(("127.0.0.1", server.xds_port), dice, [], Counter())
             await crowd.fill(streams)

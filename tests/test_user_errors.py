@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from controlplane.auth.agent_rights import AgentGate
 from controlplane.cli import COMMANDS, cats
-from controlplane.controller.overrides import OverrideError, Wheel
-from controlplane.controller.persistence import StateError, StateFile
+from controlplane.controller.overrides import OverrideError, OverrideStore
+from controlplane.controller.state_file import StateError, StateFile
 from controlplane.errors import IdentityError
 from testbed.fakes.views import make_config
 from testbed.processes.ports import free_ports
@@ -241,10 +241,10 @@ def test_memory_that_cannot_be_used_is_told_with_its_remedy(
 
 
 def test_overrides_that_cannot_be_read_are_told_with_their_remedy(tmp_path: Path) -> None:
-    """The rest of the wheel's errors are in tests/controller/test_overrides.py."""
+    """The rest of the store's errors are in tests/controller/test_overrides.py."""
     (tmp_path / "overrides.json").write_text("{}")
     with pytest.raises(OverrideError, match=r"remove the file and add the overrides again"):
-        Wheel(tmp_path).load(unix_now=0.0)
+        OverrideStore(tmp_path).load(unix_now=0.0)
 
 
 AGENTS = {

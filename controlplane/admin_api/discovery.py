@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from controlplane.admin_api.documents import Document
-from controlplane.config import Refused
+from controlplane.controller.discovery_status import RuleStatus
 
 REFUSED_SHOWN = 20
 """Refused instances of a rule that are listed; more are only counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleStatus:
-    """One rule now."""
-
-    name: str
-    kind: str
-    listed: bool
-    """Whether its objects were ever known to this process."""
-    age: float | None
-    """Seconds since the API last said how things are; none if it never did."""
-    reason: str = ""
-    """Why the API does not answer; empty while it does."""
-    remedy: str = ""
-    instances: int = 0
-    """That take part."""
-    held: int = 0
-    """Among these, those that are there no longer but whose service nothing else serves."""
-    cluster: str = ""
-    """Where it looks; empty for the cluster of ``discovery.api``."""
-    refused: tuple[Refused, ...] = ()
 
 
 def encode_rules(rules: tuple[RuleStatus, ...]) -> list[Document]:

@@ -7,59 +7,27 @@ of the monotonic clock's zero.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from controlplane.config import Config
-from controlplane.errors import Fault
+from controlplane.config import Config, Override
+from controlplane.controller.overrides import describe
 from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
 from controlplane.model import Reading
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.resources.versions import UNSUPPORTED
 from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
+from controlplane.xds.types import short_type
 
 if TYPE_CHECKING:
+    from controlplane.controller.configuration import ConfigStatus
+    from controlplane.controller.overrides import ActiveOverride
     from controlplane.grpc_services.envoys import EnvoyRecord
 
 Document = dict[str, Any]
-"""A mapping that `dump` can write."""
+"""A mapping that JSON can hold."""
 GONE_SHOWN = 50
 """Clients listed of those that left; more are only counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigStatus:
-    """Which configuration is in force, and what came of the last attempt to replace it."""
-
-    file: str
-    version: str
-    """Hash of the text in force."""
-    loaded_at: float
-    """When it came into force, on the monotonic clock."""
-    faults: tuple[Fault, ...] = ()
-    """Why the newest text was refused; empty when it is the one in force."""
-    refused_at: float | None = None
-
-
-def dump(document: object) -> bytes:
-    """Write *document* as JSON; numbers that JSON lacks become null."""
-    try:
-        return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-    except ValueError:
-        return json.dumps(_finite(document), separators=(",", ":"), allow_nan=False).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
 
 
 def encode_reading(reading: Reading | None, *, now: float) -> Document | None:
@@ -260,11 +228,6 @@ def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
     }
 
 
-def short_type(type_url: str) -> str:
-    """Give the last word of a type URL: ``ClusterLoadAssignment``."""
-    return type_url.rsplit(".", 1)[-1] if type_url else "none"
-
-
 def _instant(at: float | None, epoch: float) -> float | None:
     return None if at is None else round(at + epoch, 6)
 
@@ -283,4 +246,37 @@ def encode_config(config: Config, status: ConfigStatus, *, epoch: float) -> Docu
         "instances": len(config.instances),
         "steering": config.steering.model_dump(mode="json"),
         "overrides": [item.model_dump(mode="json", exclude_none=True) for item in config.overrides],
+    }
+
+
+def encode_overrides(config: Config, active: Iterable[ActiveOverride]) -> list[Document]:
+    """Return all overrides: those of the file, then those made while running.
+
+    Args:
+        config: with the overrides of the file only.
+        active: those made while running.
+    """
+    return [
+        *(
+            _override(f"file-{n}", item, by="", since=None, expires=None)
+            for n, item in enumerate(config.overrides)
+        ),
+        *(
+            _override(item.id, item.override, by=item.by, since=item.since, expires=item.expires)
+            for item in active
+        ),
+    ]
+
+
+def _override(
+    name: str, override: Override, *, by: str, since: float | None, expires: float | None
+) -> Document:
+    return {
+        "id": name,
+        "what": describe(override),
+        "reason": override.reason,
+        "by": by,
+        "since": since,
+        "expires": expires,
+        "override": override.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
     }

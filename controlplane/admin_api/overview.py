@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from controlplane.admin_api.documents import ConfigStatus, Document, short_type
+from controlplane.admin_api.documents import Document
 from controlplane.config import Service
+from controlplane.controller.configuration import ConfigStatus
 from controlplane.fleet.view import FleetView, InstanceView
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.model import Signal
@@ -26,7 +27,7 @@ from controlplane.steering.outcomes import (
 )
 from controlplane.steering.plan import Plan
 from controlplane.xds.snapshot import view_key
-from controlplane.xds.types import ENDPOINT
+from controlplane.xds.types import ENDPOINT, short_type
 
 REFUSALS_SHOWN = 50
 """Refused resources listed; more are only counted."""

@@ -1,6 +1,6 @@
 """The admin HTTP port: health, metrics, the API and its event stream; reads, never decides.
 
-What is shown comes from `Shown`, which the application's root implements.
+What the documents say comes from `AdminDocuments`, which `admin_api.view` implements.
 
 Doors: there is no CORS, so no foreign page can read an answer; on a loopback address the Host
 header must be a loopback name, so that a foreign name rebound to 127.0.0.1 is refused; bodies and
@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import difflib
 import importlib.resources
-import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -21,10 +20,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
-from controlplane.admin_api.documents import Document, dump
+from controlplane.admin_api.documents import Document
 from controlplane.auth.admin_tokens import Login
 from controlplane.controller.events import ALL_STATES, EventHub, TooManyWatchers
 from controlplane.errors import ControlPlaneError
+from controlplane.runtime.addresses import is_loopback
+from controlplane.runtime.json_text import dump
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body; nothing we take is larger than some lines."""
@@ -61,7 +62,7 @@ class UnknownName(Exception):  # noqa: N818 -- says what is the case
         super().__init__(f"no {kind} '{name}'; {remedy}")
 
 
-class Shown(Protocol):
+class AdminDocuments(Protocol):
     """What the admin port shows; each method gives a JSON-ready document of this instant."""
 
     events: EventHub
@@ -112,7 +113,7 @@ class Shown(Protocol):
         """Give the Prometheus text."""
 
 
-SHOWN: web.AppKey[Shown] = web.AppKey("shown")
+DOCUMENTS: web.AppKey[AdminDocuments] = web.AppKey("documents")
 _STREAMS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("streams")
 
 _PAGE = {
@@ -134,18 +135,8 @@ _PAGE = {
 _CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach *host*."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def build_admin(
-    shown: Shown,
+    documents: AdminDocuments,
     *,
     host: str,
     login: Login | None = None,
@@ -154,7 +145,7 @@ def build_admin(
     """Make the admin application.
 
     Args:
-        shown: what to show.
+        documents: what to show.
         host: the address it will be bound to, which decides on the Host check.
         login: what is asked of those who want more than health; none asks nothing.
         extra_routes: routes of switches that are off by default.
@@ -163,7 +154,7 @@ def build_admin(
         client_max_size=BODY_LIMIT,
         middlewares=[_secure(check_host=is_loopback(host), login=login)],
     )
-    application[SHOWN] = shown
+    application[DOCUMENTS] = documents
     application[_STREAMS] = set()
     application.add_routes(
         [
@@ -258,14 +249,14 @@ async def _healthz(_request: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    if request.app[SHOWN].is_ready():
+    if request.app[DOCUMENTS].is_ready():
         return web.Response(text="ok\n")
     return web.Response(text="not ready: no snapshot is being served yet\n", status=503)
 
 
 async def _metrics(request: web.Request) -> web.Response:
     return web.Response(
-        body=request.app[SHOWN].metrics_text(),
+        body=request.app[DOCUMENTS].metrics_text(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )
 
@@ -279,15 +270,15 @@ def _or_not_yet(document: Document | None) -> web.Response:
 
 
 async def _fleet(request: web.Request) -> web.Response:
-    return _or_not_yet(request.app[SHOWN].fleet_document())
+    return _or_not_yet(request.app[DOCUMENTS].fleet_document())
 
 
 async def _overview(request: web.Request) -> web.Response:
-    return _or_not_yet(request.app[SHOWN].overview_document())
+    return _or_not_yet(request.app[DOCUMENTS].overview_document())
 
 
 async def _plan(request: web.Request) -> web.Response:
-    return _or_not_yet(request.app[SHOWN].plan_document())
+    return _or_not_yet(request.app[DOCUMENTS].plan_document())
 
 
 async def _explain(request: web.Request) -> web.Response:
@@ -295,21 +286,21 @@ async def _explain(request: web.Request) -> web.Response:
     if not service or not site:
         return json_error(400, "give both, as in /api/v1/explain?service=chat&from=edge-north")
     try:
-        return _or_not_yet(await request.app[SHOWN].explain_document(service, site))
+        return _or_not_yet(await request.app[DOCUMENTS].explain_document(service, site))
     except UnknownName as error:
         return json_error(404, str(error))
 
 
 async def _envoys(request: web.Request) -> web.Response:
-    return json_response(request.app[SHOWN].envoys_document())
+    return json_response(request.app[DOCUMENTS].envoys_document())
 
 
 async def _config(request: web.Request) -> web.Response:
-    return json_response(request.app[SHOWN].config_document())
+    return json_response(request.app[DOCUMENTS].config_document())
 
 
 async def _overrides(request: web.Request) -> web.Response:
-    return json_response(request.app[SHOWN].overrides_document())
+    return json_response(request.app[DOCUMENTS].overrides_document())
 
 
 async def _add_override(request: web.Request) -> web.Response:
@@ -319,7 +310,7 @@ async def _add_override(request: web.Request) -> web.Response:
     if refusal is not None:
         return refusal
     try:
-        return json_response(await request.app[SHOWN].add_override(await request.read()))
+        return json_response(await request.app[DOCUMENTS].add_override(await request.read()))
     except ControlPlaneError as error:
         return json_error(400, str(error))
 
@@ -332,7 +323,7 @@ async def _remove_override(request: web.Request) -> web.Response:
     if not by:
         return json_error(400, "say who removes it, as in ?by=ann")
     try:
-        return json_response(request.app[SHOWN].remove_override(request.match_info["name"], by))
+        return json_response(request.app[DOCUMENTS].remove_override(request.match_info["name"], by))
     except ControlPlaneError as error:
         return json_error(404, str(error))
 
@@ -347,19 +338,19 @@ def _refuse_foreign(request: web.Request) -> web.Response | None:
 
 
 async def _events(request: web.Request) -> web.StreamResponse:
-    shown = request.app[SHOWN]
+    documents = request.app[DOCUMENTS]
     states: dict[str, Callable[[], Document | None]] = {
-        "config": shown.config_document,
-        "fleet": shown.fleet_document,
-        "plan": shown.plan_document,
-        "envoys": shown.envoys_document,
-        "overview": shown.overview_document,
+        "config": documents.config_document,
+        "fleet": documents.fleet_document,
+        "plan": documents.plan_document,
+        "envoys": documents.envoys_document,
+        "overview": documents.overview_document,
     }
     kinds = frozenset(filter(None, request.query.get("kinds", "").split(","))) or ALL_STATES
     if unknown := kinds - states.keys():
         return json_error(400, f"no kind '{min(unknown)}'; known: {', '.join(states)}")
     try:
-        watcher = shown.events.watch(kinds)
+        watcher = documents.events.watch(kinds)
     except TooManyWatchers:
         response = json_error(503, "too many watch already; close a page or a terminal")
         response.headers["Retry-After"] = "10"
@@ -386,7 +377,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
         return stream
     finally:
         streams.discard(task)
-        shown.events.forget(watcher)
+        documents.events.forget(watcher)
 
 
 async def _send(stream: web.StreamResponse, content: bytes) -> None:

@@ -10,12 +10,14 @@ from controlplane.admin_api.documents import (
     encode_config,
     encode_envoys,
     encode_fleet,
+    encode_overrides,
 )
 from controlplane.admin_api.effect import encode_effect
 from controlplane.admin_api.overview import encode_overview
 from controlplane.admin_api.plan_documents import encode_allocation, encode_explanation, encode_plan
 from controlplane.admin_api.routes import UnknownName
 from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.cycle import CycleResult
 from controlplane.controller.overrides import parse_request
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.steering.plan import Assignment
@@ -26,15 +28,15 @@ JOINED = 0.1
 """Seconds of changes of the Envoys' state that make one event."""
 
 
-class ShownControlPlane:
-    """Documents of one control plane; see `controlplane.admin_api.routes.Shown`."""
+class AdminView:
+    """Documents of one control plane; see `controlplane.admin_api.routes.ControlPlane`."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self.events = control.events
-        control.on_cycle.append(self._publish_cycle)
-        control.on_config.append(
-            lambda _config: self.events.publish_state("config", self.config_document)
+        control.cycle.completed.subscribe(self._publish_cycle)
+        control.configuration.changed.subscribe(
+            lambda _: self.events.publish_state("config", self.config_document)
         )
 
     def is_ready(self) -> bool:
@@ -46,12 +48,12 @@ class ShownControlPlane:
         control = self._control
         if control.view is None:
             return None
-        status = control.config_status
+        status = control.configuration.status
         return {
-            **encode_fleet(control.view, epoch=control.epoch, levels=control.levels.levels()),
+            **encode_fleet(control.view, epoch=control.epoch, levels=control.cycle.levels.levels()),
             "mode": control.config.steering.mode.value,
             "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
-            "discovery": encode_rules(control.discovery_status()),
+            "discovery": encode_rules(control.configuration.discovery_status()),
         }
 
     def plan_document(self) -> Document | None:
@@ -105,21 +107,20 @@ class ShownControlPlane:
             control.view,
             control.plan,
             epoch=control.epoch,
-            status=control.config_status,
+            status=control.configuration.status,
             envoys=[*control.registry.envoys],
             versions={
                 view: snapshot.of_type(ENDPOINT).version
                 for view, snapshot in control.views.views.items()
             },
-            overrides=control.wheel.documents(control.merged.config),
+            overrides=self._overrides(),
         )
 
     def overrides_document(self) -> Document:
         """Give the overrides of the file and those made while running."""
-        wheel = self._control.wheel
         return {
-            "lasting": wheel.lasting,
-            "overrides": wheel.documents(self._control.merged.config),
+            "lasting": self._control.configuration.overrides.lasting,
+            "overrides": self._overrides(),
         }
 
     async def add_override(self, content: bytes) -> Document:
@@ -129,15 +130,16 @@ class ShownControlPlane:
             OverrideError: it cannot be.
         """
         control = self._control
-        request = parse_request(content, control.merged.config)
+        configuration = control.configuration
+        request = parse_request(content, configuration.merged.config)
         effect = None
         if control.view is not None:
-            config = control.wheel.apply(control.merged.config, more=[request])
+            config = configuration.overrides.apply(configuration.merged.config, more=[request])
             effect = encode_effect(*await control.decider.try_out(control.view, config))
         if request.dry_run:
             return {"added": None, "effect": effect}
         made = control.add_override(request)
-        return {"added": made.id, "lasting": control.wheel.lasting, "effect": effect}
+        return {"added": made.id, "lasting": configuration.overrides.lasting, "effect": effect}
 
     def remove_override(self, name: str, by: str) -> Document:
         """End an override made while running.
@@ -145,7 +147,7 @@ class ShownControlPlane:
         Raises:
             OverrideError: there is no such one.
         """
-        return {"removed": self._control.remove_override(name, by=by).id}
+        return {"removed": self._control.configuration.remove_override(name, by=by).id}
 
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""
@@ -155,7 +157,7 @@ class ShownControlPlane:
     def config_document(self) -> Document:
         """Give the configuration's status."""
         control = self._control
-        return encode_config(control.config, control.config_status, epoch=control.epoch)
+        return encode_config(control.config, control.configuration.status, epoch=control.epoch)
 
     def metrics_text(self) -> bytes:
         """Give the Prometheus text."""
@@ -171,8 +173,12 @@ class ShownControlPlane:
             self.events.publish_state("envoys", self.envoys_document)
             self.events.publish_state("overview", self.overview_document)
 
-    def _publish_cycle(self, another_plan: bool) -> None:
-        if another_plan:
+    def _overrides(self) -> list[Document]:
+        configuration = self._control.configuration
+        return encode_overrides(configuration.merged.config, configuration.overrides.active)
+
+    def _publish_cycle(self, result: CycleResult) -> None:
+        if result.plan_changed:
             self.events.publish_state("plan", self.plan_document)
         self.events.publish_state("fleet", self.fleet_document)
         self.events.publish_state("overview", self.overview_document)

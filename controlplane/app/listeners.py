@@ -15,15 +15,7 @@ from aiohttp import web
 from controlplane.config import Tls
 from controlplane.errors import StartError
 from controlplane.http2.server import GrpcServer
-
-Address = tuple[str, int]
-"""Host and port; port 0 takes a free one."""
-
-
-def join_address(address: Address) -> str:
-    """Give ``HOST:PORT``, an IPv6 host in brackets."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+from controlplane.runtime.addresses import Address, join_address
 
 
 async def bind_grpc(server: GrpcServer, address: Address, *, tls: Tls | None) -> int:

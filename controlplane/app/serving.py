@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from controlplane import __version__
-from controlplane.admin_api.routes import build_admin, is_loopback
-from controlplane.admin_api.view import ShownControlPlane
-from controlplane.app.listeners import Address, bind_grpc, bind_http, join_address
+from controlplane.admin_api.routes import build_admin
+from controlplane.admin_api.view import AdminView
+from controlplane.app.listeners import bind_grpc, bind_http
 from controlplane.auth.admin_tokens import Login, TokenFile
 from controlplane.auth.agent_rights import AgentGate
 from controlplane.auth.identity import IdentityCheck
 from controlplane.config import Admin, Instance, Role
 from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
-from controlplane.controller.discovery import Discovering, load_found
+from controlplane.controller.discovery import InstanceDiscovery, load_found
 from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
 from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
@@ -34,6 +35,7 @@ from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry
 from controlplane.grpc_services.handshakes import FailedHandshakes
 from controlplane.http2.server import GrpcServer
 from controlplane.model import Source
+from controlplane.runtime.addresses import Address, is_loopback, join_address
 from controlplane.runtime.config_file import ConfigFile, read_text
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.open_files import take_files
@@ -49,6 +51,9 @@ GRACE = 0.5
 what a drain takes; Envoys then connect to another replica, or keep what they have."""
 
 
+Extension = Callable[[ControlPlane], Iterable[web.RouteDef]]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the command line decides."""
@@ -61,7 +66,8 @@ class Settings:
     """Directory that every report is written to."""
     settle: float | None = None
     """Seconds that first reports get before the first plan; by default one period, at most 1 s."""
-    debug_updates: bool = False
+    extend: Extension | None = None
+    """Adds routes to the admin port; for conformance tests."""
     max_connections: int = 20_000
     """Of the gRPC port; fewer where the system allows fewer open files, told if less than half."""
 
@@ -113,14 +119,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         settle=settings.settle,
         found=saved.found,
     )
-    discovering = Discovering(control, state_dir=settings.state_dir, saved=saved)
+    discovery = InstanceDiscovery(control, state_dir=settings.state_dir, saved=saved)
     for warning in file.warnings:
         control.log.warning("configuration", warning=str(warning))
     async with contextlib.AsyncExitStack() as ends:
         ends.callback(control.close)
         if settings.record is not None:
             _record(control, settings.record, settings.config_file, ends)
-        shown = ShownControlPlane(control)
+        admin_view = AdminView(control)
         scraper = Scraper((), on_report=control.receive, clock=control.clock)
         orca = OrcaReader((), on_report=control.receive, clock=control.clock)
         _read_while_deciding(control, scraper, orca)
@@ -128,15 +134,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         server = _build_grpc(control, _identities(control), most)
         ends.push_async_callback(server.stop, GRACE)
         xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
-        runner = await _build_http(control, shown, settings)
+        runner = await _build_http(control, admin_view, settings)
         ends.push_async_callback(runner.cleanup)
         admin_port = await bind_http(runner, settings.admin, tls=config.server.admin.tls)
         if config.server.tracing is not None:
             tracer = _import_tracing().CycleTracer(
                 config.server.tracing, replica=join_address((socket.gethostname(), xds_port))
             )
-            control.on_traced.append(tracer.tell_cycle)
-            control.meter.on_settled.append(tracer.tell_settled)
+            control.cycle.measured.subscribe(tracer.tell_cycle)
+            control.meter.settled.subscribe(tracer.tell_settled)
             ends.push_async_callback(asyncio.to_thread, tracer.close)
         bus = None
         if config.server.bus != "local":
@@ -154,12 +160,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 remedy="raise the hard limit (LimitNOFILE, ulimit -Hn), or --max-connections",
             )
         loops: dict[str, Callable[[], Awaitable[None]]] = {
-            "cycles": lambda: _run_cycles(control, discovering, bus),
-            "discovery": discovering.run,
+            "cycles": lambda: _run_cycles(control, discovery, bus),
+            "discovery": discovery.run,
             "scrapes": scraper.run,
             "orca streams": orca.run,
             "configuration file": lambda: _follow_file(control, file),
-            "envoy events": shown.run_envoy_events,
+            "envoy events": admin_view.run_envoy_events,
         }
         _reload_on_hangup(file, ends)
         running_loops = asyncio.create_task(_run_guarded(control, loops), name="loops")
@@ -173,11 +179,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await asyncio.gather(running_loops, return_exceptions=True)
 
 
-async def _run_cycles(control: ControlPlane, discovering: Discovering, bus: NatsBus | None) -> None:
-    await discovering.wait_first()
+async def _run_cycles(
+    control: ControlPlane, discovery: InstanceDiscovery, bus: NatsBus | None
+) -> None:
+    await discovery.wait_first()
     if bus is not None:
         bus.may_lead = True
-    await control.run_cycles()
+    await control.cycle.run()
 
 
 def _import_joining() -> ModuleType:
@@ -212,16 +220,16 @@ def _read_while_deciding(control: ControlPlane, scraper: Scraper, orca: OrcaRead
     """Read instances on the replica that decides only; it lets the others hear what it reads."""
     scraped: tuple[Instance, ...] = ()
 
-    def see() -> None:
+    def see(_: object = None) -> None:
         nonlocal scraped
-        wanted = control.config.instances if control.decides else ()
+        wanted = control.config.instances if control.cycle.decides else ()
         if wanted is not scraped:
             scraped = wanted
             scraper.reconfigure(wanted)
             orca.reconfigure(wanted)
 
-    control.on_config.append(lambda _config: see())
-    control.on_cycle.append(lambda _another: see())
+    control.configuration.changed.subscribe(see)
+    control.cycle.completed.subscribe(see)
     see()
 
 
@@ -246,7 +254,9 @@ def _identities(control: ControlPlane) -> IdentityCheck:
         clock=control.clock,
         log=control.log,
     )
-    control.on_config.append(lambda config: check.reconfigure(config.server.identities))
+    control.configuration.changed.subscribe(
+        lambda change: check.reconfigure(change.config.server.identities)
+    )
     return check
 
 
@@ -272,8 +282,8 @@ def _build_grpc(
     observed = EnvoyTelemetry(
         control.config,
         resolve_site=control.sites.resolve,
-        on_reports=control.receive_traffic,
-        on_loads=control.receive_all,
+        on_reports=control.reports.receive_all,
+        on_loads=control.reports.receive_all,
         on_handshakes=FailedHandshakes(
             lambda service, reason, count: control.metrics.instance_tls_failures.labels(
                 service, reason
@@ -286,7 +296,7 @@ def _build_grpc(
         identities=identities,
     )
     observed.add_to(server)
-    control.on_config.append(observed.reconfigure)
+    control.configuration.changed.subscribe(lambda change: observed.reconfigure(change.config))
     ClientStatusService(
         control.registry,
         epoch=lambda: control.epoch,
@@ -298,7 +308,7 @@ def _build_grpc(
         enforced=identities.enforced,
         on_refused=lambda: control.metrics.clients_refused.labels(Role.AGENT.value).inc(),
     )
-    control.on_config.append(gate.reconfigure)
+    control.configuration.changed.subscribe(lambda change: gate.reconfigure(change.config))
     AgentService(control.receive, clock=control.clock, identities=identities, gate=gate).add_to(
         server
     )
@@ -329,13 +339,13 @@ def _login(admin: Admin, settings: Settings) -> Login | None:
 
 
 async def _build_http(
-    control: ControlPlane, shown: ShownControlPlane, settings: Settings
+    control: ControlPlane, admin_view: AdminView, settings: Settings
 ) -> web.AppRunner:
     application = build_admin(
-        shown,
+        admin_view,
         host=settings.admin[0],
         login=_login(control.config.server.admin, settings),
-        extra_routes=control.debug.routes() if settings.debug_updates else (),
+        extra_routes=() if settings.extend is None else settings.extend(control),
     )
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -347,27 +357,27 @@ def _record(
 ) -> None:
     recorder = Recorder(directory, fleet=read_text(config_file))
     ends.callback(recorder.close)
-    control.on_report.append(recorder.take)
+    control.reports.accepted.subscribe(recorder.take)
 
-    def write(_another: bool) -> None:
+    def write(_: CycleResult) -> None:
         try:
             recorder.write(control.registry.clients, now=control.clock())
         except OSError as error:
-            control.on_cycle.remove(write)
-            control.on_report.remove(recorder.take)
+            control.cycle.completed.unsubscribe(write)
+            control.reports.accepted.unsubscribe(recorder.take)
             control.log.warning(
                 "recording ended; serving goes on",
                 reason=error.strerror or str(error),
                 remedy="make room and restart with --record",
             )
 
-    control.on_cycle.insert(0, write)
+    control.cycle.completed.subscribe(write)
 
 
 async def _follow_file(control: ControlPlane, file: ConfigFile) -> None:
     async with contextlib.aclosing(file.changes()) as changes:
         async for change in changes:
-            control.receive_config(change)
+            control.configuration.receive_file(change)
             for warning in file.warnings:
                 control.log.warning("configuration", warning=str(warning))
 
@@ -409,9 +419,4 @@ def _tell_start(control: ControlPlane, settings: Settings, xds_port: int, admin_
         control.log.warning(
             "Envoys and agents are taken at their word: they show no certificate",
             remedy="set server.tls.client_ca in the configuration",
-        )
-    if settings.debug_updates:
-        control.log.warning(
-            "--debug-updates is on: whoever reaches the admin port can set every weight",
-            remedy="leave it off outside of conformance tests",
         )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from controlplane.cli import examples
 from controlplane.cli.options import HOST_PORT, config_option, log_options, read_config
+
+if TYPE_CHECKING:
+    from controlplane.app.serving import Extension
 
 
 @click.command(
@@ -58,10 +62,9 @@ from controlplane.cli.options import HOST_PORT, config_option, log_options, read
     help="Envoys and agents at once; more are refused.",
 )
 @log_options
-@click.option(
-    "--debug-updates", is_flag=True, help="Let /debug/ on the admin port set weights. For tests."
-)
+@click.pass_obj
 def command(
+    extend: Extension | None,
     *,
     config_file: Path,
     xds: tuple[str, int],
@@ -72,7 +75,6 @@ def command(
     max_connections: int,
     log_format: str | None,
     log_level: str,
-    debug_updates: bool,
 ) -> None:
     """Run the control plane.
 
@@ -94,7 +96,7 @@ def command(
                 record=record,
                 settle=settle,
                 max_connections=max_connections,
-                debug_updates=debug_updates,
+                extend=extend,
             )
         )
     )

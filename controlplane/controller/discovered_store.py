@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from controlplane.config import Found, Instance
-from controlplane.controller.persistence import StateError, replace_file
+from controlplane.controller.state_file import StateError
+from controlplane.runtime.files import replace_file
 
 FILE_NAME = "discovered.json"
 SIZE_LIMIT = 64_000_000
@@ -36,7 +37,7 @@ class SavedFound:
 NOTHING_SAVED = SavedFound((), frozenset())
 
 
-class FoundFile:
+class DiscoveredStore:
     """The file in a state directory; methods block, so call them from a thread."""
 
     def __init__(self, directory: Path) -> None:

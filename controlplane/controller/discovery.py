@@ -13,7 +13,6 @@ from pathlib import Path
 
 import aiohttp
 
-from controlplane.admin_api.discovery import RuleStatus
 from controlplane.config import (
     Config,
     Discovery,
@@ -25,8 +24,9 @@ from controlplane.config import (
     unserved,
 )
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.discovered_store import NOTHING_SAVED, FoundFile, SavedFound
-from controlplane.controller.persistence import StateError
+from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedFound
+from controlplane.controller.discovery_status import RuleStatus
+from controlplane.controller.state_file import StateError
 from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
 from controlplane.sources.kubernetes.finding import Finder, Findings, Wanted, wants
@@ -69,17 +69,17 @@ def load_found(directory: Path | None, *, log: Logger) -> SavedFound:
     if directory is None:
         return NOTHING_SAVED
     try:
-        return FoundFile(directory).load() or NOTHING_SAVED
+        return DiscoveredStore(directory).load() or NOTHING_SAVED
     except StateError as error:
         log.warning(
-            "what was discovered cannot be read; asking anew",
+            "saved discovered instances unreadable; discovering again",
             reason=str(error),
             remedy="none needed; look at the file if this happens again",
         )
         return NOTHING_SAVED
 
 
-class Discovering:
+class InstanceDiscovery:
     """Finds instances for a control plane.
 
     Args:
@@ -92,7 +92,8 @@ class Discovering:
         self, control: ControlPlane, *, state_dir: Path | None, saved: SavedFound = NOTHING_SAVED
     ) -> None:
         self._control = control
-        self._file = None if state_dir is None else FoundFile(state_dir)
+        self._configuration = control.configuration
+        self._file = None if state_dir is None else DiscoveredStore(state_dir)
         self._saved: tuple[tuple[Found, ...], frozenset[str]] | None = None
         self._findings = {
             name: Findings(tuple(each for each in saved.found if each.rule == name))
@@ -107,8 +108,8 @@ class Discovering:
         self._failing: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._may_begin = asyncio.Event()
-        control.discovery_status = self.status
-        control.on_file.append(self._changed.set)
+        control.configuration.discovery_status = self.status
+        control.configuration.file_changed.subscribe(lambda _: self._changed.set())
         self._note_beginning()
 
     async def wait_first(self) -> None:
@@ -121,16 +122,16 @@ class Discovering:
                 async with asyncio.timeout(REMINDER):
                     await self._may_begin.wait()
             except TimeoutError:
-                alone = unserved(self._control.merged.config)
+                alone = unserved(self._configuration.merged.config)
                 if loop.time() >= until and not alone:
                     self._may_begin.set()  # once begun, nothing waits again
                     return
                 if not told:
                     told = True
                     self._control.log.warning(
-                        "the first plan waits for instances to be discovered",
+                        "first plan delayed until instances are discovered",
                         unread=sorted(rule.name for rule in self._rules if self._misses(rule)),
-                        instances=len(self._control.merged.config.instances),
+                        instances=len(self._configuration.merged.config.instances),
                         remedy="see why above, and the rules' selectors; 'cats doctor' asks, too",
                     )
         # What was found is in the configuration before the first cycle begins.
@@ -159,7 +160,7 @@ class Discovering:
 
     def status(self) -> tuple[RuleStatus, ...]:
         """Tell how the rules fare."""
-        merged, now = self._control.merged, self._control.clock()
+        merged, now = self._configuration.merged, self._control.clock()
         return tuple(
             RuleStatus(
                 name=rule.name,
@@ -170,7 +171,7 @@ class Discovering:
                 remedy="" if error is None else error.remedy,
                 instances=sum(each.rule == rule.name for each in merged.taken),
                 held=sum(each.rule == rule.name for each in merged.held),
-                refused=tuple(e for e in self._control.refused if e.rule == rule.name),
+                refused=tuple(e for e in self._configuration.refused if e.rule == rule.name),
                 cluster=rule.cluster or "",
             )
             for rule in self._rules
@@ -179,7 +180,7 @@ class Discovering:
 
     @property
     def _discovery(self) -> Discovery | None:
-        return self._control.file_config.discovery
+        return self._configuration.file_config.discovery
 
     @property
     def _rules(self) -> tuple[DiscoveryRule, ...]:
@@ -187,7 +188,7 @@ class Discovering:
 
     def _start(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
         """Follow what is wanted now, and nothing else; what is wanted still goes on."""
-        config = self._control.file_config
+        config = self._configuration.file_config
         discovery = config.discovery
         wanted: dict[_Key, None] = {}
         if discovery is not None:
@@ -211,7 +212,7 @@ class Discovering:
             self._followed[key] = _Followed(follower, task)
 
     async def _look(self) -> None:
-        config = self._control.file_config
+        config = self._configuration.file_config
         self._tell_failures()
         for rule in self._rules:
             if self._misses(rule):
@@ -231,7 +232,7 @@ class Discovering:
         self._known &= names
         found = tuple(each for item in self._findings.values() for each in item.found)
         refused = tuple(each for item in self._findings.values() for each in item.refused)
-        self._control.receive_found(found, refused)
+        self._configuration.receive_found(found, refused)
         self._note_beginning()
         self._found = found
         self._to_save.set()
@@ -250,12 +251,12 @@ class Discovering:
         Envoys may hold what an earlier process gave them; an empty plan would wipe it.
         """
         known = all(rule.name in self._known for rule in self._rules)
-        if self._discovery is None or (known and self._control.merged.config.instances):
+        if self._discovery is None or (known and self._configuration.merged.config.instances):
             self._may_begin.set()
 
     def _followers(self, rule: DiscoveryRule) -> list[Follower]:
         """Give who follows what *rule* wants; nobody until all of it is followed."""
-        keys = _keys(self._control.file_config, rule)
+        keys = _keys(self._configuration.file_config, rule)
         if any(key not in self._followed for key in keys):
             return []
         return [self._followed[key].follower for key in keys]
@@ -272,13 +273,13 @@ class Discovering:
                 continue
             failing[rule.name] = str(error)
             if rule.name not in self._failing:
-                self._control.teller.tell_discovery_fault(
-                    "instances cannot be discovered; those known serve on",
+                self._control.notifier.report_fault(
+                    "discovery failed; known instances stay in use",
                     rule=rule.name, reason=str(error), remedy=error.remedy,
                     **({"cluster": rule.cluster} if rule.cluster else {}),
                 )  # fmt: skip
         for name in self._failing.keys() - failing.keys():
-            self._control.teller.tell_discovery("instances can be discovered again", rule=name)
+            self._control.notifier.report("discovery restored", rule=name)
         self._failing = failing
 
     async def _keep_saved(self) -> None:
@@ -299,7 +300,7 @@ class Discovering:
         # What is held is worth as much after a restart as before it.
         held = tuple(
             each
-            for each in self._control.merged.held
+            for each in self._configuration.merged.held
             if each.rule and each.instance.name not in names
         )
         try:

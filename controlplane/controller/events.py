@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from controlplane.admin_api.documents import dump
+from controlplane.runtime.json_text import dump
 
 CLIENT_LIMIT = 64
 """Watchers at a time; browsers and terminals of the people who operate one fleet."""

@@ -27,7 +27,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from controlplane import __version__
-from controlplane.admin_api.discovery import RuleStatus
+from controlplane.controller.discovery_status import RuleStatus
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
 from controlplane.steering.outcomes import (
@@ -64,7 +64,7 @@ class EnvoyCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class MetricsSnapshot:
     """The state that gauges are made from."""
 
     view: FleetView | None = None
@@ -82,7 +82,7 @@ class Present:
 class Metrics:
     """All metrics of one control plane, in a registry of their own."""
 
-    def __init__(self, present: Callable[[], Present] = Present) -> None:
+    def __init__(self, present: Callable[[], MetricsSnapshot] = MetricsSnapshot) -> None:
         self.registry = CollectorRegistry()
         counter, histogram = self._counter, self._histogram
         self.cycle_seconds = histogram(
@@ -236,7 +236,7 @@ class Metrics:
 
 
 class _PresentCollector(Collector):
-    def __init__(self, present: Callable[[], Present]) -> None:
+    def __init__(self, present: Callable[[], MetricsSnapshot]) -> None:
         self._present = present
 
     def collect(self) -> Iterator[Metric]:
@@ -264,7 +264,7 @@ class _PresentCollector(Collector):
         yield from ()  # names are checked by the test of docs/metrics.md
 
 
-def _state_families(present: Present) -> Iterator[Metric]:
+def _state_families(present: MetricsSnapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "cats_ready", "1 once a snapshot is being served.", float(present.ready)
     )
@@ -378,7 +378,7 @@ def _fleet_families(view: FleetView | None) -> Iterator[Metric]:
     yield from (frozen, phases, age, confidence, trust, missing, running, waiting, demand)
 
 
-def _level_families(present: Present) -> Iterator[Metric]:
+def _level_families(present: MetricsSnapshot) -> Iterator[Metric]:
     first = GaugeMetricFamily(
         "cats_level1_score",
         "CATS metric level L1: one score per category, 0 to 10, 10 best.",

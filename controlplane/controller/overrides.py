@@ -1,7 +1,8 @@
-"""The operators' hands on the wheel that are not in the file: overrides made while running.
+"""Operators' overrides that are not in the file but were made while running.
 
 Each says who made it, when, why and until when, survives a restart in the state directory, and
-ends by itself. What it does is what an override of the file does: `Wheel.apply` appends them.
+ends by itself. What it does is what an override of the file does: `OverrideStore.apply` appends
+them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from controlplane.admin_api.documents import Document
 from controlplane.config import Config, Override
 from controlplane.config.schema import Settings
 from controlplane.config.units import PositiveDuration
-from controlplane.controller.persistence import replace_file
 from controlplane.errors import ControlPlaneError
+from controlplane.runtime.files import replace_file
 
 MOST = 200
 """Overrides standing at a time."""
@@ -47,7 +47,7 @@ class OverrideRequest(Override, Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ActiveOverride:
     """One override in force."""
 
     id: str
@@ -143,12 +143,12 @@ def describe(override: Override) -> str:
     )
 
 
-class Wheel:
+class OverrideStore:
     """The overrides that stand, kept in *directory* if there is one. For one event loop."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._path = directory / FILE_NAME if directory else None
-        self._standing: dict[str, Standing] = {}
+        self._active: dict[str, ActiveOverride] = {}
 
     @property
     def lasting(self) -> bool:
@@ -156,52 +156,52 @@ class Wheel:
         return self._path is not None
 
     @property
-    def standing(self) -> tuple[Standing, ...]:
+    def active(self) -> tuple[ActiveOverride, ...]:
         """Give those in force, the oldest first."""
-        return tuple(self._standing.values())
+        return tuple(self._active.values())
 
-    def add(self, request: OverrideRequest, *, unix_now: float) -> Standing:
+    def add(self, request: OverrideRequest, *, unix_now: float) -> ActiveOverride:
         """Let an override stand.
 
         Raises:
             OverrideError: too many stand already, or it cannot be saved.
         """
-        if len(self._standing) >= MOST:
+        if len(self._active) >= MOST:
             raise OverrideError(f"{MOST} overrides stand already; remove one, or use the file")
-        made = Standing(
+        made = ActiveOverride(
             id=secrets.token_hex(4),
             override=_bare(request),
             by=request.by,
             since=unix_now,
             expires=unix_now + request.lasts,
         )
-        self._replace({**self._standing, made.id: made})
+        self._replace({**self._active, made.id: made})
         return made
 
-    def remove(self, name: str) -> Standing:
+    def remove(self, name: str) -> ActiveOverride:
         """End an override.
 
         Raises:
             OverrideError: there is no such one, or the rest cannot be saved.
         """
-        if name not in self._standing:
-            raise OverrideError(f"no override '{name}'; known: {_list(self._standing)}")
-        gone = self._standing[name]
-        self._replace({key: item for key, item in self._standing.items() if key != name})
+        if name not in self._active:
+            raise OverrideError(f"no override '{name}'; known: {_list(self._active)}")
+        gone = self._active[name]
+        self._replace({key: item for key, item in self._active.items() if key != name})
         return gone
 
-    def expire(self, *, unix_now: float) -> tuple[Standing, ...]:
+    def expire(self, *, unix_now: float) -> tuple[ActiveOverride, ...]:
         """End those whose time is over; give them."""
-        over = tuple(item for item in self._standing.values() if item.expires <= unix_now)
+        over = tuple(item for item in self._active.values() if item.expires <= unix_now)
         for item in over:
             # In memory only: on disk they are over as well, whenever that is read.
-            del self._standing[item.id]
+            del self._active[item.id]
         return over
 
     def apply(self, config: Config, *, more: Iterable[Override] = ()) -> Config:
         """Give *config* with the overrides that still name what it has."""
         fitting = []
-        for override in (*(item.override for item in self._standing.values()), *more):
+        for override in (*(item.override for item in self._active.values()), *more):
             try:
                 check_override(override, config)
             except OverrideError:
@@ -210,25 +210,6 @@ class Wheel:
         if not fitting:
             return config
         return config.model_copy(update={"overrides": (*config.overrides, *fitting)})
-
-    def documents(self, config: Config) -> list[Document]:
-        """Give all overrides for people: those of the file, then those that stand.
-
-        Args:
-            config: as the file has it.
-        """
-        return [
-            *(
-                _document(f"file-{n}", item, by="", since=None, expires=None)
-                for n, item in enumerate(config.overrides)
-            ),
-            *(
-                _document(
-                    item.id, item.override, by=item.by, since=item.since, expires=item.expires
-                )
-                for item in self._standing.values()
-            ),
-        ]
 
     def load(self, *, unix_now: float) -> None:
         """Take up what stood before a restart.
@@ -241,8 +222,8 @@ class Wheel:
         try:
             with self._path.open("rb") as file:
                 items = json.loads(file.read(SIZE_LIMIT))["overrides"]
-            standing = [
-                Standing(
+            active = [
+                ActiveOverride(
                     str(item["id"]),
                     Override.model_validate(item["override"]),
                     str(item["by"]),
@@ -258,13 +239,13 @@ class Wheel:
                 f"{self._path}: cannot be read: {error}; see who owns --state-dir, or remove the"
                 " file and add the overrides again"
             ) from error
-        self._standing = {
+        self._active = {
             item.id: item
-            for item in standing
+            for item in active
             if item.expires > unix_now and math.isfinite(item.expires)
         }
 
-    def _replace(self, standing: Mapping[str, Standing]) -> None:
+    def _replace(self, active: Mapping[str, ActiveOverride]) -> None:
         if self._path is not None:
             items = [
                 {
@@ -274,7 +255,7 @@ class Wheel:
                     "since": item.since,
                     "expires": item.expires,
                 }
-                for item in standing.values()
+                for item in active.values()
             ]
             try:
                 replace_file(self._path, json.dumps({"overrides": items}).encode())
@@ -283,23 +264,9 @@ class Wheel:
                     f"{self._path}: cannot be written ({error.strerror}); make room, or see who"
                     " owns --state-dir"
                 ) from error
-        self._standing = dict(standing)
+        self._active = dict(active)
 
 
 def _bare(override: Override) -> Override:
     fields = {name: getattr(override, name) for name in Override.model_fields}
     return Override.model_construct(**fields)
-
-
-def _document(
-    name: str, override: Override, *, by: str, since: float | None, expires: float | None
-) -> Document:
-    return {
-        "id": name,
-        "what": describe(override),
-        "reason": override.reason,
-        "by": by,
-        "since": since,
-        "expires": expires,
-        "override": override.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
-    }

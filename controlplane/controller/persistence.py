@@ -1,175 +1,131 @@
-"""The last plan and what was learned on disk, so that a restart moves nobody's traffic.
+"""What survives a restart: the plan, the estimates and the overrides, loaded and saved.
 
-Two JSON files in ``--state-dir``, each written whole beside the old one and renamed over it, so
-that a crash leaves one or the other. What the plan says of shares is kept; why they are so is
-worked out again by the first cycle. A file that cannot be read is set aside and told, never lost.
+Nothing here may stop the serving: what cannot be loaded is left out, what cannot be saved is
+reported once for each plan.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from controlplane.errors import ControlPlaneError
+from controlplane.controller.decider import Decider
+from controlplane.controller.metrics import Metrics
+from controlplane.controller.overrides import OverrideError, OverrideStore
+from controlplane.controller.state_file import SavedState, StateError, StateFile
+from controlplane.runtime.log import Logger
 from controlplane.steering.plan import Plan
-from controlplane.steering.record import decode_plan, encode_plan
 
-FORMAT = 1
-"""Grows when an older control plane could no longer read the file."""
-FILE_NAME = "plan.json"
-MEMORY_NAME = "learned.json"
-SIZE_LIMIT = 256_000_000
-"""Bytes; 1,000 client sites x 200 instances x 10 services take about 150 MB."""
-
-_OWNER = "see who owns --state-dir, and that it can be read"
+ESTIMATES_PERIOD = 10.0
+"""Seconds between two times that the estimates are saved."""
 
 
-class StateError(ControlPlaneError):
-    """The state on disk cannot be read, or was written by a newer version."""
+class Persistence:
+    """The state directory, if there is one, and the estimates that replicas share."""
 
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        decider: Decider,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        unix_time: Callable[[], float],
+        log: Logger,
+    ) -> None:
+        self._file = StateFile(directory) if directory else None
+        self._decider = decider
+        self._metrics = metrics
+        self._clock = clock
+        self._unix_time = unix_time
+        self._log = log
+        self._saved_version = ""
+        self._estimates_saved_at = clock()
 
-@dataclass(frozen=True, slots=True)
-class SavedState:
-    """What survives a restart."""
-
-    plan: Plan
-    saved_at: float
-    """Unix time, for people."""
-
-
-def encode_state(plan: Plan, *, saved_at: float) -> bytes:
-    """Give the file's content."""
-    document = {
-        "format": FORMAT,
-        "saved_at": saved_at,
-        "plan": encode_plan(plan),
-    }
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-
-
-def decode_state(content: bytes, *, now: float) -> SavedState:
-    """Read what `encode_state` wrote; the plan is dated *now*.
-
-    Raises:
-        StateError: the content is not such a document.
-    """
-    if len(content) > SIZE_LIMIT:
-        raise StateError(f"larger than {SIZE_LIMIT} bytes, so hardly ours; see who else writes it")
-    try:
-        document = json.loads(content)
-        if document["format"] != FORMAT:
-            raise StateError(
-                f"format {document['format']!r} is not {FORMAT}, the one this version reads; start"
-                " the version that wrote it, or go on without"
-            )
-        return SavedState(
-            plan=decode_plan(document["plan"], at=now), saved_at=float(document["saved_at"])
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StateError(
-            f"not a saved plan: {type(error).__name__}: {error}; another one is made"
-        ) from error
-
-
-class StateFile:
-    """The file in a state directory; methods block, so call them from a thread."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / FILE_NAME
-
-    def load(self, *, now: float) -> SavedState | None:
-        """Give what was saved last; none if nothing was.
-
-        Raises:
-            StateError: it cannot be read; the file was set aside where that was possible.
-        """
-        try:
-            with self.path.open("rb") as file:
-                content = file.read(SIZE_LIMIT + 1)
-            return decode_state(content, now=now)
-        except FileNotFoundError:
+    async def load_plan(self) -> SavedState | None:
+        """Return the plan that was saved last; None if there is none, or it cannot be read."""
+        if self._file is None:
             return None
+        try:
+            saved = await asyncio.to_thread(self._file.load, now=self._clock())
         except StateError as error:
-            raise StateError(f"{self.path}: {error}; {_set_aside(self.path)}") from error
-        except OSError as error:
-            raise StateError(f"{self.path}: {error.strerror}; {_OWNER}") from error
-
-    def save(self, plan: Plan, *, saved_at: float) -> None:
-        """Replace the file by *plan*; after a crash at any point either is whole.
-
-        Raises:
-            OSError: it could not be written (a full disk, say); the old file stands.
-        """
-        replace_file(self.path, encode_state(plan, saved_at=saved_at))
-
-    def load_memory(self) -> Mapping[str, Any] | None:
-        """Give what was learned; none if nothing was saved.
-
-        Raises:
-            StateError: it cannot be read; the file was set aside where that was possible.
-        """
-        path = self.path.with_name(MEMORY_NAME)
-        try:
-            document = json.loads(path.read_bytes())
-            if document["format"] != FORMAT:
-                raise ValueError(  # noqa: TRY301
-                    f"format {document['format']!r} is not {FORMAT}, the one this version reads"
-                )
-            learned: Mapping[str, Any] = document["learned"]
-        except FileNotFoundError:
+            self._log.warning(
+                "saved plan unreadable; starting without it",
+                reason=str(error),
+                remedy="none needed; look at the file if this happens again",
+            )
             return None
+        if saved is not None:
+            self._saved_version = saved.plan.version
+        return saved
+
+    async def load_overrides(self, overrides: OverrideStore) -> None:
+        """Load the overrides that were in force before the restart."""
+        try:
+            await asyncio.to_thread(overrides.load, unix_now=self._unix_time())
+        except OverrideError as error:
+            self._log.warning(
+                "saved overrides unreadable; starting without them",
+                reason=str(error),
+                remedy="add them again with 'cats override add'",
+            )
+
+    async def restore_estimates(self, shared: Mapping[str, Any] | None) -> None:
+        """Let steering go on from the estimates *shared* by replicas, or from those on disk."""
+        estimates = shared
+        try:
+            if estimates is None and self._file is not None:
+                estimates = await asyncio.to_thread(self._file.load_memory)
+            if estimates is not None:
+                await self._decider.remember(estimates, now=self._clock())
+                self._log.info("estimates restored", instances=len(estimates["capacity"]))
+        except StateError as error:
+            self._log.warning(
+                "saved estimates unreadable; learning from scratch",
+                reason=str(error),
+                remedy="none needed; look at the file if this happens again",
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._log.warning(
+                "saved estimates discarded; learning from scratch",
+                reason=repr(error),
+                file="" if self._file is None else self._file.set_memory_aside(),
+                remedy="none needed; look at the file if this happens again",
+            )
+
+    async def save_plan(self, plan: Plan) -> None:
+        """Save *plan* unless it was the last one that was tried."""
+        if self._file is None or plan.version == self._saved_version:
+            return
+        self._saved_version = plan.version  # one attempt for each plan, not one for each cycle
+        try:
+            await asyncio.to_thread(self._file.save, plan, saved_at=self._unix_time())
         except OSError as error:
-            raise StateError(f"{path}: {error.strerror}; {_OWNER}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StateError(
-                f"{path}: not what was learned: {error}; it is learned anew; {_set_aside(path)}"
-            ) from error
-        return learned
+            self._metrics.state_saves.labels("failed").inc()
+            self._log.warning(
+                "plan not saved; serving goes on",
+                file=str(self._file.path),
+                reason=error.strerror or str(error),
+                remedy="make room in --state-dir, and check that it can be written",
+            )
+        else:
+            self._metrics.state_saves.labels("saved").inc()
 
-    def save_memory(self, learned: Mapping[str, Any]) -> None:
-        """Replace what was learned.
+    def estimates_due(self, *, shared: bool) -> bool:
+        """Return whether the estimates are to be saved now, on disk or for replicas (*shared*)."""
+        if self._file is None and not shared:
+            return False
+        return self._clock() - self._estimates_saved_at >= ESTIMATES_PERIOD
 
-        Raises:
-            OSError: as `save`.
-        """
-        document = {"format": FORMAT, "learned": learned}
-        content = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-        replace_file(self.path.with_name(MEMORY_NAME), content)
-
-    def set_memory_aside(self) -> str:
-        """Keep a file of what was learned that turned out to be none; tell where."""
-        return _set_aside(self.path.with_name(MEMORY_NAME))
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file of the state directory; after a crash at any point old or new is whole.
-
-    Raises:
-        OSError: it could not be written; the old file stands.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename itself must reach the disk
-    finally:
-        os.close(directory)
-
-
-def _set_aside(path: Path) -> str:
-    aside = path.with_suffix(".unreadable")
-    try:
-        path.replace(aside)
-    except OSError as error:
-        return f"it could not be set aside: {error.strerror}"
-    return f"set aside as {aside.name}"
+    async def save_estimates(self) -> Mapping[str, Any]:
+        """Save the estimates on disk if there is a place; return them."""
+        self._estimates_saved_at = self._clock()
+        estimates = await self._decider.memory(now=self._estimates_saved_at)
+        if self._file is not None:
+            try:
+                await asyncio.to_thread(self._file.save_memory, estimates)
+            except OSError:
+                self._metrics.state_saves.labels("failed").inc()
+        return estimates

@@ -34,7 +34,7 @@ def make_bus(control: ControlPlane) -> NatsBus:
         server.bus.split(","),
         # A process that comes back is another replica: the lease of the old one is not its own.
         me=f"{socket.gethostname()}-{secrets.token_hex(4)}",
-        on_report=control.receive_heard,
+        on_report=control.reports.receive_shared,
         on_change=control.receive_bus_change,
         count=count,
         tls=None if server.bus_tls is None else _build_context(server.bus_tls),
@@ -53,7 +53,7 @@ async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
     task = asyncio.create_task(guard("bus", bus.run, log=control.log, on_failure=count), name="bus")
     if not await bus.wait_for_look(within=FIRST_LOOK):
         control.log.warning(
-            "the bus cannot be reached yet",
+            "bus unreachable at start",
             bus=control.config.server.bus,
             remedy="see whether NATS runs with JetStream on, and its address",
         )

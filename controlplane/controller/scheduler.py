@@ -15,41 +15,41 @@ LEAST_GAP = 0.1
 """Seconds between the starts of two cycles, at least; each may cost Envoys a rebuild."""
 
 
-def next_start(*, started_at: float, period: float, urged_at: float | None) -> float:
+def next_start(*, started_at: float, period: float, requested_at: float | None) -> float:
     """Give the instant of the next cycle.
 
     Args:
         started_at: when the last one began.
         period: time between regular cycles.
-        urged_at: when something urgent happened after that; none if nothing did.
+        requested_at: when something urgent happened after that; none if nothing did.
     """
     regular = started_at + period
-    if urged_at is None:
+    if requested_at is None:
         return regular
-    return min(regular, max(urged_at + HOLD_OFF, started_at + min(LEAST_GAP, period)))
+    return min(regular, max(requested_at + HOLD_OFF, started_at + min(LEAST_GAP, period)))
 
 
 @dataclass(slots=True)
-class Pace:
+class Scheduler:
     """Waits until the next cycle is due."""
 
-    _urged: asyncio.Event = field(default_factory=asyncio.Event)
-    _urged_at: float | None = None
+    _requested: asyncio.Event = field(default_factory=asyncio.Event)
+    _requested_at: float | None = None
     reason: str = ""
     """What was urgent; empty for a regular cycle."""
 
-    def urge(self, reason: str, *, now: float) -> None:
+    def request(self, reason: str, *, now: float) -> None:
         """Ask for an early cycle because of *reason*."""
-        if self._urged_at is None:
-            self._urged_at = now
+        if self._requested_at is None:
+            self._requested_at = now
             self.reason = reason
-        self._urged.set()
+        self._requested.set()
 
     def begin(self) -> str:
         """Forget what was urgent, since the cycle that begins sees it; give the reason."""
         reason, self.reason = self.reason, ""
-        self._urged_at = None
-        self._urged.clear()
+        self._requested_at = None
+        self._requested.clear()
         return reason
 
     async def wait(self, *, started_at: float, period: float, now: float) -> None:
@@ -58,12 +58,12 @@ class Pace:
         offset = loop.time() - now
         while True:
             due_at = offset + next_start(
-                started_at=started_at, period=period, urged_at=self._urged_at
+                started_at=started_at, period=period, requested_at=self._requested_at
             )
             try:
                 async with asyncio.timeout_at(due_at):
-                    if self._urged_at is None:
-                        await self._urged.wait()
+                    if self._requested_at is None:
+                        await self._requested.wait()
                     else:
                         await asyncio.sleep(max(0.0, due_at - loop.time()))
                         return

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from controlplane import __version__
 from controlplane.config import Tracing
-from controlplane.controller.cycle_metrics import CycleRecord
+from controlplane.controller.cycle_record import CycleRecord
 from controlplane.grpc_services.convergence import Settled
 from controlplane.runtime.otlp import JsonExporter
 

@@ -7,12 +7,11 @@ from typing import TypeVar
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from controlplane.admin_api.documents import short_type
 from controlplane.controller.metrics import Metrics
 from controlplane.grpc_services.envoys import Happening, XdsEvent
 from controlplane.resources.versions import OLDEST_SUPPORTED, UNSUPPORTED
 from controlplane.runtime.log import Logger
-from controlplane.xds.types import PUSH_ORDER
+from controlplane.xds.types import PUSH_ORDER, short_type
 
 Family = TypeVar("Family", bound=MetricWrapperBase)
 
@@ -85,7 +84,7 @@ class XdsObserver:
             case Happening.SEND_TIMEOUT:
                 self._metrics.stream_faults.labels(event.what.value).inc()
                 self._log.warning(
-                    "envoy does not read its stream; closed",
+                    "stream closed; Envoy does not read it",
                     envoy=event.envoy,
                     site=event.site,
                     remedy="see whether it hangs or its network drops packets",

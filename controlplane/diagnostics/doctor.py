@@ -224,7 +224,7 @@ def examine_fleet(fleet: Any) -> Iterator[Finding]:
     """Look at ``/api/v1/fleet``."""
     if fleet["frozen"]:
         yield Finding(
-            "bad", "every instance is silent; the last plan is kept",
+            "bad", "all instances silent; plan frozen",
             "see whether their metrics can be reached, or the agents run",
         )  # fmt: skip
     for fault in fleet["config"]["faults"]:

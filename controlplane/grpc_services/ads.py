@@ -300,7 +300,7 @@ class Session:
 
     def _log_refusal(self, event: Nacked, record: StreamRecord) -> None:
         log.warning(
-            "envoy refused resources",
+            "resources rejected",
             envoy=record.envoy.id,
             site=record.envoy.site,
             type=event.type_url.rpartition(".")[2],

@@ -19,7 +19,6 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.status.v3 import csds_pb2
 from google.protobuf.message import DecodeError
 
-from controlplane.admin_api.routes import is_loopback
 from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.config import Role
 from controlplane.errors import IdentityError
@@ -27,6 +26,7 @@ from controlplane.grpc_services.envoys import EnvoyRecord, EnvoyRegistry, TypeRe
 from controlplane.grpc_services.messages import field
 from controlplane.grpc_services.refused import Refused
 from controlplane.resources.names import ROLE_GRPC
+from controlplane.runtime.addresses import is_loopback
 from controlplane.runtime.throttle import TokenBucket
 from controlplane.xds.stream import Held, Standing
 

@@ -47,7 +47,7 @@ class FailedHandshakes:
             if not self._told.is_due((service, site, reason), now=now):
                 continue
             self._log.warning(
-                "an instance fails TLS",
+                "TLS handshake with instance failed",
                 service=service,
                 site=site,
                 envoy=envoy[:256],

@@ -125,3 +125,8 @@ class StaleNonce:
 
 
 Event = Acked | Nacked | StaleNonce
+
+
+def short_type(type_url: str) -> str:
+    """Return the last word of a type URL: ``ClusterLoadAssignment``."""
+    return type_url.rsplit(".", 1)[-1] if type_url else "none"

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -38,10 +38,11 @@ class ControlPlaneProcess:
         *options: str,
         ports: tuple[int, int] | None = None,
         log: str = "",
+        command: Sequence[str] = ("controlplane", "serve"),
     ) -> None:
         self.xds_port, self.admin_port = ports or free_ports(2)
         self._command = [
-            *(sys.executable, "-m", "controlplane", "serve", "--config", str(config_file)),
+            *(sys.executable, "-m", *command, "--config", str(config_file)),
             *("--xds", f"127.0.0.1:{self.xds_port}", "--admin", f"127.0.0.1:{self.admin_port}"),
             *("--log-format", "json", *options),
         ]

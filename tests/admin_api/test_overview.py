@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.admin_api.documents import ConfigStatus
 from controlplane.admin_api.overview import EnvoyState, count_envoys, encode_overview
+from controlplane.controller.configuration import ConfigStatus
 from controlplane.fleet.view import TrafficView
 from controlplane.grpc_services.envoys import EnvoyRecord, TypeRecord
 from controlplane.model import Reading, Signal, Source

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from controlplane.admin_api.documents import Document
-from controlplane.admin_api.routes import UnknownName, build_admin, is_loopback
+from controlplane.admin_api.routes import UnknownName, build_admin
 from controlplane.controller.events import EventHub
 from controlplane.errors import ReportError
 
@@ -266,12 +266,3 @@ async def test_a_watcher_that_leaves_is_forgotten(client: Client, fleet: Fleet) 
         while len(fleet.events):
             fleet.events.publish_state("plan", lambda: "x" * 100_000)
             await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.2", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("cp", False)],
-)
-def test_loopback_is_told_from_the_rest(host: str, expected: bool) -> None:
-    """Only addresses that nobody else reaches count."""
-    assert expected == is_loopback(host)

@@ -25,6 +25,7 @@ from testbed.fakes.certificates import Authority
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings
 from testbed.fakes.xds import XdsClient
 from testbed.processes.ports import free_port
+from testbed.tools import debug_updates
 
 PATIENCE = 20.0
 """Seconds after which a condition that should hold fails the test."""
@@ -206,7 +207,7 @@ async def test_a_wrong_file_is_told_everywhere_and_changes_nothing(tmp_path: Pat
     (fault,) = status["faults"]
     assert fault.startswith(f"{control.file}:10:")
     assert [fault] == fleet["config"]["faults"]
-    assert [fault] == [line["fault"] for line in logs if line["event"] == "configuration refused"]
+    assert [fault] == [line["fault"] for line in logs if line["event"] == "configuration rejected"]
     assert 'cats_config_reloads_total{outcome="refused"} 1.0' in metrics
     assert "cats_config_ok 0.0" in metrics
     assert before["version"] == after["version"]
@@ -349,11 +350,11 @@ async def test_a_disk_that_is_full_costs_a_line_not_the_service(tmp_path: Path) 
     assert "--state-dir" in line["remedy"]
 
 
-async def test_the_conformance_switch_is_off_by_default(tmp_path: Path) -> None:
-    """Nobody sets weights through the admin port unless it was started so."""
+async def test_only_a_conformance_server_has_its_weights_set(tmp_path: Path) -> None:
+    """The admin port of ``cats serve`` has no such path."""
     async with whole(tmp_path) as control:
         off, _ = await control.get("/debug/update?weight=7")
-    async with whole(tmp_path, debug_updates=True) as control:
+    async with whole(tmp_path, extend=debug_updates.extend) as control:
         await control.wait_ready()
         on, _ = await control.get("/debug/update?weight=7")
         async with subscribed(control, delta=False) as client:

@@ -19,8 +19,8 @@ async def test_streams_send_before_anybody_is_told() -> None:
         loop.call_soon(order.append, "sent")
 
     control.views.watch("north", wake)
-    control.on_cycle.append(lambda _another: order.append("told"))
-    await control.run_cycle()
+    control.cycle.completed.subscribe(lambda _: order.append("told"))
+    await control.cycle.run_once()
     control.close()
 
     assert ["sent", "told"] == order

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.cycle_metrics import AGES, Meter
+from controlplane.controller.cycle import CycleResult
+from controlplane.controller.cycle_metrics import AGES, CycleMeter
 from controlplane.controller.decider import Decision
 from controlplane.controller.metrics import Metrics
 from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, TypeRecord, XdsEvent
@@ -39,7 +40,7 @@ async def test_the_time_from_a_report_to_an_acknowledgement_is_measured() -> Non
     instance = control.config.instances[0].name
     control.receive(InstanceReport(instance, Source.AGENT, now, {Signal.RUNNING: 1.0}))
     now = 100.5
-    await control.run_cycle()
+    await control.cycle.run_once()
     version = control.views.views["north"].of_type(ENDPOINT).version
     now = 100.75
     control._on_xds(
@@ -56,10 +57,10 @@ async def test_the_time_from_a_report_to_an_acknowledgement_is_measured() -> Non
     assert pytest.approx(0.5) == value(control.metrics, "cats_report_age_seconds_sum")
 
 
-def make_meter() -> tuple[Meter, Metrics]:
+def make_meter() -> tuple[CycleMeter, Metrics]:
     """Make a meter that nobody is connected to."""
     metrics = Metrics()
-    return Meter(metrics, EnvoyRegistry(), ViewStore()), metrics
+    return CycleMeter(metrics, EnvoyRegistry(), ViewStore()), metrics
 
 
 def test_ages_of_many_instances_are_a_sample() -> None:
@@ -89,7 +90,10 @@ def test_misses_and_reversals_are_counted_of_plans_that_were_decided_here() -> N
 
     def count(plan: Plan, *, followed: bool) -> str:
         decision = Decision(plan, views, {}, 0.01, 0.01)
-        return meter.count(decision, changed=False, elapsed=0.03, followed=followed)
+        view = make_view(config, at=1.0)
+        result = CycleResult(view, decision, followed=followed, elapsed=0.03)
+        meter.observe_cycle(result, now=1.0)
+        return result.outcome
 
     assert "unchanged" == count(plan, followed=False)
     assert "held" == count(replace(plan, reversals=5, held=True), followed=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.config import Found, Instance
-from controlplane.controller.discovered_store import FILE_NAME, FoundFile
-from controlplane.controller.persistence import StateError
+from controlplane.controller.discovered_store import FILE_NAME, DiscoveredStore
+from controlplane.controller.state_file import StateError
 
 INSTANCE = Instance.model_validate(
     {
@@ -29,7 +29,7 @@ INSTANCE = Instance.model_validate(
 
 def test_what_is_saved_is_read_as_it_was(tmp_path: Path) -> None:
     """Every quantity passes the door that the file's quantities pass, and is the same behind it."""
-    file = FoundFile(tmp_path / "state")
+    file = DiscoveredStore(tmp_path / "state")
     found = (Found("r", INSTANCE),)
     file.save(found, rules=["r", "empty"])
     loaded = file.load()
@@ -43,7 +43,7 @@ def test_what_nobody_said_is_not_said_after_a_restart_either(tmp_path: Path) -> 
     bare = Instance.model_validate(
         {"name": "a", "site": "north", "address": "10.0.0.1:8000", "model": "m"}
     )
-    file = FoundFile(tmp_path / "state")
+    file = DiscoveredStore(tmp_path / "state")
     file.save((Found("r", bare),), rules=["r"])
     loaded = file.load()
 
@@ -53,7 +53,7 @@ def test_what_nobody_said_is_not_said_after_a_restart_either(tmp_path: Path) -> 
 
 def test_nothing_saved_is_nothing(tmp_path: Path) -> None:
     """The first start."""
-    assert FoundFile(tmp_path).load() is None
+    assert DiscoveredStore(tmp_path).load() is None
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_a_broken_file_is_told_with_its_name(content: str, tmp_path: Path) -> No
     (tmp_path / FILE_NAME).write_text(content)
 
     with pytest.raises(StateError, match=FILE_NAME):
-        FoundFile(tmp_path).load()
+        DiscoveredStore(tmp_path).load()
 
 
 def test_a_saved_instance_that_the_file_would_not_take_is_refused(tmp_path: Path) -> None:
     """Somebody who writes to the disk gets no further than he who writes the file."""
-    file = FoundFile(tmp_path)
+    file = DiscoveredStore(tmp_path)
     file.save([Found("r", INSTANCE)], rules=["r"])
     document = json.loads(file.path.read_text())
     document["found"][0]["instance"]["address"] = "evil.example:80"

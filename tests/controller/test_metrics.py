@@ -9,7 +9,7 @@ import pytest
 from controlplane.admin_api.documents import encode_fleet
 from controlplane.config import Config, PolicyName
 from controlplane.controller import metrics as module
-from controlplane.controller.metrics import EnvoyCount, Metrics, Present, reference
+from controlplane.controller.metrics import EnvoyCount, Metrics, MetricsSnapshot, reference
 from controlplane.fleet.view import FleetView, InstanceView, Phase, TrafficView
 from controlplane.model import Reading, Signal, Source
 from controlplane.steering.plan import Allocation, Assignment, Plan, Why
@@ -163,7 +163,7 @@ def test_the_reference_is_current() -> None:
 )
 def test_gauges_say_what_the_values_say(name: str, labels: dict[str, str], expected: float) -> None:
     """The families are a function of the view, the plan and the Envoys."""
-    present = Present(VIEW, PLAN, (EnvoyCount("north", "delta", 3),), 2, ready=True)
+    present = MetricsSnapshot(VIEW, PLAN, (EnvoyCount("north", "delta", 3),), 2, ready=True)
 
     assert pytest.approx(expected) == Metrics(lambda: present).registry.get_sample_value(
         name, labels
@@ -188,7 +188,7 @@ def test_metric_levels_are_exposed_with_window_and_bounds(
     name: str, labels: dict[str, str], expected: float | None
 ) -> None:
     """Who compares scores must know what 0 and 10 stand for."""
-    present = Present(VIEW, PLAN, levels=lambda: {"a": GRADED})
+    present = MetricsSnapshot(VIEW, PLAN, levels=lambda: {"a": GRADED})
 
     assert expected == Metrics(lambda: present).registry.get_sample_value(name, labels)
 
@@ -210,11 +210,11 @@ def test_the_fleets_document_holds_every_level() -> None:
 
 def test_an_instance_that_is_gone_leaves_no_series() -> None:
     """A gauge of a removed instance does not linger."""
-    present = [Present(VIEW, PLAN)]
+    present = [MetricsSnapshot(VIEW, PLAN)]
     metrics = Metrics(lambda: present[0])
     assert b'instance="a"' in metrics.expose()
 
-    present[0] = Present()
+    present[0] = MetricsSnapshot()
 
     assert b'instance="a"' not in metrics.expose()
 
@@ -222,7 +222,7 @@ def test_an_instance_that_is_gone_leaves_no_series() -> None:
 def test_a_family_that_is_too_large_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fleet of any size cannot make an exposition of any size."""
     monkeypatch.setattr(module, "SERIES_LIMIT", 1)
-    registry = Metrics(lambda: Present(VIEW, PLAN)).registry
+    registry = Metrics(lambda: MetricsSnapshot(VIEW, PLAN)).registry
 
     labels = {"service": "chat", "from": "north", "to": "cloud"}
     assert None is registry.get_sample_value("cats_share", labels)

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
+from controlplane.admin_api.documents import encode_overrides
 from controlplane.config import Config
-from controlplane.controller.overrides import MOST, OverrideError, Wheel, describe, parse_request
+from controlplane.controller.overrides import (
+    MOST,
+    OverrideError,
+    OverrideStore,
+    describe,
+    parse_request,
+)
 from testbed.fakes.fleets import make_config
 
 CONFIG = make_config()
@@ -50,63 +57,63 @@ def test_a_wrong_override_is_told_with_its_remedy(content: bytes, message: str) 
 
 def test_what_stands_is_applied_and_ends_by_itself() -> None:
     """It does what an override of the file does, for its time."""
-    wheel = Wheel()
-    made = wheel.add(parse_request(body(max_share=None), CONFIG), unix_now=1000.0)
+    store = OverrideStore()
+    made = store.add(parse_request(body(max_share=None), CONFIG), unix_now=1000.0)
 
-    (applied,) = wheel.apply(CONFIG).overrides
+    (applied,) = store.apply(CONFIG).overrides
     assert ("north-a", True, "driver") == (applied.instance, applied.drain, applied.reason)
-    assert () == wheel.expire(unix_now=1599.0)
-    assert (made,) == wheel.expire(unix_now=1600.0)
-    assert CONFIG is wheel.apply(CONFIG)
+    assert () == store.expire(unix_now=1599.0)
+    assert (made,) == store.expire(unix_now=1600.0)
+    assert CONFIG is store.apply(CONFIG)
 
 
 def test_one_that_names_what_is_gone_waits_without_effect() -> None:
     """A reloaded file without that instance is taken; the override is shown until its end."""
-    wheel = Wheel()
-    wheel.add(parse_request(body(), CONFIG), unix_now=0.0)
+    store = OverrideStore()
+    kept = store.add(parse_request(body(), CONFIG), unix_now=0.0)
     smaller = make_config(instances={"cloud-a": ("cloud", "10.2.0.1:8000")})
 
-    assert () == wheel.apply(smaller).overrides
-    assert ["drain at north-a for every service"] == [i["what"] for i in wheel.documents(smaller)]
+    assert () == store.apply(smaller).overrides
+    assert [kept] == [*store.active]
 
 
 def test_a_restart_takes_up_what_still_stands(tmp_path: Path) -> None:
     """Who, when and why survive; what is over does not."""
-    before = Wheel(tmp_path)
+    before = OverrideStore(tmp_path)
     kept = before.add(parse_request(body(), CONFIG), unix_now=0.0)
     before.add(parse_request(body(instance="north-b", **{"for": "1m"}), CONFIG), unix_now=0.0)
     gone = before.add(parse_request(body(instance="cloud-a"), CONFIG), unix_now=0.0)
     before.remove(gone.id)
 
-    after = Wheel(tmp_path)
+    after = OverrideStore(tmp_path)
     after.load(unix_now=100.0)
 
-    assert (kept,) == after.standing
+    assert (kept,) == after.active
 
 
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     """A start without overrides is better than none, and says so."""
     (tmp_path / "overrides.json").write_text("[]", encoding="utf-8")
     with pytest.raises(OverrideError, match="cannot be read"):
-        Wheel(tmp_path).load(unix_now=0.0)
+        OverrideStore(tmp_path).load(unix_now=0.0)
 
 
 def test_their_number_is_bounded() -> None:
     """A script that runs wild fills nothing."""
-    wheel = Wheel()
+    store = OverrideStore()
     request = parse_request(body(), CONFIG)
     for _ in range(MOST):
-        wheel.add(request, unix_now=0.0)
+        store.add(request, unix_now=0.0)
     with pytest.raises(OverrideError, match="stand already"):
-        wheel.add(request, unix_now=0.0)
+        store.add(request, unix_now=0.0)
     with pytest.raises(OverrideError, match="no override 'x'"):
-        wheel.remove("x")
+        store.remove("x")
 
 
-def test_those_of_the_file_are_shown_beside() -> None:
-    """One list tells every hand on the wheel."""
+def test_the_api_lists_those_of_the_file_too() -> None:
+    """One list has all overrides that are in force."""
     config: Config = make_config(overrides=[{"site": "cloud", "max_share": 0.3, "service": "chat"}])
-    (shown,) = Wheel().documents(config)
+    (shown,) = encode_overrides(config, ())
 
     assert ("at most 30% at cloud for chat", "", None) == (
         shown["what"],

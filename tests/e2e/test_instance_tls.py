@@ -155,7 +155,7 @@ async def test_the_control_plane_tells_why_an_instance_gets_nothing(tmp_path: Pa
                 admin_port=0,
             )
             async with await EnvoyProcess.start(bootstrap):
-                line = await control.wait_for_event("an instance fails TLS")
+                line = await control.wait_for_event("TLS handshake with instance failed")
                 _, metrics = await control.get("/metrics")
 
     told = {"service": "chat", "site": "north", "envoy": "e-1", "reason": "authority"}

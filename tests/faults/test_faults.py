@@ -466,7 +466,7 @@ async def test_the_configuration_is_deleted(tmp_path: Path, name: str) -> None:
     async with fault_bed(tmp_path) as bed:
         text = bed.fleet.read_text(encoding="utf-8")
         bed.fleet.unlink()
-        await first(bed).wait_for_event("configuration refused")
+        await first(bed).wait_for_event("configuration rejected")
         await bed.keep_on(1.0)
         bed.fleet.write_text(text.replace("rtt: 20ms", "rtt: 21ms"), encoding="utf-8")
         seconds = await bed.recovers(lambda: reloaded(bed), since=time.monotonic())
@@ -507,7 +507,7 @@ async def test_the_kubernetes_api_is_lost(tmp_path: Path, name: str) -> None:
         head, tail = text[: text.index("instances:")], text[text.index("network:") :]
         rules = DISCOVERY.replace("SERVER", server.url).replace("PAGES", pages[1])
         bed.fleet.write_text(head + rules + tail, encoding="utf-8")
-        await first(bed).wait_for_event("instances cannot be discovered; those known serve on")
+        await first(bed).wait_for_event("discovery failed; known instances stay in use")
         await bed.keep_on(1.0)
         server.busy = False
         await bed.recovers(lambda: known(2), since=time.monotonic())
@@ -519,7 +519,7 @@ async def test_the_kubernetes_api_is_lost(tmp_path: Path, name: str) -> None:
         for pod in bed.origins:
             server.delete("pods", pod)
         await first(bed).wait_for_event(
-            "the last instances of a service are gone; they are kept until others come"
+            "last instances of a service gone; kept until others are discovered"
         )
         await bed.keep_on(1.0)
         server.forget()
@@ -668,7 +668,7 @@ async def test_everything_is_malformed(tmp_path: Path, name: str) -> None:
         assert {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED} == codes
         text = bed.fleet.read_text(encoding="utf-8")
         bed.fleet.write_bytes(rng.randbytes(5000))
-        await first(bed).wait_for_event("configuration refused")
+        await first(bed).wait_for_event("configuration rejected")
         bed.fleet.write_text(text.replace("rtt: 20ms", "rtt: 21ms"), encoding="utf-8")
         seconds = await bed.recovers(lambda: reloaded(bed), since=time.monotonic())
         await bed.keep_on(1.0)

@@ -213,7 +213,7 @@ async def test_a_refused_resource_is_shown(tmp_path: Path) -> None:
         await client.request(ENDPOINT, nonce=response.nonce, refusal=words)
         await it.page.wait_for(says("#banners", "client-1 at north refuses"))
         await it.page.wait_for(says(".envoys", "client-1 refuses"))
-        await it.page.wait_for(says("#event-list", "envoy refused resources"))
+        await it.page.wait_for(says("#event-list", "resources rejected"))
 
         assert words in await text_of(it.page, "#banners")
         assert not await it.page.evaluate("document.querySelector('main img')")
@@ -324,7 +324,7 @@ async def test_an_update_of_500_instances_is_smooth(tmp_path: Path) -> None:
             for report in large_fleets.make_reports(**size, at=it.control.clock(), rng=rng):
                 it.control.receive(report)
 
-        it.control.on_cycle.append(lambda _: report_all())
+        it.control.cycle.completed.subscribe(lambda _: report_all())
         report_all()
         await it.page.open(f"{it.url}#service=service-01&from=edge-01")
         await it.page.wait_for(

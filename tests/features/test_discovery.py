@@ -131,7 +131,7 @@ async def test_pods_that_come_get_requests_and_those_that_go_lose_them(tmp_path:
     ):
         cluster.write()
         async with ControlPlaneProcess(cluster.fleet) as control:
-            await control.wait_for_event("the first plan waits for instances to be discovered")
+            await control.wait_for_event("first plan delayed until instances are discovered")
             assert 503 == (await control.get("/readyz"))[0]
             cluster.put("a", a)
             await control.wait_ready()
@@ -162,7 +162,7 @@ async def test_pods_that_come_get_requests_and_those_that_go_lose_them(tmp_path:
 
                 server.delete("pods", "c", namespace="models")
                 told = await control.wait_for_event(
-                    "the last instances of a service are gone; they are kept until others come"
+                    "last instances of a service gone; kept until others are discovered"
                 )
                 assert ["c"] == told["instances"]
                 await wait_for_answers(http, cluster.port, {"c"})
@@ -190,9 +190,7 @@ async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Pa
             assert 1.0 == await metric(control, "cats_discovery_ok")
             server.denied = {"pods"}
             server.break_connections()
-            told = await control.wait_for_event(
-                "instances cannot be discovered; those known serve on"
-            )
+            told = await control.wait_for_event("discovery failed; known instances stay in use")
             before = await control.get_json("/api/v1/plan")
             fleet = await control.get_json("/api/v1/fleet")
             assert 0.0 == await metric(control, "cats_discovery_ok")
@@ -200,11 +198,11 @@ async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Pa
             await control.ended()
         async with ControlPlaneProcess(cluster.fleet, *state) as control:
             await control.wait_ready()
-            await control.wait_for_event("serving the saved plan")
-            await control.wait_for_event("instances cannot be discovered; those known serve on")
+            await control.wait_for_event("saved plan restored")
+            await control.wait_for_event("discovery failed; known instances stay in use")
             after = await control.get_json("/api/v1/plan")
             server.denied = set()
-            await control.wait_for_event("instances can be discovered again")
+            await control.wait_for_event("discovery restored")
 
     assert "give the service account get, list and watch on pods" in told["remedy"]
     (rule,) = fleet["discovery"]
@@ -232,7 +230,7 @@ async def test_the_file_wins_over_what_is_discovered(tmp_path: Path) -> None:
             refused = {
                 line["instance"]: line["clash"]
                 for line in control.events()
-                if line["event"] == "a discovered instance is refused"
+                if line["event"] == "discovered instance rejected"
             }
             cluster.write(instances="[]")
             await control.wait_for(
@@ -253,9 +251,7 @@ async def test_a_mended_rule_ends_the_wait_of_a_start(tmp_path: Path) -> None:
         cluster.write(selector="app=vlm")
         cluster.put("a", a)
         async with ControlPlaneProcess(cluster.fleet) as control:
-            told = await control.wait_for_event(
-                "the first plan waits for instances to be discovered"
-            )
+            told = await control.wait_for_event("first plan delayed until instances are discovered")
             ready, _ = await control.get("/readyz")
             text = cluster.write()
             await control.wait_ready()

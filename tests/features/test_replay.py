@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.app.serving import Settings, running
+from controlplane.controller.cycle import CycleResult
 from controlplane.diagnostics.recording import NEWER, OLDER, Recorder, RecordingError, read_frames
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 
@@ -46,9 +47,9 @@ async def test_what_was_recorded_tells_what_another_policy_loses(tmp_path: Path)
     settings = Settings(
         file, xds=("127.0.0.1", 0), admin=("127.0.0.1", 0), settle=0.0, record=recording
     )
-    cycles = asyncio.Queue[bool]()
+    cycles = asyncio.Queue[CycleResult]()
     async with running(settings) as run:
-        run.control.on_cycle.append(cycles.put_nowait)
+        run.control.cycle.completed.subscribe(cycles.put_nowait)
         for _ in range(6):
             now = run.control.clock()
             for name in ("near", "far"):

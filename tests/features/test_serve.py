@@ -126,7 +126,7 @@ async def test_a_warm_restart_moves_no_weight_by_a_hundredth(tmp_path: Path) -> 
             await control.ended()
         async with ControlPlaneProcess(fleet, *state) as control:
             await control.wait_ready()
-            await control.wait_for_event("going on from what was learned")
+            await control.wait_for_event("estimates restored")
             moved, until = 0.0, time.monotonic() + 6.0
             while time.monotonic() < until:
                 after = shares(await control.get_json("/api/v1/plan"))
@@ -154,7 +154,7 @@ async def test_broken_state_is_set_aside_and_a_plan_is_made(fleet: Path, tmp_pat
     write(tmp_path / "learned.json", '{"format": 1, "learned": {"capacity": 7}}')
     async with ControlPlaneProcess(fleet, "--state-dir", str(tmp_path)) as control:
         await control.wait_ready()
-        line = await control.wait_for_event("saved plan cannot be read; starting without it")
+        line = await control.wait_for_event("saved plan unreadable; starting without it")
 
     assert "set aside as plan.unreadable" in line["reason"]
     assert "{" == read(tmp_path / "plan.unreadable")

@@ -10,9 +10,9 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
-from controlplane.admin_api.debug import DebugUpdates, Overlay, apply_overlay
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, make_resource
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, Resource
+from testbed.tools.debug_updates import DebugUpdates, Overlay, apply_overlay
 
 
 def wrapped(name: str, message: Message) -> Resource:

@@ -1,14 +1,15 @@
-"""The switch ``--debug-updates``: lets a conformance probe change weights and clusters at will.
+"""A control plane whose weights and clusters a conformance probe changes at will.
 
-Off by default, and never meant for a fleet that serves: what the probe sets lies over every plan
-until it is cleared. ``/debug/update?cluster=NAME|all&weight=N`` gives every endpoint of a cluster
+``python -m testbed.tools.debug_updates -c fleet.yaml`` is ``cats serve`` with three more paths on
+the admin port. What the probe sets lies over every plan until it is cleared.
+``/debug/update?cluster=NAME|all&weight=N`` gives every endpoint of a cluster
 the weight N, ``/debug/cluster?cluster=NAME|all&connect_timeout_ms=N`` changes the cluster,
 ``/debug/clear`` takes all of it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -18,6 +19,8 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from google.protobuf import any_pb2
 
 from controlplane.admin_api.routes import json_error, json_response
+from controlplane.cli.serve import command
+from controlplane.controller.control_plane import ControlPlane
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, make_resource
 from controlplane.xds.types import CLUSTER, ENDPOINT, Resource
 
@@ -133,3 +136,18 @@ class DebugUpdates:
         return json_response(
             {"weights": dict(self.overlay.weights), "timeouts_ms": dict(self.overlay.timeouts_ms)}
         )
+
+
+def extend(control: ControlPlane) -> Iterable[web.RouteDef]:
+    """Lay an overlay over what *control* publishes; return the routes that change it."""
+    updates = DebugUpdates(control.cycle.republish)
+    control.cycle.transform = lambda snapshots: apply_overlay(updates.overlay, snapshots)
+    control.log.warning(
+        "debug updates enabled",
+        remedy="use cats serve outside of conformance tests: the admin port can set every weight",
+    )
+    return updates.routes()
+
+
+if __name__ == "__main__":
+    command(obj=extend)

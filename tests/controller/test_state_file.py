@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.config import PolicyName
-from controlplane.controller.persistence import StateError, StateFile, decode_state, encode_state
+from controlplane.controller.state_file import StateError, StateFile, decode_state, encode_state
 from controlplane.steering.plan import Allocation, Assignment, Plan
 
 PLAN = Plan(

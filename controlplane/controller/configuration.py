@@ -1,0 +1,233 @@
+"""From the file, discovery and overrides to the effective configuration.
+
+What changes here waits until a cycle puts it in force, so that no cycle sees two configurations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from controlplane.config import Config, Found, Instance, Merged, Refused
+from controlplane.config.merge import merge
+from controlplane.controller.discovery_status import RuleStatus
+from controlplane.controller.overrides import ActiveOverride, OverrideRequest, OverrideStore
+from controlplane.errors import ConfigError, Fault
+from controlplane.runtime.broadcast import Broadcast
+from controlplane.runtime.log import Logger
+
+_RELOADABLE_SERVER_KEYS = {"identities", "agents"}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigStatus:
+    """Which configuration is in force, and what came of the last attempt to replace it."""
+
+    file: str
+    version: str
+    """Hash of the values in force."""
+    loaded_at: float
+    """When it came into force, on the monotonic clock."""
+    faults: tuple[Fault, ...] = ()
+    """Why the newest text was rejected; empty when it is the one in force."""
+    refused_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChange:
+    """A configuration that is to be put in force, or has been."""
+
+    config: Config
+    version: str
+    quiet: bool
+    """Whether only discovery changed it, which has reported that already."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryChange:
+    """What discovery came to, before and now."""
+
+    before: Merged
+    now: Merged
+    refused_before: tuple[Refused, ...]
+    refused_now: tuple[Refused, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideChange:
+    """An override that was added, removed or has expired."""
+
+    event: str
+    override: ActiveOverride
+    removed_by: str = ""
+
+
+class Configuration:
+    """The configuration in force and the one that waits for the next cycle.
+
+    Attributes:
+        file_config: the file's alone.
+        merged: the file's with the instances that were discovered.
+        overrides: those made while running.
+        effective: what is in force: `merged` with the overrides.
+        discovery_status: returns the state of each discovery rule; set by discovery.
+        file_changed: the file has another valid configuration, which is not in force yet.
+        rejected: the file is wrong; the configuration in force stays.
+        discovery_changed: discovery, or the file beside it, came to something else.
+        overrides_changed: an override came or went.
+        cycle_wanted: the reason why a cycle should run soon.
+        changed: another configuration has come into force.
+    """
+
+    def __init__(
+        self,
+        file_config: Config,
+        *,
+        file: Path,
+        overrides: OverrideStore,
+        found: Iterable[Found],
+        clock: Callable[[], float],
+        unix_time: Callable[[], float],
+        log: Logger,
+    ) -> None:
+        self.file_config = file_config
+        self.overrides = overrides
+        self.discovery_status: Callable[[], tuple[RuleStatus, ...]] = tuple
+        self._found = tuple(found)
+        self._not_found: tuple[Refused, ...] = ()
+        self.merged = merge(file_config, self._found)
+        self.effective = self.merged.config
+        self._clock = clock
+        self._unix_time = unix_time
+        self._log = log
+        self.status = ConfigStatus(
+            str(file), config_version(self.effective), loaded_at=clock()
+        )  # fmt: skip
+        self._pending: ConfigChange | None = None
+        self.file_changed = Broadcast[Config]()
+        self.rejected = Broadcast[tuple[Fault, ...]]()
+        self.discovery_changed = Broadcast[DiscoveryChange]()
+        self.overrides_changed = Broadcast[OverrideChange]()
+        self.cycle_wanted = Broadcast[str]()
+        self.changed = Broadcast[ConfigChange]()
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """Return the discovered instances that do not take part."""
+        return (*self._not_found, *self.merged.refused)
+
+    # What comes in.
+
+    def receive_file(self, content: Config | ConfigError) -> None:
+        """Take what the file says now; a wrong one changes nothing but the status."""
+        if isinstance(content, ConfigError):
+            self.status = replace(
+                self.status, faults=content.faults, refused_at=self._clock()
+            )  # fmt: skip
+            self.rejected.publish(content.faults)
+            return
+        self.status = replace(self.status, faults=(), refused_at=None)
+        former, self.file_config = self.file_config, content
+        self._merge(former.instances)
+        self._prepare("configuration changed")
+        self.file_changed.publish(content)
+
+    def receive_found(self, found: Iterable[Found], refused: Iterable[Refused] = ()) -> None:
+        """Take which instances there are beside the file's.
+
+        Args:
+            found: all of them.
+            refused: objects that are no instances, and why.
+        """
+        taken = self.merged.taken
+        self._found, self._not_found = tuple(found), tuple(refused)
+        self._merge()
+        if self.merged.taken != taken:
+            quiet = self._pending is None or self._pending.quiet
+            self._prepare("instances were discovered", quiet=quiet)
+
+    def add_override(self, request: OverrideRequest) -> ActiveOverride:
+        """Add an operator's override; it is in force from the next cycle, which runs at once.
+
+        Raises:
+            OverrideError: it cannot be added.
+        """
+        added = self.overrides.add(request, unix_now=self._unix_time())
+        self.overrides_changed.publish(OverrideChange("override added", added))
+        self._prepare("an override was added")
+        return added
+
+    def remove_override(self, name: str, *, by: str) -> ActiveOverride:
+        """Remove an override made while running.
+
+        Raises:
+            OverrideError: there is no such one.
+        """
+        removed = self.overrides.remove(name)
+        self.overrides_changed.publish(OverrideChange("override removed", removed, by))
+        self._prepare("an override was removed")
+        return removed
+
+    def expire_overrides(self) -> None:
+        """Remove the overrides whose time is over."""
+        for expired in self.overrides.expire(unix_now=self._unix_time()):
+            self.overrides_changed.publish(OverrideChange("override expired", expired))
+            self._prepare("an override expired")
+
+    def restore_overrides(self) -> None:
+        """Use the overrides that the store has loaded."""
+        if self.overrides.active:
+            self._log.info("overrides restored", count=len(self.overrides.active))
+            self._prepare("overrides restored")
+
+    # What a cycle puts in force.
+
+    def take_pending(self) -> ConfigChange | None:
+        """Return what waits to be put in force; None if that is nothing, or the same again."""
+        change, self._pending = self._pending, None
+        if change is None:
+            return None
+        if change.version == self.status.version:
+            if not change.quiet:
+                self._log.info("configuration unchanged", version=change.version)
+            return None
+        fixed, now = change.config.server, self.effective.server
+        if fixed.model_dump(exclude=_RELOADABLE_SERVER_KEYS) != now.model_dump(
+            exclude=_RELOADABLE_SERVER_KEYS
+        ):
+            self._log.warning(
+                "server settings changed; not in force before a restart",
+                remedy="restart the control plane",
+            )
+        return change
+
+    def put_in_force(self, change: ConfigChange) -> None:
+        """Make *change* the effective configuration."""
+        self.effective = change.config
+        self.status = replace(self.status, version=change.version, loaded_at=self._clock())
+        self.changed.publish(change)
+
+    def _merge(self, former: Iterable[Instance] = ()) -> None:
+        """Merge what the file has with what was found; *former* are those it had before."""
+        before, refused = self.merged, self.refused
+        self.merged = merge(
+            self.file_config,
+            self._found,
+            before=(*before.taken, *(Found("", instance) for instance in former)),
+            awaited=any(not rule.listed for rule in self.discovery_status()),
+        )
+        self.discovery_changed.publish(
+            DiscoveryChange(before, self.merged, refused, self.refused)
+        )  # fmt: skip
+
+    def _prepare(self, reason: str, *, quiet: bool = False) -> None:
+        config = self.overrides.apply(self.merged.config)
+        self._pending = ConfigChange(config, config_version(config), quiet)
+        self.cycle_wanted.publish(reason)
+
+
+def config_version(config: Config) -> str:
+    """Return the version of a configuration: a hash of its values, not of its text."""
+    return hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()

@@ -1,0 +1,308 @@
+"""A cycle: see the fleet, decide or follow the leader's plan, publish, save."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from controlplane.bus.local import Bus
+from controlplane.controller.configuration import Configuration
+from controlplane.controller.cycle_record import CycleRecord, record_cycle
+from controlplane.controller.decider import Decider, Decision, covers, unknown_to
+from controlplane.controller.persistence import Persistence
+from controlplane.controller.scheduler import Scheduler
+from controlplane.fleet import FleetState
+from controlplane.fleet.levels import LevelBook
+from controlplane.fleet.view import FleetView
+from controlplane.grpc_services.envoys import EnvoyRegistry
+from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
+from controlplane.runtime.broadcast import Broadcast
+from controlplane.runtime.log import Logger
+from controlplane.runtime.throttle import Told
+from controlplane.steering.plan import Plan
+from controlplane.xds.snapshot import Snapshot
+
+UNFOLLOWED = 3.0
+"""Seconds after which a leader's plan that cannot be served is reported; one replica hears of an
+instance some moments before another."""
+Snapshots = Mapping[str, Snapshot]
+"""View key -> what its clients get."""
+
+
+@dataclass(frozen=True, slots=True)
+class CycleResult:
+    """What one cycle came to."""
+
+    view: FleetView
+    decision: Decision | None
+    """None if this replica neither decided nor had a plan to follow."""
+    plan_changed: bool = False
+    views_changed: bool = False
+    followed: bool = False
+    """Whether the plan is the leader's, not one decided here."""
+    reason: str = "period"
+    """Why the cycle ran."""
+    elapsed: float = 0.0
+    """Seconds from the beginning until the resources were published."""
+
+    @property
+    def outcome(self) -> str:
+        """Return what became of the plan: published, held or unchanged."""
+        if self.views_changed:
+            return "published"
+        return "held" if self.decision is not None and self.decision.plan.held else "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class UnfollowedPlan:
+    """A leader's plan that this replica cannot serve."""
+
+    plan: Plan
+    unknown: Sequence[str]
+    """What it names and the configuration lacks, or the reverse."""
+    served: str
+    """Version of the plan that is served instead; empty if there is none."""
+
+
+class Cycle:
+    """Runs cycles and holds what the last one came to.
+
+    Attributes:
+        view: the fleet as the last cycle saw it; None before the first.
+        plan: the plan being served; None before the first.
+        levels: metric levels of the fleet over the last seconds.
+        transform: changes what is published; the identity, but for conformance tests.
+        began: the instant at which a cycle takes the state of the fleet.
+        completed: what each cycle came to, once its resources have been sent.
+        measured: the times of each cycle that decided.
+        unfollowed: a leader's plan cannot be served here; published once a minute.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        fleet: FleetState,
+        decider: Decider,
+        persistence: Persistence,
+        registry: EnvoyRegistry,
+        views: ViewStore,
+        bus: Callable[[], Bus],
+        clock: Callable[[], float],
+        unix_time: Callable[[], float],
+        settle: float,
+        log: Logger,
+    ) -> None:
+        self._configuration = configuration
+        self._fleet = fleet
+        self._decider = decider
+        self._persistence = persistence
+        self._registry = registry
+        self._views = views
+        self._bus = bus
+        self._clock = clock
+        self._unix_time = unix_time
+        self._settle = settle
+        self._log = log
+        self._scheduler = Scheduler()
+        self._built: Snapshots = {}
+        self._clients: set[tuple[str, str]] = set()
+        """(site, role) of gRPC clients and older Envoys so far; the unknown site is one."""
+        self._decides_alone = False
+        self._unfollowed_since: float | None = None
+        self._told: Told[str] = Told()
+        self.view: FleetView | None = None
+        self.plan: Plan | None = None
+        self.levels = LevelBook()
+        self.transform: Callable[[Snapshots], Snapshots] = lambda snapshots: snapshots
+        self.began = Broadcast[float]()
+        self.completed = Broadcast[CycleResult]()
+        self.measured = Broadcast[CycleRecord]()
+        self.unfollowed = Broadcast[UnfollowedPlan]()
+
+    @property
+    def decides(self) -> bool:
+        """Return whether this replica decides, and so should read instances.
+
+        The leader does; so does one that had nothing to serve when the bus was unreachable.
+        """
+        bus = self._bus()
+        if bus.leads:
+            return True
+        started_alone = self.plan is None or self._decides_alone
+        return bus.alone and bus.plan is None and started_alone
+
+    def request(self, reason: str) -> None:
+        """Ask for a cycle soon because of *reason*."""
+        self._scheduler.request(reason, now=self._clock())
+
+    def serve_role(self, site: str, role: str) -> None:
+        """Have views made for the clients of *role* at *site*, soon, if there are none yet."""
+        if all(site != each.name for each in self._configuration.effective.sites):
+            site = DEFAULT_VIEW
+        if (site, role) not in self._clients:
+            self._clients.add((site, role))
+            self.request(f"first client of role {role} at its site")
+
+    def republish(self) -> None:
+        """Publish what was built last again, after `transform` has changed."""
+        if self._built:
+            self._views.publish(self.transform(self._built))
+
+    async def restore(self) -> None:
+        """Serve the plan of the other replicas, or that of before the restart, if one fits."""
+        shared, config = self._bus().plan, self._configuration.effective
+        if shared is not None and covers(shared, config):
+            await self._serve_restored(shared)
+            self._log.info("serving the replicas' plan", version=shared.version)
+            return
+        saved = await self._persistence.load_plan()
+        if saved is None:
+            return
+        if not covers(saved.plan, config):
+            self._log.warning(
+                "saved plan does not match the configuration; ignored",
+                version=saved.plan.version,
+                remedy="none needed: the first cycle decides another one",
+            )
+            return
+        await self._serve_restored(saved.plan)
+        age = max(0.0, self._unix_time() - saved.saved_at)
+        self._log.info("saved plan restored", version=saved.plan.version, age=round(age, 1))
+
+    async def run(self) -> None:
+        """Run a cycle every period, earlier when something urgent happens, until cancelled."""
+        if self.view is None:
+            await asyncio.sleep(self._settle)  # so that the first plan knows the first reports
+        while True:
+            started_at = self._clock()
+            await self.run_once()
+            await self._scheduler.wait(
+                started_at=started_at,
+                period=self._configuration.effective.steering.period,
+                now=self._clock(),
+            )
+
+    async def run_once(self) -> None:
+        """Decide once, on what is known now."""
+        began = time.perf_counter()
+        self._configuration.expire_overrides()
+        reason = self._scheduler.begin() or "period"
+        await self._apply_pending_config()
+        bus = self._bus()
+        self._fleet.set_clients(bus.clients(self._registry.clients))
+        view = self._fleet.view(now=self._clock())
+        self.began.publish(view.at)
+        viewed = time.perf_counter()
+        follow = self._plan_to_follow()
+        if follow is None and not self.decides:
+            self._note_unfollowed()
+            self._end_idle(view)
+            return
+        self._unfollowed_since = None
+        self._decides_alone = follow is None and not bus.leads
+        decision = await self._decider.decide(view, clients=frozenset(self._clients), follow=follow)
+        decided = time.perf_counter()
+        plan = decision.plan
+        plan_changed = self.plan is None or self.plan.version != plan.version
+        if plan_changed and follow is None and not await self._share(plan):
+            self._end_idle(view)
+            return
+        self.levels.observe(view)
+        self.view, self.plan = view, plan
+        self._built = {**decision.views, **decision.derived_views}
+        views_changed = self._views.publish(self.transform(self._built))
+        # The streams that this woke send first; counting and logging can wait, weights cannot.
+        await asyncio.sleep(0)
+        published = time.perf_counter()
+        result = CycleResult(
+            view,
+            decision,
+            plan_changed=plan_changed,
+            views_changed=bool(views_changed),
+            followed=follow is not None,
+            reason=reason,
+            elapsed=published - began,
+        )
+        self.completed.publish(result)
+        await self._save(plan)
+        if self.measured:
+            marks = (began, viewed, decided, published, time.perf_counter())
+            self.measured.publish(
+                record_cycle(
+                    decision,
+                    reason=reason,
+                    outcome=result.outcome,
+                    instances=len(view.instances),
+                    marks=marks,
+                )
+            )
+
+    async def _apply_pending_config(self) -> None:
+        change = self._configuration.take_pending()
+        if change is None:
+            return
+        await self._decider.reconfigure(change.config)
+        # Before the first plan nothing else serves: what is discovered by then serves at once.
+        self._fleet.reconfigure(change.config, now=self._clock(), ramp=self.view is not None)
+        self._configuration.put_in_force(change)
+
+    def _plan_to_follow(self) -> Plan | None:
+        """Return the plan of all replicas where it has to be taken over; None to decide."""
+        bus = self._bus()
+        shared = bus.plan
+        if shared is None:
+            return None
+        served = None if self.plan is None else self.plan.version
+        if bus.leads and shared.version == served:
+            return None
+        return shared if covers(shared, self._configuration.effective) else None
+
+    def _note_unfollowed(self) -> None:
+        """Report, soon and then once a minute, that the leader's plan cannot be served here."""
+        plan, now = self._bus().plan, self._clock()
+        unknown = [] if plan is None else unknown_to(plan, self._configuration.effective)
+        if plan is None or not unknown:
+            self._unfollowed_since = None
+            return
+        if self._unfollowed_since is None:
+            self._unfollowed_since = now
+        if now - self._unfollowed_since >= UNFOLLOWED and self._told.is_due("plan", now=now):
+            served = "" if self.plan is None else self.plan.version
+            self.unfollowed.publish(UnfollowedPlan(plan, unknown, served))
+
+    async def _share(self, plan: Plan) -> bool:
+        """Make *plan* the plan of all replicas, if this one leads; return whether it may serve."""
+        bus = self._bus()
+        if not bus.leads or await bus.offer(plan):
+            return True
+        self._log.warning(
+            "plan not shared; the previous one is served",
+            version=plan.version,
+            remedy="none needed if it ends; otherwise check NATS and its JetStream",
+        )
+        if self.plan is not None:
+            await self._decider.restore(self.plan)
+        return False
+
+    def _end_idle(self, view: FleetView) -> None:
+        """End a cycle in which nothing could be decided or taken over."""
+        self.levels.observe(view)
+        self.view = view
+        self.completed.publish(CycleResult(view, None))
+
+    async def _serve_restored(self, plan: Plan) -> None:
+        self._built = await self._decider.restore(plan)
+        self.plan = plan
+        self._views.publish(self.transform(self._built))
+
+    async def _save(self, plan: Plan) -> None:
+        await self._persistence.save_plan(plan)
+        bus = self._bus()
+        shared = bus.leads and bus.connected
+        if self._persistence.estimates_due(shared=shared):
+            estimates = await self._persistence.save_estimates()
+            if shared:
+                await bus.share_memory(estimates)

@@ -1,0 +1,115 @@
+"""From file, discovery and overrides to what is in force."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from controlplane.config import Config, Found, Instance
+from controlplane.controller.configuration import Configuration, config_version
+from controlplane.controller.overrides import OverrideStore
+from controlplane.errors import ConfigError, Fault
+from testbed.fakes.fleets import make_config
+
+RULE = {"name": "pods", "kind": "pods", "site": "north", "model": "m"}
+FILE = make_config(discovery={"rules": [RULE]})
+
+
+def make_configuration(config: Config = FILE) -> tuple[Configuration, list[str]]:
+    """Return a configuration and the reasons for which it wants a cycle."""
+    made = Configuration(
+        config,
+        file=Path("fleet.yaml"),
+        overrides=OverrideStore(),
+        found=(),
+        clock=lambda: 5.0,
+        unix_time=lambda: 1000.0,
+        log=structlog.get_logger(),
+    )
+    wanted: list[str] = []
+    made.cycle_wanted.subscribe(wanted.append)
+    return made, wanted
+
+
+def found(name: str) -> Found:
+    """Return a discovered instance."""
+    like = FILE.instances[0]
+    address = f"10.9.0.{name[-1]}:8000"
+    instance = Instance(name=name, site=like.site, address=address, model=like.model)
+    return Found("pods", instance)
+
+
+def test_a_change_waits_until_a_cycle_puts_it_in_force() -> None:
+    """A cycle that runs meanwhile sees one configuration."""
+    configuration, wanted = make_configuration()
+    changed = make_config(steering={"period": "2s"}, discovery={"rules": [RULE]})
+    in_force: list[Config] = []
+    configuration.changed.subscribe(lambda change: in_force.append(change.config))
+
+    configuration.receive_file(changed)
+
+    assert FILE is configuration.effective
+    assert ["configuration changed"] == wanted
+    change = configuration.take_pending()
+    assert change is not None
+    configuration.put_in_force(change)
+    assert changed == configuration.effective
+    assert [changed] == in_force
+    assert config_version(changed) == configuration.status.version
+    assert configuration.take_pending() is None
+
+
+def test_a_wrong_file_changes_the_status_alone() -> None:
+    """The last good configuration stays; the next good one clears the errors."""
+    configuration, wanted = make_configuration()
+    fault = Fault("fleet.yaml", 1, 1, "sites", "is missing")
+    rejected: list[tuple[Fault, ...]] = []
+    configuration.rejected.subscribe(rejected.append)
+
+    configuration.receive_file(ConfigError([fault]))
+
+    assert ((fault,), 5.0) == (configuration.status.faults, configuration.status.refused_at)
+    assert [(fault,)] == rejected
+    assert [] == wanted
+    assert configuration.take_pending() is None
+    configuration.receive_file(FILE)
+    assert () == configuration.status.faults
+    assert configuration.take_pending() is None, "it is the one in force"
+
+
+def test_what_only_discovery_changed_is_quiet() -> None:
+    """Discovery has reported it; together with a changed file it is reported as that."""
+    configuration, _ = make_configuration()
+    configuration.receive_found([found("pod-1")])
+    change = configuration.take_pending()
+    assert change is not None
+    assert change.quiet
+    assert "pod-1" in {instance.name for instance in change.config.instances}
+
+    configuration.receive_found([found("pod-2")])
+    configuration.receive_file(make_config(steering={"period": "2s"}, discovery={"rules": [RULE]}))
+    configuration.receive_found([found("pod-1"), found("pod-2")])
+    both = configuration.take_pending()
+    assert both is not None
+    assert not both.quiet
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_receiver_relies_on_the_order_of_another(seed: int) -> None:
+    """Shuffled receivers of a change see the same."""
+    configuration, _ = make_configuration()
+    seen: list[Any] = []
+    receivers = [lambda change, n=n: seen.append((n, change.version)) for n in range(4)]
+    random.Random(seed).shuffle(receivers)
+    for receiver in receivers:
+        configuration.changed.subscribe(receiver)
+    configuration.receive_file(make_config(steering={"period": "2s"}, discovery={"rules": [RULE]}))
+    change = configuration.take_pending()
+    assert change is not None
+    configuration.put_in_force(change)
+
+    assert {(n, change.version) for n in range(4)} == set(seen)

@@ -21,15 +21,23 @@ from pathlib import Path
 from controlplane.config import Config, check_config
 from controlplane.config.source import MAX_BYTES
 from controlplane.errors import ConfigError, Fault
+from controlplane.runtime.blocking import BlockingCalls
 
 POLL_PERIOD = 2.0
 """Seconds between two looks at the file where no notification comes."""
-SETTLE = 0.05
-"""Seconds that a file must stay as it is before it is read: editors and ``cp`` write in steps."""
-SETTLE_WITHIN = 2.0
+SETTLE = 0.5
+"""Seconds that a file must stay as it is before it is read: the beginning of a file that is still
+being copied may be a valid configuration of fewer instances."""
+SETTLE_WITHIN = 10.0
 """Seconds after which a file that never stays as it is is read anyway."""
+ANSWER_WITHIN = 5.0
+"""Seconds that the file system may take to answer."""
+SHRUNK = 0.5
+"""Fraction of the instances below which a new configuration is held until it is confirmed."""
+SHRUNK_BY = 3
+"""Instances that must be gone for that; small fleets are edited by hand."""
 
-_Signature = tuple[int, int, int, int] | None
+_Signature = tuple[int, ...] | None
 
 
 class ConfigFile:
@@ -49,6 +57,9 @@ class ConfigFile:
         self._signature: _Signature = None
         self._hint = asyncio.Event()
         self._forced = False
+        self._instances = 0
+        """In the last configuration that was accepted."""
+        self._calls = BlockingCalls("configuration file")
 
     def read(self) -> Config:
         """Read the file now, whether it changed or not.
@@ -62,7 +73,9 @@ class ConfigFile:
         except ConfigError as error:
             self._seen = error
             raise
-        return self._parse(self._seen)
+        config = self._parse(self._seen)
+        self._instances = len(config.instances)
+        return config
 
     def reload(self) -> None:
         """Look at the file soon; safe to call from a signal handler of the event loop."""
@@ -100,31 +113,62 @@ class ConfigFile:
 
     async def _changed(self) -> Config | ConfigError | None:
         forced, self._forced = self._forced, False
-        if self._stat() == self._signature and not forced:
-            return None
-        await self._settle()
         try:
-            text = await asyncio.to_thread(self._text)
-        except ConfigError as error:
-            if isinstance(self._seen, ConfigError) and self._seen.faults == error.faults:
+            # What could not be read is tried again: rights and mounts change without a trace here.
+            unreadable = isinstance(self._seen, ConfigError)
+            if await self._look() == self._signature and not (forced or unreadable):
                 return None
-            self._seen = error
-            return error
-        if text == self._seen:
+            await self._settle()
+            text = await self._calls.run(self._text, within=ANSWER_WITHIN)
+        except TimeoutError:
+            self._signature = None
+            message = f"not read within {ANSWER_WITHIN:g} s; see the file system it is on"
+            return self._unreadable(_refused(self.path, message))
+        except ConfigError as error:
+            return self._unreadable(error)
+        if text == self._seen and not forced:
             return None
-        self._seen = text
+        again, self._seen = text == self._seen, text
         try:
-            return await asyncio.to_thread(self._parse, text)
+            config = await asyncio.to_thread(self._parse, text)
+            if not forced:
+                self._hold_shrunk(config)
         except ConfigError as error:
             return error
+        if again and len(config.instances) == self._instances:
+            return None
+        self._instances = len(config.instances)
+        return config
+
+    def _unreadable(self, error: ConfigError) -> ConfigError | None:
+        """Return *error* unless it was returned before."""
+        if isinstance(self._seen, ConfigError) and self._seen.faults == error.faults:
+            return None
+        self._seen = error
+        return error
+
+    def _hold_shrunk(self, config: Config) -> None:
+        """Raise ConfigError where most instances would go at once, which is rarely meant."""
+        left, gone = len(config.instances), self._instances - len(config.instances)
+        if gone >= SHRUNK_BY and left < SHRUNK * self._instances:
+            message = (
+                f"held: {gone} of {self._instances} instances would be removed at once; if that is"
+                " meant, confirm it with SIGHUP or a restart, else restore the file"
+            )
+            raise ConfigError([Fault(str(self.path), 1, 1, "instances", message)])
+
+    async def _look(self) -> _Signature:
+        return await self._calls.run(self._stat, within=ANSWER_WITHIN)
 
     async def _settle(self) -> None:
         """Wait until the file stays as it is; note how it is then."""
         deadline = asyncio.get_running_loop().time() + SETTLE_WITHIN
         while True:
-            self._signature = self._stat()
+            self._signature = await self._look()
             await asyncio.sleep(SETTLE)
-            if self._stat() == self._signature or asyncio.get_running_loop().time() > deadline:
+            if await self._look() == self._signature:
+                return
+            if asyncio.get_running_loop().time() > deadline:
                 return
 
     def _stat(self) -> _Signature:
@@ -132,7 +176,8 @@ class ConfigFile:
             found = self.path.stat()  # follows symlinks, so a swap shows
         except OSError:
             return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        # A change of rights or owner shows in the inode's change time only.
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def _text(self) -> str:
         return read_text(self.path)

@@ -8,15 +8,17 @@ Lines of libraries that use the standard `logging` take the same way.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
+
+from controlplane.runtime.log_stream import QueuedStream, RateLimit
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
@@ -83,22 +85,6 @@ class _Forward(logging.Handler):
         logger.log(record.levelno, record.getMessage(), **fields)
 
 
-class _Patient:
-    """A stream that loses what it cannot write: a full disk must not stop who tells of it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            return self._stream.write(text)
-        return 0
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
-
 def set_up_logs(
     *, style: str | None = None, level: str = "info", stream: TextIO | None = None
 ) -> None:
@@ -110,9 +96,13 @@ def set_up_logs(
         stream: where lines go; standard error by default.
     """
     out = sys.stderr if stream is None else stream
+    # Standard error may be a pipe that nobody reads; a stream of a caller's is written at once.
+    target = QueuedStream(sys.stderr.fileno()) if stream is None and _has_file(out) else out
     threshold = logging.getLevelNamesMapping()[level.upper()]
     chosen = style or ("console" if out.isatty() else "json")
+    limit = [] if level == "debug" else [RateLimit(time.monotonic)]
     shared: list[structlog.typing.Processor] = [
+        *limit,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -136,7 +126,7 @@ def set_up_logs(
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Patient(out))),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", target)),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -144,6 +134,14 @@ def set_up_logs(
     root.setLevel(threshold)
     for name, least in _NOISY.items():
         logging.getLogger(name).setLevel(max(least, threshold))
+
+
+def _has_file(stream: TextIO) -> bool:
+    try:
+        stream.fileno()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def get_logger(**fields: object) -> Logger:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
@@ -236,3 +237,137 @@ def test_an_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         read_text(path)
     with pytest.raises(ConfigError, match="Is a directory"):
         read_text(tmp_path)
+
+
+def crowd(count: int) -> str:
+    """Return a valid file of *count* instances."""
+    lines = [
+        f"  - {{name: i{n}, site: s, address: '10.0.0.{n}:80', model: m}}\n" for n in range(count)
+    ]
+    return f"{fleet()}instances:\n{''.join(lines)}"
+
+
+async def test_a_file_that_was_made_readable_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chmod changes neither size nor time of the content."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    opened, allowed = os.open, False
+
+    def open_if_allowed(name: object, *args: int, **rest: int) -> int:
+        if name == path and not allowed:  # root may read everything, so the kernel cannot refuse
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(name, *args, **rest)  # type: ignore[arg-type]
+
+    async with watched(path) as (_, changes):
+        monkeypatch.setattr(os, "open", open_if_allowed)
+        path.write_text(fleet("2s"))
+        refused = await changes.next()
+        allowed = True
+        path.chmod(0o640)
+
+        assert isinstance(refused, ConfigError)
+        assert "Permission denied" in str(refused.faults[0])
+        assert 2.0 == await changes.period()
+
+
+async def test_a_fifo_in_the_files_place_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    """It is reported, and the file that replaces it is read."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    async with watched(path) as (_, changes):
+        path.unlink()
+        os.mkfifo(path)
+        refused = await changes.next()
+        path.unlink()
+        path.write_text(fleet("3s"))
+
+        assert isinstance(refused, ConfigError)
+        assert "is a FIFO, not a regular file" in str(refused.faults[0])
+        assert 3.0 == await changes.period()
+
+
+async def test_a_file_system_that_hangs_is_reported_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch goes on, no thread is waited for, and what answers again is read."""
+    monkeypatch.setattr(config_file, "ANSWER_WITHIN", 0.2)
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    answers = threading.Event()
+    async with watched(path) as (file, changes):
+        text = file._text
+
+        def hang() -> str:
+            answers.wait(30)
+            return text()
+
+        monkeypatch.setattr(file, "_text", hang)
+        path.write_text(fleet("2s"))
+        refused = await changes.next()
+        answers.set()
+
+        assert isinstance(refused, ConfigError)
+        assert "not read within" in str(refused.faults[0])
+        assert 2.0 == await changes.period()
+
+
+async def test_a_file_is_taken_when_it_has_stopped_changing(tmp_path: Path) -> None:
+    """A valid beginning of a longer file is not a configuration."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(crowd(4))
+    lines = crowd(40).splitlines(keepends=True)
+    async with watched(path) as (_, changes):
+
+        async def copy_slowly() -> None:
+            with path.open("w") as file:
+                for line in lines:
+                    file.write(line)
+                    file.flush()
+                    await asyncio.sleep(0.06)
+
+        copying = asyncio.create_task(copy_slowly())
+        changed = await changes.next()
+        await copying
+
+        assert isinstance(changed, Config)
+        assert 40 == len(changed.instances)
+
+
+async def test_a_fleet_that_shrinks_to_a_fraction_is_held_until_it_is_confirmed(
+    tmp_path: Path,
+) -> None:
+    """A cut file and a template that rendered nothing look like that; SIGHUP confirms."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(crowd(10))
+    async with watched(path) as (file, changes):
+        path.write_text(crowd(4))
+        held = await changes.next()
+        file.reload()
+        confirmed = await changes.next()
+        path.write_text(crowd(2))  # two fewer is an edit
+        edited = await changes.next()
+
+        assert isinstance(held, ConfigError)
+        assert "6 of 10 instances would be removed at once" in str(held.faults[0])
+        assert "SIGHUP" in str(held.faults[0])
+        assert isinstance(confirmed, Config)
+        assert 4 == len(confirmed.instances)
+        assert isinstance(edited, Config)
+        assert 2 == len(edited.instances)
+
+
+async def test_a_held_fleet_whose_file_is_restored_is_no_longer_held(tmp_path: Path) -> None:
+    """What is in force again is given again, so that the error ends."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(crowd(10))
+    async with watched(path) as (_, changes):
+        path.write_text(crowd(1))
+        assert isinstance(await changes.next(), ConfigError)
+        path.write_text(crowd(10))
+
+        restored = await changes.next()
+
+        assert isinstance(restored, Config)
+        assert 10 == len(restored.instances)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
+from typing import TextIO, cast
 
 import pytest
 import structlog
 from aiohttp.http_exceptions import BadStatusLine
 
 from controlplane.runtime.log import FIELD_LIMIT, bound_value, get_logger, set_up_logs
+from controlplane.runtime.log_stream import QueuedStream
 
 
 @pytest.fixture(autouse=True)
@@ -143,11 +146,10 @@ def test_noise_on_an_http_port_leaves_no_traceback() -> None:
 
 def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     """A full disk under the log must not end the tasks that tell of it."""
-
-    class Full(io.StringIO):
-        def write(self, _text: str) -> int:
-            raise OSError(28, "No space left on device")
-
-    set_up_logs(style="json", level="info", stream=Full())
-    get_logger().info("said", to="nobody")
+    full = os.open("/dev/full", os.O_WRONLY)
+    stream = QueuedStream(full)
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)))
+    get_logger().info("said", to="a full disk")
+    stream.drain()
+    os.close(full)
     logging.getLogger("library").warning("said as well")

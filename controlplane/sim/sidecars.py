@@ -60,6 +60,7 @@ class Sidecar:
     """One Envoy's cluster for one service: the picker in force, its endpoints, its counters."""
 
     __slots__ = (
+        "_asked",
         "_ejected_until",
         "_errors",
         "_period_start",
@@ -79,6 +80,7 @@ class Sidecar:
         "on_response",
         "out",
         "pick",
+        "retries",
         "service",
         "site",
         "succeeded",
@@ -131,9 +133,12 @@ class Sidecar:
         self.succeeded = [0] * size
         self.failed = [0] * size
         self.latency_sum = [0.0] * size
+        self.retries = 0
+        """Attempts since the last report that repeat an earlier one."""
         self.erring = False
         """True while some instance has failed since it last answered."""
         self._period_start = 0.0
+        self._asked = False
         self._errors = [0] * size
         self._ejected_until = [0.0] * size
         self._probed_down = [False] * size
@@ -200,9 +205,11 @@ class Sidecar:
     def traffic_reports(
         self, now: float, names: Sequence[str], *, latency: bool
     ) -> list[TrafficReport]:
-        """Give what was seen since the last call, by instance, and begin anew.
+        """Return what was seen since the last call, by instance, and start over.
 
         Without *latency* there are counts only, as in Envoy's own load reports.
+        Once a request has come, an interval without any gives a report of zero requests: silence
+        of the clients is not that of the Envoy.
         """
         interval = now - self._period_start
         self._period_start = now
@@ -227,6 +234,8 @@ class Sidecar:
             done, failed = self.succeeded[instance], self.failed[instance]
             if not (issued or active or done or failed):
                 continue
+            retries = min(issued, self.retries)
+            self.retries -= retries
             reports.append(
                 TrafficReport(
                     envoy=self.envoy,
@@ -241,8 +250,15 @@ class Sidecar:
                     in_progress=float(active),
                     latency_sum=self.latency_sum[instance] if latency else 0.0,
                     latency_count=float(done) if latency else 0.0,
+                    retries=float(retries),
                 )
             )
             self.issued[instance] = self.succeeded[instance] = self.failed[instance] = 0
             self.latency_sum[instance] = 0.0
+        if reports:
+            self._asked = True
+        elif self._asked:
+            reports.append(
+                TrafficReport(self.envoy, self.site, self.service, "", now, interval, issued=0.0)
+            )
         return reports

@@ -317,6 +317,7 @@ class World:
         tried = self._tried.setdefault(request, [])
         tried.append(instance)
         if len(tried) <= self._retries:
+            sidecar.retries += 1
             self._dispatch(now, request)
         else:
             self._failed[request] = 1

@@ -58,7 +58,27 @@ def test_refused_requests_are_told_as_demand() -> None:
     envoy.dropped = 5
     (report,) = envoy.traffic_reports(1.0, ["a", "b", "c"], latency=True)
     assert ("", 5.0, 5.0) == (report.instance, report.issued, report.failed)
-    assert [] == envoy.traffic_reports(2.0, ["a", "b", "c"], latency=True)
+    (idle,) = envoy.traffic_reports(2.0, ["a", "b", "c"], latency=True)
+    assert ("", 0.0, 0.0, 1.0) == (idle.instance, idle.issued, idle.failed, idle.interval)
+
+
+def test_silence_of_clients_is_not_that_of_the_envoy() -> None:
+    """As Envoys' metrics are read: once something was asked, an idle interval says so."""
+    envoy = sidecar()
+    assert [] == envoy.traffic_reports(1.0, ["a", "b", "c"], latency=True)
+    envoy.issued[1] = 1
+    assert ["b"] == [r.instance for r in envoy.traffic_reports(2.0, ["a", "b", "c"], latency=True)]
+    (idle,) = envoy.traffic_reports(4.0, ["a", "b", "c"], latency=True)
+    assert ("", 0.0, 2.0) == (idle.instance, idle.issued, idle.interval)
+
+
+def test_a_retry_is_load_and_no_demand() -> None:
+    """It is among what was issued, and told apart."""
+    envoy = sidecar()
+    envoy.issued[0], envoy.issued[1], envoy.retries = 3, 1, 1
+    reports = envoy.traffic_reports(1.0, ["a", "b", "c"], latency=True)
+
+    assert 3.0 == sum(report.issued - report.retries for report in reports)
 
 
 def test_equal_weights_pushed_again_change_nothing() -> None:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import difflib
 import importlib.resources
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -21,8 +22,9 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
 from controlplane.admin_api.documents import Document
+from controlplane.admin_api.port import guard_of
 from controlplane.auth.admin_tokens import Login
-from controlplane.controller.events import ALL_STATES, EventHub, TooManyWatchers
+from controlplane.controller.events import ALL_STATES, EventHub, WatcherReplaced
 from controlplane.errors import ControlPlaneError
 from controlplane.runtime.addresses import is_loopback
 from controlplane.runtime.json_text import dump
@@ -197,6 +199,11 @@ def json_error(status: int, text: str) -> web.Response:
 def _secure(*, check_host: bool, login: Login | None) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        guard = guard_of(request)
+        with contextlib.nullcontext() if guard is None else guard.answering():
+            return await answer(request, handler)
+
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         response: web.StreamResponse
         if check_host and not _is_loopback_name(request.headers.get("Host", "")):
             response = json_error(
@@ -310,9 +317,36 @@ async def _add_override(request: web.Request) -> web.Response:
     if refusal is not None:
         return refusal
     try:
-        return json_response(await request.app[DOCUMENTS].add_override(await request.read()))
+        content = await _read_body(request)
+        return json_response(await request.app[DOCUMENTS].add_override(content))
     except ControlPlaneError as error:
         return json_error(400, str(error))
+
+
+async def _read_body(request: web.Request) -> bytes:
+    """Return the request's body, inflated.
+
+    Raises:
+        HTTPBadRequest: it is not what its Content-Encoding says, or longer than `BODY_LIMIT`.
+        HTTPUnsupportedMediaType: the encoding is not known here.
+    """
+    content = await request.read()
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding == "identity":
+        return content
+    if encoding not in ("gzip", "deflate"):
+        raise web.HTTPUnsupportedMediaType(text="send the body as it is, or encoded as gzip")
+    # 32: a header of gzip or of zlib.
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        plain = inflate.decompress(content, BODY_LIMIT)
+    except zlib.error as error:
+        raise web.HTTPBadRequest(
+            text=f"the body is not {encoding}; see Content-Encoding"
+        ) from error
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise web.HTTPBadRequest(text=f"the body is cut, or longer than {BODY_LIMIT} bytes")
+    return plain
 
 
 async def _remove_override(request: web.Request) -> web.Response:
@@ -349,12 +383,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
     kinds = frozenset(filter(None, request.query.get("kinds", "").split(","))) or ALL_STATES
     if unknown := kinds - states.keys():
         return json_error(400, f"no kind '{min(unknown)}'; known: {', '.join(states)}")
-    try:
-        watcher = documents.events.watch(kinds)
-    except TooManyWatchers:
-        response = json_error(503, "too many watch already; close a page or a terminal")
-        response.headers["Retry-After"] = "10"
-        return response
+    watcher = documents.events.watch(kinds, peer=request.remote or "")
     task = asyncio.current_task()
     if task is None:
         raise AssertionError("a request is served by a task")
@@ -373,7 +402,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
                 async with asyncio.timeout(HEARTBEAT):
                     pending = await watcher.next_bytes()
             await _send(stream, pending)
-    except (ConnectionError, TimeoutError):
+    except (ConnectionError, TimeoutError, WatcherReplaced):
         return stream
     finally:
         streams.discard(task)

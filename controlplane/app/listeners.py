@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from controlplane.admin_api.port import AdminSite
 from controlplane.config import Tls
 from controlplane.errors import StartError
 from controlplane.http2.server import GrpcServer
@@ -46,7 +47,7 @@ async def bind_http(runner: web.AppRunner, address: Address, *, tls: Tls | None 
     context = None if tls is None else _rotating_context(
         tls, section="server.admin.tls", alpn="http/1.1", verify=ssl.CERT_OPTIONAL
     )  # fmt: skip
-    site = web.TCPSite(runner, *address, ssl_context=context)
+    site = AdminSite(runner, *address, tls=context)
     try:
         await site.start()
     except OSError as error:

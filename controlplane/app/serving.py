@@ -347,7 +347,10 @@ async def _build_http(
         login=_login(control.config.server.admin, settings),
         extra_routes=() if settings.extend is None else settings.extend(control),
     )
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    # Inflating is left to the handlers: aiohttp answers 500 to what is no gzip, on any path.
+    runner = web.AppRunner(
+        application, access_log=None, shutdown_timeout=1.0, auto_decompress=False
+    )
     await runner.setup()
     return runner
 

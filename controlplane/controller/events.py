@@ -9,7 +9,7 @@ document of each kind and `FAULT_LIMIT` faults, whatever time passes.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from controlplane.runtime.json_text import dump
@@ -22,8 +22,8 @@ ALL_STATES = frozenset({"config", "fleet", "plan", "envoys"})
 """The states that a watcher gets who does not say which; faults come always."""
 
 
-class TooManyWatchers(Exception):  # noqa: N818 -- says what is the case
-    """The hub is full."""
+class WatcherReplaced(Exception):  # noqa: N818 -- says what is the case
+    """The hub was full, and this watcher made room for a new one."""
 
 
 class Watcher:
@@ -31,10 +31,13 @@ class Watcher:
 
     Attributes:
         kinds: the states it wants.
+        peer: address of its machine.
     """
 
-    def __init__(self, kinds: frozenset[str] = ALL_STATES) -> None:
+    def __init__(self, kinds: frozenset[str] = ALL_STATES, *, peer: str = "") -> None:
         self.kinds = kinds
+        self.peer = peer
+        self._replaced = False
         self._states: dict[str, bytes] = {}
         self._faults: deque[bytes] = deque(maxlen=FAULT_LIMIT)
         self._wake = asyncio.Event()
@@ -48,9 +51,20 @@ class Watcher:
             self._faults.append(event)
         self._wake.set()
 
+    def replace(self) -> None:
+        """End it, since another takes its seat."""
+        self._replaced = True
+        self._wake.set()
+
     async def next_bytes(self) -> bytes:
-        """Wait for events and give all that are unsent."""
+        """Wait for events and return all that are unsent.
+
+        Raises:
+            WatcherReplaced: it has no seat any more.
+        """
         await self._wake.wait()
+        if self._replaced:
+            raise WatcherReplaced
         self._wake.clear()
         pending = b"".join([*self._faults, *self._states.values()])
         self._faults.clear()
@@ -63,30 +77,35 @@ class EventHub:
 
     def __init__(self, *, client_limit: int = CLIENT_LIMIT) -> None:
         self._limit = client_limit
-        self._watchers: set[Watcher] = set()
+        self._watchers: dict[Watcher, None] = {}
+        """The oldest first."""
         self._faults: deque[bytes] = deque(maxlen=FAULT_LIMIT)
         self._sequence = 0
 
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def watch(self, kinds: frozenset[str] = ALL_STATES) -> Watcher:
+    def watch(self, kinds: frozenset[str] = ALL_STATES, *, peer: str = "") -> Watcher:
         """Add a watcher of some kinds of state, which first gets the faults of before.
 
-        Raises:
-            TooManyWatchers: the limit is reached.
+        When all seats are taken, the oldest watcher of the machine that has most makes room:
+        forgotten terminals must not keep out whoever looks now.
         """
         if len(self._watchers) >= self._limit:
-            raise TooManyWatchers
-        watcher = Watcher(kinds)
+            counts = Counter(watcher.peer for watcher in self._watchers)
+            most = max(counts.values())
+            old = next(watcher for watcher in self._watchers if counts[watcher.peer] == most)
+            self.forget(old)
+            old.replace()
+        watcher = Watcher(kinds, peer=peer)
         for fault in self._faults:
             watcher.put("fault", fault, replace=False)
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
         return watcher
 
     def forget(self, watcher: Watcher) -> None:
         """Remove a watcher that went away."""
-        self._watchers.discard(watcher)
+        self._watchers.pop(watcher, None)
 
     def publish_state(self, kind: str, document: Callable[[], object]) -> None:
         """Send a state to everybody; *document* is only made when somebody watches it."""

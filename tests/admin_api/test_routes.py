@@ -10,86 +10,26 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from controlplane.admin_api.documents import Document
-from controlplane.admin_api.routes import UnknownName, build_admin
-from controlplane.controller.events import EventHub
-from controlplane.errors import ReportError
+from controlplane.admin_api.routes import build_admin
+from testbed.fakes.admin_documents import FakeDocuments
 
 Client = TestClient[web.Request, web.Application]
 
 
-class Fleet:
-    """A small control plane to show."""
-
-    def __init__(self) -> None:
-        self.events = EventHub(client_limit=1)
-        self.decided = False
-
-    def is_ready(self) -> bool:
-        """Tell whether the plan was made."""
-        return self.decided
-
-    def fleet_document(self) -> Document | None:
-        """Give a fleet."""
-        return {"sites": []} if self.decided else None
-
-    def plan_document(self) -> Document | None:
-        """Give a plan."""
-        return {"version": "v1"} if self.decided else None
-
-    async def explain_document(self, service: str, site: str) -> Document | None:
-        """Know one service."""
-        if service != "chat":
-            raise UnknownName("service", service, ["chat"])
-        return {"service": service, "from": site}
-
-    def overview_document(self) -> Document | None:
-        """Give what the dashboard shows."""
-        return {"sites": []} if self.decided else None
-
-    def overrides_document(self) -> Document:
-        """Give none."""
-        return {"overrides": []}
-
-    async def add_override(self, content: bytes) -> Document:
-        """Take anything but nothing."""
-        if content == b"{}":
-            raise ReportError("reason: is missing")
-        return {"added": "1"}
-
-    def remove_override(self, name: str, by: str) -> Document:
-        """Know one."""
-        if name != "1":
-            raise ReportError(f"no override '{name}'")
-        return {"removed": name, "by": by}
-
-    def envoys_document(self) -> Document:
-        """Give no Envoys."""
-        return {"envoys": []}
-
-    def config_document(self) -> Document:
-        """Give a sound configuration."""
-        return {"ok": True}
-
-    def metrics_text(self) -> bytes:
-        """Give one metric."""
-        return b"cats_ready 1\n"
-
-
 @pytest.fixture
-def fleet() -> Fleet:
+def fleet() -> FakeDocuments:
     """Give what is shown."""
-    return Fleet()
+    return FakeDocuments()
 
 
 @pytest.fixture
-async def client(fleet: Fleet) -> AsyncIterator[Client]:
+async def client(fleet: FakeDocuments) -> AsyncIterator[Client]:
     """Give a client of a real server on loopback."""
     async with TestClient(TestServer(build_admin(fleet, host="127.0.0.1"))) as client:
         yield client
 
 
-async def test_it_is_alive_before_it_is_ready(client: Client, fleet: Fleet) -> None:
+async def test_it_is_alive_before_it_is_ready(client: Client, fleet: FakeDocuments) -> None:
     """Only a served snapshot makes it ready."""
     assert 200 == (await client.get("/healthz")).status
     assert 503 == (await client.get("/readyz")).status
@@ -221,7 +161,7 @@ async def test_the_dashboard_asks_nobody_else(client: Client) -> None:
     assert [] == re.findall(r"<script(?![^>]*\ssrc=)|<style| style=| on\w+=", text)
 
 
-async def test_a_watcher_may_say_what_it_wants(client: Client, fleet: Fleet) -> None:
+async def test_a_watcher_may_say_what_it_wants(client: Client, fleet: FakeDocuments) -> None:
     """A page that shows sums is not sent the whole fleet; a wrong kind is told."""
     fleet.decided = True
     async with client.get("/api/v1/events?kinds=overview") as stream:
@@ -237,7 +177,9 @@ async def test_a_watcher_may_say_what_it_wants(client: Client, fleet: Fleet) -> 
     assert (400, "overwiev") == (wrong.status, (await wrong.json())["error"].split("'")[1])
 
 
-async def test_a_watcher_first_gets_everything_then_changes(client: Client, fleet: Fleet) -> None:
+async def test_a_watcher_first_gets_everything_then_changes(
+    client: Client, fleet: FakeDocuments
+) -> None:
     """A page is complete after its first bytes and live after that."""
     fleet.decided = True
     async with client.get("/api/v1/events") as stream:
@@ -249,14 +191,24 @@ async def test_a_watcher_first_gets_everything_then_changes(client: Client, flee
         fleet.events.publish_state("plan", lambda: {"version": "v2"})
         while b"v2" not in (line := await asyncio.wait_for(stream.content.readline(), 10)):
             pass
-        second = await client.get("/api/v1/events")
 
     assert ["config", "fleet", "plan", "envoys"] == kinds
     assert b'data: {"version":"v2"}\n' == line
-    assert 503 == second.status
 
 
-async def test_a_watcher_that_leaves_is_forgotten(client: Client, fleet: Fleet) -> None:
+async def test_a_new_watcher_takes_the_seat_of_an_old_one(
+    client: Client, fleet: FakeDocuments
+) -> None:
+    """The stream of the old one ends, and the new one is served."""
+    old = await client.get("/api/v1/events")
+    async with client.get("/api/v1/events") as new:
+        await asyncio.wait_for(old.content.read(), 10)
+
+        assert 200 == new.status
+        assert 1 == len(fleet.events)
+
+
+async def test_a_watcher_that_leaves_is_forgotten(client: Client, fleet: FakeDocuments) -> None:
     """Its place is free again."""
     stream = await client.get("/api/v1/events")
     await stream.content.readline()

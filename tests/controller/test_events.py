@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from controlplane.controller.events import FAULT_LIMIT, EventHub, TooManyWatchers
+from controlplane.controller.events import FAULT_LIMIT, EventHub, WatcherReplaced
 
 
 def parsed(content: bytes) -> list[tuple[str, object]]:
@@ -58,13 +58,17 @@ def test_nothing_is_encoded_when_nobody_watches() -> None:
     assert [] == made
 
 
-def test_watchers_are_bounded_and_leave_room_when_they_go() -> None:
-    """A leak of watchers ends with a clear refusal."""
-    hub = EventHub(client_limit=1)
-    watcher = hub.watch()
-    with pytest.raises(TooManyWatchers):
-        hub.watch()
+async def test_when_all_seats_are_taken_the_oldest_of_the_busiest_machine_makes_room() -> None:
+    """64 forgotten terminals of one machine keep no other from watching."""
+    hub = EventHub(client_limit=3)
+    forgotten = [hub.watch(peer="10.0.0.1"), hub.watch(peer="10.0.0.1")]
+    dashboard = hub.watch(peer="10.0.0.2")
 
-    hub.forget(watcher)
+    newest = hub.watch(peer="10.0.0.3")
 
-    assert hub.watch() is not watcher
+    assert 3 == len(hub)
+    with pytest.raises(WatcherReplaced):
+        await forgotten[0].next_bytes()
+    hub.publish_fault("seen")
+    for watcher in (forgotten[1], dashboard, newest):
+        assert [("fault", "seen")] == parsed(await watcher.next_bytes())

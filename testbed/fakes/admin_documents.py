@@ -1,0 +1,66 @@
+"""A small control plane to show on an admin port."""
+
+from __future__ import annotations
+
+from controlplane.admin_api.documents import Document
+from controlplane.admin_api.routes import UnknownName
+from controlplane.controller.events import EventHub
+from controlplane.errors import ReportError
+
+
+class FakeDocuments:
+    """A small control plane to show."""
+
+    def __init__(self) -> None:
+        self.events = EventHub(client_limit=1)
+        self.decided = False
+
+    def is_ready(self) -> bool:
+        """Tell whether the plan was made."""
+        return self.decided
+
+    def fleet_document(self) -> Document | None:
+        """Give a fleet."""
+        return {"sites": []} if self.decided else None
+
+    def plan_document(self) -> Document | None:
+        """Give a plan."""
+        return {"version": "v1"} if self.decided else None
+
+    async def explain_document(self, service: str, site: str) -> Document | None:
+        """Know one service."""
+        if service != "chat":
+            raise UnknownName("service", service, ["chat"])
+        return {"service": service, "from": site}
+
+    def overview_document(self) -> Document | None:
+        """Give what the dashboard shows."""
+        return {"sites": []} if self.decided else None
+
+    def overrides_document(self) -> Document:
+        """Give none."""
+        return {"overrides": []}
+
+    async def add_override(self, content: bytes) -> Document:
+        """Take anything but nothing."""
+        if content == b"{}":
+            raise ReportError("reason: is missing")
+        return {"added": "1"}
+
+    def remove_override(self, name: str, by: str) -> Document:
+        """Know one."""
+        if name != "1":
+            raise ReportError(f"no override '{name}'")
+        return {"removed": name, "by": by}
+
+    def envoys_document(self) -> Document:
+        """Give no Envoys."""
+        return {"envoys": []}
+
+    def config_document(self) -> Document:
+        """Give a sound configuration."""
+        return {"ok": True}
+
+    def metrics_text(self) -> bytes:
+        """Give one metric."""
+        return b"cats_ready 1\n"

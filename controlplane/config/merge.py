@@ -7,11 +7,11 @@ after this checks it again. Who found an instance, and when, is not known here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controlplane.config.eligibility import may_serve
 from controlplane.config.faults import nearest
 from controlplane.config.schema import Config, Instance, Service, SiteKind
 
@@ -92,31 +92,23 @@ def merge(
         merging.add(each)
     refused = tuple(sorted(set(merging.refused)))
     alone = unserved(merging.config())
+    sites = {site.name: site for site in config.sites}
     held = tuple(
         each
         for each in (merging.ordered(before, of_any_rule=awaited) if alone else ())
-        if any(_serves(each.instance, service, config) for service in alone) and merging.add(each)
+        if any(may_serve(service, each.instance, sites) for service in alone) and merging.add(each)
     )
     return Merged(merging.config(), tuple(merging.taken), held, refused)
 
 
 def unserved(config: Config) -> tuple[Service, ...]:
-    """Give the services that no instance may serve."""
+    """Return the services that no instance may serve."""
+    sites = {site.name: site for site in config.sites}
     return tuple(
         service
         for service in config.services
-        if not any(_serves(instance, service, config) for instance in config.instances)
+        if not any(may_serve(service, instance, sites) for instance in config.instances)
     )
-
-
-def _serves(instance: Instance, service: Service, config: Config) -> bool:
-    usable = any(
-        model.name == instance.model and model.penalty < math.inf for model in service.models
-    )
-    if not usable or service.residency is None:
-        return usable
-    regions = {site.name: site.region for site in config.sites}
-    return regions.get(instance.site) in service.residency.allow
 
 
 def _place_in_line(instance: Instance) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from controlplane.config import override_rules
 from controlplane.config.faults import nearest
 from controlplane.config.schema import NAME_PATTERN, Envoy, Scrape, Steering
 from controlplane.config.source import Document, Path, dotted
@@ -416,7 +417,7 @@ class _Rules:
             ):  # fmt: skip
                 yield from self.known(override, key, key, names)
             if override.get("instance") is None and override.get("site") is None:
-                yield self.at(override, None, "names neither instance nor site; add the one meant")
+                yield self.at(override, None, override_rules.NO_PLACE)
             place = tuple(override.text(key) for key in ("service", "instance", "site"))
             first = seen.setdefault(place, override)
             if first is not override:
@@ -429,43 +430,37 @@ class _Rules:
         yield from self.oversubscribed()
 
     def contradictions(self, override: _Entry) -> Iterator[Fault]:
-        low, high = (override.number(key, parse_share) for key in ("min_share", "max_share"))
-        if low is not None and high is not None and low > high:
-            yield self.at(override, "min_share", "is more than max_share; swap or change them")
-        if override.get("drain") is True:
-            if override.get("pin") is True:
-                yield self.at(override, "pin", "contradicts drain; remove one")
-            if low:
-                yield self.at(override, "min_share", "contradicts drain; remove one")
-        if override.get("pin") is True and high is not None and high < 1:
-            yield self.at(override, "max_share", "contradicts pin; remove one")
-        effects = ("drain", "pin", "weight", "max_share", "min_share")
-        given = [override.get(key) for key in effects]
-        if set(override.raw) <= {"service", "instance", "site", "reason", *effects} and all(
-            value is None or value is False for value in given
+        for key, message in override_rules.contradictions(
+            drain=override.get("drain") is True,
+            pin=override.get("pin") is True,
+            min_share=override.number("min_share", parse_share),
+            max_share=override.number("max_share", parse_share),
         ):
-            yield self.at(override, None, f"has no effect; give one of {', '.join(effects)}")
+            yield self.at(override, key, message)
+        known = {"service", "instance", "site", "reason", *override_rules.EFFECTS}
+        given = [override.get(key) for key in override_rules.EFFECTS]
+        if set(override.raw) <= known and all(value is None or value is False for value in given):
+            yield self.at(override, None, override_rules.NO_EFFECT)
 
     def misplaced(self, override: _Entry) -> Iterator[Fault]:
         instance = self.instances.entries.get(override.text("instance") or "")
         if instance is None:
             return
+        # What is unknown, or cannot be read, has an error of its own.
         site, home = override.text("site"), instance.text("site")
-        if site in self.sites.entries and home in self.sites.entries and site != home:
-            yield self.at(
-                override, "site", f"instance '{override.text('instance')}' is at '{home}',"
-                f" not at '{site}'; remove site"
-            )  # fmt: skip
         service = self.services.entries.get(override.text("service") or "")
+        served = [] if service is None else [m.text("name") for m in service.entries("models")]
         model = instance.text("model")
-        if service is None or model not in self.models.entries:
-            return
-        served = [m.text("name") for m in service.entries("models")]
-        if None not in served and model not in served:
-            yield self.at(
-                override, "instance", f"'{override.text('instance')}' runs '{model}', which service"
-                f" '{override.text('service')}' does not list under models"
-            )  # fmt: skip
+        is_read = service is not None and None not in served and model in self.models.entries
+        for key, message in override_rules.misplacements(
+            instance=override.text("instance") or "",
+            home=home or "",
+            site=site if site in self.sites.entries and home in self.sites.entries else None,
+            model=model or "",
+            service=override.text("service") if is_read else None,
+            served=[name for name in served if name is not None],
+        ):
+            yield self.at(override, key, message)
 
     def oversubscribed(self) -> Iterator[Fault]:
         totals: dict[str | None, float] = {}

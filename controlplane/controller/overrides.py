@@ -7,11 +7,10 @@ them.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,14 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from controlplane.config import Config, Override
+from controlplane.config.faults import nearest
+from controlplane.config.override_rules import (
+    EFFECTS,
+    NO_EFFECT,
+    NO_PLACE,
+    contradictions,
+    misplacements,
+)
 from controlplane.config.schema import Settings
 from controlplane.config.units import PositiveDuration
 from controlplane.errors import ControlPlaneError
@@ -30,7 +37,6 @@ LONGEST = 30 * 86400.0
 """Seconds that one may last; what is to stay longer belongs into the file."""
 FILE_NAME = "overrides.json"
 SIZE_LIMIT = 1_000_000
-_EFFECTS = ("drain", "pin", "weight", "min_share", "max_share")
 
 
 class OverrideError(ControlPlaneError):
@@ -99,25 +105,41 @@ def check_override(override: Override, config: Config) -> None:
     for kind, names in known.items():
         name = getattr(override, kind)
         if name is not None and name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else f"known: {_list(names)}"
-            raise OverrideError(f"no {kind} '{name}'; {remedy}")
+            raise OverrideError(f"{kind}: no {kind} is named '{name}'{nearest(name, names)}")
     if override.instance is None and override.site is None:
-        raise OverrideError("names neither instance nor site; add the one meant")
-    homes = {item.name: item.site for item in config.instances}
-    if override.instance and override.site not in (None, homes[override.instance]):
-        raise OverrideError(
-            f"instance '{override.instance}' is at '{homes[override.instance]}', not at"
-            f" '{override.site}'; leave the site out"
-        )
-    given = [effect for effect in _EFFECTS if getattr(override, effect) not in (None, False)]
-    if not given:
-        raise OverrideError(f"has no effect; give one of {', '.join(_EFFECTS)}")
-    if override.drain and len(given) > 1:
-        raise OverrideError(f"drain contradicts {given[1]}; leave one out")
-    low, high = override.min_share or 0.0, override.max_share
-    if high is not None and (low > high or (override.pin and high < 1)):
-        raise OverrideError("max_share contradicts min_share or pin; leave one out")
+        raise OverrideError(NO_PLACE)
+    if all(getattr(override, effect) in (None, False) for effect in EFFECTS):
+        raise OverrideError(NO_EFFECT)
+    for key, message in (*_misplacements(override, config), *_contradictions(override)):
+        raise OverrideError(f"{key}: {message}")
+
+
+def _misplacements(override: Override, config: Config) -> Iterator[tuple[str, str]]:
+    for instance in config.instances:
+        if instance.name == override.instance:
+            return misplacements(
+                instance=instance.name,
+                home=instance.site,
+                site=override.site,
+                model=instance.model,
+                service=override.service,
+                served={
+                    model.name
+                    for service in config.services
+                    if service.name == override.service
+                    for model in service.models
+                },
+            )
+    return iter(())
+
+
+def _contradictions(override: Override) -> Iterator[tuple[str, str]]:
+    return contradictions(
+        drain=override.drain,
+        pin=override.pin,
+        min_share=override.min_share,
+        max_share=override.max_share,
+    )
 
 
 def _list(names: Iterable[str]) -> str:

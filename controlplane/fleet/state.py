@@ -6,11 +6,11 @@ Bounded by the configuration: instances, sites and services that it does not nam
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from controlplane.config import Config, Instance, SiteKind
+from controlplane.config.eligibility import may_serve
 from controlplane.errors import ReportError
 from controlplane.fleet import plausibility
 from controlplane.fleet.instances import InstanceState, Seen, Standing
@@ -63,14 +63,7 @@ class FleetState:
             instance.name: tuple(
                 service.name
                 for service in config.services
-                if any(
-                    model.name == instance.model and model.penalty < math.inf
-                    for model in service.models
-                )
-                and (
-                    service.residency is None
-                    or self._sites[instance.site].region in service.residency.allow
-                )
+                if may_serve(service, instance, self._sites)
             )
             for instance in config.instances
         }

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import betterproto2
 
 from controlplane.config import Config, Instance, Site, SiteKind, SiteListener
+from controlplane.config.eligibility import may_serve
 from controlplane.resources import names
 from controlplane.resources.clusters import build_cluster
 from controlplane.resources.endpoints import EndpointEncoder
@@ -268,18 +269,18 @@ class SnapshotBuilder:
 
 def _services_on_many_sites(config: Config) -> Iterator[str]:
     """Give the services that a plan may give spares: instances to fall to at another site."""
+    sites = {site.name: site for site in config.sites}
     devices = {site.name for site in config.sites if site.kind is SiteKind.DEVICE}
     for service in config.services:
-        models = {model.name for model in service.models}
-        sites = {each.site for each in config.instances if each.model in models} - devices
-        if len(sites) > 1:
+        serving = {e.site for e in config.instances if may_serve(service, e, sites)} - devices
+        if len(serving) > 1:
             yield service.name
 
 
 def _services_on_device(site: Site, config: Config) -> Iterator[str]:
     if site.kind is not SiteKind.DEVICE:
         return
-    local = {instance.model for instance in config.instances if instance.site == site.name}
+    local = [instance for instance in config.instances if instance.site == site.name]
     for service in config.services:
-        if any(model.name in local for model in service.models):
+        if any(may_serve(service, instance, {site.name: site}) for instance in local):
             yield service.name

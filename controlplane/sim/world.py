@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.config import Config, Service, SiteKind
+from controlplane.config.eligibility import is_reachable, may_serve
 from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
 from controlplane.sim.kernel import Kernel
 from controlplane.sim.sidecars import Sidecar
@@ -82,14 +83,10 @@ def usable_instances(config: Config, service: Service, *, client_site: str) -> l
     who push weights (as a fallback).
     """
     sites = {site.name: site for site in config.sites}
-    models = {item.name for item in service.models if item.penalty < inf}
-    regions = service.residency.allow if service.residency is not None else None
     found = [
         index
         for index, item in enumerate(config.instances)
-        if item.model in models
-        and (sites[item.site].kind is not SiteKind.DEVICE or item.site == client_site)
-        and (regions is None or sites[item.site].region in regions)
+        if may_serve(service, item, sites) and is_reachable(item, sites, client_site=client_site)
     ]
     shared = [i for i in found if sites[config.instances[i].site].kind is not SiteKind.DEVICE]
     return shared or found

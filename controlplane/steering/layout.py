@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.config import Config, Instance, Override, PolicyName, Service, SiteKind
+from controlplane.config.eligibility import exclusion
 from controlplane.steering.latency import Array
 from controlplane.steering.shedding import Pool, find_pools
 
@@ -138,7 +139,7 @@ def _lay_out_service(
     columns: list[int] = []
     devices: dict[str, tuple[int, ...]] = {}
     for position, instance in enumerate(instances):
-        reason = _exclusion(service, instance, sites[instance.site].region, models, overrides)
+        reason = exclusion(service, instance, sites[instance.site]) or _drained(instance, overrides)
         if not reason and pinned and position not in pinned:
             reason = "an override pins the service elsewhere"
         if reason:
@@ -192,22 +193,8 @@ def _covers(override: Override, instance: Instance) -> bool:
     return override.instance in (None, instance.name) and override.site in (None, instance.site)
 
 
-def _exclusion(
-    service: Service,
-    instance: Instance,
-    region: str,
-    models: Mapping[str, float],
-    overrides: list[Override],
-) -> str:
-    """Say why *instance* may not serve *service*; empty if it may."""
-    if instance.model not in models:
-        return f"runs {instance.model}, which the service does not list"
-    if np.isinf(models[instance.model]):
-        return f"model {instance.model} has penalty never"
-    if service.residency is not None and region not in service.residency.allow:
-        # Fails closed: a site that does not say where it is may not hold resident requests.
-        where = f"region {region}" if region else "a site without a region"
-        return f"residency forbids {where}"
+def _drained(instance: Instance, overrides: list[Override]) -> str:
+    """Return which override drains *instance*; empty if none does."""
     for override in overrides:
         if override.drain and _covers(override, instance):
             return f"drained by an override{f': {override.reason}' if override.reason else ''}"

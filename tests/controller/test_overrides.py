@@ -45,7 +45,9 @@ def body(**fields: Any) -> bytes:
         pytest.param(body(site="cloud"), "is at 'north'", id="elsewhere"),
         pytest.param(body(drain=None), "has no effect", id="nothing"),
         pytest.param(body(pin=True), "contradicts", id="drain and pin"),
-        pytest.param(body(drain=None, min_share=0.6, max_share="50%"), "contradicts", id="crossed"),
+        pytest.param(
+            body(drain=None, min_share=0.6, max_share="50%"), "more than max_share", id="crossed"
+        ),
         pytest.param(body(colour="red"), "colour: is no key", id="unknown key"),
     ],
 )

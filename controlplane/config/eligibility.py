@@ -1,0 +1,39 @@
+"""Which instances may serve a service: the one place that says so.
+
+Overrides drain instances for a time; here is what holds without them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from controlplane.config.schema import Instance, Service, Site, SiteKind
+
+
+def exclusion(service: Service, instance: Instance, site: Site) -> str:
+    """Return why *instance*, which is at *site*, may not serve *service*; empty if it may."""
+    penalty = next((m.penalty for m in service.models if m.name == instance.model), None)
+    if penalty is None:
+        return f"runs {instance.model}, which the service does not list"
+    if math.isinf(penalty):
+        return f"model {instance.model} has penalty never"
+    if service.residency is not None and site.region not in service.residency.allow:
+        # Fails closed: a site that does not say where it is may not hold resident requests.
+        where = f"region {site.region}" if site.region else "a site without a region"
+        return f"residency forbids {where}"
+    return ""
+
+
+def may_serve(service: Service, instance: Instance, sites: Mapping[str, Site]) -> bool:
+    """Return whether *instance* may serve requests of *service* from some client site.
+
+    A site that *sites* lacks has no region, so that residency excludes it.
+    """
+    site = sites.get(instance.site) or Site(name=instance.site, kind=SiteKind.EDGE)
+    return not exclusion(service, instance, site)
+
+
+def is_reachable(instance: Instance, sites: Mapping[str, Site], *, client_site: str) -> bool:
+    """Return whether clients at *client_site* reach *instance*: a device's serves the device."""
+    return sites[instance.site].kind is not SiteKind.DEVICE or instance.site == client_site

@@ -1,5 +1,4 @@
-"""A plan to Envoy messages: one small builder for each kind, one snapshot for each client site."""
+"""A plan to Envoy messages: one small builder for each kind, one snapshot for each client site.
 
-from controlplane.resources.build import UNKNOWN_SITE, Fault, SnapshotBuilder, Views
-
-__all__ = ["UNKNOWN_SITE", "Fault", "SnapshotBuilder", "Views"]
+Nothing is imported here: a bootstrap needs no generated message, and they take seconds to load.
+"""

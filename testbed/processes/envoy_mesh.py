@@ -18,8 +18,8 @@ import aiohttp
 import grpc
 
 from controlplane.config import Config
-from controlplane.resources import SnapshotBuilder, Views
 from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.resources.build import SnapshotBuilder, Views
 from controlplane.resources.versions import GENERATIONS, OlderEnvoyViews
 from controlplane.xds.snapshot import Snapshot
 from testbed.fakes.fleets import make_config, make_plan

@@ -16,7 +16,7 @@ from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, TypeReco
 from controlplane.grpc_services.messages import Node
 from controlplane.grpc_services.views import ViewStore
 from controlplane.model import InstanceReport, Signal, Source
-from controlplane.resources import SnapshotBuilder
+from controlplane.resources.build import SnapshotBuilder
 from controlplane.steering.plan import Plan
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.fleets import make_config, make_plan

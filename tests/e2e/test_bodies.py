@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from controlplane.config import Service
-from controlplane.resources import SnapshotBuilder
+from controlplane.resources.build import SnapshotBuilder
 from testbed.fakes.fleets import make_plan
 from testbed.processes.envoy_mesh import Mesh, running_mesh
 

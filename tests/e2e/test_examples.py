@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.config import Config, parse_config
-from controlplane.resources import SnapshotBuilder
 from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.resources.build import SnapshotBuilder
 from controlplane.steering.plan import Plan
 from testbed.processes.envoys import validate
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from controlplane.config import InstanceTls, parse_config
-from controlplane.resources import SnapshotBuilder
 from controlplane.resources.bootstrap import build_bootstrap, build_instance_secrets
+from controlplane.resources.build import SnapshotBuilder
 from testbed.fakes.certificates import Authority, KeyPair, serial_number, server_context
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.grpc_services.envoys import TypeRecord
-from controlplane.resources import SnapshotBuilder
+from controlplane.resources.build import SnapshotBuilder
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.fleets import make_plan

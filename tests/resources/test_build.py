@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.config import Affinity
-from controlplane.resources import UNKNOWN_SITE, SnapshotBuilder
+from controlplane.resources.build import UNKNOWN_SITE, SnapshotBuilder
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE
 from testbed.fakes.fleets import make_config, make_plan

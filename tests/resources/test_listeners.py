@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.config import SiteListener
-from controlplane.resources import SnapshotBuilder
+from controlplane.resources.build import SnapshotBuilder
 from controlplane.resources.listeners import build_listener
 from controlplane.xds.types import LISTENER
 from testbed.fakes.fleets import make_config, make_plan

@@ -9,7 +9,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy_data_plane.envoy.extensions.access_loggers.stats.v3 import Config as StatsConfig
 from google.protobuf import any_pb2
 
-from controlplane.resources import SnapshotBuilder
+from controlplane.resources.build import SnapshotBuilder
 from controlplane.resources.versions import GENERATIONS, OlderEnvoyViews, generation_of
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE

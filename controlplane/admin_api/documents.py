@@ -22,6 +22,7 @@ from controlplane.xds.types import short_type
 if TYPE_CHECKING:
     from controlplane.controller.configuration import ConfigStatus
     from controlplane.controller.overrides import ActiveOverride
+    from controlplane.grpc_services.agent_registry import AgentRecord
     from controlplane.grpc_services.envoys import EnvoyRecord
 
 Document = dict[str, Any]
@@ -193,6 +194,31 @@ def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) ->
             for gone_at, item in gone[:GONE_SHOWN]
         ],
         "gone_left_out": max(0, len(gone) - GONE_SHOWN),
+    }
+
+
+def encode_agents(agents: Iterable[AgentRecord], *, now: float, epoch: float) -> Document:
+    """Return ``/api/v1/agents``: the connected ones by id."""
+    return {
+        "at": now + epoch,
+        "agents": [
+            {
+                "id": item.id,
+                "site": item.site,
+                "version": item.version,
+                "peer": item.peer,
+                "connected_at": item.connected_at + epoch,
+                "last_report_at": item.last_at + epoch,
+                "batches": item.batches,
+                "reports_accepted": item.accepted,
+                "reports_rejected": item.refused,
+                "batches_lost": item.lost,
+                "unknown_signals": item.unknown_signals,
+                "last_rejection": item.last_refusal,
+                "clock_offset": round(item.clock_offset, 3),
+            }
+            for item in sorted(agents, key=lambda item: item.id)
+        ],
     }
 
 

@@ -108,6 +108,9 @@ class AdminDocuments(Protocol):
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""
 
+    def agents_document(self) -> Document:
+        """Return the connected agents."""
+
     def config_document(self) -> Document:
         """Give the configuration's status."""
 
@@ -170,6 +173,7 @@ def build_admin(
             web.get("/api/v1/plan", _plan),
             web.get("/api/v1/explain", _explain),
             web.get("/api/v1/envoys", _envoys),
+            web.get("/api/v1/agents", _agents),
             web.get("/api/v1/config", _config),
             web.get("/api/v1/events", _events),
             web.get("/api/v1/overrides", _overrides),
@@ -296,6 +300,10 @@ async def _explain(request: web.Request) -> web.Response:
         return _or_not_yet(await request.app[DOCUMENTS].explain_document(service, site))
     except UnknownName as error:
         return json_error(404, str(error))
+
+
+async def _agents(request: web.Request) -> web.Response:
+    return json_response(request.app[DOCUMENTS].agents_document())
 
 
 async def _envoys(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ import asyncio
 from controlplane.admin_api.discovery import encode_rules
 from controlplane.admin_api.documents import (
     Document,
+    encode_agents,
     encode_config,
     encode_envoys,
     encode_fleet,
@@ -153,6 +154,11 @@ class AdminView:
         """Give the connected Envoys."""
         control = self._control
         return encode_envoys(control.registry.envoys, now=control.clock(), epoch=control.epoch)
+
+    def agents_document(self) -> Document:
+        """Return the connected agents."""
+        control = self._control
+        return encode_agents(control.agents.agents, now=control.clock(), epoch=control.epoch)
 
     def config_document(self) -> Document:
         """Give the configuration's status."""

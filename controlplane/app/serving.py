@@ -309,9 +309,13 @@ def _build_grpc(
         on_refused=lambda: control.metrics.clients_refused.labels(Role.AGENT.value).inc(),
     )
     control.configuration.changed.subscribe(lambda change: gate.reconfigure(change.config))
-    AgentService(control.receive, clock=control.clock, identities=identities, gate=gate).add_to(
-        server
-    )
+    AgentService(
+        control.receive,
+        clock=control.clock,
+        identities=identities,
+        gate=gate,
+        registry=control.agents,
+    ).add_to(server)
     return server
 
 

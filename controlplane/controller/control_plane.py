@@ -31,6 +31,7 @@ from controlplane.controller.reports import ReportIntake
 from controlplane.controller.xds_observer import XdsObserver
 from controlplane.fleet import FleetState
 from controlplane.fleet.view import FleetView
+from controlplane.grpc_services.agent_registry import AgentRegistry
 from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, XdsEvent
 from controlplane.grpc_services.sites import SiteResolver
 from controlplane.grpc_services.views import ViewStore
@@ -47,6 +48,7 @@ class ControlPlane:
         reports: the way of every report into `fleet`.
         cycle: decides and publishes.
         bus: the other replicas; replaced before anything runs where there are some.
+        agents: the connected agents.
         meter: measures cycles and acknowledgements.
         notifier: reports each change once, in log, metrics and events.
     """
@@ -110,6 +112,7 @@ class ControlPlane:
             log=self.log, events=self.events, metrics=self.metrics, unix_time=self.unix_time
         )
         self.meter = CycleMeter(self.metrics, self.registry, self.views)
+        self.agents = AgentRegistry()
         self.envoys_touched = asyncio.Event()
         self._connect()
 

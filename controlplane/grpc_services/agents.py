@@ -19,6 +19,7 @@ from controlplane.auth.agent_rights import AgentGate, Scope
 from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
 from controlplane.config import Role
 from controlplane.errors import IdentityError, ReportError
+from controlplane.grpc_services.agent_registry import AgentRecord, AgentRegistry
 from controlplane.model import Report
 from controlplane.runtime.log import Logger, get_logger
 from controlplane.runtime.throttle import TokenBucket, Told
@@ -48,27 +49,6 @@ class AgentSettings:
     max_streams: int = 5_000
 
 
-@dataclass(slots=True)
-class AgentRecord:
-    """What came from one agent since it connected."""
-
-    id: str
-    site: str
-    version: str
-    peer: str
-    connected_at: float
-    last_at: float
-    batches: int = 0
-    accepted: int = 0
-    refused: int = 0
-    lost: int = 0
-    """Batches missing in the sequence."""
-    unknown_signals: int = 0
-    last_refusal: str = ""
-    clock_offset: float = 0.0
-    """Seconds that the agent's wall clock is ahead of ours; harmless, and worth mending."""
-
-
 class AgentService:
     """The reports' end of agents' streams.
 
@@ -79,7 +59,8 @@ class AgentService:
         unix_time: the wall clock, against which agents' are compared.
         log: where connects, refusals and faults are told.
         identities: whom a client's certificate lets it be.
-        gate: which agents may report what; none lets each report everything.
+        gate: which agents may report what; None lets each report everything.
+        registry: holds who is connected.
     """
 
     def __init__(
@@ -92,6 +73,7 @@ class AgentService:
         log: Logger | None = None,
         identities: IdentityCheck = OPEN,
         gate: AgentGate | None = None,
+        registry: AgentRegistry | None = None,
     ) -> None:
         self._gate = gate
         self._identities = identities
@@ -100,14 +82,14 @@ class AgentService:
         self._clock = clock
         self._unix_time = unix_time
         self._log: Logger = get_logger(part="agents") if log is None else log
-        self._agents: dict[int, AgentRecord] = {}
+        self._registry = AgentRegistry() if registry is None else registry
         self._streams = 0
         self._told: Told[str] = Told()
 
     @property
     def agents(self) -> tuple[AgentRecord, ...]:
         """Give the connected agents in the order they came."""
-        return tuple(self._agents.values())
+        return self._registry.agents
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve on *server*, beside whatever else it serves."""
@@ -136,10 +118,11 @@ class AgentService:
                         f"more than {self._settings.batches_rate:g} batches a second",
                     )
                 batch = await self._decode(message, context)
-                record = self._agents.get(key)
+                record = self._registry.get(key)
                 opened = record is None
                 if record is None:
-                    record = self._agents[key] = await self._welcome(batch, context)
+                    record = await self._welcome(batch, context)
+                    self._registry.connect(key, record)
                 if sequence is not None and batch.sequence > sequence + 1:
                     record.lost += batch.sequence - sequence - 1
                 sequence = batch.sequence
@@ -155,7 +138,7 @@ class AgentService:
                     await asyncio.sleep(wait)
         finally:
             self._streams -= 1
-            gone = self._agents.pop(key, None)
+            gone = self._registry.disconnect(key)
             if gone is not None:
                 self._log.info("an agent left", agent=gone.id, site=gone.site, lost=gone.lost)
 

@@ -57,6 +57,10 @@ class FakeDocuments:
         """Give no Envoys."""
         return {"envoys": []}
 
+    def agents_document(self) -> Document:
+        """Return no agents."""
+        return {"agents": []}
+
     def config_document(self) -> Document:
         """Give a sound configuration."""
         return {"ok": True}

@@ -6,11 +6,10 @@ A round trip is the same both ways, so one measured in the other direction beats
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controlplane.config import Config
-from controlplane.fleet.view import PathView
+from controlplane.fleet.view import PathTable, PathView
 from controlplane.model import PathReport, Reading, Source
 
 EXPIRY = 60.0
@@ -39,38 +38,36 @@ class Paths:
     def reconfigure(self, config: Config) -> None:
         """Take other sites and other configured paths; measurements of remaining sites stay."""
         network = config.network
-        names = [site.name for site in config.sites]
         self._expiry = max(EXPIRY, config.steering.expiry)
         default_bandwidth = (
             None
             if network.default_bandwidth is None
             else Reading(network.default_bandwidth, Source.DEFAULT)
         )
-        default = PathView(Reading(network.default_rtt, Source.DEFAULT), default_bandwidth)
-        local = PathView(Reading(network.local_rtt, Source.DEFAULT), None)
-        self._known: dict[tuple[str, str], PathView] = {
-            (source, target): local if source == target else default
-            for source in names
-            for target in names
-        }
+        self._sites = frozenset(site.name for site in config.sites)
+        self._default = PathView(Reading(network.default_rtt, Source.DEFAULT), default_bandwidth)
+        self._local = PathView(Reading(network.local_rtt, Source.DEFAULT), None)
+        self._known: dict[tuple[str, str], PathView] = {}
         # The way there as written, the way back as its mirror unless that is written too.
         for path in network.paths:
             self._configure(path.target, path.source, path.rtt, path.bandwidth)
         for path in network.paths:
             self._configure(path.source, path.target, path.rtt, path.bandwidth)
         self._measured = {
-            pair: measured for pair, measured in self._measured.items() if pair in self._known
+            pair: measured
+            for pair, measured in self._measured.items()
+            if self._sites.issuperset(pair)
         }
-        self._view: Mapping[tuple[str, str], PathView] | None = None
+        self._view: PathTable | None = None
         self._changed: set[tuple[str, str]] = set()
         self._valid_until = math.inf
 
     def _configure(
         self, source: str, target: str, rtt: float | None, bandwidth: float | None
     ) -> None:
-        former = self._known.get((source, target))
-        if former is None:
+        if not self._sites.issuperset((source, target)):
             return
+        former = self._base((source, target))
         self._known[source, target] = PathView(
             former.rtt if rtt is None else Reading(rtt, Source.CONFIG),
             former.bandwidth if bandwidth is None else Reading(bandwidth, Source.CONFIG),
@@ -98,10 +95,18 @@ class Paths:
         measured = self._measured.get((source, target))
         if measured is not None and measured.rtt is not None:
             return measured.rtt
-        known = self._known.get((source, target))
-        return 0.0 if known is None else known.rtt.value
+        if not self._sites.issuperset((source, target)):
+            return 0.0
+        return self._base((source, target)).rtt.value
 
-    def view(self, *, now: float) -> Mapping[tuple[str, str], PathView]:
+    def _base(self, pair: tuple[str, str]) -> PathView:
+        """Return what the configuration says of *pair*, or its default."""
+        known = self._known.get(pair)
+        if known is not None:
+            return known
+        return self._local if pair[0] == pair[1] else self._default
+
+    def view(self, *, now: float) -> PathTable:
         """Give every ordered pair; the same object as before while nothing changed."""
         if self._view is None or now >= self._valid_until:
             changed = {pair for one in self._measured for pair in (one, one[::-1])}
@@ -109,17 +114,17 @@ class Paths:
             self._valid_until = math.inf
         elif self._changed:
             changed = {pair for one in self._changed for pair in (one, one[::-1])}
-            view = dict(self._view)
+            view = dict(self._view.stated)
         else:
             return self._view
         for pair in changed:
             view[pair] = self._pair(pair, now - self._expiry)
         self._changed.clear()
-        self._view = view
-        return view
+        self._view = PathTable(self._sites, view, self._default, self._local)
+        return self._view
 
     def _pair(self, pair: tuple[str, str], oldest: float) -> PathView:
-        known = self._known[pair]
+        known = self._base(pair)
         rtt, bandwidth = known.rtt, known.bandwidth
         there, back = self._measured.get(pair), self._measured.get(pair[::-1])
         for measured in (back, there):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,35 +11,28 @@ import numpy as np
 from controlplane.config import Config, Delay, Mode, PolicyName
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
+from controlplane.steering.assignments import Assignments, Noted
 from controlplane.steering.belief import Belief
 from controlplane.steering.capacity import CapacityLearner
 from controlplane.steering.choice import OPTIMAL, POLICIES, Choices, choose_policies
+from controlplane.steering.current_shares import CurrentShares, probes_of
+from controlplane.steering.decision import Decision, Pair, Weights, weigh_inside
 from controlplane.steering.demand import DemandFilter
-from controlplane.steering.explain import (
-    Decision,
-    Weights,
-    barred_entries,
-    build_assignment,
-    build_bare_assignment,
-    row_spans,
-    weigh_inside,
-)
+from controlplane.steering.fallbacks import Fallbacks
 from controlplane.steering.foresight import Foresight, hedge, mix_prices
-from controlplane.steering.in_use import InUse, Key, probes_of, same_entries
 from controlplane.steering.latency import Array, PriceTable
-from controlplane.steering.layout import Layout, build_layout
-from controlplane.steering.optimiser import Bounds, Flags, Flow, solve
+from controlplane.steering.layout import Key, Layout, build_layout
+from controlplane.steering.optimiser import Flags, Flow, solve
+from controlplane.steering.optimum import Optimiser, Optimum, Rows
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
+from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
-from controlplane.steering.problem import Network, Problem, build_network, build_problem
+from controlplane.steering.problem import Network, Picture, Problem, build_network, picture
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.stability import Hysteresis, Refutation, settle
 from controlplane.steering.transient import price_period
-from controlplane.steering.weights import LEAST_SHARE, round_rows
-
-_EXPLAINED = 20_000
-"""Entries up to which every share of a plan carries its terms; beyond, ask `Steering.explain`."""
+from controlplane.steering.weights import round_rows
 
 
 class Steering:
@@ -56,8 +48,9 @@ class Steering:
         self._demand = DemandFilter(config.steering.period)
         self._capacity = CapacityLearner()
         self._plan: Plan | None = None
-        self._in_use = InUse()
-        self._rest: tuple[Problem, Array] | None = None
+        self._current = CurrentShares()
+        self._optimiser = Optimiser()
+        self._fallbacks = Fallbacks()
         self._decision: Decision | None = None
         self._heard = -np.inf
         self._hysteresis = Hysteresis()
@@ -76,7 +69,7 @@ class Steering:
     def restore(self, plan: Plan) -> None:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
         self._plan = plan
-        self._in_use.restore(plan)
+        self._current.restore(plan)
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Give what was learned of instances and demand as a JSON-ready document."""
@@ -104,10 +97,10 @@ class Steering:
             return self._freeze(view, self._plan)
         layout = self._lay_out(view)
         if self._network is None or self._network.paths is not view.paths:
-            self._network = build_network(layout, view.paths, former=self._network)
+            self._network = build_network(layout, view.paths)
         beliefs = self._capacity.observe(view, layout, unrest=self._foresight.unrest)
         demand = self._measure_demand(view, layout, beliefs)
-        problem = build_problem(
+        made = picture(
             view,
             layout,
             self._network,
@@ -115,29 +108,17 @@ class Steering:
             demand=demand,
             sizes=np.array([service.size for service in layout.services]),
         )
-        decision = self._decide(view, problem, beliefs)
+        decision = self._decide(view, made)
         watching = self._config.steering.mode is Mode.OBSERVE
         pushed = self._observe(decision) if watching else decision
-        same = None if watching else self._unchanged(decision)
-        # What is foretold is what is pushed, whatever would be better.
+        # What is predicted is what is pushed, whatever would be better.
         self._decision = pushed
-        plan = self._build(decision, pushed, same)
+        plan = self._build(decision, pushed)
         self._plan = plan
         return plan
 
     def explain(self, service: str, client_site: str) -> Assignment | None:
         """Give one assignment of the last plan with every term of every share."""
-        decision = self._decision
-        if decision is None:
-            return None
-        for span in row_spans(decision):
-            layout = decision.problem.layout
-            if (layout.services[span.row.service].service.name, layout.sites[span.row.site]) == (
-                service,
-                client_site,
-            ):
-                former = self._former().get((service, client_site))
-                return build_assignment(decision, span, former=former, whys=True)
         return None if self._plan is None else self._plan.assignments.get((service, client_site))
 
     def explain_all(self) -> Mapping[Key, Assignment]:
@@ -158,7 +139,6 @@ class Steering:
             layout = build_layout(view.config, instances)
             self._layout = layout
             self._network = None
-            self._rest = None
         return layout
 
     def _measure_demand(self, view: FleetView, layout: Layout, beliefs: list[Belief]) -> Array:
@@ -179,61 +159,31 @@ class Steering:
         )
         return demand
 
-    def _decide(self, view: FleetView, problem: Problem, beliefs: list[Belief]) -> Decision:
-        previous = self._in_use.shares(problem)
+    def _decide(self, view: FleetView, made: Picture) -> Decision:
+        """Return what is decided; each stage is a method or a module of its own."""
+        whole = _wants_every_pair(made)
+        current = self._current.codes(made.layout)
+        problem = self._optimiser.start(made, whole=whole, current=current)
+        previous = self._current.shares(problem)
         self._shed(view, problem, previous)
-        problem = replace(problem, flow=self._shedding.admit(problem.flow, problem.service_of))
-        flow = problem.flow
-        drops = self._shedding.drops
-        known = previous.sum() > 0
-        inflow = flow.load(previous) if known else flow.base
-        shares = previous.copy()
+        if self._shedding.parts.any():
+            made = self._admit(made)
+            problem = made.problem(problem.codes)
         choices = choose_policies(
             problem,
             refuted=self._refutation.observe(
-                self._predicted(), view, standing=_standing_latency(problem)
+                self._predicted(), view, standing=_standing_latency(made)
             ),
         )
-        code = choices.code[flow.row]
-        optimal = code == OPTIMAL
-        for number in np.unique(code[~optimal]).tolist():
-            mine = code == number
-            ruled = RULES[POLICIES[number]](problem, inflow)
-            if not self._renewed:
-                ruled = settle(flow, used=previous, new=ruled)
-            shares[mine] = ruled[mine]
-        cases = self._foresight.cases()
-        prices = mix_prices(PriceTable.stationary(problem.curves), cases)
-        if optimal.any():
-            part = _restrict(flow, optimal, shares)
-            tolerance = 1e-4 if len(flow.row) < _EXPLAINED else 1e-3
-            rest = self._rest_start(problem, optimal)
-            long_run = solve(part, prices, start=rest, tolerance=tolerance, most_iterations=60)
-            self._rest = (problem, _spread(flow, optimal, long_run.shares))
-            planned = part.load(long_run.shares)
-            prices = price_period(
-                problem.curves,
-                number=problem.number,
-                age=problem.age,
-                inflow=inflow if known else planned,
-                planned=planned,
-                pace=problem.pace,
-                period=self._config.steering.period,
-            )
-            prices = mix_prices(prices, cases)
-            best = solve(
-                part, prices, start=long_run.shares, tolerance=tolerance, most_iterations=60
-            )
-            shares[optimal] = best.shares
-            hedged = hedge(problem, shares, prices, unrest=self._foresight.unrest)
-            shares[optimal] = hedged[optimal]
-        notes = dict(choices.notes)
-        for row in problem.rows if drops else ():
-            if refused := drops.get(row.service):
-                notes[row.service, row.site] = (
-                    f"overload: {refused:.0%} of the requests are refused, so that the instances, "
-                    f"which are full, serve the others in time"
-                )
+        shares = self._apply_rules(problem, choices, previous)
+        prices = mix_prices(PriceTable.stationary(problem.curves), self._foresight.cases())
+        optimum = Optimum(problem, shares, 0.0)
+        if (choices.code == OPTIMAL).any():
+            prices, optimum = self._optimise(view, made, problem, choices, shares, prices)
+        problem, shares = optimum.problem, optimum.shares
+        flow = problem.flow
+        previous = self._current.shares(problem)
+        optimal = choices.code[flow.row] == OPTIMAL
         choice = self._hysteresis.choose(
             flow,
             prices,
@@ -243,49 +193,85 @@ class Steering:
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
         self._renewed = False
-        shares = choice.shares
-        former = self._in_use.probes(problem)
+        former = self._current.probes(problem)
         probed = probe(
             flow,
             prices,
-            beliefs=beliefs,
-            shares=shares,
+            beliefs=made.beliefs,
+            shares=choice.shares,
             former=former,
             allowed=optimal & ~flow.limited,
             most=self._config.steering.probe_share,
             held=choice.held,
         )
-        if probed.any():
-            given = np.bincount(flow.row, probed, len(flow.demand))
-            shares = shares * (1.0 - given)[flow.row] + probed
+        shares = _with_probes(flow, choice.shares, probed)
         load = flow.load(shares)
-        price = prices.evaluate(load)[1]
-        standing = self._stand(problem, choices, shares, load, prices)
         return Decision(
             view=view,
             problem=problem,
-            beliefs=beliefs,
+            beliefs=made.beliefs,
             shares=shares,
             weights=self._weigh(problem, shares),
             previous=previous,
-            standing=standing,
+            standing=self._stand(problem, choices, shares, load, prices),
             load=load,
             prices=prices,
-            price=price,
-            marginal=flow.marginal(price),
-            sustained=problem.sustained,
-            barred=barred_entries(problem),
-            inside=weigh_inside(problem, problem.curves.number(load), load),
+            price=prices.evaluate(load)[1],
+            inside=weigh_inside(problem, load),
             cost=flow.cost(shares, prices),
+            gap=optimum.gap,
             policies=choices.policies,
-            drops=drops,
-            notes=notes,
+            drops=self._shedding.drops,
+            notes=dict(choices.notes) | _overload_notes(problem, self._shedding.drops),
             held=choice.held
             and np.array_equal(choice.shares, previous)
             and np.array_equal(probed, former),
             gain=0.0 if choice.held else choice.gain,
             probed=probed,
         )
+
+    def _apply_rules(self, problem: Problem, choices: Choices, previous: Array) -> Array:
+        """Return *previous* with the shares of the rows that rules decide, (entries,)."""
+        flow = problem.flow
+        inflow = flow.load(previous) if previous.sum() > 0 else flow.base
+        shares = previous.copy()
+        code = choices.code[flow.row]
+        for number in np.unique(code[code != OPTIMAL]).tolist():
+            mine = code == number
+            ruled = RULES[POLICIES[number]](problem, inflow)
+            if not self._renewed:
+                ruled = settle(flow, used=previous, new=ruled)
+            shares[mine] = ruled[mine]
+        return shares
+
+    def _optimise(
+        self,
+        view: FleetView,
+        made: Picture,
+        problem: Problem,
+        choices: Choices,
+        shares: Array,
+        long_run: PriceTable,
+    ) -> tuple[PriceTable, Optimum]:
+        """Return the prices of the coming period and the optimum under them, hedged."""
+        previous = self._current.shares(problem)
+        optimal = choices.code == OPTIMAL
+        rows = Rows(optimal, self._live(view, made))
+        planned, start = self._optimiser.settle(made, problem, long_run, rows=rows, shares=shares)
+        prices = price_period(
+            problem.curves,
+            number=problem.number,
+            age=problem.age,
+            inflow=problem.flow.load(previous) if previous.sum() > 0 else planned,
+            planned=planned,
+            pace=problem.pace,
+            period=self._config.steering.period,
+        )
+        prices = mix_prices(prices, self._foresight.cases())
+        best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)
+        hedged = hedge(best.problem, best.shares, prices, unrest=self._foresight.unrest)
+        decided = optimal[best.problem.flow.row]
+        return prices, replace(best, shares=np.where(decided, hedged, best.shares))
 
     def _stand(
         self, problem: Problem, choices: Choices, shares: Array, load: Array, prices: PriceTable
@@ -303,7 +289,7 @@ class Steering:
             if number != OPTIMAL:
                 standing[mine] = RULES[POLICIES[number]](problem, load)[mine]
             else:
-                part = _restrict(flow, mine, shares)
+                part = restrict(flow, mine, shares)
                 standing[mine] = solve(part, prices, tolerance=1e-4, most_iterations=60).shares
         return standing
 
@@ -334,24 +320,37 @@ class Steering:
             slots=problem.curves.slots,
         )
 
+    def _admit(self, made: Picture) -> Picture:
+        """Return the same fleet without the demand that is refused."""
+        # A row without demand has no price; a trickle is harmless.
+        kept = np.maximum(1.0 - self._shedding.parts, 1e-3)
+        pairs = made.pairs
+        services = tuple(
+            replace(service, demand=service.demand * kept[number])
+            for service, number in zip(pairs.services, pairs.numbers.tolist(), strict=True)
+        )
+        return replace(made, pairs=replace(pairs, services=services))
+
     def _sent(self, problem: Problem, used: Array) -> Array:
         """Give the requests a second that each instance is sent by the shares in use."""
         flow = self._shedding.admit(problem.flow, problem.service_of)
         rates = flow.demand[flow.row] * used
         return np.bincount(flow.column, rates, len(problem.layout.instances)).astype(np.float64)
 
-    def _former(self) -> Mapping[Key, Assignment]:
-        """Give the last assignments that were decided, pushed or not."""
-        if self._plan is None:
-            return {}
-        return self._plan.proposed or self._plan.assignments
-
-    def _rest_start(self, problem: Problem, optimal: Array) -> Array | None:
-        """Give the last long-run shares as a start, if the entries are still the same."""
-        if self._rest is None:
-            return None
-        last, shares = self._rest
-        return shares[optimal] if same_entries(last, problem) else None
+    def _live(self, view: FleetView, made: Picture) -> Flags:
+        """Tell the rows with clients, (rows,); all, where clients are not known."""
+        sites = made.layout.sites
+        live = np.zeros((len(made.pairs.services), len(sites)), dtype=bool)
+        site = {name: place for place, name in enumerate(sites)}
+        for name in view.clients:
+            if name in site:
+                live[:, site[name]] = True
+        names = [service.layout.service.name for service in made.pairs.services]
+        number = {name: place for place, name in enumerate(names)}
+        for client, service in view.demand:
+            if client in site and service in number:
+                live[number[service], site[client]] = True
+        return live.ravel() if live.any() else np.ones(live.size, dtype=bool)
 
     def _predicted(self) -> float | None:
         """Give the mean latency that was foretold for now, seconds."""
@@ -363,40 +362,22 @@ class Steering:
         inside = flow.work * decision.inside[flow.column]
         return float(np.dot(rate, problem.rtt + problem.transfer + inside) / rate.sum())
 
-    def _unchanged(self, decision: Decision) -> Flags | None:
-        """Tell the rows that go on as they are, (rows,), where no terms are told."""
-        last = self._decision
-        if last is None or self._plan is None or len(decision.shares) <= _EXPLAINED:
-            return None
-        problem = decision.problem
-        if not same_entries(last.problem, problem):
-            return None
-        flow = problem.flow
-        kept = np.where(decision.shares >= LEAST_SHARE, decision.shares, 0.0)
-        kept /= np.maximum(np.add.reduceat(kept, flow.starts), LEAST_SHARE)[flow.row]
-        # Half a unit of weight is what rounding takes away anyway.
-        still = np.abs(kept - decision.previous) <= 0.5 / self._config.steering.weight_sum
-        still &= decision.probed == self._in_use.probes(problem)
-        same: Flags = np.logical_and.reduceat(still, flow.starts)
-        return same
-
-    def _build(self, decision: Decision, pushed: Decision, same: Flags | None) -> Plan:
-        former = self._former()
-        assignments = _assign(decision, same, former)
-        proposed: dict[Key, Assignment] = {}
+    def _build(self, decision: Decision, pushed: Decision) -> Plan:
+        assignments = self._assign(decision)
+        proposed: Mapping[Key, Assignment] = {}
         if pushed is not decision:
             proposed = assignments
-            assignments = _assign(pushed, None, former)
-        probes = probes_of(pushed)
-        self._in_use.take(pushed, assignments, probes, same=same)
+            assignments = self._assign(pushed)
+        self._current.take(pushed)
         return Plan(
-            version=hash_assignments(assignments),
+            version=assignments.version,
             at=decision.view.at,
             assignments=assignments,
             proposed=proposed,
             standing=self._build_standing(decision),
-            probes=probes,
+            probes=probes_of(pushed),
             predicted_cost=pushed.cost,
+            gap=decision.gap,
             held=decision.held,
             gain=decision.gain,
             predicted_latency=self._predicted(),
@@ -406,6 +387,15 @@ class Steering:
             reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
         )
+
+    def _assign(self, decision: Decision) -> Assignments:
+        chosen = self._fallbacks.choose(
+            decision.problem,
+            np.flatnonzero(decision.weights),
+            decision.probed,
+            now=decision.view.at,
+        )
+        return Assignments(decision, chosen)
 
     def _observe(self, decision: Decision) -> Decision:
         """Give the static split of the same problem, which is pushed while operators only watch."""
@@ -423,26 +413,20 @@ class Steering:
         """Give what would be pushed in the place of each canary."""
         if decision.standing is None:
             return {}
-        problem = decision.problem
-        weights = self._weigh(problem, decision.standing)
+        weights = self._weigh(decision.problem, decision.standing)
         other = replace(decision.under(decision.standing, weights), policies={}, notes={})
-        made = [
-            build_assignment(other, span, former=None, whys=True)
-            for span in row_spans(other)
-            if other.standing_of(span.row) is not None
+        layout = decision.problem.layout
+        assignments = self._assign(other)
+        keys = [
+            (layout.services[row.service].service.name, layout.sites[row.site])
+            for row in decision.problem.rows
+            if other.standing_of(row) is not None
         ]
-        return {(each.service, each.client_site): each for each in made}
+        return {key: assignments[key] for key in keys}
 
     def _freeze(self, view: FleetView, plan: Plan) -> Plan:
         note = "frozen: every instance that ever reported is silent"
-        return replace(
-            plan,
-            at=view.at,
-            held=True,
-            assignments={
-                key: replace(assignment, note=note) for key, assignment in plan.assignments.items()
-            },
-        )
+        return replace(plan, at=view.at, held=True, assignments=Noted(plan.assignments, note))
 
 
 def _changed(old: Config, new: Config) -> bool:
@@ -469,84 +453,39 @@ def _latest(view: FleetView) -> float:
     return max((at for at in times if at is not None), default=-np.inf)
 
 
-def hash_assignments(assignments: Mapping[Key, Assignment]) -> str:
-    """Give the version of what goes to Envoys: instances, weights and priorities, no more."""
-    digest = sha256()
-    for key in sorted(assignments):
-        assignment = assignments[key]
-        lines = [f"{key[0]}\0{key[1]}"]
-        if assignment.drop > 0:
-            lines.append(f"{assignment.drop}")
-        lines += [f"{a.instance}\0{a.weight}\0{a.priority}" for a in assignment.allocations]
-        digest.update(("\n".join(lines) + "\n").encode())
-    return digest.hexdigest()[:16]
-
-
-def _assign(
-    decision: Decision, same: Flags | None, former: Mapping[Key, Assignment]
-) -> dict[Key, Assignment]:
-    """Make all assignments; rows that are the *same* keep the allocations of *former*."""
-    whys = len(decision.shares) <= _EXPLAINED
-    layout = decision.problem.layout
-    made: dict[Key, Assignment] = {}
-    stays = [False] * len(decision.problem.rows) if same is None else same.tolist()
-    for span, still in zip(row_spans(decision), stays, strict=True):
-        service = layout.services[span.row.service]
-        key = (service.service.name, layout.sites[span.row.site])
-        kept = former.get(key) if still else None
-        if kept is None:
-            made[key] = build_assignment(decision, span, former=former.get(key), whys=whys)
-            continue
-        made[key] = Assignment(
-            service=key[0],
-            client_site=key[1],
-            policy=decision.policy_of(span.row),
-            allocations=kept.allocations,
-            demand=span.demand,
-            note=decision.note_of(span.row),
-            drop=decision.drops.get(span.row.service, 0.0),
-            standing=decision.standing_of(span.row),
-        )
-    for row in decision.problem.empty:
-        bare = build_bare_assignment(decision, row)
-        made[bare.service, bare.client_site] = bare
-    return made
-
-
-def _restrict(flow: Flow, kept: Array, shares: Array) -> Flow:
-    """Give the part of *flow* that is decided; the rest becomes base work of the instances."""
-    if kept.all():
-        return flow
-    rows = np.unique(flow.row[kept])
-    renumber = np.zeros(len(flow.demand), dtype=np.intp)
-    renumber[rows] = np.arange(len(rows))
-    place = np.cumsum(kept) - 1
-    inside = kept[flow.bounds.entry] if len(flow.bounds.entry) else np.zeros(0, dtype=bool)
-    groups, group = np.unique(flow.bounds.group[inside], return_inverse=True)
-    return replace(
-        flow,
-        demand=flow.demand[rows],
-        row=renumber[flow.row[kept]],
-        column=flow.column[kept],
-        linear=flow.linear[kept],
-        work=flow.work[kept],
-        base=flow.load(np.where(kept, 0.0, shares)),
-        bounds=Bounds(
-            place[flow.bounds.entry[inside]],
-            group,
-            flow.bounds.low[groups],
-            flow.bounds.high[groups],
-        ),
+def _wants_every_pair(made: Picture) -> Flags:
+    """Tell the services of the pairs of which rules or operators may use any pair."""
+    services = [service.layout for service in made.pairs.services]
+    return np.array(
+        [
+            each.policy is not PolicyName.OPTIMAL or each.canary is not None or bool(each.limits)
+            for each in services
+        ],
+        dtype=bool,
     )
 
 
-def _standing_latency(problem: Problem) -> float:
+def _with_probes(flow: Flow, shares: Array, probed: Array) -> Array:
+    """Return *shares* with the part of each row's requests that is given to probe."""
+    if not probed.any():
+        return shares
+    given = np.bincount(flow.row, probed, len(flow.demand))
+    return shares * (1.0 - given)[flow.row] + probed
+
+
+def _overload_notes(problem: Problem, drops: Mapping[int, float]) -> dict[Pair, str]:
+    return {
+        (row.service, row.site): (
+            f"overload: {drops[row.service]:.0%} of the requests are refused, so that the "
+            f"instances, which are full, serve the others in time"
+        )
+        for row in (problem.rows if drops else ())
+        if drops.get(row.service)
+    }
+
+
+def _standing_latency(made: Picture) -> float:
     """Give the mean latency that the requests known to be inside amount to, seconds."""
-    demand = float(problem.flow.demand.sum())
-    return float(np.nansum(problem.number)) / demand if demand > 0 else 0.0
-
-
-def _spread(flow: Flow, kept: Array, shares: Array) -> Array:
-    whole = np.zeros(len(flow.row))
-    whole[kept] = shares
-    return whole
+    demand = sum(float(service.demand.sum()) for service in made.pairs.services)
+    number = sum(belief.number or 0.0 for belief in made.beliefs)
+    return number / demand if demand > 0 else 0.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controlplane.config import PolicyName
-from controlplane.steering.explain import Pair
+from controlplane.steering.decision import Pair
 from controlplane.steering.optimiser import Indices
 from controlplane.steering.problem import Problem
 

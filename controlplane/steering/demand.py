@@ -6,7 +6,6 @@ sqrt(k). The estimate follows quickly when the rate moves by more than that, and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from controlplane.model import Reading
 from controlplane.steering.latency import Array
+from controlplane.steering.optimiser import Indices
 
 CALM = 20.0
 """Seconds over which an unchanging rate is averaged."""
@@ -22,47 +22,58 @@ CALM = 20.0
 SURPRISE = 3.5
 """Standard errors by which a rate must differ to count as changed."""
 
-
-@dataclass(slots=True)
-class _Rate:
-    """One rate as it is believed."""
-
-    value: float
-    seconds: float
-    """Time that has been averaged."""
-    at: float
-    drift: float = 0.0
-    """Sum of standardised differences of one sign: a slow change that no single count shows."""
+_FIELDS = ("value", "seconds", "at", "drift")
 
 
 @dataclass(slots=True)
 class DemandFilter:
-    """The believed demand of every (client site, service)."""
+    """The estimated demand of every (client site, service).
+
+    Attributes:
+        period: seconds that a reading stands for.
+        value: (pairs,): requests a second.
+        seconds: (pairs,): time that has been averaged.
+        at: (pairs,): when each was last counted.
+        drift: (pairs,): sum of standardised differences of one sign: a slow change that no
+            single count shows.
+    """
 
     period: float = 1.0
-    """Seconds that a reading stands for."""
-    _rates: dict[tuple[str, str], _Rate] = field(default_factory=dict)
+    value: Array = field(default_factory=lambda: np.zeros(0))
+    seconds: Array = field(default_factory=lambda: np.zeros(0))
+    at: Array = field(default_factory=lambda: np.zeros(0))
+    drift: Array = field(default_factory=lambda: np.zeros(0))
+    _place: dict[tuple[str, str], int] = field(default_factory=dict)
+    _keys: tuple[tuple[str, str], ...] = ()
+    """Of the readings that came last, for which `_own` are the places."""
+    _own: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    _grid: tuple[tuple[str, ...], tuple[str, ...], Indices] | None = None
+    """(services, sites, place of each pair or -1) that `fill` was asked for last."""
 
     def observe(self, demand: Mapping[tuple[str, str], Reading], *, now: float) -> None:
         """Take in the readings of one cycle; a reading with an old time is counted once."""
-        for pair, reading in demand.items():
-            at = now if reading.at is None else reading.at
-            rate = self._rates.get(pair)
-            if rate is None:
-                self._rates[pair] = _Rate(reading.value, self.period, at)
-                continue
-            span = at - rate.at
-            if span <= 0:
-                continue
-            _follow(rate, reading.value, min(span, CALM))
-            rate.at = at
+        keys = tuple(demand)
+        if keys != self._keys:
+            self._find(keys, demand, now)
+        own = self._own
+        if not len(own):
+            return
+        value = np.array([reading.value for reading in demand.values()])
+        at = np.array([now if r.at is None else r.at for r in demand.values()])
+        span = at - self.at[own]
+        fresh = span > 0
+        if not fresh.all():
+            own, value, at, span = own[fresh], value[fresh], at[fresh], span[fresh]
+        self._follow(own, value, np.minimum(span, CALM))
+        self.at[own] = at
 
     def memory(self, *, now: float) -> list[list[Any]]:
-        """Give what is believed as a JSON-ready document; instants become ages."""
+        """Return the estimates as a JSON-ready document; instants become ages."""
         return [
-            [*pair, rate.value, rate.seconds, now - rate.at, rate.drift]
-            for pair, rate in self._rates.items()
-        ]
+            [*pair, float(self.value[n]), float(self.seconds[n]), now - float(self.at[n]),
+             float(self.drift[n])]
+            for pair, n in self._place.items()
+        ]  # fmt: skip
 
     def remember(self, memory: Iterable[Any], *, now: float) -> None:
         """Go on from what `memory` gave in another process.
@@ -70,12 +81,20 @@ class DemandFilter:
         Raises:
             ValueError, TypeError: it is none; nothing was taken.
         """
-        self._rates = {
-            (str(site), str(service)): _Rate(
-                float(value), float(seconds), now - float(age), float(drift)
+        found = {
+            (str(site), str(service)): (
+                float(value),
+                float(seconds),
+                now - float(age),
+                float(drift),
             )
             for site, service, value, seconds, age, drift in memory
         }
+        self._place = {pair: place for place, pair in enumerate(found)}
+        columns = np.array(list(found.values())).reshape(-1, len(_FIELDS)).T.copy()
+        self.value, self.seconds, self.at, self.drift = columns
+        self._keys, self._grid = (), None
+        self._own = np.zeros(0, dtype=np.intp)
 
     def fill(
         self,
@@ -86,19 +105,19 @@ class DemandFilter:
         completions: float,
         capacity: float,
     ) -> Array:
-        """Give requests a second, shape (services, sites), positive everywhere.
+        """Return requests a second, shape (services, sites), positive everywhere.
 
         Without any reading, what the instances complete is split over the sites by their Envoys;
-        without that, half of the believed *capacity* is, so that a cold fleet does not send
-        everybody to one instance. Pairs that are merely silent get a trickle, so that their first
+        without that, half of the estimated *capacity* is, so that a cold fleet does not send all
+        requests to one instance. Pairs that are merely silent get a trickle, so that their first
         requests find sensible shares.
         """
-        known = np.zeros((len(services), len(sites)))
-        for k, service in enumerate(services):
-            for c, site in enumerate(sites):
-                rate = self._rates.get((site, service))
-                if rate is not None:
-                    known[k, c] = rate.value
+        if self._grid is None or self._grid[:2] != (services, sites):
+            places = [self._place.get((site, name), -1) for name in services for site in sites]
+            self._grid = services, sites, np.array(places, dtype=np.intp)
+        place = self._grid[2].reshape(len(services), len(sites))
+        known: Array = np.zeros(place.shape)
+        known[place >= 0] = self.value[place[place >= 0]]
         total = float(known.sum())
         if total <= 0:
             total = completions if completions > 0 else 0.5 * capacity
@@ -109,18 +128,37 @@ class DemandFilter:
             known = np.tile(spread, (len(services), 1))
         return np.maximum(known, max(1e-3 * total / known.size, 1e-6))
 
+    def _find(
+        self,
+        keys: tuple[tuple[str, str], ...],
+        demand: Mapping[tuple[str, str], Reading],
+        now: float,
+    ) -> None:
+        """Note where the readings of *keys* belong; what is new begins at its reading."""
+        new = [key for key in keys if key not in self._place]
+        if new:
+            first = len(self._place)
+            self._place |= {key: first + offset for offset, key in enumerate(new)}
+            value = [demand[key].value for key in new]
+            at = [now if (said := demand[key].at) is None else said for key in new]
+            self.value = np.append(self.value, value)
+            self.seconds = np.append(self.seconds, np.full(len(new), self.period))
+            self.at = np.append(self.at, at)
+            self.drift = np.append(self.drift, np.zeros(len(new)))
+            self._grid = None
+        self._keys = keys
+        self._own = np.array([self._place[key] for key in keys], dtype=np.intp)
 
-def _follow(rate: _Rate, value: float, span: float) -> None:
-    """Move *rate* towards *value*, counted over *span* seconds."""
-    error = math.sqrt(max(rate.value, 1.0 / max(rate.seconds, span)) / span)
-    surprise = (value - rate.value) / error
-    same = rate.drift * surprise > 0
-    rate.drift = (rate.drift if same else 0.0) + math.copysign(
-        max(abs(surprise) - 0.5, 0.0), surprise
-    )
-    if abs(rate.drift) > SURPRISE + 1.5:
+    def _follow(self, own: Indices, value: Array, span: Array) -> None:
+        """Move the rates *own* towards *value*, counted over *span* seconds."""
+        before, seconds = self.value[own], self.seconds[own]
+        error = np.sqrt(np.maximum(before, 1.0 / np.maximum(seconds, span)) / span)
+        surprise = (value - before) / error
+        drift = np.where(self.drift[own] * surprise > 0, self.drift[own], 0.0)
+        drift += np.copysign(np.maximum(np.abs(surprise) - 0.5, 0.0), surprise)
         # The rate is another one now: forget, but for as much as makes the step not overshoot.
-        rate.seconds = 0.5 * span
-        rate.drift = 0.0
-    rate.seconds = min(rate.seconds + span, CALM)
-    rate.value += (value - rate.value) * min(1.0, span / rate.seconds)
+        changed = np.abs(drift) > SURPRISE + 1.5
+        seconds = np.minimum(np.where(changed, 0.5 * span, seconds) + span, CALM)
+        self.drift[own] = np.where(changed, 0.0, drift)
+        self.seconds[own] = seconds
+        self.value[own] = before + (value - before) * np.minimum(1.0, span / seconds)

@@ -216,6 +216,21 @@ class PriceTable:
         price: Array = low + (high - low) / width * (work - KNOTS[index] * self.capacity)
         return price
 
+    def invert(self, price: Array) -> tuple[Array, Array]:
+        """Return the work at which *price*, (instances,), holds, and the price's smoothed slope.
+
+        Below the lowest price the work is 0; where the price is flat, it is any that has it.
+        """
+        rows = np.arange(len(self.capacity))
+        index = np.minimum(np.maximum((self.price <= price[:, None]).sum(axis=1) - 1, 0),
+                           len(KNOTS) - 2)  # fmt: skip
+        low, high = self.price[rows, index], self.price[rows, index + 1]
+        part = np.maximum(price - low, 0.0) / np.maximum(high - low, 1e-12)
+        work = (KNOTS[index] + part * (KNOTS[index + 1] - KNOTS[index])) * self.capacity
+        near = np.minimum(part, 1.0)
+        before, after = self.steepness[rows, index], self.steepness[rows, index + 1]
+        return work, before * (1.0 - near) + after * near
+
     def _place(self, work: Array) -> tuple[Places, Places]:
         """Give each instance's row and the knot below its *work*."""
         index = KNOTS.searchsorted(work / self.capacity, side="right") - 1

@@ -21,6 +21,9 @@ DEFAULT_SERVICE_TIME = 1.0
 
 JOULES_PER_KWH = 3.6e6
 
+Key = tuple[str, str]
+"""(service, client site)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceLayout:
@@ -62,6 +65,10 @@ class Layout:
     site_of: tuple[int, ...]
     """Instance -> index of its site."""
     services: tuple[ServiceLayout, ...]
+    keys: tuple[Key, ...]
+    """Every row by name: services, then client sites."""
+    key: Mapping[Key, int]
+    """Row -> its place in `keys`."""
     kin: tuple[tuple[int, ...], ...]
     """Instances of one model, model by model."""
     pools: tuple[Pool, ...]
@@ -90,6 +97,7 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         _lay_out_service(config, instances, service, ordinary, clients=index)
         for service in config.services
     )
+    keys = tuple((service.service.name, name) for service in services for name in names)
     return Layout(
         config=config,
         instances=instances,
@@ -98,6 +106,8 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         sites=names,
         site_of=tuple(index[instance.site] for instance in instances),
         services=services,
+        keys=keys,
+        key={key: place for place, key in enumerate(keys)},
         kin=_group_by_model(instances),
         pools=find_pools(
             [service.service.name for service in services],

@@ -13,6 +13,7 @@ falls with the remaining gap, and a step that does not lower the objective is ha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,16 @@ _WHOLE = 1.0 - 1e-4
 """Share from which on a row counts as using one instance alone."""
 
 _TINY = 1e-6
+
+_RESIDUAL, _MOST_GRADIENTS = 0.02, 300
+"""Part of the residual at which conjugate gradients stop, since steps are halved if need be, and
+their iterations at most."""
+
+_FLAT = 1e-9
+"""Least slope of a price, so that there is always an answer."""
+
+_LARGE, _MANY = 20_000, 150
+"""Entries and instances beyond which prices are foreseen by conjugate gradients."""
 
 _FRACTIONS: Array = np.linspace(0.0, 1.0, 17)[1:]
 """Parts of a step at which a line search looks at once."""
@@ -181,6 +192,103 @@ def solve(
     return Solution(shares, flow.cost(shares, prices), gap, total, price)
 
 
+def conjugate_gradients(
+    apply: Callable[[Array], Array], diagonal: Array, *, give: Array, aim: Array
+) -> Array:
+    """Solve (D + M) p = *aim* for symmetric M, not negative (Hestenes and Stiefel 1952).
+
+    Args:
+        apply: the product with M.
+        diagonal: (n,): of M, for the preconditioner.
+        give: (n,): the diagonal D, positive.
+        aim: (n,).
+    """
+    scale = 1.0 / (give + np.maximum(diagonal, 0.0))
+    found: Array = np.zeros(len(aim))
+    rest: Array = aim.copy()
+    along: Array = scale * rest
+    size = float(np.dot(rest, along))
+    enough = _RESIDUAL * float(np.abs(aim).sum())
+    for _ in range(_MOST_GRADIENTS):
+        if float(np.abs(rest).sum()) <= enough:
+            break
+        moved = give * along + apply(along)
+        length = size / float(np.dot(along, moved))
+        found += length * along
+        rest -= length * moved
+        ready: Array = scale * rest
+        last, size = size, float(np.dot(rest, ready))
+        along = ready + size / last * along
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """How the instances' work answers their prices, times the temperature.
+
+    M = sum over rows of demand (diag(x s s) - x s (x s)^T): what a unit of price on one instance
+    moves to each other one.
+    """
+
+    row: Indices
+    """(terms,): of entries that answer; a row that uses one instance alone does not."""
+    column: Indices
+    matter: Array
+    """(terms,): work times share, times the root of the row's demand."""
+    own: Array
+    """(instances,): the diagonal's first part."""
+    rows: int
+    dense: Array | None
+    """(instances, instances): the whole matrix, where it is small."""
+
+    @staticmethod
+    def of(flow: Flow, shares: Array, starts: Indices, *, dense: bool) -> Response:
+        """Return the response at *shares*; as a matrix if *dense*."""
+        count = len(flow.base)
+        split = np.maximum.reduceat(shares, starts) < _WHOLE
+        place = np.cumsum(split) - 1
+        entry = np.flatnonzero(split[flow.row] & (shares > _TINY))
+        row, column = place[flow.row[entry]], flow.column[entry]
+        amount = flow.demand[flow.row[entry]]
+        matter = flow.work[entry] * shares[entry]
+        answer = amount * matter * flow.work[entry]
+        own = np.bincount(column, answer, count).astype(np.float64)
+        matter = matter * np.sqrt(amount)
+        rows = int(np.count_nonzero(split))
+        matrix: Array | None = None
+        if dense:
+            each = np.zeros((rows, count))
+            each[row, column] = matter
+            matrix = (np.diag(own) - each.T @ each).astype(np.float64)
+        return Response(row, column, matter, own, rows, matrix)
+
+    def foresee(self, price: Array, stiff: Array, shift: Array) -> Array:
+        """Return the prices after a step, if curves were parabolas: (1 + H M) p = p0 - H C.
+
+        All are (instances,): *stiff* is H, the curvature over the temperature; *shift* is C.
+        """
+        if self.dense is not None:
+            aim = price - stiff * shift
+            solved: Array = np.linalg.solve(np.eye(len(price)) + stiff[:, None] * self.dense, aim)
+            return solved
+        diagonal: Array = self.own - np.bincount(self.column, self.matter**2, len(price))
+        step = conjugate_gradients(
+            self.apply,
+            diagonal,
+            give=1.0 / np.maximum(stiff, _FLAT),
+            aim=-(shift + self.apply(price)),
+        )
+        foreseen: Array = price + step
+        return foreseen
+
+    def apply(self, price: Array) -> Array:
+        """Return M times *price*."""
+        mean = np.bincount(self.row, self.matter * price[self.column], self.rows)
+        together = np.bincount(self.column, self.matter * mean[self.row], len(price))
+        applied: Array = self.own * price - together
+        return applied
+
+
 class _Descent:
     """One run of the descent; holds what stays the same between steps."""
 
@@ -191,9 +299,8 @@ class _Descent:
         self.amount = flow.demand[flow.row]
         self.multipliers = np.zeros(len(flow.budgets.limit))
         self.stiffness = np.zeros(len(flow.budgets.limit))
-        large = len(flow.row) > 20_000
-        self.precision = np.float32 if large else np.float64
-        self.renewal = 3 if large else 1
+        self.large = len(flow.row) > _LARGE or len(flow.base) > _MANY
+        self.renewal = 2 if self.large else 1
 
     def run(
         self, shares: Array, tolerance: float, most_iterations: int
@@ -207,7 +314,7 @@ class _Descent:
         gap = np.inf
         total_demand = float(flow.demand.sum())
         flat = 0
-        response: Array | None = None
+        response: Response | None = None
         for iteration in range(most_iterations):
             gradient = flow.marginal(price)
             best = np.minimum.reduceat(gradient, self.starts)
@@ -217,17 +324,11 @@ class _Descent:
                 return shares, gap, iteration
             temperature = max(warmth * gap * abs(value) / total_demand, 1e-9)
             if response is None or iteration % self.renewal == 0:
-                response = self.response(shares)
-            # Prices after the step, if curves were parabolas: (1 + H M / t) p = p0 - H C / t.
+                response = Response.of(flow, shares, self.starts, dense=not self.large)
             mean = np.add.reduceat(shares * flow.linear, self.starts)
-            shift = np.bincount(
-                column,
-                weights=self.amount * work * shares * (flow.linear - mean[row]),
-                minlength=len(price),
-            )
-            stiff = curvature / temperature
-            system = np.eye(len(price)) + stiff[:, None] * response
-            foreseen = np.linalg.solve(system, price - stiff * shift)
+            apart = self.amount * work * shares * (flow.linear - mean[row])
+            shift: Array = np.bincount(column, apart, len(price)).astype(float)
+            foreseen = response.foresee(price, curvature / temperature, shift)
             push = -(flow.linear + work * foreseen[column]) / temperature
             push -= np.add.reduceat(shares * push, self.starts)[row]
             aim = self.project(shares * np.exp(np.clip(push, -CLIP, CLIP)))
@@ -271,27 +372,6 @@ class _Descent:
         """Give the derivative of the cost at each of *loads*, (points, instances), along *step*."""
         slopes: Array = travel + (self.prices.prices(loads) + self.watts(loads)) @ step
         return slopes
-
-    def response(self, shares: Array) -> Array:
-        """Give how the instances' work answers their prices, times the temperature.
-
-        M = sum over rows of demand (diag(x s s) - x s (x s)^T): what a unit of price on one
-        instance moves to each other one.
-        """
-        flow = self.flow
-        count = len(flow.base)
-        # A row that uses one instance alone does not answer; there are many such rows.
-        split = np.maximum.reduceat(shares, self.starts) < _WHOLE
-        place = np.cumsum(split) - 1
-        entry = np.flatnonzero(split[flow.row] & (shares > _TINY))
-        column = flow.column[entry]
-        matter = flow.work[entry] * shares[entry]
-        amount = self.amount[entry]
-        dense = np.zeros((int(np.count_nonzero(split)), count), dtype=self.precision)
-        dense[place[flow.row[entry]], column] = matter * np.sqrt(amount)
-        own = np.bincount(column, weights=amount * matter * flow.work[entry], minlength=count)
-        together: Array = (dense.T @ dense).astype(np.float64)
-        return np.diag(own) - together
 
     def evaluate(self, load: Array, travel: float) -> tuple[float, Array, Array]:
         """Give the cost, each instance's price of work, and the slope of that price."""

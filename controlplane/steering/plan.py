@@ -125,6 +125,9 @@ class Plan:
     goes on from this plan takes them for what they are."""
     predicted_cost: float = 0.0
     """The objective, in weighted seconds of delay per second."""
+    gap: float = 0.0
+    """Most that any other shares could still gain, over every pair that may be used, as a part of
+    the cost: how far from the optimum the decided shares can be at most."""
     held: bool = False
     """True when a better plan was known and its gain was too small to push."""
     gain: float = 0.0

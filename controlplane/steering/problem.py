@@ -1,32 +1,28 @@
 """The fleet's picture as arrays: one `Problem` per cycle, ready for any policy.
 
-Rows are (service, client site) pairs, columns are instances, entries are the pairs that may be
-used. Everything that forbids or bounds an entry is decided here, with the words for it; how
-shares are found is not.
+Rows are (service, client site) pairs, columns are instances, entries are the pairs under
+consideration: all of them, or those that column generation found worth it (`columns`).
+Everything that forbids or bounds an entry is decided here, with the words for it; how shares are
+found is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
-from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase
+from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase, stated_paths
 from controlplane.steering.belief import Belief
 from controlplane.steering.latency import Array, Curves
 from controlplane.steering.layout import Layout, ServiceLayout
 from controlplane.steering.optimiser import Bounds, Budgets, Flow, Indices
-
-MOST_CANDIDATES = 24
-"""Instances considered per row where there are more: the cheapest ones when idle."""
+from controlplane.steering.pairs import Codes, Pairs, ServicePairs, join
 
 DOUBTED = 0.7
 """Trust below which an instance gets less; honest ones fall this far by chance."""
-
-_MOVED = 0.2
-"""Change of a cost, as a part of the mean cost, that makes the candidates be chosen anew."""
 
 _LEAST_RAMP = 0.02
 
@@ -46,6 +42,10 @@ class Problem:
     """Who may send what where at what cost, now."""
 
     layout: Layout
+    pairs: Pairs
+    """Every pair that may be used, of which the entries are some."""
+    codes: Codes
+    """(entries,): each entry's pair."""
     rows: tuple[Row, ...]
     """Those with at least one entry; order of services, then sites."""
     service_of: Indices
@@ -81,6 +81,11 @@ class Problem:
         return weights[self.service_of][self.flow.row]
 
     @property
+    def complete(self) -> bool:
+        """Tell whether every pair that may be used is an entry."""
+        return len(self.codes) == self.pairs.count
+
+    @property
     def sustained(self) -> Array:
         """Give the requests a second of ordinary size that each instance sustains."""
         return self.curves.capacity / self.pace
@@ -91,40 +96,63 @@ class Network:
     """Round trips and bandwidths as arrays; kept while the view's paths are the same object."""
 
     paths: Mapping[tuple[str, str], PathView]
+    serving: Indices
+    """(serving sites,): the sites that have instances."""
     rtt: Array
-    """(client sites, sites): seconds."""
-    bandwidth: Array
-    """(client sites, sites): bytes a second; infinite where nobody ever said."""
-    candidates: dict[tuple[int, tuple[int, ...]], tuple[Array, Indices]]
-    """(service, usable instances) -> (the costs by which they were chosen, the chosen ones).
-    Candidates stay while costs move a little: shares go on from those of the last cycle."""
+    """(client sites, serving sites): seconds."""
+    bandwidth: Array | None
+    """(client sites, serving sites): bytes a second; infinite where it is not known, none if it is
+    known nowhere."""
 
 
-def build_network(
-    layout: Layout,
-    paths: Mapping[tuple[str, str], PathView],
-    *,
-    former: Network | None = None,
-) -> Network:
-    """Turn *paths* into arrays; pairs that are missing get the configured default.
-
-    *former* is the network of the same layout before.
-    """
-    count = len(layout.sites)
+def build_network(layout: Layout, paths: Mapping[tuple[str, str], PathView]) -> Network:
+    """Turn *paths* into arrays; pairs that are missing get the configured default."""
+    serving = np.unique(np.array(layout.site_of, dtype=np.intp))
     settings = layout.config.network
-    rtt = np.full((count, count), settings.default_rtt)
-    bandwidth = np.full((count, count), settings.default_bandwidth or np.inf)
-    np.fill_diagonal(rtt, settings.local_rtt)
-    serving = sorted(set(layout.site_of))
-    for client, name in enumerate(layout.sites):
-        for site in serving:
-            path = paths.get((name, layout.sites[site]))
-            if path is None:
-                continue
-            rtt[client, site] = path.rtt.value
-            if path.bandwidth is not None and path.bandwidth.value > 0:
-                bandwidth[client, site] = path.bandwidth.value
-    return Network(paths, rtt, bandwidth, {} if former is None else former.candidates)
+    rtt = np.full((len(layout.sites), len(serving)), settings.default_rtt)
+    rtt[serving, np.arange(len(serving))] = settings.local_rtt
+    bandwidth: Array | None = None
+    if settings.default_bandwidth:
+        bandwidth = np.full(rtt.shape, float(settings.default_bandwidth))
+    client = {name: place for place, name in enumerate(layout.sites)}
+    column = {layout.sites[site]: place for place, site in enumerate(serving.tolist())}
+    for (source, target), path in stated_paths(paths).items():
+        if source not in client or target not in column:
+            continue
+        place = client[source], column[target]
+        rtt[place] = path.rtt.value
+        if path.bandwidth is not None and path.bandwidth.value > 0:
+            if bandwidth is None:
+                bandwidth = np.full(rtt.shape, np.inf)
+            bandwidth[place] = path.bandwidth.value
+    return Network(paths, serving, rtt, bandwidth)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The fleet of one cycle before pairs are chosen; problems of any choice are made of it."""
+
+    layout: Layout
+    pairs: Pairs
+    beliefs: Sequence[Belief]
+    curves: Curves
+    pace: Array
+    """(instances,): seconds of a request of ordinary size."""
+    rows: tuple[Row, ...]
+    """Every row that something may serve."""
+    empty: tuple[Row, ...]
+    """Rows that nothing may serve, or devices only."""
+    excluded: Mapping[int, Mapping[int, str]]
+    limits: Mapping[int, Sequence[str]]
+    budgets: Budgets
+
+    def whole(self) -> Codes:
+        """Return every pair that may be used."""
+        return join([self.pairs.whole(index) for index in range(len(self.pairs.services))])
+
+    def problem(self, codes: Codes) -> Problem:
+        """Return the problem over the pairs *codes*, ascending; every row must have one."""
+        return _assemble(self, codes)
 
 
 def build_problem(
@@ -136,7 +164,21 @@ def build_problem(
     demand: Array,
     sizes: Array,
 ) -> Problem:
-    """Assemble the problem of this cycle.
+    """Return the problem of this cycle over all pairs; the arguments are those of `picture`."""
+    made = picture(view, layout, network, beliefs=beliefs, demand=demand, sizes=sizes)
+    return made.problem(made.whole())
+
+
+def picture(
+    view: FleetView,
+    layout: Layout,
+    network: Network,
+    *,
+    beliefs: Sequence[Belief],
+    demand: Array,
+    sizes: Array,
+) -> Picture:
+    """Put together what this cycle's decision is made of.
 
     Args:
         view: the fleet now.
@@ -150,50 +192,52 @@ def build_problem(
     pace = np.array([belief.pace for belief in beliefs])
     limits: dict[int, list[str]] = {}
     curves = _curves(instances, beliefs, limits)
-    site_of = np.array(layout.site_of, dtype=np.intp)
-    rtt = network.rtt[:, site_of]
-    bandwidth = network.bandwidth[:, site_of]
     joules = layout.price * layout.joules / curves.capacity * pace
     excluded: dict[int, Mapping[int, str]] = {}
     rows: list[Row] = []
     empty: list[Row] = []
-    parts: list[_Part] = []
+    parts: list[ServicePairs] = []
+    numbers: list[int] = []
+    site_of = np.array(layout.site_of, dtype=np.intp)
     for number, service in enumerate(layout.services):
         usable, excluded[number] = _usable(service, instances)
-        home = {site: service.devices.get(name, ()) for site, name in enumerate(layout.sites)}
-        every = [
-            Row(number, site, _able(home[site], instances)) for site in range(len(layout.sites))
-        ]
+        every = _rows(number, layout, instances)
         if not usable:
             empty.extend(every)
             continue
         columns = np.array(usable, dtype=np.intp)
-        size = service.service.request_size + service.service.response_size
-        transfer = size / bandwidth[:, columns]
+        serving, place = np.unique(site_of[columns], return_inverse=True)
         parts.append(
-            _entries(
-                service,
-                columns,
-                rtt=rtt[:, columns],
-                transfer=transfer,
-                energy=joules[columns] * sizes[number],
-                idle=pace[columns] * sizes[number],
+            ServicePairs(
+                layout=service,
                 demand=demand[number],
-                first=len(rows),
-                candidates=partial(_choose, network, (number, tuple(usable))),
+                columns=columns,
+                place=place,
+                at=np.searchsorted(network.serving, serving),
+                network_rtt=network.rtt,
+                network_bandwidth=network.bandwidth,
+                size=float(service.service.request_size + service.service.response_size),
+                penalty=service.penalty[columns],
+                energy=joules[columns] * sizes[number],
+                work=pace[columns] * sizes[number],
             )
         )
+        numbers.append(number)
         rows.extend(every)
-    return _join(
-        layout,
-        parts,
-        rows=tuple(rows),
-        empty=tuple(empty),
+    pairs = Pairs(
+        tuple(parts), np.array(numbers, dtype=np.intp), len(layout.sites), len(layout.instances)
+    )
+    return Picture(
+        layout=layout,
+        pairs=pairs,
+        beliefs=beliefs,
         curves=curves,
         pace=pace,
-        beliefs=beliefs,
+        rows=tuple(rows),
+        empty=tuple(empty),
         excluded=excluded,
         limits=limits,
+        budgets=_budgets(layout, curves),
     )
 
 
@@ -237,149 +281,117 @@ def _usable(
     return standing, reasons
 
 
-def _able(devices: tuple[int, ...], instances: Sequence[InstanceView]) -> tuple[int, ...]:
-    return tuple(d for d in devices if instances[d].phase is not Phase.NOT_READY)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One service's entries."""
-
-    demand: Array
-    row: Indices
-    column: Indices
-    linear: Array
-    rtt: Array
-    transfer: Array
-    penalty: Array
-    energy: Array
-    work: Array
-    groups: list[tuple[Indices, float, float, str]]
-
-
-def _choose(network: Network, key: tuple[int, tuple[int, ...]], cost: Array) -> Indices:
-    """Give the cheapest columns of each client site, those of before while costs hardly moved."""
-    former = network.candidates.get(key)
-    if former is not None:
-        then, keep = former
-        if then.shape == cost.shape and np.abs(cost - then).max() <= _MOVED * then.mean():
-            return keep
-    keep = np.argpartition(cost, MOST_CANDIDATES, axis=1)[:, :MOST_CANDIDATES]
-    keep.sort(axis=1)
-    # One choice for a service: instances that come and go would pile up.
-    for old in [other for other in network.candidates if other[0] == key[0]]:
-        del network.candidates[old]
-    network.candidates[key] = (cost, keep)
-    return keep
-
-
-def _entries(
-    service: ServiceLayout,
-    columns: Indices,
-    *,
-    rtt: Array,
-    transfer: Array,
-    energy: Array,
-    idle: Array,
-    demand: Array,
-    first: int,
-    candidates: Callable[[Array], Indices],
-) -> _Part:
-    sites, count = rtt.shape
-    penalty = service.penalty[columns]
-    fixed = service.weight * (rtt + transfer + penalty + energy)
-    if count > MOST_CANDIDATES:
-        keep = candidates(fixed + idle)
-    else:
-        keep = np.tile(np.arange(count), (sites, 1))
-    row = np.repeat(np.arange(sites), keep.shape[1])
-    place = keep.ravel()
-    groups: list[tuple[Indices, float, float, str]] = []
-    chosen = columns[place]
-    for covered, low, high, words in service.limits:
-        members = np.flatnonzero(np.isin(chosen, np.array(covered, dtype=np.intp)))
-        for site in range(sites):
-            own = members[row[members] == site]
-            if len(own) and len(own) < keep.shape[1]:
-                groups.append((own, low, high, words))
-    return _Part(
-        demand=demand,
-        row=row + first,
-        column=chosen,
-        linear=fixed[row, place],
-        rtt=rtt[row, place],
-        transfer=transfer[row, place],
-        penalty=penalty[place],
-        energy=energy[place],
-        work=idle[place],
-        groups=groups,
+def _rows(number: int, layout: Layout, instances: Sequence[InstanceView]) -> tuple[Row, ...]:
+    """Return the rows of service *number*, each with the client's own devices that are ready."""
+    rows = _bare_rows(number, len(layout.sites))
+    devices = layout.services[number].devices
+    if not devices:
+        return rows
+    able = {
+        site: tuple(d for d in own if instances[d].phase is not Phase.NOT_READY)
+        for site, own in devices.items()
+    }
+    return tuple(
+        replace(row, devices=able[name]) if name in able else row
+        for row, name in zip(rows, layout.sites, strict=True)
     )
 
 
-def _join(
-    layout: Layout,
-    parts: Sequence[_Part],
-    *,
-    rows: tuple[Row, ...],
-    empty: tuple[Row, ...],
-    curves: Curves,
-    pace: Array,
-    beliefs: Sequence[Belief],
-    excluded: Mapping[int, Mapping[int, str]],
-    limits: Mapping[int, Sequence[str]],
-) -> Problem:
+@lru_cache(maxsize=512)
+def _bare_rows(number: int, sites: int) -> tuple[Row, ...]:
+    return tuple(Row(number, site, ()) for site in range(sites))
+
+
+def _assemble(made: Picture, codes: Codes) -> Problem:
+    """Return the problem over *codes*, service by service."""
+    pairs, layout = made.pairs, made.layout
+    span = pairs.sites * pairs.instances
     none = np.zeros(0)
     nothing = np.zeros(0, dtype=np.intp)
-    entry: list[Indices] = []
-    group: list[Indices] = []
-    low: list[float] = []
-    high: list[float] = []
-    words: list[str] = []
+    parts: list[tuple[Array, ...]] = [(none,) * 5]
+    row: list[Indices] = [nothing]
+    column: list[Indices] = [nothing]
+    groups: list[tuple[Indices, float, float, str]] = []
+    position = np.full(pairs.instances, -1, dtype=np.intp)
     offset = 0
-    for part in parts:
-        for members, least, most, said in part.groups:
-            entry.append(members + offset)
-            group.append(np.full(len(members), len(low), dtype=np.intp))
-            low.append(least)
-            high.append(most)
-            words.append(said)
-        offset += len(part.row)
-
-    def joined(name: str) -> Array:
-        return np.concatenate([getattr(part, name) for part in parts]) if parts else none
-
+    for index, service in enumerate(pairs.services):
+        low = int(pairs.numbers[index]) * span
+        first, end = np.searchsorted(codes, (low, low + span)).tolist()
+        site, instance = np.divmod(codes[first:end] - low, pairs.instances)
+        position[service.columns] = np.arange(len(service.columns))
+        own = position[instance]
+        place = service.place[own]
+        rtt, transfer = service.way(site, place)
+        penalty, energy = service.penalty[own], service.energy[own]
+        parts.append((rtt, transfer, penalty, energy, service.work[own]))
+        row.append(site + index * pairs.sites)
+        column.append(instance)
+        groups += _groups(service.layout, site, instance, pairs.sites, offset)
+        offset += end - first
+    rtt, transfer, penalty, energy, work = (
+        np.concatenate(each) for each in zip(*parts, strict=True)
+    )
+    rows = np.concatenate(row).astype(np.intp)
+    columns = np.concatenate(column).astype(np.intp)
+    weight = np.repeat([service.layout.weight for service in pairs.services], pairs.sites)
     flow = Flow(
-        demand=joined("demand"),
-        row=np.concatenate([part.row for part in parts]) if parts else nothing,
-        column=np.concatenate([part.column for part in parts]) if parts else nothing,
-        linear=joined("linear"),
-        work=joined("work"),
-        base=np.array([belief.background for belief in beliefs]) * pace,
-        bounds=Bounds(
-            np.concatenate(entry) if entry else nothing,
-            np.concatenate(group) if group else nothing,
-            np.array(low),
-            np.array(high),
-        ),
-        budgets=_budgets(layout, curves),
+        demand=np.concatenate([none, *(service.demand for service in pairs.services)]),
+        row=rows,
+        column=columns,
+        linear=weight[rows] * (rtt + transfer + penalty + energy) if len(rows) else none,
+        work=work,
+        base=np.array([belief.background for belief in made.beliefs]) * made.pace,
+        bounds=_bounds(groups),
+        budgets=made.budgets,
     )
     return Problem(
         layout=layout,
-        rows=rows,
-        service_of=np.array([row.service for row in rows], dtype=np.intp),
-        empty=empty,
+        pairs=pairs,
+        codes=codes,
+        rows=made.rows,
+        service_of=np.repeat(pairs.numbers, pairs.sites),
+        empty=made.empty,
         flow=flow,
-        rtt=joined("rtt"),
-        transfer=joined("transfer"),
-        penalty=joined("penalty"),
-        energy=joined("energy"),
-        curves=curves,
-        pace=pace,
-        number=np.array([np.nan if b.number is None else b.number for b in beliefs]),
-        age=np.array([belief.number_age for belief in beliefs]),
-        excluded=excluded,
-        limits=limits,
-        limit_words=tuple(words),
+        rtt=rtt,
+        transfer=transfer,
+        penalty=penalty,
+        energy=energy,
+        curves=made.curves,
+        pace=made.pace,
+        number=np.array([np.nan if b.number is None else b.number for b in made.beliefs]),
+        age=np.array([belief.number_age for belief in made.beliefs]),
+        excluded=made.excluded,
+        limits=made.limits,
+        limit_words=tuple(words for *_, words in groups),
+    )
+
+
+def _groups(
+    service: ServiceLayout, site: Indices, instance: Indices, sites: int, offset: int
+) -> list[tuple[Indices, float, float, str]]:
+    """Return (entries, least, largest share, in words) of each row that an override bounds."""
+    groups: list[tuple[Indices, float, float, str]] = []
+    for covered, low, high, words in service.limits:
+        members = np.flatnonzero(np.isin(instance, np.array(covered, dtype=np.intp)))
+        own = np.bincount(site[members], minlength=sites)
+        every = np.bincount(site, minlength=sites)
+        groups += [
+            (entries, low, high, words)
+            for entries in np.split(members + offset, np.cumsum(own)[:-1])
+            if len(entries) and len(entries) < every[site[entries[0] - offset]]
+        ]
+    return groups
+
+
+def _bounds(groups: Sequence[tuple[Indices, float, float, str]]) -> Bounds:
+    if not groups:
+        return Bounds()
+    sizes = [len(entries) for entries, *_ in groups]
+    return Bounds(
+        np.concatenate([entries for entries, *_ in groups]),
+        np.repeat(np.arange(len(groups), dtype=np.intp), sizes),
+        np.array([low for _, low, _, _ in groups]),
+        np.array([high for _, _, high, _ in groups]),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controlplane.steering import Steering
-from controlplane.steering.in_use import InUse
+from controlplane.steering.current_shares import CurrentShares
 from testbed.fakes.views import make_config, make_instance, make_view
 
 NAMES = ("a", "b", "c")
@@ -29,10 +29,10 @@ def test_what_is_carried_as_an_array_is_what_the_plan_says() -> None:
     assert steering._decision is not None
     assert steering._plan is not None
     problem = steering._decision.problem
-    by_name = InUse()
+    by_name = CurrentShares()
     by_name.restore(steering._plan)
 
-    assert by_name.shares(problem) == pytest.approx(steering._in_use.shares(problem))
+    assert by_name.shares(problem) == pytest.approx(steering._current.shares(problem))
     assert len(problem.rows) == pytest.approx(by_name.shares(problem).sum())
 
 
@@ -42,10 +42,10 @@ def test_an_instance_that_is_new_has_nothing_and_one_that_left_takes_its_share_a
     assert before._plan is not None
     assert after._decision is not None
     problem = after._decision.problem
-    in_use = InUse()
-    in_use.restore(before._plan)
+    current = CurrentShares()
+    current.restore(before._plan)
 
-    found = in_use.shares(problem)
+    found = current.shares(problem)
 
     name = [problem.layout.instances[column].name for column in problem.flow.column]
     assert not found[np.array(name) == "c"].any()
@@ -58,5 +58,5 @@ def test_before_the_first_plan_there_is_nothing() -> None:
     decision = decided(*NAMES)._decision
     assert decision is not None
 
-    assert not InUse().shares(decision.problem).any()
-    assert not InUse().probes(decision.problem).any()
+    assert not CurrentShares().shares(decision.problem).any()
+    assert not CurrentShares().probes(decision.problem).any()

@@ -1,0 +1,313 @@
+"""A decision as assignments: each is made when somebody asks for it, with its terms.
+
+What goes to Envoys is known of every row at once, as a digest; so a row that stays as it is costs
+next to nothing, in a plan of ten thousand rows too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from controlplane.steering.decision import Decision
+from controlplane.steering.digest import (
+    Words,
+    assignment_digest,
+    drop_words,
+    name_words,
+    plan_version,
+    term_words,
+)
+from controlplane.steering.explain import (
+    RowSpan,
+    excluded,
+    explain_exclusions,
+    explain_fallback,
+    explain_share,
+)
+from controlplane.steering.layout import Key
+from controlplane.steering.plan import Allocation, Assignment, Why
+from controlplane.steering.problem import Row
+from controlplane.steering.weights import round_shares
+
+
+class Assignments(Mapping[Key, Assignment]):
+    """The assignments of a decision, by service and client site.
+
+    Args:
+        decision: what was decided.
+        fallbacks: row -> instances to fall to when no other answers.
+    """
+
+    def __init__(self, decision: Decision, fallbacks: Mapping[int, tuple[int, ...]]) -> None:
+        self._decision = decision
+        self._fallbacks = fallbacks
+        self._made: dict[Key, Assignment] = {}
+        layout, pairs = decision.problem.layout, decision.problem.pairs
+        self._layout = layout
+        self._rows = {int(n): index * pairs.sites for index, n in enumerate(pairs.numbers)}
+        self._starts = decision.problem.flow.starts
+        self._empty = {(row.service, row.site): row for row in decision.problem.empty}
+        self._digests = self._digest_rows()
+        self.version = plan_version(zip(layout.keys, self._digests, strict=True))
+        """Hash of what goes to Envoys."""
+
+    def __getitem__(self, key: Key) -> Assignment:
+        """Return one assignment."""
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = self._make(*divmod(self._layout.key[key], self._sites))
+        return made
+
+    def __iter__(self) -> Iterator[Key]:
+        """Return the keys, services by services."""
+        return iter(self._layout.keys)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._layout.keys)
+
+    def __deepcopy__(self, memo: object) -> Assignments:
+        """Return the same: nothing that is seen of it ever changes."""
+        return self
+
+    def digest(self, key: Key) -> bytes:
+        """Return the digest of what Envoys get of one assignment."""
+        return self._digests[self._layout.key[key]]
+
+    @property
+    def notes(self) -> dict[Key, str]:
+        """Return what is to be said of assignments: fallbacks, freezes, overloads."""
+        sites = self._layout.sites
+        services = self._layout.services
+        said = {
+            (services[service].service.name, sites[site]): note
+            for (service, site), note in self._decision.notes.items()
+        }
+        for (service, site), row in self._empty.items():
+            if not row.devices:
+                said.setdefault((services[service].service.name, sites[site]), _UNUSABLE)
+        return said
+
+    @property
+    def _sites(self) -> int:
+        return len(self._layout.sites)
+
+    def _digest_rows(self) -> list[bytes]:
+        decision, layout = self._decision, self._layout
+        flow, pairs = decision.problem.flow, decision.problem.pairs
+        names = name_words(instance.name for instance in layout.instances)
+        totals: Words = np.zeros((len(layout.keys), 2), dtype=np.uint64)
+        place = (pairs.numbers[:, None] * pairs.sites + np.arange(pairs.sites)).ravel()
+        kept = np.flatnonzero(decision.weights)
+        if len(kept):
+            terms = term_words(names[flow.column[kept]], decision.weights[kept])
+            rows, starts = np.unique(flow.row[kept], return_index=True)
+            totals[place[rows]] = np.add.reduceat(terms, starts, axis=1).T
+        known: dict[tuple[int, ...], Words] = {}
+        for chosen in self._fallbacks.values():
+            if chosen not in known:
+                weights = np.array(self._fallback_weights(chosen), dtype=np.int64)
+                words = term_words(names[list(chosen)], weights, 1)
+                known[chosen] = words.sum(axis=1, dtype=np.uint64)
+        if self._fallbacks:
+            rows = np.fromiter(self._fallbacks, dtype=np.intp)
+            totals[place[rows]] += np.array([known[c] for c in self._fallbacks.values()])
+        for service, drop in decision.drops.items():
+            if service in self._rows:
+                totals[service * self._sites : (service + 1) * self._sites] += drop_words(drop)
+        for number, row in enumerate((*decision.problem.rows, *decision.problem.empty)):
+            if row.devices:
+                priority = self._device_priority(number, row)
+                weights = np.array(list(self._device_weights(row).values()), dtype=np.int64)
+                devices = list(self._device_weights(row))
+                terms = term_words(names[devices], weights, priority).sum(axis=1, dtype=np.uint64)
+                totals[row.service * self._sites + row.site] += terms
+        whole = totals.astype("<u8").tobytes()
+        return [whole[start : start + 16] for start in range(0, len(whole), 16)]
+
+    def _make(self, service: int, site: int) -> Assignment:
+        first = self._rows.get(service)
+        if first is None:
+            return self._make_bare(self._empty[service, site])
+        number = first + site
+        decision, layout = self._decision, self._layout
+        starts = self._starts
+        end = int(starts[number + 1]) if number + 1 < len(starts) else len(decision.shares)
+        row = decision.problem.rows[number]
+        span = RowSpan(number, row, int(starts[number]), end)
+        own = slice(span.first, span.end)
+        used = np.flatnonzero(decision.weights[own])
+        columns = decision.problem.flow.column[own][used].tolist()
+        shares = decision.shares[own][used]
+        allocations = [
+            self._allocate(span, column, share, weight, 0)
+            for column, share, weight in zip(
+                columns,
+                (shares / shares.sum()).tolist(),
+                decision.weights[own][used].tolist(),
+                strict=True,
+            )
+        ]
+        allocations.sort(key=lambda each: each.instance)
+        chosen = self._fallbacks.get(number, ())
+        total = layout.config.steering.weight_sum
+        fall = [
+            self._allocate(span, column, weight / total, weight, 1)
+            for column, weight in zip(chosen, self._fallback_weights(chosen), strict=True)
+        ]
+        allocations += sorted(fall, key=lambda each: each.instance)
+        allocations += self._allocate_devices(row, priority=self._device_priority(number, row))
+        return Assignment(
+            service=layout.services[service].service.name,
+            client_site=layout.sites[site],
+            policy=decision.policy_of(row),
+            allocations=tuple(allocations),
+            left_out=partial(explain_exclusions, decision, span, frozenset((*columns, *chosen))),
+            demand=float(decision.problem.flow.demand[number]),
+            note=decision.note_of(row),
+            drop=decision.drops.get(service, 0.0),
+            standing=decision.standing_of(row),
+        )
+
+    def _allocate(
+        self, span: RowSpan, column: int, share: float, weight: int, priority: int
+    ) -> Allocation:
+        instance = self._layout.instances[column]
+        explain = explain_fallback if priority else explain_share
+        return Allocation(
+            instance.name,
+            instance.site,
+            share,
+            weight,
+            priority,
+            partial(explain, self._decision, span, column),
+        )
+
+    def _fallback_weights(self, chosen: tuple[int, ...]) -> list[int]:
+        """Return the weights of fallback instances, by the slots that the configuration says."""
+        if not chosen:
+            return []
+        layout = self._layout
+        slots = {layout.instances[column].name: layout.slots[column] for column in chosen}
+        whole = sum(slots.values())
+        weights = round_shares(
+            {name: count / whole for name, count in slots.items()},
+            total=layout.config.steering.weight_sum,
+        )
+        return [weights[layout.instances[column].name] for column in chosen]
+
+    def _make_bare(self, row: Row) -> Assignment:
+        """Return the assignment of a row that nothing but its own devices may serve."""
+        decision, layout = self._decision, self._layout
+        devices = self._allocate_devices(row, priority=0)
+        return Assignment(
+            service=layout.services[row.service].service.name,
+            client_site=layout.sites[row.site],
+            policy=decision.policy_of(row),
+            allocations=tuple(devices),
+            left_out=excluded(decision, row),
+            note=decision.note_of(row) or ("" if devices else _UNUSABLE),
+            standing=decision.standing_of(row),
+        )
+
+    def _device_priority(self, number: int, row: Row) -> int:
+        """Return the priority of a row's own devices: the last resort, or all that there is."""
+        if row.service not in self._rows:
+            return 0
+        return 2 if number in self._fallbacks else 1
+
+    def _device_weights(self, row: Row) -> dict[int, int]:
+        """Return device -> weight, by believed capacity."""
+        layout = self._layout
+        rate = {d: self._decision.beliefs[d].capacity for d in row.devices}
+        names = {layout.instances[d].name: d for d in row.devices}
+        weights = round_shares(
+            {name: rate[d] / sum(rate.values()) for name, d in names.items()},
+            total=layout.config.steering.weight_sum,
+        )
+        return {names[name]: weight for name, weight in sorted(weights.items())}
+
+    def _allocate_devices(self, row: Row, *, priority: int) -> list[Allocation]:
+        if not row.devices:
+            return []
+        layout = self._layout
+        total = layout.config.steering.weight_sum
+        return [
+            Allocation(
+                instance=layout.instances[device].name,
+                site=layout.sites[row.site],
+                share=weight / total,
+                weight=weight,
+                priority=priority,
+                reason=partial(self._explain_device, row, device, priority),
+            )
+            for device, weight in self._device_weights(row).items()
+        ]
+
+    def _explain_device(self, row: Row, device: int, priority: int) -> Why:
+        layout, belief = self._layout, self._decision.beliefs[device]
+        service = layout.services[row.service]
+        near = layout.config.network.local_rtt
+        alone = belief.pace * service.size
+        return Why(
+            rtt=near,
+            transfer=0.0,
+            penalty=float(service.penalty[device]),
+            energy=0.0,
+            service=alone,
+            queueing=0.0,
+            crowding=0.0,
+            predicted_latency=near + alone,
+            arrival_rate=0.0,
+            capacity=belief.capacity / service.size,
+            confidence=self._decision.view.instances[layout.instances[device].name].confidence,
+            previous_share=0.0,
+            limits=("the client's own device, the last resort",) if priority else (),
+        )
+
+
+_UNUSABLE = "no usable instance"
+
+
+class Noted(Mapping[Key, Assignment]):
+    """The same assignments, each with a note of why they stay."""
+
+    def __init__(self, assignments: Mapping[Key, Assignment], note: str) -> None:
+        self.assignments: Mapping[Key, Assignment] = (
+            assignments.assignments if isinstance(assignments, Noted) else assignments
+        )
+        self.note = note
+
+    def __getitem__(self, key: Key) -> Assignment:
+        """Return one assignment."""
+        return replace(self.assignments[key], note=self.note)
+
+    def __iter__(self) -> Iterator[Key]:
+        """Return the keys."""
+        return iter(self.assignments)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.assignments)
+
+
+def digest_of(assignments: Mapping[Key, Assignment], key: Key) -> bytes:
+    """Return the digest of what Envoys get of one assignment, without making it where possible."""
+    if isinstance(assignments, Noted):
+        return digest_of(assignments.assignments, key)
+    if isinstance(assignments, Assignments):
+        return assignments.digest(key)
+    return assignment_digest(assignments[key])
+
+
+def notes_of(assignments: Mapping[Key, Assignment]) -> dict[Key, str]:
+    """Return what is to be said of assignments, without making all of them where possible."""
+    if isinstance(assignments, Noted):
+        return dict.fromkeys(assignments, assignments.note)
+    if isinstance(assignments, Assignments):
+        return assignments.notes
+    return {key: each.note for key, each in assignments.items() if each.note}

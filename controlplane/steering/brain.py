@@ -179,7 +179,8 @@ class Steering:
         prices = mix_prices(PriceTable.stationary(problem.curves), self._foresight.cases())
         optimum = Optimum(problem, shares, 0.0)
         if (choices.code == OPTIMAL).any():
-            prices, optimum = self._optimise(view, made, problem, choices, shares, prices)
+            rows = Rows(choices.code == OPTIMAL, self._live(view, made))
+            prices, optimum = self._optimise(made, problem, rows, shares, prices)
         problem, shares = optimum.problem, optimum.shares
         flow = problem.flow
         previous = self._current.shares(problem)
@@ -245,18 +246,10 @@ class Steering:
         return shares
 
     def _optimise(
-        self,
-        view: FleetView,
-        made: Picture,
-        problem: Problem,
-        choices: Choices,
-        shares: Array,
-        long_run: PriceTable,
+        self, made: Picture, problem: Problem, rows: Rows, shares: Array, long_run: PriceTable
     ) -> tuple[PriceTable, Optimum]:
         """Return the prices of the coming period and the optimum under them, hedged."""
         previous = self._current.shares(problem)
-        optimal = choices.code == OPTIMAL
-        rows = Rows(optimal, self._live(view, made))
         planned, start = self._optimiser.settle(made, problem, long_run, rows=rows, shares=shares)
         prices = price_period(
             problem.curves,
@@ -270,7 +263,7 @@ class Steering:
         prices = mix_prices(prices, self._foresight.cases())
         best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)
         hedged = hedge(best.problem, best.shares, prices, unrest=self._foresight.unrest)
-        decided = optimal[best.problem.flow.row]
+        decided = rows.optimal[best.problem.flow.row]
         return prices, replace(best, shares=np.where(decided, hedged, best.shares))
 
     def _stand(

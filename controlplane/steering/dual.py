@@ -314,7 +314,8 @@ class _Curvature:
 
     def dense(self) -> Array:
         """Return the whole matrix, (instances, instances)."""
-        matrix: Array = np.diag(self.own).astype(np.float64)
+        matrix = np.zeros((self._count, self._count))
+        matrix[np.diag_indices(self._count)] = self.own
         for term in self._terms:
             split, site, columns = term.split, term.site, term.block.columns
             if isinstance(split, tuple):

@@ -252,14 +252,16 @@ class Response:
         amount = flow.demand[flow.row[entry]]
         matter = flow.work[entry] * shares[entry]
         answer = amount * matter * flow.work[entry]
-        own = np.bincount(column, answer, count).astype(np.float64)
+        own: Array = np.bincount(column, answer, count)
         matter = matter * np.sqrt(amount)
         rows = int(np.count_nonzero(split))
         matrix: Array | None = None
         if dense:
             each = np.zeros((rows, count))
             each[row, column] = matter
-            matrix = (np.diag(own) - each.T @ each).astype(np.float64)
+            matrix = np.zeros((count, count))
+            matrix[np.diag_indices(count)] = own
+            matrix -= each.T @ each
         return Response(row, column, matter, own, rows, matrix)
 
     def foresee(self, price: Array, stiff: Array, shift: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What a solution over some rows and pairs says of all pairs: the gap, and which pairs would gain."""
+"""What a solution over some rows and pairs says of all: the gap, and which pairs would gain."""
 
 from __future__ import annotations
 

@@ -93,6 +93,7 @@ def encode_explanation(
         "predicted_latency": _mean_latency(instances),
         "plan": plan.version,
         "held": plan.held,
+        "gap": plan.gap,
         "at": plan.at + epoch,
         "instances": instances,
         "excluded": [_encode_exclusion(item) for item in assignment.excluded],

@@ -85,6 +85,8 @@ def print_explanation(document: dict[str, Any], *, instance: str | None = None) 
         f"{document['service']} from {document['from']}: policy {document['policy']},"
         f" demand {demand}/s, plan {document['plan']}"
     )
+    if document.get("gap"):
+        head += f", at most {document['gap']:.1%} above the optimum"
     held = ["(held: a better plan would", "gain too little to be pushed)"]
     for line in wrap([*head.split(), *(held if document["held"] else ())], width):
         echo(line, bold=True)

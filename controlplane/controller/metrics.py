@@ -30,6 +30,7 @@ from controlplane import __version__
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Signal
+from controlplane.steering.assignments import notes_of
 from controlplane.steering.outcomes import (
     Canary,
     Key,
@@ -442,12 +443,18 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
     oscillating = GaugeMetricFamily(
         "cats_plan_oscillating", "1 while pushes undo each other, and moves are halved."
     )
+    gap = GaugeMetricFamily(
+        "cats_plan_gap",
+        "Most that any other shares could still gain, over every pair that may be used, as a"
+        " fraction of the plan's cost.",
+    )
     if plan is not None:
         cost.add_metric((), plan.predicted_cost)
+        gap.add_metric((), plan.gap)
         oscillating.add_metric((), float(plan.oscillating))
         if plan.prediction_error is not None:
             error.add_metric((), plan.prediction_error)
-        noted.add_metric((), sum(bool(item.note) for item in plan.assignments.values()))
+        noted.add_metric((), len(notes_of(plan.assignments)))
         for (service, site), assignment in plan.assignments.items():
             first = [a for a in assignment.allocations if a.priority == 0]
             to: dict[str, float] = {}
@@ -460,7 +467,7 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
             refused.add_metric((service, site), assignment.drop)
     seen = {} if view is None else observed_latencies(view)
     yield from (share, refused, predicted, _observed_latency(seen))
-    yield from (error, oscillating, cost, noted)
+    yield from (error, oscillating, cost, gap, noted)
     yield from _canary_families([] if plan is None else compare_canaries(plan, seen))
 
 

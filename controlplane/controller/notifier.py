@@ -22,6 +22,7 @@ from controlplane.grpc_services.envoys import XdsEvent
 from controlplane.model import Signal
 from controlplane.resources.build import Fault as ResourceFault
 from controlplane.runtime.log import Logger
+from controlplane.steering.assignments import notes_of
 from controlplane.steering.plan import Plan
 from controlplane.xds.types import short_type
 
@@ -246,7 +247,7 @@ class Notifier:
         self._missing = missing
 
     def _report_notes(self, plan: Plan) -> None:
-        notes = {key: item.note for key, item in plan.assignments.items() if item.note}
+        notes = notes_of(plan.assignments)
         fresh: dict[tuple[str, str], list[str]] = {}
         for (service, site), note in notes.items():
             if self._notes.get((service, site)) != note:

@@ -24,6 +24,7 @@ from controlplane.resources.listeners import build_listener
 from controlplane.resources.packing import to_resource
 from controlplane.resources.routes import build_routes
 from controlplane.resources.validate import allocation_faults, constraint_faults
+from controlplane.steering.assignments import digest_of, sums_of
 from controlplane.steering.plan import Allocation, Plan
 from controlplane.xds.snapshot import EMPTY, Snapshot, TypeSnapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
@@ -69,7 +70,8 @@ class Views(Mapping[str, Snapshot]):
         return len(self.snapshots)
 
 
-_Key = tuple[str, float, tuple[tuple[str, int, int], ...]]
+_Key = tuple[str, bytes]
+"""A service, and the digest of what its endpoints are made from."""
 
 
 class SnapshotBuilder:
@@ -120,19 +122,14 @@ class SnapshotBuilder:
         for site in self._config.sites:
             resources = []
             for service, of_sites in by_service.items():
-                assignment = plan.assignments.get((service, site.name))
-                allocations = () if assignment is None else assignment.allocations
-                drop = 0.0 if assignment is None else assignment.drop
-                resource = self._endpoints(
-                    service, site.name, allocations, before, faults, drop=drop
-                )
+                resource = self._row(service, site.name, plan, before, faults)
                 resources.append(resource)
                 of_sites.append(resource)
             snapshots[site.name] = self._snapshot(site.name, TypeSnapshot.of(resources))
         snapshots[UNKNOWN_SITE] = self._snapshot(
             UNKNOWN_SITE,
             TypeSnapshot.of(
-                self._average(service, tuple(resources), plan, before, faults)
+                self._average(service, tuple(resources), plan, faults)
                 for service, resources in by_service.items()
             ),
         )
@@ -154,53 +151,64 @@ class SnapshotBuilder:
             )
         )
 
+    def _row(
+        self,
+        service: str,
+        view: str,
+        plan: Plan,
+        before: Mapping[_Key, Resource],
+        faults: list[Fault],
+    ) -> Resource:
+        """Return the endpoints of one service from one site: the very ones of before if equal."""
+        place = service, view
+        if place not in plan.assignments:
+            return self._endpoints(service, view, (), 0.0, faults)
+        key = service, digest_of(plan.assignments, place)
+        resource = self._encoded.get(key) or before.get(key)
+        if resource is None:
+            assignment = plan.assignments[place]
+            known = len(faults)
+            resource = self._endpoints(
+                service, view, assignment.allocations, assignment.drop, faults
+            )
+            if len(faults) > known:
+                return resource
+        self._encoded[key] = resource
+        self._good[place] = resource
+        return resource
+
     def _endpoints(
         self,
         service: str,
         view: str,
         allocations: Sequence[Allocation],
-        before: Mapping[_Key, Resource],
+        drop: float,
         faults: list[Fault],
-        *,
-        drop: float = 0.0,
     ) -> Resource:
-        key = service, drop, tuple([(a.instance, a.weight, a.priority) for a in allocations])
-        resource = self._encoded.get(key) or before.get(key)
-        if resource is None:
-            wrong = allocation_faults(allocations, self._instances)
-            if wrong:
-                faults += (Fault(ENDPOINT, service, view, message) for message in wrong)
-                good = self._good.get((service, view))
-                return self._encoder.encode(service, ()) if good is None else good
-            resource = self._encoder.encode(service, allocations, drop=drop)
-        self._encoded[key] = resource
+        wrong = allocation_faults(allocations, self._instances)
+        if wrong:
+            faults += (Fault(ENDPOINT, service, view, message) for message in wrong)
+            good = self._good.get((service, view))
+            return self._encoder.encode(service, ()) if good is None else good
+        resource = self._encoder.encode(service, allocations, drop=drop)
         self._good[service, view] = resource
         return resource
 
     def _average(
-        self,
-        service: str,
-        of_sites: tuple[Resource, ...],
-        plan: Plan,
-        before: Mapping[_Key, Resource],
-        faults: list[Fault],
+        self, service: str, of_sites: tuple[Resource, ...], plan: Plan, faults: list[Fault]
     ) -> Resource:
         """Give the sum of all sites' weights; without devices, which nobody else can reach."""
         known = self._averages.get(service)
         if known is not None and all(map(operator.is_, known[0], of_sites)):
             return known[1]
         devices = {site.name for site in self._config.sites if site.kind is SiteKind.DEVICE}
-        total: dict[tuple[str, str], int] = {}
-        for site in self._config.sites:
-            assignment = plan.assignments.get((service, site.name))
-            for each in () if assignment is None else assignment.allocations:
-                if each.priority == 0 and each.site not in devices:
-                    place = each.instance, each.site
-                    total[place] = total.get(place, 0) + each.weight
-        allocations = [Allocation(*place, 0.0, total[place]) for place in sorted(total)]
-        drop = max((a.drop for (name, _), a in plan.assignments.items() if name == service),
-                   default=0.0)  # fmt: skip
-        resource = self._endpoints(service, UNKNOWN_SITE, allocations, before, faults, drop=drop)
+        total, drop = sums_of(plan.assignments, service)
+        allocations = [
+            Allocation(*place, 0.0, total[place])
+            for place in sorted(total)
+            if place[1] not in devices
+        ]
+        resource = self._endpoints(service, UNKNOWN_SITE, allocations, drop, faults)
         self._averages[service] = of_sites, resource
         return resource
 

@@ -28,6 +28,7 @@ from controlplane.steering.explain import (
     explain_fallback,
     explain_share,
 )
+from controlplane.steering.latency import Array
 from controlplane.steering.layout import Key
 from controlplane.steering.plan import Allocation, Assignment, Why
 from controlplane.steering.problem import Row
@@ -51,6 +52,7 @@ class Assignments(Mapping[Key, Assignment]):
         self._rows = {int(n): index * pairs.sites for index, n in enumerate(pairs.numbers)}
         self._starts = decision.problem.flow.starts
         self._empty = {(row.service, row.site): row for row in decision.problem.empty}
+        self._latencies = _mean_latencies(decision)
         self._digests = self._digest_rows()
         self.version = plan_version(zip(layout.keys, self._digests, strict=True))
         """Hash of what goes to Envoys."""
@@ -77,6 +79,27 @@ class Assignments(Mapping[Key, Assignment]):
     def digest(self, key: Key) -> bytes:
         """Return the digest of what Envoys get of one assignment."""
         return self._digests[self._layout.key[key]]
+
+    def sums(self, service: str) -> tuple[dict[tuple[str, str], int], float]:
+        """Return the weights of one service, added up over client sites, and its drop.
+
+        By (instance, site), without devices and what is fallen to.
+        """
+        layout, decision = self._layout, self._decision
+        number = layout.key[service, layout.sites[0]] // self._sites
+        first = self._rows.get(number)
+        if first is None:
+            return {}, 0.0
+        flow = decision.problem.flow
+        own = (flow.row >= first) & (flow.row < first + self._sites)
+        weights = np.bincount(
+            flow.column[own], decision.weights[own], len(layout.instances)
+        ).astype(np.int64)
+        found = {
+            (layout.instances[c].name, layout.instances[c].site): int(weights[c])
+            for c in np.flatnonzero(weights).tolist()
+        }
+        return found, decision.drops.get(number, 0.0)
 
     @property
     def notes(self) -> dict[Key, str]:
@@ -171,6 +194,7 @@ class Assignments(Mapping[Key, Assignment]):
             note=decision.note_of(row),
             drop=decision.drops.get(service, 0.0),
             standing=decision.standing_of(row),
+            predicted_latency=float(self._latencies[number]),
         )
 
     def _allocate(
@@ -273,6 +297,18 @@ class Assignments(Mapping[Key, Assignment]):
 _UNUSABLE = "no usable instance"
 
 
+def _mean_latencies(decision: Decision) -> Array:
+    """Return the mean latency that is predicted for each row, (rows,), seconds."""
+    problem, flow = decision.problem, decision.problem.flow
+    if not len(flow.row):
+        return np.zeros(0)
+    own = problem.rtt + problem.transfer + flow.work * decision.inside[flow.column]
+    used = np.where(decision.weights > 0, decision.shares, 0.0)
+    whole = np.maximum(np.add.reduceat(used, flow.starts), np.finfo(float).tiny)
+    mean: Array = np.add.reduceat(used * own, flow.starts) / whole
+    return mean
+
+
 class Noted(Mapping[Key, Assignment]):
     """The same assignments, each with a note of why they stay."""
 
@@ -311,3 +347,27 @@ def notes_of(assignments: Mapping[Key, Assignment]) -> dict[Key, str]:
     if isinstance(assignments, Assignments):
         return assignments.notes
     return {key: each.note for key, each in assignments.items() if each.note}
+
+
+def sums_of(
+    assignments: Mapping[Key, Assignment], service: str
+) -> tuple[dict[tuple[str, str], int], float]:
+    """Return the weights of *service*, added up over client sites, and its largest drop.
+
+    By (instance, site), of what is used first.
+    """
+    if isinstance(assignments, Noted):
+        return sums_of(assignments.assignments, service)
+    if isinstance(assignments, Assignments):
+        return assignments.sums(service)
+    found: dict[tuple[str, str], int] = {}
+    drop = 0.0
+    for (name, _), assignment in assignments.items():
+        if name != service:
+            continue
+        drop = max(drop, assignment.drop)
+        for each in assignment.allocations:
+            if each.priority == 0:
+                place = each.instance, each.site
+                found[place] = found.get(place, 0) + each.weight
+    return found, drop

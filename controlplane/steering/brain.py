@@ -123,14 +123,7 @@ class Steering:
 
     def explain_all(self) -> Mapping[Key, Assignment]:
         """Return the assignments of the last plan, each with every term of every share."""
-        if self._decision is None or self._plan is None:
-            return {}
-        made, former = dict(self._plan.assignments), self._former()
-        layout = self._decision.problem.layout
-        for span in row_spans(self._decision):
-            key = (layout.services[span.row.service].service.name, layout.sites[span.row.site])
-            made[key] = build_assignment(self._decision, span, former=former.get(key), whys=True)
-        return made
+        return {} if self._plan is None else self._plan.assignments
 
     def _lay_out(self, view: FleetView) -> Layout:
         instances = tuple(shown.instance for shown in view.instances.values())

@@ -308,8 +308,7 @@ class _Curvature:
         if self._count <= _DIRECT:
             system = self.dense()
             system[np.diag_indices(self._count)] += give
-            solved: Array = np.linalg.solve(system, aim)
-            return solved
+            return np.linalg.solve(system, aim).astype(np.float64)
         return conjugate_gradients(self.apply, self.diagonal, give=give, aim=aim)
 
     def dense(self) -> Array:

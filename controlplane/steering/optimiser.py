@@ -252,7 +252,7 @@ class Response:
         amount = flow.demand[flow.row[entry]]
         matter = flow.work[entry] * shares[entry]
         answer = amount * matter * flow.work[entry]
-        own: Array = np.bincount(column, answer, count)
+        own = np.bincount(column, answer, count).astype(np.float64)
         matter = matter * np.sqrt(amount)
         rows = int(np.count_nonzero(split))
         matrix: Array | None = None
@@ -271,12 +271,12 @@ class Response:
         """
         if self.dense is not None:
             aim = price - stiff * shift
-            solved: Array = np.linalg.solve(np.eye(len(price)) + stiff[:, None] * self.dense, aim)
-            return solved
-        diagonal: Array = self.own - np.bincount(self.column, self.matter**2, len(price))
+            system = np.eye(len(price)) + stiff[:, None] * self.dense
+            return np.linalg.solve(system, aim).astype(np.float64)
+        squares = np.bincount(self.column, self.matter**2, len(price)).astype(np.float64)
         step = conjugate_gradients(
             self.apply,
-            diagonal,
+            self.own - squares,
             give=1.0 / np.maximum(stiff, _FLAT),
             aim=-(shift + self.apply(price)),
         )

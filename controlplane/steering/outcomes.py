@@ -47,6 +47,8 @@ class Canary:
 
 def predicted_latency(assignment: Assignment) -> float | None:
     """Give the mean latency that the plan predicts for an assignment; none if it does not say."""
+    if assignment.predicted_latency is not None:
+        return assignment.predicted_latency
     first = [item for item in assignment.allocations if item.priority == 0]
     whys = [(item.share, why) for item in first if (why := item.why) is not None]
     if not first or len(whys) < len(first):

@@ -100,6 +100,9 @@ class Assignment:
     """With a canary here, the policy that decides at the other client sites; otherwise none."""
     drop: float = 0.0
     """Part of the requests that Envoys refuse, 0 to 1; the allocations split the rest."""
+    predicted_latency: float | None = field(default=None, compare=False)
+    """Mean seconds of a request that is not refused, network included; None where a plan of
+    another process does not say."""
 
     @property
     def excluded(self) -> tuple[Exclusion, ...]:

@@ -1,0 +1,92 @@
+"""Assignments are made when asked for, and their digests are known before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from controlplane.steering import Plan, Steering
+from controlplane.steering.assignments import Noted, digest_of, notes_of, sums_of
+from controlplane.steering.digest import assignment_digest, plan_version
+from testbed.fakes.views import make_config, make_instance, make_service, make_view
+
+
+def decided(**settings: object) -> Plan:
+    """Return a plan with shares, fallbacks, a device and a service that nothing serves."""
+    config = make_config(
+        sites=["near", "far", {"name": "phones", "kind": "device"}],
+        services=[
+            make_service("chat", service_time="500ms"),
+            make_service("other", models=[{"name": "m", "penalty": "never"}]),
+        ],
+        instances=[
+            make_instance("b", "near", slots=4),
+            make_instance("a", "far", slots=8),
+            make_instance("own", "phones"),
+        ],
+        steering=settings,
+    )
+    demand = {("near", "chat"): 9.0, ("phones", "chat"): 1.0}
+    return Steering(config).decide(make_view(config, demand=demand))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="optimal"),
+        pytest.param({"mode": "observe"}, id="observe"),
+        pytest.param({"policy": "nearest"}, id="with-fallbacks"),
+    ],
+)
+def test_a_digest_is_that_of_the_assignment_it_stands_for(settings: dict[str, object]) -> None:
+    """Made from arrays or from the assignment, by this replica or another, it is the same."""
+    plan = decided(**settings)
+
+    for key, assignment in plan.assignments.items():
+        assert digest_of(plan.assignments, key) == assignment_digest(assignment)
+        assert digest_of(dict(plan.assignments), key) == assignment_digest(assignment)
+    digests = ((key, assignment_digest(each)) for key, each in plan.assignments.items())
+    assert plan.version == plan_version(digests)
+
+
+def test_a_digest_tells_weights_priorities_and_drops_apart() -> None:
+    """Whatever an Envoy would do otherwise has another digest; the client site has not."""
+    assignment = decided(policy="nearest").assignments["chat", "near"]
+    first, *rest = assignment.allocations
+    others = [
+        replace(assignment, drop=0.1),
+        replace(assignment, allocations=(replace(first, weight=first.weight + 1), *rest)),
+        replace(assignment, allocations=(first,)),
+        replace(
+            assignment, allocations=(*rest, replace(first, priority=1)) if rest else (first, first)
+        ),
+    ]
+
+    digests = {assignment_digest(each) for each in (assignment, *others)}
+
+    assert len(digests) == 1 + len(others)
+    assert assignment_digest(replace(assignment, client_site="far")) in digests
+
+
+def test_sums_and_notes_are_those_of_the_assignments() -> None:
+    """What is added up in arrays is what adding up assignments gives."""
+    plan = decided()
+    plain = dict(plan.assignments)
+
+    assert sums_of(plan.assignments, "other") == sums_of(plain, "other")
+    found, drop = sums_of(plain, "chat")
+    found.pop(("own", "phones"), None)
+    assert sums_of(plan.assignments, "chat") == (found, drop)
+    assert notes_of(plan.assignments) == notes_of(plain)
+
+
+def test_a_noted_plan_has_the_same_shares_and_a_note_everywhere() -> None:
+    """Freezing makes no assignment and moves nothing."""
+    plan = decided()
+
+    frozen = Noted(plan.assignments, "frozen")
+
+    assert all(frozen[key].allocations == plan.assignments[key].allocations for key in frozen)
+    assert {each.note for each in frozen.values()} == {"frozen"}
+    assert all(digest_of(frozen, key) == digest_of(plan.assignments, key) for key in frozen)

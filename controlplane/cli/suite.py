@@ -154,7 +154,10 @@ def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
             for figure in ("mean", "p99")
         )
         click.echo(
-            f"  fleet {fleet.number}: {ratios}\n    {', '.join(fleet.traits)}\n"
+            f"  fleet {fleet.number}: {ratios}\n"
+            f"    best fixed shares: mean {fleet.bound('mean'):.2f}x oracle,"
+            f" p99 {fleet.bound('p99'):.2f}x oracle\n"
+            f"    {', '.join(fleet.traits)}\n"
             f"    cats simulate --suite --only {RANDOM} --seed {seed} --fleet {fleet.number}"
         )
 

@@ -62,24 +62,30 @@ def optimal_shares(
     rtt: Floats,
     curves: Curves,
     *,
+    sizes: Floats | None = None,
+    usable: NDArray[np.bool_] | None = None,
     start: Floats | None = None,
     iterations: int = 400,
 ) -> Floats:
-    """Minimise the requests in flight over shares (clients x instances) by mirror descent.
+    """Minimise the requests in flight over shares (rows x instances) by mirror descent.
 
+    A row is a client site and a service.
+    *sizes* (rows x instances) is the work of a row's request over that of the request which the
+    curves are for, 1 by default; *usable* says where a row may go, everywhere by default.
     The step halves when the cost rises and grows otherwise.
     """
-    even = curves.capacity / curves.capacity.sum()
-    if start is None:
-        start = np.tile(even, (len(demand), 1))
-    shares = 0.99 * start + 0.01 * even
+    even = np.tile(curves.capacity, (len(demand), 1)) * (1.0 if usable is None else usable)
+    even /= even.sum(axis=1, keepdims=True)
+    shares = even if start is None else 0.99 * start + 0.01 * even
+    sizes = np.ones_like(rtt) if sizes is None else sizes
     step = 1.0
-    cost, marginal = _cost(shares, demand, rtt, curves)
+    cost, marginal = _cost(shares, demand, rtt, sizes, curves)
     for _ in range(iterations):
-        move = -step * (marginal - marginal.min(axis=1, keepdims=True))
-        moved = np.maximum(shares * np.exp(np.maximum(move, -50.0)), 1e-30)
+        lowest = np.where(even > 0, marginal, np.inf).min(axis=1, keepdims=True)
+        move = -step * np.maximum(marginal - lowest, 0.0)
+        moved = np.maximum(shares * np.exp(np.maximum(move, -50.0)), 1e-30) * (even > 0)
         moved /= moved.sum(axis=1, keepdims=True)
-        new_cost, new_marginal = _cost(moved, demand, rtt, curves)
+        new_cost, new_marginal = _cost(moved, demand, rtt, sizes, curves)
         if new_cost > cost:
             step /= 2
             if step < 1e-6:
@@ -95,7 +101,9 @@ def optimal_shares(
     return normalised
 
 
-def _cost(shares: Floats, demand: Floats, rtt: Floats, curves: Curves) -> tuple[float, Floats]:
-    inside, slope = curves.total(demand @ shares)
-    cost = float((demand[:, None] * shares * rtt).sum() + inside.sum())
-    return cost, rtt + slope
+def _cost(
+    shares: Floats, demand: Floats, rtt: Floats, sizes: Floats, curves: Curves
+) -> tuple[float, Floats]:
+    flow = demand[:, None] * shares
+    inside, slope = curves.total((flow * sizes).sum(axis=0))
+    return float((flow * rtt).sum() + inside.sum()), rtt + sizes * slope

@@ -179,6 +179,11 @@ class SimEngine:
         """Give the number of requests inside."""
         return len(self.running) + len(self.waiting)
 
+    @property
+    def unread(self) -> int:
+        """Return the number of prompts that are admitted and not read yet."""
+        return 0
+
     def utilisation(self) -> float:
         """Give the part of the slots in use, 0 to 1."""
         return len(self.running) / self._spec.slots
@@ -357,6 +362,11 @@ class TokenEngine(SimEngine):
     def present(self) -> int:
         """Give the number of requests inside."""
         return len(self.running) + len(self.waiting) + self._admitted()
+
+    @property
+    def unread(self) -> int:
+        """Return the number of prompts that are admitted and not read yet."""
+        return self._admitted()
 
     def _admitted(self) -> int:
         return len(self._pending) + (self._reading >= 0)

@@ -59,7 +59,7 @@ class Capacity(Policy):
     def start(self) -> None:
         """Push once."""
         fleet = self.world.fleet
-        by_service = {name: fleet.capacities(name) for name in {s.service for s in fleet.streams}}
+        by_service = {name: fleet.capacities(name) for name in fleet.service_names()}
         for sidecar in self.world.sidecars:
             usable, capacities = set(sidecar.usable), by_service[sidecar.service]
             shares = [rate if i in usable else 0.0 for i, rate in enumerate(capacities)]

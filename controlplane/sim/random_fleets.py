@@ -221,7 +221,7 @@ def _draw_engine(
         return EngineSpec(slots, speed)
     # How many times longer a request takes in a full batch than alone.
     full = math.exp(rng.uniform(math.log(1.3), math.log(8.0)))
-    slowdown = min(0.5, (full - 1) / max(slots - 1, 1)) if slots > 1 else 0.0
+    slowdown = min(0.2, (full - 1) / max(slots - 1, 1)) if slots > 1 else 0.0
     if kind == "batch":
         return EngineSpec(slots, speed, slowdown)
     return EngineSpec(

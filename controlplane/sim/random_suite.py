@@ -17,7 +17,9 @@ from controlplane.sim.results import Figures
 from controlplane.sim.run import run_trial
 from controlplane.sim.suite import Line
 
-POLICIES = ("controlplane", "capacity", "oracle")
+POLICIES = ("controlplane", "capacity", "optimum", "oracle")
+"""``optimum``, the best fixed shares for true curves and mean demands, has no target: it says how
+much of the distance from the oracle fixed shares cannot cover, whatever is known."""
 QUICK_COUNT, FULL_COUNT = 40, 200
 """Fleets of the quick and of the full suite."""
 
@@ -71,9 +73,15 @@ class FleetResult:
 
     def ratio(self, figure: str, other: str) -> float:
         """Return the control plane's *figure* over that of *other*; NaN without requests."""
-        theirs: float = getattr(self.figures[other], figure)
-        ours: float = getattr(self.figures["controlplane"], figure)
-        return ours / theirs if theirs > 0 else math.nan
+        return self._value("controlplane", figure) / self._value(other, figure)
+
+    def bound(self, figure: str) -> float:
+        """Return the *figure* of the best fixed shares over that of the oracle."""
+        return self._value("optimum", figure) / self._value("oracle", figure)
+
+    def _value(self, policy: str, figure: str) -> float:
+        value: float = getattr(self.figures[policy], figure)
+        return value
 
     def excess(self) -> float:
         """Return how far the fleet is beyond what 95 % of the fleets may show; above 0 is short."""

@@ -53,6 +53,10 @@ class Fleet:
             output=float(parts @ [stream.work.output for stream in own]),
         )
 
+    def service_names(self) -> list[str]:
+        """Return the services that clients ask for."""
+        return list(dict.fromkeys(stream.service for stream in self.streams))
+
     def capacities(self, service: str) -> list[float]:
         """Return the requests a second of *service* that each instance alone sustains."""
         mean = self.mean_request(service)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,12 @@ from controlplane.grpc_services.handshakes import FailedHandshakes
 from controlplane.http2.server import GrpcServer
 from controlplane.model import Source
 from controlplane.runtime.addresses import Address, is_loopback, join_address
+from controlplane.runtime.certificate_files import CertificateFiles, follow_certificates
 from controlplane.runtime.config_file import ConfigFile, read_text
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.open_files import take_files
 from controlplane.runtime.tasks import guard
+from controlplane.runtime.watchdog import LoopWatchdog
 from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
 
@@ -133,10 +136,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         most = take_files(settings.max_connections)
         server = _build_grpc(control, _identities(control), most)
         ends.push_async_callback(server.stop, GRACE)
-        xds_port = await bind_grpc(server, settings.xds, tls=config.server.tls)
+        xds_tls, admin_tls = _certificates(control)
+        xds_port = await bind_grpc(server, settings.xds, certificates=xds_tls)
         runner = await _build_http(control, admin_view, settings)
         ends.push_async_callback(runner.cleanup)
-        admin_port = await bind_http(runner, settings.admin, tls=config.server.admin.tls)
+        admin_port = await bind_http(runner, settings.admin, certificates=admin_tls)
         if config.server.tracing is not None:
             tracer = _import_tracing().CycleTracer(
                 config.server.tracing, replica=join_address((socket.gethostname(), xds_port))
@@ -166,6 +170,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "orca streams": orca.run,
             "configuration file": lambda: _follow_file(control, file),
             "envoy events": admin_view.run_envoy_events,
+            "certificates": lambda: follow_certificates(filter(None, (xds_tls, admin_tls))),
+            "watchdog": _watchdog(control).run,
         }
         _reload_on_hangup(file, ends)
         running_loops = asyncio.create_task(_run_guarded(control, loops), name="loops")
@@ -317,6 +323,38 @@ def _build_grpc(
         registry=control.agents,
     ).add_to(server)
     return server
+
+
+def _certificates(control: ControlPlane) -> tuple[CertificateFiles | None, CertificateFiles | None]:
+    """Return the certificates of the gRPC and of the admin port, where they have some."""
+    server = control.config.server
+    made: list[CertificateFiles | None] = []
+    for tls, section, alpn, verify in (
+        (server.tls, "server.tls", "h2", ssl.CERT_REQUIRED),
+        # Who shows no certificate may still show a token, or ask for health only.
+        (server.admin.tls, "server.admin.tls", "http/1.1", ssl.CERT_OPTIONAL),
+    ):
+        if tls is None:
+            made.append(None)
+            continue
+        made.append(
+            CertificateFiles(
+                tls,
+                section=section,
+                alpn=alpn,
+                verify=verify,
+                on_state=control.metrics.certificates_ok.labels(section).set,
+                log=control.log,
+            )
+        )
+    return made[0], made[1]
+
+
+def _watchdog(control: ControlPlane) -> LoopWatchdog:
+    watchdog = LoopWatchdog(log=control.log)
+    loop = asyncio.get_running_loop()
+    control.metrics.measure_loop(lambda: watchdog.lag(now=loop.time()))
+    return watchdog
 
 
 def _login(admin: Admin, settings: Settings) -> Login | None:

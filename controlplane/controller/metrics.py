@@ -169,6 +169,18 @@ class Metrics:
         self._open = Gauge(
             "cats_connections", "Connections to the gRPC port.", registry=self.registry
         )
+        self._loop_lag = Gauge(
+            "cats_event_loop_lag_seconds",
+            "Longest time within the last minute that the event loop answered nothing.",
+            registry=self.registry,
+        )
+        self.certificates_ok = Gauge(
+            "cats_certificates_ok",
+            "1 if the newest certificate files are in use, 0 while they do not fit and the last"
+            " good ones serve.",
+            ("section",),
+            registry=self.registry,
+        )
         self.instance_tls_failures = counter(
             "cats_instance_tls_failures_total",
             "TLS handshakes of Envoys with instances that failed, health checks included.",
@@ -230,6 +242,10 @@ class Metrics:
     def count_connections(self, count: Callable[[], int]) -> None:
         """Take the number of connections to the gRPC port from *count*."""
         self._open.set_function(count)
+
+    def measure_loop(self, lag: Callable[[], float]) -> None:
+        """Take the lag of the event loop, in seconds, from *lag*."""
+        self._loop_lag.set_function(lag)
 
     def expose(self) -> bytes:
         """Give the Prometheus text format 0.0.4."""

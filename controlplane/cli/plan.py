@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -182,9 +183,21 @@ def decide(config: Config, reports: list[Report]) -> tuple[Plan, Steering]:
             try:
                 fleet.apply(report, now=at)
             except ReportError as error:
-                raise BadInput(f"a report at {at:g} s: {error}") from error
+                hint = _nearest(report, config)
+                raise BadInput(f"a report at {at:g} s: {error}{hint}") from error
         plan = steering.decide(fleet.view(now=at))
     return steering.decide(fleet.view(now=0.0)) if plan is None else plan, steering
+
+
+def _nearest(report: Report, config: Config) -> str:
+    """Return the nearest known name to one that *report* names and *config* has not."""
+    for field in ("instance", "service", "site", "from_site", "to_site"):
+        name = getattr(report, field, "")
+        kind = "site" if field.endswith("site") else field
+        known = [item.name for item in getattr(config, f"{kind}s")]
+        if name and name not in known and (near := difflib.get_close_matches(name, known, n=1)):
+            return f"; did you mean {near[0]!r}?"
+    return ""
 
 
 def print_plan(explanations: Sequence[Mapping[str, Any]], selection: Selection) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -33,6 +34,10 @@ CLOCK_OFF = 5.0
 
 OnReport = Callable[[Report], None]
 """Called on the event loop with each report; a `ReportError` it raises goes back to the agent."""
+
+
+TURN = 200
+"""Reports that are applied before others get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class AgentService:
                 if opened and scope is not None:
                     bucket = self._bucket(scope.batches_rate)
                 try:
-                    status = self._take(batch, record, received_at, scope)
+                    status = await self._take(batch, record, received_at, scope)
                 except ReportError as error:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
                 yield status.SerializeToString()
@@ -211,7 +216,7 @@ class AgentService:
             remedy="see server.agents and server.identities",
         )  # fmt: skip
 
-    def _take(
+    async def _take(
         self,
         message: pb.ReportBatch,
         record: AgentRecord,
@@ -220,17 +225,22 @@ class AgentService:
     ) -> pb.ReportStatus:
         # Who a stream is for is said once; a batch cannot change it.
         message.ClearField("agent")
-        batch = parse_batch(
+        parse = partial(
+            parse_batch,
             message,
             received_at=received_at,
             site=record.site,
             agent=record.id,
             most=MAX_REPORTS if scope is None else scope.max_batch,
         )
+        large = len(message.instances) + len(message.paths) + len(message.sites) > TURN
+        batch = await asyncio.to_thread(parse) if large else parse()
         refused = list(batch.refused)
         count = batch.refused_count
         accepted = 0
-        for report in batch.reports:
+        for number, report in enumerate(batch.reports, 1):
+            if number % TURN == 0:  # Envoys and readiness must not wait for a large batch
+                await asyncio.sleep(0)
             try:
                 if scope is not None and self._gate is not None:
                     self._gate.require(report, scope)

@@ -78,6 +78,18 @@ def test_a_report_of_an_unknown_instance_is_told(fleet: str, tmp_path: Path) -> 
     assert "'ghost'" in err
 
 
+def test_a_misspelt_name_in_a_report_is_reported_with_the_nearest_one(
+    fleet: str, tmp_path: Path
+) -> None:
+    """A person asks, so the search is worth its time."""
+    file = reports(tmp_path, "{from: norht, service: chat, rate: 1}")
+
+    status, _, err = run("plan", "-c", fleet, "--reports", file)
+
+    assert 2 == status
+    assert "did you mean 'north'?" in err
+
+
 def test_a_broken_report_file_is_told_with_its_place(fleet: str, tmp_path: Path) -> None:
     """As a configuration would be."""
     file = reports(tmp_path, "{instance: a, signals: {running: -1}}")

@@ -130,7 +130,7 @@ def _encode_instance(item: InstanceView, *, now: float) -> Document:
         "site": item.instance.site,
         "address": item.instance.address,
         "model": item.instance.model,
-        "engine": item.instance.engine.value,
+        "engine": str(item.instance.engine),
         "phase": item.phase.value,
         "reason": item.reason,
         "since": _seconds(max(0.0, now - item.changed_at)),

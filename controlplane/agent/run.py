@@ -172,7 +172,7 @@ class Agent:
         paths, self._paths = self._paths, []
         around = self._look(now)
         local = {
-            name: Local(instance.engine.value, of_instance(around.gpus, instance.gpus))
+            name: Local(str(instance.engine), of_instance(around.gpus, instance.gpus))
             for name, instance in self._instances.items()
             if name in results
         }
@@ -237,7 +237,7 @@ class Agent:
         new |= {name: self._instances[name] for name in before - new.keys()}
         for name in sorted(new.keys() - before):
             self._log.info(
-                "an engine is found", instance=name, engine=new[name].engine.value,
+                "an engine is found", instance=name, engine=str(new[name].engine),
                 url=new[name].scrape.url,
             )  # fmt: skip
         if new.keys() != before:

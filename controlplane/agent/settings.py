@@ -7,6 +7,7 @@ Nothing is checked here, and pydantic is not needed: the agent's memory counts a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -64,6 +65,7 @@ class Scrape:
     cert: str | None = None
     key: str | None = None
     token_file: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from controlplane.runtime.tasks import guard
 from controlplane.runtime.watchdog import LoopWatchdog
 from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
+from controlplane.telemetry.engines.custom import build_dialects
 
 if TYPE_CHECKING:
     from controlplane.bus.nats import NatsBus
@@ -231,7 +232,7 @@ def _read_while_deciding(control: ControlPlane, scraper: Scraper, orca: OrcaRead
         wanted = control.config.instances if control.cycle.decides else ()
         if wanted is not scraped:
             scraped = wanted
-            scraper.reconfigure(wanted)
+            scraper.reconfigure(wanted, dialects=build_dialects(control.config.telemetry.dialects))
             orca.reconfigure(wanted)
 
     control.configuration.changed.subscribe(see)

@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import asyncio
+import difflib
 from pathlib import Path
 
 import click
 
 from controlplane.cli import BadInput, examples
-from controlplane.cli.options import FILE_OR_STDIN, read_file_or_stdin
+from controlplane.cli.options import FILE_OR_STDIN, read_config, read_file_or_stdin
 from controlplane.errors import ConfigError
 
 
 @click.command(
     epilog=examples(
-        "cats check fleet.yaml", "cats check examples/*/fleet.yaml", "cat fleet.yaml | cats check -"
+        "cats check fleet.yaml",
+        "cats check examples/*/fleet.yaml",
+        "cat fleet.yaml | cats check -",
+        "cats check --scrape http://10.1.0.10:8000/metrics --engine vllm",
+        "cats check fleet.yaml --scrape page.txt --engine my-dialect",
     )
 )
-@click.argument("files", nargs=-1, required=True, type=FILE_OR_STDIN, metavar="FILE...")
+@click.argument("files", nargs=-1, type=FILE_OR_STDIN, metavar="FILE...")
+@click.option(
+    "--scrape", metavar="URL|FILE",
+    help="Show what is read of a page of metrics, a line a signal, then what is left out and why.",
+)  # fmt: skip
+@click.option(
+    "--engine", metavar="NAME",
+    help="Whose page it is: an engine, or one of telemetry.dialects in FILE.",
+)  # fmt: skip
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME=VALUE",
+    help="Read only series with this label, as scrape.labels does; may be repeated.",
+)  # fmt: skip
 @click.pass_context
-def command(ctx: click.Context, files: tuple[Path, ...]) -> None:
+def command(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    scrape: str | None,
+    engine: str | None,
+    labels: tuple[str, ...],
+) -> None:
     """Validate configurations: one line for each fault on standard output.
 
     A fault reads FILE:LINE:COL: dotted.path: what is wrong, and what would be right.
     Warnings, on standard error, tell what is allowed but hardly meant.
     FILE may be -, which is standard input.
-    Status 0 if every file is right, 2 if not.
+    Status 0 if every file is right, 2 if not; with --scrape, 1 if nothing of the page can be read.
     """
+    if scrape is not None:
+        ctx.exit(_check_page(files, scrape, engine, labels))
+    if engine is not None or labels:
+        raise BadInput("--engine and --label go with --scrape URL|FILE")
+    if not files:
+        raise BadInput("name a file to check: cats check fleet.yaml")
     from controlplane.config import check_config  # noqa: PLC0415 -- loads pydantic
 
     right = True
@@ -50,3 +80,40 @@ def command(ctx: click.Context, files: tuple[Path, ...]) -> None:
         told = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
         click.echo(f"{path}: ok ({told})")
     ctx.exit(0 if right else BadInput.exit_code)
+
+
+def _check_page(
+    files: tuple[Path, ...], scrape: str, engine: str | None, labels: tuple[str, ...]
+) -> int:
+    """Print what is read of one page; return the exit status."""
+    from controlplane.diagnostics.scrape_report import (  # noqa: PLC0415 -- loads aiohttp
+        PageSource,
+        UnreadableError,
+        format_report,
+        report_page,
+    )
+    from controlplane.telemetry.engines import TABLES  # noqa: PLC0415
+    from controlplane.telemetry.engines.custom import build_dialects  # noqa: PLC0415
+
+    tables = dict(TABLES)
+    for path in files:
+        tables |= build_dialects(read_config(path).telemetry.dialects)
+    if engine not in tables:
+        known = ", ".join(tables)
+        close = difflib.get_close_matches(engine or "", tables, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise BadInput(f"--engine: {hint}it is one of {known}; a dialect needs its fleet.yaml")
+    pairs = [label.partition("=") for label in labels]
+    if not all(name and sign for name, sign, _ in pairs):
+        raise BadInput("--label: write NAME=VALUE, such as ReplicaId=abc*")
+    source = PageSource(scrape, labels={name: value for name, _, value in pairs})
+    try:
+        report = asyncio.run(report_page(source, engine, dialects=tables))
+    except UnreadableError as error:
+        click.echo(str(error))
+        return 1
+    for line in format_report(report):
+        click.echo(line)
+    if not report.signals:
+        click.echo(f"nothing was read of {scrape} as {engine}", err=True)
+    return 0 if report.signals else 1

@@ -41,7 +41,10 @@ def command(
     refuse.
     Status 0 if nothing is bad, 1 if something is.
     """
-    from controlplane.diagnostics.doctor import examine  # noqa: PLC0415 -- loads everything
+    from controlplane.diagnostics.doctor import (  # noqa: PLC0415 -- loads everything
+        examine,
+        unexamined,
+    )
 
     if config_file is None and admin_url is None:
         raise BadInput(
@@ -65,7 +68,9 @@ def command(
         for finding in findings:
             click.secho(f"{finding.level}: ", nl=False, fg=_COLOURS[finding.level])
             click.echo(f"{finding.what}\n    {finding.remedy}")
-        click.echo(f"{len(findings)} findings" if findings else "nothing is wrong")
+        click.echo(f"{len(findings)} findings" if findings else "nothing found")
+        for left in unexamined(config, running=bool(documents)):
+            click.echo(f"not examined: {left}")
     ctx.exit(1 if any(finding.level == "bad" for finding in findings) else 0)
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from controlplane.config.dialects import Dialect, EngineName, Telemetry
     from controlplane.config.engine import Engine
     from controlplane.config.json_schema import config_schema
     from controlplane.config.merge import Clash, Found, Merged, Refused, unserved
@@ -71,10 +72,12 @@ __all__ = [
     "Clash",
     "Config",
     "Delay",
+    "Dialect",
     "Discovery",
     "DiscoveryKind",
     "DiscoveryRule",
     "Engine",
+    "EngineName",
     "Envoy",
     "Found",
     "FoundOrca",
@@ -112,6 +115,7 @@ __all__ = [
     "Slo",
     "Steering",
     "Task",
+    "Telemetry",
     "Tls",
     "Tracing",
     "check_config",
@@ -123,7 +127,10 @@ __all__ = [
 _ELSEWHERE = {
     "Checked": "parse",
     "Clash": "merge",
+    "Dialect": "dialects",
     "Engine": "engine",
+    "EngineName": "dialects",
+    "Telemetry": "dialects",
     "Found": "merge",
     "Merged": "merge",
     "Refused": "merge",

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from controlplane.config import override_rules
+from controlplane.config.engine import Engine
 from controlplane.config.faults import nearest
 from controlplane.config.schema import NAME_PATTERN, Envoy, Scrape, Steering
 from controlplane.config.source import Document, Path, dotted
@@ -157,6 +158,7 @@ class _Rules:
         for instance in self.instance_list:
             yield from self.known(instance, "site", "site", self.sites)
             yield from self.known(instance, "model", "model", self.models)
+            yield from self.engine_faults(instance)
             site = instance.text("site") or ""
             address = instance.text("address")
             if address is not None:
@@ -182,6 +184,20 @@ class _Rules:
             idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
             if idle is not None and busy is not None and busy < idle:
                 yield self.at(power, "busy", "is less than idle; busy is the draw at full load")
+
+    def engine_faults(self, entry: _Entry) -> Iterator[Fault]:
+        """Check that an engine is known, or a dialect of the file."""
+        name = entry.text("engine")
+        own = self.root.entry("telemetry").get("dialects")
+        names = [*(engine.value for engine in Engine), *(own if isinstance(own, dict) else ())]
+        if name is not None and name not in names:
+            listed = [each for each in names if isinstance(each, str)]
+            hint = nearest(name, listed) or f"; it is one of {', '.join(listed)}"
+            yield self.at(
+                entry,
+                "engine",
+                f"'{name}' is neither an engine nor one of telemetry.dialects{hint}",
+            )
 
     def agent_faults(self) -> Iterator[Fault]:
         agents = self.root.entry("server").entries("agents")
@@ -222,6 +238,7 @@ class _Rules:
                 continue
             yield from self.known(rule, "site", "site", self.sites)
             yield from self.known(rule, "model", "model", self.models)
+            yield from self.engine_faults(rule)
             for keys in (("site", "site_label", "node_label"), ("model", "model_label")):
                 given = [key for key in keys if rule.get(key) is not None]
                 if len(given) != 1:

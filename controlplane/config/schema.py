@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from controlplane.config.addresses import check_endpoint, check_ip, check_url, is_ip
+from controlplane.config.dialects import EngineName, Telemetry
 from controlplane.config.engine import Engine
 from controlplane.config.units import (
     Bandwidth,
@@ -268,6 +269,9 @@ class Scrape(Settings):
     """File of the key to *cert*; both are read again when they change."""
     token_file: str | None = None
     """File that holds a bearer token; read at every scrape."""
+    labels: dict[str, str] = Field(default_factory=dict, max_length=8)
+    """Label to value, with ``*`` for anything, of the instance's series where one page holds
+    several instances (Ray Serve: ``ReplicaId``)."""
 
     @model_validator(mode="after")
     def _pair(self) -> Scrape:
@@ -311,7 +315,8 @@ class Instance(Settings):
     address: Annotated[str, AfterValidator(check_endpoint)]
     """IP:PORT; IPv6 in brackets."""
     model: Name
-    engine: Engine = Engine.GENERIC
+    engine: EngineName = Engine.GENERIC
+    """The inference server, or the name of one of ``telemetry.dialects``."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Prior for the requests it works on at once; learned when it reports."""
     service_time: PositiveDuration | None = None
@@ -459,8 +464,9 @@ class DiscoveryRule(Settings):
     """By default the only one that the object, or the pool's Gateway, names."""
     port_name: KubernetesName | None = None
     """Name of the port, where an object has several; of a Gateway, the listener's."""
-    engine: Engine | None = None
-    """By default ``generic``; ``epp`` for inference pools."""
+    engine: EngineName | None = None
+    """An inference server, or the name of one of ``telemetry.dialects``; by default ``generic``,
+    and ``epp`` for inference pools."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
     """Prior for the requests each works on at once."""
     tls: bool = True
@@ -820,6 +826,7 @@ class Config(Settings):
     services: Annotated[tuple[Service, ...], Field(min_length=1)]
     instances: tuple[Instance, ...] = ()
     discovery: Discovery | None = None
+    telemetry: Telemetry = Telemetry()
     network: Network = Network()
     steering: Steering = Steering()
     overrides: tuple[Override, ...] = ()

@@ -237,7 +237,7 @@ class Notifier:
                 self.report_fault(
                     "instance signals missing",
                     instance=name,
-                    engine=view.instances[name].instance.engine.value,
+                    engine=str(view.instances[name].instance.engine),
                     missing=[signal.value for signal in signals],
                     remedy="check the instance's engine in the configuration, and its version;"
                     " until then its prior counts more",

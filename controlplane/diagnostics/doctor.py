@@ -12,20 +12,21 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import aiohttp
 
 from controlplane.config import Config, Discovery, Instance, Tls
 from controlplane.errors import ReportError
+from controlplane.model import InstanceReport
 from controlplane.resources.versions import OLDEST_SUPPORTED
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
 from controlplane.sources.kubernetes.finding import Wanted, wants
-from controlplane.sources.network_errors import reason_of
-from controlplane.sources.scrape import build_trust
-from controlplane.telemetry.engines import parse_metrics
+from controlplane.sources.scrape import fetch_page, read_page, remedy_of
+from controlplane.sources.scrape import new_session as new_scrape_session
+from controlplane.telemetry.engines import Dialect
+from controlplane.telemetry.engines.custom import build_dialects
 
 EXPIRY_WARNING = 14 * 86400.0
 """Seconds before a certificate's end from which it is told."""
@@ -33,7 +34,6 @@ SKEW = 2.0
 """Seconds that two clocks may be apart; ages are judged against expiries of some ten seconds."""
 LAG = 10.0
 """Seconds without an acknowledgement that are told."""
-SCRAPE_LIMIT = 8_000_000
 AT_ONCE = 20
 
 
@@ -95,60 +95,70 @@ def _end_of(file: str) -> float | None:
 
 
 async def examine_scrapes(config: Config) -> list[Finding]:
-    """Read the metrics of every instance that we would scrape, from here."""
+    """Read the metrics of every instance that we would scrape, from here, as ``serve`` does."""
     scraped = [item for item in config.instances if item.scrape is not None]
+    dialects = build_dialects(config.telemetry.dialects)
     gate = asyncio.Semaphore(AT_ONCE)
-    async with aiohttp.ClientSession() as http:
+    async with new_scrape_session() as http:
 
         async def one(instance: Instance) -> list[Finding]:
             async with gate:
-                return await _examine_scrape(http, instance)
+                return await _examine_scrape(http, instance, dialects)
 
         return [finding for found in await asyncio.gather(*map(one, scraped)) for finding in found]
 
 
-async def _examine_scrape(http: aiohttp.ClientSession, instance: Instance) -> list[Finding]:
+async def _examine_scrape(
+    http: aiohttp.ClientSession, instance: Instance, dialects: Mapping[str, Dialect]
+) -> list[Finding]:
     scrape = instance.scrape
     if scrape is None:
         return []
     try:
-        headers = _bearer(scrape.token_file)
-        context = build_trust(scrape)
-        timeout = aiohttp.ClientTimeout(total=max(scrape.timeout, 1.0))
-        async with http.get(scrape.url, headers=headers, timeout=timeout, ssl=context) as answer:
-            text = (await answer.content.read(SCRAPE_LIMIT)).decode(errors="replace")
-            if answer.status != 200:
-                return [_unread(instance, f"status {answer.status}", "see its path and its token")]
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        reason = reason_of(error)
-        return [
-            _unread(instance, reason, "see whether it runs, and whether a firewall stands between")
-        ]
-    try:
-        report = parse_metrics(text, engine=instance.engine, instance=instance.name, at=0.0)
-    except ReportError as error:
-        return [_unread(instance, str(error), f"is its engine really {instance.engine.value}?")]
-    if not report.missing:
-        return []
-    names = ", ".join(signal.value for signal in report.missing)
-    return [
-        Finding(
-            "warning", f"{instance.name}: its metrics lack {names}",
-            f"see that the engine is {instance.engine.value} and exports them; steering uses its"
-            " prior meanwhile",
+        text = await fetch_page(scrape, http)
+        report = read_page(text, instance, at=0.0, wall=time.time(), dialects=dialects)
+    except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
+        reason, remedy = remedy_of(error)
+        return [Finding("bad", f"{instance.name}: {scrape.url} cannot be read: {reason}", remedy)]
+    return list(_examine_report(instance, report))
+
+
+def _examine_report(instance: Instance, report: InstanceReport) -> Iterator[Finding]:
+    name, engine = instance.name, str(instance.engine)
+    if not report.ready:
+        yield Finding(
+            "bad", f"{name}: it gets no requests: {report.not_ready_reason}", "see its own log"
         )
-    ]  # fmt: skip
+    if report.missing:
+        names = ", ".join(signal.value for signal in report.missing)
+        yield Finding(
+            "warning", f"{name}: its metrics lack {names}",
+            f"see that the engine is {engine} and exports them; steering uses its prior meanwhile",
+        )  # fmt: skip
+    for line in report.refused:
+        yield Finding("warning", f"{name}: {line}", "see its engine in the configuration")
+    for line in report.ignored:
+        if "repeats" in line:
+            yield Finding(
+                "warning", f"{name}: {line}", "see what exports this page, or filter its series"
+            )
 
 
-def _unread(instance: Instance, reason: str, remedy: str) -> Finding:
-    url = instance.scrape.url if instance.scrape else ""
-    return Finding("bad", f"{instance.name}: {url} cannot be read: {reason}", remedy)
-
-
-def _bearer(file: str | None) -> dict[str, str]:
-    if file is None:
-        return {}
-    return {"Authorization": f"Bearer {Path(file).read_text(encoding='utf-8').strip()}"}
+def unexamined(config: Config | None, *, running: bool) -> tuple[str, ...]:
+    """Return what was not looked at, a clause each."""
+    left: list[str] = []
+    if config is None:
+        left.append("certificates, metrics pages and discovery (give -c fleet.yaml)")
+    else:
+        unscraped = sum(item.scrape is None for item in config.instances)
+        if unscraped:
+            left.append(f"metrics of {unscraped} instances that are not scraped")
+        left.append("whether instances answer requests, and their own certificates")
+    if not running:
+        left.append(
+            "Envoys, agents, clocks and what the control plane knows of instances (add --admin)"
+        )
+    return tuple(left)
 
 
 async def examine_discovery(config: Config) -> list[Finding]:

@@ -257,7 +257,7 @@ class FleetState:
 
 
 def _identity(instance: Instance) -> tuple[str, ...]:
-    return (instance.site, instance.address, instance.model, instance.engine.value)
+    return (instance.site, instance.address, instance.model, str(instance.engine))
 
 
 def _at_full(standing: Standing) -> Standing:

@@ -8,10 +8,11 @@ What the text means is `controlplane.telemetry`'s business; what follows from it
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from controlplane.runtime.tls import client_context
 from controlplane.sources.network_errors import reason_of
 from controlplane.sources.tokens import read_token
 from controlplane.telemetry import decode_exposition, parse_metrics
+from controlplane.telemetry.engines import TABLES, Dialect
 from controlplane.telemetry.exposition import MAX_TEXT
 
 CONCURRENCY = 64
@@ -56,6 +58,8 @@ class Scrape(Protocol):
     def key(self) -> str | None: ...  # noqa: D102
     @property
     def token_file(self) -> str | None: ...  # noqa: D102
+    @property
+    def labels(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
 class Scraped(Protocol):
@@ -64,7 +68,7 @@ class Scraped(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
-    def engine(self) -> Engine: ...  # noqa: D102
+    def engine(self) -> Engine | str: ...  # noqa: D102
     @property
     def scrape(self) -> Scrape | None: ...  # noqa: D102
 
@@ -82,6 +86,7 @@ class Scraper:
         on_report: told every report and every failure.
         concurrency: scrapes under way at once; others wait.
         clock: the control plane's.
+        wall: Unix time, against which timestamps on a page are held.
         log: where faults are told, each once and again once a minute.
     """
 
@@ -92,10 +97,13 @@ class Scraper:
         on_report: OnReport,
         concurrency: int = CONCURRENCY,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         log: Logger | None = None,
     ) -> None:
         self._on_report = on_report
         self._clock = clock
+        self._wall = wall
+        self._dialects: Mapping[str, Dialect] = TABLES
         self._log: Logger = structlog.get_logger(part="scrape") if log is None else log
         self._slots = asyncio.Semaphore(concurrency)
         self._wanted: dict[str, Scraped] = {}
@@ -104,26 +112,24 @@ class Scraper:
         self._contexts: dict[tuple[str, ...], tuple[list[float], ssl.SSLContext | bool]] = {}
         self.reconfigure(instances)
 
-    def reconfigure(self, instances: Iterable[Scraped]) -> None:
-        """Scrape *instances* from now on; loops of those that did not change go on."""
+    def reconfigure(
+        self, instances: Iterable[Scraped], *, dialects: Mapping[str, Dialect] | None = None
+    ) -> None:
+        """Scrape *instances* from now on; loops of those that did not change go on.
+
+        Args:
+            instances: those without ``scrape`` are left alone.
+            dialects: the table of each engine and of each dialect of the configuration.
+        """
+        if dialects is not None:
+            self._dialects = dialects
         self._wanted = {one.name: one for one in instances if one.scrape is not None}
         self._changed.set()
 
     async def run(self) -> None:
         """Scrape until cancelled."""
-        # Cookies, proxies of the environment and compressed bodies have no place here.
         async with (
-            aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                headers={
-                    "Accept": "application/openmetrics-text;q=0.5,text/plain;version=0.0.4",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": "cats",
-                },
-                connector=aiohttp.TCPConnector(limit=0),
-            ) as session,
+            new_session() as session,
             asyncio.TaskGroup() as group,
         ):
             try:
@@ -165,8 +171,8 @@ class Scraper:
                 text = decode_exposition(await target.fetch())
                 # The engine looked at itself somewhere between question and answer.
                 at = (sent_at + self._clock()) / 2
-                result = parse_metrics(
-                    text, engine=target.instance.engine, instance=target.instance.name, at=at
+                result = read_page(
+                    text, target.instance, at=at, wall=self._wall(), dialects=self._dialects
                 )
             except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
                 # TimeoutError is an OSError; ValueError is what faulty URLs and files raise.
@@ -176,6 +182,30 @@ class Scraper:
             self._on_report(result)
         except ReportError as error:
             target.refused(str(error), now=self._clock(), log=self._log)
+
+
+def read_page(
+    text: str,
+    instance: Scraped,
+    *,
+    at: float,
+    wall: float | None = None,
+    dialects: Mapping[str, Dialect] = TABLES,
+) -> InstanceReport:
+    """Read the page of *instance*, as its configuration says.
+
+    Raises:
+        ReportError: it is no page of metrics, or all of it is too old.
+    """
+    return parse_metrics(
+        text,
+        engine=instance.engine,
+        instance=instance.name,
+        at=at,
+        wall=wall,
+        labels=instance.scrape.labels if instance.scrape is not None else {},
+        dialects=dialects,
+    )
 
 
 class _Target:
@@ -188,9 +218,9 @@ class _Target:
         self._scraper = scraper
         self._scrape = scrape
         self._session = session
-        self._faults: dict[str, tuple[float, int]] = {}
-        """Kind of fault -> (when it was logged, how often it came since)."""
-        self._missing: tuple[tuple[str, ...], ...] = ((), (), ())
+        self._faults: dict[str, _Repeated] = {}
+        self._shown: tuple[tuple[str, ...], ...] = ((), (), ())
+        self._shown_at = -REMIND_PERIOD
 
     async def loop(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -213,36 +243,56 @@ class _Target:
         return await _fetch(self._scrape, self._session, trust=self._scraper.context(self._scrape))
 
     def tell(self, result: InstanceReport | ScrapeFailure, *, now: float, log: Logger) -> None:
-        """Log what changed: a failure once and then once a minute, recovery, missing signals."""
+        """Log what changed: a failure at once and then once a minute, recovery, missing signals.
+
+        A page that comes and goes is one line a minute as well, with the count.
+        """
         name = self.instance.name
         if isinstance(result, ScrapeFailure):
             self._fault(
-                "an instance's metrics cannot be read", result.reason, now=now, log=log,
-                remedy=f"check scrape.url {self._scrape.url}",
+                _UNREADABLE, result.reason, now=now, log=log,
+                remedy=f"check scrape.url {self._scrape.url}; until then what Envoys see counts",
             )  # fmt: skip
             return
-        if self._faults.pop("an instance's metrics cannot be read", None) is not None:
-            log.info("an instance's metrics can be read again", instance=name)
-        missing = tuple(signal.value for signal in result.missing)
+        fault = self._faults.get(_UNREADABLE)
+        if fault is not None and now - fault.logged_at >= REMIND_PERIOD:
+            if now - fault.came_at < REMIND_PERIOD:
+                fault.log(now, log)
+            else:
+                del self._faults[_UNREADABLE]
+                log.info("an instance's metrics can be read again", instance=name)
+        self._tell_signals(result, now=now, log=log)
+
+    def _tell_signals(self, report: InstanceReport, *, now: float, log: Logger) -> None:
+        missing = tuple(signal.value for signal in report.missing)
         # What a value was varies with every scrape; which one is wrong does not.
-        refused = tuple(line.partition(" (")[0] for line in result.refused)
-        now_missing = (missing, refused, result.aliases)
-        if now_missing == self._missing:
+        refused = tuple(line.partition(" (")[0] for line in report.refused)
+        ignored = tuple(line.partition(":")[0] for line in report.ignored if "repeats" in line)
+        now_shown = (missing, refused, (*report.aliases, *ignored))
+        if now_shown == self._shown or now - self._shown_at < REMIND_PERIOD:
             return
-        self._missing = now_missing
+        before, self._shown, self._shown_at = self._shown, now_shown, now
         if missing or refused:
             log.warning(
                 "an instance's metrics lack signals that steering needs",
-                instance=name,
-                engine=self.instance.engine.value,
+                instance=self.instance.name,
+                engine=str(self.instance.engine),
                 missing=missing,
-                refused=result.refused,
+                refused=report.refused,
                 remedy="check the instance's engine in the configuration, and its version",
             )
-        elif result.aliases:
-            log.info("an instance's engine is old", instance=name, aliases=result.aliases)
-        else:
-            log.info("an instance's metrics are complete", instance=name)
+        elif ignored:
+            log.warning(
+                "metrics with contradicting series", instance=self.instance.name,
+                ignored=report.ignored,
+                remedy="the first value counts; see what exports this page, or filter its series",
+            )  # fmt: skip
+        elif report.aliases:
+            log.info(
+                "an instance's engine is old", instance=self.instance.name, aliases=report.aliases
+            )
+        elif any(before):
+            log.info("an instance's metrics are complete", instance=self.instance.name)
 
     def refused(self, reason: str, *, now: float, log: Logger) -> None:
         """Log that a report was read and is not believed."""
@@ -252,23 +302,121 @@ class _Target:
         )  # fmt: skip
 
     def _fault(self, event: str, reason: str, *, now: float, log: Logger, remedy: str) -> None:
-        logged_at, count = self._faults.get(event, (-REMIND_PERIOD, 0))
-        if now - logged_at >= REMIND_PERIOD or not count:
-            log.warning(
-                event, instance=self.instance.name, reason=reason, times=count + 1, remedy=remedy
-            )
-            logged_at = now
-        self._faults[event] = (logged_at, count + 1)
+        fault = self._faults.get(event)
+        if fault is None:
+            fault = self._faults[event] = _Repeated(event, self.instance.name)
+        fault.came(reason, remedy, now=now)
+        if now - fault.logged_at >= REMIND_PERIOD:
+            fault.log(now, log)
+
+
+_UNREADABLE = "an instance's metrics cannot be read"
+
+
+class _Repeated:
+    """One kind of fault of one instance, logged once a minute with the times that it came."""
+
+    def __init__(self, event: str, instance: str) -> None:
+        self._event = event
+        self._instance = instance
+        self._reason = self._remedy = ""
+        self._times = 0
+        self.logged_at = -math.inf
+        self.came_at = -math.inf
+
+    def came(self, reason: str, remedy: str, *, now: float) -> None:
+        """Count it."""
+        self._reason, self._remedy = reason, remedy
+        self._times += 1
+        self.came_at = now
+
+    def log(self, now: float, log: Logger) -> None:
+        """Write the line."""
+        log.warning(
+            self._event,
+            instance=self._instance,
+            reason=self._reason,
+            times=self._times,
+            remedy=self._remedy,
+        )
+        self._times = 0
+        self.logged_at = now
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Return a session as scrapes need it."""
+    # Cookies, proxies of the environment and compressed bodies have no place here.
+    return aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        headers={
+            "Accept": "application/openmetrics-text;q=0.5,text/plain;version=0.0.4",
+            "Accept-Encoding": "identity",
+            "User-Agent": "cats",
+        },
+        connector=aiohttp.TCPConnector(limit=0),
+    )
 
 
 async def fetch_page(scrape: Scrape, session: aiohttp.ClientSession) -> str:
-    """Give the text at *scrape*'s URL, once.
+    """Return the text at *scrape*'s URL, once.
 
     Raises:
         ReportError: the answer is not what was asked for.
         aiohttp.ClientError, OSError, ValueError: no answer.
     """
     return decode_exposition(await _fetch(scrape, session, trust=build_trust(scrape)))
+
+
+async def fetch_once(scrape: Scrape) -> str:
+    """Return the text at *scrape*'s URL, by a session of its own; raises as `fetch_page`."""
+    async with new_session() as session:
+        return await fetch_page(scrape, session)
+
+
+def remedy_of(error: Exception) -> tuple[str, str]:
+    """Return why a page could not be read, and what an operator can do about it."""
+    if isinstance(error, TimeoutError):
+        return "no answer within scrape.timeout", (
+            "see whether it hangs or a firewall drops packets; raise scrape.timeout if it is slow"
+        )
+    reason = reason_of(error)
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"TLS: {reason}", "set scrape.ca to the authority that signed its certificate"
+        case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
+            return f"TLS: {reason}", (
+                "see whether it speaks TLS there, which versions, and whether it asks for a client "
+                "certificate (scrape.cert)"
+            )
+        case aiohttp.ClientConnectorDNSError():
+            return reason, "see the host name in scrape.url"
+        case aiohttp.ClientConnectorError():
+            return reason, "see whether it runs, and whether a firewall stands between"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return reason, "it closed the connection; see its log, and whether it speaks HTTP there"
+        case ReportError():
+            return reason, _remedy_of_answer(reason)
+        case aiohttp.ClientError():
+            return reason, "see whether http:// or https:// is right in scrape.url"
+    return reason, "see the file that it names, and who may read it"
+
+
+def _remedy_of_answer(reason: str) -> str:
+    if reason.startswith(("status 401", "status 403")):
+        return "set scrape.token_file to a bearer token that may read it"
+    if reason.startswith("status 404"):
+        return "see the path in scrape.url, and whether its metrics are switched on"
+    if reason.startswith("status"):
+        return "see its own log"
+    if reason.startswith("answered in"):
+        return "make it answer without compression, which is not asked for"
+    if reason.startswith("redirected"):
+        return "write the final URL"
+    if reason.startswith("metrics of"):
+        return "have it export less, or scrape it through a relay that drops what is not needed"
+    return "see whether scrape.url is its page of metrics, and instances[].engine the right one"
 
 
 def build_trust(scrape: Scrape) -> ssl.SSLContext | bool:

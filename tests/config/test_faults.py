@@ -140,7 +140,7 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {19: "zebra: 1"},
             [
-                "19:1: zebra: unknown key 'zebra'; known here: version, sites, models, services, instances, discovery, network, steering, overrides, envoy, server"
+                "19:1: zebra: unknown key 'zebra'; known here: version, sites, models, services, instances, discovery, telemetry, network, steering, overrides, envoy, server"
             ],
             id="an unknown key",
         ),

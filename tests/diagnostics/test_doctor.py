@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from controlplane.diagnostics.doctor import (
     Finding,
@@ -15,7 +18,9 @@ from controlplane.diagnostics.doctor import (
     examine_envoys,
     examine_fleet,
     examine_scrapes,
+    unexamined,
 )
+from testbed.fakes.certificates import Authority
 from testbed.fakes.fleets import make_config
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings
 from testbed.fakes.kubernetes_api import (
@@ -158,3 +163,104 @@ async def test_the_kubernetes_api_is_asked_from_here() -> None:
     # The laptop of an operator is no pod, which is nobody's fault.
     assert ["warning"] == [each.level for each in elsewhere]
     assert all(each.remedy for each in [*found, *gone, *elsewhere])
+
+
+async def examine_page(
+    answer: Callable[[web.Request], web.StreamResponse], **settings: Any
+) -> list[Finding]:
+    """Examine one vLLM instance whose page *answer* gives."""
+    app = web.Application()
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        return answer(request)
+
+    app.router.add_get("/metrics", respond)
+    runner = web.AppRunner(app, shutdown_timeout=0.01)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=settings.pop("ssl_context", None))
+    await site.start()
+    port = runner.addresses[0][1]
+    scheme = settings.pop("scheme", "http")
+    config = make_config(instances={"a": ("north", "127.0.0.1:1")})
+    (item,) = config.instances
+    scraped = type(item).model_validate(
+        {
+            **item.model_dump(exclude={"scrape"}),
+            "engine": "vllm",
+            "scrape": {"url": f"{scheme}://127.0.0.1:{port}/metrics", **settings},
+        }
+    )
+    try:
+        return await examine_scrapes(config.model_copy(update={"instances": (scraped,)}))
+    finally:
+        await runner.cleanup()
+
+
+GAUGES = "vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0.1\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "remedy"),
+    [
+        pytest.param(
+            lambda _: web.Response(status=302, headers={"Location": "/elsewhere"}),
+            "redirected to '/elsewhere'", "write the final URL", id="redirect",
+        ),
+        pytest.param(
+            lambda _: web.Response(body=b"x", headers={"Content-Encoding": "gzip"}),
+            "answered in 'gzip'", "without compression", id="gzip",
+        ),
+        pytest.param(
+            lambda _: web.Response(text="x 1\n" * 100_001), "more than 100000 lines",
+            "export less", id="lines",
+        ),
+        pytest.param(lambda _: web.Response(status=401), "status 401", "token_file", id="token"),
+        pytest.param(
+            lambda _: web.Response(text="<html>"), "line 1", "scrape.url is its page", id="page"
+        ),
+    ],
+)  # fmt: skip
+async def test_a_page_is_judged_as_serve_judges_it(
+    answer: Callable[[web.Request], web.StreamResponse], words: str, remedy: str
+) -> None:
+    """By the same code, with what to do."""
+    (found,) = await examine_page(answer)
+
+    assert "bad" == found.level
+    assert words in found.what
+    assert remedy in found.remedy
+
+
+async def test_a_large_page_that_comes_in_pieces_is_read_whole() -> None:
+    """Not its first segment only."""
+    page = "".join(f'x_bucket{{le="{n}"}} 1\n' for n in range(20_000)) + GAUGES
+
+    assert [] == await examine_page(lambda _: web.Response(text=page))
+
+
+async def test_an_authority_that_is_not_trusted_is_named_as_tls(tmp_path: Path) -> None:
+    """Nothing is said of a firewall."""
+    ours, theirs = Authority(tmp_path, name="ours"), Authority(tmp_path, name="theirs")
+    server = theirs.issue("127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server.cert, server.key)
+
+    (found,) = await examine_page(
+        lambda _: web.Response(text=GAUGES), ssl_context=context, scheme="https", ca=str(ours.ca)
+    )
+
+    assert "TLS" in found.what
+    assert "certificate" in found.what
+    assert "scrape.ca" in found.remedy
+    assert "firewall" not in found.remedy
+
+
+def test_what_was_not_examined_is_said() -> None:
+    """Nothing found is not nothing wrong."""
+    config = make_config()
+
+    assert any("certificates" in left for left in unexamined(None, running=True))
+    assert any("4 instances that are not scraped" in left for left in unexamined(
+        config, running=True
+    ))  # fmt: skip
+    assert any("--admin" in left for left in unexamined(config, running=False))

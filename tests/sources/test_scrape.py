@@ -13,9 +13,10 @@ import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from controlplane.config import Engine, Instance, Scrape
+from controlplane.config import Dialect, Engine, Instance, Scrape
 from controlplane.model import InstanceReport, ScrapeFailure, Signal
 from controlplane.sources.scrape import Scraper, offset_of
+from controlplane.telemetry.engines.custom import build_dialects
 from controlplane.telemetry.exposition import MAX_TEXT
 from testbed.fakes.certificates import Authority
 
@@ -259,7 +260,6 @@ async def test_failures_and_missing_signals_are_logged_once(server: MetricsServe
 
     assert [
         "an instance's metrics cannot be read",
-        "an instance's metrics can be read again",
         "an instance's metrics lack signals that steering needs",
     ] == [line["event"] for line in lines]
     assert ("waiting", "prompt_tokens", "output_tokens") == lines[-1]["missing"]
@@ -272,3 +272,120 @@ def test_hundreds_of_instances_do_not_knock_at_once() -> None:
     tenths = [sum(tenth <= offset * 10 < tenth + 1 for offset in offsets) for tenth in range(10)]
     assert min(tenths) > 20
     assert max(tenths) < 60
+
+
+class Minutes:
+    """A clock that a test turns by minutes."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time, a millisecond later at every look."""
+        self.now += 0.001
+        return self.now
+
+
+async def test_a_page_that_comes_and_goes_is_a_line_a_minute(server: MetricsServer) -> None:
+    """With the count of the minute; the end of the flapping is a line, too."""
+    clock = Minutes()
+    results: asyncio.Queue[Result] = asyncio.Queue()
+    answers = 0
+
+    def flap(_: web.Request) -> web.Response:
+        nonlocal answers
+        answers += 1
+        return web.Response(status=500) if answers % 2 else web.Response(text=PAGE)
+
+    server.answer = flap
+    with capture_logs() as lines:
+        scraper = Scraper(
+            [make_instance(server)], on_report=results.put_nowait, log=structlog.get_logger(),
+            clock=clock,
+        )  # fmt: skip
+        task = asyncio.create_task(scraper.run())
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                for _ in range(10):
+                    await results.get()
+                clock.now += 61.0
+            server.answer = lambda _: web.Response(text=PAGE)
+            while not any("can be read again" in line["event"] for line in lines):
+                await results.get()
+                clock.now += 5.0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    failed = [line for line in lines if "cannot be read" in line["event"]]
+    assert 3 <= len(failed) <= 5
+    assert 1 == failed[0]["times"]
+    assert all(4 <= line["times"] <= 7 for line in failed[1:3])
+    assert all(line["remedy"] and "status 500" in line["reason"] for line in failed)
+    assert 1 == sum("can be read again" in line["event"] for line in lines)
+
+
+async def test_a_series_with_two_values_is_one_warning(server: MetricsServer) -> None:
+    """And the report counts with the first."""
+    server.answer = lambda _: web.Response(text=PAGE + "llamacpp:requests_processing 9\n")
+    with capture_logs() as lines:
+        async with scraping(make_instance(server)) as (_, results):
+            reports = [await results.get() for _ in range(5)]
+
+    assert [3.0] * 5 == [
+        report.signals[Signal.RUNNING] for report in reports if isinstance(report, InstanceReport)
+    ]
+    (line,) = lines
+    assert ("metrics with contradicting series", "warning") == (line["event"], line["log_level"])
+    assert line["remedy"]
+
+
+async def test_an_empty_page_is_a_report_and_no_failure(server: MetricsServer) -> None:
+    """An engine before its first request; nothing is logged."""
+    server.answer = lambda _: web.Response(text="")
+    with capture_logs() as lines:
+        async with scraping(make_instance(server)) as (_, results):
+            report = await results.get()
+
+    assert isinstance(report, InstanceReport)
+    assert (True, {}, ()) == (report.empty, report.signals, report.missing)
+    assert [] == lines
+
+
+async def test_a_relayed_page_is_as_old_as_it_says(server: MetricsServer) -> None:
+    """By its own timestamps and the clock on the wall."""
+    old = "".join(f"{line} 1700000000000\n" for line in PAGE.splitlines())
+    server.answer = lambda _: web.Response(text=old)
+    async with scraping(make_instance(server)) as (_, results):
+        result = await results.get()
+
+    assert isinstance(result, ScrapeFailure)
+    assert "old by their own timestamps" in result.reason
+
+
+async def test_one_of_several_instances_on_a_page_is_read_by_its_labels(
+    server: MetricsServer,
+) -> None:
+    """And by a table of the operator's own."""
+    server.answer = lambda _: web.Response(
+        text='shop_inflight{replica="a1"} 2\nshop_inflight{replica="b7"} 5\n'
+    )
+    instance = make_instance(server)
+    assert instance.scrape is not None
+    instance = instance.model_copy(
+        update={
+            "engine": "shop",
+            "scrape": instance.scrape.model_copy(update={"labels": {"replica": "b*"}}),
+        }
+    )
+    dialects = build_dialects({"shop": Dialect.model_validate_json('{"running": "shop_inflight"}')})
+    results: asyncio.Queue[Result] = asyncio.Queue()
+    scraper = Scraper((), on_report=results.put_nowait, log=structlog.get_logger())
+    scraper.reconfigure([instance], dialects=dialects)
+    task = asyncio.create_task(scraper.run())
+    async with asyncio.timeout(20):
+        report = await results.get()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert isinstance(report, InstanceReport)
+    assert {Signal.RUNNING: 5.0} == report.signals

@@ -1,6 +1,7 @@
 """The metric names of each inference engine, as tables, and how series become signals."""
 
+from controlplane.telemetry.engines.dialect import Dialect
 from controlplane.telemetry.engines.reading import parse_metrics, recognise_engine
-from controlplane.telemetry.engines.tables import DIALECTS
+from controlplane.telemetry.engines.tables import DIALECTS, TABLES
 
-__all__ = ["DIALECTS", "parse_metrics", "recognise_engine"]
+__all__ = ["DIALECTS", "TABLES", "Dialect", "parse_metrics", "recognise_engine"]

@@ -50,6 +50,10 @@ class Alias:
     """Only series in which the label has one of these count; empty takes all."""
     but: frozenset[str] = frozenset()
     """Only series in which the label has none of these count."""
+    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Labels with patterns (``*``), of which one must match."""
+    unless: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Labels with patterns of which none may match."""
     scale: float = 1.0
     """Factor to SI units."""
     also: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from controlplane.telemetry.engines.series import (
     select,
     without_own_requests,
 )
-from controlplane.telemetry.engines.tables import DIALECTS
+from controlplane.telemetry.engines.tables import DIALECTS, TABLES
 from controlplane.telemetry.exposition import Sample, parse_page
 from controlplane.telemetry.limits import LIMITS, SENTINEL, SHARES
 
@@ -31,7 +31,6 @@ MAX_AGE = 300.0
 APART = 30.0
 """Seconds by which a sample may be older than the newest of its page."""
 _NO_LABELS: Mapping[str, str] = {}
-_DIALECTS: Mapping[str, Dialect] = {str(engine): table for engine, table in DIALECTS.items()}
 _ANSWERED = (Signal.COMPLETED, Signal.LATENCY_COUNT, Signal.FAILED)
 
 
@@ -61,7 +60,15 @@ class _Reader:
 
     def select(self, name: str, alias: Alias) -> Series:
         """Return what *alias* selects of a metric."""
-        return select(self.series(name) or [], alias, self.labels)
+        series = self.series(name) or []
+        chosen = select(series, alias, self.labels)
+        if len(chosen) < len(series) and not (alias.values or alias.but or self.labels):
+            left = len(series) - len(chosen)
+            why = "repeat or are part of others" if not alias.where else "do not match"
+            line = f"{name}: {left} of {len(series)} rows {why}"
+            if line not in self.ignored:
+                self.ignore(line)
+        return chosen
 
     def ignore(self, line: str) -> None:
         """Note what was left out."""
@@ -78,7 +85,7 @@ def parse_metrics(
     source: Source = Source.SCRAPE,
     wall: float | None = None,
     labels: Mapping[str, str] = _NO_LABELS,
-    dialects: Mapping[str, Dialect] = _DIALECTS,
+    dialects: Mapping[str, Dialect] = TABLES,
 ) -> InstanceReport:
     """Read what *engine* says in *text*.
 

@@ -57,6 +57,8 @@ def select(series: Series, alias: Alias, labels: Mapping[str, str]) -> Series:
             for each in series
             if all(fnmatchcase(each.labels.get(k, ""), pattern) for k, pattern in labels.items())
         ]
+    if alias.where or alias.unless:
+        series = [each for each in series if _matches(each, alias)]
     if alias.values or alias.but:
         series = [each for each in series if _wanted(each, alias)]
     return _totals(_leaders(series))
@@ -75,6 +77,16 @@ def without_own_requests(series: Series) -> tuple[Series, list[str]]:
         else:
             kept.append(each)
     return kept, paths
+
+
+def _matches(sample: Sample, alias: Alias) -> bool:
+    def match(label: str, patterns: tuple[str, ...]) -> bool:
+        value = sample.labels.get(label, "")
+        return any(fnmatchcase(value, pattern) for pattern in patterns)
+
+    return all(match(*each) for each in alias.where) and not any(
+        match(*each) for each in alias.unless
+    )
 
 
 def _wanted(sample: Sample, alias: Alias) -> bool:

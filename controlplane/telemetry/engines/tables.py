@@ -32,3 +32,5 @@ DIALECTS: Mapping[Engine, Dialect] = {
     Engine.TEI: TEI,
     Engine.GENERIC: GENERIC,
 }
+TABLES: Mapping[str, Dialect] = {engine.value: table for engine, table in DIALECTS.items()}
+"""The same by name, as `controlplane.telemetry.engines.custom` adds to."""

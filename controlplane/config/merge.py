@@ -7,16 +7,18 @@ after this checks it again. Who found an instance, and when, is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from controlplane.config.eligibility import may_serve
 from controlplane.config.faults import nearest
-from controlplane.config.schema import Config, Instance, Service, SiteKind
+from controlplane.config.schema import Config, Instance, Service, Site, SiteKind
 
 MAX_FOUND = 10_000
 """Found instances of one configuration; more are refused."""
+MAX_SITES_MADE = 200
+"""Sites that are made of labels; each is a row of every assignment."""
 
 
 class Clash(StrEnum):
@@ -40,6 +42,8 @@ class Found:
     rule: str
     """Empty for one that a file of before had, while its successors are awaited."""
     instance: Instance
+    site: Site | None = None
+    """Where it is, if that site is made of a label; the file's site of that name goes before."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,7 +100,8 @@ def merge(
     held = tuple(
         each
         for each in (merging.ordered(before, of_any_rule=awaited) if alone else ())
-        if any(may_serve(service, each.instance, sites) for service in alone) and merging.add(each)
+        if any(may_serve(service, each.instance, _sites_with(sites, each)) for service in alone)
+        and merging.add(each)
     )
     return Merged(merging.config(), tuple(merging.taken), held, refused)
 
@@ -111,8 +116,20 @@ def unserved(config: Config) -> tuple[Service, ...]:
     )
 
 
+def _sites_with(sites: Mapping[str, Site], found: Found) -> Mapping[str, Site]:
+    """Return *sites* with the one that a label made for *found*."""
+    if found.site is None or found.site.name in sites:
+        return sites
+    return {**sites, found.site.name: found.site}
+
+
 def _place_in_line(instance: Instance) -> tuple[str, ...]:
     return instance.name, instance.address, instance.site, instance.model
+
+
+def _own_place(site: Site, instance: Instance) -> tuple[str, str]:
+    """Return what only one instance may have: addresses of devices are the device's own."""
+    return site.name if site.kind is SiteKind.DEVICE else "", instance.address
 
 
 class _Merging:
@@ -127,6 +144,7 @@ class _Merging:
             for number, rule in enumerate(config.discovery.rules if config.discovery else ())
         }
         self._sites = {site.name: site for site in config.sites}
+        self._made: dict[str, Site] = {}
         self._models = {model.name: model for model in config.models}
         self._owners = {instance.name: "the file" for instance in config.instances}
         self._addresses = {self._place(item): item.name for item in config.instances}
@@ -146,12 +164,14 @@ class _Merging:
 
     def add(self, found: Found) -> bool:
         """Let an instance take part, or note why it does not."""
-        why = self._why_not(found.instance)
+        why = self._why_not(found)
         if why is not None:
             self.refused.append(Refused(found.rule, found.instance.name, *why))
             return False
         self.taken.append(found)
         self._owners[found.instance.name] = f"rule '{found.rule}'"
+        if found.site is not None and found.site.name not in self._sites:
+            self._sites[found.site.name] = self._made[found.site.name] = found.site
         self._addresses[self._place(found.instance)] = found.instance.name
         return True
 
@@ -171,17 +191,25 @@ class _Merging:
         )
         if not self.taken and overrides == self._config.overrides:
             return self._config
-        return self._config.model_copy(update={"instances": instances, "overrides": overrides})
+        update: dict[str, object] = {"instances": instances, "overrides": overrides}
+        if self._made:
+            made = (self._made[name] for name in sorted(self._made))
+            update["sites"] = (*self._config.sites, *made)
+        return self._config.model_copy(update=update)
 
     def _place(self, instance: Instance) -> tuple[str, str]:
-        """Give what only one instance may have: addresses of devices are the device's own."""
-        site = self._sites[instance.site]
-        return site.name if site.kind is SiteKind.DEVICE else "", instance.address
+        return _own_place(self._sites[instance.site], instance)
 
-    def _why_not(self, instance: Instance) -> tuple[Clash, str] | None:
+    def _why_not(self, found: Found) -> tuple[Clash, str] | None:
+        instance = found.instance
         if len(self.taken) >= MAX_FOUND:
             return Clash.LIMIT, f"more than {MAX_FOUND} were found; narrow the rules' selectors"
-        site = self._sites.get(instance.site)
+        site = self._sites.get(instance.site, found.site)
+        if site is not None and site is found.site and len(self._made) >= MAX_SITES_MADE:
+            return (
+                Clash.SITE,
+                f"labels would make more than {MAX_SITES_MADE} sites; use one of larger areas",
+            )
         if site is None:
             hint = nearest(instance.site, self._sites)
             return Clash.SITE, f"no site is named '{instance.site}'{hint}"
@@ -191,7 +219,7 @@ class _Merging:
         owner = self._owners.get(instance.name)
         if owner is not None:
             return Clash.NAME, f"{owner} has an instance of this name; give instance_name a prefix"
-        other = self._addresses.get(self._place(instance))
+        other = self._addresses.get(_own_place(site, instance))
         if other is not None:
             return (
                 Clash.ADDRESS,

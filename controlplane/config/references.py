@@ -32,6 +32,7 @@ _NAME = re.compile(NAME_PATTERN)
 _KEYS_OF_KINDS = {
     "service": ("endpoint_slices",),
     "node_label": ("endpoint_slices", "pods"),
+    "members": ("inference_pools",),
     "gateway_namespace": ("inference_pools",),
 }
 """Keys of a discovery rule that only some kinds know."""
@@ -97,6 +98,8 @@ class _Rules:
         self.rule_list = root.entry("discovery").entries("rules")
         if self.rule_list:
             self.instances.complete = False  # who else there is shows while running
+        if any(rule.get("site_template") is not None for rule in self.rule_list):
+            self.sites.complete = False
         self.devices = {
             name for name, e in self.sites.entries.items() if e.text("kind") == "device"
         }
@@ -239,7 +242,10 @@ class _Rules:
             yield from self.known(rule, "site", "site", self.sites)
             yield from self.known(rule, "model", "model", self.models)
             yield from self.engine_faults(rule)
-            for keys in (("site", "site_label", "node_label"), ("model", "model_label")):
+            for keys in (
+                ("site", "site_label", "node_label", "site_template"),
+                ("model", "model_label"),
+            ):
                 given = [key for key in keys if rule.get(key) is not None]
                 if len(given) != 1:
                     yield self.at(

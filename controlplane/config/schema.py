@@ -101,6 +101,8 @@ class Site(Settings):
     kind: SiteKind
     region: str = ""
     zone: str = ""
+    zones: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    """Further zones that belong to it: Envoys and instances there are at this site."""
     power: SitePower = SitePower()
     listener: SiteListener = SiteListener()
 
@@ -427,6 +429,44 @@ class FoundOrca(Settings):
     period: PositiveDuration = 1.0
 
 
+def _check_site_template(text: str) -> str:
+    rest = text.replace("{value}", "").replace("{cluster}", "")
+    if "{" in rest or "}" in rest or "{value}" not in text:
+        raise PydanticCustomError(
+            "template", "needs the place {value}, and knows {cluster} beside it"
+        )
+    return text
+
+
+class SiteTemplate(Settings):
+    """Makes a site of every value of a label, so that a new zone needs no edit.
+
+    A site that the file lists, by the made name or with the value as its zone, is used instead.
+    """
+
+    label: Annotated[LabelName, Field(alias="from")]
+    """Label of the node, such as ``topology.kubernetes.io/zone``, or of the object."""
+    name: Annotated[str, Field(max_length=200), AfterValidator(_check_site_template)] = "{value}"
+    """How a site is called; knows the places {value} and {cluster}."""
+    kind: SiteKind = SiteKind.EDGE
+    region: str = ""
+
+
+class NodePrior(Settings):
+    """What is assumed of an instance at first, by the hardware of its node."""
+
+    slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    service_time: PositiveDuration | None = None
+
+
+class NodePriors(Settings):
+    """Priors by a label of the node that an instance runs on; learned values replace them."""
+
+    label: LabelName
+    """Such as ``nvidia.com/gpu.product``."""
+    values: Annotated[dict[str, NodePrior], Field(min_length=1, max_length=64)]
+
+
 class DiscoveryRule(Settings):
     """Which objects are instances, and what holds for all of these."""
 
@@ -450,7 +490,10 @@ class DiscoveryRule(Settings):
     """How an instance is called; knows the places {name}, {namespace}, {rule}, {cluster} and
     {port}. A longer name than 63 characters is cut, and made unique."""
     site: Name | None = None
-    """Where all of them are. One of *site*, *site_label* and *node_label* is needed."""
+    """Where all of them are. One of *site*, *site_label*, *node_label* and *site_template* is
+    needed."""
+    site_template: SiteTemplate | None = None
+    """Makes sites of labels."""
     site_label: LabelName | None = None
     """Label of the object that says where: a site's name, or the zone of one site."""
     node_label: LabelName | None = None
@@ -473,6 +516,11 @@ class DiscoveryRule(Settings):
     """Whether they speak TLS where ``envoy.instance_tls`` is set; Gateways of pools may not."""
     service_time: PositiveDuration | None = None
     """Prior for the time one request takes when it is alone there."""
+    priors: NodePriors | None = None
+    """Slots and service time by the hardware of the node; reading nodes needs a ClusterRole."""
+    members: bool = False
+    """Each pod of a pool, at each of its target ports, is an instance by itself, instead of the
+    pool at its Gateway; for inference pools."""
     scrape: FoundScrape | None = None
     orca: FoundOrca | None = None
     power: InstancePower = InstancePower()

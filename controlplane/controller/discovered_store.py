@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from controlplane.config import Found, Instance
+from controlplane.config import Found, Instance, Site
 from controlplane.controller.state_file import StateError
 from controlplane.runtime.files import replace_file
 
@@ -53,7 +53,9 @@ class DiscoveredStore:
             "format": FORMAT,
             "rules": sorted(rules),
             "found": [
-                {"rule": each.rule, "instance": _as_written(each.instance)} for each in found
+                {"rule": each.rule, "instance": _as_written(each.instance)}
+                | ({} if each.site is None else {"site": _as_written(each.site)})
+                for each in found
             ],
         }
         replace_file(self.path, json.dumps(document, separators=(",", ":")).encode())
@@ -90,6 +92,9 @@ def _decode(content: bytes) -> SavedFound:
                 str(item["rule"]),
                 # As JSON, so that it passes the door that the file's instances pass.
                 Instance.model_validate_json(json.dumps(item["instance"]), strict=True),
+                Site.model_validate_json(json.dumps(item["site"]), strict=True)
+                if "site" in item
+                else None,
             )
             for item in document["found"]
         ),
@@ -97,9 +102,9 @@ def _decode(content: bytes) -> SavedFound:
     )
 
 
-def _as_written(instance: Instance) -> dict[str, Any]:
-    """Give an instance as an operator writes it: quantities with their units."""
-    raw: dict[str, Any] = instance.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+def _as_written(made: Instance | Site) -> dict[str, Any]:
+    """Return an instance or a site as an operator writes it: quantities with their units."""
+    raw: dict[str, Any] = made.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     for mapping in (raw, *(value for value in raw.values() if isinstance(value, dict))):
         for key, value in mapping.items():
             if key in _SECONDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controlplane.config import Config
+from controlplane.config import Config, Site
 from controlplane.grpc_services.messages import Node
 
 
@@ -16,12 +16,13 @@ class SiteResolver:
 
     def reconfigure(self, config: Config) -> None:
         """Use the sites of *config* for streams that open from now on."""
-        places = Counter((site.region, site.zone) for site in config.sites)
+        places = Counter((site.region, zone) for site in config.sites for zone in _zones(site))
         self._sites = frozenset(site.name for site in config.sites)
         self._places = {
-            (site.region, site.zone): site.name
+            (site.region, zone): site.name
             for site in config.sites
-            if site.region and places[site.region, site.zone] == 1
+            for zone in _zones(site)
+            if site.region and places[site.region, zone] == 1
         }
 
     def resolve(self, node: Node) -> str | None:
@@ -31,3 +32,8 @@ class SiteResolver:
         if node.sub_zone in self._sites:
             return node.sub_zone
         return self._places.get((node.region, node.zone))
+
+
+def _zones(site: Site) -> set[str]:
+    """Return the zones whose Envoys are at *site*; its own may be empty."""
+    return {site.zone, *site.zones}

@@ -54,7 +54,7 @@ def test_a_rule_is_read_with_its_defaults() -> None:
     [
         pytest.param(
             "{name: r, kind: pods, model: m}",
-            "discovery.rules[0]: does not say which site its instances are of; give one of site, site_label, node_label",
+            "discovery.rules[0]: does not say which site its instances are of; give one of site, site_label, node_label, site_template",
             id="no site",
         ),
         pytest.param(

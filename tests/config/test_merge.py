@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.config import Clash, Config, Found, Instance, parse_config, unserved
+from controlplane.config import Clash, Config, Found, Instance, Site, parse_config, unserved
+from controlplane.config import merge as merge_module
 from controlplane.config.merge import merge
 
 FILE: dict[str, Any] = {
@@ -264,3 +265,31 @@ def test_whatever_is_found_the_merged_configuration_is_one_that_the_check_takes(
         and each not in merged.taken
         and (each.rule, each.instance.name) not in told
     ]
+
+
+def zoned(name: str, site: Site) -> Found:
+    """Return a found instance whose site a label made."""
+    return Found(
+        "first",
+        Instance(name=name, address=f"10.1.0.{ord(name)}:1", site=site.name, model="big"),
+        site,
+    )
+
+
+def test_a_site_made_of_a_label_is_there_while_an_instance_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the order of names; the file's site of that name goes before, and there is a bound."""
+    monkeypatch.setattr(merge_module, "MAX_SITES_MADE", 2)
+    places = [
+        Site(name=name, kind="edge", region="eu-south") for name in ("z2", "z1", "cloud", "z3")
+    ]
+    merged = merge(config(), [zoned(name, site) for name, site in zip("pqrs", places, strict=True)])
+
+    assert ["cloud", "edge", "phones", "z1", "z2"] == [site.name for site in merged.config.sites]
+    assert "eu-west" == merged.config.sites[0].region
+    assert ["own", "p", "q", "r"] == names(merged.config)
+    assert ["labels would make more than 2 sites; use one of larger areas"] == [
+        each.message for each in merged.refused
+    ]
+    assert ["cloud", "edge", "phones"] == [site.name for site in merge(config(), []).config.sites]

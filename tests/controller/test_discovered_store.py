@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.config import Found, Instance
+from controlplane.config import Found, Instance, Site
 from controlplane.controller.discovered_store import FILE_NAME, DiscoveredStore
 from controlplane.controller.state_file import StateError
 
@@ -30,7 +30,8 @@ INSTANCE = Instance.model_validate(
 def test_what_is_saved_is_read_as_it_was(tmp_path: Path) -> None:
     """Every quantity passes the door that the file's quantities pass, and is the same behind it."""
     file = DiscoveredStore(tmp_path / "state")
-    found = (Found("r", INSTANCE),)
+    place = Site.model_validate({"name": "north", "kind": "edge", "region": "eu", "zone": "z"})
+    found = (Found("r", INSTANCE, place),)
     file.save(found, rules=["r", "empty"])
     loaded = file.load()
 

@@ -15,7 +15,12 @@ import pytest
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import build_bootstrap
 from testbed.fakes.certificates import Authority
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.kubernetes_api import (
+    KubernetesApiServer,
+    make_pod,
+    make_slice,
+    serving_kubernetes,
+)
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -269,3 +274,45 @@ async def test_a_mended_rule_ends_the_wait_of_a_start(tmp_path: Path) -> None:
     assert (0, 503) == (told["instances"], ready)
     assert ["a"] == [each["name"] for each in found["instances"]]
     assert [] == alone["discovery"]
+
+
+async def test_a_new_zone_is_a_site_without_an_edit(tmp_path: Path) -> None:
+    """Its Envoys get a view, its instances a place; when they go, so does it."""
+    cluster = Cluster(tmp_path)
+    async with serving_kubernetes(cluster.server, tls=cluster.tls()):
+        text = cluster.write()
+        rules = text.index("    - {name: pods")
+        end = text.index("steering:")
+        rule = (
+            "    - {name: pods, kind: endpoint_slices, model: m,"
+            " site_template: {from: topology.kubernetes.io/zone, name: 'edge-{value}'}}\n"
+        )
+        cluster.fleet.write_text(text[:rules] + rule + text[end:], encoding="utf-8")
+
+        def put(zone: str, ip: str) -> None:
+            cluster.server.put(
+                "endpointslices", make_slice(zone, {f"p-{zone}": ip}, namespace="models", zone=zone)
+            )
+
+        put("z1", "10.0.0.1")
+        async with ControlPlaneProcess(cluster.fleet) as control:
+            await control.wait_ready()
+            put("z2", "10.0.0.2")
+            plan = await control.wait_for(
+                "/api/v1/plan",
+                lambda plan: "edge-z2" in plan["services"]["chat"]["from"],
+                "have shares for the new zone",
+            )
+            fleet = await control.get_json("/api/v1/fleet")
+            cluster.server.delete("endpointslices", "z2", namespace="models")
+            await control.wait_for(
+                "/api/v1/fleet",
+                lambda fleet: {"north", "edge-z1"} == {site["name"] for site in fleet["sites"]},
+                "forget the zone that is gone",
+            )
+            assert "Traceback" not in control.log()
+
+    assert {"p-z1", "p-z2"} == {
+        each["instance"] for each in plan["services"]["chat"]["from"]["edge-z2"]
+    }
+    assert {"north", "edge-z1", "edge-z2"} == {site["name"] for site in fleet["sites"]}

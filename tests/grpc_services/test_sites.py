@@ -12,7 +12,7 @@ CONFIG = Config.model_validate(
     {
         "version": 1,
         "sites": [
-            {"name": "north", "kind": "edge", "region": "eu", "zone": "n"},
+            {"name": "north", "kind": "edge", "region": "eu", "zone": "n", "zones": ["n2"]},
             {"name": "twin-1", "kind": "edge", "region": "eu", "zone": "t"},
             {"name": "twin-2", "kind": "edge", "region": "eu", "zone": "t"},
             {"name": "bare", "kind": "device"},
@@ -29,6 +29,7 @@ CONFIG = Config.model_validate(
         pytest.param(Node("e", site="bare"), "bare", id="named"),
         pytest.param(Node("e", site="nroth", region="eu", zone="n"), None, id="named wrongly"),
         pytest.param(Node("e", region="eu", zone="n"), "north", id="locality"),
+        pytest.param(Node("e", region="eu", zone="n2"), "north", id="another zone of a site"),
         pytest.param(Node("e", region="eu", zone="t"), None, id="locality of two sites"),
         pytest.param(Node("e", region="eu", zone="t", sub_zone="twin-2"), "twin-2", id="sub-zone"),
         pytest.param(Node("e"), None, id="says nothing"),

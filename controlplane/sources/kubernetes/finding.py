@@ -20,9 +20,11 @@ from controlplane.config import (
     Engine,
     Found,
     Instance,
+    NodePrior,
     Orca,
     Refused,
     Scrape,
+    Site,
 )
 from controlplane.errors import ReportError
 from controlplane.sources.kubernetes.objects import (
@@ -125,6 +127,11 @@ def wants(config: Config, rule: DiscoveryRule) -> Wants:
     if rule.service is not None:
         of_service = f"{SERVICE_NAME}={rule.service}"
         selector = f"{of_service},{selector}" if selector else of_service
+    nodes = (Wanted(NODES),) if _needs_nodes(rule) else ()
+    if rule.members:
+        # The pods are the instances; the few pools say which of them, and at which ports.
+        pools = tuple(Wanted(INFERENCE_POOLS, each, selector) for each in namespaces)
+        return Wants(tuple(Wanted(PODS, each) for each in namespaces), (*pools, *nodes))
     if rule.kind is DiscoveryKind.INFERENCE_POOLS:
         gateways = (rule.gateway_namespace,) if rule.gateway_namespace else namespaces
         return Wants(
@@ -132,11 +139,17 @@ def wants(config: Config, rule: DiscoveryRule) -> Wants:
             tuple(Wanted(GATEWAYS, each) for each in gateways),
         )
     resource = PODS if rule.kind is DiscoveryKind.PODS else ENDPOINT_SLICES
-    tells_zone = rule.kind is DiscoveryKind.ENDPOINT_SLICES and rule.node_label == ZONE
-    return Wants(
-        tuple(Wanted(resource, each, selector) for each in namespaces),
-        () if rule.node_label is None or tells_zone else (Wanted(NODES),),
-    )
+    return Wants(tuple(Wanted(resource, each, selector) for each in namespaces), nodes)
+
+
+def _needs_nodes(rule: DiscoveryRule) -> bool:
+    """Report whether nodes have to be read, which takes a ClusterRole."""
+    if rule.kind is DiscoveryKind.INFERENCE_POOLS and not rule.members:
+        return False
+    labels = {rule.node_label, rule.site_template.label if rule.site_template else None} - {None}
+    if rule.kind is DiscoveryKind.ENDPOINT_SLICES:
+        labels -= {ZONE}  # slices say it themselves
+    return bool(labels) or rule.priors is not None
 
 
 def find(
@@ -247,6 +260,11 @@ def _name(rule: DiscoveryRule, candidate: _Candidate, port: int) -> str:
         .replace("{port}", str(port or ""))
         .replace("{name}", candidate.name)
     )
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
+    """Return *text* as a name may be; a longer one is cut, and made unique."""
     name = _NO_NAME.sub("-", text).strip("._-")
     if len(name) <= LONGEST_NAME and name:
         return name
@@ -263,20 +281,26 @@ class _Reader:
         self.rule = rule
         self.nodes: dict[str, Labels] = {}
         self.gateways: dict[tuple[str, str], Gateway] = {}
+        self.pools: list[InferencePool] = []
         self.zones: dict[str, list[str]] = {}
         for each in looked_up:
             if isinstance(each, Node):
                 self.nodes[each.meta.name] = each.meta.labels
             elif isinstance(each, Gateway):
                 self.gateways[each.meta.key] = each
+            elif isinstance(each, InferencePool) and each.ready:
+                self.pools.append(each)
+        self.pools.sort(key=lambda pool: pool.meta.key)
         for site in config.sites:
-            if site.zone:
-                self.zones.setdefault(site.zone, []).append(site.name)
+            for zone in {site.zone, *site.zones} - {""}:
+                self.zones.setdefault(zone, []).append(site.name)
         self.names = {site.name for site in config.sites}
 
     def candidates(self, each: KubernetesObject) -> Iterator[_Candidate]:
         """Return what of an object is ready."""
         match each:
+            case Pod(ready=True) if self.rule.members:
+                yield from self._member(each)
             case Pod(ready=True):
                 yield _Candidate(
                     each.meta.name, each.meta.namespace, each.meta.labels,
@@ -288,6 +312,19 @@ class _Reader:
             case InferencePool(ready=True):
                 yield self._pool(each)
 
+    def _member(self, pod: Pod) -> Iterator[_Candidate]:
+        """Return a pod once for each target port of the pools that select it."""
+        for pool in self.pools:
+            if pool.meta.namespace != pod.meta.namespace or not pool.selects(pod.meta.labels):
+                continue
+            for port in pool.target_ports:
+                name = pod.meta.name if len(pool.target_ports) == 1 else f"{pod.meta.name}-{port}"
+                yield _Candidate(
+                    name, pod.meta.namespace, {**pool.meta.labels, **pod.meta.labels},
+                    pod.ip, {str(port): port}, node=pod.node,
+                    source=f"pool {pool.meta.namespace}/{pool.meta.name}",
+                )  # fmt: skip
+
     def outcome(self, candidate: _Candidate) -> _Outcome:
         """Return the instance that a candidate is, or why it is none."""
         order = (
@@ -298,7 +335,9 @@ class _Reader:
             try:
                 port = self.rule.port or self._port(candidate)
                 name = _name(self.rule, candidate, port)
-                found = Found(self.rule.name, self.instance(name, candidate, port))
+                place, made = self._place(candidate)
+                instance = self.instance(name, candidate, port, site=place)
+                found = Found(self.rule.name, instance, made)
             except ReportError as error:
                 reason = str(error)
             else:
@@ -325,25 +364,28 @@ class _Reader:
             metrics_host=host, fault=fault,
         )  # fmt: skip
 
-    def instance(self, name: str, candidate: _Candidate, port: int) -> Instance:
+    def instance(self, name: str, candidate: _Candidate, port: int, *, site: str) -> Instance:
         """Make an instance.
 
         Raises:
             ReportError: what the rule needs is not there.
         """
         rule = self.rule
-        is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS
+        is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS and not rule.members
+        prior = self._prior(candidate)
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
         # What nobody said is learned; a default would pass for said.
         said = rule.model_fields_set & {"slots", "tls"}
         told: dict[str, Any] = {key: getattr(rule, key) for key in said}
+        if prior.slots is not None:
+            told["slots"] = prior.slots
         return Instance.model_construct(
             name=name,
-            site=self._site(candidate),
+            site=site,
             address=f"{host}:{port}",
             model=rule.model or _label(candidate.labels, rule.model_label or "", "its model"),
             engine=rule.engine or (Engine.EPP if is_pool else Engine.GENERIC),
-            service_time=rule.service_time,
+            service_time=prior.service_time or rule.service_time,
             scrape=self._scrape(candidate, host, port),
             orca=None if rule.orca is None else Orca.model_construct(
                 port=rule.orca.port, address=None, period=rule.orca.period
@@ -367,6 +409,36 @@ class _Reader:
             reason = "names no port" if not numbers else f"has the ports {', '.join(counted)}"
             raise ReportError(f"{reason}; give port or port_name in the rule")
         return numbers.pop()
+
+    def _prior(self, candidate: _Candidate) -> NodePrior:
+        priors = self.rule.priors
+        if priors is None:
+            return NodePrior()
+        hardware = self.nodes.get(candidate.node, {}).get(priors.label, "")
+        return priors.values.get(hardware, NodePrior())
+
+    def _place(self, candidate: _Candidate) -> tuple[str, Site | None]:
+        """Return the name of a candidate's site, and the site if it is made of a label."""
+        template = self.rule.site_template
+        if template is None:
+            return self._site(candidate), None
+        from_zone = template.label == ZONE
+        value = candidate.zone if from_zone else ""
+        value = value or self.nodes.get(candidate.node, {}).get(template.label, "")
+        value = value or candidate.labels.get(template.label, "")
+        if not value:
+            raise ReportError(
+                f"neither its node nor it has the label {template.label}, which would name its site"
+            )
+        here = self.zones.get(value, [])
+        if len(here) == 1:
+            return here[0], None
+        cluster = self.rule.cluster or ""
+        name = _cut(template.name.replace("{cluster}", cluster).replace("{value}", value))
+        zone = value if from_zone else ""
+        return name, Site.model_construct(
+            name=name, kind=template.kind, region=template.region, zone=zone
+        )
 
     def _site(self, candidate: _Candidate) -> str:
         rule = self.rule
@@ -400,7 +472,7 @@ class _Reader:
         if found is None:
             return None
         default = port
-        if self.rule.kind is DiscoveryKind.INFERENCE_POOLS:
+        if self.rule.kind is DiscoveryKind.INFERENCE_POOLS and not self.rule.members:
             if not candidate.metrics_host:
                 raise ReportError("its endpoint picker is no Service; remove scrape")
             host, default = candidate.metrics_host, PICKER_METRICS

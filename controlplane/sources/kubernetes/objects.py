@@ -20,6 +20,8 @@ MAX_LABELS = 256
 MAX_ENDPOINTS = 1000
 """Endpoints of one slice, which the API bounds as well."""
 MAX_PORTS = 100
+MAX_TARGET_PORTS = 8
+"""Of an InferencePool, which the API bounds as well."""
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -107,8 +109,16 @@ class InferencePool:
     """Name of the endpoint picker's Service."""
     gateways: tuple[tuple[str, str], ...] = ()
     """(namespace, name) of the Gateways that accepted it."""
+    selector: Labels = field(default_factory=dict)
+    """Labels that its pods have; none select nothing."""
+    target_ports: tuple[int, ...] = ()
+    """Ports of each pod that serve, in the pool's order; up to eight."""
     ready: bool = True
     """False once it is being deleted."""
+
+    def selects(self, labels: Labels) -> bool:
+        """Report whether a pod with *labels* is a member."""
+        return bool(self.selector) and self.selector.items() <= labels.items()
 
 
 KubernetesObject = Pod | EndpointSlice | Node | Gateway | InferencePool
@@ -224,9 +234,17 @@ def parse_inference_pool(document: Any) -> InferencePool:
             gateways.append(
                 (_text(reference, "namespace") or meta.namespace, _text(reference, "name"))
             )
-    picker = _map(_map(document, "spec"), "endpointPickerRef")
+    spec = _map(document, "spec")
+    picker = _map(spec, "endpointPickerRef")
+    numbers = [port.get("number") for port in _maps(spec, "targetPorts")[:MAX_TARGET_PORTS]]
     return InferencePool(
         meta,
+        selector={
+            key: value
+            for key, value in _map(_map(spec, "selector"), "matchLabels").items()
+            if isinstance(key, str) and isinstance(value, str)
+        },
+        target_ports=tuple(dict.fromkeys(number for number in numbers if _is_port(number))),
         picker=_service(picker),
         gateways=tuple(sorted(gateways)),
         ready=not _is_deleted(document),

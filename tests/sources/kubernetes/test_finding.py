@@ -33,7 +33,7 @@ from testbed.fakes.kubernetes_api import make_gateway, make_node, make_pod, make
 def configured(rule: Mapping[str, Any]) -> tuple[Config, DiscoveryRule]:
     """Give a configuration with one rule, which lacks only what *rule* does not say."""
     keys = {"name": "r", "kind": "pods", **rule}
-    if not keys.keys() & {"site", "site_label", "node_label"}:
+    if not keys.keys() & {"site", "site_label", "node_label", "site_template"}:
         keys["site"] = "north"
     if "model_label" not in keys:
         keys["model"] = "m"
@@ -419,6 +419,89 @@ def test_a_pickers_name_is_no_way_to_another_host() -> None:
     assert [("p", "its endpoint picker is no Service; remove scrape")] == reasons(findings)
 
 
+def test_a_zone_makes_its_site_unless_the_file_has_one() -> None:
+    """A new zone needs no edit; the site of the file, by its zone, goes before."""
+    template = {"from": ZONE, "name": "edge-{value}", "kind": "edge", "region": "eu"}
+    findings = found(
+        {"kind": "endpoint_slices", "site_template": template},
+        parse_endpoint_slice(make_slice("new", {"a": "10.0.0.1"}, zone="z/9")),
+        parse_endpoint_slice(make_slice("known", {"b": "10.0.0.2"}, zone="zone-n")),
+        parse_endpoint_slice(make_slice("none", {"c": "10.0.0.3"})),
+    )
+    made, known = findings.found
+
+    assert made.site is not None
+    assert ("edge-z-9", "edge", "eu", "z/9") == (
+        made.site.name, made.site.kind, made.site.region, made.site.zone,
+    )  # fmt: skip
+    assert "edge-z-9" == made.instance.site
+    assert ("north", None) == (known.instance.site, known.site)
+    assert [
+        ("c", f"neither its node nor it has the label {ZONE}, which would name its site")
+    ] == reasons(findings)
+
+
+def test_sites_of_pods_are_made_of_their_nodes_labels() -> None:
+    """Pods do not say where they run."""
+    nodes = (parse_node(make_node("node-1", {"rack": "r1"})),)
+    findings = found(
+        {"site_template": {"from": "rack"}},
+        parse_pod(make_pod("a", "10.0.0.1", ports=HTTP)),
+        looked_up=nodes,
+    )
+
+    assert ["r1"] == [each.instance.site for each in findings.found]
+
+
+def test_the_hardware_of_a_node_gives_the_priors() -> None:
+    """Hardware that is not listed has the rule's."""
+    product = "nvidia.com/gpu.product"
+    values = {"NVIDIA-L4": {"slots": 16, "service_time": "4s"}, "NVIDIA-H100": {"slots": 64}}
+    nodes = [
+        parse_node(make_node(f"node-{gpu}", {product: f"NVIDIA-{gpu}"}))
+        for gpu in ("L4", "H100", "T4")
+    ]
+    findings = found(
+        {"slots": 8, "service_time": "2s", "priors": {"label": product, "values": values}},
+        *(
+            parse_pod(make_pod(gpu.lower(), f"10.0.0.{number}", node=f"node-{gpu}", ports=HTTP))
+            for number, gpu in enumerate(("H100", "L4", "T4"), 1)
+        ),
+        looked_up=tuple(nodes),
+    )
+
+    assert {"h100": (64, 2.0), "l4": (16, 4.0), "t4": (8, 2.0)} == {
+        each.instance.name: (each.instance.slots, each.instance.service_time)
+        for each in findings.found
+    }
+
+
+def test_members_of_a_pool_are_instances_at_its_target_ports() -> None:
+    """Those that its selector names, in its namespace; the pool's labels count as theirs."""
+    rule = {"kind": "inference_pools", "namespace": "pools", "members": True, "model_label": "llm"}
+    document = make_pool("p", namespace="pools", labels={"llm": "m"})
+    document["spec"]["targetPorts"] = [{"number": 8000}, {"number": 8001}]
+    single = parse_inference_pool(make_pool("one", namespace="pools", labels={"llm": "m"}))
+    pods = [
+        parse_pod(make_pod(name, ip, namespace=namespace, labels={"app": app}))
+        for name, ip, namespace, app in [
+            ("a", "10.0.0.1", "pools", "p"),
+            ("b", "10.0.0.2", "elsewhere", "p"),
+            ("c", "10.0.0.3", "pools", "other"),
+            ("d", "10.0.0.4", "pools", "one"),
+        ]
+    ]
+    findings = found(rule, *pods, looked_up=(parse_inference_pool(document), single))
+
+    assert [
+        ("a-8000", "north", "10.0.0.1:8000", "m"),
+        ("a-8001", "north", "10.0.0.1:8001", "m"),
+        ("d", "north", "10.0.0.4:8000", "m"),
+    ] == instances(findings)
+    assert {"generic"} == {each.instance.engine for each in findings.found}
+    assert () == findings.refused
+
+
 def test_names_are_made_by_the_rule_and_cut_to_what_a_name_may_be() -> None:
     """A cut one keeps its own end, so that two do not become one."""
     long = "x" * 70
@@ -461,6 +544,21 @@ def test_names_are_made_by_the_rule_and_cut_to_what_a_name_may_be() -> None:
             {"kind": "endpoint_slices", "node_label": "rack"},
             [Wanted(ENDPOINT_SLICES, "models"), Wanted(NODES)],
             id="slices by node",
+        ),
+        pytest.param(
+            {"kind": "inference_pools", "members": True, "selector": "a"},
+            [Wanted(PODS, "models"), Wanted(INFERENCE_POOLS, "models", "a")],
+            id="members of pools",
+        ),
+        pytest.param(
+            {"kind": "endpoint_slices", "site_template": {"from": ZONE}},
+            [Wanted(ENDPOINT_SLICES, "models")],
+            id="slices say the zone that makes a site",
+        ),
+        pytest.param(
+            {"site_template": {"from": ZONE}},
+            [Wanted(PODS, "models"), Wanted(NODES)],
+            id="pods do not",
         ),
         pytest.param(
             {"kind": "inference_pools", "gateway_namespace": "g"},

@@ -37,10 +37,16 @@ class TokenBucket:
 
 
 class Told(Generic[Key]):
-    """What was said in the last `TOLD_PERIOD` and need not be said again."""
+    """What was said in the last `TOLD_PERIOD` and need not be said again.
 
-    def __init__(self) -> None:
+    Args:
+        lines_per_minute: bound on all keys together, for keys that a client can choose.
+    """
+
+    def __init__(self, *, lines_per_minute: float = 120.0) -> None:
         self._told: dict[Key, float] = {}
+        self._lines: TokenBucket | None = None
+        self._lines_per_minute = lines_per_minute
 
     def __len__(self) -> int:
         return len(self._told)
@@ -50,6 +56,11 @@ class Told(Generic[Key]):
         told_at = self._told.pop(key, None)
         if told_at is not None and now - told_at < TOLD_PERIOD:
             self._told[key] = told_at
+            return False
+        if self._lines is None:
+            most = self._lines_per_minute
+            self._lines = TokenBucket(rate=most / 60, burst=most, now=now)
+        if self._lines.reserve(now=now, patience=0.0) is None:
             return False
         self._told[key] = now
         if len(self._told) > MAX_TOLD:

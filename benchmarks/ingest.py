@@ -18,8 +18,9 @@ from controlplane.agent.link import METHOD
 from controlplane.config import Config
 from controlplane.fleet import FleetState
 from controlplane.grpc_services.agents import AgentService, AgentSettings
-from controlplane.http2.client import Call, dialled
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.calls import Conversation
+from controlplane.grpc_transport.client import dialled
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.runtime.log import set_up_logs
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings
@@ -67,7 +68,7 @@ async def _ingest(pipe: Connection, agents: int) -> None:
         taken += 1
 
     server = GrpcServer()
-    AgentService(take, settings=AgentSettings(max_streams=2 * agents)).add_to(server)
+    AgentService(take, settings=AgentSettings(max_streams=2 * agents)).serve_on(server)
     pipe.send(await server.listen("127.0.0.1", 0))
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, pipe.recv):
@@ -80,7 +81,7 @@ async def _agent(port: int, number: int, done: asyncio.Event) -> None:
         await _report(connection.call(METHOD), number, done)
 
 
-async def _report(call: Call, number: int, done: asyncio.Event) -> None:
+async def _report(call: Conversation, number: int, done: asyncio.Event) -> None:
     await asyncio.sleep(number % 1000 / 1000)
     sequence = 0
     while not done.is_set():
@@ -165,7 +166,7 @@ async def measure_agent(seconds: float) -> Row:
         accepted += 1
 
     server = GrpcServer()
-    AgentService(take).add_to(server)
+    AgentService(take).serve_on(server)
     port = await server.listen("127.0.0.1", 0)
     engines = [EmulatedInstance(InstanceSettings(model="m")) for _ in range(PER_AGENT)]
     for engine in engines:

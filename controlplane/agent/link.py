@@ -17,7 +17,9 @@ import structlog
 
 from controlplane.agent.settings import ControlPlaneTarget
 from controlplane.agent.survey import Item, Outbox, build_batch
-from controlplane.http2.client import Call, CallFailedError, ClientConnection, dialled
+from controlplane.grpc_transport.calls import Conversation
+from controlplane.grpc_transport.client import Client, dialled
+from controlplane.grpc_transport.status import CallError
 from controlplane.runtime.tls import client_context
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
@@ -96,7 +98,7 @@ class Link:
             answered = self.accepted + self.refused
             try:
                 await self._stream()
-            except (CallFailedError, OSError, LinkError) as error:
+            except (CallError, OSError, LinkError) as error:
                 self.failures += 1
                 self._tell_failure(error)
             finally:
@@ -131,12 +133,12 @@ class Link:
             finally:
                 watch.cancel()
 
-    async def _watch(self, call: Call) -> None:
+    async def _watch(self, call: Conversation) -> None:
         """Let a line without work notice that it is cut."""
         await call.until_over()
         self._work.set()
 
-    async def _send(self, connection: ClientConnection, call: Call) -> None:
+    async def _send(self, connection: Client, call: Conversation) -> None:
         sequence = 0
         items: list[Item] = []
         try:

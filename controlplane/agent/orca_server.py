@@ -16,11 +16,11 @@ from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
 
 from controlplane.agent.settings import Reemit
-from controlplane.http2.client import split_address
-from controlplane.http2.connection import Limits
-from controlplane.http2.served import GrpcStream
-from controlplane.http2.server import GrpcServer
-from controlplane.http2.status import StatusCode
+from controlplane.grpc_transport.calls import Call
+from controlplane.grpc_transport.client import split_address
+from controlplane.grpc_transport.limits import Limits, ServerLimits
+from controlplane.grpc_transport.server import GrpcServer
+from controlplane.grpc_transport.status import StatusCode
 from controlplane.model import InstanceReport, Signal
 from controlplane.telemetry.orca import build_orca_report
 
@@ -28,7 +28,7 @@ METHOD = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"
 SHORTEST, LONGEST = 0.1, 60.0
 """Seconds between two reports of a stream; what a client asks for beyond is bent to these."""
 MAX_STREAMS = 1_000
-LIMITS = Limits(max_message=4_096, stream_window=1 << 16, connection_window=1 << 18)
+LIMITS = Limits(max_message=4_096, window=1 << 16, connection_window=1 << 18)
 """A request is some bytes."""
 SETTLING = 5.0
 """Seconds over which rates and times are averaged."""
@@ -113,7 +113,7 @@ class OrcaServer:
         Raises:
             OSError: the port cannot be had.
         """
-        server = GrpcServer(limits=LIMITS, max_connections=MAX_STREAMS)
+        server = GrpcServer(limits=LIMITS, server_limits=ServerLimits(max_connections=MAX_STREAMS))
         server.add_method(METHOD, self._open)
         self.port = await server.listen(*split_address(self.settings.address))
         self._server = server
@@ -124,7 +124,7 @@ class OrcaServer:
             await self._server.stop()
             self._server = None
 
-    def _open(self, stream: GrpcStream) -> _Told | None:
+    def _open(self, stream: Call) -> _Told | None:
         if self.streams >= MAX_STREAMS:
             stream.finish(StatusCode.RESOURCE_EXHAUSTED, "too many streams")
             return None
@@ -139,7 +139,7 @@ class OrcaServer:
 class _Told:
     """One client's stream: a report at once, then one each period that it asked for."""
 
-    def __init__(self, server: OrcaServer, stream: GrpcStream) -> None:
+    def __init__(self, server: OrcaServer, stream: Call) -> None:
         self._server = server
         self._stream = stream
         self._loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ import aiohttp
 import structlog
 
 from controlplane.agent.settings import Bandwidth, Probe, ProbeKind, Probes
-from controlplane.http2.client import split_address
+from controlplane.grpc_transport.client import split_address
 from controlplane.sources.network_errors import reason_of
 
 JITTER = 0.2

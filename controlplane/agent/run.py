@@ -24,7 +24,7 @@ from controlplane.agent.settings import AgentConfig, Exporter, LocalInstance, Tr
 from controlplane.agent.survey import Item, Local, Surroundings, build_items, draw_of
 from controlplane.agent.training import ProcessWatch, PushedJobs
 from controlplane.errors import ReportError, StartError
-from controlplane.http2.client import split_address
+from controlplane.grpc_transport.client import split_address
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.tasks import guard

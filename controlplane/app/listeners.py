@@ -5,17 +5,24 @@ A port that cannot be bound is reported in one line.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 from aiohttp import web
 
 from controlplane.admin_api.port import AdminSite
 from controlplane.errors import StartError
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.runtime.addresses import Address, join_address
 from controlplane.runtime.certificate_files import CertificateFiles
 
+if TYPE_CHECKING:
+    from controlplane.grpc_transport.grpcio import GrpcioServer, PemFiles
+
+AnyGrpcServer: TypeAlias = "GrpcServer | GrpcioServer"
+
 
 async def bind_grpc(
-    server: GrpcServer, address: Address, *, certificates: CertificateFiles | None
+    server: AnyGrpcServer, address: Address, *, certificates: CertificateFiles | None
 ) -> int:
     """Listen on *address*; return the port.
 
@@ -24,12 +31,23 @@ async def bind_grpc(
     """
     context = None if certificates is None else certificates.context
     try:
-        return await server.listen(*address, tls=context)
+        if isinstance(server, GrpcServer):
+            return await server.listen(*address, tls=context)
+        # The context has shown that the files can be used.
+        files = None if certificates is None else _pem_files(certificates)
+        return await server.listen(*address, tls=files)
     except OSError as error:
         raise StartError(
             f"--xds {join_address(address)}: cannot listen there ({error.strerror});"
             " is another control plane running? choose another with --xds HOST:PORT"
         ) from error
+
+
+def _pem_files(certificates: CertificateFiles) -> PemFiles:
+    from controlplane.grpc_transport.grpcio import PemFiles  # noqa: PLC0415 -- see `serving`
+
+    tls = certificates.tls
+    return PemFiles(tls.cert, tls.key, tls.client_ca)
 
 
 async def bind_http(

@@ -18,11 +18,11 @@ from aiohttp import web
 from controlplane import __version__
 from controlplane.admin_api.routes import build_admin
 from controlplane.admin_api.view import AdminView
-from controlplane.app.listeners import bind_grpc, bind_http
+from controlplane.app.listeners import AnyGrpcServer, bind_grpc, bind_http
 from controlplane.auth.admin_tokens import Login, TokenFile
 from controlplane.auth.agent_rights import AgentGate
 from controlplane.auth.identity import IdentityCheck
-from controlplane.config import Admin, Instance, Role
+from controlplane.config import Admin, Instance, Role, Transport
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
@@ -34,7 +34,8 @@ from controlplane.grpc_services.agents import AgentService
 from controlplane.grpc_services.csds import ClientStatusService
 from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry
 from controlplane.grpc_services.handshakes import FailedHandshakes
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.limits import ServerLimits
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import Source
 from controlplane.runtime.addresses import Address, is_loopback, join_address
 from controlplane.runtime.certificate_files import CertificateFiles, follow_certificates
@@ -269,14 +270,24 @@ def _identities(control: ControlPlane) -> IdentityCheck:
 
 def _build_grpc(
     control: ControlPlane, identities: IdentityCheck, max_connections: int
-) -> GrpcServer:
+) -> AnyGrpcServer:
     xds = XdsSettings(identifier=f"cats/{__version__}")
-    server = GrpcServer(
-        limits=limits(xds),
-        max_connections=max_connections,
-        on_refused=control.metrics.connections_refused.inc,
-        on_cut=control.metrics.connections_cut.inc,
-    )
+    configured = control.config.server
+    server: AnyGrpcServer
+    if configured.transport is Transport.GRPCIO:
+        from controlplane.grpc_transport.grpcio import GrpcioServer  # noqa: PLC0415 -- 20 MB
+
+        server = GrpcioServer(limits=limits(xds))
+    else:
+        server = GrpcServer(
+            limits=limits(xds),
+            server_limits=ServerLimits(
+                max_connections=max_connections,
+                max_per_address=configured.max_connections_per_address,
+            ),
+            on_refused=control.metrics.connections_refused.inc,
+            on_cut=control.metrics.connections_cut.inc,
+        )
     control.metrics.count_connections(lambda: server.connections)
     XdsService(
         control.views,
@@ -302,14 +313,14 @@ def _build_grpc(
         clock=control.clock,
         identities=identities,
     )
-    observed.add_to(server)
+    observed.serve_on(server)
     control.configuration.changed.subscribe(lambda change: observed.reconfigure(change.config))
     ClientStatusService(
         control.registry,
         epoch=lambda: control.epoch,
         clock=control.clock,
         identities=identities,
-    ).add_to(server)
+    ).serve_on(server)
     gate = AgentGate(
         control.config,
         enforced=identities.enforced,
@@ -322,7 +333,7 @@ def _build_grpc(
         identities=identities,
         gate=gate,
         registry=control.agents,
-    ).add_to(server)
+    ).serve_on(server)
     return server
 
 

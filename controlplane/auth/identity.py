@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from controlplane.config import Identity, Role
 from controlplane.errors import IdentityError
 from controlplane.runtime.log import Logger, get_logger
 from controlplane.runtime.throttle import Told
-
-_SAN = "x509_subject_alternative_name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,6 @@ class Peer:
     role: Role
     id: str
     site: str
-
-
-def certificate_names(auth_context: Mapping[str, Iterable[bytes]]) -> tuple[str, ...]:
-    """Give the subject alternative names in what a gRPC context says of a client."""
-    return tuple(name.decode(errors="replace") for name in auth_context.get(_SAN, ()))
 
 
 class IdentityCheck:

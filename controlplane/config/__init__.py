@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         Task,
         Tls,
         Tracing,
+        Transport,
     )
 
 __all__ = [
@@ -120,6 +121,7 @@ __all__ = [
     "Telemetry",
     "Tls",
     "Tracing",
+    "Transport",
     "check_config",
     "config_schema",
     "parse_config",

@@ -845,6 +845,13 @@ class Tracing(Settings):
     """Part of the cycles that is traced."""
 
 
+class Transport(StrEnum):
+    """What carries gRPC."""
+
+    H2 = "h2"
+    GRPCIO = "grpcio"
+
+
 class Server(Settings):
     """The control plane's own ports and bus."""
 
@@ -862,6 +869,10 @@ class Server(Settings):
     ] = "local"
     """``local`` for one process; else the NATS servers that join several, with commas between."""
     bus_tls: BusTls | None = None
+    transport: Transport = Transport.H2
+    """What carries gRPC: ``h2``, or ``grpcio`` for gRPC's own C core, whose limits are its own."""
+    max_connections_per_address: Annotated[int, Field(ge=0)] = 0
+    """Connections that one client address may have open on the gRPC port; 0 sets no bound."""
     tracing: Tracing | None = None
 
 

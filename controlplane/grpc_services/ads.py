@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.config import Role
 from controlplane.errors import IdentityError, ProtocolError
 from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, StreamRecord, XdsEvent
@@ -28,10 +28,9 @@ from controlplane.grpc_services.messages import (
     parse_sotw_request,
 )
 from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
-from controlplane.http2.connection import Cut, Limits
-from controlplane.http2.served import GrpcStream, auth_context
-from controlplane.http2.server import GrpcServer
-from controlplane.http2.status import StatusCode
+from controlplane.grpc_transport.calls import Call, Serves
+from controlplane.grpc_transport.limits import Cut, Limits
+from controlplane.grpc_transport.status import StatusCode
 from controlplane.runtime.throttle import TokenBucket
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.snapshot import view_key
@@ -317,7 +316,7 @@ class XdsCall:
     def __init__(
         self,
         service: XdsService,
-        stream: GrpcStream,
+        stream: Call,
         *,
         type_url: str,
         delta: bool,
@@ -333,7 +332,7 @@ class XdsCall:
             delta=delta,
             type_url=type_url,
             wake=self._woken,
-            names=certificate_names(auth_context(stream)),
+            names=stream.names,
         )
         self._held: list[bytes] | None = None
         if wait > 0:
@@ -357,7 +356,7 @@ class XdsCall:
     def _start(self) -> None:
         held, self._held = self._held or [], None
         for message in held:
-            if not self._stream.local_closed:
+            if not self._stream.is_over:
                 self.message_received(message)
 
     def half_closed(self) -> None:
@@ -366,7 +365,7 @@ class XdsCall:
 
     def closed(self) -> None:
         """Take the stream out of the books."""
-        if self._stream.connection.ended_for is Cut.SLOW_READER:
+        if self._stream.cut is Cut.SLOW_READER:
             self._service.explain(self._session, TimeoutError())
         if self._beat is not None:
             self._beat.cancel()
@@ -438,7 +437,7 @@ class XdsService:
             rate=self.settings.streams_rate, burst=self.settings.streams_burst, now=clock()
         )
 
-    def serve_on(self, server: GrpcServer) -> None:
+    def serve_on(self, server: Serves) -> None:
         """Serve the methods of all services on our own transport."""
         for service, (suffix, type_url) in SERVICES.items():
             for prefix, delta in (("Stream", False), ("Delta", True)):
@@ -451,7 +450,7 @@ class XdsService:
         """Give what the nonces of a new stream begin with: no two streams share a nonce."""
         return f"{next(self._stream_numbers):x}-"
 
-    def _call(self, stream: GrpcStream, *, type_url: str, delta: bool) -> XdsCall | None:
+    def _call(self, stream: Call, *, type_url: str, delta: bool) -> XdsCall | None:
         code, text, wait = self._reserve()
         if code is not None:
             stream.finish(code, text)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from controlplane.auth.agent_rights import AgentGate, Scope
-from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.config import Role
 from controlplane.errors import IdentityError, ReportError
 from controlplane.grpc_services.agent_registry import AgentRecord, AgentRegistry
+from controlplane.grpc_transport.calls import Call, Conversation, Serves, conversing
+from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.model import Report
 from controlplane.runtime.log import Logger, get_logger
 from controlplane.runtime.throttle import TokenBucket, Told
@@ -96,49 +97,46 @@ class AgentService:
         """Give the connected agents in the order they came."""
         return self._registry.agents
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def serve_on(self, server: Serves) -> None:
         """Serve on *server*, beside whatever else it serves."""
-        methods = {"Report": grpc.stream_stream_rpc_method_handler(self._report)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        server.add_method(f"/{SERVICE}/Report", conversing(self._report))
 
-    async def _report(
-        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[bytes]:
+    async def _report(self, call: Conversation) -> None:
         if self._streams >= self._settings.max_streams:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            raise CallError(
+                StatusCode.RESOURCE_EXHAUSTED,
                 f"{self._streams} agents are connected; no more are taken",
             )
         self._streams += 1
-        key = id(context)
+        key = id(call)
         bucket = self._bucket(self._settings.batches_rate)
         sequence = None
         try:
-            async for message in requests:
+            while (message := await call.read()) is not None:
                 received_at = self._clock()
                 wait = bucket.reserve(now=received_at, patience=self._settings.patience)
                 if wait is None:
-                    await context.abort(
-                        grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    raise CallError(
+                        StatusCode.RESOURCE_EXHAUSTED,
                         f"more than {self._settings.batches_rate:g} batches a second",
                     )
-                batch = await self._decode(message, context)
+                batch = self._decode(message)
                 record = self._registry.get(key)
                 opened = record is None
                 if record is None:
-                    record = await self._welcome(batch, context)
+                    record = self._welcome(batch, call.call)
                     self._registry.connect(key, record)
                 if sequence is not None and batch.sequence > sequence + 1:
                     record.lost += batch.sequence - sequence - 1
                 sequence = batch.sequence
-                scope = await self._scope(record, context)
+                scope = self._scope(record)
                 if opened and scope is not None:
                     bucket = self._bucket(scope.batches_rate)
                 try:
                     status = await self._take(batch, record, received_at, scope)
                 except ReportError as error:
-                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-                yield status.SerializeToString()
+                    raise CallError(StatusCode.INVALID_ARGUMENT, str(error)) from error
+                await call.write(status.SerializeToString())
                 if wait:
                     await asyncio.sleep(wait)
         finally:
@@ -152,48 +150,43 @@ class AgentService:
         burst = self._settings.batches_burst * min(1.0, rate / self._settings.batches_rate)
         return TokenBucket(rate=rate, burst=burst, now=self._clock())
 
-    async def _scope(self, record: AgentRecord, context: grpc.aio.ServicerContext) -> Scope | None:
+    def _scope(self, record: AgentRecord) -> Scope | None:
         """Give what the agent may report under the configuration of now."""
         try:
             return None if self._gate is None else self._gate.scope(record.id, record.site)
         except IdentityError as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-            raise
+            raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
 
-    async def _decode(self, message: bytes, context: grpc.aio.ServicerContext) -> pb.ReportBatch:
+    def _decode(self, message: bytes) -> pb.ReportBatch:
         if len(message) > self._settings.max_batch:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            raise CallError(
+                StatusCode.RESOURCE_EXHAUSTED,
                 f"a batch of {len(message)} bytes; at most {self._settings.max_batch} are read",
             )
         try:
             return pb.ReportBatch.FromString(message)
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a {SERVICE} ReportBatch")
-            raise
+        except DecodeError as error:
+            text = f"not a {SERVICE} ReportBatch"
+            raise CallError(StatusCode.INVALID_ARGUMENT, text) from error
 
-    async def _welcome(
-        self, batch: pb.ReportBatch, context: grpc.aio.ServicerContext
-    ) -> AgentRecord:
+    def _welcome(self, batch: pb.ReportBatch, call: Call) -> AgentRecord:
         agent = batch.agent
         if not agent.id or len(agent.id) > MAX_ID:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT,
+            raise CallError(
+                StatusCode.INVALID_ARGUMENT,
                 f"the first batch must carry agent.id, 1 to {MAX_ID} characters",
             )
-        names = certificate_names(context.auth_context())
         try:
-            self._identities.check(names, Role.AGENT, id=agent.id, site=agent.site)
+            self._identities.check(call.names, Role.AGENT, id=agent.id, site=agent.site)
             if self._gate is not None:
-                metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
-                self._gate.admit(agent.id, metadata)
+                self._gate.admit(agent.id, call.metadata)
         except IdentityError as error:
             self._tell_refused(agent.id, str(error))
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
         now = self._clock()
         self._log.info("an agent reports", agent=agent.id, site=agent.site, version=agent.version)
         return AgentRecord(
-            agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], context.peer(), now, now
+            agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], call.peer, now, now
         )
 
     def _compare_clocks(self, message: pb.ReportBatch, record: AgentRecord) -> None:

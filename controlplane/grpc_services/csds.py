@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.status.v3 import csds_pb2
 from google.protobuf.message import DecodeError
 
-from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.config import Role
 from controlplane.errors import IdentityError
 from controlplane.grpc_services.envoys import EnvoyRecord, EnvoyRegistry, TypeRecord
 from controlplane.grpc_services.messages import field
-from controlplane.grpc_services.refused import Refused
+from controlplane.grpc_transport.calls import Call, Conversation, Serves, conversing
+from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.runtime.addresses import is_loopback
 from controlplane.runtime.throttle import TokenBucket
@@ -91,73 +91,62 @@ class ClientStatusService:
         self._clock = clock
         self._calls = 0
 
-    def add_to(self, server: Any) -> None:
-        """Serve on *server*, beside whatever else it serves."""
-        methods = {
-            "StreamClientStatus": grpc.stream_stream_rpc_method_handler(self._stream),
-            "FetchClientStatus": grpc.unary_unary_rpc_method_handler(self._fetch),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    def serve_on(self, server: Serves) -> None:
+        """Serve both methods on *server*."""
+        server.add_method(f"/{SERVICE}/StreamClientStatus", conversing(self._stream))
+        server.add_method(f"/{SERVICE}/FetchClientStatus", conversing(self._fetch))
 
-    async def _fetch(self, message: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        try:
-            self._admit(context)
-            return await self._answer(message)
-        except Refused as refusal:
-            await context.abort(refusal.code, str(refusal))
-            raise
+    async def _fetch(self, call: Conversation) -> None:
+        self._admit(call.call)
+        message = await call.read()
+        if message is None:
+            raise CallError(StatusCode.INTERNAL, "the request is missing")
+        await call.write(await self._answer(message))
 
-    async def _stream(
-        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[bytes]:
+    async def _stream(self, call: Conversation) -> None:
         settings = self._settings
         bucket = TokenBucket(
             rate=settings.requests_rate, burst=settings.requests_burst, now=self._clock()
         )
+        self._admit(call.call)
+        self._calls += 1
         try:
-            self._admit(context)
-            self._calls += 1
-            try:
-                async for message in requests:
-                    yield await self._answer(message)
-                    wait = bucket.reserve(now=self._clock(), patience=3600.0)
-                    if wait:
-                        await asyncio.sleep(wait)
-            finally:
-                self._calls -= 1
-        except Refused as refusal:
-            await context.abort(refusal.code, str(refusal))
+            while (message := await call.read()) is not None:
+                await call.write(await self._answer(message))
+                wait = bucket.reserve(now=self._clock(), patience=3600.0)
+                if wait:
+                    await asyncio.sleep(wait)
+        finally:
+            self._calls -= 1
 
-    def _admit(self, context: grpc.aio.ServicerContext) -> None:
+    def _admit(self, call: Call) -> None:
         if self._calls >= self._settings.max_calls:
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many ask at once")
-        host = context.peer().partition(":")[2].rpartition(":")[0]
+            raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too many ask at once")
         if self._identities.enforced:
-            names = certificate_names(context.auth_context())
             try:
-                self._identities.check(names, Role.OBSERVER)
+                self._identities.check(call.names, Role.OBSERVER)
             except IdentityError as error:
-                raise Refused(grpc.StatusCode.PERMISSION_DENIED, str(error)) from error
-        elif not is_loopback(host.strip("[]")):
-            raise Refused(
-                grpc.StatusCode.PERMISSION_DENIED,
-                "client status is told on loopback, or to an observer of server.identities",
+                raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
+        elif not is_loopback(call.host):
+            raise CallError(
+                StatusCode.PERMISSION_DENIED,
+                "client status is served on loopback, or to an observer of server.identities",
             )
 
     async def _answer(self, message: bytes) -> bytes:
         if len(message) > self._settings.max_request:
-            raise Refused(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            raise CallError(
+                StatusCode.RESOURCE_EXHAUSTED,
                 f"a request of {len(message)} bytes; the most is {self._settings.max_request}",
             )
         try:
             request = csds_pb2.ClientStatusRequest.FromString(message)
         except DecodeError as error:
-            raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT, f"no ClientStatusRequest: {error}"
+            raise CallError(
+                StatusCode.INVALID_ARGUMENT, f"no ClientStatusRequest: {error}"
             ) from None
         if len(request.node_matchers) > self._settings.max_matchers:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "too many node matchers")
+            raise CallError(StatusCode.INVALID_ARGUMENT, "too many node matchers")
         matchers = [_parse_node_matcher(each) for each in request.node_matchers]
         parts: list[bytes] = []
         size = 0
@@ -174,8 +163,8 @@ class ClientStatusService:
                 parts.append(field(1, _client(envoy, metadata, contents=contents, epoch=epoch)))
                 size += len(parts[-1])
                 if size > self._settings.max_response:
-                    raise Refused(
-                        grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    raise CallError(
+                        StatusCode.RESOURCE_EXHAUSTED,
                         f"more than {self._settings.max_response} bytes of status; name fewer"
                         " nodes with node_matchers, or set exclude_resource_contents",
                     )
@@ -228,8 +217,8 @@ def _conditions(message: Any) -> Iterator[Matches]:
         keys = [segment.key for segment in each.path]
         kind = each.value.WhichOneof("match_pattern")
         if len(keys) != 1 or kind not in {"string_match", "present_match"}:
-            raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT,
+            raise CallError(
+                StatusCode.INVALID_ARGUMENT,
                 "node_metadatas: one key and a string_match or present_match are understood",
             )
         (key,) = keys
@@ -257,8 +246,8 @@ def _parse_string_matcher(message: Any) -> Callable[[str], bool]:
     }
     if kind not in tests:
         # An expression that backtracks would stop the loop that serves everybody.
-        raise Refused(
-            grpc.StatusCode.INVALID_ARGUMENT,
+        raise CallError(
+            StatusCode.INVALID_ARGUMENT,
             "exact, prefix, suffix and contains are understood, other matches are not",
         )
     test, pattern = tests[kind], getattr(message, kind)

@@ -17,17 +17,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import structlog
 from envoy.config.core.v3 import base_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
-from controlplane.auth.identity import OPEN, IdentityCheck, certificate_names
+from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.config import Config, Role
 from controlplane.errors import IdentityError, ProtocolError, ReportError
 from controlplane.grpc_services.messages import Node, parse_node, without_field
-from controlplane.grpc_services.refused import Refused
+from controlplane.grpc_transport.calls import Conversation, Serves, conversing
+from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.model import InstanceReport, TrafficReport
 from controlplane.runtime.throttle import TokenBucket
 from controlplane.telemetry.envoy_stats import EnvoyStats
@@ -121,73 +121,64 @@ class EnvoyTelemetry:
         """Give the ids of the Envoys that stream statistics now."""
         return frozenset(self._streaming)
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        """Register both services."""
-        methods = {
-            METRICS_SERVICE: {
-                "StreamMetrics": grpc.stream_unary_rpc_method_handler(self._stream_metrics)
-            },
-            LOAD_SERVICE: {
-                "StreamLoadStats": grpc.stream_stream_rpc_method_handler(self._stream_loads)
-            },
-        }
-        server.add_generic_rpc_handlers(
-            tuple(grpc.method_handlers_generic_handler(*each) for each in methods.items())
-        )
+    def serve_on(self, server: Serves) -> None:
+        """Serve both services on *server*."""
+        server.add_method(f"/{METRICS_SERVICE}/StreamMetrics", conversing(self._stream_metrics))
+        server.add_method(f"/{LOAD_SERVICE}/StreamLoadStats", conversing(self._stream_loads))
 
-    async def _stream_metrics(self, _: object, context: grpc.aio.ServicerContext) -> bytes:
-        await self._guarded(context, self._read_metrics)
-        return b""  # StreamMetricsResponse has no fields
+    async def _stream_metrics(self, call: Conversation) -> None:
+        await self._guarded(call, self._read_metrics)
+        await call.write(b"")  # StreamMetricsResponse has no fields
 
-    async def _stream_loads(self, _: object, context: grpc.aio.ServicerContext) -> None:
-        await self._guarded(context, self._read_loads)
+    async def _stream_loads(self, call: Conversation) -> None:
+        await self._guarded(call, self._read_loads)
 
     async def _guarded(
         self,
-        context: grpc.aio.ServicerContext,
-        serve: Callable[[grpc.aio.ServicerContext], Awaitable[None]],
+        call: Conversation,
+        serve: Callable[[Conversation], Awaitable[None]],
     ) -> None:
-        connection = context.peer()
+        connection = call.call.peer
         try:
             self._admit(connection)
             self._connections[connection] += 1
             self.streams += 1
             try:
-                await serve(context)
+                await serve(call)
             finally:
                 self.streams -= 1
                 self._connections[connection] -= 1
                 if not self._connections[connection]:
                     del self._connections[connection]
-        except Refused as refusal:
-            self._on_refused(str(refusal))
-            log.warning("telemetry stream refused", peer=connection, reason=str(refusal))
-            await context.abort(refusal.code, str(refusal))
+        except CallError as refusal:
+            self._on_refused(refusal.text)
+            log.warning("telemetry stream refused", peer=connection, reason=refusal.text)
+            raise
         except IdentityError as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
 
     def _admit(self, connection: str) -> None:
         if self.streams >= self.settings.max_streams:
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many telemetry streams")
+            raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too many telemetry streams")
         if self._connections[connection] >= self.settings.streams_per_connection:
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams on one connection")
+            raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too many streams on one connection")
 
-    async def _read_metrics(self, context: grpc.aio.ServicerContext) -> None:
+    async def _read_metrics(self, call: Conversation) -> None:
         bucket = self._bucket()
         stats: EnvoyStats | None = None
         token = object()
         try:
-            while (body := await self._next(context, bucket)) is not None:
+            while (body := await self._next(call, bucket)) is not None:
                 message = _parse(metrics_pb2.StreamMetricsMessage, body)
                 if stats is None:
                     node = _parse(base_pb2.Node, message.identifier.node)
-                    envoy, site = self._identify(node, context)
+                    envoy, site = self._identify(node, call)
                     stats = EnvoyStats(envoy, site, self._period)
                     # An Envoy that comes back is counted by its new stream at once, even if the
                     # end of the old connection has not been noticed yet.
                     self._streaming[envoy] = token
                 if self._streaming.get(stats.envoy) is not token:
-                    raise Refused(grpc.StatusCode.ALREADY_EXISTS, "this Envoy has a newer stream")
+                    raise CallError(StatusCode.ALREADY_EXISTS, "this Envoy has a newer stream")
                 try:
                     reports = stats.receive(message.envoy_metrics, now=self._clock())
                 except ReportError as error:
@@ -201,21 +192,21 @@ class EnvoyTelemetry:
             if stats is not None and self._streaming.get(stats.envoy) is token:
                 del self._streaming[stats.envoy]
 
-    async def _read_loads(self, context: grpc.aio.ServicerContext) -> None:
+    async def _read_loads(self, call: Conversation) -> None:
         bucket = self._bucket()
         period = self.settings.load_report_period
         who: tuple[str, str] | None = None
-        while (body := await self._next(context, bucket)) is not None:
+        while (body := await self._next(call, bucket)) is not None:
             try:
                 request = _parse(
                     lrs_pb2.LoadStatsRequest,
                     body if who is None else without_field(body, _LRS_NODE),
                 )
             except ProtocolError as error:
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+                raise CallError(StatusCode.INVALID_ARGUMENT, str(error)) from error
             if who is None:
-                who = self._identify(request.node, context)
-                await context.write(_ask_for_loads(period))
+                who = self._identify(request.node, call)
+                await call.write(_ask_for_loads(period))
             envoy, site = who
             said = self._loads.parse_orca(request, envoy=envoy, site=site, now=self._clock())
             if said:
@@ -232,35 +223,29 @@ class EnvoyTelemetry:
             rate=settings.messages_rate, burst=settings.messages_burst, now=self._clock()
         )
 
-    async def _next(self, context: grpc.aio.ServicerContext, bucket: TokenBucket) -> bytes | None:
+    async def _next(self, call: Conversation, bucket: TokenBucket) -> bytes | None:
         """Give the next message, not before the stream's rate allows; none at its end."""
         wait = bucket.reserve(now=self._clock(), patience=3600.0)
         if wait:
             await asyncio.sleep(wait)
-        try:
-            body = await context.read()
-        except (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError):
-            return None  # the call ended under the read
-        if not isinstance(body, bytes):
-            return None
-        if len(body) > self.settings.max_message:
-            raise Refused(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
+        body = await call.read()
+        if body is not None and len(body) > self.settings.max_message:
+            raise CallError(
+                StatusCode.RESOURCE_EXHAUSTED,
                 f"a message of {len(body)} bytes; the most is {self.settings.max_message}",
             )
         return body
 
-    def _identify(self, message: Any, context: grpc.aio.ServicerContext) -> tuple[str, str]:
+    def _identify(self, message: Any, call: Conversation) -> tuple[str, str]:
         """Give id and site of a node, if its sender may claim them."""
         node = parse_node(message)
         if not node.id:
-            raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry a node with an id"
+            raise CallError(
+                StatusCode.INVALID_ARGUMENT, "the first message must carry a node with an id"
             )
         site = self._resolve_site(node)
-        names = certificate_names(context.auth_context())
         claimed = node.site if site is None else site
-        self._identities.check(names, Role.ENVOY, id=node.id, site=claimed)
+        self._identities.check(call.call.names, Role.ENVOY, id=node.id, site=claimed)
         if site is None:
             log.info("envoy of an unknown site observes", envoy=node.id, site=node.site)
         return node.id, site or ""
@@ -275,8 +260,8 @@ def _parse(kind: Any, body: bytes) -> Any:
     try:
         return kind.FromString(body)
     except DecodeError as error:
-        raise Refused(
-            grpc.StatusCode.INVALID_ARGUMENT, f"not a {kind.DESCRIPTOR.name}: {error}"
+        raise CallError(
+            StatusCode.INVALID_ARGUMENT, f"not a {kind.DESCRIPTOR.name}: {error}"
         ) from error
 
 

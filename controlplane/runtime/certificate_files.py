@@ -29,6 +29,9 @@ class CertificateFiles:
         on_state: called with whether the newest files are in use.
         log: where a change of that is reported.
 
+    Attributes:
+        tls: the files.
+
     Raises:
         StartError: they cannot be used at first.
     """
@@ -43,7 +46,7 @@ class CertificateFiles:
         on_state: Callable[[bool], None] = lambda _: None,
         log: Logger | None = None,
     ) -> None:
-        self._tls, self._alpn, self._verify = tls, alpn, verify
+        self.tls, self._alpn, self._verify = tls, alpn, verify
         self._section = section
         self._on_state = on_state
         self._log: Logger = get_logger() if log is None else log
@@ -67,10 +70,10 @@ class CertificateFiles:
     def _build(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._tls.cert, self._tls.key)
+        context.load_cert_chain(self.tls.cert, self.tls.key)
         context.set_alpn_protocols([self._alpn])
-        if self._tls.client_ca:
-            context.load_verify_locations(self._tls.client_ca)
+        if self.tls.client_ca:
+            context.load_verify_locations(self.tls.client_ca)
             context.verify_mode = self._verify
             # A resumed session is not held to an authority that has changed since.
             context.options |= ssl.OP_NO_TICKET
@@ -101,7 +104,7 @@ class CertificateFiles:
         else:
             self._seen = seen
             self._on_state(True)
-            self._log.info("certificates reloaded", section=self._section, file=self._tls.cert)
+            self._log.info("certificates reloaded", section=self._section, file=self.tls.cert)
             return
         self._seen = seen  # tried once, not in each handshake
         self._on_state(False)

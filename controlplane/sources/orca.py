@@ -19,8 +19,9 @@ from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
 
 from controlplane.config import Orca
 from controlplane.errors import ReportError
-from controlplane.http2.client import CallFailedError, dialled
-from controlplane.http2.connection import Limits
+from controlplane.grpc_transport.client import dialled
+from controlplane.grpc_transport.limits import Limits
+from controlplane.grpc_transport.status import CallError
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.telemetry.orca import parse_orca_report
 
@@ -29,9 +30,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds before a stream is opened again."""
 SILENT_PERIODS = 5.0
 """Periods, 5 s at least, after which a stream without reports is given up."""
-LIMITS = Limits(
-    max_message=2**16, stream_window=2**17, connection_window=2**17, keepalive_period=310.0
-)
+LIMITS = Limits(max_message=2**16, window=2**17, connection_window=2**17, keepalive_period=310.0)
 
 Logger = structlog.typing.FilteringBoundLogger
 OnReport = Callable[[InstanceReport | ScrapeFailure], None]
@@ -117,7 +116,7 @@ class OrcaReader:
                         self._log.info("an instance's ORCA reports come again", instance=name)
                     self._take(name, report)
                 reason = "the stream ended"
-            except (CallFailedError, OSError, ReportError) as error:
+            except (CallError, OSError, ReportError) as error:
                 reason = _reason(error)
             if reason != told:
                 told = reason
@@ -136,7 +135,7 @@ class OrcaReader:
         async with dialled(target, limits=LIMITS) as connection:
             call = connection.call(METHOD)
             await call.write(request.SerializeToString())
-            call.write_no_more()
+            call.finish_writing()
             while True:
                 async with asyncio.timeout(silence):
                     message = await call.read()

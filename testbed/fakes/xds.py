@@ -6,6 +6,7 @@ For tests that need real gRPC and no Envoy; the client keeps nothing and obeys n
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
+from controlplane.config import Transport
 from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
 from controlplane.grpc_services.envoys import EnvoyRegistry, Observe
 from controlplane.grpc_services.messages import Node
 from controlplane.grpc_services.views import ViewStore
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.calls import OpenCall
+from controlplane.grpc_transport.grpcio import GrpcioServer, PemFiles
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, make_resource
 from controlplane.xds.types import Resource
 
@@ -75,7 +79,7 @@ class XdsServer:
     views: ViewStore
     registry: EnvoyRegistry
     service: XdsService
-    grpc_server: GrpcServer
+    grpc_server: GrpcServer | GrpcioServer
 
     async def stop(self) -> None:
         """End it without grace; its streams break."""
@@ -89,7 +93,9 @@ async def serve_xds(
     sites: Iterable[str] = ("north",),
     observe: Observe | None = None,
     port: int = 0,
-    beside: Iterable[grpc.GenericRpcHandler] = (),
+    beside: Mapping[str, OpenCall] | None = None,
+    transport: Transport = Transport.H2,
+    tls: PemFiles | None = None,
 ) -> AsyncIterator[XdsServer]:
     """Serve xDS; a node's site is known if it is one of *sites*.
 
@@ -98,7 +104,9 @@ async def serve_xds(
         sites: that are known.
         observe: is told what happens.
         port: on loopback; 0 takes a free one.
-        beside: further services on the same port.
+        beside: further methods on the same port.
+        transport: what carries gRPC.
+        tls: what is shown, and whose clients are taken; None serves clear text.
     """
     known = frozenset(sites)
 
@@ -108,14 +116,29 @@ async def serve_xds(
     settings = settings or XdsSettings()
     views, registry = ViewStore(), EnvoyRegistry(observe)
     service = XdsService(views, registry, resolve_site=resolve, settings=settings)
-    server = GrpcServer(limits=limits(settings))
+    make = GrpcServer if transport is Transport.H2 else GrpcioServer
+    server = make(limits=limits(settings))
     service.serve_on(server)
-    server.add_generic_rpc_handlers(tuple(beside))
-    port = await server.listen("127.0.0.1", port)
+    for path, open_call in (beside or {}).items():
+        server.add_method(path, open_call)
+    if isinstance(server, GrpcServer):
+        port = await server.listen("127.0.0.1", port, tls=None if tls is None else _context(tls))
+    else:
+        port = await server.listen("127.0.0.1", port, tls=tls)
     try:
         yield XdsServer(f"127.0.0.1:{port}", views, registry, service, server)
     finally:
         await server.stop()
+
+
+def _context(files: PemFiles) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.client_ca)
+    context.load_cert_chain(files.cert, files.key)
+    context.verify_mode = ssl.CERT_NONE if files.client_ca is None else ssl.CERT_REQUIRED
+    # As the control plane does: a session that is resumed is not held to a newer authority.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    return context
 
 
 class XdsClient:

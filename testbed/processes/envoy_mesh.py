@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import grpc
 
 from controlplane.config import Config
+from controlplane.grpc_transport.calls import OpenCall
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.resources.build import SnapshotBuilder, Views
 from controlplane.resources.versions import GENERATIONS, OlderEnvoyViews
@@ -125,7 +125,7 @@ async def running_mesh(
     split: Mapping[str, Split],
     services: Sequence[Mapping[str, Any]] | None = None,
     envoy: Mapping[str, Any] | None = None,
-    beside: Sequence[grpc.GenericRpcHandler] = (),
+    beside: Mapping[str, OpenCall] | None = None,
     tls: Mapping[str, ssl.SSLContext] | None = None,
     plain: Collection[str] = (),
     patient: bool = True,
@@ -140,7 +140,7 @@ async def running_mesh(
         split: service -> instance -> weight; waited for.
         services: as in ``fleet.yaml``; by default ``chat`` at ``/v1/chat``.
         envoy: the section of ``fleet.yaml``, beside its address and port.
-        beside: further gRPC services of the control plane.
+        beside: further gRPC methods of the control plane.
         tls: instance -> how it speaks TLS; the others do not.
         plain: instances whose lines say ``tls: false``.
         version: an older release of Envoy; by default the pinned one.

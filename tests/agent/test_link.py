@@ -16,8 +16,9 @@ from controlplane.agent.settings import AgentTls, ControlPlaneTarget
 from controlplane.agent.survey import Item
 from controlplane.errors import ReportError
 from controlplane.grpc_services.agents import AgentService
-from controlplane.http2.connection import Limits
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.grpcio import GrpcioServer, PemFiles
+from controlplane.grpc_transport.limits import Limits
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import InstanceReport, Report
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from testbed.fakes.certificates import Authority
@@ -44,11 +45,10 @@ class Plane:
     @asynccontextmanager
     async def up(self) -> AsyncIterator[AgentService]:
         """Be there for the duration of the block."""
-        server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        server = GrpcioServer()
         service = AgentService(self.take)
-        service.add_to(server)
-        server.add_insecure_port(f"127.0.0.1:{self.port}")
-        await server.start()
+        service.serve_on(server)
+        await server.listen("127.0.0.1", self.port)
         try:
             yield service
         finally:
@@ -184,13 +184,10 @@ async def test_a_certificate_is_read_anew_at_each_dial(tmp_path: Path) -> None:
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(strangers.ca.read_bytes())
     plane = Plane()
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    AgentService(plane.take).add_to(server)
-    credentials = grpc.ssl_server_credentials(
-        [(own.key.read_bytes(), own.cert.read_bytes())], authority.ca.read_bytes(), True
-    )
-    server.add_secure_port(f"127.0.0.1:{plane.port}", credentials)
-    await server.start()
+    server = GrpcioServer()
+    AgentService(plane.take).serve_on(server)
+    files = PemFiles(str(own.cert), str(own.key), str(authority.ca))
+    await server.listen("127.0.0.1", plane.port, tls=files)
     tls = AgentTls(ca=str(trusted), cert=str(mine.cert), key=str(mine.key))
     target = ControlPlaneTarget(f"localhost:{plane.port}", tls=tls)
     try:
@@ -214,12 +211,12 @@ async def test_a_control_plane_that_asks_to_connect_anew_loses_nothing() -> None
     """Connections that end by age move on between two batches, and that is no failure."""
     plane = Plane()
     server = GrpcServer(limits=Limits(max_age=0.0, max_age_grace=60.0))
-    AgentService(plane.take).add_to(server)
+    AgentService(plane.take).serve_on(server)
     await server.listen("127.0.0.1", plane.port)
     try:
         async with linked(plane) as link:
             sent = 0
-            while server.counts.connections < 3:
+            while server.accepted < 3:
                 link.put(said(link, f"n{sent}"))
                 sent += 1
                 await until(lambda: len(plane.names) == sent)  # noqa: B023 -- awaited here

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 from controlplane.grpc_services.agents import AgentService
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.server import GrpcServer
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings
 from testbed.processes.ports import free_ports
 
 MOST = 60e6
 """Bytes of resident memory, shared libraries included."""
 NOT_NEEDED = {
-    "grpc": "the line to the control plane is controlplane.http2's",
+    "grpc": "the line to the control plane is controlplane.grpc_transport's",
     "numpy": "nothing is computed that needs it",
     "pydantic": "the file is read in a process of its own",
     "rich": "nothing is drawn",
@@ -75,7 +75,7 @@ async def test_an_agent_loads_nothing_that_it_does_not_need(tmp_path: Path) -> N
     """A real agent, with everything on but the port, after it has told its control plane."""
     free, orca = free_ports(2)
     server = GrpcServer()
-    AgentService(lambda _: None).add_to(server)
+    AgentService(lambda _: None).serve_on(server)
     port = await server.listen("127.0.0.1", 0)
     file = tmp_path / "agent.yaml"
     try:

@@ -28,7 +28,7 @@ from controlplane.agent.settings import (
 from controlplane.config import Engine
 from controlplane.errors import StartError
 from controlplane.grpc_services.agents import AgentService
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Signal, SiteReport
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings
 from testbed.processes.ports import free_port
@@ -74,7 +74,7 @@ async def planes(count: int) -> AsyncIterator[list[Plane]]:
         every = [Plane() for _ in range(count)]
         for plane in every:
             server = GrpcServer()
-            AgentService(plane.take).add_to(server)
+            AgentService(plane.take).serve_on(server)
             plane.port = await server.listen("127.0.0.1", 0)
             ends.push_async_callback(server.stop)
         yield every

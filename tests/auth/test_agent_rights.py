@@ -15,6 +15,7 @@ from controlplane.auth.agent_rights import AgentGate
 from controlplane.config import Config
 from controlplane.errors import IdentityError, ReportError
 from controlplane.grpc_services.agents import SERVICE, AgentService
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import InstanceReport, PathReport, Report, SiteReport, Source
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 from testbed.fakes.views import make_config, make_instance
@@ -138,10 +139,9 @@ async def test_over_the_wire_an_agent_is_held_to_its_rights(tmp_path: Path) -> N
     taken: list[Report] = []
     gate = AgentGate(fleet(tmp_path, max_batch=3), enforced=False)
     service = AgentService(taken.append, gate=gate)
-    server = grpc.aio.server()
-    service.add_to(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server = GrpcServer()
+    service.serve_on(server)
+    port = await server.listen("127.0.0.1", 0)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             method = channel.stream_stream(f"/{SERVICE}/Report")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import aiohttp
-import grpc
 import pytest
 from envoy_data_plane.envoy.service.metrics.v3 import StreamMetricsMessage
 
+from controlplane.grpc_transport.calls import Conversation, OpenCall, conversing
 from controlplane.resources import names
 from testbed.processes.envoy_mesh import Mesh, running_mesh
 
@@ -27,15 +27,13 @@ class MetricsReceiver:
         self.histograms: Counter[tuple[str, ...]] = Counter()
         self._news = asyncio.Event()
 
-    def service(self) -> grpc.GenericRpcHandler:
-        """Give the gRPC service."""
-        method = grpc.stream_unary_rpc_method_handler(self._receive, None, lambda answer: answer)
-        return grpc.method_handlers_generic_handler(
-            "envoy.service.metrics.v3.MetricsService", {"StreamMetrics": method}
-        )
+    def methods(self) -> dict[str, OpenCall]:
+        """Return the gRPC method."""
+        path = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
+        return {path: conversing(self._receive)}
 
-    async def _receive(self, messages: AsyncIterator[bytes], _: object) -> bytes:
-        async for serialised in messages:
+    async def _receive(self, call: Conversation) -> None:
+        while (serialised := await call.read()) is not None:
             message = StreamMetricsMessage.parse(serialised)
             if message.identifier is not None and message.identifier.node is not None:
                 self.nodes.add(message.identifier.node.id)
@@ -50,7 +48,7 @@ class MetricsReceiver:
                     if metric.histogram is not None:
                         self.histograms[key] += metric.histogram.sample_count
             self._news.set()
-        return b""
+        await call.write(b"")
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for messages until *condition* holds."""
@@ -80,7 +78,7 @@ async def test_envoy_tells_counts_times_and_failures_of_each_instance() -> None:
         {"a": "north", "b": "north"},
         split={"chat": {"a": 1, "b": 1}},
         envoy={"load_period": "200ms", "outlier_detection": {"consecutive_errors": 1000}},
-        beside=[receiver.service()],
+        beside=receiver.methods(),
     ) as mesh:
         await mesh.answers(20)
         mesh.origins["b"].status = 503
@@ -127,7 +125,7 @@ async def test_envoy_tells_what_is_in_progress() -> None:
         {"a": "north"},
         split={"chat": {"a": 1}},
         envoy={"load_period": "200ms"},
-        beside=[receiver.service()],
+        beside=receiver.methods(),
     ) as mesh:
         gauge = key(names.STAT_IN_PROGRESS, "a")
 

@@ -628,7 +628,7 @@ async def test_more_connect_than_are_taken(tmp_path: Path, name: str) -> None:
                 seconds = await bed.recovers(again, since=gone_at)
             await bed.keep_on(1.0)
             lines = [each for each in first(bed).events() if each["event"] == "connections refused"]
-            assert [most] == [each["most"] for each in lines]
+            assert [most] == [each["limit"] for each in lines]
             bed.told(
                 "more clients than are taken", f"{asked:,} connects, {most} allowed", seconds, name
             )

@@ -195,7 +195,7 @@ async def test_a_taken_port_is_told_in_one_line(fleet: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        async with ControlPlaneProcess(fleet, "--admin", f"127.0.0.1:{port}") as control:
+        async with ControlPlaneProcess(fleet, ports=(0, port)) as control:
             status = await control.ended()
             (line,) = control.log().splitlines()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,7 +15,8 @@ from google.protobuf import json_format
 from controlplane.auth.identity import IdentityCheck
 from controlplane.config import Identity, Role
 from controlplane.grpc_services.csds import SERVICE, ClientStatusService, StatusSettings
-from controlplane.grpc_services.refused import Refused
+from controlplane.grpc_transport.calls import Call
+from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.xds.types import CLUSTER, ENDPOINT
 from testbed.fakes.xds import PATIENCE, XdsClient, XdsServer, make_snapshot, serve_xds
 
@@ -29,7 +31,7 @@ async def server() -> AsyncIterator[XdsServer]:
     """Serve two clusters and their assignments, and their status."""
     async with serve_xds() as server:
         service = ClientStatusService(server.registry, epoch=lambda: EPOCH, settings=SETTINGS)
-        service.add_to(server.grpc_server)
+        service.serve_on(server.grpc_server)
         snapshot = make_snapshot({CLUSTER: {"a": "1", "b": "1"}, ENDPOINT: {"a": "1", "b": "1"}})
         server.views.publish({"north": snapshot, "": snapshot})
         yield server
@@ -230,21 +232,6 @@ async def test_too_much_to_tell_is_refused_with_the_remedy(
     assert 1 == len((await fetch(channel, {"excludeResourceContents": True})).config)
 
 
-class Caller:
-    """The context of somebody at *peer* with a certificate that carries *names*."""
-
-    def __init__(self, peer: str, names: tuple[str, ...]) -> None:
-        self._peer, self._names = peer, names
-
-    def peer(self) -> str:
-        """Give the address."""
-        return self._peer
-
-    def auth_context(self) -> dict[str, list[bytes]]:
-        """Give what TLS knows."""
-        return {"x509_subject_alternative_name": [name.encode() for name in self._names]}
-
-
 OPS = Identity(san="ops.example", role=Role.OBSERVER)
 
 
@@ -252,7 +239,7 @@ OPS = Identity(san="ops.example", role=Role.OBSERVER)
     ("peer", "names", "enforced", "admitted"),
     [
         pytest.param("ipv4:127.0.0.1:5", (), False, True, id="loopback"),
-        pytest.param("ipv4:::1:5", (), False, True, id="loopback of IPv6"),
+        pytest.param("ipv6:[::1]:5", (), False, True, id="loopback of IPv6"),
         pytest.param("ipv4:10.0.0.1:5", (), False, False, id="network"),
         pytest.param("ipv4:10.0.0.1:5", ("ops.example",), True, True, id="observer"),
         pytest.param("ipv4:127.0.0.1:5", ("an.example",), True, False, id="another certificate"),
@@ -264,10 +251,10 @@ def test_only_this_machine_and_observers_are_told(
     """The answer names every address of the fleet."""
     identities = IdentityCheck([OPS], enforced=enforced)
     service = ClientStatusService(server.registry, epoch=lambda: EPOCH, identities=identities)
-    caller: Any = Caller(peer, names)
+    caller: Any = SimpleNamespace(host=Call.host.fget(SimpleNamespace(peer=peer)), names=names)  # type: ignore[attr-defined]
     if admitted:
         service._admit(caller)
         return
-    with pytest.raises(Refused, match="observer") as caught:
+    with pytest.raises(CallError, match="observer") as caught:
         service._admit(caller)
-    assert grpc.StatusCode.PERMISSION_DENIED is caught.value.code
+    assert StatusCode.PERMISSION_DENIED is caught.value.code

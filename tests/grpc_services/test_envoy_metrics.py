@@ -23,7 +23,7 @@ from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry, Observation
 from controlplane.grpc_services.envoys import EnvoyRegistry
 from controlplane.grpc_services.messages import Node
 from controlplane.grpc_services.views import ViewStore
-from controlplane.http2.server import GrpcServer
+from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.resources.build import SnapshotBuilder
@@ -112,7 +112,7 @@ def receiver() -> Serve:
             settings=settings,
         )
         server = GrpcServer()
-        received.telemetry.add_to(server)
+        received.telemetry.serve_on(server)
         if views is not None:
             XdsService(views, EnvoyRegistry(), resolve_site=resolve).serve_on(server)
         received.port = await server.listen("127.0.0.1", 0)

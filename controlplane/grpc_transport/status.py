@@ -1,10 +1,10 @@
-"""gRPC's status codes, and what they are made of where a peer speaks plain HTTP/2."""
+"""gRPC's status codes, and what stands for them where a peer speaks plain HTTP/2."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-from controlplane.http2.frames import ErrorCode
+from h2.errors import ErrorCodes
 
 
 class StatusCode(IntEnum):
@@ -29,8 +29,17 @@ class StatusCode(IntEnum):
     UNAUTHENTICATED = 16
 
 
+class CallError(Exception):
+    """A call ended with a status other than OK; a handler raises it to end its call so."""
+
+    def __init__(self, code: StatusCode, text: str) -> None:
+        super().__init__(f"{code.name}: {text}" if text else code.name)
+        self.code = code
+        self.text = text
+
+
 def parse_status(text: str) -> StatusCode:
-    """Read ``grpc-status``; what is no code is `StatusCode.UNKNOWN`."""
+    """Read ``grpc-status``; return `StatusCode.UNKNOWN` for anything else."""
     known = len(text) <= 2 and text.isascii() and text.isdecimal()
     known = known and int(text) <= StatusCode.UNAUTHENTICATED
     return StatusCode(int(text)) if known else StatusCode.UNKNOWN
@@ -49,17 +58,28 @@ _OF_HTTP = {
 
 
 def status_of_http(status: str) -> StatusCode:
-    """Give what an HTTP answer without ``grpc-status`` means (gRPC, "HTTP to gRPC Status Code")."""
+    """Return the status of an HTTP response without ``grpc-status``, as gRPC maps them."""
     return _OF_HTTP.get(status, StatusCode.UNKNOWN)
 
 
 _OF_RESET: dict[int, StatusCode] = {
-    ErrorCode.REFUSED_STREAM: StatusCode.UNAVAILABLE,
-    ErrorCode.CANCEL: StatusCode.CANCELLED,
-    ErrorCode.ENHANCE_YOUR_CALM: StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCodes.REFUSED_STREAM: StatusCode.UNAVAILABLE,
+    ErrorCodes.CANCEL: StatusCode.CANCELLED,
+    ErrorCodes.ENHANCE_YOUR_CALM: StatusCode.RESOURCE_EXHAUSTED,
 }
 
 
 def status_of_reset(code: int) -> StatusCode:
-    """Give what a RST_STREAM without trailers means (gRPC over HTTP/2, "Errors")."""
+    """Return the status of a RST_STREAM without trailers (gRPC over HTTP/2, "Errors")."""
     return _OF_RESET.get(code, StatusCode.INTERNAL)
+
+
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+def parse_timeout(text: str) -> float | None:
+    """Read ``grpc-timeout`` in seconds; None if it is malformed."""
+    digits, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not digits.isascii() or not digits.isdecimal() or len(digits) > 8:
+        return None
+    return int(digits) * _UNITS[unit]

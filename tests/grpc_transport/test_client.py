@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.http2 import frames
-from controlplane.http2.client import CLIENT_LIMITS, CallFailedError, ClientConnection, dialled
-from controlplane.http2.connection import Limits
-from controlplane.http2.served import GrpcStream
-from controlplane.http2.server import GrpcServer
-from controlplane.http2.status import StatusCode
+from controlplane.grpc_transport.calls import Call
+from controlplane.grpc_transport.client import CLIENT_LIMITS, dialled
+from controlplane.grpc_transport.connection import ClientConnection
+from controlplane.grpc_transport.limits import Limits
+from controlplane.grpc_transport.server import GrpcServer
+from controlplane.grpc_transport.status import CallError, StatusCode
+from testbed import http2
 from testbed.fakes.certificates import Authority, KeyPair
 
 
@@ -84,11 +85,11 @@ async def test_messages_go_both_ways_and_a_good_end_is_none() -> None:
     async with grpcio() as (_, address), dialled(address) as connection:
         doubles, spelt = connection.call("/t.S/Doubled"), connection.call("/t.S/Letters")
         await spelt.write(b"abc")
-        spelt.write_no_more()
+        spelt.finish_writing()
         for message in (b"x", b"", b"yz"):
             await doubles.write(message)
             assert message * 2 == await doubles.read()
-        doubles.write_no_more()
+        doubles.finish_writing()
         ends = await doubles.read(), [await spelt.read() for _ in range(4)]
 
     assert (None, [b"a", b"b", b"c", None]) == ends
@@ -103,7 +104,7 @@ async def test_messages_larger_than_either_window_arrive_whole() -> None:
         async def write() -> None:
             for part in parts:
                 await call.write(part)
-            call.write_no_more()
+            call.finish_writing()
 
         writing = asyncio.create_task(write())
         await asyncio.sleep(0)
@@ -122,7 +123,7 @@ async def test_a_message_over_the_limit_ends_its_call_only() -> None:
     async with grpcio() as (_, address), dialled(address, limits=limits) as connection:
         call = connection.call("/t.S/Doubled")
         await call.write(b"x" * 600)
-        with pytest.raises(CallFailedError, match="1200 bytes is over 1000") as caught:
+        with pytest.raises(CallError, match="1200 bytes exceeds the limit of 1000") as caught:
             await call.read()
         other = connection.call("/t.S/Doubled")
         await other.write(b"x")
@@ -145,9 +146,9 @@ async def test_a_call_that_fails_tells_the_servers_status(
     """Its words cross unharmed, and writing to what is over fails in the same way."""
     async with grpcio() as (_, address), dialled(address) as connection:
         call = connection.call(method)
-        with pytest.raises(CallFailedError) as caught:
+        with pytest.raises(CallError) as caught:
             await call.read()
-        with pytest.raises(CallFailedError):
+        with pytest.raises(CallError):
             await call.write(b"late")
 
     assert code is caught.value.code
@@ -174,9 +175,9 @@ async def test_a_server_that_stops_ends_calls_as_unavailable() -> None:
         assert b"xx" == await call.read()
         await server.stop(None)
         await call.until_over()
-        with pytest.raises(CallFailedError) as caught:
+        with pytest.raises(CallError) as caught:
             await call.read()
-        with pytest.raises(CallFailedError):
+        with pytest.raises(CallError):
             connection.call("/t.S/Doubled")
 
     assert StatusCode.UNAVAILABLE is caught.value.code
@@ -209,7 +210,7 @@ async def test_mutual_tls_shows_our_names_and_refuses_a_server_of_others(tmp_pat
             async with dialled(address, tls=trust(strangers.ca), server_name="control.example"):
                 pass
         bare = ssl.create_default_context(cafile=str(authority.ca))
-        with pytest.raises((OSError, CallFailedError)):
+        with pytest.raises((OSError, CallError)):
             async with dialled(address, tls=bare, server_name="control.example") as connection:
                 await connection.call("/t.S/Named").read()
 
@@ -217,7 +218,7 @@ async def test_mutual_tls_shows_our_names_and_refuses_a_server_of_others(tmp_pat
 class Echo:
     """Answers each message with itself."""
 
-    def __init__(self, stream: GrpcStream) -> None:
+    def __init__(self, stream: Call) -> None:
         self.stream = stream
 
     def message_received(self, message: bytes) -> None:
@@ -282,9 +283,9 @@ async def test_an_old_connection_takes_no_new_call_and_ends_none() -> None:
                 assert b"x" == await call.read()
             await call.write(b"y")
             assert b"y" == await call.read()
-            with pytest.raises(CallFailedError, match="going away"):
+            with pytest.raises(CallError, match="going away"):
                 connection.call("/t.S/Echo")
-            call.write_no_more()
+            call.finish_writing()
             assert await call.read() is None
     finally:
         await server.stop()
@@ -335,92 +336,62 @@ async def test_a_server_that_answers_no_ping_is_given_up() -> None:
     """A path that has died without a word must not hold a stream for ever."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(frames.settings({}) + frames.frame(frames.SETTINGS, frames.ACK, 0))
+        writer.write(http2.settings() + http2.frame(http2.SETTINGS, http2.ACK))
         await reader.read(-1)
         writer.close()
 
     limits = replace(CLIENT_LIMITS, keepalive_period=0.1, keepalive_timeout=0.5)
     async with saying(greet) as address, dialled(address, limits=limits) as connection:
         call = connection.call("/t.S/Echo")
-        with pytest.raises(CallFailedError, match="answers no ping") as caught:
+        with pytest.raises(CallError, match="no answer to a keepalive ping") as caught:
             await call.read()
 
     assert StatusCode.UNAVAILABLE is caught.value.code
 
 
-OPENED = frames.settings({}) + frames.frame(
-    frames.HEADERS, frames.END_HEADERS, 1, frames.RESPONSE_HEADERS
-)
+PATH = b"/t.S/Echo"
+ANSWER = http2.block(((":status", "200"), ("content-type", "application/grpc")))
+OPENED = http2.settings() + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, ANSWER)
+
+
+def trailers(code: str) -> bytes:
+    """Write the header block that ends a call."""
+    return http2.headers(1, (("grpc-status", code),))
 
 
 @pytest.mark.parametrize(
     ("hostile", "code"),
     [
-        pytest.param(
-            frames.frame(frames.PING, 0, 0, b"\0" * 8) * 3_000, "UNAVAILABLE", id="ping flood"
-        ),
-        pytest.param(frames.frame(frames.DATA, 0, 3, b"x"), "UNAVAILABLE", id="idle stream"),
-        pytest.param(
-            frames.frame(frames.HEADERS, frames.END_HEADERS, 2, b"\x88"), "UNAVAILABLE", id="pushed"
-        ),
-        pytest.param(frames.reset(1, frames.ErrorCode.REFUSED_STREAM), "UNAVAILABLE", id="refused"),
-        pytest.param(
-            frames.reset(1, frames.ErrorCode.ENHANCE_YOUR_CALM), "RESOURCE_EXHAUSTED", id="calm"
-        ),
-        pytest.param(
-            frames.frame(frames.DATA, frames.END_STREAM, 1), "UNKNOWN", id="without status"
-        ),
-        pytest.param(
-            frames.frame(frames.DATA, frames.END_STREAM, 1, b"\0\0"), "INTERNAL", id="cut message"
-        ),
-        pytest.param(
-            frames.frame(frames.HEADERS, 5, 1, frames._literal("grpc-status", "9" * 5_000)),
-            "UNKNOWN",
-            id="number without end",
-        ),
-        pytest.param(frames.goaway(0, frames.ErrorCode.NO_ERROR), "UNAVAILABLE", id="not served"),
+        pytest.param(http2.ping() * 3_000, "UNAVAILABLE", id="ping flood"),
+        pytest.param(http2.data(3, b"x"), "UNAVAILABLE", id="idle stream"),
+        pytest.param(http2.frame(http2.HEADERS, 4, 2, b"\x88"), "UNAVAILABLE", id="pushed"),
+        pytest.param(http2.reset(1, 7), "UNAVAILABLE", id="refused"),
+        pytest.param(http2.reset(1, 11), "RESOURCE_EXHAUSTED", id="calm"),
+        pytest.param(http2.data(1, b"", 1), "UNKNOWN", id="without status"),
+        pytest.param(http2.data(1, b"\0\0", 1), "INTERNAL", id="cut message"),
+        pytest.param(http2.data(1, b"\0\0") + trailers("0"), "INTERNAL", id="cut message, then OK"),
+        pytest.param(trailers("9" * 5_000), "UNKNOWN", id="number without end"),
+        pytest.param(http2.goaway(0), "UNAVAILABLE", id="not served"),
     ],
 )
 async def test_a_hostile_server_ends_its_call_with_a_status(hostile: bytes, code: str) -> None:
     """Whatever it does, the caller learns of it."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(frames.settings({}))
-        await reader.readuntil(b"cats")  # the call's headers
+        writer.write(http2.settings())
+        received = b""
+        while all(each.kind != http2.HEADERS for each in http2.read_frames(received[24:])):
+            received += await reader.read(1 << 16)
         writer.write(OPENED + hostile)
         await reader.read(-1)
         writer.close()
 
     async with saying(answer) as address, dialled(address) as connection:
         call = connection.call("/t.S/Echo")
-        with pytest.raises(CallFailedError) as caught:
+        with pytest.raises(CallError) as caught:
             await call.read()
 
     assert code == caught.value.code.name
-
-
-class Wire(asyncio.Transport):
-    """A transport into nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.closing = False
-
-    def write(self, data: Any) -> None:
-        """Lose it."""
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Hold nothing back."""
-
-    def is_closing(self) -> bool:
-        """Tell."""
-        return self.closing
-
-    def close(self) -> None:
-        """Close."""
-        self.closing = True
-
-    abort = close
 
 
 @settings(max_examples=300, deadline=None)
@@ -432,7 +403,7 @@ class Wire(asyncio.Transport):
             st.sampled_from([0, 1, 1, 1, 2, 3, 2**31 - 1]),
             st.one_of(
                 st.binary(max_size=40),
-                st.sampled_from([frames.RESPONSE_HEADERS, frames.trailers(0, "")]),
+                st.sampled_from([ANSWER, http2.block((("grpc-status", "0"),))]),
             ),
         ),
         max_size=12,
@@ -441,18 +412,16 @@ class Wire(asyncio.Transport):
 )
 def test_random_frames_never_raise(parts: list[tuple[int, int, int, bytes]], rest: bytes) -> None:
     """Well-formed frames in any order, then noise: a call ends, or waits; nothing else."""
+    connection = ClientConnection(CLIENT_LIMITS, now=0.0, peer="ipv4:192.0.2.1:1")
+    connection.receive(http2.settings(), now=0.0)
+    while connection.step(now=0.0):
+        pass
+    call = connection.open(PATH.decode(), "test", (), secure=False)
+    for chunk in (*(http2.frame(*part) for part in parts), rest):
+        connection.receive(chunk, now=0.0)
+        while connection.step(now=0.0):
+            pass
+    connection.lost("end")
 
-    async def run() -> None:
-        connection, wire = ClientConnection("test"), Wire()
-        connection.connection_made(wire)
-        connection.data_received(frames.settings({}))
-        call = connection.call("/t.S/Echo")
-        for part in parts:
-            if not wire.closing:
-                connection.data_received(frames.frame(*part))
-        if not wire.closing:
-            connection.data_received(rest)
-        connection.connection_lost(None)
-        assert call.is_over
-
-    asyncio.run(run())
+    assert call.is_over
+    assert call.status is not None

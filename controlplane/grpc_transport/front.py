@@ -1,0 +1,383 @@
+"""One connection on asyncio: a thin front that moves bytes and hands events to receivers.
+
+TLS of a server is an `ssl.MemoryBIO` here rather than asyncio's own layer: a handshake is then
+counted and bounded like everything else, and a push is encrypted in one go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import ssl
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, cast
+
+from controlplane.grpc_transport.calls import Call
+from controlplane.grpc_transport.connection import Connection, Event, Kind
+from controlplane.grpc_transport.limits import Cut, ServerLimits
+from controlplane.grpc_transport.status import StatusCode
+
+JOIN = 1 << 16
+"""Bytes of output that are joined for one write; larger pieces are shared, and written as such."""
+SEND_QUEUE = struct.Struct("i")
+
+MakeConnection = Callable[[str, tuple[str, ...], float], Connection]
+"""Peer, its certificate's names, now -> one side of a connection."""
+
+
+class Owner(Protocol):
+    """Who a front belongs to: a server or a client."""
+
+    def ready(self, front: Front) -> None:
+        """Learn that the peer's settings have arrived."""
+
+    def opened(self, call: Call) -> None:
+        """Serve a call of the peer's."""
+
+    def lost(self, front: Front, reason: str) -> None:
+        """Learn that the connection is gone."""
+
+
+class Turns:
+    """Shares time between the connections that want more than one turn of it.
+
+    A connection whose bytes take long waits here, with every other such connection, and all of
+    them together get `ServerLimits.round_time` before the event loop serves the others again.
+    """
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self.limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Front] = deque()
+        self._scheduled = False
+
+    def add(self, front: Front) -> None:
+        """Let *front* go on after those that wait already."""
+        self._queue.append(front)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        end = time.perf_counter() + self.limits.round_time
+        try:
+            for _ in range(len(self._queue)):
+                self._queue.popleft().turn()
+                if time.perf_counter() > end:
+                    break
+        finally:
+            self._scheduled = bool(self._queue)
+            if self._scheduled:
+                self._loop.call_soon(self._run)
+
+
+def peer_name(transport: asyncio.BaseTransport) -> str:
+    """Return the peer's address as gRPC names it."""
+    peer = transport.get_extra_info("peername")
+    if not isinstance(peer, tuple):
+        return f"unix:{peer or ''}"
+    host, port = str(peer[0]).partition("%")[0], peer[1]
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the subject alternative names of what `ssl.SSLObject.getpeercert` returns."""
+    return tuple(str(name[1]) for name in (certificate or {}).get("subjectAltName", ()))
+
+
+class Front(asyncio.Protocol):
+    """Drives one connection.
+
+    Attributes:
+        connection: None until the TLS handshake is complete.
+        peer: see `Call.peer`.
+        host: what a server counts the connection under.
+        since: instant at which it was accepted.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        make: MakeConnection,
+        turns: Turns,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._owner, self._make, self._turns = owner, make, turns
+        self._loop = asyncio.get_running_loop()
+        self.connection: Connection | None = None
+        self.transport: asyncio.Transport | None = None
+        self.peer = self.host = ""
+        self.since = self._loop.time()
+        self.cut: Cut | None = None
+        self.detail = ""
+        self._tls: ssl.SSLObject | None = None
+        if tls is not None:
+            self._encrypted, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = tls.wrap_bio(self._encrypted, self._to_send, server_side=True)
+        self._queued = self._running = self._paused = False
+        self._sent = self._delivered = self._unread_replies = 0
+
+    # -- asyncio ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the peer, or await its TLS handshake."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.peer = peer_name(transport)
+        self.transport.set_write_buffer_limits(high=1, low=0)
+        if self._tls is None:
+            self._start(())
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, and handle them unless others come first."""
+        if self._tls is not None:
+            self._encrypted.write(data)
+        elif self.connection is not None:
+            self.connection.receive(data, now=self._loop.time())
+        if self._queued:
+            return
+        if self.connection is None or not self.connection.greeted:
+            self._wait()
+        else:
+            self.turn()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End every call."""
+        self.transport = None
+        if self.connection is not None:
+            self.connection.lost(self.detail or str(exc or "connection closed by the peer"))
+            self._dispatch()
+        self._owner.lost(self, str(exc or ""))
+
+    def pause_writing(self) -> None:
+        """Keep messages back until the socket takes more."""
+        if self.connection is not None:
+            self.connection.blocked = True
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._unread_replies = 0
+        if self.connection is not None:
+            self.connection.resume()
+            self._settle()
+
+    # -- turns ------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Handle what has arrived, for the time of one turn."""
+        self._queued = False
+        if self.transport is None:
+            return
+        if self._tls is not None and not self._decrypt(self._tls):
+            return
+        connection = self.connection
+        if connection is None:
+            self._read_on()
+            return
+        limits = self._turns.limits
+        now, end, frames = self._loop.time(), time.perf_counter() + limits.turn_time, 0
+        self._running = True
+        while True:
+            if connection.events:
+                self._handle(connection.events.popleft())
+            elif connection.step(now=now):
+                frames += 1
+            else:
+                break
+            if frames >= limits.turn_frames or time.perf_counter() > end:
+                break
+        self._running = False
+        more = frames >= limits.turn_frames or time.perf_counter() > end
+        self.flush()
+        if more and (connection.events or connection.backlog) and not connection.closing:
+            self._wait()
+        else:
+            self._dispatch()
+            self._read_on()
+
+    def _wait(self) -> None:
+        self._queued = True
+        if self.transport is not None and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        self._turns.add(self)
+
+    def _read_on(self) -> None:
+        if self._paused and self.transport is not None and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _settle(self) -> None:
+        """Send and hand over what came of something other than a turn."""
+        if not self._running:
+            self.flush()
+            if not self._queued:
+                self._dispatch()
+
+    def _dispatch(self) -> None:
+        connection = self.connection
+        if connection is None or self._running:
+            return
+        self._running = True
+        while connection.events:
+            self._handle(connection.events.popleft())
+        self._running = False
+        self.flush()
+
+    def _handle(self, event: Event) -> None:
+        stream = event.stream
+        if stream is None:
+            self._owner.ready(self)
+        elif event.kind is Kind.CLOSED:
+            receiver, stream.receiver = stream.receiver, None
+            if receiver is not None:
+                receiver.closed()
+        elif stream.is_over:
+            return
+        elif event.kind is Kind.OPENED:
+            self._owner.opened(stream)
+            if stream.deadline is not None:
+                self._loop.call_at(
+                    stream.deadline,
+                    stream.finish,
+                    StatusCode.DEADLINE_EXCEEDED,
+                    "deadline exceeded",
+                )
+        elif (receiver := stream.receiver) is None:
+            return
+        elif event.kind is Kind.MESSAGE:
+            receiver.message_received(event.message)
+        elif event.kind is Kind.HALF_CLOSED:
+            receiver.half_closed()
+        else:
+            receiver.drained()
+
+    # -- bytes out --------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what the connection has to say, and what waits as far as the socket takes it."""
+        connection = self.connection
+        if connection is None or self.transport is None:
+            return
+        while connection.output:
+            output, connection.output = connection.output, []
+            if connection.blocked:
+                self._unread_replies += sum(map(len, output))
+                if self._unread_replies > connection.limits.max_unsent:
+                    self.abort(Cut.TOO_MUCH_UNSENT)
+                    return
+            self._write(output)
+            if not connection.blocked:
+                connection.pump_all()
+        if connection.closing and self.transport is not None:
+            self.close()
+
+    def _write(self, output: list[bytes]) -> None:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if len(output) > 1 and sum(map(len, output)) <= JOIN:
+            output = [b"".join(output)]
+        for piece in output:
+            data = piece if self._tls is None else self._encrypt(self._tls, piece)
+            self._sent += len(data)
+            transport.write(data)
+
+    def _encrypt(self, tls: ssl.SSLObject, data: bytes) -> bytes:
+        # Record by record, since OpenSSL's buffer keeps the size that it once had.
+        rest, records = memoryview(data), []
+        while rest:
+            rest = rest[tls.write(rest) :]
+            records.append(self._to_send.read())
+        return records[0] if len(records) == 1 else b"".join(records)
+
+    def _decrypt(self, tls: ssl.SSLObject) -> bool:
+        """Decrypt what has arrived, or go on with the handshake; return whether to go on."""
+        parts: list[bytes] = []
+        ended = True
+        try:
+            if self.connection is None:
+                tls.do_handshake()
+                self._start(certificate_names(tls.getpeercert()))
+            while data := tls.read(JOIN):
+                parts.append(data)
+        except ssl.SSLWantReadError:
+            ended = False
+        except ssl.SSLError as error:
+            if self.connection is None:
+                self.cut, self.detail = Cut.TLS, error.reason or str(error)
+        if parts and self.connection is not None:
+            self.connection.receive(b"".join(parts), now=self._loop.time())
+        self._send_records()
+        if ended:
+            self.close()
+        return not ended
+
+    def _send_records(self) -> None:
+        """Send what TLS itself has to say."""
+        if self._to_send.pending and self.transport is not None:
+            records = self._to_send.read()
+            self._sent += len(records)
+            self.transport.write(records)
+
+    def _start(self, names: tuple[str, ...]) -> None:
+        self.connection = self._make(self.peer, names, self._loop.time())
+        self.connection.wake = self._settle
+        self.flush()
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def sweep(self, *, now: float) -> None:
+        """Cut a peer that is gone, does not read, or has not completed its handshake."""
+        transport, connection = self.transport, self.connection
+        if transport is None:
+            return
+        if connection is None or not connection.greeted:
+            timeout = 10.0 if connection is None else connection.limits.handshake_timeout
+            if now - self.since > timeout:
+                self.abort(Cut.NO_HANDSHAKE)
+            return
+        waiting = transport.get_write_buffer_size()
+        if waiting or self._delivered < self._sent:
+            waiting += self._in_kernel()
+        self._delivered = self._sent - waiting
+        cut = connection.check(now=now, delivered=self._delivered, waiting=waiting > 0)
+        if cut is not None:
+            self.abort(cut)
+        else:
+            self.flush()
+
+    def _in_kernel(self) -> int:
+        """Return the bytes that the kernel has and the peer's has not acknowledged."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return 0
+        with suppress(OSError):  # not a socket that knows
+            return int(SEND_QUEUE.unpack(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
+        return 0
+
+    def abort(self, cut: Cut) -> None:
+        """Cut the connection now."""
+        self.cut = self.cut or cut
+        self.detail = self.detail or cut.value
+        if self.connection is not None:
+            self.connection.cut = self.cut
+        if self.transport is not None:
+            self.transport.abort()
+
+    def close(self) -> None:
+        """Close once everything written has left."""
+        if self.connection is not None:
+            self.cut = self.cut or self.connection.cut
+            self.detail = self.detail or self.connection.reason
+        if self.transport is not None and not self.transport.is_closing():
+            if self._tls is not None:
+                with suppress(ssl.SSLError):
+                    self._tls.unwrap()
+                self._send_records()
+            self.transport.close()

@@ -1,0 +1,285 @@
+"""A gRPC server: connections in, calls to what serves their method."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import random
+import socket
+import ssl
+import struct
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+from h2.errors import ErrorCodes
+
+from controlplane.grpc_transport.calls import Call, OpenCall
+from controlplane.grpc_transport.connection import ServerConnection
+from controlplane.grpc_transport.front import Front, Turns
+from controlplane.grpc_transport.limits import GOAWAY, SETTINGS, Cut, Limits, Pool, ServerLimits
+from controlplane.grpc_transport.status import StatusCode
+from controlplane.grpc_transport.stream import frame_header
+from controlplane.runtime.throttle import Told
+
+log = structlog.get_logger("grpc")
+
+SWEEP_PERIOD = 1.0
+"""Seconds between looks for clients that are gone; small against every timeout."""
+ACCEPTED_AT_ONCE = 32
+BACKLOG = 4_096
+ACCEPT_PAUSE = 1.0
+"""Seconds without accepting, when the system has no open files left."""
+TOO_MANY = (
+    frame_header(0, SETTINGS, 0, 0)  # comes first in any case (RFC 9113, section 3.4)
+    + frame_header(28, GOAWAY, 0, 0)
+    + struct.pack(">II", 0, ErrorCodes.ENHANCE_YOUR_CALM)
+    + b"too many connections"
+)
+"""What a client reads that is not accepted, if it speaks clear text."""
+LINES_PER_MINUTE = 60
+"""Lines of the log that all clients together can cause."""
+
+
+class GrpcServer:
+    """Serves gRPC on one or more addresses.
+
+    Args:
+        limits: what one connection may cost.
+        server_limits: what all together may cost.
+        on_refused: called for each connection that is not accepted.
+        on_cut: called for each connection that is ended for what the client did or did not do.
+
+    Attributes:
+        accepted: connections accepted since the start.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        server_limits: ServerLimits | None = None,
+        on_refused: Callable[[], None] = lambda: None,
+        on_cut: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.server_limits = server_limits or ServerLimits()
+        self._on_refused, self._on_cut = on_refused, on_cut
+        self.accepted = 0
+        self._methods: dict[str, OpenCall] = {}
+        self._fronts: dict[Front, float] = {}
+        """Front -> instant at which its client is asked to move on."""
+        self._handshakes: dict[Front, None] = {}
+        """Those that have not completed their handshake, the oldest first."""
+        self._per_host: Counter[str] = Counter()
+        self._pool = Pool(self.server_limits.max_held)
+        self._told: Told[tuple[str, str]] = Told(lines_per_minute=LINES_PER_MINUTE)
+        self._listeners: list[socket.socket] = []
+        self._accepting: set[asyncio.Task[object]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._turns: Turns | None = None
+        self._stopping = False
+        self._emptied = asyncio.Event()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, unfinished handshakes included."""
+        return len(self._fronts)
+
+    def add_method(self, path: str, open_call: OpenCall) -> None:
+        """Serve ``/package.Service/Method``."""
+        self._methods[path] = open_call
+
+    async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
+        """Accept connections; return the port.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        if tls is not None:
+            tls.set_alpn_protocols(["h2"])
+        loop = asyncio.get_running_loop()
+        self._turns = self._turns or Turns(self.server_limits)
+        found = await loop.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        bound = 0
+        for family, *_, address in dict.fromkeys(found):
+            listener = socket.create_server(
+                address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=False
+            )
+            listener.setblocking(False)
+            self._listeners.append(listener)
+            loop.add_reader(listener, self._accept, listener, tls)
+            bound = bound or int(listener.getsockname()[1])
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep(), name="grpc sweep")
+        return bound
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Accept no more, let running calls end within *grace* seconds, then end them."""
+        self._stopping = True
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+        for front in list(self._fronts):
+            self._drain(front)
+        if self._fronts and grace:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), grace)
+        for front in list(self._fronts):
+            if isinstance(front.connection, ServerConnection):
+                front.connection.finish_all(StatusCode.UNAVAILABLE, "the server is going away")
+            front.close()
+        tasks = [*self._accepting, *((self._sweeper,) if self._sweeper is not None else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._sweeper = None
+        # A tick for the transports to report that they are closed.
+        await asyncio.sleep(0)
+        for front in list(self._fronts):
+            front.abort(Cut.STOPPING)
+
+    # -- connections ------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                accepted, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                self._warn(
+                    "accepting paused", "", reason=error.strerror or "", remedy="raise the limit of"
+                    " open files (LimitNOFILE, ulimit -n), or lower --max-connections",
+                )  # fmt: skip
+                loop.remove_reader(listener)
+                loop.call_later(ACCEPT_PAUSE, self._accept_again, listener, tls)
+                return
+            host = str(address[0]) if isinstance(address, tuple) else ""
+            accepted.setblocking(False)
+            if not self._admits(host):
+                if tls is None:
+                    with contextlib.suppress(OSError):
+                        accepted.send(TOO_MANY)
+                accepted.close()
+                continue
+            self._take(accepted, host, tls)
+
+    def _take(self, accepted: socket.socket, host: str, tls: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
+        front = Front(self, self._make, self._turns or Turns(self.server_limits), tls=tls)
+        front.host = host
+        spread = random.uniform(0.9, 1.1)  # noqa: S311 -- spreads reconnects
+        self._fronts[front] = front.since + self.limits.max_age * spread
+        self._handshakes[front] = None
+        self.accepted += 1
+        self._per_host[host] += 1
+        task = loop.create_task(loop.connect_accepted_socket(lambda: front, accepted))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    def _accept_again(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        if not self._stopping:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener, tls)
+
+    def _admits(self, host: str) -> bool:
+        """Decide on a new connection; an unfinished handshake gives way to a newer one."""
+        limits = self.server_limits
+        most, count, what = limits.max_connections, len(self._fronts), "in all"
+        if limits.max_per_address and self._per_host[host] >= limits.max_per_address:
+            most, count, what = limits.max_per_address, self._per_host[host], "of one address"
+        if count >= most:
+            self._on_refused()
+            self._warn(
+                "connections refused", host, address=host, limit=most, reason=f"limit {what}",
+                remedy="add replicas, or raise --max-connections and the limit of open files",
+            )  # fmt: skip
+            return False
+        if len(self._handshakes) >= limits.max_handshakes:
+            next(iter(self._handshakes)).abort(Cut.NO_HANDSHAKE)
+        return True
+
+    def _make(self, peer: str, names: tuple[str, ...], now: float) -> ServerConnection:
+        return ServerConnection(self.limits, now=now, peer=peer, names=names, pool=self._pool)
+
+    def ready(self, front: Front) -> None:
+        """Count a handshake as complete."""
+        self._handshakes.pop(front, None)
+
+    def lost(self, front: Front, reason: str) -> None:
+        """Take a lost connection out of the books."""
+        del reason
+        if self._fronts.pop(front, None) is None:
+            return
+        self._handshakes.pop(front, None)
+        self._per_host[front.host] -= 1
+        if not self._per_host[front.host]:
+            del self._per_host[front.host]
+        if not self._fronts:
+            self._emptied.set()
+        if front.cut is not None and not self._stopping:
+            self._on_cut()
+            self._warn(
+                "connection cut", front.host, peer=front.peer, reason=str(front.cut),
+                detail=front.detail[:200], remedy="see what this client sends, and how it reads",
+            )  # fmt: skip
+
+    def _warn(self, event: str, host: str, **fields: object) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._told.is_due((event, host), now=now):
+            log.warning(event, **fields)
+
+    # -- calls ------------------------------------------------------------------------------
+
+    def opened(self, call: Call) -> None:
+        """Hand a new call to what serves its method."""
+        open_call = self._methods.get(call.path)
+        if open_call is None:
+            call.finish(StatusCode.UNIMPLEMENTED, f"no method {call.path[:200]}")
+            return
+        receiver = open_call(call)
+        if not call.is_over:
+            call.receiver = receiver
+        elif receiver is not None:
+            receiver.closed()
+
+    # -- time -------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_PERIOD)
+            now = loop.time()
+            for number, (front, move_on_at) in enumerate(list(self._fronts.items())):
+                front.sweep(now=now)
+                if now > move_on_at + self.limits.max_age_grace:
+                    if isinstance(front.connection, ServerConnection):
+                        front.connection.finish_all(
+                            StatusCode.UNAVAILABLE, "connection is old; connect again"
+                        )
+                elif now > move_on_at:
+                    self._drain(front)
+                if number % 256 == 255:
+                    await asyncio.sleep(0)
+            self._relieve()
+
+    def _drain(self, front: Front) -> None:
+        if isinstance(front.connection, ServerConnection):
+            front.connection.drain()
+            front.flush()
+        else:
+            front.close()
+
+    def _relieve(self) -> None:
+        """Cut who holds most while all together hold too much."""
+        if self._pool.full:
+            held = {front: front.connection.held for front in self._fronts if front.connection}
+            if held:
+                max(held, key=lambda front: held[front]).abort(Cut.TOO_MUCH_HELD)

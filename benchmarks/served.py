@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
+from controlplane.config import Transport
+from controlplane.grpc_transport.grpcio import PemFiles
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.xds import XdsServer, make_assignment, serve_xds
@@ -102,8 +104,10 @@ class _Serving:
         return usage()
 
 
-async def _run(clusters: int, endpoints: int, pipe: Connection) -> None:
-    async with serve_xds(sites=(SITE,)) as server:
+async def _run(
+    clusters: int, endpoints: int, pipe: Connection, transport: Transport, tls: PemFiles | None
+) -> None:
+    async with serve_xds(sites=(SITE,), transport=transport, tls=tls) as server:
         serving = _Serving(server, clusters, endpoints)
         host, port = server.address.split(":")
         pipe.send((host, int(port)))
@@ -122,9 +126,11 @@ async def _run(clusters: int, endpoints: int, pipe: Connection) -> None:
             pipe.send(await call(*arguments))
 
 
-def _main(clusters: int, endpoints: int, pipe: Connection) -> None:
+def _main(
+    clusters: int, endpoints: int, pipe: Connection, transport: Transport, tls: PemFiles | None
+) -> None:
     with suppress(KeyboardInterrupt):
-        asyncio.run(_run(clusters, endpoints, pipe))
+        asyncio.run(_run(clusters, endpoints, pipe, transport, tls))
     os._exit(0)
 
 
@@ -134,17 +140,27 @@ class ServerProcess:
     Args:
         clusters: served.
         endpoints: of each.
+        transport: what carries gRPC.
+        tls: what it shows, and whose clients it takes; None serves clear text.
 
     Attributes:
         address: host and port.
         names: of the clusters.
     """
 
-    def __init__(self, *, clusters: int, endpoints: int) -> None:
+    def __init__(
+        self,
+        *,
+        clusters: int,
+        endpoints: int,
+        transport: Transport = Transport.H2,
+        tls: PemFiles | None = None,
+    ) -> None:
         context = multiprocessing.get_context("fork")
         self.names = [f"cluster-{number}" for number in range(clusters)]
         self._pipe, theirs = context.Pipe()
-        self._child = context.Process(target=_main, args=(clusters, endpoints, theirs), daemon=True)
+        given = (clusters, endpoints, theirs, transport, tls)
+        self._child = context.Process(target=_main, args=given, daemon=True)
         self._theirs = theirs
         self.address = ("127.0.0.1", 0)
 

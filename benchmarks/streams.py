@@ -12,6 +12,7 @@ import asyncio
 import multiprocessing
 import os
 import resource
+import ssl
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -256,9 +257,13 @@ class LoadStream(asyncio.Protocol):
         self._on_response(self, received)
 
 
-async def connect(address: tuple[str, int], stream: LoadStream) -> LoadStream:
+async def connect(
+    address: tuple[str, int], stream: LoadStream, tls: ssl.SSLContext | None = None
+) -> LoadStream:
     """Connect *stream*."""
-    await asyncio.get_running_loop().create_connection(lambda: stream, *address)
+    await asyncio.get_running_loop().create_connection(
+        lambda: stream, *address, ssl=tls, server_hostname="localhost" if tls is not None else None
+    )
     return stream
 
 
@@ -294,6 +299,18 @@ class Load:
     site: str = ""
     storm: int = 100
     """Connections opened at once."""
+    tls: tuple[str, str, str] | None = None
+    """Files of the authority, the certificate and its key; None speaks clear text."""
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return what the connections trust and show."""
+        if self.tls is None:
+            return None
+        ca, cert, key = self.tls
+        context = ssl.create_default_context(cafile=ca)
+        context.load_cert_chain(cert, key)
+        context.set_alpn_protocols(["h2"])
+        return context
 
 
 def _cpu() -> float:
@@ -320,9 +337,10 @@ async def _run(load: Load, pipe: Connection) -> None:
         )
         for number in load.streams
     ]
+    tls = load.context()
     for start in range(0, len(streams), load.storm):
         await asyncio.gather(
-            *(connect(load.address, stream) for stream in streams[start : start + load.storm])
+            *(connect(load.address, stream, tls) for stream in streams[start : start + load.storm])
         )
     await asked.wait()
     pipe.send(time.monotonic())
@@ -361,6 +379,7 @@ class StreamFleet:
         delta: the incremental protocol, else state of the world.
         site: that they say they are at.
         workers: processes; with two cores, two are enough not to be the bottleneck.
+        tls: see `Load.tls`.
 
     Attributes:
         connected: seconds until every stream had its first response.
@@ -375,10 +394,11 @@ class StreamFleet:
         delta: bool = False,
         site: str = "",
         workers: int = 2,
+        tls: tuple[str, str, str] | None = None,
     ) -> None:
         share = -(-count // workers)
         self._loads = [
-            Load(address, range(start, min(count, start + share)), wants, delta, site)
+            Load(address, range(start, min(count, start + share)), wants, delta, site, tls=tls)
             for start in range(0, count, share)
         ]
         self._pipes: list[Any] = []

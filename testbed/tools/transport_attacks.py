@@ -1,0 +1,351 @@
+"""What hostile clients of the gRPC port do to the others: attack by attack, the longest wait.
+
+The server runs in a process of its own, and waits are counted in its processor time, which other
+load on the machine does not change.
+``python -m testbed.tools.transport_attacks`` prints the table of docs/threats.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import ssl
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.grpc_transport.calls import Call, Conversation, conversing
+from controlplane.grpc_transport.limits import Limits
+from controlplane.grpc_transport.server import GrpcServer
+from controlplane.grpc_transport.status import StatusCode
+from testbed import http2
+from testbed.fakes.certificates import Authority
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+SHARED = b"x" * 300_000
+
+
+class Echo:
+    """Answers each message with itself, and ``big`` with 300 kB."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def message_received(self, message: bytes) -> None:
+        """Answer."""
+        self.call.send(b"", SHARED if message == b"big" else message)
+
+    def half_closed(self) -> None:
+        """End well."""
+        self.call.finish(StatusCode.OK)
+
+    def closed(self) -> None:
+        """Stop."""
+
+    def drained(self) -> None:
+        """Go on."""
+
+
+async def _report(call: Conversation) -> None:
+    while (message := await call.read()) is not None:
+        await call.write(message[:1])
+
+
+async def _serve(directory: Path) -> None:
+    """Serve clear text and TLS, print both ports, and end with standard input."""
+    pair = Authority(directory).issue("localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.cert, pair.key)
+    server = GrpcServer(limits=Limits())
+    server.add_method("/test.Echo/Stream", Echo)
+    server.add_method("/test.Echo/Report", conversing(_report))
+    ports = await server.listen("127.0.0.1", 0), await server.listen("127.0.0.1", 0, tls=context)
+    print(*ports, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await server.stop()
+
+
+@dataclass(slots=True)
+class Target:
+    """The attacked server."""
+
+    pid: int
+    port: int
+    tls_port: int
+    log: Path
+
+    def processor_time(self) -> float:
+        """Return the seconds that the server's thread has run."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+
+    def memory(self) -> float:
+        """Return the megabytes that the server holds."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE / 1e6
+
+
+@asynccontextmanager
+async def attacked() -> AsyncIterator[Target]:
+    """Run a server for the duration of the block."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with (directory / "log").open("wb") as log:
+            server = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "testbed.tools.transport_attacks", "--serve", name),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        try:
+            assert server.stdout is not None
+            ports = (await server.stdout.readline()).split()
+            yield Target(server.pid, int(ports[0]), int(ports[1]), directory / "log")
+        finally:
+            server.kill()
+            await server.wait()
+
+
+OPENING = http2.PREFACE + http2.settings()
+REPORT = tuple(
+    (name, "/test.Echo/Report" if name == ":path" else value) for name, value in http2.REQUEST
+)
+WIDE = http2.settings((http2.INITIAL_WINDOW, 2**31 - 1)) + http2.window(2**30)
+
+
+def _headers() -> Iterable[bytes]:
+    for stream in range(1, 2**31, 2):
+        yield http2.headers(stream)
+
+
+def _settings() -> Iterable[bytes]:
+    for stream in range(1, 201, 2):
+        yield http2.headers(stream, flags=http2.END_HEADERS)
+    while True:
+        for size in (0, 1 << 20):
+            yield http2.settings(*((http2.INITIAL_WINDOW, size) for _ in range(2_000)))
+
+
+def _compressed() -> Iterable[bytes]:
+    for stream in range(1, 2**31, 2):
+        yield http2.headers(stream, flags=http2.END_HEADERS)
+        yield http2.data(stream, http2.message(b"x" * 20, compressed=1) * 400)
+
+
+def _tiny_messages() -> Iterable[bytes]:
+    yield http2.headers(1, flags=http2.END_HEADERS)
+    while True:
+        yield http2.data(1, b"\0\0\0\0\0" * 3_000)
+
+
+def _tiny_frames() -> Iterable[bytes]:
+    yield http2.headers(1, flags=http2.END_HEADERS)
+    while True:
+        yield http2.data(1, b"\0") * 1_000
+
+
+def _resets() -> Iterable[bytes]:
+    for stream in range(1, 2**31, 2):
+        yield http2.headers(stream, flags=http2.END_HEADERS) + http2.reset(stream)
+
+
+def _pings() -> Iterable[bytes]:
+    while True:
+        yield http2.ping() * 500
+
+
+def _continuations() -> Iterable[bytes]:
+    yield http2.frame(http2.HEADERS, 0, 1, http2.block())
+    while True:
+        yield http2.frame(http2.CONTINUATION, 0, 1, b"")
+
+
+def _stalled() -> Iterable[bytes]:
+    part = http2.message(b"r" * 4_000_000)[:16_000]
+    for stream in range(1, 201, 2):
+        yield http2.headers(stream, REPORT, flags=http2.END_HEADERS)
+        yield http2.data(stream, part)
+    for stream in range(1, 201, 2):
+        for _ in range(240):
+            yield http2.data(stream, b"r" * 16_000)
+
+
+def _unread() -> Iterable[bytes]:
+    yield WIDE
+    for stream in range(1, 201, 2):
+        yield http2.headers(stream, flags=http2.END_HEADERS)
+    while True:
+        for stream in range(1, 201, 2):
+            yield http2.data(stream, http2.message(b"big"))
+
+
+FLOODS: dict[str, tuple[Callable[[], Iterable[bytes]], bool]] = {
+    "HEADERS with END_STREAM": (_headers, True),
+    "SETTINGS with windows": (_settings, True),
+    "DATA flagged compressed": (_compressed, True),
+    "empty messages": (_tiny_messages, True),
+    "DATA of one byte": (_tiny_frames, True),
+    "streams opened and reset": (_resets, True),
+    "PING": (_pings, True),
+    "CONTINUATION": (_continuations, True),
+    "stalled reports": (_stalled, True),
+    "answers that are not read": (_unread, False),
+}
+"""Attack -> what is sent after the opening, and whether the client reads."""
+
+
+async def _flood(target: Target, make: Callable[[], Iterable[bytes]], *, reads: bool) -> None:
+    """Attack on one connection after the other, as fast as the server takes it."""
+    while True:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=1 << 16)
+            writer.write(OPENING)
+            reading = asyncio.create_task(_discard(reader)) if reads else None
+            try:
+                for chunk in make():
+                    writer.write(chunk)
+                    await writer.drain()
+                    if reading is not None and reading.done():
+                        break
+                await asyncio.Event().wait()
+            finally:
+                if reading is not None:
+                    reading.cancel()
+                writer.transport.abort()
+        await asyncio.sleep(0.005)
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    while await reader.read(1 << 16):
+        pass
+
+
+async def _half_open(first: bytes, port: int) -> None:
+    """Open connections that never complete their handshake."""
+    writers: list[asyncio.StreamWriter] = []
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(first)
+                writers.append(writer)
+            if len(writers) > 400:
+                writers.pop(0).transport.abort()
+            await asyncio.sleep(0)
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+def _client_hello() -> bytes:
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(to_client, to_server, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return to_server.read()
+
+
+def attackers(target: Target, name: str) -> list[Awaitable[None]]:
+    """Return the attackers of one attack: four connections at once."""
+    if name in FLOODS:
+        make, reads = FLOODS[name]
+        return [_flood(target, make, reads=reads) for _ in range(4)]
+    hello = _client_hello()
+    first, port = {
+        "half-open TLS handshakes": (hello[: len(hello) // 2], target.tls_port),
+        "TLS handshakes up to the client's part": (hello, target.tls_port),
+        "prefaces without more": (http2.PREFACE, target.port),
+    }[name]
+    return [_half_open(first, port) for _ in range(2)]
+
+
+ATTACKS = (
+    *FLOODS,
+    "half-open TLS handshakes",
+    "TLS handshakes up to the client's part",
+    "prefaces without more",
+)
+
+
+class Victim:
+    """A client like any other: one call, a message after the other."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._received = b""
+        writer.write(OPENING + WIDE + http2.headers(flags=http2.END_HEADERS))
+
+    async def ask(self) -> None:
+        """Send a message and wait for the answer."""
+        self._writer.write(http2.data(1, http2.message(b"hello")))
+        answer = http2.data(1, http2.message(b"hello"))
+        while answer not in self._received:
+            received = await self._reader.read(1 << 16)
+            if not received:
+                raise ConnectionError("the victim was cut off")
+            self._received += received
+        self._received = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attack did."""
+
+    attack: str
+    longest_wait: float
+    """Seconds of the server's processor time that the victim waited for one answer at most."""
+    memory: float
+    """Megabytes that the server grew by at most, for all attackers together."""
+    log_lines: int
+    answers: int
+
+
+async def attack(target: Target, name: str, *, rounds: int) -> Outcome:
+    """Let a victim ask *rounds* times while an attack goes on."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+    victim = Victim(reader, writer)
+    await victim.ask()
+    before, lines = target.memory(), len(target.log.read_bytes().splitlines())
+    tasks = [asyncio.ensure_future(each) for each in attackers(target, name)]
+    longest, grown = 0.0, 0.0
+    try:
+        for _ in range(rounds):
+            await asyncio.sleep(0.01)
+            began = target.processor_time()
+            async with asyncio.timeout(60):
+                await victim.ask()
+            longest = max(longest, target.processor_time() - began)
+            grown = max(grown, target.memory() - before)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        writer.close()
+    logged = len(target.log.read_bytes().splitlines()) - lines
+    return Outcome(name, longest, grown, logged, rounds)
+
+
+async def _print_table(rounds: int) -> None:
+    print("| attack | longest wait of another client | memory, all attackers | log lines |")
+    print("|---|---|---|---|")
+    for name in ATTACKS:
+        async with attacked() as target:
+            outcome = await attack(target, name, rounds=rounds)
+        wait, grown = f"{1000 * outcome.longest_wait:.1f} ms", f"{outcome.memory:.1f} MB"
+        print(f"| {name} | {wait} | {grown} | {outcome.log_lines} |", flush=True)
+
+
+def main() -> None:
+    """Serve, or attack."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.tools.transport_attacks")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=300, help="answers that the victim asks for")
+    given = parser.parse_args()
+    asyncio.run(_print_table(given.rounds) if given.serve is None else _serve(given.serve))
+
+
+if __name__ == "__main__":
+    main()

@@ -130,6 +130,7 @@ def _encode_instance(item: InstanceView, *, now: float) -> Document:
         "site": item.instance.site,
         "address": item.instance.address,
         "model": item.instance.model,
+        "models": list(item.instance.model_names),
         "engine": str(item.instance.engine),
         "phase": item.phase.value,
         "reason": item.reason,

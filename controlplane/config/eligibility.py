@@ -13,11 +13,12 @@ from controlplane.config.schema import Instance, Service, Site, SiteKind
 
 def exclusion(service: Service, instance: Instance, site: Site) -> str:
     """Return why *instance*, which is at *site*, may not serve *service*; empty if it may."""
-    penalty = next((m.penalty for m in service.models if m.name == instance.model), None)
-    if penalty is None:
-        return f"runs {instance.model}, which the service does not list"
-    if math.isinf(penalty):
-        return f"model {instance.model} has penalty never"
+    listed = [model for model in service.models if model.name in instance.model_names]
+    if not listed:
+        return f"runs {', '.join(instance.model_names)}, which the service does not list"
+    if all(math.isinf(model.penalty) for model in listed):
+        names = ", ".join(model.name for model in listed)
+        return f"model {names} has penalty never"
     if service.residency is not None and site.region not in service.residency.allow:
         # Fails closed: a site that does not say where it is may not hold resident requests.
         where = f"region {site.region}" if site.region else "a site without a region"

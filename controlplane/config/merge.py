@@ -178,7 +178,7 @@ class _Merging:
     def config(self) -> Config:
         """Give what it has become."""
         instances = (*self._config.instances, *(each.instance for each in self.taken))
-        runs = {instance.name: instance.model for instance in instances}
+        runs = {each.name: set(each.model_names) for each in instances}
         serves = {s.name: {m.name for m in s.models} for s in self._config.services}
         overrides = tuple(
             item
@@ -186,7 +186,7 @@ class _Merging:
             if item.instance is None
             or (
                 item.instance in runs
-                and (item.service is None or runs[item.instance] in serves[item.service])
+                and (item.service is None or runs[item.instance] & serves[item.service])
             )
         )
         if not self.taken and overrides == self._config.overrides:

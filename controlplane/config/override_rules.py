@@ -31,7 +31,7 @@ def misplacements(
     instance: str,
     home: str,
     site: str | None,
-    model: str,
+    models: Collection[str],
     service: str | None,
     served: Collection[str],
 ) -> Iterator[tuple[str, str]]:
@@ -41,16 +41,17 @@ def misplacements(
         instance: its name.
         home: the site where it is.
         site: the site that the override names, if any.
-        model: what the instance runs.
+        models: what the instance runs.
         service: the service that the override names, if any.
         served: the models of that service.
     """
     if site is not None and site != home:
         yield "site", f"instance '{instance}' is at '{home}', not at '{site}'; remove site"
-    if service is not None and model not in served:
+    if service is not None and not set(models) & set(served):
+        runs = ", ".join(models)
         yield (
             "instance",
-            (f"'{instance}' runs '{model}', which service '{service}' does not list under models"),
+            f"'{instance}' runs '{runs}', which service '{service}' does not list under models",
         )
 
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from controlplane.config import override_rules
 from controlplane.config.engine import Engine
 from controlplane.config.faults import nearest
-from controlplane.config.schema import NAME_PATTERN, Envoy, Scrape, Steering
+from controlplane.config.schema import NAME_PATTERN, Envoy, Instance, Scrape, Steering
 from controlplane.config.source import Document, Path, dotted
 from controlplane.config.units import (
     NEVER,
@@ -66,6 +66,16 @@ class _Entry:
         value = self.get(key)
         items = value if isinstance(value, list) else []
         return [_Entry((*self.path, key, i), item) for i, item in enumerate(items)]
+
+
+def _models_of(instance: _Entry) -> set[str]:
+    """Return the names of the models that an instance, or a rule's instances, run."""
+    several = instance.get("models")
+    if isinstance(several, list):
+        names = (each.get("name") if isinstance(each, dict) else each for each in several)
+        return {name for name in names if isinstance(name, str)}
+    model = instance.text("model")
+    return set() if model is None else {model}
 
 
 class _Names:
@@ -162,6 +172,7 @@ class _Rules:
             yield from self.known(instance, "site", "site", self.sites)
             yield from self.known(instance, "model", "model", self.models)
             yield from self.engine_faults(instance)
+            yield from self.instance_model_faults(instance)
             site = instance.text("site") or ""
             address = instance.text("address")
             if address is not None:
@@ -201,6 +212,42 @@ class _Rules:
                 "engine",
                 f"'{name}' is neither an engine nor one of telemetry.dialects{hint}",
             )
+
+    def instance_model_faults(self, instance: _Entry) -> Iterator[Fault]:
+        if not isinstance(instance.raw, dict):
+            return
+        several = instance.get("models")
+        if several is None:
+            if (
+                instance.get("model") is None
+                and not set(instance.raw) - Instance.model_fields.keys()
+            ):
+                yield self.at(instance, None, "runs nothing; give model, or models for several")
+            return
+        if instance.get("model") is not None:
+            yield self.at(instance, "model", "is one model, and models lists several; keep one key")
+        if instance.get("served_as") is not None:
+            yield self.at(
+                instance, "served_as", "belongs to one model; write it beside each of models, as"
+                " {name: NAME, served_as: WHAT}"
+            )  # fmt: skip
+        if several == []:
+            yield self.at(instance, "models", "is empty; list what the instance serves")
+        yield from self.listed_model_faults(instance, several)
+
+    def listed_model_faults(self, instance: _Entry, several: Any) -> Iterator[Fault]:
+        seen: set[str] = set()
+        for index, each in enumerate(several if isinstance(several, list) else ()):
+            name = each.get("name") if isinstance(each, dict) else each
+            path = (*instance.path, "models", index)
+            if not isinstance(name, str):
+                continue
+            if name not in self.models.entries and self.models.complete:
+                hint = nearest(name, self.models.entries)
+                yield self._document.fault(path, f"no model is named '{name}'{hint}")
+            if name in seen:
+                yield self._document.fault(path, f"'{name}' is listed twice; remove one")
+            seen.add(name)
 
     def agent_faults(self) -> Iterator[Fault]:
         agents = self.root.entry("server").entries("agents")
@@ -473,13 +520,15 @@ class _Rules:
         site, home = override.text("site"), instance.text("site")
         service = self.services.entries.get(override.text("service") or "")
         served = [] if service is None else [m.text("name") for m in service.entries("models")]
-        model = instance.text("model")
-        is_read = service is not None and None not in served and model in self.models.entries
+        running = _models_of(instance)
+        is_read = (
+            service is not None and None not in served and running <= self.models.entries.keys()
+        )
         for key, message in override_rules.misplacements(
             instance=override.text("instance") or "",
             home=home or "",
             site=site if site in self.sites.entries and home in self.sites.entries else None,
-            model=model or "",
+            models=sorted(running),
             service=override.text("service") if is_read else None,
             served=[name for name in served if name is not None],
         ):
@@ -502,7 +551,7 @@ class _Rules:
     # What is allowed and yet not what was meant.
 
     def warnings(self) -> Iterator[Fault]:
-        running = {e.text("model") for e in (*self.instance_list, *self.rule_list)}
+        running = {name for e in (*self.instance_list, *self.rule_list) for name in _models_of(e)}
         anything = any(rule.get("model_label") is not None for rule in self.rule_list)
         regions = {e.text("name"): e.text("region") or "" for e in self.site_list}
         policies = {e.text("name"): e.text("policy") for e in self.service_list}
@@ -523,7 +572,7 @@ class _Rules:
                 allow
                 and not self.rule_list
                 and not any(
-                    e.text("model") in usable and regions.get(e.text("site")) in allow
+                    _models_of(e) & usable and regions.get(e.text("site")) in allow
                     for e in self.instance_list
                 )
             ):

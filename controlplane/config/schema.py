@@ -11,7 +11,7 @@ Rules that look at one value live here; rules that compare several live in
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -107,6 +107,10 @@ class Site(Settings):
     listener: SiteListener = SiteListener()
 
 
+ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+~-]{0,255}$")]
+"""What an engine calls a model: a path of a hub, a tag, an adapter."""
+
+
 class ModelKind(StrEnum):
     """How a model came to be, which decides who prefers it."""
 
@@ -122,6 +126,8 @@ class Model(Settings):
     kind: ModelKind = ModelKind.FOUNDATION
     base: Name | None = None
     """The model it was customised or pruned from."""
+    served_as: ServedName | None = None
+    """What engines call it; by default its name."""
 
 
 class Task(StrEnum):
@@ -309,6 +315,18 @@ class InstancePower(Settings):
     """At full load."""
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+class InstanceModel(Settings):
+    """A model that an instance serves beside others."""
+
+    name: Name
+    served_as: ServedName | None = None
+    """What this instance calls it; by default as ``models[].served_as``."""
+
+
 class Instance(Settings):
     """A contact instance that requests can be sent to (CATS: CSCI-ID)."""
 
@@ -316,7 +334,13 @@ class Instance(Settings):
     site: Name
     address: Annotated[str, AfterValidator(check_endpoint)]
     """IP:PORT; IPv6 in brackets."""
-    model: Name
+    model: Annotated[Name, Field(json_schema_extra=_without_default)] = ""
+    """What it runs, if it is one model."""
+    served_as: ServedName | None = None
+    """What it calls its one model; by default as ``models[].served_as``."""
+    models: tuple[Name | InstanceModel, ...] = ()
+    """What it runs, if there are several at one address: adapters, or an engine that loads what
+    is asked for. They share its capacity. A service gets the one it prefers (least penalty)."""
     engine: EngineName = Engine.GENERIC
     """The inference server, or the name of one of ``telemetry.dialects``."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
@@ -328,6 +352,29 @@ class Instance(Settings):
     power: InstancePower = InstancePower()
     tls: bool = True
     """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
+
+    @model_validator(mode="after")
+    def _name_first(self) -> Instance:
+        # Whatever asks for one model of an instance of several gets the first.
+        if not self.model and self.models:
+            object.__setattr__(self, "model", self.model_names[0])
+        return self
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Return the names of its models."""
+        if not self.models:
+            return (self.model,)
+        return tuple(each if isinstance(each, str) else each.name for each in self.models)
+
+    @property
+    def serves(self) -> tuple[InstanceModel, ...]:
+        """Return its models, with the names it serves them under."""
+        if not self.models:
+            return (InstanceModel(name=self.model, served_as=self.served_as),)
+        return tuple(
+            InstanceModel(name=each) if isinstance(each, str) else each for each in self.models
+        )
 
     @property
     def host(self) -> str:
@@ -733,7 +780,10 @@ class Envoy(Settings):
     address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- a gateway listens on all; a sidecar sets 127.0.0.1
     port: Port = 10_000
     response_headers: bool = True
-    """Add ``x-cats-instance`` and ``x-cats-site`` to responses."""
+    """Add ``x-cats-instance``, ``x-cats-site`` and ``x-cats-model`` to responses."""
+    rewrite_models: bool = True
+    """Replace the ``model`` of JSON bodies and forms by the name that the chosen instance serves
+    it under, where names differ; such bodies are held as a whole."""
     connect_timeout: PositiveDuration = 1.0
     max_body: Size = 32e6
     """Largest request body that is read for its ``model``, or kept for a retry."""

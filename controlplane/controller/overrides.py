@@ -121,7 +121,7 @@ def _misplacements(override: Override, config: Config) -> Iterator[tuple[str, st
                 instance=instance.name,
                 home=instance.site,
                 site=override.site,
-                model=instance.model,
+                models=instance.model_names,
                 service=override.service,
                 served={
                     model.name

@@ -53,6 +53,7 @@ _INFLATED = r"(?i)\s*(gzip|br|zstd|identity)?\s*"
 
 _JSON_READER = "envoy.filters.http.json_to_metadata"
 _FORM_READER = "cats.form_reader"
+_ON = pack(FilterConfig(config=PackedAny()))
 _INFLATERS: dict[str, tuple[str, type[betterproto2.Message]]] = {
     "cats.gzip": ("gzip", Gzip),
     "cats.brotli": ("brotli", Brotli),
@@ -159,9 +160,12 @@ def _json_reader() -> JsonToMetadata:
 
 def switched_on(*, form: bool) -> dict[str, PackedAny]:
     """Build a route's ``typed_per_filter_config`` that has its requests read."""
-    reader = _FORM_READER if form else _JSON_READER
-    on = pack(FilterConfig(config=PackedAny()))
-    return dict.fromkeys((*_INFLATERS, reader), on)
+    return {**inflating(), _FORM_READER if form else _JSON_READER: _ON}
+
+
+def inflating() -> dict[str, PackedAny]:
+    """Build a route's ``typed_per_filter_config`` that has its requests' bodies inflated."""
+    return dict.fromkeys(_INFLATERS, _ON)
 
 
 def content_type(*, form: bool) -> HeaderMatcher:

@@ -89,7 +89,7 @@ class SnapshotBuilder:
         self._config = config
         self._previous = previous
         self._instances = {instance.name: instance for instance in config.instances}
-        self._encoder = EndpointEncoder(config.sites, config.instances)
+        self._encoder = self._new_encoder(config.instances)
         self._static_faults: list[Fault] = []
         self._clusters = TypeSnapshot.of(self._valid_clusters())
         self._listeners = self._build_listeners()
@@ -113,7 +113,7 @@ class SnapshotBuilder:
         """
         if instances is not None and instances != self._instances:
             self._instances = dict(instances)
-            self._encoder = EndpointEncoder(self._config.sites, instances.values())
+            self._encoder = self._new_encoder(instances.values())
             self._encoded, self._averages = {}, {}
         faults = list(self._static_faults)
         before, self._encoded = self._encoded, {}
@@ -135,6 +135,12 @@ class SnapshotBuilder:
         )
         self._snapshots = snapshots
         return Views(MappingProxyType(snapshots), tuple(faults))
+
+    def _new_encoder(self, instances: Iterable[Instance]) -> EndpointEncoder:
+        config = self._config
+        return EndpointEncoder(
+            config.sites, instances, services=config.services, models=config.models
+        )
 
     def _snapshot(self, view: str, endpoints: TypeSnapshot) -> Snapshot:
         previous = self._snapshots.get(view)
@@ -214,9 +220,7 @@ class SnapshotBuilder:
 
     def _valid_clusters(self) -> Iterator[Resource]:
         for service in self._config.services:
-            yield from self._if_valid(
-                CLUSTER, service.name, build_cluster(service, self._config.envoy)
-            )
+            yield from self._if_valid(CLUSTER, service.name, build_cluster(service, self._config))
 
     def _build_listeners(self) -> Mapping[str, TypeSnapshot]:
         by_place: dict[SiteListener, TypeSnapshot] = {}
@@ -277,8 +281,8 @@ class SnapshotBuilder:
 
 def _services_on_many_sites(config: Config) -> Iterator[str]:
     """Give the services that a plan may give spares: instances to fall to at another site."""
-    sites = {site.name: site for site in config.sites}
     devices = {site.name for site in config.sites if site.kind is SiteKind.DEVICE}
+    sites = {site.name: site for site in config.sites}
     for service in config.services:
         serving = {e.site for e in config.instances if may_serve(service, e, sites)} - devices
         if len(serving) > 1:

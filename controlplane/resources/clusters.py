@@ -35,7 +35,9 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 
 from controlplane import config
+from controlplane.config.serving import rewrites_model
 from controlplane.resources.instance_tls import build_transports
+from controlplane.resources.model_names import build_rewriting_filters
 from controlplane.resources.packing import pack, seconds
 
 _UPSTREAM_IDLE = 4.0
@@ -45,8 +47,9 @@ _UPSTREAM_IDLE = 4.0
 _ORCA = ("named_metrics.*", "cpu_utilization", "mem_utilization", "application_utilization")
 
 
-def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
+def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
     """Build the cluster of *service*, named after it."""
+    envoy, rewrites = fleet.envoy, rewrites_model(service, fleet)
     return Cluster(
         name=service.name,
         type=ClusterDiscoveryType.EDS,
@@ -70,6 +73,8 @@ def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
         outlier_detection=None
         if envoy.outlier_detection is None
         else _outlier_detection(envoy.outlier_detection),
+        # A body that is rewritten is held as a whole, also on its way out.
+        per_connection_buffer_limit_bytes=round(envoy.max_body) if rewrites else None,
         circuit_breakers=_circuit_breakers(envoy.circuit_breakers),
         **({} if envoy.instance_tls is None else build_transports(envoy.instance_tls)),
         typed_extension_protocol_options={
@@ -81,6 +86,7 @@ def build_cluster(service: config.Service, envoy: config.Envoy) -> Cluster:
                     explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
                         http_protocol_options=Http1ProtocolOptions()
                     ),
+                    http_filters=build_rewriting_filters() if rewrites else [],
                 )
             )
         },

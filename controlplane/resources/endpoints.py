@@ -7,12 +7,13 @@ the protobuf runtime serialises (a test holds it to that), at a small part of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 
-from controlplane.config import Instance, Site
+from controlplane.config import Instance, InstanceModel, Model, Service, Site
+from controlplane.config.serving import served_name, serving_model
 from controlplane.resources import names
 from controlplane.steering.plan import Allocation
 from controlplane.xds.snapshot import make_resource
@@ -38,14 +39,28 @@ whenever it does, and the split is the same within one unit of weight."""
 class EndpointEncoder:
     """Serialises assignments; holds each instance's and site's constant bytes."""
 
-    def __init__(self, sites: Iterable[Site], instances: Iterable[Instance]) -> None:
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        instances: Iterable[Instance],
+        *,
+        services: Iterable[Service] = (),
+        models: Iterable[Model] = (),
+    ) -> None:
         self._localities = {site.name: _field(1, _locality(site)) for site in sites}
-        self._heads: dict[str, tuple[bytes, ...]] = {}
-        for instance in instances:
-            constant = _endpoint(instance)
-            self._heads[instance.name] = tuple(
-                b"\x12" + _varint(len(constant) + size) + constant for size in range(_LONGEST + 1)
-            )
+        known = {model.name: model for model in models}
+        listed = tuple(instances)
+        self._heads = {each.name: _heads(_endpoint(each, each.serves[0], known)) for each in listed}
+        several = [each for each in listed if len(each.models) > 1]
+        self._own_heads: dict[str, dict[str, tuple[bytes, ...]]] = {}
+        """Service -> heads, where an instance of several models serves it with one of them."""
+        for service in services if several else ():
+            pairs = ((each, serving_model(service, each)) for each in several)
+            self._own_heads[service.name] = self._heads | {
+                each.name: _heads(_endpoint(each, model, known))
+                for each, model in pairs
+                if model is not None
+            }
         self._weights: dict[int, bytes] = {}
         """Weight -> its bytes; a few thousand at most, since weights have a fixed sum."""
 
@@ -61,7 +76,7 @@ class EndpointEncoder:
             drop: part of the requests that Envoy answers 503 itself, 0 to 1.
         """
         groups: dict[tuple[int, str], list[bytes]] = {}
-        heads, weights = self._heads, self._weights
+        heads, weights = self._own_heads.get(cluster, self._heads), self._weights
         mark = max(1, round(drop * _FINER)) if drop > 0 else 0
         for each in allocations:
             if mark:
@@ -100,7 +115,11 @@ def _weight(weight: int) -> bytes:
     return b"\x22" + _message(b"\x08" + _varint(weight))
 
 
-def _endpoint(instance: Instance) -> bytes:
+def _heads(constant: bytes) -> tuple[bytes, ...]:
+    return tuple(b"\x12" + _varint(len(constant) + size) + constant for size in range(_LONGEST + 1))
+
+
+def _endpoint(instance: Instance, model: InstanceModel, models: Mapping[str, Model]) -> bytes:
     endpoint = endpoint_components_pb2.LbEndpoint()
     address = endpoint.endpoint.address.socket_address
     address.address = instance.host
@@ -109,9 +128,14 @@ def _endpoint(instance: Instance) -> bytes:
         {
             names.METADATA_INSTANCE: instance.name,
             names.METADATA_SITE: instance.site,
-            names.METADATA_MODEL: instance.model,
+            names.METADATA_MODEL: model.name,
         }
     )
+    served_as = served_name(model, models)
+    if served_as != model.name:
+        endpoint.metadata.filter_metadata[names.METADATA].update(
+            {names.METADATA_SERVED_AS: served_as}
+        )
     if not instance.tls:
         endpoint.metadata.filter_metadata[names.TRANSPORT_MATCH].update(
             {names.TRANSPORT_PLAIN: True}

@@ -23,6 +23,8 @@ METADATA_INSTANCE: Final = "instance"
 METADATA_SITE: Final = "site"
 """Key of an endpoint's metadata, and of the top level of the node's."""
 METADATA_MODEL: Final = "model"
+METADATA_SERVED_AS: Final = "served_as"
+"""Key of an endpoint's metadata: what the instance calls its model, where that is not its name."""
 METADATA_HINT: Final = "hint"
 """Key of a route's metadata: what a request without a service can be sent as instead."""
 

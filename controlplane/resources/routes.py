@@ -45,9 +45,11 @@ from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, StringMatche
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from controlplane.config import Config, Envoy, Match, Service
+from controlplane.config.serving import rewrites_model
 from controlplane.resources import names
 from controlplane.resources.bodies import (
     content_type,
+    inflating,
     model_is,
     names_none,
     not_read_yet,
@@ -109,8 +111,12 @@ def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[
     """Build the services' routes, and behind matches on the model those that have bodies read."""
     matches = list(in_order(config))
     last = {_beside_model(match): match for _, match in matches if match.model is not None}
+    rewriting = {each.name for each in config.services if rewrites_model(each, config)}
     for service, match in matches:
-        yield _service_route(match, service, config.envoy, fallback=service.name in with_fallback)
+        route = _service_route(match, service, config.envoy, fallback=service.name in with_fallback)
+        if service.name in rewriting and match.model is None:
+            route.typed_per_filter_config = inflating()
+        yield route
         if match.model is not None and last[_beside_model(match)] is match:
             yield from _reading_routes(match)
 

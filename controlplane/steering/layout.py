@@ -155,7 +155,7 @@ def _lay_out_service(
         if reason:
             reasons[position] = reason
             continue
-        penalty[position] = models[instance.model]
+        penalty[position] = min(models.get(name, np.inf) for name in instance.model_names)
         if sites[instance.site].kind is SiteKind.DEVICE:
             devices[instance.site] = (*devices.get(instance.site, ()), position)
         else:

@@ -13,6 +13,7 @@ def make_config(
     *,
     instances: Mapping[str, tuple[str, str]] | None = None,
     services: Sequence[Mapping[str, Any]] | None = None,
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
     **sections: Any,
 ) -> Config:
     """Build a fleet of one cloud, one edge and one class of devices.
@@ -20,6 +21,7 @@ def make_config(
     Args:
         instances: name -> (site, address); every one runs the model ``m``.
         services: as in ``fleet.yaml``; by default one, ``chat``, told by its path.
+        fields: instance -> further keys of it.
         sections: further top-level sections of ``fleet.yaml``.
     """
     default_instances = {
@@ -40,7 +42,9 @@ def make_config(
             "services": services
             or [{"name": "chat", "match": [{"path": "/v1/chat"}], "models": [{"name": "m"}]}],
             "instances": [
-                {"name": name, "site": site, "address": address, "model": "m"}
+                {"name": name, "site": site, "address": address}
+                | ({"model": "m"} if "models" not in (fields or {}).get(name, {}) else {})
+                | dict((fields or {}).get(name, {}))
                 for name, (site, address) in (instances or default_instances).items()
             ],
             **sections,

@@ -33,6 +33,7 @@ class Origin:
     Attributes:
         requests: how many it got, whatever it answered.
         bodies: sizes of their bodies.
+        content: body of the last request.
         status: what it answers.
         answers: (status, headers) of the next answers, before those of *status*.
         hangs: whether it takes requests and never answers.
@@ -57,6 +58,7 @@ class Origin:
         self.hangs = False
         self.serves: str | None = None
         self.models: list[str] = []
+        self.content = b""
         self.headers: dict[str, str] = {}
         self.port = port
         app = web.Application(client_max_size=2**28)
@@ -93,7 +95,7 @@ class Origin:
         self.requests += 1
         self.headers = dict(request.headers)
         self._note_certificate(request)
-        body = await request.read()
+        body = self.content = await request.read()
         self.bodies.append(len(body))
         if self.hangs:
             await asyncio.Event().wait()

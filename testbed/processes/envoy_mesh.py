@@ -125,6 +125,8 @@ async def running_mesh(
     split: Mapping[str, Split],
     services: Sequence[Mapping[str, Any]] | None = None,
     envoy: Mapping[str, Any] | None = None,
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
+    models: Sequence[Mapping[str, Any]] = ({"name": "m"},),
     beside: Mapping[str, OpenCall] | None = None,
     tls: Mapping[str, ssl.SSLContext] | None = None,
     plain: Collection[str] = (),
@@ -140,6 +142,8 @@ async def running_mesh(
         split: service -> instance -> weight; waited for.
         services: as in ``fleet.yaml``; by default ``chat`` at ``/v1/chat``.
         envoy: the section of ``fleet.yaml``, beside its address and port.
+        fields: instance -> further keys of it, such as ``models``; by default all run ``m``.
+        models: as in ``fleet.yaml``.
         beside: further gRPC methods of the control plane.
         tls: instance -> how it speaks TLS; the others do not.
         plain: instances whose lines say ``tls: false``.
@@ -155,6 +159,8 @@ async def running_mesh(
         config = make_config(
             instances={name: (where, origins[name].address) for name, where in instances.items()},
             services=services,
+            fields=fields,
+            models=models,
             envoy={"address": "127.0.0.1", "port": free_port(), **(envoy or {})},
         )
         config = config.model_copy(

@@ -52,6 +52,28 @@ def faults_in(text: str) -> list[str]:
     ("lines", "expected"),
     [
         pytest.param(
+            {
+                17: '  - {name: a, site: cloud, address: "10.0.0.1:8000", models: [big, {name: bog}, big]}'
+            },
+            [
+                "17:68: instances[0].models[1]: no model is named 'bog'; did you mean 'big'?",
+                "17:81: instances[0].models[2]: 'big' is listed twice; remove one",
+            ],
+            id="models of an instance",
+        ),
+        pytest.param(
+            {
+                17: '  - {name: a, site: cloud, address: "10.0.0.1:8000", model: big, served_as: x, models: [small]}',
+                18: '  - {name: b, site: edge, address: "10.0.0.2:8000"}',
+            },
+            [
+                "17:61: instances[0].model: is one model, and models lists several; keep one key",
+                "17:77: instances[0].served_as: belongs to one model; write it beside each of models, as {name: NAME, served_as: WHAT}",
+                "18:5: instances[1]: runs nothing; give model, or models for several",
+            ],
+            id="one model and several",
+        ),
+        pytest.param(
             {3: "\t- {name: cloud, kind: cloud}"},
             [
                 "3:1: not YAML: while scanning for the next token found character that cannot start any token; indent with spaces, not tabs"

@@ -65,7 +65,8 @@ def form(model: str | None) -> aiohttp.FormData:
 )
 async def test_compressed_json_is_inflated_and_read(encoding: str, body: bytes) -> None:
     """It reaches the service of its model, as plain JSON."""
-    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
+    own = {"rewrite_models": False}
+    async with running_mesh(PLACES, services=SERVICES, split=SPLIT, envoy=own) as mesh:
         headers = {**JSON, "content-encoding": encoding}
         answer = await mesh.request(data=body, headers=headers)
         origin = mesh.origins["a"]

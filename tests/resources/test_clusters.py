@@ -19,7 +19,7 @@ OPTIONS = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_name
 def built(service: dict[str, Any] | None = None, **envoy: Any) -> dict[str, Any]:
     """Build the cluster of a service and read it as JSON."""
     config = make_config(services=[CHAT | (service or {})], envoy=envoy)
-    cluster = build_cluster(config.services[0], config.envoy)
+    cluster = build_cluster(config.services[0], config)
     found: dict[str, Any] = json_format.MessageToDict(
         cluster_pb2.Cluster.FromString(bytes(cluster)), preserving_proto_field_name=True
     )

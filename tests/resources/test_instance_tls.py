@@ -31,7 +31,7 @@ TLS: dict[str, Any] = {
 def built(**tls: Any) -> dict[str, Any]:
     """Build a cluster and read it as JSON."""
     config = make_config(envoy={"instance_tls": TLS | tls})
-    body = bytes(build_cluster(config.services[0], config.envoy))
+    body = bytes(build_cluster(config.services[0], config))
     assert [] == constraint_faults(CLUSTER, body)
     found: dict[str, Any] = json_format.MessageToDict(
         cluster_pb2.Cluster.FromString(body), preserving_proto_field_name=True

@@ -77,13 +77,16 @@ class Decider:
             self._thread, lambda: self._steering.memory(now=now)
         )
 
-    async def remember(self, memory: Mapping[str, Any], *, now: float) -> None:
+    async def remember(self, memory: Mapping[str, Any], *, now: float) -> tuple[str, ...]:
         """Let steering go on from what it learned in another process.
+
+        Returns:
+            What of it could not be read.
 
         Raises:
             ValueError, KeyError, TypeError: it is no such document.
         """
-        await asyncio.get_running_loop().run_in_executor(
+        return await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: self._steering.remember(memory, now=now)
         )
 

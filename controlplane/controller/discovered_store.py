@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from controlplane.config import Found, Instance, Site
 from controlplane.controller.state_file import StateError
 from controlplane.runtime.files import replace_file
@@ -32,6 +30,8 @@ class SavedFound:
     found: tuple[Found, ...]
     rules: frozenset[str]
     """Rules whose objects were known, though they may have come to no instance."""
+    unread: tuple[str, ...] = ()
+    """What could not be read; the rest was."""
 
 
 NOTHING_SAVED = SavedFound((), frozenset())
@@ -75,7 +75,7 @@ class DiscoveredStore:
             raise StateError(f"{self.path}: {error.strerror}") from error
         try:
             return _decode(content)
-        except (ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = str(error).splitlines()[0]
             raise StateError(f"{self.path}: not what was found: {reason}") from error
 
@@ -86,20 +86,20 @@ def _decode(content: bytes) -> SavedFound:
     document = json.loads(content)
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']!r} is not {FORMAT}")
-    return SavedFound(
-        tuple(
-            Found(
-                str(item["rule"]),
-                # As JSON, so that it passes the door that the file's instances pass.
-                Instance.model_validate_json(json.dumps(item["instance"]), strict=True),
+    found, unread = [], []
+    for number, item in enumerate(document["found"]):
+        try:
+            # As JSON, so that it is checked as the file's instances are.
+            instance = Instance.model_validate_json(json.dumps(item["instance"]), strict=True)
+            site = (
                 Site.model_validate_json(json.dumps(item["site"]), strict=True)
                 if "site" in item
-                else None,
+                else None
             )
-            for item in document["found"]
-        ),
-        frozenset(map(str, document["rules"])),
-    )
+            found.append(Found(str(item["rule"]), instance, site))
+        except (ValueError, KeyError, TypeError) as error:
+            unread.append(f"instance {number}: {str(error).splitlines()[0]}")
+    return SavedFound(tuple(found), frozenset(map(str, document["rules"])), tuple(unread))
 
 
 def _as_written(made: Instance | Site) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedFound
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.state_file import StateError
+from controlplane.runtime.files import keep_aside
 from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
 from controlplane.sources.kubernetes.finding import Finder, Findings, Wanted, wants
@@ -68,8 +69,9 @@ def load_found(directory: Path | None, *, log: Logger) -> SavedFound:
     """Give what was found before a restart; nothing where nothing can be read."""
     if directory is None:
         return NOTHING_SAVED
+    store = DiscoveredStore(directory)
     try:
-        return DiscoveredStore(directory).load() or NOTHING_SAVED
+        saved = store.load() or NOTHING_SAVED
     except StateError as error:
         log.warning(
             "saved discovered instances unreadable; discovering again",
@@ -77,6 +79,15 @@ def load_found(directory: Path | None, *, log: Logger) -> SavedFound:
             remedy="none needed; look at the file if this happens again",
         )
         return NOTHING_SAVED
+    if saved.unread:
+        log.warning(
+            "saved discovered instances partly unreadable; the rest restored",
+            reason=list(saved.unread[:20]),
+            restored=len(saved.found),
+            file=keep_aside(store.path),
+            remedy="none needed; they are discovered again",
+        )
+    return saved
 
 
 class InstanceDiscovery:

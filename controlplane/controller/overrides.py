@@ -29,7 +29,7 @@ from controlplane.config.override_rules import (
 from controlplane.config.schema import Settings
 from controlplane.config.units import PositiveDuration
 from controlplane.errors import ControlPlaneError
-from controlplane.runtime.files import replace_file
+from controlplane.runtime.files import keep_aside, replace_file
 
 MOST = 200
 """Overrides standing at a time."""
@@ -233,39 +233,49 @@ class OverrideStore:
             return config
         return config.model_copy(update={"overrides": (*config.overrides, *fitting)})
 
-    def load(self, *, unix_now: float) -> None:
-        """Take up what stood before a restart.
+    def load(self, *, unix_now: float) -> tuple[str, ...]:
+        """Restore the overrides that were in force before a restart.
+
+        What can be read of an entry is kept, so that a drain outlives a key of another version;
+        a file that cannot be read whole is kept beside the new one.
+
+        Returns:
+            What could not be read.
 
         Raises:
-            OverrideError: the file cannot be read.
+            OverrideError: nothing of the file can be read.
         """
         if self._path is None:
-            return
+            return ()
         try:
             with self._path.open("rb") as file:
-                items = json.loads(file.read(SIZE_LIMIT))["overrides"]
-            active = [
-                ActiveOverride(
-                    str(item["id"]),
-                    Override.model_validate(item["override"]),
-                    str(item["by"]),
-                    float(item["since"]),
-                    float(item["expires"]),
-                )
-                for item in items[:MOST]
-            ]
+                content = file.read(SIZE_LIMIT)
+            items = json.loads(content)["overrides"]
+            entries = list(items[:MOST])
         except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return ()
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise OverrideError(
                 f"{self._path}: cannot be read: {error}; see who owns --state-dir, or remove the"
-                " file and add the overrides again"
+                f" file and add the overrides again; {keep_aside(self._path)}"
             ) from error
+        active, unread = [], []
+        for number, item in enumerate(entries):
+            try:
+                restored, unknown = _restore(item)
+            except (ValueError, KeyError, TypeError) as error:
+                unread.append(f"override {number}: {str(error).splitlines()[0]}")
+                continue
+            active.append(restored)
+            unread += [f"override {restored.id}: unknown key '{name}'" for name in unknown]
         self._active = {
             item.id: item
             for item in active
             if item.expires > unix_now and math.isfinite(item.expires)
         }
+        if unread:
+            unread.append(keep_aside(self._path))
+        return tuple(unread)
 
     def _replace(self, active: Mapping[str, ActiveOverride]) -> None:
         if self._path is not None:
@@ -287,6 +297,23 @@ class OverrideStore:
                     " owns --state-dir"
                 ) from error
         self._active = dict(active)
+
+
+def _restore(item: Mapping[str, Any]) -> tuple[ActiveOverride, list[str]]:
+    """Read one saved override; return it with the keys that are not known.
+
+    Raises:
+        ValueError, KeyError, TypeError: it cannot be read, or has no effect without them.
+    """
+    saved = dict(item["override"])
+    unknown = sorted(saved.keys() - Override.model_fields.keys())
+    override = Override.model_validate({k: v for k, v in saved.items() if k not in unknown})
+    if unknown and all(getattr(override, effect) in (None, False) for effect in EFFECTS):
+        raise ValueError(f"no effect but unknown keys: {', '.join(unknown)}")
+    restored = ActiveOverride(
+        str(item["id"]), override, str(item["by"]), float(item["since"]), float(item["expires"])
+    )
+    return restored, unknown
 
 
 def _bare(override: Override) -> Override:

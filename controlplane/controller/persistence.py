@@ -64,13 +64,21 @@ class Persistence:
     async def load_overrides(self, overrides: OverrideStore) -> None:
         """Load the overrides that were in force before the restart."""
         try:
-            await asyncio.to_thread(overrides.load, unix_now=self._unix_time())
+            unread = await asyncio.to_thread(overrides.load, unix_now=self._unix_time())
         except OverrideError as error:
             self._log.warning(
                 "saved overrides unreadable; starting without them",
                 reason=str(error),
                 remedy="add them again with 'cats override add'",
             )
+        else:
+            if unread:
+                self._log.warning(
+                    "saved overrides partly unreadable; the rest restored",
+                    reason=unread,
+                    restored=len(overrides.active),
+                    remedy="compare with 'cats override list', and add what is missing",
+                )
 
     async def restore_estimates(self, shared: Mapping[str, Any] | None) -> None:
         """Let steering go on from the estimates *shared* by replicas, or from those on disk."""
@@ -79,8 +87,17 @@ class Persistence:
             if estimates is None and self._file is not None:
                 estimates = await asyncio.to_thread(self._file.load_memory)
             if estimates is not None:
-                await self._decider.remember(estimates, now=self._clock())
-                self._log.info("estimates restored", instances=len(estimates["capacity"]))
+                unread = await self._decider.remember(estimates, now=self._clock())
+                self._log.info(
+                    "estimates restored", instances=len(estimates["capacity"]), unread=len(unread)
+                )
+                if unread:
+                    self._log.warning(
+                        "saved estimates partly unreadable; the rest restored",
+                        reason=unread[:20],
+                        file="" if self._file is None else self._file.set_memory_aside(),
+                        remedy="none needed; look at the file if this happens again",
+                    )
         except StateError as error:
             self._log.warning(
                 "saved estimates unreadable; learning from scratch",

@@ -27,3 +27,13 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(directory)  # the rename itself must reach the disk
     finally:
         os.close(directory)
+
+
+def keep_aside(path: Path) -> str:
+    """Copy a file that could not be read whole, before it is replaced; return where, in words."""
+    aside = path.with_suffix(".unreadable")
+    try:
+        replace_file(aside, path.read_bytes())
+    except OSError as error:
+        return f"it could not be set aside: {error.strerror}"
+    return f"set aside as {aside.name}"

@@ -78,14 +78,21 @@ class Steering:
             "demand": self._demand.memory(now=now),
         }
 
-    def remember(self, memory: Mapping[str, Any], *, now: float) -> None:
+    def remember(self, memory: Mapping[str, Any], *, now: float) -> tuple[str, ...]:
         """Go on from what `memory` gave in another process, at *now* of this one's clock.
+
+        Returns:
+            What of it could not be read; the rest was taken.
 
         Raises:
             ValueError, KeyError, TypeError: it is none.
         """
-        self._capacity.remember(memory["capacity"], now=now)
-        self._demand.remember(memory["demand"], now=now)
+        unread = self._capacity.remember(memory["capacity"], now=now)
+        try:
+            self._demand.remember(memory["demand"], now=now)
+        except (ValueError, KeyError, TypeError) as error:
+            return (*unread, f"demand: {error!r}")
+        return unread
 
     def decide(self, view: FleetView) -> Plan:
         """Give the plan for the coming period."""

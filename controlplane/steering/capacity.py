@@ -165,24 +165,27 @@ class CapacityLearner:
             for position, name in enumerate(state.names)
         }
 
-    def remember(self, memory: Mapping[str, Any], *, now: float) -> None:
+    def remember(self, memory: Mapping[str, Any], *, now: float) -> tuple[str, ...]:
         """Go on from what `memory` gave in another process.
 
+        Returns:
+            The names whose estimates cannot be read; they are learned from scratch.
+
         Raises:
-            ValueError, KeyError, TypeError: it is none; nothing was taken.
+            TypeError: it is no mapping; nothing was taken.
         """
         state = _State.new(tuple(sorted(memory)))
+        unread = []
         for position, name in enumerate(state.names):
-            for field in _ARRAYS:
-                if field == "changed_at":
-                    age = memory[name]["age"]
-                    state.changed_at[position] = np.nan if age is None else now - float(age)
-                    continue
-                value = np.array(memory[name][field], dtype=float)  # none becomes not a number
-                if value.shape != getattr(state, field)[position].shape or np.isinf(value).any():
-                    raise ValueError(f"{field} of {name}")
+            try:
+                found = _read_estimates(memory[name], state, position, now=now)
+            except (ValueError, KeyError, TypeError):
+                unread.append(name)
+                continue
+            for field, value in found.items():
                 getattr(state, field)[position] = value
         self._state = state
+        return tuple(unread)
 
     @property
     def changed_at(self) -> dict[str, float]:
@@ -444,6 +447,27 @@ class CapacityLearner:
                 )
             )
         return made
+
+
+def _read_estimates(
+    saved: Mapping[str, Any], state: _State, position: int, *, now: float
+) -> dict[str, Any]:
+    """Return field -> value of one instance's saved estimates.
+
+    Raises:
+        ValueError, KeyError, TypeError: they are none.
+    """
+    found: dict[str, Any] = {}
+    for field in _ARRAYS:
+        if field == "changed_at":
+            age = saved["age"]
+            found[field] = np.nan if age is None else now - float(age)
+            continue
+        value = np.array(saved[field], dtype=float)  # none becomes not a number
+        if value.shape != getattr(state, field)[position].shape or np.isinf(value).any():
+            raise ValueError(field)
+        found[field] = value
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -100,6 +100,39 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
         OverrideStore(tmp_path).load(unix_now=0.0)
 
 
+def test_what_can_be_read_of_saved_overrides_is_kept(tmp_path: Path) -> None:
+    """A drain outlives a key of another version; the file is kept beside the new one."""
+    before = OverrideStore(tmp_path)
+    drain = before.add(parse_request(body(max_share=None), CONFIG), unix_now=0.0)
+    before.add(parse_request(body(instance="north-b"), CONFIG), unix_now=0.0)
+    whole = before.add(parse_request(body(instance="cloud-a"), CONFIG), unix_now=0.0)
+    path = tmp_path / "overrides.json"
+    document = json.loads(path.read_text())
+    document["overrides"][0]["override"]["weekends"] = True
+    document["overrides"][1] = {"id": "2", "override": {"drain": "perhaps"}}
+    path.write_text(json.dumps(document))
+
+    after = OverrideStore(tmp_path)
+    unread = after.load(unix_now=100.0)
+
+    assert (drain, whole) == after.active
+    assert f"override {drain.id}: unknown key 'weekends'" in unread
+    assert any(words.startswith("override 1: ") for words in unread)
+    assert document == json.loads((tmp_path / "overrides.unreadable").read_text())
+
+
+def test_an_override_of_unknown_keys_alone_is_not_restored(tmp_path: Path) -> None:
+    """What it was to do is not known, so it does nothing."""
+    saved = {"instance": "north-a", "slow_down": True}
+    entry = {"id": "1", "override": saved, "by": "ann", "since": 0, "expires": 1000}
+    (tmp_path / "overrides.json").write_text(json.dumps({"overrides": [entry]}))
+
+    store = OverrideStore(tmp_path)
+
+    assert "no effect but unknown keys: slow_down" in store.load(unix_now=1.0)[0]
+    assert () == store.active
+
+
 def test_their_number_is_bounded() -> None:
     """A script that runs wild fills nothing."""
     store = OverrideStore()

@@ -116,8 +116,6 @@ def _capacities(plan: Any) -> list[float]:
     "broken",
     [
         pytest.param({}, id="empty"),
-        pytest.param({"capacity": {"a": {}}, "demand": []}, id="nothing of an instance"),
-        pytest.param({"capacity": {}, "demand": [["a"]]}, id="half a rate"),
         pytest.param({"capacity": 7, "demand": []}, id="no mapping"),
     ],
 )
@@ -125,3 +123,20 @@ def test_what_is_no_memory_is_refused(broken: Any) -> None:
     """With an error that its reader expects."""
     with pytest.raises((KeyError, ValueError, TypeError)):
         Steering(CONFIG).remember(broken, now=0.0)
+
+
+def test_estimates_that_cannot_be_read_cost_no_other() -> None:
+    """One instance's and the demand's are named and learned from scratch; the rest goes on."""
+    first, second = Steering(CONFIG), Steering(CONFIG)
+    for second_of_day in range(30):
+        first.decide(view(float(second_of_day)))
+    learned = json.loads(json.dumps(first.memory(now=30.0), allow_nan=False))
+    learned["capacity"]["b"] = {"age": "yesterday"}
+    learned["demand"] = [["near"]]
+
+    unread = second.remember(learned, now=30.0)
+
+    assert "b" == unread[0]
+    assert unread[1].startswith("demand: ")
+    taken = second.memory(now=30.0)["capacity"]
+    assert learned["capacity"]["a"] == taken["a"]

@@ -25,9 +25,7 @@ demo: setup ## Run the main job end to end and show it. DEMO_ARGS="--for 60s --p
 	$(BIN)/python -m testbed.demo $(DEMO_ARGS)
 
 test: setup check ## Run every check and test, real Envoy included.
-	@# What fails while others share the machine is run once more, alone; failing twice counts.
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal || \
-		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: setup ## Formatting, lint, types, import contracts, generated code.
 	$(BIN)/ruff format --check .
@@ -37,9 +35,7 @@ check: setup ## Formatting, lint, types, import contracts, generated code.
 	$(BIN)/python protos/generate.py --check
 
 docs: setup ## Build the documentation as HTML in build/docs; a warning is an error.
-	$(BIN)/python -m controlplane.config.reference
-	$(BIN)/python -m controlplane.cli.reference
-	$(BIN)/python -m controlplane.controller.metrics
+	$(BIN)/python -m testbed.tools.references
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env -c docs . build/docs
 
 screenshots: setup ## Take the pictures of docs/images anew; needs chromium.

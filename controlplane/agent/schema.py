@@ -73,6 +73,7 @@ class AgentTls(Settings):
     cert: str | None = None
     """File of the agent's own certificate; its names decide what it may report for."""
     key: str | None = None
+    """File of the certificate's key, in PEM."""
     server_name: str | None = None
     """Name in the control plane's certificate, if not its host."""
 
@@ -81,6 +82,7 @@ class ControlPlaneTarget(Settings):
     """A control plane that is told everything."""
 
     address: Target
+    """Its gRPC port."""
     tls: AgentTls | None = None
     token_file: str | None = None
     """File that holds a bearer token; read at each dial."""
@@ -92,6 +94,7 @@ class LocalInstance(Settings):
     name: Name
     """As in the control plane's configuration."""
     engine: Engine = Engine.GENERIC
+    """Which inference server it is."""
     scrape: Scrape
     gpus: tuple[Annotated[int, Field(ge=0, le=64)], ...] = ()
     """Indices of the GPUs that it uses; none means all that the machine has."""
@@ -103,7 +106,9 @@ class Discovery(Settings):
     name: Annotated[str, Field(min_length=1, max_length=63)] = "{agent}-{port}"
     """What a found instance is called; ``{agent}``, ``{engine}`` and ``{port}`` are filled in."""
     ports: tuple[Port, ...] = ENGINE_PORTS
+    """Ports of this machine that are tried."""
     period: PositiveDuration = 30.0
+    """Between two looks."""
 
 
 class Exporter(Settings):
@@ -121,6 +126,7 @@ class Machine(Settings):
     rapl: bool = True
     """Count the processors' energy, where the kernel lets us."""
     battery: bool = True
+    """Whether the battery is read."""
     exporters: tuple[Exporter, ...] = ()
     idle_power: Power = 0.0
     """Draw that no sensor sees: fans, memory, disks; added to a measured draw."""
@@ -131,6 +137,7 @@ class TrainingMetric(Settings):
 
     scrape: Scrape
     name: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
+    """Of the metric."""
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Factor to 0..1."""
 
@@ -147,9 +154,11 @@ class Bandwidth(Settings):
     """A bounded download that measures a path's bandwidth."""
 
     url: Annotated[str, AfterValidator(check_url)]
+    """Of a file that is fetched to measure."""
     size: Size = 1e6
     """Most bytes of one download."""
     period: PositiveDuration = 300.0
+    """Between two measurements."""
 
 
 class Probe(Settings):
@@ -168,7 +177,9 @@ class Probes(Settings):
     """The network to other sites."""
 
     period: PositiveDuration = 5.0
+    """Between two probes of a target."""
     timeout: PositiveDuration = 2.0
+    """Longest wait for an answer."""
     samples: Annotated[int, Field(ge=1, le=10)] = 3
     """Round trips of one probe, of which the shortest counts: the rest is this machine's delay."""
     targets: tuple[Probe, ...] = ()
@@ -181,7 +192,9 @@ class Reemit(Settings):
     """
 
     instance: Name
+    """Whose load it is."""
     address: Target
+    """Where the reports are served."""
     capacity: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Requests it works on at once, for its utilisation; what it says itself by default."""
 
@@ -190,22 +203,27 @@ class Api(Settings):
     """The agent's own HTTP port: health, its state, and training jobs' pushes."""
 
     address: Target = "127.0.0.1:18090"
+    """Where it listens."""
 
 
 class AgentConfig(Settings):
     """A whole ``agent.yaml``."""
 
     version: Literal[1]
+    """Of this format."""
     id: Name
     """Unique among all agents."""
     site: Name
+    """Where it runs; a site of ``fleet.yaml``."""
     control_planes: Annotated[tuple[ControlPlaneTarget, ...], Field(min_length=1)]
+    """Whom it reports to, every one of them."""
     period: PositiveDuration = 1.0
     """Time between two batches."""
     buffer: Duration = 25.0
     """Longest time that reports are kept while a control plane is away; less than its
     ``steering.expiry``, beyond which it refuses them."""
     instances: tuple[LocalInstance, ...] = ()
+    """What it reads at this site."""
     discover: Discovery | None = None
     machine: Machine = Machine()
     training: Training = Training()

@@ -20,7 +20,7 @@ def reference() -> str:
     lines = [
         "# Commands",
         "",
-        "What `cats COMMAND --help` says; written by `python -m controlplane.cli.reference`.",
+        "What `cats COMMAND --help` says; written by `python -m testbed.tools.references`.",
         "A user's mistake is told in one line and ends with status 2, other failures with 1.",
     ]
     root = click.Context(cats, info_name="cats", terminal_width=WIDTH, max_content_width=WIDTH)
@@ -48,9 +48,3 @@ def _describe(command: click.Command, parent: click.Context, name: str) -> Itera
             found = command.get_command(context, below)
             if found is not None:
                 yield from _describe(found, context, below)
-
-
-if __name__ == "__main__":
-    import pathlib
-
-    pathlib.Path("docs/commands.md").write_text(reference(), encoding="utf-8")

@@ -76,6 +76,7 @@ class MetricSource(_Settings):
     """A metric from which a signal is read; a bare name stands for one with nothing else."""
 
     metric: MetricName
+    """Name of the metric on the page."""
     where: dict[LabelName, LabelPatterns] = Field(default_factory=dict, max_length=8)
     """Label to what it may be, one or several, with ``*`` for anything; only such series count."""
     unless: dict[LabelName, LabelPatterns] = Field(default_factory=dict, max_length=8)

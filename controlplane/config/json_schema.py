@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from controlplane.config.schema import Config
 from controlplane.config.units import BANDWIDTHS, SIZES
 
@@ -25,9 +27,14 @@ _UNITS = {
 
 def config_schema() -> dict[str, Any]:
     """Give the JSON Schema (draft 2020-12) of the configuration, with operators' key names."""
-    schema = Config.model_json_schema(by_alias=True, mode="validation")
+    return model_schema(Config, title="fleet.yaml")
+
+
+def model_schema(model: type[BaseModel], *, title: str) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a file that *model* reads."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
     _as_written(schema)
-    return {"$schema": DIALECT, **schema, "title": "fleet.yaml"}
+    return {"$schema": DIALECT, **schema, "title": title}
 
 
 def _as_written(node: Any) -> None:

@@ -1,49 +1,48 @@
-"""The configuration reference, in Markdown, from the schema that parses.
-
-``python -m controlplane.config.reference`` writes docs/configuration.md; a test keeps it current.
-"""
+"""The reference of a configuration file, in Markdown, from the JSON Schema of what reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from controlplane.config.json_schema import config_schema
 
-_HEAD = """# Configuration reference
-
-Everything that `fleet.yaml` may say, generated from the schema that reads it.
-`cats check FILE` tells every fault with its place, and `cats schema` prints the same for editors.
-Durations are written `250ms`, `1s`, `10m`; shares `30%`.
-Sizes are written `2MB`, rates `100Mbps`, power `300W`.
-"""
+def reference(schema: Mapping[str, Any], *, head: str) -> str:
+    """Return the whole document: *head*, then a table for each kind of section."""
+    definitions = schema["$defs"]
+    sections = [_section(str(schema["title"]), schema, definitions)]
+    sections += [_section(name, node, definitions) for name, node in sorted(definitions.items())]
+    return "\n".join([head, *sections])
 
 
-def reference() -> str:
-    """Give the whole document."""
-    schema = config_schema()
-    sections = [_section("fleet.yaml", schema)]
-    sections += [_section(name, node) for name, node in sorted(schema["$defs"].items())]
-    return "\n".join([_HEAD, *sections])
-
-
-def _section(name: str, node: Mapping[str, Any]) -> str:
+def _section(name: str, node: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     lines = [f"## {name}", "", *_sentences(node.get("description", "")), ""]
     if "enum" in node:
         lines += [f"One of {', '.join(f'`{value}`' for value in node['enum'])}.", ""]
     properties = node.get("properties", {})
     if properties:
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
-        lines += _rows(properties, frozenset(node.get("required", ())))
+        lines += _rows(properties, frozenset(node.get("required", ())), definitions)
         lines.append("")
     return "\n".join(lines)
 
 
-def _rows(properties: Mapping[str, Any], required: frozenset[str]) -> Iterator[str]:
+def _rows(
+    properties: Mapping[str, Any], required: frozenset[str], definitions: Mapping[str, Any]
+) -> Iterator[str]:
     for key, node in properties.items():
         default = "required" if key in required else _code(node.get("default"))
-        meaning = " ".join(_sentences(node.get("description", ""))).replace("|", "\\|")
+        text = node.get("description") or _meaning_of_kind(node, definitions)
+        meaning = " ".join(_sentences(text)).replace("|", "\\|")
         yield f"| `{key}` | {_kind(node)} | {default} | {meaning} |"
+
+
+def _meaning_of_kind(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Return the first sentence of what a key refers to; empty if it refers to nothing."""
+    for each in (node, node.get("items", {}), *node.get("anyOf", ())):
+        if "$ref" in each:
+            text = str(definitions[each["$ref"].rsplit("/", 1)[-1]].get("description", ""))
+            return " ".join(text.split()).split(". ")[0].rstrip(".") + "."
+    return ""
 
 
 def _code(value: object) -> str:
@@ -79,9 +78,3 @@ def _kind(node: Mapping[str, Any]) -> str:
         case str() as kind:
             return {"string": "text", "boolean": "true or false"}.get(kind, kind)
     return "value"
-
-
-if __name__ == "__main__":
-    import pathlib
-
-    pathlib.Path("docs/configuration.md").write_text(reference(), encoding="utf-8")

@@ -91,7 +91,9 @@ class SiteListener(Settings):
     """
 
     address: Annotated[str, AfterValidator(check_ip)] | None = None
+    """IP address that its Envoys listen on; ``envoy.address`` if it is left out."""
     port: Port | None = None
+    """Port that its Envoys listen on; ``envoy.port`` if it is left out."""
 
 
 class Site(Settings):
@@ -100,7 +102,9 @@ class Site(Settings):
     name: Name
     kind: SiteKind
     region: str = ""
+    """For residency and for the locality of its Envoys and endpoints."""
     zone: str = ""
+    """Of the locality of its Envoys and endpoints."""
     zones: Annotated[tuple[str, ...], Field(max_length=64)] = ()
     """Further zones that belong to it: Envoys and instances there are at this site."""
     power: SitePower = SitePower()
@@ -178,6 +182,7 @@ class Residency(Settings):
     """Where requests of a service may be served; a site without a region never qualifies."""
 
     allow: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Regions whose sites may serve the requests."""
 
 
 class Affinity(Settings):
@@ -207,6 +212,7 @@ class Canary(Settings):
 
     client_site: Name
     policy: PolicyName
+    """What decides at that client site."""
 
 
 _PATIENCE = 10.0
@@ -267,8 +273,11 @@ class Scrape(Settings):
     """Where the control plane reads an instance's metrics itself."""
 
     url: Annotated[str, AfterValidator(check_url)]
+    """Of the metrics page."""
     period: PositiveDuration = 1.0
+    """Between two scrapes."""
     timeout: PositiveDuration = 1.0
+    """Longest wait for a page."""
     ca: str | None = None
     """File of certificates that may sign the server's; https only."""
     cert: str | None = None
@@ -299,6 +308,7 @@ class Orca(Settings):
     address: Annotated[str, AfterValidator(check_endpoint)] | None = None
     """IP:PORT, where it is another host; wins over *port*."""
     period: PositiveDuration = 1.0
+    """Between two reports."""
 
     def target(self, host: str) -> str:
         """Give HOST:PORT for an instance at *host*."""
@@ -311,6 +321,7 @@ class InstancePower(Settings):
     """What an instance draws, for the energy a request costs."""
 
     idle: Power = 0.0
+    """Power drawn without any request."""
     busy: Power = 0.0
     """At full load."""
 
@@ -460,9 +471,13 @@ class FoundScrape(Settings):
     port: Port | None = None
     """By default the port of the instance; 9090 for an inference pool."""
     path: UrlPath = "/metrics"
+    """HTTP path of the metrics page."""
     https: bool = False
+    """Whether the page is read over HTTPS."""
     period: PositiveDuration = 1.0
+    """Between two scrapes."""
     timeout: PositiveDuration = 1.0
+    """Longest wait for a page."""
     ca: str | None = None
     """File of certificates that may sign the server's; https only."""
     token_file: str | None = None
@@ -473,7 +488,9 @@ class FoundOrca(Settings):
     """Where found instances report their load out of band; see Orca."""
 
     port: Port
+    """Where each instance serves ORCA reports out of band."""
     period: PositiveDuration = 1.0
+    """Between two reports."""
 
 
 def _check_site_template(text: str) -> str:
@@ -497,13 +514,16 @@ class SiteTemplate(Settings):
     """How a site is called; knows the places {value} and {cluster}."""
     kind: SiteKind = SiteKind.EDGE
     region: str = ""
+    """For residency and for the locality of its endpoints."""
 
 
 class NodePrior(Settings):
     """What is assumed of an instance at first, by the hardware of its node."""
 
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Prior for the requests that an instance works on at once."""
     service_time: PositiveDuration | None = None
+    """Prior for the time of a request alone on its instance."""
 
 
 class NodePriors(Settings):
@@ -512,6 +532,7 @@ class NodePriors(Settings):
     label: LabelName
     """Such as ``nvidia.com/gpu.product``."""
     values: Annotated[dict[str, NodePrior], Field(min_length=1, max_length=64)]
+    """Value of the label to the priors of its instances."""
 
 
 class DiscoveryRule(Settings):
@@ -583,6 +604,7 @@ class Discovery(Settings):
     clusters: Annotated[tuple[KubernetesCluster, ...], Field(max_length=64)] = ()
     """Clusters that rules name; cloud and edges are seen at once."""
     namespace: KubernetesName = "default"
+    """Kubernetes namespace of rules that name none."""
     rules: Annotated[tuple[DiscoveryRule, ...], Field(min_length=1, max_length=32)]
 
     def cluster(self, name: str) -> KubernetesApi | KubernetesCluster:
@@ -605,16 +627,20 @@ class Path(Settings):
     source: Annotated[Name, Field(alias="from")]
     target: Annotated[Name, Field(alias="to")]
     rtt: Duration | None = None
+    """Round-trip time."""
     bandwidth: Bandwidth | None = None
+    """Of the path, in both directions."""
 
 
 class Network(Settings):
     """The network between sites; measured values replace these."""
 
     default_rtt: Duration = 0.04
+    """Round-trip time of every path that is not listed or measured."""
     local_rtt: Duration = 0.0005
     """Within one site."""
     default_bandwidth: Bandwidth | None = None
+    """Bandwidth of every path that is not listed or measured; unlimited if it is left out."""
     paths: tuple[Path, ...] = ()
 
 
@@ -658,8 +684,11 @@ class Override(Settings):
     """An operator's hand on the wheel, for a service (or all) at an instance or a site."""
 
     service: Name | None = None
+    """Which service it is for; all if it is left out."""
     instance: Name | None = None
+    """Which instance it is for."""
     site: Name | None = None
+    """Which site it is for: all its instances together."""
     drain: bool = False
     """Send nothing there."""
     pin: bool = False
@@ -667,8 +696,11 @@ class Override(Settings):
     weight: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Fixed weight under the policy ``static``, beside the others' weights."""
     max_share: Share | None = None
+    """Largest share of each client site's requests that goes there."""
     min_share: Share | None = None
+    """Least share of each client site's requests that goes there."""
     reason: str = ""
+    """Why, for those who read it in the API and the dashboard."""
 
 
 class HealthCheck(Settings):
@@ -677,16 +709,22 @@ class HealthCheck(Settings):
     path: UrlPath | None = None
     """HTTP path that answers 200; none checks that the port accepts connections."""
     interval: PositiveDuration = 2.0
+    """Between two checks of an instance."""
     timeout: PositiveDuration = 1.0
+    """Longest wait for an answer."""
     unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    """Failed checks in a row after which an instance gets no requests."""
     healthy_after: Annotated[int, Field(ge=1, le=100)] = 1
+    """Passed checks in a row after which it gets requests again."""
 
 
 class OutlierDetection(Settings):
     """Envoy's ejection of instances that fail requests."""
 
     consecutive_errors: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Failed requests in a row after which an instance is ejected."""
     interval: PositiveDuration = 1.0
+    """Between two evaluations."""
     ejection_time: PositiveDuration = 10.0
     """Of a first ejection; each that follows takes longer by as much."""
     max_ejection_time: PositiveDuration = 20.0
@@ -699,15 +737,20 @@ class CircuitBreakers(Settings):
     """Bounds on what one Envoy keeps open towards one service."""
 
     max_connections: Annotated[int, Field(ge=1, le=2**31)] = 10_000
+    """Connections."""
     max_pending: Annotated[int, Field(ge=1, le=2**31)] = 10_000
+    """Requests that wait for a connection."""
     max_requests: Annotated[int, Field(ge=1, le=2**31)] = 10_000
+    """Requests in progress."""
     max_retries: Annotated[int, Field(ge=0, le=2**31)] = 100
+    """Retries in progress."""
 
 
 class Retries(Settings):
     """When Envoy tries another instance."""
 
     attempts: Annotated[int, Field(ge=0, le=10)] = 2
+    """Retries of one request, each at another instance."""
     on: str = (
         "gateway-error,connect-failure,refused-stream,reset-before-request,retriable-status-codes"
     )
@@ -778,13 +821,16 @@ class Envoy(Settings):
     """What the sidecars and gateways are told."""
 
     address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- a gateway listens on all; a sidecar sets 127.0.0.1
+    """IP address of the listener ``inference``."""
     port: Port = 10_000
+    """Port of the listener ``inference``."""
     response_headers: bool = True
     """Add ``x-cats-instance``, ``x-cats-site`` and ``x-cats-model`` to responses."""
     rewrite_models: bool = True
     """Replace the ``model`` of JSON bodies and forms by the name that the chosen instance serves
     it under, where names differ; such bodies are held as a whole."""
     connect_timeout: PositiveDuration = 1.0
+    """Longest wait for a connection to an instance."""
     max_body: Size = 32e6
     """Largest request body that is read for its ``model``, or kept for a retry."""
     max_heap: Annotated[Size, Field(ge=64e6)] = 384e6
@@ -807,7 +853,9 @@ class Tls(Settings):
     """Certificates of the control plane's own ports; reloaded when the files change."""
 
     cert: str
+    """File of the certificate, in PEM."""
     key: str
+    """File of the certificate's key, in PEM."""
     client_ca: str | None = None
     """With it, clients must show a certificate that it signed."""
 
@@ -840,6 +888,7 @@ class Identity(Settings):
     """A subject alternative name (SPIFFE id, DNS name); ``*`` is anything without a slash,
     ``{site}`` and ``{id}`` must equal the site and the id that the client claims."""
     role: Role = Role.ENVOY
+    """What a client with this certificate may do."""
     sites: tuple[Name, ...] = ()
     """Sites that it may claim, beside one that stands in *san*; an observer claims none."""
 
@@ -883,7 +932,9 @@ class BusTls(Settings):
     ca: str | None = None
     """Certificates that may sign the servers'; by default those of the machine."""
     cert: str | None = None
+    """File of the certificate that it shows, in PEM."""
     key: str | None = None
+    """File of the certificate's key, in PEM."""
 
 
 class Tracing(Settings):
@@ -930,6 +981,7 @@ class Config(Settings):
     """A whole ``fleet.yaml``."""
 
     version: Literal[1]
+    """Of this format."""
     sites: Annotated[tuple[Site, ...], Field(min_length=1)]
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     services: Annotated[tuple[Service, ...], Field(min_length=1)]

@@ -85,6 +85,8 @@ class Metrics:
 
     def __init__(self, present: Callable[[], MetricsSnapshot] = MetricsSnapshot) -> None:
         self.registry = CollectorRegistry()
+        self.labels: dict[str, tuple[str, ...]] = {}
+        """Family -> its labels, for the reference."""
         counter, histogram = self._counter, self._histogram
         self.cycle_seconds = histogram(
             "cats_cycle_seconds", "Time of one cycle, from the fleet's view to the publication."
@@ -227,6 +229,7 @@ class Metrics:
         GCCollector(registry=self.registry)
 
     def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+        self.labels[name.removesuffix("_total")] = tuple(labels)
         return Counter(name, text, labels, registry=self.registry)
 
     def _histogram(
@@ -237,6 +240,7 @@ class Metrics:
         *,
         buckets: Sequence[float] = _DURATIONS,
     ) -> Histogram:
+        self.labels[name] = tuple(labels)
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
     def count_connections(self, count: Callable[[], int]) -> None:
@@ -526,25 +530,23 @@ def _observed_latency(seen: Mapping[Key, Observed]) -> Metric:
 
 
 def reference(metrics: Metrics) -> str:
-    """Give docs/metrics.md: each family's name, type, labels-free text."""
+    """Give docs/metrics.md: each family's name, type, labels, text."""
     lines = [
         "# Metrics",
         "",
         "What `/metrics` exposes, in Prometheus' text format.",
-        "Written by `python -m controlplane.controller.metrics`; a test keeps it current.",
+        "Written by `python -m testbed.tools.references`; a test keeps it current.",
         "Beside these there are the usual `process_*` and `python_*` families.",
         "",
-        "| metric | type | meaning |",
-        "|---|---|---|",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
     ]
     for family in sorted(metrics.registry.collect(), key=lambda family: family.name):
         if family.name.startswith("cats_"):
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-            lines.append(f"| `{family.name}{suffix}` | {family.type} | {family.documentation} |")
+            named = metrics.labels.get(family.name) or getattr(family, "_labelnames", ()) or ()
+            labels = ", ".join(f"`{label}`" for label in named)
+            lines.append(
+                f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |"
+            )
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    import pathlib
-
-    pathlib.Path("docs/metrics.md").write_text(reference(Metrics()), encoding="utf-8")

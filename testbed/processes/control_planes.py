@@ -17,6 +17,8 @@ from testbed.processes.children import bound_to_parent
 from testbed.processes.ports import free_ports
 
 _POLL = 0.02
+_START = 120.0
+"""Seconds for a process to start; what a test waits for begins after it."""
 """Seconds between two looks at a condition."""
 
 
@@ -51,6 +53,7 @@ class ControlPlaneProcess:
             Path(log).open("wb") if log else tempfile.TemporaryFile(mode="w+b")  # noqa: SIM115 -- closed at the end
         )
         self._http: aiohttp.ClientSession | None = None
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
         bound = bound_to_parent(self._command)
@@ -152,6 +155,21 @@ class ControlPlaneProcess:
         return [line for line in self.events() if line["event"] == event][-1]
 
     async def _wait_until(self, condition: Any, what: str, within: float) -> None:
+        if not self._is_open:
+            # Starting is the interpreter's work; on a busy machine it takes longer than any wait.
+            await self._poll(self._opens, "open its admin port", _START)
+            self._is_open = True
+        await self._poll(condition, what, within)
+
+    async def _opens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.admin_port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def _poll(self, condition: Any, what: str, within: float) -> None:
         try:
             async with asyncio.timeout(within):
                 while not await condition():

@@ -100,7 +100,7 @@ PLAN = Plan(
 
 
 def test_the_reference_is_current() -> None:
-    """docs/metrics.md is what ``python -m controlplane.controller.metrics`` writes."""
+    """docs/metrics.md is what ``python -m testbed.tools.references`` writes."""
     file = Path(__file__).parents[2] / "docs" / "metrics.md"
 
     assert reference(Metrics()) == file.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,8 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from controlplane.config.reference import reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,13 +105,21 @@ def test_every_page_is_reached_from_the_index() -> None:
 
 
 def test_the_references_are_of_the_present_code() -> None:
-    """`python -m controlplane.config.reference` and `... .cli.reference` write them."""
-    assert reference() == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    """`python -m testbed.tools.references` writes them."""
     # In a process of its own: click keeps what earlier tests made of a command's options.
+    code = (
+        "import json; from testbed.tools.references import references as r; print(json.dumps(r()))"
+    )
     made = subprocess.run(
-        [sys.executable, "-c", "from controlplane.cli import reference as r; print(r.reference())"],
-        capture_output=True,
-        check=True,
-        text=True,
+        [sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT, text=True
     ).stdout
-    assert made.removesuffix("\n") == (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    for name, text in json.loads(made).items():
+        assert text == (ROOT / "docs" / name).read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("page", ["configuration.md", "agent.md", "metrics.md"])
+def test_every_key_and_metric_has_a_meaning(page: str) -> None:
+    """A row without one tells its reader nothing."""
+    rows = re.findall(r"^\| `.*", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rows) > 30
+    assert [] == [row for row in rows if row.endswith("|  |")]

@@ -1,0 +1,135 @@
+"""Each module is tested where its path says, or where this table says.
+
+``controlplane/a/b.py`` is tested by ``tests/a/test_b.py``. What is tested through another module,
+or by running the whole, is named here, so that nobody has to search for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PRODUCT, TESTS = ROOT / "controlplane", ROOT / "tests"
+GENERATED = "wire"
+ELSEWHERE = {
+    "__main__": "cli/test_cli.py",
+    "admin_api/discovery": "features/test_discovery.py",
+    "admin_api/effect": "features/test_override.py",
+    "admin_api/plan_documents": "cli/test_plan.py",
+    "admin_api/view": "app/test_serving.py",
+    "agent/orca_server": "sources/test_orca.py",
+    "agent/settings": "agent/test_schema.py",
+    "app/listeners": "app/test_serving.py",
+    "bus/local": "controller/test_control_plane.py",
+    "cli/agent": "agent/test_memory.py",
+    "cli/api": "cli/test_explain.py",
+    "cli/assignments": "cli/test_plan.py",
+    "cli/doctor": "diagnostics/test_doctor.py",
+    "cli/effect": "features/test_override.py",
+    "cli/options": "cli/test_cli.py",
+    "cli/override": "features/test_override.py",
+    "cli/reference": "docs/test_docs.py",
+    "cli/replay": "features/test_replay.py",
+    "cli/schema": "config/test_json_schema.py",
+    "cli/serve": "features/test_serve.py",
+    "cli/suite": "cli/test_simulate.py",
+    "cli/text": "cli/test_plan.py",
+    "cli/top": "cli/test_explain.py",
+    "config/engine": "config/test_parse.py",
+    "config/reference": "docs/test_docs.py",
+    "config/references": "config/test_faults.py",
+    "config/schema": "config/test_parse.py",
+    "controller/cycle": "controller/test_control_plane.py",
+    "controller/cycle_record": "features/test_tracing.py",
+    "controller/discovery": "features/test_discovery.py",
+    "controller/discovery_status": "features/test_discovery.py",
+    "controller/notifier": "app/test_serving.py",
+    "controller/persistence": "app/test_serving.py",
+    "controller/replication": "features/test_replicas.py",
+    "controller/reports": "app/test_serving.py",
+    "controller/tracing": "features/test_tracing.py",
+    "controller/xds_observer": "grpc_services/test_ads.py",
+    "diagnostics/recording": "features/test_replay.py",
+    "diagnostics/replay": "features/test_replay.py",
+    "fleet/instances": "fleet/test_state.py",
+    "fleet/paths": "fleet/test_state.py",
+    "fleet/plausibility": "fleet/test_state.py",
+    "fleet/sources": "fleet/test_state.py",
+    "fleet/traffic": "fleet/test_state.py",
+    "fleet/trials": "fleet/test_state.py",
+    "fleet/view": "fleet/test_state.py",
+    "grpc_services/agent_registry": "admin_api/test_documents.py",
+    "grpc_services/refused": "grpc_services/test_csds.py",
+    "model": "telemetry/test_batches.py",
+    "resources/bodies": "e2e/test_bodies.py",
+    "resources/names": "resources/test_build.py",
+    "resources/observation": "e2e/test_observation.py",
+    "resources/packing": "resources/test_endpoints.py",
+    "runtime/blocking": "runtime/test_config_file.py",
+    "runtime/otlp": "features/test_tracing.py",
+    "runtime/tls": "sources/test_scrape.py",
+    "sources/kubernetes/client": "sources/kubernetes/test_follow.py",
+    "sources/kubernetes/objects": "sources/kubernetes/test_finding.py",
+    "sources/tokens": "sources/test_scrape.py",
+    "steering/belief": "steering/test_capacity.py",
+    "steering/choice": "steering/test_brain.py",
+    "steering/explain": "steering/test_brain.py",
+    "steering/layout": "config/test_eligibility.py",
+    "steering/observation": "steering/test_capacity.py",
+    "steering/outcomes": "features/test_canary.py",
+    "steering/plan": "steering/test_brain.py",
+    "steering/policies": "steering/test_brain.py",
+    "steering/problem": "steering/test_optimiser.py",
+    "steering/record": "controller/test_state_file.py",
+    "telemetry/limits": "telemetry/test_exposition.py",
+    "xds/delta": "xds/test_stream.py",
+    "xds/holding": "xds/test_stream.py",
+    "xds/ordering": "xds/test_stream.py",
+    "xds/snapshot": "grpc_services/test_views.py",
+    "xds/sotw": "xds/test_stream.py",
+    "xds/subscription": "xds/test_stream.py",
+    "xds/types": "xds/test_stream.py",
+}
+"""Module -> the test that covers it."""
+TOGETHER = {
+    "http2": "http2",
+    "grpc_transport": "grpc_transport",
+    "sim": "sim",
+    "telemetry/engines": "telemetry",
+}
+"""Package -> the folder whose tests cover its modules together."""
+
+
+def modules() -> list[str]:
+    """Return every module of the product that is written by hand, as a path."""
+    paths = (path.relative_to(PRODUCT).with_suffix("") for path in PRODUCT.rglob("*.py"))
+    return sorted(
+        str(path) for path in paths if path.name != "__init__" and GENERATED not in path.parts
+    )
+
+
+def own_test(module: str) -> Path:
+    """Return where a module's test is by default."""
+    path = Path(module)
+    return TESTS / path.parent / f"test_{path.name}.py"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_has_a_stated_test(module: str) -> None:
+    """Beside its own path, in the table, or with its package."""
+    together = [TESTS / folder for package, folder in TOGETHER.items()
+                if module.startswith(f"{package}/")]  # fmt: skip
+    places = [own_test(module), *together]
+    if module in ELSEWHERE:
+        places.append(TESTS / ELSEWHERE[module])
+    assert any(place.exists() for place in places), f"{module}: add {own_test(module)}"
+
+
+@pytest.mark.parametrize("module", ELSEWHERE)
+def test_the_table_names_what_there_is(module: str) -> None:
+    """Modules and tests that exist; one that has its own test by now is no longer listed."""
+    assert (PRODUCT / f"{module}.py").exists(), "the module is gone; remove its entry"
+    assert (TESTS / ELSEWHERE[module]).exists(), f"{ELSEWHERE[module]} is gone"
+    assert not own_test(module).exists(), "it has a test of its own; remove its entry"

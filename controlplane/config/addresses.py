@@ -7,7 +7,8 @@ Endpoints reach Envoy over EDS, which takes IP addresses only (Envoy refuses a n
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from urllib.parse import quote, urlsplit
 
 from pydantic_core import PydanticCustomError
 
@@ -57,7 +58,50 @@ def check_endpoint(text: str) -> str:
         raise _wrong(text, f"has port '{port}'; a port lies between 1 and 65535")
     if ip.is_unspecified or ip.is_multicast:
         raise _wrong(text, "cannot be connected to; write the instance's own address")
+    return canonical_endpoint(text)
+
+
+def canonical_endpoint(text: str) -> str:
+    """Return ``IP:PORT`` in the one spelling of its address; other text as it is."""
+    host, _, port = text.rpartition(":")
+    ip = _ip(host.strip("[]"))
+    if ip is None or not (port.isascii() and port.isdecimal()):
+        return text
+    return f"[{ip.compressed}]:{int(port)}" if ip.version == 6 else f"{ip}:{int(port)}"
+
+
+def check_match_path(text: str) -> str:
+    """Pass a path on that requests can have when Envoy compares it.
+
+    Envoy compares paths without their query, with ``.``, ``..`` and doubled slashes resolved.
+
+    Raises:
+        PydanticCustomError: no request can match it, with what would be right.
+    """
+    bare = text.removesuffix("*")
+    if not text.isascii():
+        raise _never(text, f"has characters beyond ASCII; write {quote(text, safe='/*%')}")
+    if "?" in text:
+        raise _never(text, f"holds a query, which is no part of a path; write {bare.split('?')[0]}")
+    if "#" in text:
+        raise _never(text, f"holds a fragment, which no request has; write {bare.split('#')[0]}")
+    if "*" in bare:
+        raise _never(text, "has '*' elsewhere than at its end; write a prefix, or several matches")
+    if "//" in text:
+        raise _never(text, f"has '//', which arrives as '/'; write {re.sub('//+', '/', text)}")
+    if "\\" in text or any(part in (".", "..") for part in bare.split("/")):
+        raise _never(
+            text, "has '.', '..' or a backslash, which are resolved before; write the rest"
+        )
     return text
+
+
+def _never(text: str, what: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "match_path",
+        "'{text}' {what}",
+        {"text": text, "what": f"{what}; else nothing ever matches"},
+    )
 
 
 def check_url(text: str) -> str:

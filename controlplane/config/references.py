@@ -15,6 +15,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from controlplane.config import override_rules
+from controlplane.config.addresses import canonical_endpoint
 from controlplane.config.engine import Engine
 from controlplane.config.faults import nearest
 from controlplane.config.schema import NAME_PATTERN, Envoy, Instance, Scrape, Steering
@@ -176,7 +177,7 @@ class _Rules:
             site = instance.text("site") or ""
             address = instance.text("address")
             if address is not None:
-                key = (site if site in self.devices else "", address)
+                key = (site if site in self.devices else "", canonical_endpoint(address))
                 first = addresses.setdefault(key, instance)
                 if first is not instance:
                     name = first.text("name") or dotted(first.path)

@@ -17,7 +17,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from controlplane.config.addresses import check_endpoint, check_ip, check_url, is_ip
+from controlplane.config.addresses import (
+    check_endpoint,
+    check_ip,
+    check_match_path,
+    check_url,
+    is_ip,
+)
 from controlplane.config.dialects import EngineName, Telemetry
 from controlplane.config.engine import Engine
 from controlplane.config.units import (
@@ -162,7 +168,7 @@ class Slo(Settings):
 class Match(Settings):
     """Requests that belong to a service; every field given must hold."""
 
-    path: UrlPath | None = None
+    path: Annotated[UrlPath, AfterValidator(check_match_path)] | None = None
     """The exact path, without the query; a final '*' makes it a prefix."""
     header: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Headers and the exact values they must have."""

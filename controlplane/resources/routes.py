@@ -118,11 +118,23 @@ def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[
             route.typed_per_filter_config = inflating()
         yield route
         if match.model is not None and last[_beside_model(match)] is match:
+            yield _preflight_route(match, service, config.envoy)
             yield from _reading_routes(match)
 
 
 def _beside_model(match: Match) -> tuple[str | None, tuple[tuple[str, str], ...]]:
     return match.path, tuple(sorted((name.lower(), value) for name, value in match.header.items()))
+
+
+def _preflight_route(match: Match, service: Service, envoy: Envoy) -> Route:
+    """Build the route of CORS preflights, which have no body: one of the services answers."""
+    route = _service_route(match.model_copy(update={"model": None}), service, envoy, fallback=False)
+    if route.match is not None:
+        route.match.headers += [
+            HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS")),
+            HeaderMatcher(name="access-control-request-method", present_match=True),
+        ]
+    return route
 
 
 def _reading_routes(match: Match) -> Iterator[Route]:

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from controlplane.config.addresses import check_endpoint, check_ip, check_url
+from controlplane.config.addresses import (
+    canonical_endpoint,
+    check_endpoint,
+    check_ip,
+    check_match_path,
+    check_url,
+)
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))
@@ -20,7 +26,7 @@ def test_every_usable_address_is_taken(ip: object, port: int) -> None:
         with pytest.raises(PydanticCustomError, match="cannot be connected to"):
             check_endpoint(text)
     else:
-        assert text == check_endpoint(text)
+        assert canonical_endpoint(text) == check_endpoint(text)
 
 
 @given(st.text() | st.from_regex(r"\A[\[\]0-9a-f:.%]{0,20}\Z"))
@@ -28,7 +34,7 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     """Each check passes its text on or says what is wrong, nothing else."""
     for check in (check_endpoint, check_ip, check_url):
         with contextlib.suppress(PydanticCustomError):
-            assert text == check(text)
+            assert check(text) in {text, canonical_endpoint(text)}
 
 
 @pytest.mark.parametrize(
@@ -63,3 +69,43 @@ def test_a_wrong_url_is_refused(url: str) -> None:
     """Only what can be fetched without a secret in the file is taken."""
     with pytest.raises(PydanticCustomError):
         check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("[2001:DB8:0:0::1]:80", "[2001:db8::1]:80"),
+        ("[2001:db8::0001]:080", "[2001:db8::1]:80"),
+        ("10.0.0.1:8000", "10.0.0.1:8000"),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, canonical: str) -> None:
+    """So that two spellings of one address are known for one instance."""
+    assert canonical == check_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/*/chat", "elsewhere than at its end"),
+        ("/v1/chat?stream=true", "write /v1/chat;"),
+        ("/v1/chat#top", "write /v1/chat;"),
+        ("/v1//chat", "write /v1/chat;"),
+        ("/v1/../chat", "are resolved before"),
+        ("/v1/./*", "are resolved before"),
+        ("/v1\\chat", "are resolved before"),
+        ("/v1/ça", "write /v1/%C3%A7a"),
+    ],
+)
+def test_a_path_that_no_request_can_have_is_an_error(path: str, words: str) -> None:
+    """With what to write instead."""
+    with pytest.raises(PydanticCustomError, match=words):
+        check_match_path(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/*", "/v1/chat", "/v1/*", "/v1/chat*", "/a.b/..c", "/%C3%A7"]
+)
+def test_a_path_that_requests_can_have_is_taken(path: str) -> None:
+    """Prefixes, dots within names and percent-encoded bytes among them."""
+    assert path == check_match_path(path)

@@ -155,6 +155,16 @@ def faults_in(text: str) -> list[str]:
             id="a version in quotes",
         ),
         pytest.param(
+            {
+                17: '  - {name: a, site: cloud, address: "[2001:db8::1]:8000", model: big}',
+                18: '  - {name: b, site: edge, address: "[2001:DB8:0::1]:8000", model: small}',
+            },
+            [
+                "18:36: instances[1].address: '[2001:DB8:0::1]:8000' is already the address of 'a'; an address is one instance"
+            ],
+            id="one IPv6 address in two spellings",
+        ),
+        pytest.param(
             {17: '  - {name: a, site: cloud, address: "10.0.0.1:8000", modle: big}'},
             ["17:54: instances[0].modle: unknown key 'modle'; did you mean 'model'?"],
             id="a misspelt key",

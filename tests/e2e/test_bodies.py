@@ -157,6 +157,16 @@ async def test_a_forms_model_is_read() -> None:
     assert (400, True) == (none.status, "names no model" in none.text)
 
 
+async def test_a_preflight_is_answered_where_the_service_is_known_by_its_model() -> None:
+    """It has no body to tell; a request without the header of a preflight is none."""
+    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
+        ask = {"origin": "https://a.example", "access-control-request-method": "POST"}
+        async with mesh.session.options(mesh.url + "/v2/chat", headers=ask) as response:
+            assert (200, "a") == (response.status, await response.text())
+        async with mesh.session.options(mesh.url + "/v2/chat") as response:
+            assert 404 == response.status
+
+
 async def test_a_body_that_no_match_competes_for_is_streamed() -> None:
     """The instance has its beginning before the client has sent its end."""
     async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:

@@ -34,7 +34,7 @@ VANISHED_CONFIDENCE = 0.5
 """Factor on the confidence of an instance that gives less than it gave: its prior counts more,
 its weight stays defined."""
 ANSWERS_FRESH = 3 * trust.WINDOW
-"""Seconds that an answer to an Envoy says that the instance is well."""
+"""Seconds that an answer to an Envoy says that the instance is well; half the expiry at most."""
 BY_ENVOYS = "what Envoys see counts"
 _CONTRADICTED = 60.0
 """Seconds that signals are not believed after Envoys have refuted them."""
@@ -130,6 +130,7 @@ class InstanceState:
         """Take changed settings of the same instance."""
         self.instance = instance
         self._expiry = config.steering.expiry
+        self._answers_fresh = min(ANSWERS_FRESH, self._expiry / 2)
         self._slow_start = config.steering.slow_start
         self._shortest = WINDOW_SHARE * config.steering.period
         kinds = {site.name: site.kind for site in config.sites}
@@ -402,9 +403,9 @@ class InstanceState:
         age = now - seen.answered_at
         if not self._counts or seen.observation is None or age >= self._expiry:
             return 0.0
-        if age <= ANSWERS_FRESH:
+        if age <= self._answers_fresh:
             return 1.0
-        return (self._expiry - age) / max(self._expiry - ANSWERS_FRESH, 1e-3)
+        return (self._expiry - age) / (self._expiry - self._answers_fresh)
 
     def _vanished(self, best: SourceState) -> tuple[Signal, ...]:
         """Return what *best* gives no longer and no other source gives instead."""
@@ -426,7 +427,7 @@ class InstanceState:
         else:
             reason = "it never reported"
         by_envoys = self._by_envoys(now, seen)
-        answers = now - seen.answered_at <= ANSWERS_FRESH
+        answers = now - seen.answered_at <= self._answers_fresh
         promised = self.instance.scrape is not None or self._failure is not None or heard
         young = not heard and now - self._added_at < self._expiry
         if answers and (heard or quarantine or (promised and not young)):

@@ -86,6 +86,10 @@ def test_trust_falls_faster_than_it_recovers() -> None:
         ),
         pytest.param(replace(HONEST, latency=0.1), SEEN, set(), id="only a little"),
         pytest.param(
+            replace(HONEST, latency=0.1), replace(SEEN, latency=0.0, rtt=0.02), set(),
+            id="a configured round trip that hides the answer's time",
+        ),
+        pytest.param(
             replace(HONEST, latency=0.0003), replace(SEEN, answers=2.0), set(), id="too little"
         ),
     ],

@@ -114,7 +114,8 @@ class Link:
         if reason != self._last_failure:
             self._last_failure = reason
             log.warning(
-                "the control plane cannot be told", address=self.target.address, reason=reason,
+                "control plane unreachable; buffering reports",
+                address=self.target.address, reason=reason,
                 waiting=len(self._outbox), remedy="reports are kept for a while; see the reason",
             )  # fmt: skip
 
@@ -175,14 +176,15 @@ class Link:
         if not self.connected:
             self.connected = True
             self._last_failure = ""
-            log.info("the control plane is told", address=self.target.address)
+            log.info("control plane reachable", address=self.target.address)
         first = status.refused[0] if status.refused else ""
         if first != self._last_refusal:
             self._last_refusal = first
             if first:
                 log.warning(
-                    "the control plane refuses reports", address=self.target.address,
+                    "reports rejected by control plane", address=self.target.address,
                     refused=list(status.refused[:5]),
+                    remedy="see the reasons; server.agents and the instances of fleet.yaml decide",
                 )  # fmt: skip
 
     def _trust(self) -> ssl.SSLContext | None:

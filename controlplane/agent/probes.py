@@ -97,14 +97,14 @@ class Prober:
                 if (probe.address, what) not in self._silent:
                     self._silent.add((probe.address, what))
                     log.warning(
-                        "a site cannot be measured", site=probe.site, address=probe.address,
+                        "site measurement failed", site=probe.site, address=probe.address,
                         what=what, reason=reason_of(error),
                         remedy="check probes.targets, and that the network lets us through",
                     )  # fmt: skip
             else:
                 if (probe.address, what) in self._silent:
                     self._silent.discard((probe.address, what))
-                    log.info("a site can be measured again", site=probe.site, what=what)
+                    log.info("site measurement restored", site=probe.site, what=what)
             await asyncio.sleep(period * self._random.uniform(1 - JITTER, 1 + JITTER))
 
     async def round_trip(self, probe: Probe, session: aiohttp.ClientSession) -> Measured:

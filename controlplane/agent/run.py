@@ -237,7 +237,7 @@ class Agent:
         new |= {name: self._instances[name] for name in before - new.keys()}
         for name in sorted(new.keys() - before):
             self._log.info(
-                "an engine is found", instance=name, engine=str(new[name].engine),
+                "engine discovered", instance=name, engine=str(new[name].engine),
                 url=new[name].scrape.url,
             )  # fmt: skip
         if new.keys() != before:
@@ -288,7 +288,7 @@ class Agent:
     def _tell_fault(self, what: str, reason: str, before: str) -> str:
         if reason != before:
             self._log.warning(
-                "an exporter cannot be read", exporter=what, reason=reason,
+                "exporter unreadable", exporter=what, reason=reason,
                 remedy="check the URL in the agent's configuration",
             )  # fmt: skip
         return reason

@@ -125,8 +125,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         found=saved.found,
     )
     discovery = InstanceDiscovery(control, state_dir=settings.state_dir, saved=saved)
-    for warning in file.warnings:
-        control.log.warning("configuration", warning=str(warning))
+    _log_warnings(control, file)
     async with contextlib.AsyncExitStack() as ends:
         ends.callback(control.close)
         if settings.record is not None:
@@ -160,7 +159,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         _tell_start(control, settings, xds_port, admin_port)
         if most < settings.max_connections / 2:
             control.log.warning(
-                "the limit of open files bounds the clients",
+                "open-file limit lowers max connections",
                 max_connections=most,
                 wanted=settings.max_connections,
                 remedy="raise the hard limit (LimitNOFILE, ulimit -Hn), or --max-connections",
@@ -423,7 +422,7 @@ def _record(
             control.cycle.completed.unsubscribe(write)
             control.reports.accepted.unsubscribe(recorder.take)
             control.log.warning(
-                "recording ended; serving goes on",
+                "recording stopped; serving continues",
                 reason=error.strerror or str(error),
                 remedy="make room and restart with --record",
             )
@@ -435,8 +434,16 @@ async def _follow_file(control: ControlPlane, file: ConfigFile) -> None:
     async with contextlib.aclosing(file.changes()) as changes:
         async for change in changes:
             control.configuration.receive_file(change)
-            for warning in file.warnings:
-                control.log.warning("configuration", warning=str(warning))
+            _log_warnings(control, file)
+
+
+def _log_warnings(control: ControlPlane, file: ConfigFile) -> None:
+    for warning in file.warnings:
+        control.log.warning(
+            "configuration accepted with a warning",
+            warning=str(warning),
+            remedy="see the warning; 'cats check' reports the same",
+        )
 
 
 def _reload_on_hangup(file: ConfigFile, ends: contextlib.AsyncExitStack) -> None:
@@ -462,18 +469,18 @@ def _tell_start(control: ControlPlane, settings: Settings, xds_port: int, admin_
     admin = config.server.admin
     if not is_loopback(settings.admin[0]) and admin.tls is None:
         control.log.warning(
-            "tokens for the admin port cross the network in the clear",
+            "admin tokens sent without encryption",
             admin=join_address(settings.admin),
             remedy="set server.admin.tls, or keep the network closed",
         )
     if config.server.tls is None and not is_loopback(settings.xds[0]):
         control.log.warning(
-            "Envoys and agents connect without TLS",
+            "gRPC port served without TLS",
             xds=join_address(settings.xds),
             remedy="set server.tls in the configuration, or keep the network closed",
         )
     elif config.server.tls is not None and config.server.tls.client_ca is None:
         control.log.warning(
-            "Envoys and agents are taken at their word: they show no certificate",
+            "client certificates not required",
             remedy="set server.tls.client_ca in the configuration",
         )

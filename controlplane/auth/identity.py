@@ -109,7 +109,7 @@ class IdentityCheck:
         if not self._told.is_due(peer, now=self._clock()):
             return
         self._log.warning(
-            "client refused",
+            "client rejected",
             role=peer.role.value,
             claims_id=peer.id[:256],
             claims_site=peer.site[:256],

@@ -156,7 +156,7 @@ class Cycle:
         shared, config = self._bus().plan, self._configuration.effective
         if shared is not None and covers(shared, config):
             await self._serve_restored(shared)
-            self._log.info("serving the replicas' plan", version=shared.version)
+            self._log.info("replicas' plan restored", version=shared.version)
             return
         saved = await self._persistence.load_plan()
         if saved is None:

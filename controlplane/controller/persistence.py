@@ -122,7 +122,7 @@ class Persistence:
         except OSError as error:
             self._metrics.state_saves.labels("failed").inc()
             self._log.warning(
-                "plan not saved; serving goes on",
+                "plan not saved; serving continues",
                 file=str(self._file.path),
                 reason=error.strerror or str(error),
                 remedy="make room in --state-dir, and check that it can be written",

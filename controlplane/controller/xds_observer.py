@@ -66,7 +66,7 @@ class XdsObserver:
         match event.what:
             case Happening.CONNECTED:
                 self._metrics.streams.labels("delta" if event.delta else "sotw").inc()
-                self._log.info("envoy connected", envoy=event.envoy, site=event.site)
+                self._log.info("Envoy connected", envoy=event.envoy, site=event.site)
                 if event.role == UNSUPPORTED.role:
                     self._log.warning(
                         "Envoy version not supported",
@@ -78,13 +78,13 @@ class XdsObserver:
                         " observed until then",
                     )
             case Happening.DISCONNECTED:
-                self._log.info("envoy disconnected", envoy=event.envoy, site=event.site)
+                self._log.info("Envoy disconnected", envoy=event.envoy, site=event.site)
             case Happening.UNKNOWN_SITE:
                 self._metrics.unknown_sites.inc()
             case Happening.SEND_TIMEOUT:
                 self._metrics.stream_faults.labels(event.what.value).inc()
                 self._log.warning(
-                    "stream closed; Envoy does not read it",
+                    "stream closed because Envoy does not read it",
                     envoy=event.envoy,
                     site=event.site,
                     remedy="see whether it hangs or its network drops packets",

@@ -276,7 +276,7 @@ class Session:
         )
         if site is None:
             log.warning(
-                "envoy of an unknown site gets the default view",
+                "Envoy of unknown site served the default view",
                 envoy=node.id[:256],
                 site=node.site[:256],
                 region=node.region[:256],
@@ -305,6 +305,7 @@ class Session:
             type=event.type_url.rpartition(".")[2],
             version=event.version,
             reason=event.rejection.message,
+            remedy="see the reason; Envoy keeps the last version that it acknowledged",
         )
 
 
@@ -474,13 +475,17 @@ class XdsService:
             return StatusCode.PERMISSION_DENIED, str(error)
         if isinstance(error, ProtocolError):
             self._observe_end(session, Happening.PROTOCOL_ERROR, str(error))
-            log.warning("xds stream broke the protocol", reason=str(error))
+            log.warning(
+                "xDS protocol violated",
+                reason=str(error),
+                remedy="check the client: it is no Envoy or gRPC client of a supported version",
+            )
             return StatusCode.INVALID_ARGUMENT, str(error)
         if isinstance(error, TimeoutError):
             self._observe_end(session, Happening.SEND_TIMEOUT, "send timeout")
             return StatusCode.UNAVAILABLE, "the client does not read"
         self._observe_end(session, Happening.BUG, repr(error))
-        log.error("xds stream failed", exc_info=error)
+        log.error("xDS stream failed", exc_info=error)
         return StatusCode.INTERNAL, "internal error"
 
     def _observe_end(self, session: Session, what: Happening, text: str) -> None:

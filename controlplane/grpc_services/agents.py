@@ -143,7 +143,7 @@ class AgentService:
             self._streams -= 1
             gone = self._registry.disconnect(key)
             if gone is not None:
-                self._log.info("an agent left", agent=gone.id, site=gone.site, lost=gone.lost)
+                self._log.info("agent disconnected", agent=gone.id, site=gone.site, lost=gone.lost)
 
     def _bucket(self, rate: float) -> TokenBucket:
         # A burst of some seconds: what an agent kept while we were away comes at once.
@@ -184,7 +184,7 @@ class AgentService:
             self._tell_refused(agent.id, str(error))
             raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
         now = self._clock()
-        self._log.info("an agent reports", agent=agent.id, site=agent.site, version=agent.version)
+        self._log.info("agent connected", agent=agent.id, site=agent.site, version=agent.version)
         return AgentRecord(
             agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], call.peer, now, now
         )
@@ -197,7 +197,7 @@ class AgentService:
         record.clock_offset = offset
         if abs(offset) > CLOCK_OFF and not before:
             self._log.warning(
-                "an agent's clock is off", agent=record.id, seconds=round(offset, 1),
+                "agent clock skewed", agent=record.id, seconds=round(offset, 1),
                 remedy="its reports count all the same; synchronise the clocks for its logs' sake",
             )  # fmt: skip
 
@@ -205,7 +205,7 @@ class AgentService:
         if not self._told.is_due(agent[:MAX_ID], now=self._clock()):
             return
         self._log.warning(
-            "an agent is refused", agent=agent[:64], reason=reason,
+            "agent rejected", agent=agent[:64], reason=reason,
             remedy="see server.agents and server.identities",
         )  # fmt: skip
 
@@ -253,7 +253,11 @@ class AgentService:
             # Told when it changes: the agent's own log has every one.
             record.last_refusal = refused[0]
             self._log.warning(
-                "an agent's reports are refused", agent=record.id, refused=refused[:5], count=count
+                "agent reports rejected",
+                agent=record.id,
+                refused=refused[:5],
+                count=count,
+                remedy="see the reasons; server.agents and the instances of fleet.yaml decide",
             )
         return pb.ReportStatus(sequence=batch.sequence, accepted=accepted, refused=refused)
 

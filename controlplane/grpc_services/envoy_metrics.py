@@ -152,7 +152,12 @@ class EnvoyTelemetry:
                     del self._connections[connection]
         except CallError as refusal:
             self._on_refused(refusal.text)
-            log.warning("telemetry stream refused", peer=connection, reason=refusal.text)
+            log.warning(
+                "telemetry stream rejected",
+                peer=connection,
+                reason=refusal.text,
+                remedy="use the bootstrap that cats bootstrap prints; one Envoy needs one stream",
+            )
             raise
         except IdentityError as error:
             raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
@@ -247,7 +252,7 @@ class EnvoyTelemetry:
         claimed = node.site if site is None else site
         self._identities.check(call.call.names, Role.ENVOY, id=node.id, site=claimed)
         if site is None:
-            log.info("envoy of an unknown site observes", envoy=node.id, site=node.site)
+            log.info("Envoy of unknown site sends telemetry", envoy=node.id, site=node.site)
         return node.id, site or ""
 
     def _pass_on(self, site: str, reports: Sequence[TrafficReport]) -> None:

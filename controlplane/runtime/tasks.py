@@ -40,9 +40,9 @@ async def guard(
         started_at = clock()
         try:
             await loop()
-            log.error("a task that should run for ever ended", task=name, again_in=pause)
+            log.error("task ended unexpectedly", task=name, again_in=pause)
         except Exception:
-            log.exception("a task failed", task=name, again_in=pause)
+            log.exception("task failed", task=name, again_in=pause)
         on_failure(name)
         if clock() - started_at > LONGEST_PAUSE:
             pause = first_pause

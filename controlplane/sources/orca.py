@@ -113,7 +113,7 @@ class OrcaReader:
                     reports += 1
                     if told:
                         told = ""
-                        self._log.info("an instance's ORCA reports come again", instance=name)
+                        self._log.info("ORCA reports restored", instance=name)
                     self._take(name, report)
                 reason = "the stream ended"
             except (CallError, OSError, ReportError) as error:
@@ -121,7 +121,7 @@ class OrcaReader:
             if reason != told:
                 told = reason
                 self._log.warning(
-                    "an instance's ORCA reports cannot be read", instance=name, reason=reason,
+                    "ORCA reports unavailable", instance=name, reason=reason,
                     remedy=f"check the instance's orca settings; asked was {target}",
                 )  # fmt: skip
             self._tell(ScrapeFailure(name, self._clock(), f"ORCA: {reason}"))
@@ -150,13 +150,13 @@ class OrcaReader:
         try:
             self._tell(parse_orca_report(message, instance=name, at=self._clock()))
         except ReportError as error:
-            self._log.debug("an ORCA report is refused", instance=name, reason=str(error))
+            self._log.debug("ORCA report rejected", instance=name, reason=str(error))
 
     def _tell(self, result: InstanceReport | ScrapeFailure) -> None:
         try:
             self._on_report(result)
         except ReportError as error:
-            self._log.debug("a report is refused", instance=result.instance, reason=str(error))
+            self._log.debug("report rejected", instance=result.instance, reason=str(error))
 
 
 def _reason(error: BaseException) -> str:

@@ -260,7 +260,7 @@ class _Target:
                 fault.log(now, log)
             else:
                 del self._faults[_UNREADABLE]
-                log.info("an instance's metrics can be read again", instance=name)
+                log.info("instance metrics restored", instance=name)
         self._tell_signals(result, now=now, log=log)
 
     def _tell_signals(self, report: InstanceReport, *, now: float, log: Logger) -> None:
@@ -274,7 +274,7 @@ class _Target:
         before, self._shown, self._shown_at = self._shown, now_shown, now
         if missing or refused:
             log.warning(
-                "an instance's metrics lack signals that steering needs",
+                "instance metrics lack signals",
                 instance=self.instance.name,
                 engine=str(self.instance.engine),
                 missing=missing,
@@ -283,21 +283,21 @@ class _Target:
             )
         elif ignored:
             log.warning(
-                "metrics with contradicting series", instance=self.instance.name,
+                "contradicting series in metrics", instance=self.instance.name,
                 ignored=report.ignored,
                 remedy="the first value counts; see what exports this page, or filter its series",
             )  # fmt: skip
         elif report.aliases:
             log.info(
-                "an instance's engine is old", instance=self.instance.name, aliases=report.aliases
+                "outdated engine detected", instance=self.instance.name, aliases=report.aliases
             )
         elif any(before):
-            log.info("an instance's metrics are complete", instance=self.instance.name)
+            log.info("instance metrics complete", instance=self.instance.name)
 
     def refused(self, reason: str, *, now: float, log: Logger) -> None:
         """Log that a report was read and is not believed."""
         self._fault(
-            "an instance's report is refused", reason, now=now, log=log,
+            "instance report rejected", reason, now=now, log=log,
             remedy="see the reason; several instances behind one address look like this, too",
         )  # fmt: skip
 

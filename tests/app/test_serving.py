@@ -346,7 +346,7 @@ async def test_a_disk_that_is_full_costs_a_line_not_the_service(tmp_path: Path) 
             await control.wait_ready()
             await control.wait_for_metric("cats_state_saves_total", 1.0, outcome="failed")
 
-    (line,) = [line for line in logs if line["event"] == "plan not saved; serving goes on"]
+    (line,) = [line for line in logs if line["event"] == "plan not saved; serving continues"]
     assert "--state-dir" in line["remedy"]
 
 

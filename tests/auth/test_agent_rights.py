@@ -180,7 +180,7 @@ async def test_over_the_wire_an_agent_is_held_to_its_rights(tmp_path: Path) -> N
     assert "at most 3" in str(too_large)
     assert ["n-a", "s-a"] == [one.instance for one in taken if isinstance(one, InstanceReport)]
     assert "guess" not in str(lines)
-    assert "an agent is refused" in {line["event"] for line in lines}
+    assert "agent rejected" in {line["event"] for line in lines}
 
 
 def make_batch(agent: str, sequence: int, *instances: str) -> bytes:

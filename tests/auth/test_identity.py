@@ -105,7 +105,7 @@ def test_one_client_makes_one_line_a_minute_and_every_refusal_counts() -> None:
     assert [Role.ENVOY] * 61 == counted
     assert 2 == len(lines)
     assert {
-        "event": "client refused",
+        "event": "client rejected",
         "role": "envoy",
         "claims_id": "e-1",
         "claims_site": "south",

@@ -120,13 +120,13 @@ async def test_an_envoy_of_its_own_site_is_served_and_another_is_not(tmp_path: P
         async with await EnvoyProcess.start(
             lock.bootstrap(bad, site="north"), wait_ready=False
         ) as envoy:
-            line = await lock.control.wait_for_event("client refused")
+            line = await lock.control.wait_for_event("client rejected")
             async with asyncio.timeout(10):
                 while await lock.refused() < 3:  # noqa: ASYNC110 -- it happens elsewhere
                     await asyncio.sleep(0.05)
             assert "chat" not in await envoy.get("/clusters")
             assert "certificate is not for site 'north'" in envoy.log()
-        lines = [each for each in lock.control.events() if each["event"] == "client refused"]
+        lines = [each for each in lock.control.events() if each["event"] == "client rejected"]
 
     assert 1 == len(lines)
     assert {

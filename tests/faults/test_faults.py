@@ -166,7 +166,7 @@ async def test_an_agent_is_killed(tmp_path: Path, name: str) -> None:
 
         async def greeted(times: int) -> bool:
             events = [line["event"] for line in first(bed).events()]
-            return events.count("an agent reports") >= times
+            return events.count("agent connected") >= times
 
         await bed.recovers(lambda: greeted(1), since=time.monotonic())
         await agent.kill()
@@ -371,7 +371,7 @@ async def test_the_disk_is_full(tmp_path: Path, name: str) -> None:
     state.mkdir()
     (state / "plan.new").symlink_to("/dev/full")
     async with fault_bed(tmp_path, "--state-dir", str(state)) as bed:
-        line = await first(bed).wait_for_event("plan not saved; serving goes on")
+        line = await first(bed).wait_for_event("plan not saved; serving continues")
         began = time.monotonic()
         change(bed, "rtt: 20ms", "rtt: 21ms")
         seconds = await bed.recovers(lambda: reloaded(bed), since=began)

@@ -40,6 +40,4 @@ async def test_a_loop_that_raises_is_logged_counted_and_run_again() -> None:
             await task
 
     assert ["cycle", "cycle"] == failed
-    assert ["a task that should run for ever ended", "a task failed"] == [
-        line["event"] for line in logs
-    ]
+    assert ["task ended unexpectedly", "task failed"] == [line["event"] for line in logs]

@@ -86,8 +86,8 @@ async def test_an_end_is_told_and_the_stream_opened_again() -> None:
     assert isinstance(failure, ScrapeFailure)
     assert failure.reason.startswith("ORCA: ")
     assert [
-        "an instance's ORCA reports cannot be read",
-        "an instance's ORCA reports come again",
+        "ORCA reports unavailable",
+        "ORCA reports restored",
     ] == [line["event"] for line in lines][:2]
 
 

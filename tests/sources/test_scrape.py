@@ -260,7 +260,7 @@ async def test_failures_and_missing_signals_are_logged_once(server: MetricsServe
 
     assert [
         "an instance's metrics cannot be read",
-        "an instance's metrics lack signals that steering needs",
+        "instance metrics lack signals",
     ] == [line["event"] for line in lines]
     assert ("waiting", "prompt_tokens", "output_tokens") == lines[-1]["missing"]
 
@@ -335,7 +335,7 @@ async def test_a_series_with_two_values_is_one_warning(server: MetricsServer) ->
         report.signals[Signal.RUNNING] for report in reports if isinstance(report, InstanceReport)
     ]
     (line,) = lines
-    assert ("metrics with contradicting series", "warning") == (line["event"], line["log_level"])
+    assert ("contradicting series in metrics", "warning") == (line["event"], line["log_level"])
     assert line["remedy"]
 
 

@@ -196,7 +196,7 @@ class Follower:
         except ReportError as error:
             self._count("read", Failure.MALFORMED.value)
             self._log.warning(
-                "an object of the Kubernetes API cannot be read",
+                "Kubernetes object unreadable",
                 kind=self.wanted.resource.name,
                 reason=str(error),
                 remedy="none needed; it is left out",

@@ -310,7 +310,7 @@ class _Target:
             fault.log(now, log)
 
 
-_UNREADABLE = "an instance's metrics cannot be read"
+_UNREADABLE = "instance metrics unreadable"
 
 
 class _Repeated:

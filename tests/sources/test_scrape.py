@@ -310,18 +310,18 @@ async def test_a_page_that_comes_and_goes_is_a_line_a_minute(server: MetricsServ
                     await results.get()
                 clock.now += 61.0
             server.answer = lambda _: web.Response(text=PAGE)
-            while not any("can be read again" in line["event"] for line in lines):
+            while not any("restored" in line["event"] for line in lines):
                 await results.get()
                 clock.now += 5.0
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    failed = [line for line in lines if "cannot be read" in line["event"]]
+    failed = [line for line in lines if "unreadable" in line["event"]]
     assert 3 <= len(failed) <= 5
     assert 1 == failed[0]["times"]
     assert all(4 <= line["times"] <= 7 for line in failed[1:3])
     assert all(line["remedy"] and "status 500" in line["reason"] for line in failed)
-    assert 1 == sum("can be read again" in line["event"] for line in lines)
+    assert 1 == sum("restored" in line["event"] for line in lines)
 
 
 async def test_a_series_with_two_values_is_one_warning(server: MetricsServer) -> None:

@@ -42,6 +42,13 @@ _FIELDS = {
 }
 
 
+_UNREADABLE = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+FORMAT = 1
+"""Grows when an older replica could no longer read a message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """What one replica tells the others."""
@@ -66,7 +73,7 @@ def encode_message(
         ]
         for report in reports
     ]
-    document = {"from": sender, "clients": dict(clients), "reports": rows}
+    document = {"format": FORMAT, "from": sender, "clients": dict(clients), "reports": rows}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -78,11 +85,20 @@ def decode_message(content: bytes, *, now: float) -> Message:
     """
     try:
         document = json.loads(content)
+        if document.get("format", FORMAT) > FORMAT:
+            raise ValueError("of a newer version")  # noqa: TRY301
         rows = document["reports"]
         clients = {str(site): int(count) for site, count in document["clients"].items()}
         sender = str(document["from"])
         reports = tuple(report for row in rows if (report := _decode(row, now)) is not None)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise ReportError(f"not a replica's message: {type(error).__name__}: {error}") from error
     return Message(sender, clients, reports, len(rows) - len(reports))
 

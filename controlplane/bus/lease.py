@@ -45,6 +45,18 @@ class Lease:
         self._seen_at = -math.inf
         self._held_until = -math.inf
         self._asked_at = -math.inf
+        self._lost_at = -math.inf
+
+    def forget(self, *, now: float) -> None:
+        """Take that the store is another one, which never held the key.
+
+        The last holder may ask for it at once; others wait for as long as it may still decide.
+        """
+        if self.holder != self.me:
+            self._lost_at = now
+        self.holder, self._revision = None, -1
+        self._seen_at = now
+        self._held_until = -math.inf
 
     def observe(self, holder: str | None, revision: int, *, now: float) -> None:
         """Take what the store says: *holder* at *revision*; none at 0 if there is no such key."""
@@ -72,6 +84,7 @@ class Lease:
             if self.holder:
                 patience += self._duration + self._margin
             due = now - self._seen_at >= patience
+            due = due and now - self._lost_at >= self._duration + self._margin
         return Attempt(self._revision, now) if due else None
 
     def granted(self, attempt: Attempt, *, revision: int) -> None:

@@ -70,6 +70,12 @@ MAX_PARTS = 256
 MAX_PLAN = 256_000_000
 """Bytes of an inflated plan."""
 
+FORMAT = 1
+"""Of what is stored and sent; grows when an older replica could no longer read it."""
+_UNREADABLE = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError,
+    zlib.error,
+)  # fmt: skip
 _FAULTS = (NatsError, TimeoutError, OSError)
 """What anything asked of NATS may end with."""
 
@@ -119,6 +125,10 @@ class NatsBus:
         """Whether this replica could decide: who still waits must not hold the lease."""
         self._looked = asyncio.Event()
         self._plan_revision = 0
+        self._unreadable = False
+        """Whether the plan in the store cannot be read, and the leader is to replace it."""
+        self._store_created: Any = None
+        """When the store was made; another instant is another store."""
         self._slot = 0
         self._heard_at = clock()
         self._joined_at: float | None = None
@@ -175,6 +185,7 @@ class NatsBus:
             return False
         self.plan = plan
         self._plan_revision = revision
+        self._unreadable = False
         with contextlib.suppress(*_FAULTS):
             await self._nats.publish(HINTS, b"")
         return True
@@ -241,6 +252,7 @@ class NatsBus:
         self._on_change("the bus is away")
 
     async def _reconnected(self) -> None:
+        self._bucket = None  # it may be another store, whose revisions start again
         self._hint.set()
         self._on_change("the bus is reached again")
 
@@ -248,8 +260,10 @@ class NatsBus:
 
     async def _look_on(self) -> None:
         while not _must_end():
-            with contextlib.suppress(*_FAULTS):
+            try:
                 await self._look()
+            except _FAULTS:
+                self._bucket = None
             self._tell_leadership()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_PERIOD):
@@ -258,14 +272,18 @@ class NatsBus:
 
     async def _look(self) -> None:
         if self._bucket is None:
-            self._bucket = await _open_bucket(self._nats)
+            await self._open_store()
         entry = await self._get("lease")
-        now = self._heard_at = self._clock()
+        if (0 if entry is None else entry.revision) < self._lease.revision:
+            await self._open_store()  # of another node, which lags, or of another store
+            entry = await self._get("lease")
+        self._heard_at = self._clock()
+        warm = self._joined_at is not None and self._heard_at - self._joined_at > WARM_UP
+        now = self._clock()
         if entry is None:
             self._lease.observe(None, 0, now=now)
         else:
             self._lease.observe(_holder(entry.value), entry.revision, now=now)
-        warm = self._joined_at is not None and now - self._joined_at > WARM_UP
         attempt = self._lease.next_attempt(now=now, warm=warm) if self.may_lead else None
         if attempt is not None:
             try:
@@ -277,9 +295,21 @@ class NatsBus:
             else:
                 self._lease.granted(attempt, revision=revision)
         await self._read_plan()
+        if self.leads and self.plan is not None and (self._plan_revision == 0 or self._unreadable):
+            await self.offer(self.plan)
         if not self._looked.is_set():
             await self._read_memory()
             self._looked.set()
+
+    async def _open_store(self) -> None:
+        """Open the store, or make it; notice one that is not the store of before."""
+        self._bucket = await _open_bucket(self._nats)
+        info = await self._nats.jetstream(timeout=REQUEST_TIMEOUT).stream_info(f"KV_{BUCKET}")
+        if self._store_created not in (None, info.created):
+            self._lease.forget(now=self._clock())
+            self._plan_revision = 0
+            self._on_change("store of the bus lost; lease and plan written again")
+        self._store_created = info.created
 
     def _tell_leadership(self) -> None:
         if self.leads != self._led:
@@ -294,11 +324,16 @@ class NatsBus:
 
     async def _read_plan(self) -> None:
         entry = await self._get("plan")
-        if entry is None or entry.revision <= self._plan_revision:
+        if entry is None:
+            self._plan_revision = 0
+            return
+        if entry.revision <= self._plan_revision:
             return
         head, _, content = (entry.value or b"").partition(b"\n")
         try:
             document = json.loads(head)
+            if document.get("format", FORMAT) > FORMAT:
+                raise ValueError("of a newer version")
             if self.plan is None or document["version"] != self.plan.version:
                 for number in range(min(int(document["parts"]), MAX_PARTS)):
                     part = await self._get(f"plan.{document['slot']}.{number}")
@@ -309,14 +344,18 @@ class NatsBus:
                 self.plan = await asyncio.to_thread(_inflate, content, self._clock())
                 self._on_change("another plan")
             self._slot = int(document["slot"])
-        except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
+            self._unreadable = False
+        except _UNREADABLE as error:
             self._count("refused", 1)
+            # The last plan is kept; this is the entry that a leader of this version replaces.
+            self._unreadable = True
+            self._on_change(f"plan on the bus unreadable: {error}"[:200])
         self._plan_revision = entry.revision
 
     async def _read_memory(self) -> None:
         entry = await self._get("memory")
         if entry is not None:
-            with contextlib.suppress(ValueError, zlib.error):
+            with contextlib.suppress(*_UNREADABLE):
                 self.memory = json.loads(_inflate_bytes(entry.value or b""))
 
     async def _write_plan(self, version: str, content: bytes) -> int:
@@ -327,6 +366,7 @@ class NatsBus:
         for number, part in enumerate(parts):
             await self._bucket.put(f"plan.{slot}.{number}", part)
         head = {
+            "format": FORMAT,
             "version": version,
             "by": self.me,
             "slot": slot,

@@ -39,6 +39,12 @@ from controlplane.model import Report
 from controlplane.runtime.log import Logger, get_logger
 from controlplane.steering.plan import Plan
 
+_BUS_REMEDIES = {
+    "lost": "none needed; see why NATS lost its store, and whether it is on a lasting volume",
+    "unreadable": "run replicas of one version; the leader replaces the plan if it can",
+}
+"""Part of a change of the bus -> what to do about it."""
+
 
 class ControlPlane:
     """The parts between the sockets and the deciding code.
@@ -167,7 +173,10 @@ class ControlPlane:
     def receive_bus_change(self, what: str) -> None:
         """React to another state of the bus, another leader or another plan."""
         self.cycle.request(what)
-        if what != "another plan":
+        remedy = next((text for part, text in _BUS_REMEDIES.items() if part in what), None)
+        if remedy is not None:
+            self.log.warning(what, bus=self.config.server.bus, remedy=remedy)
+        elif what != "another plan":
             self.log.info(what, bus=self.config.server.bus)
 
     def add_override(self, request: OverrideRequest) -> ActiveOverride:

@@ -66,6 +66,10 @@ class UnfollowedPlan:
     """Version of the plan that is served instead; empty if there is none."""
 
 
+SUSPENDED = 5.0
+"""Seconds that a wait may take too long before the process counts as suspended."""
+
+
 class Cycle:
     """Runs cycles and holds what the last one came to.
 
@@ -179,11 +183,28 @@ class Cycle:
         while True:
             started_at = self._clock()
             await self.run_once()
-            await self._scheduler.wait(
-                started_at=started_at,
-                period=self._configuration.effective.steering.period,
-                now=self._clock(),
-            )
+            steering = self._configuration.effective.steering
+            ended_at = self._clock()
+            await self._scheduler.wait(started_at=started_at, period=steering.period, now=ended_at)
+            if self._clock() - ended_at > steering.period + SUSPENDED:
+                await self._listen_again(self._clock() - ended_at)
+
+    async def _listen_again(self, seconds: float) -> None:
+        """Let reports come in before anything is decided, after *seconds* in which none could.
+
+        A process that was suspended finds every report older than it is worth, though what it
+        says is true: it was this process that did not listen.
+        """
+        config = self._configuration.effective
+        periods = [each.scrape.period for each in config.instances if each.scrape is not None]
+        wait = min(config.steering.expiry / 2, max(1.0, 2.0 * max(periods, default=1.0)))
+        self._log.warning(
+            "process was suspended; plan kept until reports have come in",
+            seconds=round(seconds, 1),
+            wait=wait,
+            remedy="see what suspended it: SIGSTOP, a paused machine, or no processor time",
+        )
+        await asyncio.sleep(wait)
 
     async def run_once(self) -> None:
         """Decide once, on what is known now."""

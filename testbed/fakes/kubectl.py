@@ -56,6 +56,8 @@ def act(words: list[str], namespace: str) -> str:
             return f"{name} image updated"
         case ["label", "node", name, label] if re.fullmatch(r"[\w./-]+=[\w.-]*", label):
             return f"node/{name} labeled"
+        case ["label", "service", name, label] if re.fullmatch(r"[\w./-]+=[\w.-]*", label):
+            return f"service/{name} labeled"  # it is the reader's, and so is not among what we know
         case ["port-forward", name, ports]:
             offers(find(*split(name), namespace), int(ports.rpartition(":")[2]))
             return f"Forwarding from 127.0.0.1:{ports}"

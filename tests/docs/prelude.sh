@@ -60,18 +60,27 @@ systemctl() {
         *) return 1 ;;
     esac
 }
+helm() {
+    "$PYTHON" -m testbed.fakes.helm "$@" || return
+    # What the cluster would start: a control plane, an instance and a gateway.
+    cats serve -c fleet.yaml > "$HOME/control-plane.log" 2>&1 &
+    wait_for -f localhost:18080/readyz
+    start_edge
+}
+start_edge() {
+    "$PYTHON" -m testbed.fakes.instances --port 9102 --model assistant-8b-retail > "$HOME/instance.log" 2>&1 &
+    wait_for localhost:9102/health
+    cats bootstrap -c fleet.yaml --site edge-north --id gateway-1 > "$HOME/gateway.yaml"
+    envoy -c "$HOME/gateway.yaml" > "$HOME/gateway.log" 2>&1 &
+    wait_for localhost:10000/
+}
 kubectl() {
     "$PYTHON" -m testbed.fakes.kubectl "$@" || return
     case "$*" in
         *"port-forward service/"*) sleep 150 ;; # the gateway listens at that port by itself
         *port-forward*) cats serve -c fleet.yaml ;; # the pod that it leads to
         "apply -k deploy/kubernetes/overlays/edge-site")
-            # An instance of the site, and its gateway.
-            "$PYTHON" -m testbed.fakes.instances --port 9102 --model assistant-8b-retail > "$HOME/instance.log" 2>&1 &
-            wait_for localhost:9102/health
-            cats bootstrap -c fleet.yaml --site edge-north --id gateway-1 > "$HOME/gateway.yaml"
-            envoy -c "$HOME/gateway.yaml" > "$HOME/gateway.log" 2>&1 &
-            wait_for localhost:10000/
+            start_edge # an instance of the site, and its gateway
             ;;
     esac
 }

@@ -17,14 +17,18 @@ from controlplane.model import TrafficReport
 Pick = Callable[[float], int]
 """Gives the instance for a request that comes now; -1 when there is none."""
 
+MOST_PICKS = 2**32 // 10
+"""Picks that a new schedule may have behind it, as Envoy bounds its random seed."""
+
 
 class WeightedRoundRobin:
     """Envoy's weighted round robin.
 
     The earliest deadline goes first, and is put back 1/weight later.
     The split is exact and the order smooth (1:2:5 gives 3 1 2 3 3 3 2 3 ...).
-    Each change of the weights starts the schedule anew at a random point of its first lap, as
-    ``EdfLoadBalancerBase`` does, so that frequent changes cost exactness.
+    Each change of the weights starts the schedule over as if a random number of picks had been
+    made from it (``EdfScheduler::createWithPicks``, Envoy 1.29 and later), so that frequent changes
+    cost exactness, but favour no instance.
     """
 
     __slots__ = ("_heap", "_order", "_period", "_random")
@@ -39,15 +43,24 @@ class WeightedRoundRobin:
         """Take (instance, weight) pairs, every weight at least 1."""
         self._period = {instance: 1.0 / weight for instance, weight in weights}
         self._order = count()
-        order = self._order
-        self._heap = [(period, next(order), item) for item, period in self._period.items()]
+        self._heap = []
+        if not weights:
+            return
+        made = left = self._random.randrange(MOST_PICKS)
+        total = sum(weight for _, weight in weights)
+        for instance, weight in weights:
+            done, beyond = divmod(weight * made, total)
+            done -= not beyond and done > 0
+            left -= done
+            # From now, not from the first pick: small numbers, so that ties stay ties.
+            deadline = ((done + 1) * total - weight * made) / (weight * total)
+            self._heap.append((deadline, next(self._order), instance))
         heapify(self._heap)
-        if self._heap:
-            for _ in range(self._random.randrange(len(self._heap))):
-                self.pick(0.0)
+        for _ in range(left):
+            self.pick(0.0)
 
     def pick(self, _now: float) -> int:
-        """Give the next instance; -1 when there is none."""
+        """Return the next instance; -1 if there is none."""
         heap = self._heap
         if not heap:
             return -1

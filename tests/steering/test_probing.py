@@ -117,7 +117,7 @@ def crippled(probe_share: float) -> float:
     scenario = Scenario.model_validate(
         {
             "name": "crippled",
-            "fleet": {"kind": "queue", "utilisation": 0.5},
+            "fleet": {"kind": "queue", "utilisation": 0.65},
             "duration": "110s",
             "steering": {"probe_share": probe_share},
             "events": [

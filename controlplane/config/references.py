@@ -382,8 +382,25 @@ class _Rules:
             )
             if ttft is not None and latency is not None and ttft > latency:
                 yield self.at(slo, "ttft", "is longer than latency, which includes it")
+            yield from self.protocol_faults(service)
             yield from self.residency_faults(service)
             yield from self.canary_faults(service)
+
+    def protocol_faults(self, service: _Entry) -> Iterator[Fault]:
+        if (service.text("protocol") or "auto") != "auto":
+            return
+        found: dict[str, str] = {}
+        for listed in service.entries("models"):
+            model = self.models.entries.get(listed.text("name") or "")
+            protocol = None if model is None else model.text("protocol")
+            if protocol is not None and protocol != "auto":
+                found.setdefault(protocol, listed.text("name") or "")
+        if len(found) > 1:
+            told = " and ".join(f"'{name}' {protocol}" for protocol, name in found.items())
+            yield self.at(
+                service, "models", f"are spoken to in different protocols ({told}); an Envoy speaks"
+                " one to a service, so set protocol on the service, or split it"
+            )  # fmt: skip
 
     def canary_faults(self, owner: _Entry) -> Iterator[Fault]:
         """Give what is wrong with the canary of a service, or of ``steering``."""

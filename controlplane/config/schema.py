@@ -129,6 +129,17 @@ class ModelKind(StrEnum):
     PRUNED = "pruned"
 
 
+class Protocol(StrEnum):
+    """What Envoys speak to instances."""
+
+    AUTO = "auto"
+    """HTTP/1.1, which all inference servers speak to HTTP clients."""
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    """HTTP/2, and retries by gRPC's status codes too."""
+
+
 class Model(Settings):
     """A model that instances run."""
 
@@ -138,6 +149,8 @@ class Model(Settings):
     """The model it was customised or pruned from."""
     served_as: ServedName | None = None
     """What engines call it; by default its name."""
+    protocol: Protocol = Protocol.AUTO
+    """What its instances are spoken to in."""
 
 
 class Task(StrEnum):
@@ -236,6 +249,8 @@ class Service(Settings):
     models: Annotated[tuple[ServiceModel, ...], Field(min_length=1)]
     residency: Residency | None = None
     affinity: Affinity | None = None
+    protocol: Protocol = Protocol.AUTO
+    """What its instances are spoken to in; by default as ``models[].protocol``."""
     policy: PolicyName | None = None
     """Overrides ``steering.policy`` for this service."""
     canary: Canary | None = None
@@ -832,6 +847,9 @@ class Envoy(Settings):
     """Port of the listener ``inference``."""
     response_headers: bool = True
     """Add ``x-cats-instance``, ``x-cats-site`` and ``x-cats-model`` to responses."""
+    list_models: bool = True
+    """Answer ``GET /v1/models`` with the models that can be asked for where the client is, unless
+    a service matches that very path."""
     rewrite_models: bool = True
     """Replace the ``model`` of JSON bodies and forms by the name that the chosen instance serves
     it under, where names differ; such bodies are held as a whole."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from controlplane.config.schema import Config, Instance, InstanceModel, Model, Service
+from controlplane.config.schema import Config, Instance, InstanceModel, Model, Protocol, Service
 
 
 def serving_model(service: Service, instance: Instance) -> InstanceModel | None:
@@ -26,6 +26,26 @@ def served_name(model: InstanceModel, models: Mapping[str, Model]) -> str:
     """Return the name by which an instance knows *model*; its own ``served_as`` goes first."""
     general = models.get(model.name)
     return model.served_as or (general and general.served_as) or model.name
+
+
+def protocol_of(service: Service, models: Mapping[str, Model]) -> Protocol:
+    """Return what the instances of *service* are spoken to in."""
+    if service.protocol is not Protocol.AUTO:
+        return service.protocol
+    own = (models[each.name].protocol for each in service.models if each.name in models)
+    return next((each for each in own if each is not Protocol.AUTO), Protocol.AUTO)
+
+
+def asked_names(service: Service, config: Config) -> set[str]:
+    """Return the names by which clients ask *service* for models.
+
+    Those of its matches; where none reads the model, those of the models that instances run.
+    """
+    asked = {match.model for match in service.match if match.model is not None}
+    if asked:
+        return asked
+    running = {name for instance in config.instances for name in instance.model_names}
+    return {each.name for each in service.models if each.penalty < math.inf} & running
 
 
 def rewrites_model(service: Service, config: Config) -> bool:

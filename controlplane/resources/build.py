@@ -94,6 +94,13 @@ class SnapshotBuilder:
         self._clusters = TypeSnapshot.of(self._valid_clusters())
         self._listeners = self._build_listeners()
         self._routes = self._build_routes()
+        self._fallback_of = dict(self._fallbacks())
+        self._partial_routes: dict[tuple[frozenset[str], frozenset[str]], TypeSnapshot] = {}
+        self._idle = {
+            service.name: self._encoder.encode(service.name, ()).version
+            for service in config.services
+        }
+        """Service -> version of its endpoints if there are none."""
         self._encoded: dict[_Key, Resource] = {}
         self._good: dict[tuple[str, str], Resource] = {}
         """(service, view) -> endpoints as last published."""
@@ -152,7 +159,7 @@ class SnapshotBuilder:
                     CLUSTER: self._clusters,
                     ENDPOINT: endpoints,
                     LISTENER: self._listeners[view],
-                    ROUTE: self._routes[view],
+                    ROUTE: self._routes_of(view, endpoints),
                 }
             )
         )
@@ -236,6 +243,24 @@ class SnapshotBuilder:
             listeners[view] = by_place[place]
         return listeners
 
+    def _routes_of(self, view: str, endpoints: TypeSnapshot) -> TypeSnapshot:
+        """Return the routes of a view, whose list of models has those that have endpoints."""
+        resources = endpoints.resources.items()
+        idle = frozenset(
+            name for name, resource in resources if resource.version == self._idle[name]
+        )
+        if not idle or any(fault.type_url == ROUTE for fault in self._static_faults):
+            return self._routes[view]
+        key = self._fallback_of[view], idle
+        known = self._partial_routes.get(key)
+        if known is None:
+            message = build_routes(
+                self._config, with_fallback=key[0], available=endpoints.resources.keys() - idle
+            )
+            known = TypeSnapshot.of(self._if_valid(ROUTE, names.ROUTES, message, view=view))
+            self._partial_routes[key] = known
+        return known
+
     def _build_routes(self) -> Mapping[str, TypeSnapshot]:
         by_fallback: dict[frozenset[str], TypeSnapshot] = {}
         routes = {}
@@ -275,6 +300,8 @@ class SnapshotBuilder:
         """Give the listener, the routes or the clusters of a view by name."""
         if type_url == CLUSTER:
             return self._clusters.resources
+        if type_url == ROUTE and view in self._snapshots:
+            return self._snapshots[view].of_type(ROUTE).resources
         by_view = self._listeners if type_url == LISTENER else self._routes
         return by_view.get(view, EMPTY).resources
 

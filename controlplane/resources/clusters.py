@@ -24,6 +24,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HealthCheckHttpHealthCheck,
     HealthCheckTcpHealthCheck,
     Http1ProtocolOptions,
+    Http2ProtocolOptions,
     HttpProtocolOptions,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
@@ -35,7 +36,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 
 from controlplane import config
-from controlplane.config.serving import rewrites_model
+from controlplane.config.serving import protocol_of, rewrites_model
 from controlplane.resources.instance_tls import build_transports
 from controlplane.resources.model_names import build_rewriting_filters
 from controlplane.resources.packing import pack, seconds
@@ -50,6 +51,7 @@ _ORCA = ("named_metrics.*", "cpu_utilization", "mem_utilization", "application_u
 def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
     """Build the cluster of *service*, named after it."""
     envoy, rewrites = fleet.envoy, rewrites_model(service, fleet)
+    models = {model.name: model for model in fleet.models}
     return Cluster(
         name=service.name,
         type=ClusterDiscoveryType.EDS,
@@ -83,14 +85,18 @@ def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
                     common_http_protocol_options=HttpProtocolOptions(
                         idle_timeout=seconds(_UPSTREAM_IDLE)
                     ),
-                    explicit_http_config=HttpProtocolOptionsExplicitHttpConfig(
-                        http_protocol_options=Http1ProtocolOptions()
-                    ),
+                    explicit_http_config=_protocol(protocol_of(service, models)),
                     http_filters=build_rewriting_filters() if rewrites else [],
                 )
             )
         },
     )
+
+
+def _protocol(protocol: config.Protocol) -> HttpProtocolOptionsExplicitHttpConfig:
+    if protocol in (config.Protocol.HTTP2, config.Protocol.GRPC):
+        return HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+    return HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
 
 
 def ads_source() -> ConfigSource:

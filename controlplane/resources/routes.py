@@ -9,6 +9,7 @@ model before none, more headers before fewer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -44,8 +45,8 @@ from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 imp
 from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from controlplane.config import Config, Envoy, Match, Service
-from controlplane.config.serving import rewrites_model
+from controlplane.config import Config, Envoy, Match, Protocol, Service
+from controlplane.config.serving import asked_names, protocol_of, rewrites_model
 from controlplane.resources import names
 from controlplane.resources.bodies import (
     content_type,
@@ -65,18 +66,28 @@ _HEADERS = {
     names.HEADER_MODEL: names.METADATA_MODEL,
 }
 """Response header -> key of the endpoint's metadata."""
+_MODELS_PATH = "/v1/models"
+_LONGEST_LIST = 1_000_000
+"""Bytes of the list of models; Envoy's own limit would be 4096."""
+_GRPC_RETRIES = "unavailable,resource-exhausted"
 _HOST_SELECTION_ATTEMPTS = 300
 """How often a retry that picks a host already tried may pick again. Round robin gives a share s its
 turn once in 1/s picks, so a retry leaves a dead instance that has 99 % for one that has 1; a pick
 costs well below a microsecond."""
 
 
-def build_routes(config: Config, *, with_fallback: Collection[str] = ()) -> RouteConfiguration:
+def build_routes(
+    config: Config,
+    *,
+    with_fallback: Collection[str] = (),
+    available: Collection[str] | None = None,
+) -> RouteConfiguration:
     """Build the route table.
 
     Args:
         config: the whole configuration.
         with_fallback: services that have endpoints of a lower priority at this client site.
+        available: services that have endpoints there; by default all.
     """
     return RouteConfiguration(
         name=names.ROUTES,
@@ -92,6 +103,7 @@ def build_routes(config: Config, *, with_fallback: Collection[str] = ()) -> Rout
                         "the body is not valid JSON in UTF-8, or inflates more than a hundredfold,"
                         " so the model that it names cannot be read",
                     ),
+                    *_model_list(config, available),
                     *_service_routes(config, with_fallback),
                     _bad_body(
                         names_none(),
@@ -101,6 +113,7 @@ def build_routes(config: Config, *, with_fallback: Collection[str] = ()) -> Rout
                 ],
             )
         ],
+        max_direct_response_body_size_bytes=_LONGEST_LIST,
         request_headers_to_remove=list(_HEADERS),
         response_headers_to_add=_response_headers() if config.envoy.response_headers else [],
         response_headers_to_remove=[] if config.envoy.response_headers else list(_HEADERS),
@@ -113,12 +126,12 @@ def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[
     last = {_beside_model(match): match for _, match in matches if match.model is not None}
     rewriting = {each.name for each in config.services if rewrites_model(each, config)}
     for service, match in matches:
-        route = _service_route(match, service, config.envoy, fallback=service.name in with_fallback)
+        route = _service_route(match, service, config, fallback=service.name in with_fallback)
         if service.name in rewriting and match.model is None:
             route.typed_per_filter_config = inflating()
         yield route
         if match.model is not None and last[_beside_model(match)] is match:
-            yield _preflight_route(match, service, config.envoy)
+            yield _preflight_route(match, service, config)
             yield from _reading_routes(match)
 
 
@@ -126,9 +139,37 @@ def _beside_model(match: Match) -> tuple[str | None, tuple[tuple[str, str], ...]
     return match.path, tuple(sorted((name.lower(), value) for name, value in match.header.items()))
 
 
-def _preflight_route(match: Match, service: Service, envoy: Envoy) -> Route:
+def _model_list(config: Config, available: Collection[str] | None) -> Iterator[Route]:
+    taken = any(
+        match.path == _MODELS_PATH for service in config.services for match in service.match
+    )
+    if taken or not config.envoy.list_models:
+        return
+    models = {
+        name
+        for service in config.services
+        if available is None or service.name in available
+        for name in asked_names(service, config)
+    }
+    listed = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "cats"} for name in sorted(models)
+    ]
+    body = json.dumps({"object": "list", "data": listed}, separators=(",", ":"))
+    if len(body) > _LONGEST_LIST:
+        return
+    method = HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
+    yield Route(
+        name=names.NO_SERVICE,
+        match=RouteMatch(path=_MODELS_PATH, headers=[method]),
+        direct_response=_sentence(200, body),
+    )
+
+
+def _preflight_route(match: Match, service: Service, config: Config) -> Route:
     """Build the route of CORS preflights, which have no body: one of the services answers."""
-    route = _service_route(match.model_copy(update={"model": None}), service, envoy, fallback=False)
+    route = _service_route(
+        match.model_copy(update={"model": None}), service, config, fallback=False
+    )
     if route.match is not None:
         route.match.headers += [
             HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS")),
@@ -219,7 +260,8 @@ def _specificity(match: Match) -> tuple[int, int, bool, int]:
     return kind, -len(path), match.model is None, -len(match.header)
 
 
-def _service_route(match: Match, service: Service, envoy: Envoy, *, fallback: bool) -> Route:
+def _service_route(match: Match, service: Service, config: Config, *, fallback: bool) -> Route:
+    protocol = protocol_of(service, {model.name: model for model in config.models})
     return Route(
         name=service.name,
         match=_route_match(match),
@@ -228,7 +270,9 @@ def _service_route(match: Match, service: Service, envoy: Envoy, *, fallback: bo
             # Envoy's default of 15 s counts the whole answer and would cut every long stream.
             timeout=seconds(service.timeout),
             idle_timeout=seconds(service.idle_timeout),
-            retry_policy=_retry_policy(service, envoy, fallback=fallback),
+            retry_policy=_retry_policy(
+                service, config.envoy, fallback=fallback, grpc=protocol is Protocol.GRPC
+            ),
             hash_policy=[]
             if service.affinity is None
             else [
@@ -255,12 +299,14 @@ def _route_match(match: Match) -> RouteMatch:
     return RouteMatch(path=match.path, headers=headers, dynamic_metadata=metadata)
 
 
-def _retry_policy(service: Service, envoy: Envoy, *, fallback: bool) -> RetryPolicy | None:
+def _retry_policy(
+    service: Service, envoy: Envoy, *, fallback: bool, grpc: bool
+) -> RetryPolicy | None:
     retries, first_byte = envoy.retries, service.longest_first_byte
     if retries.attempts == 0 and first_byte is None:
         return None
     return RetryPolicy(
-        retry_on=retries.on,
+        retry_on=f"{retries.on},{_GRPC_RETRIES}" if grpc else retries.on,
         num_retries=retries.attempts,
         # Ends with the answer's headers, so it cuts no stream.
         per_try_timeout=None if first_byte is None else seconds(first_byte),

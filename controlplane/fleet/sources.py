@@ -29,6 +29,8 @@ PROBATION = 5
 MAX_REASON = 200
 STUCK_AFTER, STUCK_REPORTS = 10.0, 5
 """Seconds and reports without any change, counters included, after which values are frozen."""
+ANSWERED_AFTER = 5.0
+"""The same while Envoys get answers, which counters would show."""
 TURNS = 3.0
 """Runs backwards, each forgiven within `TURN_FORGIVEN` reports, that no restart explains."""
 TURN_FORGIVEN = 20.0
@@ -38,6 +40,14 @@ RESTARTED = 0.1
 """Fraction of its former value below which a counter that ran backwards has begun again; another
 process behind the same address has counted about as much."""
 
+FEW_REQUESTS = 30.0
+"""Requests, or seconds, that an engine may have counted since it restarted."""
+_REQUESTS = frozenset(
+    {
+        *(Signal.COMPLETED, Signal.FAILED, Signal.LATENCY_COUNT),
+        *(Signal.TTFT_COUNT, Signal.QUEUE_COUNT),
+    }
+)
 GAUGES = frozenset({Signal.RUNNING, Signal.WAITING, Signal.KV_USE})
 LOAD = GAUGES | {Signal.SLOTS, Signal.THROUGHPUT} | COUNTERS
 """What a page says of requests, which Envoys see as well."""
@@ -134,18 +144,22 @@ class SourceState:
 
     def _turn(self, report: InstanceReport, growth: Mapping[Signal, float]) -> bool:
         """Judge counters that ran backwards: a restart, or several processes in turn."""
+        behind = [signal for signal, gain in growth.items() if gain < 0]
+        # Tokens and seconds may soon be many again; requests tell best.
+        telling = [signal for signal in behind if signal in _REQUESTS] or behind
         restarted = all(
-            report.signals[signal] <= RESTARTED * (report.signals[signal] - gain)
-            for signal, gain in growth.items()
-            if gain < 0
+            report.signals[signal]
+            <= max(RESTARTED * (report.signals[signal] - growth[signal]), FEW_REQUESTS)
+            for signal in telling
         )
         self._turns += 1.0
         self._turned_at = report.at
         self.window.restart(report.signals, at=report.at)
-        if self._turns >= TURNS:
+        # No restarted engine has counted about as much as before within a moment.
+        if self._turns >= TURNS or not restarted:
             self.doubt = (
-                "its counters run backwards again and again: several processes answer behind one "
-                "address; set PROMETHEUS_MULTIPROC_DIR, or scrape each by itself"
+                "its counters run backwards: several processes answer behind one address; "
+                "set PROMETHEUS_MULTIPROC_DIR, or scrape each by itself"
             )
         return restarted and not self.doubt
 
@@ -179,13 +193,17 @@ class SourceState:
         if self.doubt:
             return LOAD, self.doubt
         still = self.report.at - self._same_since
-        if self._same_count < STUCK_REPORTS or still < STUCK_AFTER:
-            return _NOTHING, ""
         signals = self.report.signals
-        if COUNTERS.isdisjoint(signals):
+        if (
+            self._same_count < STUCK_REPORTS
+            or still < ANSWERED_AFTER
+            or COUNTERS.isdisjoint(signals)
+        ):
             return _NOTHING, ""
         if observed is not None and observed.answers >= MIN_ANSWERS:
             return LOAD, f"its values have stood still for {still:.0f} s, Envoys get answers"
+        if still < STUCK_AFTER:
+            return _NOTHING, ""
         inside = signals.get(Signal.RUNNING, 0.0) + signals.get(Signal.WAITING, 0.0)
         if inside > 0 and (observed is None or observed.in_progress < 0.5):
             return GAUGES, (

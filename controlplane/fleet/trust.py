@@ -28,6 +28,8 @@ WATCH_PERIOD = 1.0
 REFUTED = 100.0
 """Factor between a claimed latency and the observed one that no network or queue explains: other
 units, or a time that ends before the answer does."""
+FEW_ANSWERS = 2.0
+"""Answers that suffice where the difference is a factor of `REFUTED`."""
 MIN_ANSWERS = 5.0
 """Answers in the window below which nothing is concluded from them."""
 
@@ -191,7 +193,7 @@ class Refutation:
 
 def refute(claims: Claims, observed: Observation) -> tuple[Refutation, ...]:
     """Return what of *claims* cannot be, while the instance answers as it should."""
-    if observed.answers < MIN_ANSWERS:
+    if observed.answers < FEW_ANSWERS:
         return ()
     found: list[Refutation] = []
     if claims.latency is not None and observed.latency is not None:
@@ -205,13 +207,18 @@ def refute(claims: Claims, observed: Observation) -> tuple[Refutation, ...]:
                 "its latencies are of something else"
             )
             found.append(Refutation(_LATENCIES, reason))
-    if claims.completed is not None and claims.completed < observed.answer_rate / REFUTED:
+    enough = observed.answers >= MIN_ANSWERS
+    if (
+        enough
+        and claims.completed is not None
+        and claims.completed < observed.answer_rate / REFUTED
+    ):
         reason = (
             f"claims {claims.completed:.1f} answers a second, Envoys get "
             f"{observed.answer_rate:.1f}: its counters are of something else"
         )
         found.append(Refutation(COUNTERS, reason))
-    if claims.inside is not None and observed.latency is not None:
+    if enough and claims.inside is not None and observed.latency is not None:
         wire = observed.rate * observed.rtt
         if (
             observed.in_progress - wire - 2 * claims.inside > 3 + observed.in_progress / 2

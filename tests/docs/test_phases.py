@@ -36,7 +36,8 @@ def test_the_figures_are_those_of_the_code() -> None:
     assert trials.LONGEST_WAIT == waits[4]
     assert f"a report, or {trials.TRIAL:.0f} s" in PAGE
     assert f"no Envoy got an answer for {ANSWERS_FRESH:.0f} s" in PAGE
-    assert f"stand still for {sources.STUCK_AFTER:.0f} s" in PAGE
+    assert f"stand still for {sources.ANSWERED_AFTER:.0f} s while" in PAGE
+    assert f"stands still for {sources.STUCK_AFTER:.0f} s and" in PAGE
     assert (5, 60.0, 0.1, 0.1, 100.0) == (
         sources.PROBATION,
         sources.TURNS_OVER,

@@ -90,7 +90,7 @@ def test_trust_falls_faster_than_it_recovers() -> None:
             id="a configured round trip that hides the answer's time",
         ),
         pytest.param(
-            replace(HONEST, latency=0.0003), replace(SEEN, answers=2.0), set(), id="too little"
+            replace(HONEST, latency=0.0003), replace(SEEN, answers=1.0), set(), id="too little"
         ),
     ],
 )  # fmt: skip

@@ -143,7 +143,7 @@ def test_gauges_that_froze_at_full_stop_counting() -> None:
     fleet = Fleet()
     frozen = {
         Signal.RUNNING: 106.0, Signal.WAITING: 15.0, Signal.KV_USE: 0.904,
-        Signal.COMPLETED: 500.0, Signal.LATENCY_SUM: 250.0, Signal.LATENCY_COUNT: 500.0,
+        Signal.COMPLETED: 50.0, Signal.LATENCY_SUM: 25.0, Signal.LATENCY_COUNT: 50.0,
     }  # fmt: skip
 
     before = fleet.run(5, lambda _: frozen, answers=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from controlplane.sim.oracles import Optimum, Oracle
 from controlplane.sim.policy import Policy
+from controlplane.sim.policy_iteration import PolicyIteration
 from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.world import World
 
@@ -441,6 +442,7 @@ BASELINES: dict[str, type[Policy]] = {
         Prequal,
         Optimum,
         Oracle,
+        PolicyIteration,
     )
 }
 """Every baseline by name."""

@@ -10,7 +10,9 @@ import pytest
 from controlplane.sim.curves import Curves, optimal_shares
 from controlplane.sim.fleets import Kind, Place, build_config
 from controlplane.sim.instances import EngineSpec
+from controlplane.sim.policy_iteration import relative_values
 from controlplane.sim.run import run_trial
+from controlplane.sim.target_fleets import draw_fleet, steady
 from controlplane.sim.trial import Trial
 from controlplane.sim.workload import Stream, Work
 from controlplane.sim.world import Fleet
@@ -64,7 +66,40 @@ def test_the_oracle_never_loses_to_fixed_weights(
     fleet = fleet_of(engines, streams)
 
     assert mean(fleet, "oracle") < 1.02 * mean(fleet, "capacity")
+    assert mean(fleet, "policy_iteration") < 1.02 * mean(fleet, "capacity")
     assert mean(fleet, "oracle") < mean(fleet, "random")
+
+
+def test_at_high_load_who_weighs_the_later_ones_beats_who_does_not() -> None:
+    """The greedy oracle fills slow instances, and has a higher mean than good fixed shares."""
+    fleet = draw_fleet(1, load=0.9)
+    trial = steady(fleet, ("all", 20.0, 60.0))
+    means = {
+        policy: run_trial(trial, policy, seed=1).windows["all"].mean
+        for policy in ("policy_iteration", "optimum", "oracle")
+    }
+
+    assert means["policy_iteration"] < means["optimum"] < means["oracle"]
+
+
+@pytest.mark.parametrize("load", [0.3, 0.8, 0.95])
+def test_prices_of_one_server_are_those_of_theory(load: float) -> None:
+    """One more request costs (n + 1) / (capacity - rate) where one server works (Krishnan 1990)."""
+    values = relative_values(1, 0.5, 2.0, 2.0 * load)
+
+    assert 1 / (2.0 - 2.0 * load) == pytest.approx(values.within[0], rel=1e-6)
+    assert 2 / (2.0 - 2.0 * load) == pytest.approx(values.within[1], rel=1e-6)
+    assert 1 / (2.0 - 2.0 * load) == pytest.approx(values.slope)
+
+
+@pytest.mark.parametrize("slots", [2, 16, 200])
+def test_prices_rise_with_the_number_inside(slots: int) -> None:
+    """From the lone time when empty, by more and more, to the slope of a full instance."""
+    values = relative_values(slots, 1.0, slots / (1 + 0.02 * (slots - 1)), 0.7)
+
+    assert 1.0 <= values.within[0]
+    assert all(np.diff(values.within) > -1e-9)
+    assert values.within[-1] - values.within[-2] <= values.slope + 1e-6
 
 
 def test_the_oracle_counts_the_work_that_waits_and_not_only_its_number() -> None:

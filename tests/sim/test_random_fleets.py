@@ -99,7 +99,7 @@ def result(number: int, mean: float, p99: float, load: float = 0.5) -> FleetResu
     def figures(mean: float, p99: float) -> Figures:
         return Figures(1000, mean, mean, p99, p99, 0.0, 1.0)
 
-    others = dict.fromkeys(("oracle", "optimum", "capacity"), figures(2.0, 4.0))
+    others = dict.fromkeys(("oracle", "optimum", "policy_iteration", "capacity"), figures(2.0, 4.0))
     ours = figures(2 * mean, 4 * p99)
     return FleetResult(number, load, (), {"controlplane": ours, **others}, 0.0, 0.0)
 

@@ -105,6 +105,7 @@ class Demo:
             [
                 *(sys.executable, "-m", "testbed.fakes.instances", "--port", str(settings.port)),
                 *("--model", settings.model, "--slots", str(curve.slots)),
+                *(f"--serves={name}" for name in settings.serves),
                 f"--base={curve.base}",
                 f"--crowding={curve.crowding}",
                 *distances,

@@ -81,7 +81,7 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
         fleet=fleet,
         instances=instances,
         sites=sites,
-        streams=tuple(_stream(each, listeners) for each in emulation["traffic"]),
+        streams=tuple(_stream(each, listeners, fleet) for each in emulation["traffic"]),
         listeners=listeners,
         services=tuple(each["name"] for each in fleet["services"]),
         sensitive=frozenset(
@@ -99,8 +99,18 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
 def _instance(
     configured: Mapping[str, Any], emulated: Mapping[str, Any], fleet: Mapping[str, Any], port: int
 ) -> InstanceSettings:
+    served = {each["name"]: each.get("served_as") for each in fleet["models"]}
+    own = [
+        {"name": each} if isinstance(each, str) else each
+        for each in configured.get("models", [configured.get("model")])
+    ]
+    names = [
+        each.get("served_as") or configured.get("served_as") or served[each["name"]] or each["name"]
+        for each in own
+    ]
     return InstanceSettings(
-        model=configured["model"],
+        model=names[0],
+        serves=tuple(names),
         curve=Curve(
             parse_duration(emulated["base"]),
             parse_duration(emulated["crowding"]),
@@ -126,14 +136,17 @@ def _move(configured: dict[str, Any], address: str) -> None:
         configured["scrape"]["url"] = configured["scrape"]["url"].replace(old, address)
 
 
-def _stream(each: Mapping[str, Any], listeners: Mapping[str, int]) -> Stream:
+def _stream(
+    each: Mapping[str, Any], listeners: Mapping[str, int], fleet: Mapping[str, Any]
+) -> Stream:
     site = each["from"]
+    service = next(item for item in fleet["services"] if item["name"] == each["service"])
     return Stream(
         service=each["service"],
         site=site,
         url=f"http://127.0.0.1:{listeners[site]}{each['path']}",
         rate=float(each["rate"]),
-        model=each.get("model", "any"),
+        model=each.get("model", service["models"][0]["name"]),
         headers={"x-emulated-from": site},
         lengths=Lengths(each.get("prompt", 30.0), each.get("output", 100.0)),
         streaming=each.get("streaming", False),

@@ -52,6 +52,9 @@ class InstanceSettings:
     """One emulated instance."""
 
     model: str = "emulated"
+    serves: tuple[str, ...] = ()
+    """Names of models that it knows; a request that names another gets 404, as from vLLM. Without
+    any it answers for all."""
     curve: Curve = DEFAULT_CURVE
     host: str = "127.0.0.1"
     port: int = 0
@@ -189,6 +192,13 @@ class EmulatedInstance:
                 await self._awake.wait()
             if self.failing:
                 return _refusal(500, "the instance was told to fail", "internal_error")
+            if self.settings.serves and request.method == "POST":
+                asked = await _read(request)
+                if isinstance(asked, web.Response):
+                    return asked
+                if asked.get("model") not in self.settings.serves:
+                    message = f"The model `{asked.get('model')}` does not exist."
+                    return _refusal(404, message, "NotFoundError")
         response: web.StreamResponse = await handler(request)
         return response
 
@@ -275,8 +285,11 @@ class EmulatedInstance:
         return web.json_response({"created": 0, "data": [{"b64_json": ""}] * number})
 
     async def _models(self, _request: web.Request) -> web.Response:
-        model = {"id": self.settings.model, "object": "model", "created": 0, "owned_by": "testbed"}
-        return web.json_response({"object": "list", "data": [model]})
+        names = self.settings.serves or (self.settings.model,)
+        models = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "testbed"} for name in names
+        ]
+        return web.json_response({"object": "list", "data": models})
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.Response()
@@ -397,6 +410,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--model", default="emulated")
     parser.add_argument(
+        "--serves", action="append", default=[], help="name of a model it knows; may be repeated,"
+        " and any other name gets 404 then"
+    )  # fmt: skip
+    parser.add_argument(
         "--base",
         type=duration,
         default=0.2,
@@ -412,6 +429,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
     given = parser.parse_args(arguments)
     return InstanceSettings(
         model=given.model,
+        serves=tuple(given.serves),
         curve=Curve(given.base, given.crowding, given.slots),
         host=given.host,
         port=given.port,

@@ -15,7 +15,7 @@ import click
 
 from controlplane.cli import BadInput, examples
 from controlplane.cli.options import FILE
-from controlplane.cli.suite import SuiteOptions, case_names, run_fleet, run_suite
+from controlplane.cli.suite import SuiteOptions, case_names, run_fleet, run_suite, write_plot
 
 if TYPE_CHECKING:
     from controlplane.config import Config
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.svg",
-    help="Draw latency distribution, shares and load over time.",
+    help="Draw latency distribution, shares and load over time; of the suite, the ratios.",
 )
 @click.option("--suite", is_flag=True, help="Run the acceptance scenarios instead.")
 @click.option("--list", "list_cases", is_flag=True, help="Suite: print the names of the cases.")
@@ -102,6 +102,7 @@ def command(
             quick=quick,
             jobs=jobs,
             as_json=as_json,
+            plot=plot,
         )
         if list_cases:
             click.echo("\n".join(case_names()))
@@ -127,16 +128,9 @@ def command(
 
 
 def _plot(path: Path | None, title: str, outcomes: Sequence[Outcome]) -> None:
-    if path is None:
-        return
     from controlplane.sim.plot import draw  # noqa: PLC0415 -- keeps `cats --help` fast
 
-    try:
-        path.write_text(draw(title, outcomes), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(
-            f"{path}: {error.strerror}; name a file in a directory that can be written"
-        ) from error
+    write_plot(path, lambda: draw(title, outcomes))
 
 
 def _print(name: str, duration: float, outcomes: Sequence[Outcome], *, as_json: bool) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,6 +41,8 @@ class SuiteOptions:
     quick: bool
     jobs: int
     as_json: bool
+    plot: Path | None = None
+    """Where to draw the distribution of the random fleets' ratios."""
 
 
 def case_names() -> list[str]:
@@ -73,6 +77,8 @@ def run_suite(options: SuiteOptions) -> None:
     if not names:
         known = ", ".join(case_names())
         raise BadInput(f"--only: no case's name contains '{options.only}'; there are {known}")
+    if options.plot is not None and RANDOM not in names:
+        raise BadInput(f"--plot: draws the suite's random fleets; choose them with --only {RANDOM}")
     click.echo(f"seed {options.seed}; repeat with --seed {options.seed}", err=options.as_json)
     lines: list[Line] = []
     document: list[dict[str, Any]] = []
@@ -83,6 +89,9 @@ def run_suite(options: SuiteOptions) -> None:
             if not options.as_json:
                 _print_lines(done)
                 _print_worst(fleets, options.seed)
+            if fleets:
+                title = f"{len(fleets)} random fleets, seed {options.seed}"
+                write_plot(options.plot, partial(_ratios, title, fleets))
     if options.as_json:
         click.echo(json.dumps({"seed": options.seed, "lines": document}, indent=2))
     short = sum(not line.passed for line in lines)
@@ -94,9 +103,9 @@ def run_suite(options: SuiteOptions) -> None:
 def _finished(
     pool: ProcessPoolExecutor, names: Sequence[str], options: SuiteOptions
 ) -> Iterator[tuple[list[Line], list[FleetResult]]]:
-    """Yield the lines of each case when all of its runs are done, and its worst random fleets."""
+    """Yield the lines of each case when all of its runs are done, and its random fleets."""
     from controlplane.sim.cases import CASES  # noqa: PLC0415
-    from controlplane.sim.random_suite import judge_fleets, worst  # noqa: PLC0415
+    from controlplane.sim.random_suite import judge_fleets  # noqa: PLC0415
     from controlplane.sim.suite import judge  # noqa: PLC0415
 
     cases = {case.name: case for case in CASES}
@@ -111,7 +120,7 @@ def _finished(
             continue
         values = [found[name][number] for number in sorted(found[name])]
         if name == RANDOM:
-            yield judge_fleets(values), worst(values)
+            yield judge_fleets(values), values
         else:
             yield judge(cases[name], values), []
 
@@ -147,7 +156,9 @@ def _print_lines(lines: Sequence[Line]) -> None:
 
 
 def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
-    for fleet in fleets:
+    from controlplane.sim.random_suite import worst  # noqa: PLC0415
+
+    for fleet in worst(fleets):
         ratios = ", ".join(
             f"{figure} {fleet.ratio(figure, other):.2f}x {other}"
             for other in ("oracle", "capacity")
@@ -162,6 +173,28 @@ def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
             f"    {', '.join(fleet.traits)}\n"
             f"    cats simulate --suite --only {RANDOM} --seed {seed} --fleet {fleet.number}"
         )
+
+
+def _ratios(title: str, fleets: Sequence[FleetResult]) -> str:
+    from controlplane.sim.plot import draw_ratios  # noqa: PLC0415
+
+    return draw_ratios(title, fleets)
+
+
+def write_plot(path: Path | None, draw: Callable[[], str]) -> None:
+    """Write what *draw* returns, if a path is given.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        path.write_text(draw(), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"{path}: {error.strerror}; name a file in a directory that can be written"
+        ) from error
 
 
 def _as_document(line: Line) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""An outcome as a picture: latency distribution, shares over time, load per site.
+"""Outcomes as pictures: latency distribution, shares over time, load per site; ratios by fleet.
 
-Writes SVG itself: three line charts need no plotting library.
+Writes SVG itself: line charts need no plotting library.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from controlplane.sim.random_suite import FleetResult
 from controlplane.sim.results import Outcome
 
 Floats = NDArray[np.float64]
@@ -22,11 +23,39 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 300, 64, 36, 190, 40
 
 
 def draw(title: str, outcomes: Sequence[Outcome]) -> str:
-    """Give an SVG document: one distribution for all outcomes, then shares and load of each."""
+    """Return an SVG document: one distribution for all outcomes, then shares and load of each."""
     charts = [_distribution(outcomes)]
     for outcome in outcomes:
         charts.append(_over_time(f"{outcome.policy}: share of requests by site", outcome.shares))
         charts.append(_over_time(f"{outcome.policy}: requests inside by site", outcome.load))
+    return _page(title, charts)
+
+
+def draw_ratios(title: str, results: Sequence[FleetResult]) -> str:
+    """Return an SVG document: how ratios of mean and 99th percentile spread over random fleets.
+
+    A line that is left of 1 for a fraction of the fleets is better there than what it is
+    compared with.
+    """
+    charts = []
+    for figure in ("mean", "p99"):
+        series = {
+            "to the oracle": [item.ratio(figure, "oracle") for item in results],
+            "to fixed weights": [item.ratio(figure, "capacity") for item in results],
+            "to best fixed shares": [item.ratio(figure, "optimum") for item in results],
+            "best fixed to oracle": [item.bound(figure) for item in results],
+        }
+        lines = {}
+        for name, values in series.items():
+            ordered = np.sort(np.array(values))
+            fraction = np.arange(1, len(ordered) + 1) / len(ordered)
+            lines[f"{name}, worst {ordered[-1]:.2f}"] = (ordered, fraction)
+        head = f"{figure}: fraction of fleets with a ratio of at most"
+        charts.append(_chart(head, lines, x_end=2.0, y_end=1.0))
+    return _page(title, charts)
+
+
+def _page(title: str, charts: Sequence[str]) -> str:
     height = 40 + _HEIGHT * len(charts)
     body = "".join(
         f'<g transform="translate(0 {40 + _HEIGHT * place})">{chart}</g>'

@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO_ARGS ?=
+FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help setup demo test check docs screenshots faults bench format lock audit clean
+.PHONY: help setup demo test check docs screenshots faults fuzz bench format lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +47,9 @@ faults: setup ## Do everything bad to a running system and write docs/faults.md.
 	rm -f faults.jsonl
 	CATS_FAULTS=faults.jsonl $(BIN)/python -m pytest tests/faults
 	$(BIN)/python -m testbed.tools.faults faults.jsonl docs/faults.md
+
+fuzz: setup ## Fuzz the gRPC connection for longer: FUZZ_EXAMPLES=20000, some ten minutes.
+	CATS_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest --timeout 0 tests/grpc_transport/test_hot_path.py
 
 bench: setup ## Run the benchmarks; prints tables and writes bench.json.
 	$(BIN)/python -m benchmarks --output bench.json

@@ -15,6 +15,9 @@ from controlplane.grpc_transport.status import CallError, StatusCode
 
 log = structlog.get_logger("grpc")
 
+OVERHEAD = 100
+"""Bytes that an unread message takes beside its content: empty ones are not free."""
+
 
 class Receiver(Protocol):
     """What takes the messages of one call; nothing here may block or raise."""
@@ -101,7 +104,7 @@ class Conversation:
                 return None
             await self._wait()
         message = self._unread.popleft()
-        self.call.hold(-len(message))
+        self.call.hold(-len(message) - OVERHEAD)
         return message
 
     async def write(self, message: bytes) -> None:
@@ -146,7 +149,7 @@ class Conversation:
     def message_received(self, message: bytes) -> None:
         """Keep a message for the reader."""
         self._unread.append(message)
-        self.call.hold(len(message))
+        self.call.hold(len(message) + OVERHEAD)
         self._changed.set()
 
     def half_closed(self) -> None:

@@ -181,6 +181,13 @@ class Connection(ABC):
         self._at = 0
 
     @property
+    def congested(self) -> bool:
+        """Whether so much waits for the socket that nothing more should be read."""
+        if not self.blocked:
+            return False
+        return sum(len(stream.pending) for stream in self._waiting) > self.limits.max_pending
+
+    @property
     def backlog(self) -> int:
         """Bytes received and not handled, an incomplete frame included."""
         return len(self._buffer) - self._at
@@ -353,7 +360,7 @@ class Connection(ABC):
             self._credit(stream)
 
     def _credit(self, stream: Stream) -> None:
-        if not stream.owed or stream.unread:
+        if not stream.owed or stream.unread or len(stream.pending) > self.limits.max_pending:
             return
         if self._is_full:
             self._withheld = True
@@ -398,6 +405,7 @@ class Connection(ABC):
             left -= written
             if not stream.pending:
                 self._waiting.pop(stream, None)
+                self._credit(stream)
                 self.events.append(Event(Kind.DRAINED, stream))
             elif written:
                 self._waiting[stream] = self._waiting.pop(stream)
@@ -497,6 +505,8 @@ class Connection(ABC):
             self._sender_mark = (now, self._received)
         elif now - self._sender_mark[0] > limits.send_timeout:
             return Cut.SLOW_SENDER
+        if waiting:
+            return None  # progress is life, and its answer to a ping may wait unread
         if self._pinged_at is not None:
             return Cut.SILENT if now - self._pinged_at > limits.keepalive_timeout else None
         if now - self.last_received > limits.keepalive_period and not self.closing:

@@ -24,6 +24,8 @@ from controlplane.grpc_transport.status import StatusCode
 
 JOIN = 1 << 16
 """Bytes of output that are joined for one write; larger pieces are shared, and written as such."""
+FILLS = 4
+"""Times that a socket which takes everything is written to before the others are served."""
 SEND_QUEUE = struct.Struct("i")
 
 MakeConnection = Callable[[str, tuple[str, ...], float], Connection]
@@ -165,6 +167,8 @@ class Front(asyncio.Protocol):
         if self.connection is not None:
             self.connection.resume()
             self._settle()
+            if self._paused and not self._queued:
+                self._wait()
 
     # -- turns ------------------------------------------------------------------------------
 
@@ -179,32 +183,43 @@ class Front(asyncio.Protocol):
         if connection is None:
             self._read_on()
             return
-        limits = self._turns.limits
-        now, end, frames = self._loop.time(), time.perf_counter() + limits.turn_time, 0
-        self._running = True
-        while True:
-            if connection.events:
-                self._handle(connection.events.popleft())
-            elif connection.step(now=now):
-                frames += 1
-            else:
-                break
-            if frames >= limits.turn_frames or time.perf_counter() > end:
-                break
-        self._running = False
-        more = frames >= limits.turn_frames or time.perf_counter() > end
+        more = self._work(connection)
         self.flush()
         if more and (connection.events or connection.backlog) and not connection.closing:
             self._wait()
+            return
+        self._dispatch()
+        if connection.congested:
+            self._pause()
         else:
-            self._dispatch()
             self._read_on()
 
-    def _wait(self) -> None:
-        self._queued = True
+    def _work(self, connection: Connection) -> bool:
+        """Handle frames and events for one turn; return whether the turn ended before them."""
+        limits, frames = self._turns.limits, 0
+        now, end = self._loop.time(), time.perf_counter() + limits.turn_time
+        self._running = True
+        try:
+            while True:
+                if connection.events:
+                    self._handle(connection.events.popleft())
+                elif connection.congested or not connection.step(now=now):
+                    return False
+                else:
+                    frames += 1
+                if frames >= limits.turn_frames or time.perf_counter() > end:
+                    return True
+        finally:
+            self._running = False
+
+    def _pause(self) -> None:
         if self.transport is not None and not self._paused:
             self._paused = True
             self.transport.pause_reading()
+
+    def _wait(self) -> None:
+        self._queued = True
+        self._pause()
         self._turns.add(self)
 
     def _read_on(self) -> None:
@@ -264,7 +279,9 @@ class Front(asyncio.Protocol):
         connection = self.connection
         if connection is None or self.transport is None:
             return
-        while connection.output:
+        for _ in range(FILLS):
+            if not connection.output:
+                break
             output, connection.output = connection.output, []
             if connection.blocked:
                 self._unread_replies += sum(map(len, output))
@@ -274,7 +291,9 @@ class Front(asyncio.Protocol):
             self._write(output)
             if not connection.blocked:
                 connection.pump_all()
-        if connection.closing and self.transport is not None:
+        if connection.output:
+            self._loop.call_soon(self._settle)
+        elif connection.closing and self.transport is not None:
             self.close()
 
     def _write(self, output: list[bytes]) -> None:

@@ -27,6 +27,8 @@ class Limits:
     """Of received messages that are unfinished or unread; beyond, no more credit is granted."""
     max_unsent: int = 1 << 20
     """Of replies to control frames that may wait for a peer that does not read."""
+    max_pending: int = 256
+    """Pieces of messages that may wait for a peer before it may send no more."""
     control_rate: float = 100.0
     """Units a second that a peer may spend on frames without messages (see `price`)."""
     control_burst: float = 1_000.0

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PREFIX = 5
 """Bytes before each gRPC message: a flag for compression and the length."""
+PIECE_COST = 50
+"""Bytes that a piece counts for beside its own, when many small ones are written at once."""
 MAX_FRAME = 1 << 18
 """Bytes of a frame that we send, even to a peer that takes larger ones: others wait behind it."""
 
@@ -206,19 +208,27 @@ class Stream(Call):
             )
             if room <= 0:
                 break
-            piece = self.pending.popleft()
-            if len(piece) > room:
-                self.pending.appendleft(piece[room:])
-                piece = piece[:room]
-            size = len(piece)
+            size, parts = self._gather(room)
             state.outbound_flow_control_window -= size
             owner.outbound_flow_control_window -= size
             header = frame_header(size, DATA, 0, self.stream_id)
-            self.connection.write(b"".join((header, piece)))
-            written += size
+            self.connection.write(b"".join((header, *parts)))
+            written += size + PIECE_COST * len(parts)
         if not self.pending and self.ending is not None:
             self.connection.end(self, self.ending.code, self.ending.text)
         return written
+
+    def _gather(self, room: int) -> tuple[int, list[memoryview]]:
+        """Take up to *room* bytes of what waits; return their number and the pieces."""
+        size, parts = 0, list[memoryview]()
+        while self.pending and size < room:
+            piece = self.pending.popleft()
+            if len(piece) > room - size:
+                self.pending.appendleft(piece[room - size :])
+                piece = piece[: room - size]
+            parts.append(piece)
+            size += len(piece)
+        return size, parts
 
     def finish(self, code: StatusCode, text: str = "") -> None:
         """End this side of the call."""

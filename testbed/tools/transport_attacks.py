@@ -1,7 +1,7 @@
 """What hostile clients of the gRPC port do to the others: attack by attack, the longest wait.
 
-The server runs in a process of its own, and waits are counted in its processor time, which other
-load on the machine does not change.
+The server runs in a process of its own and measures the rounds of its event loop in processor time,
+which other load on the machine does not change.
 ``python -m testbed.tools.transport_attacks`` prints the table of docs/threats.md.
 """
 
@@ -14,10 +14,13 @@ import os
 import ssl
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from controlplane.grpc_transport.calls import Call, Conversation, conversing
 from controlplane.grpc_transport.limits import Limits
@@ -51,6 +54,31 @@ class Echo:
         """Go on."""
 
 
+class Lag:
+    """The longest round of the event loop, in processor time of its thread.
+
+    A client that has something to be handled waits for the round under way and for its own.
+    """
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+
+    async def watch(self) -> None:
+        """Measure every round."""
+        began = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            self._longest = max(self._longest, now - began)
+            began = now
+
+    async def serve(self, call: Conversation) -> None:
+        """Answer with the longest round since the last question, in microseconds."""
+        while await call.read() is not None:
+            longest, self._longest = self._longest, 0.0
+            await call.write(str(round(1e6 * longest)).encode())
+
+
 async def _report(call: Conversation) -> None:
     while (message := await call.read()) is not None:
         await call.write(message[:1])
@@ -58,15 +86,20 @@ async def _report(call: Conversation) -> None:
 
 async def _serve(directory: Path) -> None:
     """Serve clear text and TLS, print both ports, and end with standard input."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     pair = Authority(directory).issue("localhost")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pair.cert, pair.key)
     server = GrpcServer(limits=Limits())
     server.add_method("/test.Echo/Stream", Echo)
     server.add_method("/test.Echo/Report", conversing(_report))
+    lag = Lag()
+    server.add_method("/test.Echo/Lag", conversing(lag.serve))
+    watching = asyncio.create_task(lag.watch())
     ports = await server.listen("127.0.0.1", 0), await server.listen("127.0.0.1", 0, tls=context)
     print(*ports, flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    watching.cancel()
     await server.stop()
 
 
@@ -78,10 +111,6 @@ class Target:
     port: int
     tls_port: int
     log: Path
-
-    def processor_time(self) -> float:
-        """Return the seconds that the server's thread has run."""
-        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
 
     def memory(self) -> float:
         """Return the megabytes that the server holds."""
@@ -110,9 +139,13 @@ async def attacked() -> AsyncIterator[Target]:
 
 
 OPENING = http2.PREFACE + http2.settings()
-REPORT = tuple(
-    (name, "/test.Echo/Report" if name == ":path" else value) for name, value in http2.REQUEST
-)
+
+
+def _request(path: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, path if name == ":path" else value) for name, value in http2.REQUEST)
+
+
+REPORT = _request("/test.Echo/Report")
 WIDE = http2.settings((http2.INITIAL_WINDOW, 2**31 - 1)) + http2.window(2**30)
 
 
@@ -276,18 +309,21 @@ class Victim:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._received = b""
-        writer.write(OPENING + WIDE + http2.headers(flags=http2.END_HEADERS))
+        fields = _request("/test.Echo/Lag")
+        writer.write(OPENING + WIDE + http2.headers(1, fields, flags=http2.END_HEADERS))
 
-    async def ask(self) -> None:
-        """Send a message and wait for the answer."""
-        self._writer.write(http2.data(1, http2.message(b"hello")))
-        answer = http2.data(1, http2.message(b"hello"))
-        while answer not in self._received:
+    async def ask(self) -> float:
+        """Ask for the longest round since the last question, in seconds of processor time."""
+        self._writer.write(http2.data(1, http2.message(b"")))
+        while True:
+            for each in http2.read_frames(self._received):
+                if each.kind == http2.DATA:
+                    self._received = b""
+                    return int(each.payload[5:]) / 1e6
             received = await self._reader.read(1 << 16)
             if not received:
-                raise ConnectionError("the victim was cut off")
+                raise ConnectionError(f"the victim was cut off: {self._received!r}")
             self._received += received
-        self._received = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +332,7 @@ class Outcome:
 
     attack: str
     longest_wait: float
-    """Seconds of the server's processor time that the victim waited for one answer at most."""
+    """Seconds of the server's processor time that another client waits at most: two rounds."""
     memory: float
     """Megabytes that the server grew by at most, for all attackers together."""
     log_lines: int
@@ -314,10 +350,8 @@ async def attack(target: Target, name: str, *, rounds: int) -> Outcome:
     try:
         for _ in range(rounds):
             await asyncio.sleep(0.01)
-            began = target.processor_time()
             async with asyncio.timeout(60):
-                await victim.ask()
-            longest = max(longest, target.processor_time() - began)
+                longest = max(longest, 2 * await victim.ask())
             grown = max(grown, target.memory() - before)
     finally:
         for task in tasks:
@@ -328,10 +362,10 @@ async def attack(target: Target, name: str, *, rounds: int) -> Outcome:
     return Outcome(name, longest, grown, logged, rounds)
 
 
-async def _print_table(rounds: int) -> None:
+async def _print_table(names: Sequence[str], rounds: int) -> None:
     print("| attack | longest wait of another client | memory, all attackers | log lines |")
     print("|---|---|---|---|")
-    for name in ATTACKS:
+    for name in names or ATTACKS:
         async with attacked() as target:
             outcome = await attack(target, name, rounds=rounds)
         wait, grown = f"{1000 * outcome.longest_wait:.1f} ms", f"{outcome.memory:.1f} MB"
@@ -342,9 +376,12 @@ def main() -> None:
     """Serve, or attack."""
     parser = argparse.ArgumentParser(prog="python -m testbed.tools.transport_attacks")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("names", nargs="*", help="attacks; by default all")
     parser.add_argument("--rounds", type=int, default=300, help="answers that the victim asks for")
     given = parser.parse_args()
-    asyncio.run(_print_table(given.rounds) if given.serve is None else _serve(given.serve))
+    asyncio.run(
+        _print_table(given.names, given.rounds) if given.serve is None else _serve(given.serve)
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from controlplane.admin_api.reasons import group_reasons
 from controlplane.steering.outcomes import predicted_latency
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
 
@@ -82,6 +83,7 @@ def encode_explanation(
         {**encode_allocation(item), **(_encode_why(why) if (why := item.why) else {})}
         for item in assignment.allocations
     ]
+    excluded = [_encode_exclusion(item) for item in assignment.excluded]
     return {
         "service": assignment.service,
         "from": assignment.client_site,
@@ -96,7 +98,10 @@ def encode_explanation(
         "gap": plan.gap,
         "at": plan.at + epoch,
         "instances": instances,
-        "excluded": [_encode_exclusion(item) for item in assignment.excluded],
+        "excluded": excluded,
+        "excluded_by_reason": [
+            {"reason": reason, "instances": names} for reason, names in group_reasons(excluded)
+        ],
         "canary": encode_canary(plan, assignment),
         "envoys": list(envoys),
     }

@@ -13,24 +13,32 @@ import asyncio
 import contextlib
 import difflib
 import importlib.resources
+import math
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
+from pydantic_core import PydanticCustomError
 
 from controlplane.admin_api.documents import Document
 from controlplane.admin_api.port import guard_of
 from controlplane.auth.admin_tokens import Login
+from controlplane.config.units import parse_duration
 from controlplane.controller.events import ALL_STATES, EventHub, WatcherReplaced
+from controlplane.controller.history import COARSE_SPAN, Query
 from controlplane.errors import ControlPlaneError
 from controlplane.runtime.addresses import is_loopback
 from controlplane.runtime.json_text import dump
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body; nothing we take is larger than some lines."""
+COMPRESS_FROM = 4_096
+"""Bytes of a document that is compressed."""
+COMPRESS_IN_THREAD = 65_536
+"""Bytes of a document whose compression would keep the event loop."""
 HEARTBEAT = 15.0
 """Seconds of silence after which an event stream gets a comment, so that proxies keep it open."""
 WRITE_TIMEOUT = 30.0
@@ -105,6 +113,9 @@ class AdminDocuments(Protocol):
             ControlPlaneError: there is no such one.
         """
 
+    async def history_document(self, query: Query, at: float | None) -> Document | None:
+        """Return figures over time, or the sample nearest to the Unix time *at*."""
+
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""
 
@@ -173,6 +184,7 @@ def build_admin(
             web.get("/api/v1/plan", _plan),
             web.get("/api/v1/explain", _explain),
             web.get("/api/v1/envoys", _envoys),
+            web.get("/api/v1/history", _history),
             web.get("/api/v1/agents", _agents),
             web.get("/api/v1/config", _config),
             web.get("/api/v1/events", _events),
@@ -190,9 +202,16 @@ def json_response(
     document: object, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
     """Answer with a JSON document."""
-    return web.Response(
-        body=dump(document), status=status, content_type="application/json", headers=headers
+    response = web.Response(
+        body=dump(document),
+        status=status,
+        content_type="application/json",
+        headers=headers,
+        zlib_executor_size=COMPRESS_IN_THREAD,
     )
+    if len(response.body or b"") > COMPRESS_FROM:  # type: ignore[arg-type]
+        response.enable_compression()  # if the client accepts it
+    return response
 
 
 def json_error(status: int, text: str) -> web.Response:
@@ -306,6 +325,19 @@ async def _agents(request: web.Request) -> web.Response:
     return json_response(request.app[DOCUMENTS].agents_document())
 
 
+async def _history(request: web.Request) -> web.Response:
+    given = request.query
+    try:
+        span = parse_duration(given.get("since", "15m"))
+        at = float(given["at"]) if "at" in given else None
+    except (PydanticCustomError, ValueError):
+        return json_error(400, "write since=15m (at most 24h), or at=UNIX_SECONDS")
+    if not 0 < span <= COARSE_SPAN or (at is not None and not math.isfinite(at)):
+        return json_error(400, "since is more than 0s and at most 24h, as in since=15m")
+    query = Query(span, given.get("service"), given.get("from"), given.get("instance"))
+    return _or_not_yet(await request.app[DOCUMENTS].history_document(query, at))
+
+
 async def _envoys(request: web.Request) -> web.Response:
     return json_response(request.app[DOCUMENTS].envoys_document())
 
@@ -399,17 +431,22 @@ async def _events(request: web.Request) -> web.StreamResponse:
     streams.add(task)
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     _add_headers(stream.headers)
+    deflate = None
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        stream.headers["Content-Encoding"] = "gzip"
+        deflate = zlib.compressobj(level=3, wbits=zlib.MAX_WBITS | 16)
     try:
         await stream.prepare(request)
         for kind, make in states.items():
             if kind in kinds and (document := make()) is not None:
-                await _send(stream, b"event: %b\ndata: %b\n\n" % (kind.encode(), dump(document)))
+                event = b"event: %b\ndata: %b\n\n" % (kind.encode(), dump(document))
+                await _send(stream, event, deflate)
         while True:
             pending = b": still here\n\n"
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
                     pending = await watcher.next_bytes()
-            await _send(stream, pending)
+            await _send(stream, pending, deflate)
     except (ConnectionError, TimeoutError, WatcherReplaced):
         return stream
     finally:
@@ -417,7 +454,15 @@ async def _events(request: web.Request) -> web.StreamResponse:
         documents.events.forget(watcher)
 
 
-async def _send(stream: web.StreamResponse, content: bytes) -> None:
+async def _send(stream: web.StreamResponse, content: bytes, deflate: Any) -> None:
+    if deflate is not None:
+
+        def compress() -> bytes:
+            packed: bytes = deflate.compress(content) + deflate.flush(zlib.Z_SYNC_FLUSH)
+            return packed
+
+        large = len(content) > COMPRESS_IN_THREAD
+        content = await asyncio.to_thread(compress) if large else compress()
     async with asyncio.timeout(WRITE_TIMEOUT):
         await stream.write(content)
 

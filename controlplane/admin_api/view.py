@@ -19,6 +19,7 @@ from controlplane.admin_api.plan_documents import encode_allocation, encode_expl
 from controlplane.admin_api.routes import UnknownName
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
+from controlplane.controller.history import Query
 from controlplane.controller.overrides import parse_request
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.steering.plan import Assignment
@@ -149,6 +150,12 @@ class AdminView:
             OverrideError: there is no such one.
         """
         return {"removed": self._control.configuration.remove_override(name, by=by).id}
+
+    async def history_document(self, query: Query, at: float | None) -> Document | None:
+        """Return the figures over time that *query* asks for, or the sample nearest to *at*."""
+        history = self._control.history
+        make = history.query(query) if at is None else history.nearest(at)
+        return await asyncio.to_thread(make)
 
     def envoys_document(self) -> Document:
         """Give the connected Envoys."""

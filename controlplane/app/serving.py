@@ -27,6 +27,7 @@ from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
 from controlplane.controller.discovery import InstanceDiscovery, load_found
+from controlplane.controller.history import SAVE_PERIOD, load_history, save_history
 from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
 from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
@@ -156,14 +157,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             bus.may_lead = False
             ends.push_async_callback(_end, await joining.join(control, bus))
         await control.load_state()
+        await _load_history(control, settings.state_dir, ends)
         _tell_start(control, settings, xds_port, admin_port)
-        if most < settings.max_connections / 2:
-            control.log.warning(
-                "open-file limit lowers max connections",
-                max_connections=most,
-                wanted=settings.max_connections,
-                remedy="raise the hard limit (LimitNOFILE, ulimit -Hn), or --max-connections",
-            )
+        _report_open_files(control, settings, most)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "cycles": lambda: _run_cycles(control, discovery, bus),
             "discovery": discovery.run,
@@ -173,6 +169,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "envoy events": admin_view.run_envoy_events,
             "certificates": lambda: follow_certificates(filter(None, (xds_tls, admin_tls))),
             "watchdog": _watchdog(control).run,
+            "history": lambda: _save_history(control, settings.state_dir),
         }
         _reload_on_hangup(file, ends)
         running_loops = asyncio.create_task(_run_guarded(control, loops), name="loops")
@@ -359,6 +356,47 @@ def _certificates(control: ControlPlane) -> tuple[CertificateFiles | None, Certi
             )
         )
     return made[0], made[1]
+
+
+def _report_open_files(control: ControlPlane, settings: Settings, most: int) -> None:
+    """Warn where the limit of open files allows far fewer clients than wanted."""
+    if most < settings.max_connections / 2:
+        control.log.warning(
+            "open-file limit lowers max connections",
+            max_connections=most,
+            wanted=settings.max_connections,
+            remedy="raise the hard limit (LimitNOFILE, ulimit -Hn), or --max-connections",
+        )
+
+
+async def _load_history(
+    control: ControlPlane, directory: Path | None, ends: contextlib.AsyncExitStack
+) -> None:
+    """Restore the history, and have it saved at the end."""
+    if directory is None:
+        return
+    unread = await asyncio.to_thread(load_history, control.history, directory)
+    if unread:
+        control.log.warning(
+            "saved history partly unreadable; the rest restored",
+            reason=unread,
+            remedy="none needed; look at the file if this happens again",
+        )
+
+    async def save() -> None:
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(save_history, control.history.encode(), directory)
+
+    ends.push_async_callback(save)
+
+
+async def _save_history(control: ControlPlane, directory: Path | None) -> None:
+    """Save the history now and then, if there is a place for it."""
+    while True:
+        await asyncio.sleep(SAVE_PERIOD)
+        if directory is not None:
+            with contextlib.suppress(OSError):  # the plan's save reports a full disk
+                await asyncio.to_thread(save_history, control.history.encode(), directory)
 
 
 def _watchdog(control: ControlPlane) -> LoopWatchdog:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from math import fsum
 from typing import Any
 
+from controlplane.admin_api.reasons import group_reasons
 from controlplane.cli.text import (
     ASSUMED,
     ELLIPSIS,
     LEGEND,
     align,
     echo,
-    group_reasons,
     mark,
     milliseconds,
     name_list,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -17,8 +16,6 @@ WIDE, TALL = 200, 60
 ASSUMED = frozenset({"assumed", "default", "prior", "unknown"})
 """Sources of values that nobody measured or wrote."""
 LEGEND = "~ assumed, because nothing measured it"
-_UNLISTED = re.compile(r"runs \S+, which the service does not list")
-_MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?) ms")
 
 
 def screen() -> tuple[int, int]:
@@ -110,37 +107,6 @@ def wrap(words: Iterable[str], width: int, *, first: str = "", rest: str = "    
     if not empty or line.strip():
         lines.append(line.rstrip())
     return lines
-
-
-def group_reasons(excluded: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return reason -> names, most names first; reasons that differ in a duration only are one."""
-    groups: dict[str, list[tuple[str, list[float]]]] = {}
-    unlisted: list[str] = []
-    for item in excluded:
-        if _UNLISTED.fullmatch(item["reason"]):
-            unlisted.append(item["instance"])
-            continue
-        found = [float(value) for value in _MILLISECONDS.findall(item["reason"])]
-        groups.setdefault(_MILLISECONDS.sub("{} ms", item["reason"]), []).append(
-            (item["instance"], found)
-        )
-    grouped = []
-    for reason, members in groups.items():
-        ranges = [_range(column) for column in zip(*(values for _, values in members), strict=True)]
-        text = reason
-        for between in ranges:
-            text = text.replace("{} ms", f"{between} ms", 1)
-        grouped.append((text, [name for name, _ in members]))
-    grouped.sort(key=lambda group: -len(group[1]))
-    if unlisted:  # last: it is what an operator meant
-        grouped.append(("the service does not list its model", unlisted))
-    return grouped
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = (f"{value:.0f}" if value >= 10 else f"{value:.1f}" for value in
-                 (min(values), max(values)))  # fmt: skip
-    return low if low == high else f"{low} to {high}"
 
 
 def name_list(names: Sequence[str], *, most: int = 5) -> str:

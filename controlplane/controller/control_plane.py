@@ -14,10 +14,11 @@ from pathlib import Path
 from controlplane.bus.local import Bus, LocalBus
 from controlplane.config import Config, Found
 from controlplane.controller.configuration import ConfigChange, Configuration
-from controlplane.controller.cycle import Cycle
+from controlplane.controller.cycle import Cycle, CycleResult
 from controlplane.controller.cycle_metrics import CycleMeter
 from controlplane.controller.decider import Decider
 from controlplane.controller.events import EventHub
+from controlplane.controller.history import History, make_sample
 from controlplane.controller.metrics import EnvoyCount, Metrics, MetricsSnapshot
 from controlplane.controller.notifier import Notifier
 from controlplane.controller.overrides import (
@@ -55,6 +56,7 @@ class ControlPlane:
         cycle: decides and publishes.
         bus: the other replicas; replaced before anything runs where there are some.
         agents: the connected agents.
+        history: what the fleet was like over the last day.
         meter: measures cycles and acknowledgements.
         notifier: reports each change once, in log, metrics and events.
     """
@@ -119,6 +121,7 @@ class ControlPlane:
         )
         self.meter = CycleMeter(self.metrics, self.registry, self.views)
         self.agents = AgentRegistry()
+        self.history = History()
         self.envoys_touched = asyncio.Event()
         self._connect()
 
@@ -132,7 +135,13 @@ class ControlPlane:
         self.cycle.completed.subscribe(
             lambda result: self.meter.observe_cycle(result, now=self.clock())
         )
+        self.cycle.completed.subscribe(self._keep_sample)
         self.notifier.subscribe(self.configuration, self.cycle)
+
+    def _keep_sample(self, result: CycleResult) -> None:
+        epoch = self.epoch
+        if self.plan is not None and self.history.due(result.view.at + epoch):
+            self.history.add(make_sample(result.view, self.plan, epoch=epoch))
 
     @property
     def config(self) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from controlplane.admin_api.documents import Document
 from controlplane.admin_api.routes import UnknownName
 from controlplane.controller.events import EventHub
+from controlplane.controller.history import Query
 from controlplane.errors import ReportError
 
 
@@ -52,6 +53,10 @@ class FakeDocuments:
         if name != "1":
             raise ReportError(f"no override '{name}'")
         return {"removed": name, "by": by}
+
+    async def history_document(self, query: Query, at: float | None) -> Document | None:
+        """Say what was asked for, at length."""
+        return {"span": query.span, "service": query.service, "nearest": at, "at": [0.0] * 5000}
 
     def envoys_document(self) -> Document:
         """Give no Envoys."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -139,3 +140,37 @@ async def test_a_connection_in_use_is_not_closed_for_another(tmp_path: Path) -> 
         for _, other in opened:
             other.close()
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 200), ("?since=24h&service=chat&from=north", 200), ("?at=1700000000.5", 200),
+        ("?since=25h", 400), ("?since=0s", 400), ("?since=soon", 400), ("?at=nan", 400),
+        ("?at=noon", 400),
+    ],
+)  # fmt: skip
+async def test_the_history_is_asked_for_by_span_or_moment(
+    tmp_path: Path, query: str, status: int
+) -> None:
+    """What is no span within a day is answered with what would be."""
+    async with admin(tmp_path) as (_, port):
+        assert status == await ask(port, request(f"GET /api/v1/history{query}", GOOD))
+
+
+async def test_documents_and_events_are_compressed_for_those_that_accept_it(
+    tmp_path: Path,
+) -> None:
+    """A large fleet's overview is ten times smaller on the wire, event by event."""
+    headers = {"Authorization": f"Bearer {TOKEN}", "Accept-Encoding": "gzip"}
+    async with admin(tmp_path) as (_, port), aiohttp.ClientSession(headers=headers) as session:
+        async with session.get(f"http://127.0.0.1:{port}/api/v1/history") as answer:
+            document = await answer.json()
+            assert "gzip" == answer.headers["Content-Encoding"]
+            assert int(answer.headers["Content-Length"]) < 1000
+        async with session.get(f"http://127.0.0.1:{port}/api/v1/events?kinds=config") as stream:
+            first = await asyncio.wait_for(stream.content.readline(), 20)
+            assert "gzip" == stream.headers["Content-Encoding"]
+
+    assert 5000 == len(document["at"])
+    assert b"event: config\n" == first

@@ -12,7 +12,7 @@ import { updateBanners, updateCanaries, updateHeadline, updateInstances, updateO
 
 const ROWS = 100; // instances listed at first, and more at each wish
 const byId = (id) => document.getElementById(id);
-const selection = { service: "", site: "", width: "share" };
+const selection = { service: "", site: "", width: "share", span: 900 };
 const history_ = new History();
 const events = new EventList(byId("event-list"));
 const explanation = new Explanation(byId("explanation-title"), byId("explanation-body"));
@@ -25,6 +25,7 @@ let scheduled = false;
 let asked = ""; // what the last explanation was asked for
 let asking = false;
 let rowsShown = ROWS;
+let remembered = { key: "", at: 0 }; // the history that was asked for last
 
 function select(change) {
   Object.assign(selection, change);
@@ -74,12 +75,29 @@ function render() {
     byId("instance-more").hidden = found <= rowsShown;
     setText(byId("instance-more"), `Show ${Math.min(ROWS, found - rowsShown)} more of ${found}`);
   }
-  chart.update(history_.of(selection.service, selection.site || busiest()), { service: selection.service, site: selection.site || busiest(), slo: service.slo.latency }, widths.chart);
+  const site = selection.site || busiest();
+  remember(selection.service, site);
+  chart.update(history_.of(selection.service, site, selection.span), { service: selection.service, site, slo: service.slo.latency }, widths.chart);
   explain();
   performance.measure("cats-render", "cats-begin");
   if (performance.getEntriesByName("cats-render").length > 200) performance.clearMeasures("cats-render");
   performance.clearMarks("cats-begin");
   setAttribute(document.documentElement, "data-drawn", overview.at);
+}
+
+/** Ask for what was before this page was opened; again once a minute for spans it has not seen. */
+async function remember(service, site) {
+  const query = new URLSearchParams({ service, from: site, since: `${selection.span}s` });
+  const key = `${query}`;
+  if (!site || (remembered.key === key && (selection.span <= 900 || overview.at - remembered.at < 60))) return;
+  remembered = { key, at: overview.at };
+  try {
+    const answer = await fetch(`/api/v1/history?${query}`);
+    if (answer.ok && remembered.key === key) history_.fill(service, site, await answer.json());
+    schedule();
+  } catch {
+    remembered.at = 0; // the stream says that the connection is lost
+  }
 }
 
 function busiest() {
@@ -155,6 +173,7 @@ function watchWidths() {
 
 byId("service").addEventListener("change", (event) => select({ service: event.target.value }));
 byId("site").addEventListener("change", (event) => select({ site: event.target.value }));
+byId("span").addEventListener("change", (event) => select({ span: Number(event.target.value) }));
 byId("selection").addEventListener("submit", (event) => event.preventDefault());
 for (const input of document.querySelectorAll("input[name=width]")) {
   input.addEventListener("change", () => select({ width: input.value }));

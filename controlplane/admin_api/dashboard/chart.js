@@ -1,18 +1,26 @@
-// Predicted and observed latency of the selected pair over the last minutes.
+// Predicted and observed latency of the selected pair, over the last quarter of an hour to a day.
 
 import { draw, make, setAttribute, setText } from "./dom.js";
-import { latency } from "./format.js";
+import { age, latency } from "./format.js";
 
-const SPAN = 300; // seconds
+const LIVE = 900; // seconds of which every overview is kept
 const HEIGHT = 190;
 const BOTTOM = 22;
 const LEFT = 62;
 
-/** Keeps what the page has seen: (service, site) -> points. */
+/** Keeps what the page has seen, and what the control plane kept: (service, site) -> points. */
 export class History {
   constructor() {
     this.points = new Map();
+    this.past = { key: "", points: [] };
     this.last = 0;
+  }
+
+  /** Take an answer of /api/v1/history about one pair. */
+  fill(service, site, answer) {
+    const { predicted, observed } = answer.services[service] ?? { predicted: [], observed: [] };
+    const points = answer.at.map((at, index) => [at, predicted[index] ?? null, observed[index] ?? null]);
+    this.past = { key: JSON.stringify([service, site]), points };
   }
 
   add(overview) {
@@ -24,13 +32,19 @@ export class History {
         let points = this.points.get(key);
         if (!points) this.points.set(key, (points = []));
         points.push([overview.at, predicted, observed]);
-        if (points.length > 2 * SPAN || points[0][0] < overview.at - 2 * SPAN) points.splice(0, points.length - SPAN);
+        if (points.length > 2 * LIVE || points[0][0] < overview.at - 2 * LIVE) points.splice(0, points.length - LIVE);
       }
     }
   }
 
-  of(service, site) {
-    return (this.points.get(JSON.stringify([service, site])) ?? []).filter(([at]) => at >= this.last - SPAN);
+  of(service, site, span) {
+    const key = JSON.stringify([service, site]);
+    const live = (this.points.get(key) ?? []).filter(([at]) => at >= this.last - Math.min(span, LIVE));
+    const past = this.past.key === key ? this.past.points : [];
+    // Beyond a quarter of an hour a point a second would be too many: only the newest is taken.
+    if (span > LIVE) return [...past, ...live.slice(-1)];
+    const first = live.length ? live[0][0] : Infinity;
+    return [...past.filter(([at]) => at < first && at >= this.last - span), ...live];
   }
 }
 
@@ -82,7 +96,7 @@ export class LatencyChart {
     setAttribute(this.predicted, "d", trace(points, 1, x, y));
     setAttribute(this.observed, "d", trace(points, 2, x, y));
     setAttribute(this.end, "x", width - 8);
-    setText(this.start, points.length ? `${Math.round(until - since)} s ago` : "");
+    setText(this.start, points.length ? `${age(until - since)} ago` : "");
   }
 }
 

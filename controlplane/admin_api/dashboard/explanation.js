@@ -15,6 +15,8 @@ export const TERMS = [
 
 const COLUMNS = ["Share", "Was", "Weight", ...TERMS.map(([, name]) => capital(name)), "Latency", "Cost", "Load", "Known"];
 
+const NAMED = 8; // instances named of those that get nothing for one reason
+
 export class Explanation {
   constructor(title, body) {
     this.title = title;
@@ -63,12 +65,14 @@ export class Explanation {
     keepRows(this.rows, document_.instances);
     keep(
       this.excluded,
-      document_.excluded.slice(0, 200),
-      (item) => item.instance,
+      document_.excluded_by_reason,
+      (group) => group.reason,
       () => make("li", {}, make("b"), make("span")),
-      (element, item) => {
-        setText(element.firstChild, `${item.instance} at ${item.site}`);
-        setText(element.lastChild, `: ${item.reason}`);
+      (element, { reason, instances }) => {
+        const more = instances.length > NAMED ? ` and ${instances.length - NAMED} more` : "";
+        setText(element.firstChild, `${instances.slice(0, NAMED).join(", ")}${more}`);
+        setText(element.lastChild, `: ${reason}`);
+        setAttribute(element, "title", instances.join(", "));
       },
     );
     this.excludedTitle.hidden = !document_.excluded.length;

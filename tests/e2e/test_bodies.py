@@ -193,10 +193,10 @@ def has(cluster: str, clusters: Mapping[str, object]) -> bool:
 async def test_a_change_of_services_is_not_noticed_by_a_stream() -> None:
     """Services are added, renamed and removed: streams go on and connections stay open."""
     async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
-        async with mesh.session.post(mesh.url + "/v1/images?events=12&gap=0.1") as response:
+        async with mesh.session.post(mesh.url + "/v1/images?events=30&gap=0.1") as response:
             first = await response.content.readany()
             builder = mesh.builder
-            for number in range(3):
+            for number in range(10):
                 services = [
                     {
                         "name": f"new-{number}",
@@ -213,11 +213,11 @@ async def test_a_change_of_services_is_not_noticed_by_a_stream() -> None:
                 mesh.server.views.publish(builder.build(make_plan(config, split)))
                 await mesh.envoy.wait_for(functools.partial(has, f"new-{number}"), "take it")
             rest = await response.content.read()
-        again = await mesh.request("/v2", json={"model": "n2"})
+        again = await mesh.request("/v9", json={"model": "n9"})
         (listener,) = (await mesh.envoy.get_json("/config_dump?resource=dynamic_listeners"))[
             "configs"
         ]
-    assert 12 == (first + rest).count(b"data:")
+    assert 30 == (first + rest).count(b"data:")
     assert (200, "a") == (again.status, again.text)
     assert "draining_state" not in listener
     assert "close" != again.headers.get("connection")

@@ -181,7 +181,7 @@ class InstanceState:
         self._take(key, source, report)
         self._return(report, source, observed, restarted=restarted, now=now)
         source.forgive()
-        source.accept(report, first=first)
+        source.accept(report, first=first, observed=observed)
         if not source.quarantine and (self._heard_at is None or report.at > self._heard_at):
             self._heard_at = report.at
         self._failure = None

@@ -29,6 +29,8 @@ PROBATION = 5
 MAX_REASON = 200
 STUCK_AFTER, STUCK_REPORTS = 10.0, 5
 """Seconds and reports without any change, counters included, after which values are frozen."""
+SETTLED = 3
+"""Reports without change after which answers that Envoys report are of the time since."""
 ANSWERED_AFTER = 5.0
 """The same while Envoys get answers, which counters would show."""
 TURNS = 3.0
@@ -90,6 +92,8 @@ class SourceState:
         self._turned_at = -math.inf
         self._same_since = report.at
         self._same_count = 0
+        self._answered = math.inf
+        """Answers that Envoys had when the values had stood still for some reports."""
 
     def fresh_for(self, expiry: float) -> float:
         """Return the seconds that its last report counts in full."""
@@ -163,7 +167,7 @@ class SourceState:
             )
         return restarted and not self.doubt
 
-    def accept(self, report: InstanceReport, *, first: bool) -> None:
+    def accept(self, report: InstanceReport, *, first: bool, observed: Observation | None) -> None:
         """Remember *report* as the last."""
         before = self.report
         if not first:
@@ -184,8 +188,12 @@ class SourceState:
             self.vanished = ()
         if first or _account(before) != _account(report):
             self._same_since, self._same_count = report.at, 0
+            self._answered = math.inf
         else:
             self._same_count += 1
+            if self._same_count == SETTLED:
+                # Envoys report later than the page: what ended before is told by now.
+                self._answered = observed.answered if observed is not None else 0.0
         self.report = report
 
     def disbelieved(self, observed: Observation | None) -> tuple[frozenset[Signal], str]:
@@ -200,7 +208,7 @@ class SourceState:
             or COUNTERS.isdisjoint(signals)
         ):
             return _NOTHING, ""
-        if observed is not None and observed.answers >= MIN_ANSWERS:
+        if observed is not None and observed.answered - self._answered >= MIN_ANSWERS:
             return LOAD, f"its values have stood still for {still:.0f} s, Envoys get answers"
         if still < STUCK_AFTER:
             return _NOTHING, ""

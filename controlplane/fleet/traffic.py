@@ -104,6 +104,8 @@ class _Window(NamedTuple):
     latency_count: float = 0.0
     ttft_sum: float = 0.0
     rtt_sum: float = 0.0
+    answered: float = 0.0
+    """Without decay."""
 
     def plus(self, report: TrafficReport, rtt: float) -> _Window:
         """Give the window with *report* in it, and all older parts decayed."""
@@ -127,6 +129,7 @@ class _Window(NamedTuple):
             self.latency_count * decay + weight * report.latency_count,
             self.ttft_sum * decay + weight * report.ttft_sum,
             self.rtt_sum * decay + weight * report.issued * rtt,
+            self.answered + report.succeeded,
         )
 
     def per_second(self, now: float) -> float:
@@ -174,6 +177,7 @@ class _Window(NamedTuple):
             failures=self.failures,
             latency=latency,
             rtt=rtt,
+            answered=self.answered,
         )
 
 

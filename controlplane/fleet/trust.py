@@ -134,6 +134,8 @@ class Observation:
     """Mean seconds of an answer, without the network's round trip."""
     rtt: float
     """Mean round trip to the Envoys that use it, seconds."""
+    answered: float = 0.0
+    """Successful answers since it was first seen; only grows."""
 
 
 def judge(claims: Claims, observed: Observation) -> tuple[float, str]:

@@ -158,6 +158,18 @@ def test_gauges_that_froze_at_full_stop_counting() -> None:
     assert after.reason == ""
 
 
+def test_an_instance_that_gets_no_more_requests_may_stand_still() -> None:
+    """Answers of a moment ago are no sign of a cached page."""
+    fleet = Fleet()
+    fleet.run(20, healthy)
+    idle = {**healthy(fleet.now), Signal.RUNNING: 0.0}
+
+    views = [fleet.run(1, lambda _: idle, answers=False) for _ in range(30)]
+
+    assert {""} == {view.reason for view in views}
+    assert {1.0} == {view.confidence for view in views}
+
+
 def test_a_claim_of_requests_that_envoys_wait_for_counts() -> None:
     """An instance that hangs with full gauges is full."""
     fleet = Fleet()

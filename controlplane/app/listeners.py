@@ -51,9 +51,13 @@ def _pem_files(certificates: CertificateFiles) -> PemFiles:
 
 
 async def bind_http(
-    runner: web.AppRunner, address: Address, *, certificates: CertificateFiles | None = None
+    runner: web.AppRunner,
+    address: Address,
+    *,
+    certificates: CertificateFiles | None = None,
+    setting: str = "--admin",
 ) -> int:
-    """Listen on *address*; return the port.
+    """Listen on *address*, which *setting* names; return the port.
 
     Raises:
         StartError: it is taken or not ours.
@@ -64,7 +68,7 @@ async def bind_http(
         await site.start()
     except OSError as error:
         raise StartError(
-            f"--admin {join_address(address)}: cannot listen there ({error.strerror});"
-            " is another control plane running? choose another with --admin HOST:PORT"
+            f"{setting} {join_address(address)}: cannot listen there ({error.strerror});"
+            f" is another control plane running? choose another with {setting}"
         ) from error
     return int(runner.addresses[0][1])

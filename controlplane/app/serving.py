@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from controlplane import __version__
+from controlplane.admin_api.admission import build_admission
 from controlplane.admin_api.routes import build_admin
 from controlplane.admin_api.view import AdminView
 from controlplane.app.listeners import AnyGrpcServer, bind_grpc, bind_http
 from controlplane.auth.admin_tokens import Login, TokenFile
 from controlplane.auth.agent_rights import AgentGate
 from controlplane.auth.identity import IdentityCheck
-from controlplane.config import Admin, Instance, Role, Transport
+from controlplane.config import Admin, Instance, Role, Tls, Transport, Webhook
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
@@ -138,18 +139,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         most = take_files(settings.max_connections)
         server = _build_grpc(control, _identities(control), most)
         ends.push_async_callback(server.stop, GRACE)
-        xds_tls, admin_tls = _certificates(control)
+        xds_tls, admin_tls, webhook_tls = certificates = _certificates(control)
         xds_port = await bind_grpc(server, settings.xds, certificates=xds_tls)
         runner = await _build_http(control, admin_view, settings)
         ends.push_async_callback(runner.cleanup)
         admin_port = await bind_http(runner, settings.admin, certificates=admin_tls)
-        if config.server.tracing is not None:
-            tracer = _import_tracing().CycleTracer(
-                config.server.tracing, replica=join_address((socket.gethostname(), xds_port))
-            )
-            control.cycle.measured.subscribe(tracer.tell_cycle)
-            control.meter.settled.subscribe(tracer.tell_settled)
-            ends.push_async_callback(asyncio.to_thread, tracer.close)
+        await _open_webhook(config.server.webhook, webhook_tls, ends)
+        _trace_cycles(control, xds_port, ends)
         bus = None
         if config.server.bus != "local":
             joining = _import_joining()
@@ -167,7 +163,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "orca streams": orca.run,
             "configuration file": lambda: _follow_file(control, file),
             "envoy events": admin_view.run_envoy_events,
-            "certificates": lambda: follow_certificates(filter(None, (xds_tls, admin_tls))),
+            "certificates": lambda: follow_certificates(filter(None, certificates)),
             "watchdog": _watchdog(control).run,
             "history": lambda: _save_history(control, settings.state_dir),
         }
@@ -333,14 +329,21 @@ def _build_grpc(
     return server
 
 
-def _certificates(control: ControlPlane) -> tuple[CertificateFiles | None, CertificateFiles | None]:
-    """Return the certificates of the gRPC and of the admin port, where they have some."""
+def _certificates(control: ControlPlane) -> list[CertificateFiles | None]:
+    """Return the certificates of the gRPC, the admin and the webhook port, where they have some."""
     server = control.config.server
+    webhook = server.webhook
     made: list[CertificateFiles | None] = []
     for tls, section, alpn, verify in (
         (server.tls, "server.tls", "h2", ssl.CERT_REQUIRED),
         # Who shows no certificate may still show a token, or ask for health only.
         (server.admin.tls, "server.admin.tls", "http/1.1", ssl.CERT_OPTIONAL),
+        (
+            None if webhook is None else Tls(cert=webhook.cert, key=webhook.key),
+            "server.webhook",
+            "http/1.1",
+            ssl.CERT_NONE,
+        ),
     ):
         if tls is None:
             made.append(None)
@@ -355,7 +358,7 @@ def _certificates(control: ControlPlane) -> tuple[CertificateFiles | None, Certi
                 log=control.log,
             )
         )
-    return made[0], made[1]
+    return made
 
 
 def _report_open_files(control: ControlPlane, settings: Settings, most: int) -> None:
@@ -444,6 +447,32 @@ async def _build_http(
     )
     await runner.setup()
     return runner
+
+
+def _trace_cycles(control: ControlPlane, xds_port: int, ends: contextlib.AsyncExitStack) -> None:
+    """Send traces of the cycles, if the configuration says where to."""
+    tracing = control.config.server.tracing
+    if tracing is None:
+        return
+    tracer = _import_tracing().CycleTracer(
+        tracing, replica=join_address((socket.gethostname(), xds_port))
+    )
+    control.cycle.measured.subscribe(tracer.tell_cycle)
+    control.meter.settled.subscribe(tracer.tell_settled)
+    ends.push_async_callback(asyncio.to_thread, tracer.close)
+
+
+async def _open_webhook(
+    webhook: Webhook | None, certificates: CertificateFiles | None, ends: contextlib.AsyncExitStack
+) -> None:
+    """Let the Kubernetes API server ask about fleets, on a port of its own: it shows no token."""
+    if webhook is None:
+        return
+    runner = web.AppRunner(build_admission(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    ends.push_async_callback(runner.cleanup)
+    address = webhook.address, webhook.port
+    await bind_http(runner, address, certificates=certificates, setting="server.webhook.port")
 
 
 def _record(

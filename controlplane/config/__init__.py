@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         Tls,
         Tracing,
         Transport,
+        Webhook,
     )
 
 __all__ = [
@@ -126,6 +127,7 @@ __all__ = [
     "Tls",
     "Tracing",
     "Transport",
+    "Webhook",
     "check_config",
     "config_schema",
     "parse_config",

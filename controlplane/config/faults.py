@@ -24,6 +24,7 @@ _PATTERNS = {
     "HeaderName": "is not a header name; write one such as x-session-id",
     "HeaderValue": "is not a header value; it cannot hold control characters",
     "KubernetesName": "is not a name in Kubernetes; use small letters, digits and '-', at most 63",
+    "NamespaceName": "is not a namespace; write its name, or * for all",
     "LabelName": "is not the name of a label; write one such as app.kubernetes.io/name",
     "bus": "is not a bus; write local, or a URL such as nats://host:4222",
 }

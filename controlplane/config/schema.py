@@ -977,6 +977,17 @@ class Transport(StrEnum):
     GRPCIO = "grpcio"
 
 
+class Webhook(Settings):
+    """A port at which the Kubernetes API server has fleets checked before it stores them."""
+
+    address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- the API server's
+    port: Port = 18443
+    cert: str
+    """File of the certificate, in PEM; reloaded when it changes."""
+    key: str
+    """File of the certificate's key, in PEM."""
+
+
 class Server(Settings):
     """The control plane's own ports and bus."""
 
@@ -999,6 +1010,7 @@ class Server(Settings):
     max_connections_per_address: Annotated[int, Field(ge=0)] = 0
     """Connections that one client address may have open on the gRPC port; 0 sets no bound."""
     tracing: Tracing | None = None
+    webhook: Webhook | None = None
 
 
 class Config(Settings):

@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from controlplane.admin_api.admission import PATH
 from controlplane.agent.schema import parse_agent_config
 from controlplane.config import Config, check_config
 from testbed.fakes.certificates import Authority, KeyPair
@@ -38,6 +39,7 @@ FULL: dict[str, Any] = {
     "sidecars": [{"namespace": "shop", "site": "edge-1"}],
     "agents": {"enabled": True, "site": "edge-1"},
     "monitoring": {"serviceMonitor": True},
+    "webhook": {"enabled": True},
     "namespace": {"create": True},
 }
 OWN_SECRETS: dict[str, Any] = {
@@ -149,6 +151,19 @@ def test_the_values_of_the_how_to_are_valid(helm: Helm) -> None:
     assert str(Path(cluster.kubeconfig or "").parent) in mounts
 
 
+def test_the_webhook_is_asked_about_the_fleet_alone(helm: Helm) -> None:
+    """At the path that the control plane serves, and a control plane that is away stops nothing."""
+    objects = helm.template(CHART, values=FULL)
+    (hook,) = named(objects, "ValidatingWebhookConfiguration", "cats-cats")["webhooks"]
+    labels = named(objects, "ConfigMap", "cats-fleet")["metadata"]["labels"]
+    ports = named(objects, "Service", "cats")["spec"]["ports"]
+
+    assert hook["objectSelector"]["matchLabels"].items() <= labels.items()
+    assert (PATH, "Ignore") == (hook["clientConfig"]["service"]["path"], hook["failurePolicy"])
+    assert hook["clientConfig"]["service"]["port"] in {port["port"] for port in ports}
+    assert fleet_of(objects).server.webhook is not None
+
+
 def test_agents_have_a_namespace_that_admits_them(helm: Helm) -> None:
     """The network of a node is privileged; the control plane's namespace stays restricted."""
     objects = helm.template(CHART, values=FULL)
@@ -180,6 +195,11 @@ def test_agents_have_a_namespace_that_admits_them(helm: Helm) -> None:
             {"gateways": [{"site": "edge-9"}]},
             "fleet.sites has no site edge-9; it has: cloud-1",
             id="a gateway of no site",
+        ),
+        pytest.param(
+            {"webhook": {"enabled": True}, "tls": {"certManager": {"enabled": False}}},
+            "caBundle has to hold the authority",
+            id="a webhook that nobody trusts",
         ),
         pytest.param({"image": {"digest": "latest"}}, "digest", id="no digest"),
         pytest.param({"fleet": {"server": {"bus": "x"}}}, "fleet", id="what the chart writes"),

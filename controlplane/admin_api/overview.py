@@ -6,7 +6,7 @@ that is live needs sums. Values in, JSON-ready document out, as in `admin_api.do
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
@@ -101,6 +101,7 @@ def encode_overview(
     planned = _planned_load(plan)
     refusals = list(_refusals(envoys, epoch=epoch))
     seen = observed_latencies(view)
+    served = _served(view)
     return {
         "at": view.at + epoch,
         "frozen": view.frozen,
@@ -118,7 +119,11 @@ def encode_overview(
         "sites": [*_sites(view, tallies)],
         "services": [_service(item, view) for item in view.config.services],
         "instances": [
-            _instance(item, planned.get(item.name), now=view.at) for item in view.instances.values()
+            {
+                **_instance(item, planned.get(item.name), now=view.at),
+                **served.get(item.name, {"rate": None, "failures": None}),
+            }
+            for item in view.instances.values()
         ],
         "flows": _flows(plan),
         "latency": _latencies(plan, seen),
@@ -130,6 +135,7 @@ def encode_overview(
         ][:REFUSALS_SHOWN],
         "refusals": refusals[:REFUSALS_SHOWN],
         "refusals_left_out": max(0, len(refusals) - REFUSALS_SHOWN),
+        "gone": _gone(envoys, epoch=epoch),
         "overrides": list(overrides),
     }
 
@@ -187,6 +193,29 @@ def _instance(item: InstanceView, planned: float | None, *, now: float) -> Docum
         "confidence": round(item.confidence, 3),
         "trust": round(item.trust, 3),
     }
+
+
+def _served(view: FleetView) -> dict[str, Document]:
+    """Return instance -> requests a second and the fraction that failed, as Envoys see them."""
+    rates: defaultdict[str, float] = defaultdict(float)
+    failed: defaultdict[str, float] = defaultdict(float)
+    for (_, _, instance), seen in view.traffic.items():
+        rates[instance] += seen.rate.value
+        failed[instance] += seen.rate.value * seen.failures
+    return {
+        name: {
+            "rate": round(rate, 3),
+            "failures": round(failed[name] / rate, 4) if rate > 0 else None,
+        }
+        for name, rate in rates.items()
+    }
+
+
+def _gone(envoys: Iterable[EnvoyRecord], *, epoch: float) -> Document:
+    """Return how many clients left lately, and the last one."""
+    left = [(item.gone_at, item.id) for item in envoys if item.gone_at is not None]
+    at, name = max(left, default=(None, None))
+    return {"count": len(left), "id": name, "at": None if at is None else at + epoch}
 
 
 def _value(item: InstanceView, signal: Signal) -> float | None:

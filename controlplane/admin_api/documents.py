@@ -8,11 +8,12 @@ of the monotonic clock's zero.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from controlplane.config import Config, Override
 from controlplane.controller.overrides import describe
-from controlplane.fleet.view import FleetView, InstanceView, PathView, TrafficView
+from controlplane.fleet.view import FleetView, InstanceView, OutcomeView, PathView, TrafficView
 from controlplane.model import Reading
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.resources.versions import UNSUPPORTED
@@ -95,6 +96,22 @@ def encode_fleet(
             _encode_traffic(site, service, instance, seen, now=view.at)
             for (site, service, instance), seen in view.traffic.items()
         ],
+        "outcomes": [
+            _encode_outcomes(instance, service, seen, now=view.at)
+            for (instance, service), seen in view.outcomes.items()
+        ],
+    }
+
+
+def _encode_outcomes(instance: str, service: str, seen: OutcomeView, *, now: float) -> Document:
+    return {
+        "instance": instance,
+        "service": service,
+        "rate": seen.rate,
+        "in_progress": seen.in_progress,
+        "age": _seconds(max(0.0, now - seen.at)),
+        "recent": {name: round(count, 3) for name, count in asdict(seen.recent).items()},
+        "total": asdict(seen.total),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +22,12 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
@@ -375,6 +380,16 @@ def _fleet_families(view: FleetView | None) -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
         "cats_instance_waiting", "Requests queued.", labels=("instance", "site")
     )
+    disbelieved = GaugeMetricFamily(
+        "cats_instance_disbelieved_signals",
+        "Signals that are reported and refuted by Envoys or by the source itself.",
+        labels=("instance", "site"),
+    )
+    attempts = CounterMetricFamily(
+        "cats_attempts",
+        "Attempts of Envoys by how they ended: answered, a class of failure, or abandoned.",
+        labels=("instance", "service", "outcome"),
+    )
     demand = GaugeMetricFamily(
         "cats_demand_rate", "Requests a second of a client site.", labels=("service", "site")
     )
@@ -391,12 +406,17 @@ def _fleet_families(view: FleetView | None) -> Iterator[Metric]:
             confidence.add_metric(labels, item.confidence)
             trust.add_metric(labels, item.trust)
             missing.add_metric(labels, len(item.missing))
+            disbelieved.add_metric(labels, len(item.disbelieved))
             for signal, family in ((Signal.RUNNING, running), (Signal.WAITING, waiting)):
                 if signal in item.readings:
                     family.add_metric(labels, item.readings[signal].value)
         for (site, service), rate in view.demand.items():
             demand.add_metric((service, site), rate.value)
-    yield from (frozen, phases, age, confidence, trust, missing, running, waiting, demand)
+        for (instance, service), seen in view.outcomes.items():
+            for outcome, count in asdict(seen.total).items():
+                attempts.add_metric((instance, service, outcome), count)
+    yield from (frozen, phases, age, confidence, trust, missing, disbelieved)
+    yield from (running, waiting, demand, attempts)
 
 
 def _level_families(present: MetricsSnapshot) -> Iterator[Metric]:

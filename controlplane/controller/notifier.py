@@ -32,7 +32,7 @@ FAULTS_LOGGED = 20
 NAMES_LOGGED = 10
 """Names listed in one line; more are counted."""
 
-_SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE})
+_SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE, Phase.QUARANTINED})
 
 
 class Notifier:

@@ -283,11 +283,11 @@ def _examine_rule(rule: Any) -> Iterator[Finding]:
 
 
 _PHASES = {
-    "unknown": "give it a scrape, or run an agent beside it; its priors decide until then",
-    "stale": "see whether its metrics answer in time",
-    "expired": "see whether it runs and can be reached; it gets requests again when it reports",
+    "unknown": "give it a scrape, or run an agent beside it; what Envoys see counts until then",
+    "stale": "see whether its metrics answer in time; what Envoys see counts until then",
+    "expired": "see whether it runs and can be reached; a report or an answered trial ends it",
     "not_ready": "see its own log; it says itself that it must get nothing",
-    "quarantined": "its reports cannot be true; see its version and what exports its metrics",
+    "quarantined": "its reports cannot be true and do not count; see what exports its metrics",
 }
 
 

@@ -31,7 +31,7 @@ from controlplane.model import (
 ROUND_SHARE = 0.9
 """Part of the Envoys' load period after which demand is estimated anew."""
 
-_SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE})
+_SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE, Phase.QUARANTINED})
 
 
 class FleetState:

@@ -10,7 +10,14 @@ from controlplane.admin_api.documents import encode_fleet
 from controlplane.config import Config, PolicyName
 from controlplane.controller import metrics as module
 from controlplane.controller.metrics import EnvoyCount, Metrics, MetricsSnapshot, reference
-from controlplane.fleet.view import FleetView, InstanceView, Phase, TrafficView
+from controlplane.fleet.view import (
+    FleetView,
+    InstanceView,
+    Outcomes,
+    OutcomeView,
+    Phase,
+    TrafficView,
+)
 from controlplane.model import Reading, Signal, Source
 from controlplane.steering.plan import Allocation, Assignment, Plan, Why
 from controlplane.telemetry.levels import WINDOW, Category, Levels
@@ -50,6 +57,11 @@ VIEW = FleetView(
         ("north", "chat", "a"): TrafficView(reading(3.0), 0.0, reading(0.2), None),
         ("north", "chat", "b"): TrafficView(reading(1.0), 0.0, reading(0.6), None),
         ("cloud", "chat", "b"): TrafficView(reading(1.0), 0.0, reading(0.4), None),
+    },
+    outcomes={
+        ("a", "chat"): OutcomeView(
+            Outcomes(answered=4.0, late=1.0), Outcomes(answered=40.0, late=2.0), 3.0, 1.0, 9.0
+        )
     },
 )
 
@@ -206,6 +218,20 @@ def test_the_fleets_document_holds_every_level() -> None:
     } == instance["levels"]
     assert (WINDOW, 10) == (document["levels"]["window"], document["levels"]["best"])
     assert document["levels"]["bounds"]["rtt"]["worst"] > 0
+
+
+def test_attempts_are_counted_by_how_they_ended() -> None:
+    """In the metrics and in the fleet's document."""
+    registry = Metrics(lambda: MetricsSnapshot(VIEW)).registry
+    (document,) = encode_fleet(VIEW, epoch=0.0, levels={})["outcomes"]
+
+    for outcome, count in (("answered", 40.0), ("late", 2.0), ("refused", 0.0)):
+        labels = {"instance": "a", "service": "chat", "outcome": outcome}
+        assert count == registry.get_sample_value("cats_attempts_total", labels)
+        assert count == document["total"][outcome]
+    assert ("a", "chat", 1.0) == (
+        document["instance"], document["service"], document["recent"]["late"]
+    )  # fmt: skip
 
 
 def test_an_instance_that_is_gone_leaves_no_series() -> None:

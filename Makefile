@@ -6,7 +6,7 @@ JOBS ?= 2
 DEMO_ARGS ?=
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help setup demo test check docs screenshots faults fuzz bench format lock audit clean
+.PHONY: help setup demo test check docs image screenshots faults fuzz bench format lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ check: setup ## Formatting, lint, types, import contracts, generated code.
 docs: setup ## Build the documentation as HTML in build/docs; a warning is an error.
 	$(BIN)/python -m testbed.tools.references
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env -c docs . build/docs
+
+image: ## Build the image with the builder that is installed; see deploy/docker/build.sh.
+	deploy/docker/build.sh
 
 screenshots: setup ## Take the pictures of docs/images anew; needs chromium.
 	$(BIN)/python -m testbed.tools.screenshots

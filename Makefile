@@ -43,7 +43,7 @@ docs: setup ## Build the documentation as HTML in build/docs; a warning is an er
 image: ## Build the image with the builder that is installed; see deploy/docker/build.sh.
 	deploy/docker/build.sh
 
-screenshots: setup ## Take the pictures of docs/images anew; needs chromium.
+screenshots: setup ## Take the pictures of docs/images again; needs chromium.
 	$(BIN)/python -m testbed.tools.screenshots
 
 faults: setup ## Do everything bad to a running system and write docs/faults.md.
@@ -57,14 +57,14 @@ fuzz: setup ## Fuzz the gRPC connection for longer: FUZZ_EXAMPLES=20000, some te
 bench: setup ## Run the benchmarks; prints tables and writes bench.json.
 	$(BIN)/python -m benchmarks --output bench.json
 
-format: setup ## Format and mend what ruff can.
+format: setup ## Format and fix what ruff can.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes.
 	$(BIN)/python requirements/lock.py
 
-audit: setup ## Ask an advisory source about what the locks pin; one out of reach is told, not fatal.
+audit: setup ## Ask an advisory source about what the locks pin; one out of reach is reported, not fatal.
 	$(BIN)/python requirements/audit.py
 
 clean: ## Remove everything that these targets made.

@@ -1,4 +1,4 @@
-"""What every benchmark gives, and how it is told: a row, its targets, a table.
+"""What every benchmark gives, and how it is reported: a row, its targets, a table.
 
 Each benchmark is a module with ``TITLE`` and ``run_all``, and runs alone as
 ``python -m benchmarks.NAME [--quick] [--json]``.
@@ -23,11 +23,11 @@ class Target:
     at_least: bool = False
 
     def met(self, value: float) -> bool:
-        """Tell whether *value* is within the bound."""
+        """Return whether *value* is within the bound."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def __str__(self) -> str:
-        """Give it as ``<= 150``."""
+        """Return it as ``<= 150``."""
         return f"{'>=' if self.at_least else '<='} {self.bound:g}"
 
 
@@ -40,11 +40,11 @@ class Row:
     targets: tuple[Target, ...] = field(default=())
 
     def missed(self) -> tuple[Target, ...]:
-        """Give the targets that are not met."""
+        """Return the targets that are not met."""
         return tuple(t for t in self.targets if not t.met(self.figures[t.figure]))
 
     def document(self) -> dict[str, Any]:
-        """Give it as JSON values."""
+        """Return it as JSON values."""
         return {
             "case": self.case,
             "figures": {name: round(value, 4) for name, value in self.figures.items()},
@@ -54,7 +54,7 @@ class Row:
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """Give the smallest value that *share* of all values do not exceed; nan of none."""
+    """Return the smallest value that *share* of all values do not exceed; nan of none."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 

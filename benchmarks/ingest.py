@@ -31,7 +31,7 @@ PER_AGENT = 10
 
 
 def make_config(agents: int) -> Config:
-    """Give a fleet with ten instances for each agent."""
+    """Return a fleet with ten instances for each agent."""
     sites = [f"site-{number}" for number in range(max(1, agents // 10))]
     return Config.model_validate(
         {

@@ -5,7 +5,7 @@ An agent's stream reports that an instance is not ready, and then that it is; ea
 early cycle, and each such cycle another plan for every service.
 The clock starts when the cycle begins to decide and stops when an Envoy's acknowledgement has
 arrived, which Envoy sends after it has taken the weights.
-The first Envoy's admin port is asked at the same time, over and over, and tells when the weights
+The first Envoy's admin port is asked at the same time, over and over, and says when the weights
 could first be seen there: that bounds what the acknowledgement says from outside.
 Run alone: ``python -m benchmarks.report_to_weight``.
 """
@@ -112,7 +112,7 @@ class _Cycles:
             self.changed.put_nowait((version, self.began))
 
     async def sample(self, envoys: int) -> dict[str, Any]:
-        """Wait for a change and for everybody's acknowledgement of it."""
+        """Wait for a change and for everyone's acknowledgement of it."""
         version, began = await asyncio.wait_for(self.changed.get(), PATIENCE)
         ends = time.monotonic() + PATIENCE
         while time.monotonic() < ends:
@@ -229,9 +229,9 @@ class _Watch:
                 page = await _read_body(reader)
                 at = time.monotonic()
                 # Clusters and hosts come in another order each time.
-                told = sorted(line for line in page.splitlines() if b"::weight::" in line)
-                if told != seen:
-                    seen = told
+                reported = sorted(line for line in page.splitlines() if b"::weight::" in line)
+                if reported != seen:
+                    seen = reported
                     self.changes.append(at)
                 await asyncio.sleep(0.001)
         finally:

@@ -56,7 +56,7 @@ def usage() -> Usage:
 
 
 class _Serving:
-    """What the child does when told."""
+    """What the child does when reported."""
 
     def __init__(self, server: XdsServer, clusters: int, endpoints: int) -> None:
         self._views = server.views

@@ -178,9 +178,9 @@ async def soak(*, streams: int, seconds: float, seed: int) -> Row:
 
 
 async def _wait_fresh(crowd: _Crowd, within: float = 15.0) -> int:
-    """Wait until nobody is stale; give how many still are."""
+    """Wait until no one is stale; give how many still are."""
     ends = time.monotonic() + within
-    while (stale := crowd.stale()) and time.monotonic() < ends:  # noqa: ASYNC110 -- sockets tell
+    while (stale := crowd.stale()) and time.monotonic() < ends:  # noqa: ASYNC110 -- sockets say
         await asyncio.sleep(0.1)
     return stale
 
@@ -190,7 +190,7 @@ def _rss(pid: int) -> float:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Give the growth by least squares."""
+    """Return the growth by least squares."""
     count = len(points)
     mean_x = sum(x for x, _ in points) / count
     mean_y = sum(y for _, y in points) / count

@@ -44,7 +44,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Give it in words."""
+        """Return it in words."""
         return f"{self.clients} clients x {self.instances} instances x {self.services} services"
 
 
@@ -96,7 +96,7 @@ class Scene:
         self.paths = make_view(self.config, rtt=self.rtt).paths
 
     def view(self, cycle: int) -> FleetView:
-        """Give the fleet at the second *cycle*."""
+        """Return the fleet at the second *cycle*."""
         at = float(cycle)
         wave = 1.0 + 0.1 * np.sin(0.05 * at + np.arange(self.size.size).reshape(self.size.shape))
         demand = {
@@ -137,7 +137,7 @@ class Scene:
 
 
 def reference() -> float:
-    """Give the processor time of a fixed piece of numpy work, seconds."""
+    """Return the processor time of a fixed piece of numpy work, seconds."""
     values = np.linspace(0.1, 1.0, 100_000)
     began = time.process_time()
     for _ in range(20):

@@ -143,7 +143,7 @@ class LoadStream(asyncio.Protocol):
         self._inbox = bytearray()
         self._uncredited = 0
         self._answers = {
-            # State of the world repeats the names; delta tells differences only.
+            # State of the world repeats the names; delta says differences only.
             type_url: proto_field(2, type_url.encode())
             if delta
             else b"".join(proto_field(3, name.encode()) for name in names)
@@ -426,7 +426,7 @@ class StreamFleet:
             pipe.close()
 
     def take(self) -> Tally:
-        """Give what arrived since the last call."""
+        """Return what arrived since the last call."""
         total = Tally()
         for pipe in self._pipes:
             pipe.send(None)

@@ -8,7 +8,7 @@
     * StartError: a process that cannot start, and what to change
 
 Whose fault it is decides what happens.
-A user's mistake is told with its place and a remedy, and the last good state keeps serving.
+A user's mistake is reported with its place and a remedy, and the last good state keeps serving.
 A bug of ours is an assertion and a traceback.
 """
 
@@ -37,7 +37,7 @@ class Fault:
     """What is wrong, and what would be right."""
 
     def __str__(self) -> str:
-        """Give the line that ``cats check`` prints."""
+        """Return the line that ``cats check`` prints."""
         place = f"{self.file}:{self.line}:{self.column}"
         return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
 

@@ -1,6 +1,6 @@
 """Frozen values that pass between the stages: what was reported, by whom, and when.
 
-Times are seconds on one monotonic clock, the control plane's; whoever takes a report in from the
+Times are seconds on one monotonic clock, the control plane's; anyone who takes a report in from the
 outside translates the sender's time first.
 """
 
@@ -99,7 +99,7 @@ class InstanceReport:
     refused: tuple[str, ...] = ()
     """Values that cannot be (NaN, negative, sentinels), one line each; their signals are absent."""
     aliases: tuple[str, ...] = ()
-    """Outdated metric names that matched, and when they were current: tells an old engine."""
+    """Outdated metric names that matched, and when they were current: says an old engine."""
     not_ready_reason: str = ""
     """Why the engine must get no requests, in words."""
     ignored: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class InstanceReport:
     empty: bool = False
     """The page held nothing at all: an engine before its first request."""
     reporter: str = ""
-    """The agent that measured it; empty where we read it ourselves. Tells the devices of one class
+    """The agent that measured it; empty where we read it ourselves. Says the devices of one class
     apart."""
 
 
@@ -145,7 +145,7 @@ class SiteReport:
     power: float | None = None
     """Draw in watts."""
     battery: float | None = None
-    """Charge, 0 to 1; none when on mains."""
+    """Charge, 0 to 1; None when on mains."""
 
 
 class FailureClass(StrEnum):
@@ -178,7 +178,7 @@ class TrafficReport:
     """Client site of the Envoy."""
     service: str
     instance: str
-    """Empty when the Envoy could not tell the instance (no healthy upstream)."""
+    """Empty when the Envoy could not say the instance (no healthy upstream)."""
     at: float
     """End of the interval."""
     interval: float
@@ -215,8 +215,8 @@ class Reading:
     value: float
     source: Source
     at: float | None = None
-    """When it was measured; none if it never was (configured, assumed)."""
+    """When it was measured; None if it never was (configured, assumed)."""
 
     def age(self, now: float) -> float | None:
-        """Give the seconds since it was measured."""
+        """Return the seconds since it was measured."""
         return None if self.at is None else max(0.0, now - self.at)

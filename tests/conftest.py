@@ -9,6 +9,6 @@ def pytest_configure() -> None:
     """Say that the main thread has no event loop.
 
     Without this, the asyncio plugin asks for the present one before its first test, CPython makes
-    one to answer, and nobody closes it, which ends the run with a ResourceWarning.
+    one to answer, and no one closes it, which ends the run with a ResourceWarning.
     """
     asyncio.set_event_loop(None)

@@ -13,7 +13,7 @@ def test_a_fault_prints_its_place_its_path_and_what_is_wrong() -> None:
 
 
 def test_a_config_error_lists_its_faults_in_the_order_of_their_places() -> None:
-    """Whoever mends a file starts at its top."""
+    """Anyone who fixes a file starts at its top."""
     late, early = Fault("f", 9, 1, "b", "wrong"), Fault("f", 2, 1, "a", "wrong")
 
     assert (early, late) == ConfigError([late, early]).faults

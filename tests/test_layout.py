@@ -1,7 +1,7 @@
 """Each module is tested where its path says, or where this table says.
 
 ``controlplane/a/b.py`` is tested by ``tests/a/test_b.py``. What is tested through another module,
-or by running the whole, is named here, so that nobody has to search for it.
+or by running the whole, is named here, so that no one has to search for it.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ ELSEWHERE = {
 }
 """Module -> the test that covers it."""
 TOGETHER = {
+    "admin_api": "admin_api",
+    "cli": "cli",
     "fleet": "fleet",
     "grpc_transport": "grpc_transport",
     "resources": "resources",

@@ -75,7 +75,7 @@ SCENARIOS = {
     "no unit": ("duration: 5", "write a duration such as 250ms or 1s"),
     "no such policy": ("policies: [best]", "there are controlplane"),
     "no such trace": ("workload: {trace: mine}", "there are azure"),
-    "nobody there": ("events: [{what: death, at: 1s, instances: [x]}]", "known: cloud"),
+    "no one there": ("events: [{what: death, at: 1s, instances: [x]}]", "known: cloud"),
     "no fleet's file": ("fleet: {kind: custom}", "as fleet.yaml"),
     "no clients": ("fleet: {kind: custom, config: FLEET}", "add one with site, service and rate"),
     "no such engine": (
@@ -160,7 +160,7 @@ def test_a_wrong_scenario_is_told_with_its_remedy(name: str, tmp_path: Path) -> 
 
 
 def write_fleet(directory: Path, more: str = "") -> Path:
-    """Give a good configuration with *more* at its end."""
+    """Return a good configuration with *more* at its end."""
     file = directory / "fleet.yaml"
     file.write_text(Path(FLEET).read_text(encoding="utf-8") + more, encoding="utf-8")
     return file
@@ -222,7 +222,7 @@ def test_state_that_cannot_be_used_is_told_with_its_remedy(
 @pytest.mark.parametrize(
     ("content", "remedy"),
     [
-        pytest.param(b"{}", "it is learned anew; set aside", id="no memory"),
+        pytest.param(b"{}", "it is learned again; set aside", id="no memory"),
         pytest.param(b'{"format": 9}', "is not 1, the one this version reads", id="newer"),
         pytest.param(None, "see who owns --state-dir", id="not a file"),
     ],
@@ -273,6 +273,6 @@ def test_an_agent_that_is_turned_away_is_told_with_the_remedy(name: str, tmp_pat
 
 
 def test_every_command_is_in_the_list() -> None:
-    """A new command brings its mistakes; `schema` takes nothing, an agent's are told elsewhere."""
+    """A new command brings its mistakes; `schema` takes nothing, an agent's are elsewhere."""
     lines = [str(item.values[0]) for item in MISTAKES]
     assert set() == set(COMMANDS) - {line.split()[0] for line in lines} - {"schema", "agent"}

@@ -10,7 +10,7 @@ REFUSED_SHOWN = 20
 
 
 def encode_rules(rules: tuple[RuleStatus, ...]) -> list[Document]:
-    """Give the part ``discovery`` of ``/api/v1/fleet``."""
+    """Return the part ``discovery`` of ``/api/v1/fleet``."""
     return [
         {
             "rule": rule.name,

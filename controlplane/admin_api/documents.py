@@ -33,7 +33,7 @@ GONE_SHOWN = 50
 
 
 def encode_reading(reading: Reading | None, *, now: float) -> Document | None:
-    """Give value, source and age of a reading."""
+    """Return value, source and age of a reading."""
     if reading is None:
         return None
     return {
@@ -50,7 +50,7 @@ def _seconds(value: float | None) -> float | None:
 def encode_fleet(
     view: FleetView, *, epoch: float, levels: Mapping[str, Levels] | None = None
 ) -> Document:
-    """Give ``/api/v1/fleet`` but for the configuration's status."""
+    """Return ``/api/v1/fleet`` but for the configuration's status."""
     graded = levels or {}
     config = view.config
     hosts = {instance.instance.site for instance in view.instances.values()}
@@ -194,7 +194,7 @@ def _encode_traffic(
 
 
 def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) -> Document:
-    """Give ``/api/v1/envoys``: the connected ones by id, and who left, the last one first."""
+    """Return ``/api/v1/envoys``: the connected ones by id, and who left, the last one first."""
     known = list(envoys)
     connected = sorted((item for item in known if item.connected), key=lambda item: item.id)
     gone = [(item.gone_at, item) for item in known if item.gone_at is not None]
@@ -277,7 +277,7 @@ def _instant(at: float | None, epoch: float) -> float | None:
 
 
 def encode_config(config: Config, status: ConfigStatus, *, epoch: float) -> Document:
-    """Give ``/api/v1/config``: what is in force, and why a newer text is not."""
+    """Return ``/api/v1/config``: what is in force, and why a newer text is not."""
     return {
         "file": status.file,
         "version": status.version,

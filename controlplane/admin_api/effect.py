@@ -13,11 +13,11 @@ from controlplane.steering.outcomes import predicted_latency
 from controlplane.steering.plan import Assignment, Plan
 
 MOST_PAIRS = 500
-"""Pairs told, those whose requests move most first."""
+"""Pairs reported, those whose requests move most first."""
 
 
 def encode_effect(before: Plan, after: Plan) -> Document:
-    """Give what *after* changes: cost, mean latency, and each pair whose shares move."""
+    """Return what *after* changes: cost, mean latency, and each pair whose shares move."""
     pairs = [
         _pair(assignment, after.assignments.get(key))
         for key, assignment in before.assignments.items()
@@ -57,7 +57,7 @@ def _shares(assignment: Assignment) -> Mapping[str, float]:
 
 
 def _mean(pairs: list[Document], side: int) -> float | None:
-    """Give the mean predicted latency over all requests; none if a pair does not say."""
+    """Return the mean predicted latency over all requests; None if a pair does not say."""
     known = [item for item in pairs if item["latency"][side] is not None]
     rate = fsum(item["demand"] for item in known)
     if rate <= 0:

@@ -1,6 +1,6 @@
 """What the dashboard shows at a glance, as one small document each cycle.
 
-`/api/v1/fleet` and `/api/v1/plan` tell everything, which is megabytes for a large fleet; a page
+`/api/v1/fleet` and `/api/v1/plan` say everything, which is megabytes for a large fleet; a page
 that is live needs sums. Values in, JSON-ready document out, as in `admin_api.documents`.
 """
 
@@ -86,7 +86,7 @@ def encode_overview(
     versions: Mapping[str, str],
     overrides: Sequence[Document] = (),
 ) -> Document:
-    """Give the ``overview`` event.
+    """Return the ``overview`` event.
 
     Args:
         view: the fleet now.
@@ -95,7 +95,7 @@ def encode_overview(
         status: what came of the newest configuration.
         envoys: connected and lately gone ones.
         versions: view -> version of the endpoints being served.
-        overrides: the operators' hands on the wheel, already JSON-ready.
+        overrides: the operators' overrides, already JSON-ready.
     """
     tallies = count_envoys(envoys, versions, now=view.at)
     planned = _planned_load(plan)
@@ -228,7 +228,7 @@ def _slots(item: InstanceView) -> float:
 
 
 def _planned_load(plan: Plan) -> dict[str, float]:
-    """Give instance -> planned requests over those it can sustain, where the plan says so."""
+    """Return instance -> planned requests over those it can sustain, where the plan says so."""
     return {
         allocation.instance: why.arrival_rate / why.capacity
         for assignment in plan.assignments.values()
@@ -238,7 +238,7 @@ def _planned_load(plan: Plan) -> dict[str, float]:
 
 
 def _flows(plan: Plan) -> dict[str, list[Document]]:
-    """Give service -> what each client site sends where, in the first priority."""
+    """Return service -> what each client site sends where, in the first priority."""
     flows: dict[str, list[Document]] = {}
     for (service, site), assignment in plan.assignments.items():
         flows.setdefault(service, []).append(
@@ -258,7 +258,7 @@ def _flows(plan: Plan) -> dict[str, list[Document]]:
 def _latencies(
     plan: Plan, seen: Mapping[Key, Observed]
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Give service -> client site -> seconds predicted and observed."""
+    """Return service -> client site -> seconds predicted and observed."""
     found: dict[str, dict[str, list[float | None]]] = {}
     for pair, assignment in plan.assignments.items():
         predicted = predicted_latency(assignment)

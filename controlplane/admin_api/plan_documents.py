@@ -17,7 +17,7 @@ Document = dict[str, Any]
 
 
 def encode_plan(plan: Plan, *, epoch: float) -> Document:
-    """Give ``/api/v1/plan``."""
+    """Return ``/api/v1/plan``."""
     services: dict[str, dict[str, dict[str, list[Document]]]] = {}
     for (service, site), assignment in plan.assignments.items():
         services.setdefault(service, {"from": {}})["from"][site] = [
@@ -38,7 +38,7 @@ def encode_plan(plan: Plan, *, epoch: float) -> Document:
 
 
 def encode_canary(plan: Plan, assignment: Assignment) -> Document | None:
-    """Give what a canary does beside what the standing policy would; none if it is no canary."""
+    """Return what a canary does beside what the standing policy would; None if it is no canary."""
     if assignment.standing is None:
         return None
     standing = plan.standing.get((assignment.service, assignment.client_site))
@@ -58,7 +58,7 @@ def encode_canary(plan: Plan, assignment: Assignment) -> Document | None:
 
 
 def encode_allocation(allocation: Allocation) -> Document:
-    """Give one instance's part in an assignment."""
+    """Return one instance's part in an assignment."""
     return {
         "instance": allocation.instance,
         "site": allocation.site,
@@ -71,7 +71,7 @@ def encode_allocation(allocation: Allocation) -> Document:
 def encode_explanation(
     plan: Plan, assignment: Assignment, *, epoch: float, envoys: Sequence[Mapping[str, Any]] = ()
 ) -> Document:
-    """Give ``/api/v1/explain``: why each weight is what it is, times in seconds.
+    """Return ``/api/v1/explain``: why each weight is what it is, times in seconds.
 
     Args:
         plan: the plan that *assignment* is part of.

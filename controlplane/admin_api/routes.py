@@ -59,7 +59,7 @@ _HEADERS = {
 
 
 _OPEN = frozenset({"/healthz", "/readyz"})
-"""Asked by kubelets and load balancers, which have no secrets; they tell one word."""
+"""Asked by kubelets and load balancers, which have no secrets; they say one word."""
 
 
 class UnknownName(Exception):  # noqa: N818 -- says what is the case
@@ -78,29 +78,29 @@ class AdminDocuments(Protocol):
     events: EventHub
 
     def is_ready(self) -> bool:
-        """Tell whether a snapshot is being served."""
+        """Return whether a snapshot is being served."""
 
     def fleet_document(self) -> Document | None:
-        """Give the fleet; none before the first cycle."""
+        """Return the fleet; None before the first cycle."""
 
     def plan_document(self) -> Document | None:
-        """Give the plan; none before the first one."""
+        """Return the plan; None before the first one."""
 
     async def explain_document(self, service: str, site: str) -> Document | None:
-        """Explain one pair; none before the first plan.
+        """Explain one pair; None before the first plan.
 
         Raises:
             UnknownName: there is no such service or site.
         """
 
     def overview_document(self) -> Document | None:
-        """Give what the dashboard shows at a glance; none before the first plan."""
+        """Return what the dashboard shows at a glance; None before the first plan."""
 
     def overrides_document(self) -> Document:
-        """Give the overrides of the file and those made while running."""
+        """Return the overrides of the file and those made while running."""
 
     async def add_override(self, content: bytes) -> Document:
-        """Let an override stand, or only tell what it would do.
+        """Let an override stand, or only say what it would do.
 
         Raises:
             ControlPlaneError: it cannot be.
@@ -117,16 +117,16 @@ class AdminDocuments(Protocol):
         """Return figures over time, or the sample nearest to the Unix time *at*."""
 
     def envoys_document(self) -> Document:
-        """Give the connected Envoys."""
+        """Return the connected Envoys."""
 
     def agents_document(self) -> Document:
         """Return the connected agents."""
 
     def config_document(self) -> Document:
-        """Give the configuration's status."""
+        """Return the configuration's status."""
 
     def metrics_text(self) -> bytes:
-        """Give the Prometheus text."""
+        """Return the Prometheus text."""
 
 
 DOCUMENTS: web.AppKey[AdminDocuments] = web.AppKey("documents")

@@ -42,11 +42,11 @@ class AdminView:
         )
 
     def is_ready(self) -> bool:
-        """Tell whether a snapshot is being served."""
+        """Return whether a snapshot is being served."""
         return self._control.views.ready
 
     def fleet_document(self) -> Document | None:
-        """Give the fleet; none before the first cycle."""
+        """Return the fleet; None before the first cycle."""
         control = self._control
         if control.view is None:
             return None
@@ -59,12 +59,12 @@ class AdminView:
         }
 
     def plan_document(self) -> Document | None:
-        """Give the plan; none before the first one."""
+        """Return the plan; None before the first one."""
         control = self._control
         return None if control.plan is None else encode_plan(control.plan, epoch=control.epoch)
 
     async def explain_document(self, service: str, site: str) -> Document | None:
-        """Explain one pair; none before the first plan.
+        """Explain one pair; None before the first plan.
 
         Raises:
             UnknownName: there is no such service or site.
@@ -101,7 +101,7 @@ class AdminView:
         return document
 
     def overview_document(self) -> Document | None:
-        """Give what the dashboard shows at a glance; none before the first plan."""
+        """Return what the dashboard shows at a glance; None before the first plan."""
         control = self._control
         if control.view is None or control.plan is None:
             return None
@@ -119,14 +119,14 @@ class AdminView:
         )
 
     def overrides_document(self) -> Document:
-        """Give the overrides of the file and those made while running."""
+        """Return the overrides of the file and those made while running."""
         return {
             "lasting": self._control.configuration.overrides.lasting,
             "overrides": self._overrides(),
         }
 
     async def add_override(self, content: bytes) -> Document:
-        """Let an override stand, or only tell what it would do.
+        """Let an override stand, or only say what it would do.
 
         Raises:
             OverrideError: it cannot be.
@@ -158,7 +158,7 @@ class AdminView:
         return await asyncio.to_thread(make)
 
     def envoys_document(self) -> Document:
-        """Give the connected Envoys."""
+        """Return the connected Envoys."""
         control = self._control
         return encode_envoys(control.registry.envoys, now=control.clock(), epoch=control.epoch)
 
@@ -168,12 +168,12 @@ class AdminView:
         return encode_agents(control.agents.agents, now=control.clock(), epoch=control.epoch)
 
     def config_document(self) -> Document:
-        """Give the configuration's status."""
+        """Return the configuration's status."""
         control = self._control
         return encode_config(control.config, control.configuration.status, epoch=control.epoch)
 
     def metrics_text(self) -> bytes:
-        """Give the Prometheus text."""
+        """Return the Prometheus text."""
         return self._control.metrics.expose()
 
     async def run_envoy_events(self) -> None:

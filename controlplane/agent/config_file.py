@@ -1,6 +1,6 @@
 """Reads ``agent.yaml`` in a process of its own, which then ends.
 
-What checks a file, and tells its faults so well, takes a third of the memory that an agent may
+What checks a file, and says its faults so well, takes a third of the memory that an agent may
 take in all, and is of no use once the file is read.
 """
 
@@ -34,7 +34,7 @@ def read_apart(path: Path) -> AgentConfig:
 
     Raises:
         ConfigError: with every fault found; an unreadable file is a fault, too.
-        ControlPlaneError: the child failed, and has told why.
+        ControlPlaneError: the child failed, and has reported why.
     """
     reading, writing = os.pipe()
     child = os.fork()

@@ -83,20 +83,20 @@ def _dcgm(found: Mapping[str, list[Sample]]) -> Exported:
 
 
 def join_exported(exporters: Iterable[Exported]) -> Exported:
-    """Give what several exporters of one machine say together."""
+    """Return what several exporters of one machine say together."""
     every = list(exporters)
 
-    def told(name: str) -> list[float]:
+    def reported(name: str) -> list[float]:
         values = (getattr(one, name) for one in every)
         return [value for value in values if value is not None]
 
     return Exported(
-        utilisation=max(told("utilisation"), default=None),
-        memory=max(told("memory"), default=None),
-        power=sum(told("power")) if told("power") else None,
-        gpu_power=sum(told("gpu_power")) if told("gpu_power") else None,
-        pressure=max(told("pressure"), default=None),
-        battery=min(told("battery"), default=None),
+        utilisation=max(reported("utilisation"), default=None),
+        memory=max(reported("memory"), default=None),
+        power=sum(reported("power")) if reported("power") else None,
+        gpu_power=sum(reported("gpu_power")) if reported("gpu_power") else None,
+        pressure=max(reported("pressure"), default=None),
+        battery=min(reported("battery"), default=None),
     )
 
 

@@ -21,7 +21,7 @@ log = structlog.get_logger(part="gpus")
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """One look at one GPU; what it does not tell is none."""
+    """One look at one GPU; what it does not say is none."""
 
     utilisation: float | None
     """Busy share of the last second, 0 to 1."""
@@ -88,7 +88,7 @@ class GpuReader:
 
 
 def of_instance(gpus: Sequence[GpuState], indices: Sequence[int]) -> tuple[GpuState, ...]:
-    """Give the GPUs at *indices*; all of them if none is named."""
+    """Return the GPUs at *indices*; all of them if none is named."""
     if not indices:
         return tuple(gpus)
     return tuple(gpus[index] for index in indices if index < len(gpus))

@@ -38,16 +38,16 @@ log = structlog.get_logger(part="link")
 
 
 class LinkError(Exception):
-    """The line cannot be used as it is configured; told and tried again."""
+    """The line cannot be used as it is configured; reported and tried again."""
 
 
 class Link:
-    """Tells one control plane while `run` runs.
+    """Says one control plane while `run` runs.
 
     Args:
         target: whom.
         agent: who reports.
-        keep: seconds that reports are kept while the control plane is away.
+        keep: seconds that reports are kept while the control plane is unreachable.
         clock: of the reports' instants.
         unix_time: the wall clock.
     """
@@ -78,12 +78,12 @@ class Link:
 
     @property
     def waiting(self) -> int:
-        """Give the reports that wait to be sent."""
+        """Return the reports that wait to be sent."""
         return len(self._outbox)
 
     @property
     def dropped(self) -> int:
-        """Give the reports that were never sent."""
+        """Return the reports that were never sent."""
         return self._outbox.dropped
 
     def put(self, items: Iterable[Item]) -> None:
@@ -120,7 +120,7 @@ class Link:
             )  # fmt: skip
 
     async def _stream(self) -> None:
-        """Send until the control plane asks us to connect anew."""
+        """Send until the control plane asks us to connect again."""
         tls = self.target.tls
         async with dialled(
             self.target.address,
@@ -188,7 +188,7 @@ class Link:
                 )  # fmt: skip
 
     def _trust(self) -> ssl.SSLContext | None:
-        """Give whom to trust and what to show, from the files as they are now."""
+        """Return whom to trust and what to show, from the files as they are now."""
         tls = self.target.tls
         if tls is None:
             return None

@@ -28,7 +28,7 @@ def build_api(
     shown: Callable[[], dict[str, Any]],
     clock: Callable[[], float] = time.monotonic,
 ) -> web.Application:
-    """Give the application; *shown* is what ``GET /v1/state`` answers."""
+    """Return the application; *shown* is what ``GET /v1/state`` answers."""
 
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -41,8 +41,8 @@ def build_api(
         if len(name) > MAX_NAME:
             return _refuse(f"a job's name has at most {MAX_NAME} characters")
         try:
-            told = json.loads(await request.read())
-            share, lasts = float(told["share"]), float(told.get("for", 60))
+            reported = json.loads(await request.read())
+            share, lasts = float(reported["share"]), float(reported.get("for", 60))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return _refuse('send JSON such as {"share": 0.5, "for": 60}')
         if not 0 <= share <= 1:

@@ -73,7 +73,7 @@ class EnergyCounter:
         self._last: tuple[float, float] | None = None
 
     def watts(self, now: float) -> float | None:
-        """Give the mean draw since the last call; none at the first, or if it cannot be read."""
+        """Return the mean draw since the last call; None at the first, or if it cannot be read."""
         joules = _number(self._path, scale=1e-6)
         if joules is None:
             self._last = None
@@ -97,7 +97,7 @@ def _rapl(folder: Path) -> Iterator[EnergyCounter]:
 
 
 def _battery(folder: Path) -> tuple[float | None, float | None]:
-    """Give charge and draw while on battery; neither on mains."""
+    """Return charge and draw while on battery; neither on mains."""
     charge: float | None = None
     draw = 0.0
     for supply in sorted(folder.glob("*")):

@@ -49,7 +49,7 @@ class InstanceLoad:
         self._most = 0.0
 
     def take(self, report: InstanceReport) -> None:
-        """Take what the instance said."""
+        """Receive what the instance said."""
         before, since = self._signals, self._at
         self._signals, self._at = dict(report.signals), report.at
         self._most = max(self._most, report.signals.get(Signal.RUNNING, 0.0))
@@ -73,7 +73,7 @@ class InstanceLoad:
             self._service_time += 0.05 * part * (latency - self._service_time)
 
     def report(self, *, now: float) -> OrcaLoadReport | None:
-        """Give the report that is true *now*; none if nothing is known that fresh."""
+        """Return the report that is true *now*; None if nothing is known that fresh."""
         if self._at is None or now - self._at > STALE:
             return None
         slots = self._capacity or self._signals.get(Signal.SLOTS) or max(1.0, self._most)
@@ -131,7 +131,7 @@ class OrcaServer:
         return _Told(self, stream)
 
     def message(self) -> bytes | None:
-        """Give the report that is true now as bytes; none if nothing is known."""
+        """Return the report that is true now as bytes; None if nothing is known."""
         report = self.load.report(now=self._clock())
         return None if report is None else report.SerializeToString()
 
@@ -148,7 +148,7 @@ class _Told:
         server.streams += 1
 
     def message_received(self, message: bytes) -> None:
-        """Take the request, the only message."""
+        """Receive the request, the only message."""
         try:
             asked = OrcaLoadReportRequest.FromString(message).report_interval
         except DecodeError:
@@ -162,13 +162,13 @@ class _Told:
         """Go on: a client that has asked says no more."""
 
     def closed(self) -> None:
-        """Tell no more."""
+        """Report no more."""
         self._server.streams -= 1
         if self._timer is not None:
             self._timer.cancel()
 
     def drained(self) -> None:
-        """Wait for the next period: what was true before is not told late."""
+        """Wait for the next period: what was true before is not reported late."""
 
     def _tell(self) -> None:
         message = self._server.message() if self._stream.is_drained else None

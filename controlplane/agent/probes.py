@@ -47,7 +47,7 @@ class Prober:
 
     Args:
         settings: what is probed, and how often.
-        on_measured: told each measurement.
+        on_measured: called with each measurement.
         clock: seconds, monotonic.
     """
 
@@ -111,7 +111,7 @@ class Prober:
         """Measure one round trip.
 
         Raises:
-            OSError: nobody answers within the time-out.
+            OSError: no one answers within the time-out.
             aiohttp.ClientError: the answer is no HTTP.
         """
         once = self._connect if probe.kind is ProbeKind.TCP else self._ask
@@ -153,7 +153,7 @@ class Prober:
 
         Raises:
             OSError, aiohttp.ClientError: it does not work.
-            ValueError: the answer is an error, or too short to tell.
+            ValueError: the answer is an error, or too short to say.
         """
         size = int(wanted.size)
         async with session.get(
@@ -173,5 +173,5 @@ class Prober:
             if not answer.content.at_eof():
                 answer.close()
         if read < CHUNK or elapsed <= 0:
-            raise ValueError(f"{first + read} bytes are too few to tell a bandwidth")
+            raise ValueError(f"{first + read} bytes are too few to say a bandwidth")
         return Measured(probe.site, self._clock(), bandwidth=read / elapsed)

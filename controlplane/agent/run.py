@@ -38,7 +38,7 @@ MAX_PATHS = 1_000
 
 
 class Agent:
-    """What one agent knows, and whom it tells.
+    """What one agent knows, and whom it says.
 
     Attributes:
         links: its lines to the control planes.
@@ -67,7 +67,7 @@ class Agent:
         self._orca = {one.instance: OrcaServer(one, clock=clock) for one in config.orca}
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Give everything that runs for as long as the agent does, by name."""
+        """Return everything that runs for as long as the agent does, by name."""
         config = self.config
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "scrapes": self._scraper.run,
@@ -122,7 +122,7 @@ class Agent:
                 ) from error
 
     def shown(self) -> dict[str, Any]:
-        """Give the agent's state, for people."""
+        """Return the agent's state, for people."""
         return {
             "id": self.config.id,
             "site": self.config.site,
@@ -202,9 +202,9 @@ class Agent:
 
     def _training_share(self, now: float) -> float | None:
         config = self.config
-        told = [self._watch.share(now=now), self.jobs.share(now=now)]
-        told += self._training_metrics.values()
-        shares = [share for share in told if share is not None]
+        reported = [self._watch.share(now=now), self.jobs.share(now=now)]
+        reported += self._training_metrics.values()
+        shares = [share for share in reported if share is not None]
         if not shares:
             watched = config.training.processes or config.training.metrics or config.api
             # Saying that there is none ends what was said before.
@@ -233,7 +233,7 @@ class Agent:
         named = {instance.name: instance for instance in self.config.instances}
         new = {one.name: one for one in found if one.name not in named}
         before = {name for name in self._instances if name not in named}
-        # An engine that does not answer one question is not gone; its scrapes tell.
+        # An engine that does not answer one question is not gone; its scrapes say.
         new |= {name: self._instances[name] for name in before - new.keys()}
         for name in sorted(new.keys() - before):
             self._log.info(

@@ -1,7 +1,7 @@
 """What ``agent.yaml`` may say, and the reading of it into `controlplane.agent.settings`.
 
 The same rules as for ``fleet.yaml`` hold: unknown keys are faults, quantities carry units, and
-every fault is told at once with its place.
+every fault is reported at once with its place.
 Only the reading needs this module, and pydantic with it; a running agent has the values alone.
 """
 
@@ -79,7 +79,7 @@ class AgentTls(Settings):
 
 
 class ControlPlaneTarget(Settings):
-    """A control plane that is told everything."""
+    """A control plane that receives every report."""
 
     address: Target
     """Its gRPC port."""
@@ -133,7 +133,7 @@ class Machine(Settings):
 
 
 class TrainingMetric(Settings):
-    """A metric that tells the share of the machine that training takes."""
+    """A metric that says the share of the machine that training takes."""
 
     scrape: Scrape
     name: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
@@ -220,7 +220,7 @@ class AgentConfig(Settings):
     period: PositiveDuration = 1.0
     """Time between two batches."""
     buffer: Duration = 25.0
-    """Longest time that reports are kept while a control plane is away; less than its
+    """Longest time that reports are kept while a control plane is unreachable; less than its
     ``steering.expiry``, beyond which it refuses them."""
     instances: tuple[LocalInstance, ...] = ()
     """What it reads at this site."""
@@ -233,7 +233,7 @@ class AgentConfig(Settings):
     reports_power: bool = True
     """Report the machine's draw as the site's: leave it to one agent where a site has several."""
     training_floor: Share = 0.02
-    """Share of the machine below which a training job is not worth telling."""
+    """Share of the machine below which a training job is not worth reporting."""
 
 
 def parse_agent_config(text: str, *, file: str) -> settings.AgentConfig:
@@ -253,7 +253,7 @@ def parse_agent_config(text: str, *, file: str) -> settings.AgentConfig:
 
 
 def _plain(value: Any) -> Any:
-    """Give the values of `controlplane.agent.settings`, whose classes have the same names."""
+    """Return the values of `controlplane.agent.settings`, whose classes have the same names."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
     if not isinstance(value, BaseModel):

@@ -1,4 +1,4 @@
-"""What one agent measures and whom it tells: values in SI units, frozen.
+"""What one agent measures and whom it says: values in SI units, frozen.
 
 What each field means to an operator is said where ``agent.yaml`` is read
 (`controlplane.agent.schema`), which fills these; the two hold the same fields.
@@ -15,7 +15,7 @@ from typing import Literal
 from controlplane.config.engine import Engine
 
 ENGINE_PORTS = (8000, 8080, 8002, 30000, 3000)
-"""Where engines serve metrics unless told otherwise: vLLM and trtllm-serve, llama.cpp, Triton,
+"""Where engines serve metrics by default: vLLM and trtllm-serve, llama.cpp, Triton,
 SGLang, TGI in its container."""
 
 
@@ -47,7 +47,7 @@ class AgentTls:
 
 @dataclass(frozen=True, slots=True)
 class ControlPlaneTarget:
-    """A control plane that is told everything."""
+    """A control plane that receives every report."""
 
     address: str
     tls: AgentTls | None = None
@@ -108,7 +108,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class TrainingMetric:
-    """A metric that tells the share of the machine that training takes."""
+    """A metric that says the share of the machine that training takes."""
 
     scrape: Scrape
     name: str

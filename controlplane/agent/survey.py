@@ -56,9 +56,9 @@ class Surroundings:
 def draw_of(
     machine: MachineState, exported: Exported, gpus: Iterable[GpuState], *, idle: float
 ) -> float | None:
-    """Give the whole machine's draw in watts; none if no sensor tells of any part.
+    """Return the whole machine's draw in watts; None if no sensor says of any part.
 
-    Each part counts once, from the best source that tells of it: what we read beats an exporter.
+    Each part counts once, from the best source that says of it: what we read beats an exporter.
 
     Args:
         machine: our look at the processors or the battery.
@@ -132,7 +132,7 @@ def _instance(
 
 
 def machine_signals(around: Surroundings, local: Local | None) -> dict[Signal, float]:
-    """Give what the machine adds to an instance's own signals."""
+    """Return what the machine adds to an instance's own signals."""
     gpus = local.gpus if local is not None else ()
     signals: dict[Signal, float] = {}
     busy = [gpu.utilisation for gpu in gpus if gpu.utilisation is not None]
@@ -161,7 +161,7 @@ def _path(measured: Measured) -> Item:
 
 @dataclass(slots=True)
 class Outbox:
-    """Reports that one control plane has not been told yet, bounded in age and number."""
+    """Reports that one control plane has not received yet, bounded in age and number."""
 
     keep: float
     """Seconds that a report is worth sending."""
@@ -179,7 +179,7 @@ class Outbox:
         self.dropped += before + len(added) - len(self._items)
 
     def take(self) -> list[Item]:
-        """Take everything out, oldest first."""
+        """Remove everything out, oldest first."""
         items, self._items = self._items, []
         return items
 

@@ -2,7 +2,7 @@
 
 Three ways, of which the largest share counts: processes whose command line matches, metrics, and
 jobs that push their share to the agent.
-Looking through all processes is dear, so it is done rarely; processes known to train are
+Looking through all processes is expensive, so it is done rarely; processes known to train are
 measured at each look.
 """
 
@@ -31,10 +31,10 @@ class ProcessWatch:
         self._looked_at: float | None = None
 
     def share(self, *, now: float) -> float | None:
-        """Give the share of the machine's processors that jobs took since the last look.
+        """Return the share of the machine's processors that jobs took since the last look.
 
         Returns:
-            0 to 1; none where nothing is watched or no job runs.
+            0 to 1; None where nothing is watched or no job runs.
         """
         if self._pattern is None:
             return None
@@ -71,7 +71,7 @@ class ProcessWatch:
 
 def _seconds(process: psutil.Process) -> float | None:
     try:
-        if not process.is_running():  # also tells a process id that was given anew
+        if not process.is_running():  # also says a process id that was given again
             return None
         times = process.cpu_times()
     except psutil.Error:
@@ -80,7 +80,7 @@ def _seconds(process: psutil.Process) -> float | None:
 
 
 class PushedJobs:
-    """Shares that jobs told of themselves, each until it runs out."""
+    """Shares that jobs notified of themselves, each until it runs out."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, tuple[float, float]] = {}
@@ -93,6 +93,6 @@ class PushedJobs:
         self._jobs[job] = (share, until)
 
     def share(self, *, now: float) -> float | None:
-        """Give what all jobs take together; none without a job."""
-        self._jobs = {job: told for job, told in self._jobs.items() if told[1] > now}
+        """Return what all jobs take together; none without a job."""
+        self._jobs = {job: reported for job, reported in self._jobs.items() if reported[1] > now}
         return min(1.0, sum(share for share, _ in self._jobs.values())) if self._jobs else None

@@ -76,7 +76,7 @@ class Settings:
     extend: Extension | None = None
     """Adds routes to the admin port; for conformance tests."""
     max_connections: int = 20_000
-    """Of the gRPC port; fewer where the system allows fewer open files, told if less than half."""
+    """Of the gRPC port; fewer where the system allows fewer files, logged if less than half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ async def _run_cycles(
 
 
 def _import_joining() -> ModuleType:
-    """Give what needs the NATS client, which a process that is alone does without."""
+    """Return what needs the NATS client, which a process that is alone does without."""
     try:
         from controlplane.controller import replication as joining  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -200,7 +200,7 @@ def _import_joining() -> ModuleType:
 
 
 def _import_tracing() -> ModuleType:
-    """Give what needs OpenTelemetry, which a process that is not traced does without."""
+    """Return what needs OpenTelemetry, which a process that is not traced does without."""
     try:
         from controlplane.controller import tracing  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -410,14 +410,14 @@ def _watchdog(control: ControlPlane) -> LoopWatchdog:
 
 
 def _login(admin: Admin, settings: Settings) -> Login | None:
-    """Give what is asked of who uses the admin port; none where only this machine reaches it."""
+    """Return what is asked of who uses the admin port; None where only this machine reaches it."""
     certificates = admin.tls is not None and admin.tls.client_ca is not None
     if admin.token_file is None and not certificates:
         if is_loopback(settings.admin[0]):
             return None
         raise StartError(
-            f"--admin {join_address(settings.admin)}: other machines can reach it and nobody would"
-            " be asked who he is; set server.admin.token_file or server.admin.tls.client_ca, or"
+            f"--admin {join_address(settings.admin)}: other machines can reach it and none would"
+            " be asked who it is; set server.admin.token_file or server.admin.tls.client_ca, or"
             " bind it to 127.0.0.1"
         )
     try:

@@ -32,7 +32,7 @@ class TokenFile:
         self._tokens = self._read()
 
     def knows(self, token: str) -> bool:
-        """Tell whether *token* is one of them, in a time that tells nothing of it."""
+        """Return whether *token* is one of them, in a time that says nothing of it."""
         with contextlib.suppress(OSError):
             stamp = self._path.stat().st_mtime_ns
             if stamp != self._stamp:
@@ -55,7 +55,7 @@ class Login:
     """Whether the port asks for certificates, and so a shown one was checked."""
 
     def admits(self, request: web.Request) -> bool:
-        """Tell whether *request* comes from somebody who may."""
+        """Return whether *request* comes from someone who may."""
         if self.certificates and request.get_extra_info("peercert"):
             return True
         token = _token_of(request.headers.get("Authorization", ""))
@@ -63,7 +63,7 @@ class Login:
 
 
 def _token_of(header: str) -> str | None:
-    """Give the bearer token, or the password that a browser asked for; none if there is none."""
+    """Return the bearer token, or the password that a browser asked for; None if there is none."""
     scheme, _, rest = header.partition(" ")
     match scheme.lower():
         case "bearer":

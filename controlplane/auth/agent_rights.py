@@ -73,7 +73,7 @@ class AgentGate:
             raise
 
     def scope(self, agent: str, site: str) -> Scope | None:
-        """Give what *agent*, which says it is at *site*, may report; none means everything.
+        """Return what *agent*, which says it is at *site*, may report; none means everything.
 
         Raises:
             IdentityError: it is registered no more.

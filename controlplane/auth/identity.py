@@ -2,7 +2,7 @@
 
 An Envoy says its id and site in its node, an agent in its first batch; both are only words.
 With ``server.tls.client_ca`` every stream of every service is held to ``server.identities``.
-Values in, a verdict out: the transport gives the names, and whoever serves ends the stream.
+Values in, a verdict out: the transport gives the names, and anyone who serves ends the stream.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from controlplane.config import Identity, Role
 from controlplane.errors import IdentityError
 from controlplane.runtime.log import Logger, get_logger
-from controlplane.runtime.throttle import Told
+from controlplane.runtime.throttle import LogLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class IdentityCheck:
 
     Args:
         identities: what certificates allow.
-        enforced: false where clients show no certificates; then everybody is who he says.
+        enforced: false where clients show no certificates; then each is who it says.
         on_refused: called for each refusal with the role, for metrics.
         clock: seconds, monotonic.
         log: gets one line for each client that is refused, however often it comes back.
@@ -53,7 +53,7 @@ class IdentityCheck:
         self._on_refused = on_refused
         self._clock = clock
         self._log: Logger = get_logger(part="identity") if log is None else log
-        self._told: Told[Peer] = Told()
+        self._told: LogLimit[Peer] = LogLimit()
         self.reconfigure(identities)
 
     def reconfigure(self, identities: Sequence[Identity]) -> None:
@@ -71,7 +71,7 @@ class IdentityCheck:
         """Let a client be *role* with *id* at *site*.
 
         Raises:
-            IdentityError: no name of its certificate allows that; told and counted.
+            IdentityError: no name of its certificate allows that; reported and counted.
         """
         if not self.enforced:
             return
@@ -83,7 +83,7 @@ class IdentityCheck:
         raise IdentityError(reason)
 
     def _find_fault(self, names: Sequence[str], role: Role, claimed: str, site: str) -> str | None:
-        """Give why the claim is not allowed; none if it is."""
+        """Return why the claim is not allowed; None if it is."""
         if not names:
             return "the certificate carries no subject alternative name"
         reason = f"no identity of the role '{role.value}' fits the certificate"

@@ -51,7 +51,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one replica tells the others."""
+    """What one replica says the others."""
 
     sender: str
     clients: Mapping[str, int]
@@ -64,7 +64,7 @@ class Message:
 def encode_message(
     sender: str, clients: Mapping[str, int], reports: Sequence[Report], *, now: float
 ) -> bytes:
-    """Give the bytes of a message that is sent *now*."""
+    """Return the bytes of a message that is sent *now*."""
     rows = [
         [
             letter := _LETTERS[type(report)],

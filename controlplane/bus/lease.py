@@ -48,7 +48,7 @@ class Lease:
         self._lost_at = -math.inf
 
     def forget(self, *, now: float) -> None:
-        """Take that the store is another one, which never held the key.
+        """Record that the store is another one, which never held the key.
 
         The last holder may ask for it at once; others wait for as long as it may still decide.
         """
@@ -59,7 +59,7 @@ class Lease:
         self._held_until = -math.inf
 
     def observe(self, holder: str | None, revision: int, *, now: float) -> None:
-        """Take what the store says: *holder* at *revision*; none at 0 if there is no such key."""
+        """Record what the store says: *holder* at *revision*; None at 0 if there is no key."""
         if revision < self._revision:
             return  # an old answer: another node of the store was asked
         if revision > self._revision:
@@ -69,7 +69,7 @@ class Lease:
             self._held_until = -math.inf
 
     def next_attempt(self, *, now: float, warm: bool = True) -> Attempt | None:
-        """Give the write that is due; none if there is none.
+        """Return the write that is due; None if there is none.
 
         Args:
             now: the instant.
@@ -88,21 +88,21 @@ class Lease:
         return Attempt(self._revision, now) if due else None
 
     def granted(self, attempt: Attempt, *, revision: int) -> None:
-        """Take that the write was done and the key is at *revision* now."""
+        """Record that the write was done and the key is at *revision* now."""
         self.holder = self.me
         self._revision = revision
         self._seen_at = self._asked_at = attempt.asked_at
         self._held_until = attempt.asked_at + self._duration
 
     def refused(self) -> None:
-        """Take that somebody else wrote first."""
+        """Record that someone else wrote first."""
         self._held_until = -math.inf
 
     def holds(self, *, now: float) -> bool:
-        """Tell whether this replica may decide."""
+        """Return whether this replica may decide."""
         return self.holder == self.me and now < self._held_until
 
     @property
     def revision(self) -> int:
-        """Give the key's revision as far as known; below 0: never seen."""
+        """Return the key's revision as far as known; below 0: never seen."""
         return self._revision

@@ -17,23 +17,23 @@ class Bus(Protocol):
 
     @property
     def leads(self) -> bool:
-        """Tell whether this replica decides now."""
+        """Return whether this replica decides now."""
 
     @property
     def connected(self) -> bool:
-        """Tell whether the others can be heard."""
+        """Return whether the others can be heard."""
 
     @property
     def alone(self) -> bool:
-        """Tell whether the bus was away for so long that an empty replica may decide for itself."""
+        """Return whether the bus was unreachable so long that an empty replica may decide."""
 
     @property
     def plan(self) -> Plan | None:
-        """Give the plan that all serve; none if there is none, or no others."""
+        """Return the plan that all serve; None if there is none, or no others."""
 
     @property
     def memory(self) -> Mapping[str, Any] | None:
-        """Give what a leader has learned, as it was when this replica joined; none if unknown."""
+        """Return what a leader has learned, as it was when this replica joined; None if unknown."""
 
     async def share_memory(self, memory: Mapping[str, Any]) -> None:
         """Keep what was learned for replicas that join."""
@@ -42,7 +42,7 @@ class Bus(Protocol):
         """Let the others hear a report."""
 
     def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
-        """Give the clients of all replicas by site, from this one's *own*."""
+        """Return the clients of all replicas by site, from this one's *own*."""
 
     async def offer(self, plan: Plan) -> bool:
         """Make *plan* the plan of all; false if this replica may not, or cannot."""
@@ -58,13 +58,13 @@ class LocalBus:
     memory = None
 
     async def share_memory(self, memory: Mapping[str, Any]) -> None:
-        """Do nothing: nobody joins."""
+        """Do nothing: no one joins."""
 
     def publish(self, report: Report) -> None:
-        """Do nothing: nobody listens."""
+        """Do nothing: no one listens."""
 
     def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
-        """Give *own*."""
+        """Return *own*."""
         return own
 
     async def offer(self, plan: Plan) -> bool:

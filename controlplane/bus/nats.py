@@ -1,6 +1,6 @@
 """Several replicas joined over NATS: reports on a subject, lease and plan in a JetStream bucket.
 
-* subject ``cats.reports``: everybody's reports and count of clients, at most once;
+* subject ``cats.reports``: everyone's reports and count of clients, at most once;
 * key ``lease``: who decides (`lease`);
 * key ``plan``: the plan of all, deflated; a long one in parts, ``plan.SLOT.N``, written before the
   key that names them, in turns of two slots, so that what is being read is not overwritten;
@@ -10,7 +10,7 @@
 Every write of lease and plan names the revision it replaces, so that a replica which lost the lease
 unnoticed cannot write over its successor's plan.
 While NATS cannot be reached the last plan stays; nothing here ends a cycle with an exception.
-Whether a plan fits the configuration is for whoever serves it.
+Whether a plan fits the configuration is for anyone who serves it.
 """
 
 from __future__ import annotations
@@ -137,22 +137,22 @@ class NatsBus:
 
     @property
     def leads(self) -> bool:
-        """Tell whether this replica holds the lease."""
+        """Return whether this replica holds the lease."""
         return self._lease.holds(now=self._clock())
 
     @property
     def leader(self) -> str:
-        """Give who holds the lease as far as known; empty if nobody does."""
+        """Return who holds the lease as far as known; empty if no one does."""
         return self._lease.holder or ""
 
     @property
     def connected(self) -> bool:
-        """Tell whether NATS can be reached."""
+        """Return whether NATS can be reached."""
         return self._nats is not None and bool(self._nats.is_connected)
 
     @property
     def alone(self) -> bool:
-        """Tell whether the bus has been away for so long that an empty replica may begin."""
+        """Return whether the bus has been away for so long that an empty replica may begin."""
         return self._clock() - self._heard_at > ALONE_AFTER
 
     def publish(self, report: Report) -> None:
@@ -180,7 +180,7 @@ class NatsBus:
         try:
             revision = await self._write_plan(plan.version, content)
         except _FAULTS:
-            # It may have been written for all that: the next look tells.
+            # It may have been written for all that: the next look says.
             self._hint.set()
             return False
         self.plan = plan
@@ -217,7 +217,7 @@ class NatsBus:
         return True
 
     async def close(self) -> None:
-        """Give the lease back, so that nobody has to wait for its end, and leave."""
+        """Return the lease back, so that no one has to wait for its end, and leave."""
         if self._nats is None:
             return
         if self.leads:
@@ -249,7 +249,7 @@ class NatsBus:
         self._on_change("the bus is reached")
 
     async def _disconnected(self) -> None:
-        self._on_change("the bus is away")
+        self._on_change("the bus is unreachable")
 
     async def _reconnected(self) -> None:
         self._bucket = None  # it may be another store, whose revisions start again
@@ -302,7 +302,7 @@ class NatsBus:
             self._looked.set()
 
     async def _open_store(self) -> None:
-        """Open the store, or make it; notice one that is not the store of before."""
+        """Open the store, or make it; notice one that is not the previous store."""
         self._bucket = await _open_bucket(self._nats)
         info = await self._nats.jetstream(timeout=REQUEST_TIMEOUT).stream_info(f"KV_{BUCKET}")
         if self._store_created not in (None, info.created):
@@ -436,11 +436,11 @@ async def _open_bucket(connection: Any) -> Any:
 
 
 async def _ignore(_error: Exception) -> None:
-    """Drop what the client library would log: connects and disconnects are told by us, once."""
+    """Drop what the client library would log: connects and disconnects are reported by us, once."""
 
 
 def _must_end() -> bool:
-    """Tell whether this task was cancelled, also where a library took the cancellation for its own.
+    """Return whether this task was cancelled, also where a library swallowed the cancellation.
 
     ``asyncio.wait_for`` of Python 3.11 loses a cancellation that meets its result
     (python/cpython#86296), and the NATS client waits with it throughout.

@@ -4,7 +4,7 @@ A new command NAME is one line in `COMMANDS` and one module ``controlplane/cli/N
 defines a click command called ``command`` with an ``epilog`` from `examples`.
 This module imports click and nothing heavier, so that ``cats --help`` answers at once.
 
-What a user got wrong is told in one line (`BadInput`, or a `ConfigError` with a line for each
+What a user got wrong is reported in one line (`BadInput`, or a `ConfigError` with a line for each
 fault) and ends with status 2; what failed on the way (`Failure`, or another error this package
 raises on purpose) ends with status 1. Only a bug of ours shows a traceback.
 """
@@ -29,15 +29,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 COMMANDS = {
     "serve": "Run the control plane.",
     "agent": "Run the agent of a site: instances, machine, network.",
-    "check": "Validate configurations; tells every fault with its line.",
+    "check": "Validate configurations; report every error with its line.",
     "bootstrap": "Print the bootstrap of an Envoy that follows this control plane.",
     "simulate": "Simulate a fleet: the real deciding code against baselines.",
     "plan": "Print the plan for given reports: a dry run.",
     "replay": "Decide recorded reports again under another policy: gain and loss.",
     "doctor": "Look for what is wrong, and say what to do about it.",
-    "explain": "Tell why each weight is what it is.",
+    "explain": "Explain why each weight is what it is.",
     "top": "Show the fleet live in a terminal.",
-    "override": "Take the wheel: drain, pin, cap or weigh, for a time and a reason.",
+    "override": "Override shares for a time: drain, pin, cap or weigh.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
 }
 """Name of each command and the line that ``cats --help`` shows, in the order of that page."""
@@ -56,7 +56,7 @@ class Failure(click.ClickException):
 
 
 def examples(*lines: str) -> str:
-    """Give the ``epilog`` of a command: what a user would type, one example a line."""
+    """Return the ``epilog`` of a command: what a user would type, one example a line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 

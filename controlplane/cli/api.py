@@ -28,11 +28,11 @@ def fetch(
     method: str = "GET",
     body: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Give the JSON document at *path*, after sending *body* as JSON if there is one.
+    """Return the JSON document at *path*, after sending *body* as JSON if there is one.
 
     Raises:
         BadInput: the URL is none, or the API does not know what was asked for.
-        Failure: nobody answers, or not in JSON.
+        Failure: no one answers, or not in JSON.
     """
     parts = urllib.parse.urlsplit(admin_url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -70,7 +70,7 @@ def fetch(
 
 
 def fetch_date(admin_url: str) -> str | None:
-    """Give the control plane's own time, as its answers carry it; none if it does not say."""
+    """Return the control plane's own time, as its answers carry it; None if it does not say."""
     try:
         request = urllib.request.Request(  # noqa: S310 -- `fetch` checks it
             f"{admin_url.rstrip('/')}/healthz", headers=_login()
@@ -83,7 +83,7 @@ def fetch_date(admin_url: str) -> str | None:
 
 
 def _login() -> dict[str, str]:
-    """Give the headers by which the admin port knows us."""
+    """Return the headers by which the admin port knows us."""
     name = os.environ.get(TOKEN_FILE)
     if not name:
         return {}

@@ -46,7 +46,7 @@ def command(
     """Validate configurations: one line for each fault on standard output.
 
     A fault reads FILE:LINE:COL: dotted.path: what is wrong, and what would be right.
-    Warnings, on standard error, tell what is allowed but hardly meant.
+    Warnings, on standard error, say what is allowed but hardly meant.
     FILE may be -, which is standard input.
     Status 0 if every file is right, 2 if not; with --scrape, 1 if nothing of the page can be read.
     """
@@ -77,8 +77,8 @@ def command(
         )
         if config.discovery is not None:
             counts += ((len(config.discovery.rules), "discovery rule"),)
-        told = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
-        click.echo(f"{path}: ok ({told})")
+        reported = ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
+        click.echo(f"{path}: ok ({reported})")
     ctx.exit(0 if right else BadInput.exit_code)
 
 

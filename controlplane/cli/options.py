@@ -37,7 +37,7 @@ class HostPort(click.ParamType[tuple[str, int]]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, int]:
-        """Give host and port, or end the command with what would be right."""
+        """Return host and port, or end the command with what would be right."""
         host, colon, port = str(value).rpartition(":")
         bare = host.removeprefix("[").removesuffix("]")
         if not (colon and bare and port.isascii() and port.isdecimal() and int(port) <= 65535):
@@ -118,7 +118,7 @@ def complete_from_api(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def _known_names(ctx: click.Context, kind: str) -> list[str]:
-    """Return names for completion; none where neither file nor server can be read."""
+    """Return names for completion; None where neither file nor server can be read."""
     from controlplane.cli.api import fetch  # noqa: PLC0415 -- only while completing
 
     try:

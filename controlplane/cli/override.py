@@ -1,4 +1,4 @@
-"""``cats override``: the operator's hands on the wheel, for a time and a reason."""
+"""``cats override``: the operator's overrides, for a time and a reason."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def _who() -> str:
 @click.option("--min-share", metavar="SHARE", help="At least so much.")
 @click.option("--weight", type=click.IntRange(0, 1_000_000), help="Fixed weight, policy static.")
 @click.option("--for", "lasts", required=True, metavar="TIME", help="When it ends, as 10m.")
-@click.option("--reason", required=True, help="Why, for everybody who looks.")
+@click.option("--reason", required=True, help="Why, for all who read it.")
 @click.option("--by", default=_who, help="Who.  [default: your login name]")
-@click.option("--dry-run", is_flag=True, help="Only tell what it would change.")
+@click.option("--dry-run", is_flag=True, help="Only say what it would change.")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's document.")
 def add(admin_url: str, lasts: str, *, as_json: bool, dry_run: bool, **given: Any) -> None:
-    """Add an override, and tell what it changes by prediction."""
+    """Add an override, and say what it changes by prediction."""
     body = {name: value for name, value in given.items() if value not in (None, False)}
     for name in ("max_share", "min_share"):
         if name in body:
@@ -117,7 +117,7 @@ def list_(admin_url: str, *, as_json: bool) -> None:
     if document["overrides"]:
         Console(width=None if Console().is_terminal else 160).print(table)
     else:
-        click.echo("nobody has a hand on the wheel")
+        click.echo("no active overrides")
 
 
 def _clock(unix: float | None) -> str:

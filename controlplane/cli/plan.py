@@ -141,7 +141,7 @@ def _with_policy(config: Config, name: str | None) -> Config:
 
 
 def read_policy(name: str) -> PolicyName:
-    """Give a policy by its name.
+    """Return a policy by its name.
 
     Raises:
         BadInput: there is no such one.

@@ -16,12 +16,12 @@ WIDTH = 96
 
 
 def reference() -> str:
-    """Give docs/commands.md."""
+    """Return docs/commands.md."""
     lines = [
         "# Commands",
         "",
         "What `cats COMMAND --help` says; written by `python -m testbed.tools.references`.",
-        "A user's mistake is told in one line and ends with status 2, other failures with 1.",
+        "A user's mistake is reported in one line and ends with status 2, other failures with 1.",
     ]
     root = click.Context(cats, info_name="cats", terminal_width=WIDTH, max_content_width=WIDTH)
     for name in COMMANDS:

@@ -78,10 +78,10 @@ def command(
 ) -> None:
     """Run the control plane.
 
-    A changed configuration file is taken while running, as is SIGHUP; a wrong one is told and the
-    last good one serves on. SIGTERM drains and ends with status 0.
+    A changed configuration file is loaded while running, as on SIGHUP; a wrong one is reported
+    and the last good one stays in use. SIGTERM drains and ends with status 0.
     """
-    read_config(config_file)  # so that a wrong one is told before everything is loaded
+    read_config(config_file)  # so that a wrong one is reported before everything is loaded
     from controlplane.app.serving import Settings, serve  # noqa: PLC0415 -- loads everything
     from controlplane.runtime.log import set_up_logs  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ ELLIPSIS = "…"
 WIDE, TALL = 200, 60
 """Columns and rows of what is no terminal."""
 ASSUMED = frozenset({"assumed", "default", "prior", "unknown"})
-"""Sources of values that nobody measured or wrote."""
+"""Sources of values that no one measured or wrote."""
 LEGEND = "~ assumed, because nothing measured it"
 
 

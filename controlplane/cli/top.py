@@ -84,7 +84,7 @@ def _watch(screen: Screen, overview: dict[str, Any], admin_url: str, every: floa
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Take keys one by one, on a screen of our own; Ctrl-C works as always."""
+    """Receive keys one by one, on a screen of our own; Ctrl-C works as always."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)

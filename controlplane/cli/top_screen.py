@@ -87,7 +87,7 @@ class Screen:
     """Whether keys go into the filter."""
 
     def press(self, key: str, *, page: int = 10) -> bool:
-        """Take a key, or the name of one; return whether to go on.
+        """Receive a key, or the name of one; return whether to go on.
 
         Args:
             key: a character, or ``up``, ``down``, ``page up``, ``page down``, ``home``, ``end``,

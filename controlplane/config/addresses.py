@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 
 def is_ip(text: str) -> bool:
-    """Tell whether *text* is an IP address, IPv6 without brackets."""
+    """Return whether *text* is an IP address, IPv6 without brackets."""
     return _ip(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Which inference servers there are; apart, so that whoever needs no more loads no more."""
+"""Which inference servers there are; apart, so that anyone who needs no more loads no more."""
 
 from __future__ import annotations
 

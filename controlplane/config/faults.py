@@ -1,4 +1,4 @@
-"""What pydantic found wrong, told to an operator: place, key name, what would be right."""
+"""What pydantic found wrong, reported to an operator: place, key name, what would be right."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COMPARED = 1000
 def faults_of(
     error: ValidationError, document: Document, *, root: type[BaseModel] = Config
 ) -> list[Fault]:
-    """Give every fault of *error* at its place in *document*, which is read as a *root*."""
+    """Return every fault of *error* at its place in *document*, which is read as a *root*."""
     found = error.errors(include_url=False)
     unknown: dict[Path, list[str]] = {}
     for details in found:
@@ -49,7 +49,7 @@ def faults_of(
 
 
 def _is_misspelt(details: ErrorDetails, unknown: Mapping[Path, list[str]]) -> bool:
-    """Whether a missing key is there under a misspelt name, which is told already."""
+    """Whether a missing key is there under a misspelt name, which is reported already."""
     *parent, name = details["loc"]
     return details["type"] == "missing" and bool(
         difflib.get_close_matches(str(name), unknown.get(tuple(parent), ()), n=1)
@@ -57,7 +57,7 @@ def _is_misspelt(details: ErrorDetails, unknown: Mapping[Path, list[str]]) -> bo
 
 
 def _is_spoilt(details: ErrorDetails, document: Document) -> bool:
-    """Whether a list only counts as too short because of entries that are told already."""
+    """Whether a list only counts as too short because of entries that are reported already."""
     value = document.tree
     if details["type"] != "too_short":
         return False
@@ -67,7 +67,7 @@ def _is_spoilt(details: ErrorDetails, document: Document) -> bool:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Give ``; did you mean 'model'?``, or what is known, or nothing if nothing is."""
+    """Return ``; did you mean 'model'?``, or what is known, or nothing if nothing is."""
     names = list(dict.fromkeys(known))
     folded = {name.casefold(): name for name in names[:_COMPARED]}
     near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
@@ -99,9 +99,9 @@ def _message(details: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
         return f"has no value; give {_shape(_annotation(path, root))}, or remove the key"
     if kind == "string_pattern_mismatch":
         return f"'{given}' {_pattern(ctx['pattern'])}"
-    told = _TOLD.get(kind)
-    if told is not None:
-        return told(given, ctx)
+    reported = _TOLD.get(kind)
+    if reported is not None:
+        return reported(given, ctx)
     if kind in _WRONG_TYPES:
         return f"{_show(given)} is wrong here; give {_shape(_annotation(path, root))}"
     return details["msg"].removeprefix("Value error, ")
@@ -151,16 +151,16 @@ def _pattern(pattern: str) -> str:
 def _patterns() -> dict[str, str]:
     from controlplane.config import schema  # noqa: PLC0415 -- the aliases themselves
 
-    tells = {}
-    for name, told in _PATTERNS.items():
+    says = {}
+    for name, reported in _PATTERNS.items():
         annotation = getattr(schema, name, None)
         metadata = (
             typing.get_args(annotation)[1].metadata
             if annotation is not None
             else schema.Server.model_fields["bus"].metadata
         )
-        tells.update({m.pattern: told for m in metadata if getattr(m, "pattern", None)})
-    return tells
+        says.update({m.pattern: reported for m in metadata if getattr(m, "pattern", None)})
+    return says
 
 
 _PATTERN_TELLS = _patterns()
@@ -180,7 +180,7 @@ def _show(value: Any) -> str:
 
 
 def _annotation(path: Path, root: type[BaseModel]) -> Any:
-    """Give the type at *path*, or Any where the schema knows none."""
+    """Return the type at *path*, or Any where the schema knows none."""
     found: Any = root
     for step in path:
         found = _bare(found)
@@ -203,7 +203,7 @@ def _annotation(path: Path, root: type[BaseModel]) -> Any:
 
 
 def _bare(annotation: Any) -> Any:
-    """Give a type without Annotated and without None."""
+    """Return a type without Annotated and without None."""
     while True:
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated:
@@ -215,7 +215,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _examples(annotation: Any) -> list[Any]:
-    """Give the examples a unit's JSON Schema carries."""
+    """Return the examples a unit's JSON Schema carries."""
     while typing.get_origin(annotation) in (Union, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     for metadata in getattr(annotation, "__metadata__", ()):

@@ -26,7 +26,7 @@ _UNITS = {
 
 
 def config_schema() -> dict[str, Any]:
-    """Give the JSON Schema (draft 2020-12) of the configuration, with operators' key names."""
+    """Return the JSON Schema (draft 2020-12) of the configuration, with operators' key names."""
     return model_schema(Config, title="fleet.yaml")
 
 

@@ -40,7 +40,7 @@ class Found:
     """An instance that a rule found."""
 
     rule: str
-    """Empty for one that a file of before had, while its successors are awaited."""
+    """Empty for one that a previous file had, while its successors are awaited."""
     instance: Instance
     site: Site | None = None
     """Where it is, if that site is made of a label; the file's site of that name goes before."""
@@ -78,7 +78,7 @@ def merge(
     before: Iterable[Found] = (),
     awaited: bool = False,
 ) -> Merged:
-    """Give *config* with what was found.
+    """Return *config* with what was found.
 
     Args:
         config: as the file has it.
@@ -87,7 +87,7 @@ def merge(
             those of its instances stay: they may be gone, but an empty set of endpoints is
             certain to fail every request.
         awaited: whether there are rules whose objects are not known yet. Until they are, what
-            other rules found stays as well, and what a file of before had (as of no rule).
+            other rules found stays as well, and what a previous file had (as of no rule).
     """
     if config.discovery is None:
         return Merged(config)
@@ -155,7 +155,7 @@ class _Merging:
         }
 
     def ordered(self, found: Iterable[Found], *, of_any_rule: bool = False) -> Sequence[Found]:
-        """Give them in an order that every replica has; without those of rules that are gone."""
+        """Return them in an order that every replica has; without those of rules that are gone."""
         last = len(self._rules)
         return sorted(
             (each for each in found if of_any_rule or each.rule in self._rules),
@@ -176,7 +176,7 @@ class _Merging:
         return True
 
     def config(self) -> Config:
-        """Give what it has become."""
+        """Return what it has become."""
         instances = (*self._config.instances, *(each.instance for each in self.taken))
         runs = {each.name: set(each.model_names) for each in instances}
         serves = {s.name: {m.name for m in s.models} for s in self._config.services}
@@ -235,6 +235,6 @@ class _Merging:
         if home != site.name:
             return (
                 Clash.OVERRIDE,
-                f"is at '{site.name}', and an override says '{home}'; mend the override",
+                f"is at '{site.name}', and an override says '{home}'; fix the override",
             )
         return None

@@ -1,7 +1,7 @@
 """What must agree between several values: names, ranges, and what would never take effect.
 
 The rules read the raw document, not a validated `Config`, so that they also run on a file with
-other faults and everything wrong is told at once. A rule looks only at values of the right
+other faults and everything wrong is reported at once. A rule looks only at values of the right
 shape; the rest is the schema's to report.
 """
 
@@ -149,7 +149,7 @@ class _Rules:
             yield self.at(entry, key, f"no instance is named '{name}'; instances is empty")
 
     def base_cycles(self) -> Iterator[Fault]:
-        told: set[str] = set()
+        reported: set[str] = set()
         for entry in self.model_list:
             chain: list[str] = []
             name = entry.text("name")
@@ -157,8 +157,8 @@ class _Rules:
                 chain.append(name)
                 model = self.models.entries.get(name)
                 name = model.text("base") if model else None
-            if name is not None and name == chain[0] and not told.intersection(chain):
-                told.update(chain)
+            if name is not None and name == chain[0] and not reported.intersection(chain):
+                reported.update(chain)
                 yield self.at(
                     entry, "base", f"goes in a circle: {' -> '.join([*chain, name])}; remove one"
                 )
@@ -323,10 +323,10 @@ class _Rules:
         for cluster in clusters:
             given = [key for key in ("api", "kubeconfig") if cluster.get(key) is not None]
             if isinstance(cluster.raw, dict) and len(given) != 1:
-                told = (
+                reported = (
                     "says it twice; keep one of" if given else "does not say where its API is; give"
                 )
-                yield self.at(cluster, given[1] if given else None, f"{told} api, kubeconfig")
+                yield self.at(cluster, given[1] if given else None, f"{reported} api, kubeconfig")
         for rule in self.rule_list:
             if rule.get("cluster") is not None and not clusters:
                 yield self.at(rule, "cluster", "names one, and discovery.clusters is empty")
@@ -396,14 +396,15 @@ class _Rules:
             if protocol is not None and protocol != "auto":
                 found.setdefault(protocol, listed.text("name") or "")
         if len(found) > 1:
-            told = " and ".join(f"'{name}' {protocol}" for protocol, name in found.items())
+            reported = " and ".join(f"'{name}' {protocol}" for protocol, name in found.items())
             yield self.at(
-                service, "models", f"are spoken to in different protocols ({told}); an Envoy speaks"
+                service, "models",
+                f"are spoken to in different protocols ({reported}); an Envoy speaks"
                 " one to a service, so set protocol on the service, or split it"
             )  # fmt: skip
 
     def canary_faults(self, owner: _Entry) -> Iterator[Fault]:
-        """Give what is wrong with the canary of a service, or of ``steering``."""
+        """Return what is wrong with the canary of a service, or of ``steering``."""
         canary = owner.entry("canary")
         yield from self.known(canary, "client_site", "site", self.sites)
         default = self.root.entry("steering").text("policy") or Steering().policy.value
@@ -649,7 +650,7 @@ class _Rules:
 
 
 def find_faults(document: Document) -> list[Fault]:
-    """Give what is wrong between values, as far as they can be read."""
+    """Return what is wrong between values, as far as they can be read."""
     rules = _Rules(document)
     faults: list[Fault] = []
     for entries, what in (
@@ -673,7 +674,7 @@ def find_faults(document: Document) -> list[Fault]:
 
 
 def find_warnings(document: Document) -> list[Fault]:
-    """Give what a valid document says that would hardly be meant."""
+    """Return what a valid document says that would hardly be meant."""
     return list(_Rules(document).warnings())
 
 

@@ -163,7 +163,7 @@ class Task(StrEnum):
 
 
 class Delay(StrEnum):
-    """Whether somebody waits for the answer."""
+    """Whether someone waits for the answer."""
 
     SENSITIVE = "sensitive"
     TOLERANT = "tolerant"
@@ -284,7 +284,7 @@ class Service(Settings):
 
     @property
     def cost_of_delay(self) -> float:
-        """Give the weight of a second of this service's delay in the fleet's cost."""
+        """Return the weight of a second of this service's delay in the fleet's cost."""
         if self.delay_weight is not None:
             return self.delay_weight
         return 1.0 if self.delay is Delay.SENSITIVE else 0.1
@@ -332,7 +332,7 @@ class Orca(Settings):
     """Between two reports."""
 
     def target(self, host: str) -> str:
-        """Give HOST:PORT for an instance at *host*."""
+        """Return HOST:PORT for an instance at *host*."""
         if self.address is not None:
             return self.address
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
@@ -410,12 +410,12 @@ class Instance(Settings):
 
     @property
     def host(self) -> str:
-        """Give the address without the port and without brackets."""
+        """Return the address without the port and without brackets."""
         return self.address.rsplit(":", 1)[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """Give the port of the address."""
+        """Return the port of the address."""
         return int(self.address.rsplit(":", 1)[1])
 
 
@@ -450,7 +450,7 @@ class KubernetesApi(Settings):
     """The Kubernetes API that instances are found in."""
 
     server: Annotated[str, AfterValidator(_check_api)] | None = None
-    """Its URL; by default the one that every pod is told, with the pod's own token and CA."""
+    """Its URL; by default the one that every pod is given, with the pod's own token and CA."""
     ca: str | None = None
     """File of certificates that may sign the server's; read again when it changes."""
     token_file: str | None = None
@@ -702,7 +702,7 @@ class Steering(Settings):
 
 
 class Override(Settings):
-    """An operator's hand on the wheel, for a service (or all) at an instance or a site."""
+    """An operator's overrides, for a service (or all) at an instance or a site."""
 
     service: Name | None = None
     """Which service it is for; all if it is left out."""
@@ -789,7 +789,7 @@ class Retries(Settings):
 
 def _check_absolute(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError("must begin with /: Envoy would look below wherever it was started")
+        raise ValueError("must begin with /: Envoy would look below where it was started")
     return path
 
 
@@ -822,7 +822,7 @@ class InstanceTls(Settings):
         Field(min_length=1, max_length=100),
     ]
     """Subject alternative names (SPIFFE id, DNS name, IP address) one of which an instance's
-    certificate must carry; ``*`` is anything without a slash. Without this, whoever has any
+    certificate must carry; ``*`` is anything without a slash. Without this, anyone who has any
     certificate of *ca*, a sidecar say, could pose as an instance."""
     cert: EnvoyFile | None = None
     """Certificate that Envoy shows, for instances that ask for one."""
@@ -839,7 +839,7 @@ class InstanceTls(Settings):
 
 
 class Envoy(Settings):
-    """What the sidecars and gateways are told."""
+    """What sidecars and gateways are configured with."""
 
     address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- a gateway listens on all; a sidecar sets 127.0.0.1
     """IP address of the listener ``inference``."""
@@ -863,7 +863,7 @@ class Envoy(Settings):
     load_period: PositiveDuration = 1.0
     """How often Envoys report their load."""
     orca_headers: bool = False
-    """Instances tell their load in the headers of their answers (ORCA); Envoys average it and
+    """Instances say their load in the headers of their answers (ORCA); Envoys average it and
     report it every ten seconds."""
     health_check: HealthCheck | None = HealthCheck()
     outlier_detection: OutlierDetection | None = OutlierDetection()
@@ -919,7 +919,7 @@ class Identity(Settings):
     @model_validator(mode="after")
     def _name_a_site(self) -> Identity:
         if self.role is not Role.OBSERVER and not self.sites and "{site}" not in self.san:
-            raise ValueError("lets nobody in; give sites, or write {site} in san")
+            raise ValueError("lets no one in; give sites, or write {site} in san")
         return self
 
 

@@ -75,7 +75,7 @@ class Document:
     """What is wrong with the text though it can be read, such as a key given twice."""
 
     def fault(self, path: Path, message: str, *, at_key: bool = False) -> Fault:
-        """Give a fault at the value of *path*, or at its key, or at what should hold it."""
+        """Return a fault at the value of *path*, or at its key, or at what should hold it."""
         places = self.keys if at_key else self.values
         mark = next(
             (found for found in (_up(path, places, self.values)) if found is not None), Mark(1, 1)
@@ -90,7 +90,7 @@ def _up(path: Path, first: Mapping[Path, Mark], then: Mapping[Path, Mark]) -> It
 
 
 def dotted(path: Path) -> str:
-    """Give a path as operators read it: ``services[0].slo.ttft``."""
+    """Return a path as operators read it: ``services[0].slo.ttft``."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -180,7 +180,7 @@ class _Composer:
         return root
 
     def _roots(self, text: str) -> Iterator[_Node]:
-        """Give the root of each document once all of it is read."""
+        """Return the root of each document once all of it is read."""
         root: _Node | None = None
         open_nodes: list[_Node] = []
         for event in yaml.parse(text, Loader=_Loader):
@@ -260,7 +260,7 @@ def _mark(event: yaml.Event) -> Mark:
 
 
 def resolve(text: str) -> str | float | bool | None:
-    """Give what a plain scalar means in the core schema of YAML 1.2."""
+    """Return what a plain scalar means in the core schema of YAML 1.2."""
     if text in _NULL:
         return None
     if text in _TRUE or text in _FALSE:

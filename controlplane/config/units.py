@@ -1,7 +1,7 @@
 """Numbers with units, as operators write them, to SI floats.
 
 ``250ms`` is 0.25 s, ``30%`` is 0.3, ``2MB`` is 2e6 bytes, ``100Mbps`` is 12.5e6 bytes a second,
-``8kW`` is 8000 W. A bare number is refused where a unit is needed, so that nobody has to guess;
+``8kW`` is 8000 W. A bare number is refused where a unit is needed, so that no one has to guess;
 0 needs none. Shares may be bare (``0.3``).
 """
 
@@ -113,7 +113,7 @@ def _above_zero(value: float) -> float:
 def quantity_schema(
     units: Mapping[str, float], example: str, *, also: str = "", bare: float = 0.0
 ) -> WithJsonSchema:
-    """Give the JSON Schema of a quantity: text with a unit, *also*, or a bare number to *bare*."""
+    """Return the JSON Schema of a quantity: text with a unit, *also*, or a number up to *bare*."""
     number = r"([0-9]+(\.[0-9]+)?|\.[0-9]+)"
     forms = [rf"{number}\s*({'|'.join(units)})", r"0+(\.0+)?", *([also] if also else [])]
     return WithJsonSchema(

@@ -121,7 +121,7 @@ class Configuration:
     # What comes in.
 
     def receive_file(self, content: Config | ConfigError) -> None:
-        """Take what the file says now; a wrong one changes nothing but the status."""
+        """Receive what the file says now; a wrong one changes nothing but the status."""
         if isinstance(content, ConfigError):
             self.status = replace(
                 self.status, faults=content.faults, refused_at=self._clock()
@@ -135,7 +135,7 @@ class Configuration:
         self.file_changed.publish(content)
 
     def receive_found(self, found: Iterable[Found], refused: Iterable[Refused] = ()) -> None:
-        """Take which instances there are beside the file's.
+        """Receive which instances there are beside the file's.
 
         Args:
             found: all of them.

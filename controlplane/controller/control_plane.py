@@ -202,7 +202,7 @@ class ControlPlane:
         return self.configuration.add_override(request)
 
     async def load_state(self) -> None:
-        """Restore estimates, overrides and the plan of other replicas or of before a restart."""
+        """Restore estimates, overrides and the plan of other replicas or from before a restart."""
         await self.persistence.restore_estimates(self.bus.memory)
         await self.persistence.load_overrides(self.configuration.overrides)
         self.configuration.restore_overrides()

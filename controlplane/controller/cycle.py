@@ -20,7 +20,7 @@ from controlplane.grpc_services.envoys import EnvoyRegistry
 from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
 from controlplane.runtime.broadcast import Broadcast
 from controlplane.runtime.log import Logger
-from controlplane.runtime.throttle import Told
+from controlplane.runtime.throttle import LogLimit
 from controlplane.steering.plan import Plan
 from controlplane.xds.snapshot import Snapshot
 
@@ -116,7 +116,7 @@ class Cycle:
         """(site, role) of gRPC clients and older Envoys so far; the unknown site is one."""
         self._decides_alone = False
         self._unfollowed_since: float | None = None
-        self._told: Told[str] = Told()
+        self._told: LogLimit[str] = LogLimit()
         self.view: FleetView | None = None
         self.plan: Plan | None = None
         self.levels = LevelBook()
@@ -156,7 +156,7 @@ class Cycle:
             self._views.publish(self.transform(self._built))
 
     async def restore(self) -> None:
-        """Serve the plan of the other replicas, or that of before the restart, if one fits."""
+        """Serve the plan of the other replicas, or that from before the restart, if one fits."""
         shared, config = self._bus().plan, self._configuration.effective
         if shared is not None and covers(shared, config):
             await self._serve_restored(shared)

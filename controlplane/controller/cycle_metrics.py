@@ -68,7 +68,7 @@ class CycleMeter:
         self._settle(self._convergence.publish(version, serving, heard_at=heard_at, now=now))
 
     def observe_xds(self, event: XdsEvent, *, now: float) -> None:
-        """Take what happened on a stream."""
+        """Receive what happened on a stream."""
         if event.what is Happening.ACKED and event.type_url == ENDPOINT:
             took, settled = self._convergence.acknowledge(event.envoy, event.version, now=now)
             if took is not None:

@@ -28,7 +28,7 @@ def record_cycle(
     instances: int,
     marks: tuple[float, float, float, float, float],
 ) -> CycleRecord:
-    """Give a cycle in times; *marks* are begin, viewed, decided, published and saved."""
+    """Return a cycle in times; *marks* are begin, viewed, decided, published and saved."""
     began, viewed, decided, published, saved = marks
     # What the deciding thread measured ends when the loop hears of it, but for a thread's wake-up.
     build = decided - decision.build_seconds
@@ -52,7 +52,7 @@ def record_cycle(
             ("solve", "decide", max(viewed, solve), build),
             ("build", "decide", build, decided),
             ("publish", "cycle", decided, published),
-            ("tell and save", "cycle", published, saved),
+            ("say and save", "cycle", published, saved),
         ),
         attributes,
         plan.version,

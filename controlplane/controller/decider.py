@@ -68,11 +68,11 @@ class Decider:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reconfigure, config)
 
     async def restore(self, plan: Plan) -> Views:
-        """Take a plan of before as the last one, and build what Envoys get of it."""
+        """Receive a previous plan as the last one, and build what Envoys get of it."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._restore, plan)
 
     async def memory(self, *, now: float) -> dict[str, Any]:
-        """Give what steering has learned."""
+        """Return what steering has learned."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: self._steering.memory(now=now)
         )
@@ -91,13 +91,13 @@ class Decider:
         )
 
     async def explain(self, service: str, site: str) -> Assignment | None:
-        """Give one assignment with all its terms, which a large plan leaves out."""
+        """Return one assignment with all its terms, which a large plan leaves out."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._steering.explain, service, site
         )
 
     async def try_out(self, view: FleetView, config: Config) -> tuple[Plan, Plan]:
-        """Give what would be decided on *view* now, and what under *config*; nothing is kept."""
+        """Return what would be decided on *view* now, and what under *config*; nothing is kept."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._try_out, view, config
         )
@@ -155,9 +155,9 @@ def unknown_to(plan: Plan, config: Config) -> list[str]:
 
 
 def covers(plan: Plan, config: Config) -> bool:
-    """Tell whether *plan* can be served under *config* until a first cycle has decided.
+    """Return whether *plan* can be served under *config* until a first cycle has decided.
 
-    It must know each pair of service and client site and send nobody to an instance that the
+    It must know each pair of service and client site and send no one to an instance that the
     configuration does not have at that site.
     """
     places = {instance.name: instance.site for instance in config.instances}

@@ -1,4 +1,4 @@
-"""The instances that were found last, on disk: a restart while the API is away loses none.
+"""The instances that were found last, on disk: a restart while the API is unreachable loses none.
 
 ``discovered.json`` in ``--state-dir``, written whole beside the old one and renamed over it.
 """
@@ -61,7 +61,7 @@ class DiscoveredStore:
         replace_file(self.path, json.dumps(document, separators=(",", ":")).encode())
 
     def load(self) -> SavedFound | None:
-        """Give what was saved last; none if nothing was.
+        """Return what was saved last; None if nothing was.
 
         Raises:
             StateError: the file cannot be read.

@@ -46,7 +46,7 @@ FIRST_LIST = 30.0
 """Seconds that the first plan waits for the first lists; longer if without them a service would
 have no instance at all."""
 REMINDER = 5.0
-"""Seconds after which a start that still waits is told."""
+"""Seconds after which a start that still waits is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _Followed:
 
 
 def load_found(directory: Path | None, *, log: Logger) -> SavedFound:
-    """Give what was found before a restart; nothing where nothing can be read."""
+    """Return what was found before a restart; nothing where nothing can be read."""
     if directory is None:
         return NOTHING_SAVED
     store = DiscoveredStore(directory)
@@ -94,7 +94,7 @@ class InstanceDiscovery:
     """Finds instances for a control plane.
 
     Args:
-        control: is told, and asked for its configuration.
+        control: is reported, and asked for its configuration.
         state_dir: where what was found outlives the process.
         saved: what was found before a restart, which *control* has already.
     """
@@ -127,7 +127,7 @@ class InstanceDiscovery:
         """Wait until a plan can be made that knows what there is."""
         loop = asyncio.get_running_loop()
         until = loop.time() + FIRST_LIST
-        told = False
+        reported = False
         while not self._may_begin.is_set():
             try:
                 async with asyncio.timeout(REMINDER):
@@ -137,8 +137,8 @@ class InstanceDiscovery:
                 if loop.time() >= until and not alone:
                     self._may_begin.set()  # once begun, nothing waits again
                     return
-                if not told:
-                    told = True
+                if not reported:
+                    reported = True
                     self._control.log.warning(
                         "first plan delayed until instances are discovered",
                         unread=sorted(rule.name for rule in self._rules if self._misses(rule)),
@@ -170,7 +170,7 @@ class InstanceDiscovery:
                 self._followed.clear()
 
     def status(self) -> tuple[RuleStatus, ...]:
-        """Tell how the rules fare."""
+        """Return how the rules fare."""
         merged, now = self._configuration.merged, self._control.clock()
         return tuple(
             RuleStatus(
@@ -266,7 +266,7 @@ class InstanceDiscovery:
             self._may_begin.set()
 
     def _followers(self, rule: DiscoveryRule) -> list[Follower]:
-        """Give who follows what *rule* wants; nobody until all of it is followed."""
+        """Return who follows what *rule* wants; no one until all of it is followed."""
         keys = _keys(self._configuration.file_config, rule)
         if any(key not in self._followed for key in keys):
             return []

@@ -1,4 +1,4 @@
-"""Server-sent events for whoever watches: bounded clients, bounded memory.
+"""Server-sent events for anyone who watches: bounded clients, bounded memory.
 
 State events (a plan, the fleet) replace an unsent one of the same kind, since only the newest
 matters; fault events are kept, the oldest dropped first. A watcher that does not read costs one
@@ -86,10 +86,10 @@ class EventHub:
         return len(self._watchers)
 
     def watch(self, kinds: frozenset[str] = ALL_STATES, *, peer: str = "") -> Watcher:
-        """Add a watcher of some kinds of state, which first gets the faults of before.
+        """Add a watcher of some kinds of state, which first gets the previous faults.
 
         When all seats are taken, the oldest watcher of the machine that has most makes room:
-        forgotten terminals must not keep out whoever looks now.
+        forgotten terminals must not keep out anyone who looks now.
         """
         if len(self._watchers) >= self._limit:
             counts = Counter(watcher.peer for watcher in self._watchers)
@@ -108,7 +108,7 @@ class EventHub:
         self._watchers.pop(watcher, None)
 
     def publish_state(self, kind: str, document: Callable[[], object]) -> None:
-        """Send a state to everybody; *document* is only made when somebody watches it."""
+        """Send a state to everyone; *document* is only made when someone watches it."""
         watchers = [watcher for watcher in self._watchers if kind in watcher.kinds]
         if not watchers:
             return
@@ -117,7 +117,7 @@ class EventHub:
             watcher.put(kind, event, replace=True)
 
     def publish_fault(self, document: object) -> None:
-        """Send a fault to everybody and remember it."""
+        """Send a fault to everyone and remember it."""
         event = self._encode("fault", document)
         self._faults.append(event)
         for watcher in self._watchers:

@@ -205,7 +205,7 @@ class History:
         )
 
     def restore(self, content: bytes) -> str:
-        """Take what `encode` made, as far as it can be read.
+        """Receive what `encode` made, as far as it can be read.
 
         Returns:
             What is wrong with the rest; empty if nothing is.

@@ -1,7 +1,7 @@
 """What Prometheus reads: the list of metrics, and the families made from the present state.
 
 Counters and histograms are fed where things happen. Gauges that describe the fleet, the plan and
-the Envoys are made from the frozen values when somebody scrapes, so that a cycle does not pay for
+the Envoys are made from the frozen values when someone scrapes, so that a cycle does not pay for
 them and an instance that is gone leaves no series behind.
 docs/metrics.md is `reference` of this module; a test keeps it so.
 """
@@ -49,7 +49,7 @@ from controlplane.telemetry.levels import METRICS, WINDOW, Levels
 
 SERIES_LIMIT = 20_000
 """Series of one family; a family that would have more is left out and `cats_series_left_out` says
-how many. Prometheus scrapes of some MB are dear on both sides."""
+how many. Prometheus scrapes of some MB are expensive on both sides."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, unread
 
@@ -219,7 +219,7 @@ class Metrics:
         self.bus_reports = counter(
             "cats_bus_reports_total",
             "Reports on the bus between replicas: sent, received, refused as unreadable, or dropped"
-            " while it was away.",
+            " while it was unreachable.",
             ("what",),
         )
         self.state_saves = counter(
@@ -249,15 +249,15 @@ class Metrics:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
     def count_connections(self, count: Callable[[], int]) -> None:
-        """Take the number of connections to the gRPC port from *count*."""
+        """Receive the number of connections to the gRPC port from *count*."""
         self._open.set_function(count)
 
     def measure_loop(self, lag: Callable[[], float]) -> None:
-        """Take the lag of the event loop, in seconds, from *lag*."""
+        """Receive the lag of the event loop, in seconds, from *lag*."""
         self._loop_lag.set_function(lag)
 
     def expose(self) -> bytes:
-        """Give the Prometheus text format 0.0.4."""
+        """Return the Prometheus text format 0.0.4."""
         return generate_latest(self.registry)
 
 
@@ -473,7 +473,7 @@ def _plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric
     )
     refused = GaugeMetricFamily(
         "cats_refused_share",
-        "Part of a tolerant service's requests that Envoys are told to refuse in an overload.",
+        "Part of a tolerant service's requests that Envoys are to reject in an overload.",
         labels=("service", "from"),
     )
     error = GaugeMetricFamily(
@@ -550,7 +550,7 @@ def _observed_latency(seen: Mapping[Key, Observed]) -> Metric:
 
 
 def reference(metrics: Metrics) -> str:
-    """Give docs/metrics.md: each family's name, type, labels, text."""
+    """Return docs/metrics.md: each family's name, type, labels, text."""
     lines = [
         "# Metrics",
         "",

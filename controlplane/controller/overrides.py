@@ -174,12 +174,12 @@ class OverrideStore:
 
     @property
     def lasting(self) -> bool:
-        """Tell whether overrides survive a restart."""
+        """Return whether overrides survive a restart."""
         return self._path is not None
 
     @property
     def active(self) -> tuple[ActiveOverride, ...]:
-        """Give those in force, the oldest first."""
+        """Return those in force, the oldest first."""
         return tuple(self._active.values())
 
     def add(self, request: OverrideRequest, *, unix_now: float) -> ActiveOverride:
@@ -221,7 +221,7 @@ class OverrideStore:
         return over
 
     def apply(self, config: Config, *, more: Iterable[Override] = ()) -> Config:
-        """Give *config* with the overrides that still name what it has."""
+        """Return *config* with the overrides that still name what it has."""
         fitting = []
         for override in (*(item.override for item in self._active.values()), *more):
             try:

@@ -16,12 +16,12 @@ LEAST_GAP = 0.1
 
 
 def next_start(*, started_at: float, period: float, requested_at: float | None) -> float:
-    """Give the instant of the next cycle.
+    """Return the instant of the next cycle.
 
     Args:
         started_at: when the last one began.
         period: time between regular cycles.
-        requested_at: when something urgent happened after that; none if nothing did.
+        requested_at: when something urgent happened after that; None if nothing did.
     """
     regular = started_at + period
     if requested_at is None:

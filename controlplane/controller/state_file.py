@@ -1,8 +1,8 @@
-"""The last plan and what was learned on disk, so that a restart moves nobody's traffic.
+"""The last plan and what was learned on disk, so that a restart moves no one's traffic.
 
 Two JSON files in ``--state-dir``, each written whole beside the old one and renamed over it, so
 that a crash leaves one or the other. What the plan says of shares is kept; why they are so is
-worked out again by the first cycle. A file that cannot be read is set aside and told, never lost.
+worked out again by the first cycle. A file that cannot be read is set aside and reported.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SavedState:
 
 
 def encode_state(plan: Plan, *, saved_at: float) -> bytes:
-    """Give the file's content."""
+    """Return the file's content."""
     document = {
         "format": FORMAT,
         "saved_at": saved_at,
@@ -82,7 +82,7 @@ class StateFile:
         self.path = directory / FILE_NAME
 
     def load(self, *, now: float) -> SavedState | None:
-        """Give what was saved last; none if nothing was.
+        """Return what was saved last; None if nothing was.
 
         Raises:
             StateError: it cannot be read; the file was set aside where that was possible.
@@ -107,7 +107,7 @@ class StateFile:
         replace_file(self.path, encode_state(plan, saved_at=saved_at))
 
     def load_memory(self) -> Mapping[str, Any] | None:
-        """Give what was learned; none if nothing was saved.
+        """Return what was learned; None if nothing was saved.
 
         Raises:
             StateError: it cannot be read; the file was set aside where that was possible.
@@ -126,7 +126,7 @@ class StateFile:
             raise StateError(f"{path}: {error.strerror}; {_OWNER}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateError(
-                f"{path}: not what was learned: {error}; it is learned anew; {_set_aside(path)}"
+                f"{path}: not what was learned: {error}; it is learned again; {_set_aside(path)}"
             ) from error
         return learned
 
@@ -141,7 +141,7 @@ class StateFile:
         replace_file(self.path.with_name(MEMORY_NAME), content)
 
     def set_memory_aside(self) -> str:
-        """Keep a file of what was learned that turned out to be none; tell where."""
+        """Keep a file of what was learned that turned out to be none; say where."""
         return _set_aside(self.path.with_name(MEMORY_NAME))
 
 

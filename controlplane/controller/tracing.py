@@ -22,7 +22,7 @@ from controlplane.grpc_services.convergence import Settled
 from controlplane.runtime.otlp import JsonExporter
 
 KEPT = 64
-"""Cycles whose plans may still be acknowledged by somebody."""
+"""Cycles whose plans may still be acknowledged by someone."""
 TIMEOUT = 5.0
 """Seconds that one export may take; a receiver that hangs delays the end by as much."""
 
@@ -48,7 +48,7 @@ class CycleTracer:
         self._published: OrderedDict[str, tuple[trace.Span, int]] = OrderedDict()
         """Plan -> the cycle that published it, and when, in Unix nanoseconds."""
         self._early: OrderedDict[str, Settled] = OrderedDict()
-        """Plan -> when all held it, for cycles that are not told yet."""
+        """Plan -> when all held it, for cycles that are not reported yet."""
 
     def tell_cycle(self, cycle: CycleRecord) -> None:
         """Make the spans of a cycle."""
@@ -78,7 +78,7 @@ class CycleTracer:
     def tell_settled(self, settled: Settled) -> None:
         """Make the span from a publication until every Envoy holds it.
 
-        Near Envoys acknowledge while the cycle is still saving; it is told when that is over.
+        Near Envoys acknowledge while the cycle is still saving; it is reported when that is over.
         """
         cycle, published_at = self._published.pop(settled.version, (None, 0))
         if cycle is None:

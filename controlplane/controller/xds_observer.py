@@ -30,7 +30,7 @@ class _ByType(dict[str, Family]):
 
 
 class XdsObserver:
-    """Counts and tells each event."""
+    """Counts and says each event."""
 
     def __init__(
         self, metrics: Metrics, log: Logger, on_change: Callable[[XdsEvent], None]
@@ -45,7 +45,7 @@ class XdsObserver:
         self._ack_seconds = _ByType(metrics.ack_seconds)
 
     def __call__(self, event: XdsEvent) -> None:
-        """Take one event."""
+        """Receive one event."""
         match event.what:
             case Happening.SENT:
                 self._pushes[event.type_url].inc()

@@ -29,11 +29,11 @@ from controlplane.telemetry.engines import Dialect
 from controlplane.telemetry.engines.custom import build_dialects
 
 EXPIRY_WARNING = 14 * 86400.0
-"""Seconds before a certificate's end from which it is told."""
+"""Seconds before a certificate's end from which it is reported."""
 SKEW = 2.0
 """Seconds that two clocks may be apart; ages are judged against expiries of some ten seconds."""
 LAG = 10.0
-"""Seconds without an acknowledgement that are told."""
+"""Seconds without an acknowledgement that are reported."""
 AT_ONCE = 20
 
 
@@ -68,7 +68,7 @@ def _examine_tls(name: str, tls: Tls, *, unix_now: float) -> Iterator[Finding]:
     except OSError as error:
         yield Finding(
             "bad", f"{name}: {error.filename or tls.cert}: {error.strerror}",
-            "mend the path, and let the server's user read it",
+            "fix the path, and let the server's user read it",
         )  # fmt: skip
         return
     for file in filter(None, (tls.cert, tls.client_ca)):
@@ -192,7 +192,7 @@ async def _examine_cluster(
         remedy = "run it where the control plane runs, or ask that one with --admin"
         return [Finding("warning", f"discovery cannot be tried from here: {error}", remedy)]
     except OSError:
-        pass  # told below, with its remedy
+        pass  # reported below, with its remedy
     client = ApiClient(cluster, http)
     found = []
     for each, rules in wanted.items():
@@ -238,7 +238,7 @@ def examine_fleet(fleet: Any) -> Iterator[Finding]:
             "see whether their metrics can be reached, or the agents run",
         )  # fmt: skip
     for fault in fleet["config"]["faults"]:
-        yield Finding("bad", f"the newest configuration is refused: {fault}", "mend the file")
+        yield Finding("bad", f"the newest configuration is refused: {fault}", "fix the file")
     for rule in fleet.get("discovery", ()):
         yield from _examine_rule(rule)
     for item in fleet["instances"]:
@@ -302,7 +302,7 @@ def examine_envoys(document: Any) -> Iterator[Finding]:
         if not envoy["known_site"]:
             yield Finding(
                 "warning", f"Envoy {envoy['id']} names the unknown site '{envoy['site']}'",
-                "add the site, or mend node.metadata.site in its bootstrap",
+                "add the site, or fix node.metadata.site in its bootstrap",
             )  # fmt: skip
         if not envoy.get("supported", True):
             yield Finding(

@@ -1,7 +1,7 @@
 """Reports on disk, so that yesterday can be decided again: what `--record` writes, `replay` reads.
 
 A directory holds ``fleet.yaml`` as it was, and ``reports.jsonl`` with a line for each cycle: its
-time in seconds and the reports since the last, as replicas tell each other (`bus.codec`).
+time in seconds and the reports since the last, as replicas say each other (`bus.codec`).
 Two files of half the limit take turns, so that the newest is kept and the disk never fills.
 """
 
@@ -91,7 +91,7 @@ class Recorder:
 
 
 def read_fleet(directory: Path) -> Config:
-    """Give the configuration of a recording.
+    """Return the configuration of a recording.
 
     Raises:
         ConfigError: it is wrong.
@@ -106,7 +106,7 @@ def read_fleet(directory: Path) -> Config:
 
 
 def read_frames(directory: Path) -> Iterator[Frame]:
-    """Give the recorded cycles in order; a last line that was cut off is left out.
+    """Return the recorded cycles in order; a last line that was cut off is left out.
 
     Raises:
         RecordingError: a line is none.
@@ -125,7 +125,7 @@ def read_frames(directory: Path) -> Iterator[Frame]:
                     message = decode_message(json.dumps(document["message"]).encode(), now=at)
                 except (ValueError, KeyError, TypeError, ReportError) as error:
                     raise RecordingError(
-                        f"{file}:{number}: not a recorded cycle; remove the line, or record anew"
+                        f"{file}:{number}: not a recorded cycle; remove the line, or record again"
                         " with this version"
                     ) from error
                 yield Frame(at, message)

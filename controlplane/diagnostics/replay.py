@@ -45,7 +45,7 @@ class Outcome:
 
 
 def with_policy(config: Config, policy: PolicyName) -> Config:
-    """Give *config* with one policy for every service from everywhere."""
+    """Return *config* with one policy for every service from everywhere."""
     return config.model_copy(
         update={
             "steering": config.steering.model_copy(update={"policy": policy, "canary": None}),
@@ -99,7 +99,7 @@ def _add(outcome: Outcome, plans: tuple[Plan, Plan], *, seconds: float) -> None:
 
 
 def summarise(outcome: Outcome) -> Document:
-    """Give the gain and loss of a replay, JSON-ready; latencies in seconds."""
+    """Return the gain and loss of a replay, JSON-ready; latencies in seconds."""
     mean = [fsum(c) / len(c) if c else None for c in outcome.costs]
     return {
         "cycles": outcome.cycles,

@@ -30,7 +30,7 @@ class Devices:
         return len(self._said)
 
     def merge(self, report: InstanceReport, *, oldest: float) -> InstanceReport:
-        """Take *report* in and give what all devices say together.
+        """Receive *report* in and give what all devices say together.
 
         Args:
             report: of one device.
@@ -69,7 +69,7 @@ class Devices:
         for signal, value in signals.items():
             if signal not in COUNTERS:
                 total, count = self._totals.get(signal, (0.0, 0))
-                # An empty sum starts anew, so that rounding never piles up.
+                # An empty sum starts again, so that rounding never piles up.
                 self._totals[signal] = (
                     (total + sign * value, count + sign) if count + sign else (0.0, 0)
                 )

@@ -127,7 +127,7 @@ class InstanceState:
         self.reconfigure(instance, config)
 
     def reconfigure(self, instance: Instance, config: Config) -> None:
-        """Take changed settings of the same instance."""
+        """Receive changed settings of the same instance."""
         self.instance = instance
         self._expiry = config.steering.expiry
         self._answers_fresh = min(ANSWERS_FRESH, self._expiry / 2)
@@ -153,7 +153,7 @@ class InstanceState:
     def apply(
         self, report: InstanceReport, *, now: float, observed: trust.Observation | None
     ) -> None:
-        """Take a report into account; one that is not newer than its source's last is dropped.
+        """Receive a report into account; one that is not newer than its source's last is dropped.
 
         Raises:
             ReportError: it cannot be believed.

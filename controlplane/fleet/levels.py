@@ -1,6 +1,6 @@
 """Metric levels of the fleet's instances, from the views of the last seconds; pure.
 
-Nothing is computed until somebody asks: a cycle pays for keeping a reference.
+Nothing is computed until someone asks: a cycle pays for keeping a reference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LevelBook:
             self._views.popleft()
 
     def levels(self) -> Mapping[str, Levels]:
-        """Give every instance's levels at the newest view."""
+        """Return every instance's levels at the newest view."""
         if not self._views:
             return {}
         newest = self._views[-1]
@@ -60,7 +60,7 @@ class LevelBook:
 
 
 def _network(view: FleetView) -> Mapping[str, tuple[float, float | None]]:
-    """Give mean round trip and bandwidth from where clients are to each site."""
+    """Return mean round trip and bandwidth from where clients are to each site."""
     places = [site for site in view.clients if view.clients[site] > 0]
     if not places:
         places = [s.name for s in view.config.sites if s.kind is not SiteKind.DEVICE]
@@ -80,7 +80,7 @@ def _network(view: FleetView) -> Mapping[str, tuple[float, float | None]]:
 def raw_metrics(
     item: InstanceView, away: Mapping[str, tuple[float, float | None]]
 ) -> dict[str, float]:
-    """Give the raw (L0) values of one instance by their names in `telemetry.levels.METRICS`.
+    """Return the raw (L0) values of one instance by their names in `telemetry.levels.METRICS`.
 
     Args:
         item: the instance.

@@ -36,7 +36,7 @@ class Paths:
         self.reconfigure(config)
 
     def reconfigure(self, config: Config) -> None:
-        """Take other sites and other configured paths; measurements of remaining sites stay."""
+        """Receive other sites and other configured paths; measurements of remaining sites stay."""
         network = config.network
         self._expiry = max(EXPIRY, config.steering.expiry)
         default_bandwidth = (
@@ -74,7 +74,7 @@ class Paths:
         )
 
     def apply(self, report: PathReport) -> None:
-        """Take a measurement between two known sites into account; an older one is dropped."""
+        """Receive a measurement between two known sites into account; an older one is dropped."""
         measured = self._measured.setdefault(
             (report.from_site, report.to_site), _Measured(report.source)
         )
@@ -91,7 +91,7 @@ class Paths:
         self._changed.add((report.from_site, report.to_site))
 
     def rtt(self, source: str, target: str) -> float:
-        """Give the round trip as last measured, fresh or not, else as configured."""
+        """Return the round trip as last measured, fresh or not, else as configured."""
         measured = self._measured.get((source, target))
         if measured is not None and measured.rtt is not None:
             return measured.rtt
@@ -107,7 +107,7 @@ class Paths:
         return self._local if pair[0] == pair[1] else self._default
 
     def view(self, *, now: float) -> PathTable:
-        """Give every ordered pair; the same object as before while nothing changed."""
+        """Return every ordered pair; the same object as before while nothing changed."""
         if self._view is None or now >= self._valid_until:
             changed = {pair for one in self._measured for pair in (one, one[::-1])}
             view = dict(self._known)

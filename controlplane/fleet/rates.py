@@ -26,7 +26,7 @@ def smoothed(estimate: float | None, measured: float, *, elapsed: float, interva
         estimate: the former result, or none.
         measured: events a second, counted over *interval*.
         elapsed: seconds since *estimate* was made.
-        interval: seconds that *measured* covers, which tell its noise: arrivals are taken for a
+        interval: seconds that *measured* covers, which say its noise: arrivals are taken for a
             Poisson process, whose count varies by its own square root.
     """
     if estimate is None:
@@ -63,11 +63,11 @@ class CounterWindow:
         those inside. Unlike completions it does not stop at the instance's capacity."""
 
     def elapsed(self, at: float) -> float:
-        """Give the seconds from the start of the open interval to *at*."""
+        """Return the seconds from the start of the open interval to *at*."""
         return at - self._since
 
     def growth(self, signals: Mapping[Signal, float]) -> dict[Signal, float]:
-        """Give what the counters in *signals* gained since the open interval started."""
+        """Return what the counters in *signals* gained since the open interval started."""
         start = self._counters or {}
         return {
             signal: signals[signal] - before
@@ -89,7 +89,7 @@ class CounterWindow:
         }
 
     def vanished(self, signals: Mapping[Signal, float]) -> bool:
-        """Say whether all that had counted is gone: an engine that has restarted and is idle."""
+        """Return whether all that had counted is gone: an engine that has restarted and is idle."""
         counted = [signal for signal, value in (self._counters or {}).items() if value > 0]
         return bool(counted) and not any(signals.get(signal) for signal in counted)
 
@@ -108,7 +108,7 @@ class CounterWindow:
         shortest: float,
         growth: Mapping[Signal, float] | None = None,
     ) -> bool:
-        """Take a report in; say whether an interval closed.
+        """Receive a report in; say whether an interval closed.
 
         Args:
             signals: of the report.

@@ -118,7 +118,7 @@ class SourceState:
         return True
 
     def count(self, report: InstanceReport, *, shortest: float) -> bool:
-        """Take the counters in; say whether the engine restarted.
+        """Receive the counters in; say whether the engine restarted.
 
         Raises:
             ReportError: they grew faster than anything can.
@@ -149,12 +149,12 @@ class SourceState:
     def _turn(self, report: InstanceReport, growth: Mapping[Signal, float]) -> bool:
         """Judge counters that ran backwards: a restart, or several processes in turn."""
         behind = [signal for signal, gain in growth.items() if gain < 0]
-        # Tokens and seconds may soon be many again; requests tell best.
-        telling = [signal for signal in behind if signal in _REQUESTS] or behind
+        # Tokens and seconds may soon be many again; requests say best.
+        reporting = [signal for signal in behind if signal in _REQUESTS] or behind
         restarted = all(
             report.signals[signal]
             <= max(RESTARTED * (report.signals[signal] - growth[signal]), FEW_REQUESTS)
-            for signal in telling
+            for signal in reporting
         )
         self._turns += 1.0
         self._turned_at = report.at
@@ -192,7 +192,7 @@ class SourceState:
         else:
             self._same_count += 1
             if self._same_count == SETTLED:
-                # Envoys report later than the page: what ended before is told by now.
+                # Envoys report later than the page: what ended before is reported by now.
                 self._answered = observed.answered if observed is not None else 0.0
         self.report = report
 

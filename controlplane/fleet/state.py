@@ -29,13 +29,13 @@ from controlplane.model import (
 )
 
 ROUND_SHARE = 0.9
-"""Part of the Envoys' load period after which demand is estimated anew."""
+"""Part of the Envoys' load period after which demand is estimated again."""
 
 _SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE, Phase.QUARANTINED})
 
 
 class FleetState:
-    """What is true of the fleet, as far as reports tell."""
+    """What is true of the fleet, as far as reports say."""
 
     def __init__(self, config: Config, *, now: float) -> None:
         self._config = config
@@ -66,7 +66,7 @@ class FleetState:
         }
 
     def reconfigure(self, config: Config, *, now: float, ramp: bool = True) -> None:
-        """Take a new configuration; what is known of everything that remains is kept.
+        """Receive a new configuration; what is known of everything that remains is kept.
 
         An instance whose site, address, model or engine changed is a new one, which rises to its
         share slowly if *ramp*.
@@ -92,13 +92,13 @@ class FleetState:
             self.set_clients(self._clients)
 
     def set_clients(self, clients: Mapping[str, int]) -> None:
-        """Tell how many Envoys of each site are connected; absent sites have none."""
+        """Return how many Envoys of each site are connected; absent sites have none."""
         self._clients = {
             site: count for site, count in clients.items() if site in self._sites and count > 0
         }
 
     def apply(self, report: Report, *, now: float) -> None:
-        """Take *report* into account; one older than its source's last is dropped in silence.
+        """Receive *report* into account; one older than its source's last is dropped in silence.
 
         Raises:
             ReportError: it names what the configuration does not, or says what cannot be.
@@ -158,7 +158,7 @@ class FleetState:
             self._site_reports[report.site] = report
 
     def view(self, *, now: float) -> FleetView:
-        """Give what is true at *now*."""
+        """Return what is true at *now*."""
         standings = {}
         for name, state in self._instances.items():
             observed = self._traffic.observe(name, now=now)
@@ -167,7 +167,7 @@ class FleetState:
             standings[name] = state.standing(now=now, seen=seen)
         serving = [one for one in standings.values() if one.phase in _SERVING]
         if serving and all(one.ramp < 1 for one in serving):
-            # Nobody is there to take the rest: a fleet that starts as a whole serves at once.
+            # No one is there to take the rest: a fleet that starts as a whole serves at once.
             standings = {name: _at_full(one) for name, one in standings.items()}
         instances = {
             name: state.view(standings[name], now=now) for name, state in self._instances.items()
@@ -236,7 +236,7 @@ class FleetState:
         return {site: 1 / len(places) for site in places}
 
     def _power(self, instances: Mapping[str, InstanceView], now: float) -> dict[str, Reading]:
-        """Give each site's draw: as its agent says, else what its instances add up to."""
+        """Return each site's draw: as its agent says, else what its instances add up to."""
         power: dict[str, Reading] = {}
         for view in instances.values():
             reading = view.readings.get(Signal.POWER)

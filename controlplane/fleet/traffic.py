@@ -70,7 +70,7 @@ class _Flow:
         return now - self.last_at > INTERVALS_TO_LIVE * self.interval
 
     def counted(self, now: float) -> float:
-        """Give the requests a second that the Envoys counted in their last intervals."""
+        """Return the requests a second that the Envoys counted in their last intervals."""
         return max(
             0.0,
             math.fsum(
@@ -81,7 +81,7 @@ class _Flow:
         )
 
     def rate(self, now: float) -> float:
-        """Give requests a second; while all Envoys are silent, what it was when they spoke."""
+        """Return requests a second; while all Envoys are silent, what it was when they spoke."""
         counted = self.counted(now)
         if self.estimate is not None and self.silent(now):
             return self.estimate
@@ -108,7 +108,7 @@ class _Window(NamedTuple):
     """Without decay."""
 
     def plus(self, report: TrafficReport, rtt: float) -> _Window:
-        """Give the window with *report* in it, and all older parts decayed."""
+        """Return the window with *report* in it, and all older parts decayed."""
         decay = weight = 1.0
         if report.at > self.at:
             decay = math.exp((self.at - report.at) / WINDOW)
@@ -133,7 +133,7 @@ class _Window(NamedTuple):
         )
 
     def per_second(self, now: float) -> float:
-        """Give the factor from a decayed sum to a rate at *now*."""
+        """Return the factor from a decayed sum to a rate at *now*."""
         # The interval that is still open at the Envoy is no silence.
         silence = max(0.0, now - self.at - self.interval)
         covered = -math.expm1(-(self.at - self.since + silence) / WINDOW) * WINDOW
@@ -141,12 +141,12 @@ class _Window(NamedTuple):
 
     @property
     def failures(self) -> float:
-        """Give the failed share of the answers."""
+        """Return the failed share of the answers."""
         answers = self.succeeded + self.failed
         return self.failed / answers if answers > 0 else 0.0
 
     def view(self, now: float) -> TrafficView:
-        """Give the picture of one client site, service and instance."""
+        """Return the picture of one client site, service and instance."""
         per_second = self.per_second(now)
         latency = ttft = None
         if self.latency_count > 1e-6:
@@ -163,7 +163,7 @@ class _Window(NamedTuple):
         )
 
     def observation(self, now: float) -> Observation:
-        """Give what is held against an instance's claims."""
+        """Return what is held against an instance's claims."""
         per_second = self.per_second(now)
         rtt = self.rtt_sum / self.issued if self.issued > 1e-6 else 0.0
         latency = None
@@ -220,12 +220,12 @@ class Traffic:
         self._outcomes = OutcomeBook()
 
     def apply(self, report: TrafficReport, *, rtt: float, shortest: float) -> None:
-        """Take a plausible report of known names into account.
+        """Receive a plausible report of known names into account.
 
         Args:
             report: of one Envoy, service and instance; those of one interval share its end.
             rtt: seconds between the Envoy's site and the instance's.
-            shortest: seconds after which demand is estimated anew.
+            shortest: seconds after which demand is estimated again.
 
         Raises:
             ReportError: more Envoys than can be kept.
@@ -270,10 +270,10 @@ class Traffic:
     def demand(
         self, *, now: float, expiry: float, clients: Mapping[str, int] | None
     ) -> dict[tuple[str, str], Reading]:
-        """Give (client site, service) -> requests a second, where Envoys report.
+        """Return (client site, service) -> requests a second, where Envoys report.
 
         A site whose Envoys fall silent keeps its last demand until *expiry*, unless *clients*
-        tells that none is connected.
+        says that none is connected.
         """
         demand: dict[tuple[str, str], Reading] = {}
         for (site, service), flow in self._flows.items():
@@ -285,7 +285,7 @@ class Traffic:
         return demand
 
     def counted(self, *, now: float) -> dict[tuple[str, str], Reading]:
-        """Give (client site, service) -> requests a second as counted, where Envoys speak."""
+        """Return (client site, service) -> requests a second as counted, where Envoys speak."""
         return {
             pair: Reading(flow.counted(now), Source.ENVOY, flow.last_at)
             for pair, flow in self._flows.items()
@@ -293,7 +293,7 @@ class Traffic:
         }
 
     def view(self, *, now: float, expiry: float) -> WindowViews:
-        """Give (client site, service, instance) -> what Envoys saw within *expiry*."""
+        """Return (client site, service, instance) -> what Envoys saw within *expiry*."""
         oldest = now - expiry
         recent = {key: window for key, window in self._windows.items() if window.at >= oldest}
         return WindowViews(recent, now)
@@ -303,7 +303,7 @@ class Traffic:
         return self._outcomes.view(now=now)
 
     def observe(self, instance: str, *, now: float) -> Observation | None:
-        """Give what all Envoys see of an instance; none when they have been silent for long."""
+        """Return what all Envoys see of an instance; None when they have been silent for long."""
         window = self._instances.get(instance)
         if window is None or now - window.at > 2 * WINDOW:
             return None

@@ -28,7 +28,7 @@ class Trials:
         self._wait = FIRST_WAIT
 
     def under_way(self, now: float) -> bool:
-        """Say whether a trial is under way; the first call after `end` starts the first wait."""
+        """Return whether a trial is under way; the first call after `end` starts the first wait."""
         if self._begins_at is None:
             self._begins_at = now + self._wait
         if now >= self._begins_at + TRIAL:

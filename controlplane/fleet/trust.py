@@ -81,7 +81,7 @@ class ClaimWindow:
         self._seconds = 0.0
 
     def add(self, signals: Mapping[Signal, float], *, elapsed: float) -> None:
-        """Take a report's gauges in, *elapsed* seconds after the last."""
+        """Receive a report's gauges in, *elapsed* seconds after the last."""
         decay = math.exp(-elapsed / WINDOW)
         self._inside *= decay
         self._inside_weight *= decay
@@ -95,14 +95,14 @@ class ClaimWindow:
             self._inside_weight += weight
 
     def count(self, rates: Mapping[Signal, float], *, interval: float) -> None:
-        """Take the counters' growth over an interval in."""
+        """Receive the counters' growth over an interval in."""
         self._seconds += interval
         for signal in _COUNTED:
             if signal in rates:
                 self._counts[signal] = self._counts.get(signal, 0.0) + rates[signal] * interval
 
     def claims(self) -> Claims:
-        """Give the averages."""
+        """Return the averages."""
         counts, seconds = self._counts, max(self._seconds, 1e-9)
         completed = counts.get(Signal.COMPLETED, counts.get(Signal.LATENCY_COUNT))
         answers = counts.get(Signal.LATENCY_COUNT, 0.0)
@@ -139,11 +139,11 @@ class Observation:
 
 
 def judge(claims: Claims, observed: Observation) -> tuple[float, str]:
-    """Give the trust that *claims* deserve, `FLOOR` to 1, and what speaks against them."""
+    """Return the trust that *claims* deserve, `FLOOR` to 1, and what speaks against them."""
     deserved = 1.0
     reasons: list[str] = []
     if claims.inside is not None:
-        # Requests on the wire are in progress too, and belong to nobody.
+        # Requests on the wire are in progress too, and belong to no one.
         unexplained = observed.in_progress - observed.rate * observed.rtt - 2 * claims.inside
         if unexplained > 3:
             deserved *= 3 / unexplained
@@ -245,6 +245,6 @@ def without(claims: Claims, signals: Collection[Signal]) -> Claims:
 
 
 def moved(trust: float, deserved: float, *, elapsed: float) -> float:
-    """Give *trust* after *elapsed* seconds on its way to what is deserved."""
+    """Return *trust* after *elapsed* seconds on its way to what is deserved."""
     pace = FALL if deserved < trust else RECOVERY
     return min(1.0, max(FLOOR, trust - math.expm1(-elapsed / pace) * (deserved - trust)))

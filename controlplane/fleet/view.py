@@ -63,11 +63,11 @@ class InstanceView:
 
     @property
     def name(self) -> str:
-        """Give the instance's name."""
+        """Return the instance's name."""
         return self.instance.name
 
     def latency(self) -> float | None:
-        """Give the mean latency of the requests completed between the last two reports, seconds."""
+        """Return the mean latency in seconds of requests completed between the last two reports."""
         total = self.rates.get(Signal.LATENCY_SUM)
         count = self.rates.get(Signal.LATENCY_COUNT)
         if total is None or count is None or count.value <= 0:
@@ -82,7 +82,7 @@ class PathView:
     rtt: Reading
     """Seconds."""
     bandwidth: Reading | None
-    """Bytes a second; none when nobody ever said."""
+    """Bytes a second; None when no one ever said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class FleetView:
     """Site -> charge, 0 to 1; absent on mains."""
     counted: Mapping[tuple[str, str], Reading] = field(default_factory=dict)
     """The same as *demand* without smoothing, where Envoys report: what they counted in their last
-    intervals, with all its noise, for whoever filters by himself. Two filters in a row are slower
+    intervals, with all its noise, for readers that filter by themselves. Two filters are slower
     to see a step than either and no calmer."""
     outcomes: Mapping[tuple[str, str], OutcomeView] = field(default_factory=dict)
     """(instance, service) -> how Envoys saw its attempts end; pairs never sent to are absent."""

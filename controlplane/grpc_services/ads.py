@@ -62,7 +62,7 @@ TTL_FEATURE = "xds.config.supports-resource-ttl"
 SOTW_TTL_FEATURE = "xds.config.supports-resource-in-sotw"
 
 ResolveSite = Callable[[Node], str | None]
-"""Node -> name of its site; none when it names no site that is configured."""
+"""Node -> name of its site; None when it names no site that is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class XdsSettings:
 
 
 def limits(settings: XdsSettings) -> Limits:
-    """Give the limits of our own transport for connections that are served xDS."""
+    """Return the limits of our own transport for connections that are served xDS."""
     return Limits(
         max_message=settings.max_request,
         send_timeout=settings.send_timeout,
@@ -109,7 +109,7 @@ def limits(settings: XdsSettings) -> Limits:
 class Session:
     """One stream from its first request on: bytes in, bytes out, and an account of both.
 
-    Knows no transport; whoever drives it calls `receive` for each message, `messages_to_send`
+    Knows no transport; anyone who drives it calls `receive` for each message, `messages_to_send`
     after each of these and whenever it is woken, and `close` at the end.
     """
 
@@ -158,16 +158,16 @@ class Session:
 
     @property
     def stream(self) -> XdsStream:
-        """Give the protocol's state."""
+        """Return the protocol's state."""
         return self._stream
 
     @property
     def record(self) -> StreamRecord | None:
-        """Give the account of the stream; none before its first request."""
+        """Return the account of the stream; None before its first request."""
         return self._record
 
     def receive(self, message: bytes, *, now: float) -> bool:
-        """Take a message, and tell whether something was refused in company.
+        """Receive a message, and say whether something was refused in company.
 
         Raises:
             ProtocolError: the stream must end.
@@ -195,7 +195,7 @@ class Session:
         return bool(events) and self._stream.has_suspects
 
     def messages_to_send(self, *, now: float) -> list[tuple[bytes, bytes]]:
-        """Give the messages that are due, in order: each a head of its own and a shared body."""
+        """Return the messages that are due, in order: each a head of its own and a shared body."""
         record = self._record
         if record is None:
             return []
@@ -207,7 +207,7 @@ class Session:
         return [self._encode(response, record, now=now) for response in responses]
 
     def heartbeats_to_send(self, *, now: float) -> list[tuple[bytes, bytes]]:
-        """Give messages that renew what has a time to live."""
+        """Return messages that renew what has a time to live."""
         if self._record is None or not self._ttl:
             return []
         responses = self._stream.heartbeats_to_send()
@@ -215,7 +215,7 @@ class Session:
 
     @property
     def heartbeat_period(self) -> float | None:
-        """Give the seconds between heartbeats; none where nothing needs one."""
+        """Return the seconds between heartbeats; None where nothing needs one."""
         ttl = self._stream.shortest_ttl if self._ttl else None
         return None if ttl is None else ttl / 3
 
@@ -224,7 +224,7 @@ class Session:
         self._stream.isolate()
 
     def close(self, *, now: float) -> None:
-        """Take the stream out of the books."""
+        """Remove the stream out of the books."""
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
@@ -341,7 +341,7 @@ class XdsCall:
             self._loop.call_later(wait, self._start)
 
     def message_received(self, message: bytes) -> None:
-        """Take a request and answer it."""
+        """Receive a request and answer it."""
         service = self._service
         if self._held is not None:
             self._held.append(message)
@@ -349,7 +349,7 @@ class XdsCall:
         try:
             if self._session.receive(message, now=service.clock()):
                 self._loop.call_later(service.settings.isolation_delay, self._isolate)
-        except Exception as error:  # noqa: BLE001 -- the loop that serves everybody must go on
+        except Exception as error:  # noqa: BLE001 -- the loop that serves everyone must go on
             self._stream.finish(*service.explain(self._session, error))
         else:
             self._push()
@@ -365,7 +365,7 @@ class XdsCall:
         self._stream.finish(StatusCode.OK)
 
     def closed(self) -> None:
-        """Take the stream out of the books."""
+        """Remove the stream out of the books."""
         if self._stream.cut is Cut.SLOW_READER:
             self._service.explain(self._session, TimeoutError())
         if self._beat is not None:
@@ -409,7 +409,7 @@ class XdsCall:
         try:
             for head, body in messages(now=self._service.clock()):
                 self._stream.send(head, body)
-        except Exception as error:  # noqa: BLE001 -- the loop that serves everybody must go on
+        except Exception as error:  # noqa: BLE001 -- the loop that serves everyone must go on
             self._stream.finish(*self._service.explain(self._session, error))
 
 
@@ -448,7 +448,7 @@ class XdsService:
                 )
 
     def next_stream_id(self) -> str:
-        """Give what the nonces of a new stream begin with: no two streams share a nonce."""
+        """Return what the nonces of a new stream begin with: no two streams share a nonce."""
         return f"{next(self._stream_numbers):x}-"
 
     def _call(self, stream: Call, *, type_url: str, delta: bool) -> XdsCall | None:
@@ -459,7 +459,7 @@ class XdsService:
         return XdsCall(self, stream, type_url=type_url, delta=delta, wait=wait)
 
     def _reserve(self) -> tuple[StatusCode | None, str, float]:
-        """Give why a stream may not start, or the seconds that it must wait."""
+        """Return why a stream may not start, or the seconds that it must wait."""
         if not self.views.ready:
             self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="not ready"))
             return StatusCode.UNAVAILABLE, "no plan is loaded yet", 0.0
@@ -470,7 +470,7 @@ class XdsService:
         return None, "", wait
 
     def explain(self, session: Session, error: Exception) -> tuple[StatusCode, str]:
-        """Give the status for what ended a stream, and tell whom it concerns."""
+        """Return the status for what ended a stream, and say whom it concerns."""
         if isinstance(error, IdentityError):
             return StatusCode.PERMISSION_DENIED, str(error)
         if isinstance(error, ProtocolError):

@@ -1,7 +1,7 @@
 """Takes agents' reports in over gRPC: ``cats.telemetry.v1.Telemetry/Report``.
 
 Each batch is answered, so that an agent knows what was taken and why the rest was not.
-Whoever sends too much is slowed down first and cut off then.
+Anyone who sends too much is slowed down first and cut off then.
 What a batch means is `controlplane.telemetry.batches`'s business.
 """
 
@@ -24,7 +24,7 @@ from controlplane.grpc_transport.calls import Call, Conversation, Serves, conver
 from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.model import Report
 from controlplane.runtime.log import Logger, get_logger
-from controlplane.runtime.throttle import TokenBucket, Told
+from controlplane.runtime.throttle import LogLimit, TokenBucket
 from controlplane.telemetry.batches import MAX_REFUSED, MAX_REPORTS, MAX_TEXT, parse_batch
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
@@ -59,11 +59,11 @@ class AgentService:
     """The reports' end of agents' streams.
 
     Args:
-        on_report: told every report; may refuse it by raising `ReportError`.
+        on_report: called with every report; may refuse it by raising `ReportError`.
         settings: what agents may do.
         clock: the control plane's.
         unix_time: the wall clock, against which agents' are compared.
-        log: where connects, refusals and faults are told.
+        log: where connects, refusals and faults are reported.
         identities: whom a client's certificate lets it be.
         gate: which agents may report what; None lets each report everything.
         registry: holds who is connected.
@@ -90,11 +90,11 @@ class AgentService:
         self._log: Logger = get_logger(part="agents") if log is None else log
         self._registry = AgentRegistry() if registry is None else registry
         self._streams = 0
-        self._told: Told[str] = Told()
+        self._told: LogLimit[str] = LogLimit()
 
     @property
     def agents(self) -> tuple[AgentRecord, ...]:
-        """Give the connected agents in the order they came."""
+        """Return the connected agents in the order they came."""
         return self._registry.agents
 
     def serve_on(self, server: Serves) -> None:
@@ -151,7 +151,7 @@ class AgentService:
         return TokenBucket(rate=rate, burst=burst, now=self._clock())
 
     def _scope(self, record: AgentRecord) -> Scope | None:
-        """Give what the agent may report under the configuration of now."""
+        """Return what the agent may report under the configuration of now."""
         try:
             return None if self._gate is None else self._gate.scope(record.id, record.site)
         except IdentityError as error:
@@ -250,7 +250,7 @@ class AgentService:
         record.refused += count
         record.unknown_signals += batch.unknown_signals
         if refused and refused[0] != record.last_refusal:
-            # Told when it changes: the agent's own log has every one.
+            # Reported when it changes: the agent's own log has every one.
             record.last_refusal = refused[0]
             self._log.warning(
                 "agent reports rejected",

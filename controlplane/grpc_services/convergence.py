@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 MOST_OPEN = 32
-"""Publications followed at a time; an Envoy that is this far behind is told by other means."""
+"""Publications followed at a time; an Envoy that is this far behind is reported by other means."""
 PATIENCE = 30.0
-"""Seconds after which a publication that somebody still lacks is followed no longer."""
+"""Seconds after which a publication that someone still lacks is followed no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One publication that everybody holds, or that is given up."""
+    """One publication that everyone holds, or that is given up."""
 
     version: str
     """Of the plan."""
@@ -43,14 +43,14 @@ class Convergence:
     def publish(
         self, version: str, serving: Mapping[str, str], *, heard_at: float | None, now: float
     ) -> list[Settled]:
-        """Take a new plan; give what is followed no longer.
+        """Receive a new plan; give what is followed no longer.
 
         Args:
             version: of the plan.
             serving: connected client -> version of the endpoints that it is sent now; those that
                 hold theirs already are left out.
             heard_at: when the first report came that this plan took into account and the one
-                before did not; none if there was no report.
+                before did not; None if there was no report.
             now: of the publication.
         """
         over = []
@@ -64,18 +64,18 @@ class Convergence:
     def acknowledge(
         self, client: str, version: str, *, now: float
     ) -> tuple[float | None, list[Settled]]:
-        """Take that *client* holds *version* of its endpoints.
+        """Record that *client* holds *version* of its endpoints.
 
         Returns:
-            seconds from the first report behind it, none where there is no such report or nobody
-            waited for this; and the publications that everybody holds now.
+            seconds from the first report behind it, none where there is no such report or no one
+            waited for this; and the publications that everyone holds now.
         """
         newest = None
         for publication in reversed(self._open):
             if newest is None and publication.lacking.get(client) == version:
                 newest = publication
             if newest is not None:
-                # Whoever holds a later one needs the earlier ones no more.
+                # Anyone who holds a later one needs the earlier ones no more.
                 publication.lacking.pop(client, None)
         if newest is None:
             return None, []
@@ -83,7 +83,7 @@ class Convergence:
         return None if heard_at is None else now - heard_at, self._settle(now)
 
     def leave(self, client: str, *, now: float) -> list[Settled]:
-        """Take that *client* is gone; give the publications that everybody holds now."""
+        """Record that *client* is gone; give the publications that everyone holds now."""
         for publication in self._open:
             publication.lacking.pop(client, None)
         return self._settle(now)

@@ -2,7 +2,7 @@
 
 Answers from the books of the streams that are open here: for each client, each resource it was
 sent, whether it took it, and why not [csds.proto].
-It tells every address of the fleet, so only this machine's own users are answered; where clients
+It says every address of the fleet, so only this machine's own users are answered; where clients
 show certificates, only those that ``server.identities`` gives the role ``observer``.
 """
 
@@ -53,7 +53,7 @@ class StatusSettings:
     max_matchers: int = 100
     """Node matchers of one request."""
     max_response: int = 4_000_000
-    """Bytes of one response; clients of gRPC refuse larger ones than 4 MiB unless told."""
+    """Bytes of one response; clients of gRPC refuse larger ones than 4 MiB unless reported."""
     max_calls: int = 16
     requests_rate: float = 2.0
     """Requests a second of one stream; a faster one is held back."""
@@ -245,7 +245,7 @@ def _parse_string_matcher(message: Any) -> Callable[[str], bool]:
         "contains": str.__contains__,
     }
     if kind not in tests:
-        # An expression that backtracks would stop the loop that serves everybody.
+        # An expression that backtracks would stop the loop that serves everyone.
         raise CallError(
             StatusCode.INVALID_ARGUMENT,
             "exact, prefix, suffix and contains are understood, other matches are not",

@@ -66,7 +66,7 @@ class EnvoyTelemetry:
 
     Args:
         config: services, instances and periods.
-        resolve_site: node -> name of its site; none when it is at none that is configured.
+        resolve_site: node -> name of its site; None when it is at none that is configured.
         on_reports: takes the reports of one message; they share one instant.
         on_loads: takes what instances said of themselves in their answers' headers.
         on_refused: takes the reason for which a message or a stream was refused.
@@ -118,7 +118,7 @@ class EnvoyTelemetry:
 
     @property
     def observed(self) -> frozenset[str]:
-        """Give the ids of the Envoys that stream statistics now."""
+        """Return the ids of the Envoys that stream statistics now."""
         return frozenset(self._streaming)
 
     def serve_on(self, server: Serves) -> None:
@@ -229,7 +229,7 @@ class EnvoyTelemetry:
         )
 
     async def _next(self, call: Conversation, bucket: TokenBucket) -> bytes | None:
-        """Give the next message, not before the stream's rate allows; none at its end."""
+        """Return the next message, not before the stream's rate allows; None at its end."""
         wait = bucket.reserve(now=self._clock(), patience=3600.0)
         if wait:
             await asyncio.sleep(wait)
@@ -242,7 +242,7 @@ class EnvoyTelemetry:
         return body
 
     def _identify(self, message: Any, call: Conversation) -> tuple[str, str]:
-        """Give id and site of a node, if its sender may claim them."""
+        """Return id and site of a node, if its sender may claim them."""
         node = parse_node(message)
         if not node.id:
             raise CallError(
@@ -256,7 +256,7 @@ class EnvoyTelemetry:
         return node.id, site or ""
 
     def _pass_on(self, site: str, reports: Sequence[TrafficReport]) -> None:
-        """Give reports to the callback; those of an unknown site help nobody."""
+        """Return reports to the callback; those of an unknown site help no one."""
         if site and reports:
             self._on_reports(reports)
 

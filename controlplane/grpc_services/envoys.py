@@ -23,7 +23,7 @@ MAX_ID = 256
 
 
 class Happening(StrEnum):
-    """What an `XdsEvent` tells."""
+    """What an `XdsEvent` says."""
 
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
@@ -95,14 +95,14 @@ class EnvoyRecord:
     """``grpc`` for a gRPC client without an Envoy."""
     streams: int = 0
     gone_at: float | None = None
-    """When its last stream ended; none while one is open."""
+    """When its last stream ended; None while one is open."""
     types: dict[str, TypeRecord] = field(default_factory=dict)
     open_streams: list[XdsStream] = field(default_factory=list, repr=False)
     """What each of its streams holds."""
 
     @property
     def connected(self) -> bool:
-        """Tell whether a stream is open."""
+        """Return whether a stream is open."""
         return self.streams > 0
 
 
@@ -129,7 +129,7 @@ class StreamRecord:
 
     @property
     def envoy(self) -> EnvoyRecord:
-        """Give the client of the stream."""
+        """Return the client of the stream."""
         return self._envoy
 
     def close(self) -> None:
@@ -200,7 +200,7 @@ class EnvoyRegistry:
         self._gone = 0
 
     def observe(self, event: XdsEvent) -> None:
-        """Tell the observer."""
+        """Report the observer."""
         if self._observe is not None:
             self._observe(event)
 
@@ -254,12 +254,12 @@ class EnvoyRegistry:
 
     @property
     def envoys(self) -> Iterable[EnvoyRecord]:
-        """Give all clients; those that left are marked by `EnvoyRecord.connected`."""
+        """Return all clients; those that left are marked by `EnvoyRecord.connected`."""
         return self._envoys.values()
 
     @property
     def clients(self) -> Mapping[str, int]:
-        """Give the number of connected clients by site."""
+        """Return the number of connected clients by site."""
         return self._clients
 
     def _count(self, site: str, change: int) -> None:

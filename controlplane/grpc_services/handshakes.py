@@ -1,4 +1,4 @@
-"""Tells which services' instances Envoys cannot speak TLS with, and what to do about it."""
+"""Says which services' instances Envoys cannot speak TLS with, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from controlplane.runtime.log import Logger, get_logger
-from controlplane.runtime.throttle import Told
+from controlplane.runtime.throttle import LogLimit
 
 _REMEDIES: Mapping[str, str] = {
     "authority": "give the instance a certificate that envoy.instance_tls.ca signed, and that has"
@@ -37,10 +37,10 @@ class FailedHandshakes:
         self._on_failed = on_failed
         self._clock = clock
         self._log: Logger = get_logger(part="observation") if log is None else log
-        self._told: Told[tuple[str, str, str]] = Told()
+        self._told: LogLimit[tuple[str, str, str]] = LogLimit()
 
     def receive(self, envoy: str, site: str, failed: Mapping[tuple[str, str], float]) -> None:
-        """Take (service, reason) -> count of one Envoy; services and sites are configured ones."""
+        """Count (service, reason) -> failures of one Envoy; services and sites are configured."""
         now = self._clock()
         for (service, reason), count in failed.items():
             self._on_failed(service, reason, count)

@@ -131,7 +131,7 @@ def _parse_rejection(message: Any) -> Rejection | None:
 
 
 def trim_refusal(text: str) -> str:
-    """Keep the part of a refusal that tells the reason."""
+    """Keep the part of a refusal that says the reason."""
     mark = text.rfind(_REFUSAL_MARK)
     if mark >= 0:
         text = text[mark:]
@@ -139,7 +139,7 @@ def trim_refusal(text: str) -> str:
 
 
 def parse_node(node: Any) -> Node:
-    """Take what we use out of an ``envoy.config.core.v3.Node``."""
+    """Receive what we use out of an ``envoy.config.core.v3.Node``."""
     fields = node.metadata.fields
     site = fields["site"].string_value if "site" in fields else ""
     version = node.user_agent_build_version.version
@@ -263,7 +263,7 @@ class Encoder:
         return self.shared_part(response, delta=delta, ttl=ttl) + nonce_part(response.nonce)
 
     def shared_part(self, response: Response, *, delta: bool, ttl: bool = False) -> bytes:
-        """Give everything but the nonce; the same object for equal pushes."""
+        """Return everything but the nonce; the same object for equal pushes."""
         bodies = self._bodies[delta * 2 + ttl]
         body = bodies.get(response.push)
         if body is None:

@@ -26,7 +26,7 @@ class SiteResolver:
         }
 
     def resolve(self, node: Node) -> str | None:
-        """Give the site's name; none when the node names no site that is configured."""
+        """Return the site's name; None when the node names no site that is configured."""
         if node.site:
             return node.site if node.site in self._sites else None
         if node.sub_zone in self._sites:

@@ -26,16 +26,16 @@ class ViewStore:
 
     @property
     def ready(self) -> bool:
-        """Tell whether anything was published: before that an answer would wipe a running Envoy."""
+        """Return whether anything was published; before, an answer would wipe a running Envoy."""
         return bool(self._views)
 
     @property
     def views(self) -> Mapping[str, Snapshot]:
-        """Give the newest snapshots by site."""
+        """Return the newest snapshots by site."""
         return self._views
 
     def snapshot(self, site: str) -> Snapshot | None:
-        """Give the snapshot of a view; that of its role's default where there is none.
+        """Return the snapshot of a view; that of its role's default where there is none.
 
         Args:
             site: a site's name, or `view_key` where clients have a role.
@@ -43,7 +43,7 @@ class ViewStore:
         return self._views.get(site) or self._views.get(default_view_key(site))
 
     def publish(self, views: Mapping[str, Snapshot]) -> bool:
-        """Replace all views, wake the streams of those that changed, and tell whether any did."""
+        """Replace all views, wake the streams of those that changed, and say whether any did."""
         before = {site: self.snapshot(site) for site in self._watchers}
         known: dict[tuple[str, str], TypeSnapshot] = {}
         for snapshot in self._views.values():

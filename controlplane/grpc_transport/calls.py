@@ -23,16 +23,16 @@ class Receiver(Protocol):
     """What takes the messages of one call; nothing here may block or raise."""
 
     def message_received(self, message: bytes) -> None:
-        """Take one message."""
+        """Receive one message."""
 
     def half_closed(self) -> None:
-        """Take the end of the peer's messages; a server should end the call."""
+        """Receive the end of the peer's messages; a server should end the call."""
 
     def closed(self) -> None:
-        """Take the end of the call, whatever the reason; called once."""
+        """Receive the end of the call, whatever the reason; called once."""
 
     def drained(self) -> None:
-        """Learn that everything sent so far has left for the socket."""
+        """Record that everything sent so far has left for the socket."""
 
 
 class Call(ABC):

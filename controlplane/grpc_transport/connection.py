@@ -83,7 +83,7 @@ class Event(NamedTuple):
 
 
 def _nothing() -> None:
-    """Let nobody know."""
+    """Let no one know."""
 
 
 @lru_cache(maxsize=16)
@@ -174,7 +174,7 @@ class Connection(ABC):
     # -- bytes in ---------------------------------------------------------------------------
 
     def receive(self, data: bytes, *, now: float) -> None:
-        """Take bytes; `step` handles them."""
+        """Receive bytes; `step` handles them."""
         self.last_received = now
         self._pinged_at = None
         self._buffer = self._buffer[self._at :] + data if self.backlog else data
@@ -381,7 +381,7 @@ class Connection(ABC):
         self.output.append(data)
 
     def collect(self) -> None:
-        """Take over what h2 wants to send."""
+        """Adopt what h2 wants to send."""
         data = self.h2.data_to_send()
         if data:
             self.output.append(data)
@@ -442,7 +442,7 @@ class Connection(ABC):
     # -- ends -------------------------------------------------------------------------------
 
     def forget(self, stream: Stream, status: CallError) -> None:
-        """Take a call out of the books, with how it ended."""
+        """Remove a call out of the books, with how it ended."""
         if self.streams.pop(stream.stream_id, None) is None:
             return
         stream.is_over, stream.cut = True, self.cut
@@ -525,11 +525,11 @@ class Connection(ABC):
     def _take_fields(
         self, stream_id: int, stream: Stream | None, fields: Fields, *, last: bool
     ) -> None:
-        """Take a header block; *last* if it ends the stream."""
+        """Receive a header block; *last* if it ends the stream."""
 
     @abstractmethod
     def _end_received(self, stream: Stream) -> None:
-        """Take the end of the peer's messages."""
+        """Receive the end of the peer's messages."""
 
     @abstractmethod
     def _take_goaway(self, last: int, code: int, text: bytes) -> None:
@@ -540,7 +540,7 @@ class Connection(ABC):
         """End this side of a call now."""
 
     def _take_pong(self) -> None:  # noqa: B027 -- a client need not know
-        """Take the answer to a ping."""
+        """Receive the answer to a ping."""
 
     def _idle(self) -> None:
         """Close: the last call of a draining connection is over."""

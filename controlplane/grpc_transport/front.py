@@ -36,13 +36,13 @@ class Owner(Protocol):
     """Who a front belongs to: a server or a client."""
 
     def ready(self, front: Front) -> None:
-        """Learn that the peer's settings have arrived."""
+        """Record that the peer's settings have arrived."""
 
     def opened(self, call: Call) -> None:
         """Serve a call of the peer's."""
 
     def lost(self, front: Front, reason: str) -> None:
-        """Learn that the connection is gone."""
+        """Record that the connection is gone."""
 
 
 class Turns:
@@ -136,7 +136,7 @@ class Front(asyncio.Protocol):
             self._start(())
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, and handle them unless others come first."""
+        """Receive bytes, and handle them unless others come first."""
         if self._tls is not None:
             self._encrypted.write(data)
         elif self.connection is not None:

@@ -105,7 +105,7 @@ class Budget:
         self._left, self._at = self._burst, now
 
     def spend(self, units: float, *, now: float) -> bool:
-        """Take *units*; return whether the peer could afford them."""
+        """Receive *units*; return whether the peer could afford them."""
         self._left = min(self._left + (now - self._at) * self._rate, self._burst) - units
         self._at = now
         return self._left >= 0

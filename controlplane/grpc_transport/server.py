@@ -21,7 +21,7 @@ from controlplane.grpc_transport.front import Front, Turns
 from controlplane.grpc_transport.limits import GOAWAY, SETTINGS, Cut, Limits, Pool, ServerLimits
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.grpc_transport.stream import frame_header
-from controlplane.runtime.throttle import Told
+from controlplane.runtime.throttle import LogLimit
 
 log = structlog.get_logger("grpc")
 
@@ -74,7 +74,7 @@ class GrpcServer:
         """Those that have not completed their handshake, the oldest first."""
         self._per_host: Counter[str] = Counter()
         self._pool = Pool(self.server_limits.max_held)
-        self._told: Told[tuple[str, str]] = Told(lines_per_minute=LINES_PER_MINUTE)
+        self._told: LogLimit[tuple[str, str]] = LogLimit(lines_per_minute=LINES_PER_MINUTE)
         self._listeners: list[socket.socket] = []
         self._accepting: set[asyncio.Task[object]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -214,7 +214,7 @@ class GrpcServer:
         self._handshakes.pop(front, None)
 
     def lost(self, front: Front, reason: str) -> None:
-        """Take a lost connection out of the books."""
+        """Remove a lost connection out of the books."""
         del reason
         if self._fronts.pop(front, None) is None:
             return

@@ -93,7 +93,7 @@ class Stream(Call):
         return bool(self._inbox)
 
     def take(self, payload: bytes, size: int) -> None:
-        """Take a DATA frame's payload; *size* is what it counts for flow control."""
+        """Receive a DATA frame's payload; *size* is what it counts for flow control."""
         connection, inbox = self.connection, self._inbox
         self.owed += size
         if inbox:
@@ -219,7 +219,7 @@ class Stream(Call):
         return written
 
     def _gather(self, room: int) -> tuple[int, list[memoryview]]:
-        """Take up to *room* bytes of what waits; return their number and the pieces."""
+        """Receive up to *room* bytes of what waits; return their number and the pieces."""
         size, parts = 0, list[memoryview]()
         while self.pending and size < room:
             piece = self.pending.popleft()

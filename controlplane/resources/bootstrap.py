@@ -80,7 +80,7 @@ def build_bootstrap(
 
     Args:
         config: the fleet, for the site's locality and the period of its reports.
-        site: where the Envoy's clients are; one that *config* does not name is told as it is.
+        site: where the Envoy's clients are; one that *config* does not name is reported as it is.
         envoy_id: unique among all Envoys.
         xds: host and port of the control plane.
         admin_port: port of Envoy's own interface on the loopback address; 0 takes a free one.
@@ -97,7 +97,7 @@ def build_bootstrap(
             "ads_config": {
                 "api_type": "DELTA_GRPC" if delta else "GRPC",
                 "transport_api_version": "V3",
-                # The node lists every extension of the binary: 60 kB that need telling once.
+                # The node lists every extension of the binary: 60 kB that need reporting once.
                 "set_node_on_first_message_only": True,
                 "grpc_services": [_grpc_service()],
             },

@@ -3,7 +3,7 @@
 What did not change is not built again: equal endpoints are one object across sites and cycles,
 and a site whose endpoints are all as before gets the very snapshot it had.
 A resource that a client would refuse is left out, its last good form kept if there is one, and
-the rest is published; the faults are told beside it.
+the rest is published; the faults are reported beside it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Fault:
     type_url: str
     name: str
     view: str | None
-    """Client site, or `UNKNOWN_SITE`; none for all."""
+    """Client site, or `UNKNOWN_SITE`; None for all."""
     message: str
 
     def __str__(self) -> str:
-        """Give one line for a log."""
+        """Return one line for a log."""
         kind = self.type_url.rsplit(".", 1)[-1]
         seen_from = "" if self.view is None else f" for {self.view or 'unknown sites'!r}"
         return f"{kind} {self.name!r}{seen_from}: {self.message}"
@@ -58,15 +58,15 @@ class Views(Mapping[str, Snapshot]):
     faults: tuple[Fault, ...] = field(default=())
 
     def __getitem__(self, site: str) -> Snapshot:
-        """Give the snapshot of *site*."""
+        """Return the snapshot of *site*."""
         return self.snapshots[site]
 
     def __iter__(self) -> Iterator[str]:
-        """Give the names of the sites."""
+        """Return the names of the sites."""
         return iter(self.snapshots)
 
     def __len__(self) -> int:
-        """Give the number of views."""
+        """Return the number of views."""
         return len(self.snapshots)
 
 
@@ -172,7 +172,7 @@ class SnapshotBuilder:
         before: Mapping[_Key, Resource],
         faults: list[Fault],
     ) -> Resource:
-        """Return the endpoints of one service from one site: the very ones of before if equal."""
+        """Return the endpoints of one service from one site: the very ones from before if equal."""
         place = service, view
         if place not in plan.assignments:
             return self._endpoints(service, view, (), 0.0, faults)
@@ -210,7 +210,7 @@ class SnapshotBuilder:
     def _average(
         self, service: str, of_sites: tuple[Resource, ...], plan: Plan, faults: list[Fault]
     ) -> Resource:
-        """Give the sum of all sites' weights; without devices, which nobody else can reach."""
+        """Return the sum of all sites' weights; without devices, which no one else can reach."""
         known = self._averages.get(service)
         if known is not None and all(map(operator.is_, known[0], of_sites)):
             return known[1]
@@ -293,11 +293,11 @@ class SnapshotBuilder:
 
     @property
     def last_good(self) -> Mapping[tuple[str, str], Resource]:
-        """Give (service, view) -> its endpoints as last published."""
+        """Return (service, view) -> its endpoints as last published."""
         return self._good
 
     def static_resources(self, type_url: str, view: str) -> Mapping[str, Resource]:
-        """Give the listener, the routes or the clusters of a view by name."""
+        """Return the listener, the routes or the clusters of a view by name."""
         if type_url == CLUSTER:
             return self._clusters.resources
         if type_url == ROUTE and view in self._snapshots:
@@ -307,7 +307,7 @@ class SnapshotBuilder:
 
 
 def _services_on_many_sites(config: Config) -> Iterator[str]:
-    """Give the services that a plan may give spares: instances to fall to at another site."""
+    """Return the services that a plan may give spares: instances to fall to at another site."""
     devices = {site.name for site in config.sites if site.kind is SiteKind.DEVICE}
     sites = {site.name: site for site in config.sites}
     for service in config.services:

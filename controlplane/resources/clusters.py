@@ -100,7 +100,7 @@ def _protocol(protocol: config.Protocol) -> HttpProtocolOptionsExplicitHttpConfi
 
 
 def ads_source() -> ConfigSource:
-    """Build the reference to whoever sent the message that holds it: the aggregated stream."""
+    """Build the reference to anyone who sent the message that holds it: the aggregated stream."""
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 

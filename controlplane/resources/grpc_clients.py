@@ -6,7 +6,7 @@ so it has views of its own, derived from the sidecars':
 
 * the listener is named as the service and holds an ``api_listener``;
 * round robin follows the weights of localities, never those of endpoints, and no two localities
-  may be equal: so each endpoint has a locality of its own, told apart by its sub-zone;
+  may be equal: so each endpoint has a locality of its own, distinguished by its sub-zone;
 * where a service has an affinity, the hash is a ring, the only one that gRPC knows.
 
 Its load reports then name instances by their localities.
@@ -89,7 +89,7 @@ class GrpcViews:
         """Derive the views of gRPC clients.
 
         Args:
-            views: those of the sidecars, by site; ``""`` is everybody else's.
+            views: those of the sidecars, by site; ``""`` is everyone else's.
             sites: where gRPC clients are; one that has no view of its own is left out.
 
         Returns:
@@ -119,7 +119,7 @@ class GrpcViews:
 
 
 def split_endpoints(resource: Resource) -> Resource:
-    """Give each endpoint of an assignment a locality of its own, which takes its weight."""
+    """Return each endpoint of an assignment a locality of its own, which takes its weight."""
     whole = endpoint_pb2.ClusterLoadAssignment.FromString(
         any_pb2.Any.FromString(resource.body).value
     )
@@ -127,11 +127,12 @@ def split_endpoints(resource: Resource) -> Resource:
     for group in whole.endpoints:
         place = group.locality
         for each in group.lb_endpoints:
-            told = each.metadata.filter_metadata[names.METADATA].fields
+            reported = each.metadata.filter_metadata[names.METADATA].fields
             alone = split.endpoints.add(priority=group.priority)
             alone.locality.region, alone.locality.zone = place.region, place.zone
             alone.locality.sub_zone = endpoint_sub_zone(
-                told[names.METADATA_SITE].string_value, told[names.METADATA_INSTANCE].string_value
+                reported[names.METADATA_SITE].string_value,
+                reported[names.METADATA_INSTANCE].string_value,
             )
             alone.load_balancing_weight.value = each.load_balancing_weight.value
             endpoint = alone.lb_endpoints.add(health_status=each.health_status)

@@ -1,6 +1,6 @@
 """How Envoys speak TLS to instances: what they show, whom they trust, by which names.
 
-Only paths and names are written here: a key is read by the Envoy whose it is, and by nobody else.
+Only paths and names are written here: a key is read by the Envoy whose it is, and by no one else.
 Certificates come from files by SDS, since only then does Envoy take rotated ones without a restart.
 """
 
@@ -60,7 +60,7 @@ def build_transports(tls: InstanceTls) -> dict[str, Any]:
 
 
 def _context(tls: InstanceTls) -> UpstreamTlsContext:
-    # Envoy's clients speak TLS 1.2 at most unless told otherwise, and are not: in 1.3 a handshake
+    # Envoy's clients speak TLS 1.2 at most by default, and are not: in 1.3 a handshake
     # is over before the instance has looked at the certificate, so that a check of the connection
     # would find an instance healthy that is about to refuse every request.
     own = [] if tls.cert is None else [_secret(names.INSTANCES_OWN, tls.secrets)]

@@ -74,8 +74,8 @@ def build_listener(
         stream_idle_timeout=seconds(_IDLE_STREAM),
         request_headers_timeout=seconds(_HEADERS_WITHIN),
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600.0)),
-        # No client's x-envoy-* headers may change time-outs or retries, so nobody is internal.
-        # An empty list of addresses would make everybody so: name one that no client has.
+        # No client's x-envoy-* headers may change time-outs or retries, so no one is internal.
+        # An empty list of addresses would make everyone so: name one that no client has.
         use_remote_address=True,
         internal_address_config=HttpConnectionManagerInternalAddressConfig(
             cidr_ranges=[CidrRange(address_prefix="0.0.0.0", prefix_len=32)]  # noqa: S104

@@ -88,5 +88,5 @@ TAG_ATTEMPTS: Final = "attempts"
 
 
 def stat_name(stat: str) -> str:
-    """Give the name under which Envoy's metrics service reports *stat*, tags removed."""
+    """Return the name under which Envoy's metrics service reports *stat*, tags removed."""
     return f"{STATS_PREFIX}.{stat}"

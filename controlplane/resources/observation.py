@@ -1,4 +1,4 @@
-"""What Envoys are told to observe: per service and instance, counts and times of real requests.
+"""What Envoys are informed to observe: per service and instance, counts and times of real requests.
 
 Builds the access loggers that turn each upstream attempt into statistics; the bootstrap sends
 these to the control plane. Nothing in the path of a request waits for it.

@@ -17,7 +17,7 @@ def pack(message: betterproto2.Message) -> PackedAny:
 
 
 def seconds(duration: float) -> timedelta:
-    """Give a duration in seconds as the typed messages take it."""
+    """Return a duration in seconds as the typed messages take it."""
     return timedelta(seconds=duration)
 
 

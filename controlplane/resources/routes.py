@@ -244,13 +244,13 @@ def _hint(config: Config) -> str:
 
 
 def in_order(config: Config) -> Iterator[tuple[Service, Match]]:
-    """Give every match with its service, most specific first."""
+    """Return every match with its service, most specific first."""
     matches = [(service, match) for service in config.services for match in service.match]
     yield from sorted(matches, key=lambda pair: _specificity(pair[1]))
 
 
 def reads_model(config: Config) -> bool:
-    """Tell whether any match looks into the request's body."""
+    """Return whether any match looks into the request's body."""
     return any(match.model is not None for _, match in in_order(config))
 
 

@@ -9,13 +9,13 @@ Address = tuple[str, int]
 
 
 def join_address(address: Address) -> str:
-    """Give ``HOST:PORT``, an IPv6 host in brackets."""
+    """Return ``HOST:PORT``, an IPv6 host in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach *host*."""
+    """Return whether only this machine can reach *host*."""
     if host == "localhost":
         return True
     try:

@@ -4,7 +4,7 @@ A change is noticed in three ways: a notification of the kernel, a look every fe
 there are none (network file systems, inotify watches used up), and `ConfigFile.reload`, which is
 what SIGHUP calls. Whatever the hint, the file's text decides: the same text yields nothing.
 A mounted Kubernetes ConfigMap changes by swapping the symlink ``..data`` beside the file, so the
-file's directory is watched and the file is opened anew each time.
+file's directory is watched and the file is opened again each time.
 
 What a bad file says is the caller's to report; the caller keeps the last good configuration.
 """
@@ -83,7 +83,7 @@ class ConfigFile:
         self._hint.set()
 
     async def changes(self) -> AsyncGenerator[Config | ConfigError, None]:
-        """Give the configuration, or what is wrong with it, after each change since `read`.
+        """Return the configuration, or what is wrong with it, after each change since `read`.
 
         Never ends by itself; close it (`contextlib.aclosing`) or cancel the task that reads it.
         """

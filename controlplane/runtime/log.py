@@ -1,7 +1,7 @@
 """Structured logs: one line per event, on standard error, as JSON or for a terminal.
 
 An event is a short sentence in the past or present tense; what varies goes into fields, and a
-fault that somebody can mend carries ``remedy``.
+fault that someone can fix carries ``remedy``.
 No secret is written and no field is longer than `FIELD_LIMIT`: what peers send ends up here.
 Lines of libraries that use the standard `logging` take the same way.
 """
@@ -76,7 +76,7 @@ class _Forward(logging.Handler):
         logger = structlog.get_logger()
         error = record.exc_info[1] if record.exc_info else None
         if type(error).__module__ == "aiohttp.http_exceptions":
-            # Whoever sends noise gets a 400, and no traceback of ours into the log.
+            # Anyone who sends noise gets a 400, and no traceback of ours into the log.
             logger.debug("not HTTP", logger=record.name, reason=str(error))
             return
         fields: dict[str, Any] = {"logger": record.name}
@@ -96,7 +96,7 @@ def set_up_logs(
         stream: where lines go; standard error by default.
     """
     out = sys.stderr if stream is None else stream
-    # Standard error may be a pipe that nobody reads; a stream of a caller's is written at once.
+    # Standard error may be a pipe that no one reads; a stream of a caller's is written at once.
     target = QueuedStream(sys.stderr.fileno()) if stream is None and _has_file(out) else out
     threshold = logging.getLevelNamesMapping()[level.upper()]
     chosen = style or ("console" if out.isatty() else "json")
@@ -145,6 +145,6 @@ def _has_file(stream: TextIO) -> bool:
 
 
 def get_logger(**fields: object) -> Logger:
-    """Give a logger that adds *fields* to each of its lines."""
+    """Return a logger that adds *fields* to each of its lines."""
     logger: Logger = structlog.get_logger(**fields)
     return logger

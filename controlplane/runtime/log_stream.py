@@ -1,6 +1,6 @@
 """Where lines of the log go: never waits for who reads them, and is bounded whatever happens.
 
-A pipe that nobody reads blocks its writer when it is full, so a thread writes, and what it cannot
+A pipe that no one reads blocks its writer when it is full, so a thread writes, and what it cannot
 write in time is dropped and counted.
 """
 

@@ -23,7 +23,7 @@ def take_files(wanted: int) -> int:
 
 
 def connections_within(files: int, wanted: int) -> int:
-    """Give how many of *wanted* connections fit into *files* beside what else is open."""
+    """Return how many of *wanted* connections fit into *files* beside what else is open."""
     if files == resource.RLIM_INFINITY:
         return wanted
     return max(min(_LEAST, wanted), min(wanted, files - RESERVED))

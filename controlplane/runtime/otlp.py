@@ -43,7 +43,7 @@ class JsonExporter(SpanExporter):
 
 
 def _describe(span: ReadableSpan) -> dict[str, Any]:
-    """Give one span with its resource, as `ResourceSpans` in JSON."""
+    """Return one span with its resource, as `ResourceSpans` in JSON."""
     own = span.get_span_context()
     if own is None:
         raise AssertionError("a span that ended has a context")

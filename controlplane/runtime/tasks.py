@@ -1,7 +1,7 @@
 """Guarded tasks: each has a name, none ends silently.
 
 A control plane is a handful of loops that run as long as it does.
-One that raises is a bug, or a fault nobody foresaw: it is logged with its traceback, counted, and
+One that raises is a bug, or a fault no one foresaw: it is logged with its traceback, counted, and
 started again after a pause that doubles, so that one broken part does not stop the steering.
 """
 
@@ -30,7 +30,7 @@ async def guard(
     Args:
         name: what the log calls it.
         loop: meant to run for ever.
-        log: where an end is told.
+        log: where an end is reported.
         on_failure: called with *name* at each end.
         first_pause: seconds before the second run; later ones wait longer.
     """

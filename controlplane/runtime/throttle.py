@@ -1,6 +1,6 @@
 """How often something may happen: streams that start, lines of the log that say the same.
 
-A storm of reconnecting clients is served at a steady pace, and told about once.
+A storm of reconnecting clients is served at a steady pace, and reported about once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ TOLD_PERIOD = 60.0
 """Seconds between two lines of the log on the same thing."""
 
 MAX_TOLD = 1_000
-"""Things that are remembered as told; beyond, the one that was told longest ago is forgotten."""
+"""Things that are remembered; beyond, the one that was logged longest ago is forgotten."""
 
 Key = TypeVar("Key")
 
@@ -26,7 +26,7 @@ class TokenBucket:
         self._at = now
 
     def reserve(self, *, now: float, patience: float) -> float | None:
-        """Take a token and give the seconds to wait for it; none, and no token, if too long."""
+        """Receive a token and give the seconds to wait for it; none, and no token, if too long."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         wait = max(0.0, (1 - self._tokens) / self._rate)
@@ -36,7 +36,7 @@ class TokenBucket:
         return wait
 
 
-class Told(Generic[Key]):
+class LogLimit(Generic[Key]):
     """What was said in the last `TOLD_PERIOD` and need not be said again.
 
     Args:
@@ -52,7 +52,7 @@ class Told(Generic[Key]):
         return len(self._told)
 
     def is_due(self, key: Key, *, now: float) -> bool:
-        """Tell whether to speak of *key* now; if so, it counts as told."""
+        """Return whether to speak of *key* now; if so, it counts as reported."""
         told_at = self._told.pop(key, None)
         if told_at is not None and now - told_at < TOLD_PERIOD:
             self._told[key] = told_at

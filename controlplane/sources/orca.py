@@ -52,9 +52,9 @@ class OrcaReader:
 
     Args:
         instances: those without ``orca`` are left alone.
-        on_report: told every report and every failure.
+        on_report: called with every report and every failure.
         clock: the control plane's.
-        log: where faults are told, each once.
+        log: where faults are reported, each once.
     """
 
     def __init__(
@@ -105,21 +105,21 @@ class OrcaReader:
 
     async def _follow(self, name: str, target: str, orca: Orca) -> None:
         pause = FIRST_PAUSE
-        told = ""
+        reported = ""
         while True:
             reports = 0
             try:
                 async for report in self._stream(target, orca.period):
                     reports += 1
-                    if told:
-                        told = ""
+                    if reported:
+                        reported = ""
                         self._log.info("ORCA reports restored", instance=name)
                     self._take(name, report)
                 reason = "the stream ended"
             except (CallError, OSError, ReportError) as error:
                 reason = _reason(error)
-            if reason != told:
-                told = reason
+            if reason != reported:
+                reported = reason
                 self._log.warning(
                     "ORCA reports unavailable", instance=name, reason=reason,
                     remedy=f"check the instance's orca settings; asked was {target}",

@@ -74,7 +74,7 @@ class Scraped(Protocol):
 
 
 def offset_of(name: str, period: float) -> float:
-    """Give the seconds into each period at which the instance *name* is scraped."""
+    """Return the seconds into each period at which the instance *name* is scraped."""
     return zlib.crc32(name.encode()) / 2**32 * period
 
 
@@ -83,11 +83,11 @@ class Scraper:
 
     Args:
         instances: those without ``scrape`` are left alone.
-        on_report: told every report and every failure.
+        on_report: called with every report and every failure.
         concurrency: scrapes under way at once; others wait.
         clock: the control plane's.
         wall: Unix time, against which timestamps on a page are held.
-        log: where faults are told, each once and again once a minute.
+        log: where faults are reported, each once and again once a minute.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Scraper:
                 self._targets[name] = (instance, task)
 
     def context(self, scrape: Scrape) -> ssl.SSLContext | bool:
-        """Give the trust for a server, built anew when one of its files has changed."""
+        """Return the trust for a server, built again when one of its files has changed."""
         files = tuple(file or "" for file in (scrape.ca, scrape.cert, scrape.key))
         changed_at = [Path(file).stat().st_mtime for file in files if file]
         known = self._contexts.get(files)
@@ -163,7 +163,7 @@ class Scraper:
         return known[1]
 
     async def measure(self, target: _Target) -> None:
-        """Scrape once, and tell."""
+        """Scrape once, and say."""
         async with self._slots:
             sent_at = self._clock()
             result: InstanceReport | ScrapeFailure
@@ -234,7 +234,7 @@ class _Target:
             await self._scraper.measure(self)
 
     async def fetch(self) -> bytes:
-        """Give the body.
+        """Return the body.
 
         Raises:
             ReportError: the answer is not what was asked for.
@@ -420,7 +420,7 @@ def _remedy_of_answer(reason: str) -> str:
 
 
 def build_trust(scrape: Scrape) -> ssl.SSLContext | bool:
-    """Give whom to trust, the system's authorities or its own, and what to show.
+    """Return whom to trust, the system's authorities or its own, and what to show.
 
     Raises:
         OSError: a file cannot be read, or a key is not its certificate's.

@@ -1,4 +1,4 @@
-"""Bearer tokens in files, which somebody else rotates: read each time, checked, never kept."""
+"""Bearer tokens in files, which someone else rotates: read each time, checked, never kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_TOKEN = 16_384
 
 
 def read_token(path: str) -> str:
-    """Give the token in a file.
+    """Return the token in a file.
 
     Raises:
         ReportError: the file holds none.

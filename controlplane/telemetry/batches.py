@@ -1,6 +1,6 @@
 """Batches of agents (``cats.telemetry.v1.ReportBatch``) to reports, each believed on its own.
 
-A faulty report costs itself and is told in one line; its neighbours count.
+A faulty report costs itself and is reported in one line; its neighbours count.
 Agents' clocks need not be right: only differences of one clock are used, anchored at the instant
 the batch arrived here.
 Knows no fleet: whether an instance exists, or what it said before, is judged later.

@@ -46,7 +46,7 @@ LONGEST_INTERVAL = 60.0
 """Seconds; a longer gap between two messages was a pause of the stream, not of the Envoy's
 flushes, and what the next message adds was added since the flush before it."""
 
-NOBODY = "-"
+ABSENT = "-"
 """Value of a tag whose source is absent, such as the instance when none was chosen."""
 
 _NO_CONNECTION = frozenset({"UF", "UH", "UO"})
@@ -109,11 +109,11 @@ class EnvoyStats:
     attempts are known when it ends, which may be flushes after its retries began."""
 
     def receive(self, families: Iterable[Any], *, now: float) -> list[TrafficReport]:
-        """Give the reports of one message.
+        """Return the reports of one message.
 
         Pairs of service and instance that did nothing are left out; a service at which nothing
         happens gets one report of zero requests, without an instance, so that silence of the
-        clients is told from silence of the Envoy.
+        clients is distinguished from silence of the Envoy.
 
         Args:
             families: ``MetricFamily`` of ``cats.envoy.v1``.
@@ -182,7 +182,7 @@ class EnvoyStats:
         )
 
     def _advance(self, flushed_at: float | None) -> float:
-        """Give the seconds that the message covers."""
+        """Return the seconds that the message covers."""
         if flushed_at is None:
             return self._interval or self.period
         last, self._flushed_at = self._flushed_at, flushed_at
@@ -204,12 +204,12 @@ def _tally(families: Iterable[Any]) -> tuple[dict[tuple[str, str], _Tally], floa
         if not value and name != IN_PROGRESS:
             continue  # most series of most flushes; a pair is known by its gauge
         labels = {label.name: label.value for label in metric.label}
-        service, instance = labels.get("service", NOBODY), labels.get("instance", NOBODY)
-        if service == NOBODY:
+        service, instance = labels.get("service", ABSENT), labels.get("instance", ABSENT)
+        if service == ABSENT:
             continue
         if len(service) > MAX_LABEL or len(instance) > MAX_LABEL:
             raise ReportError(f"a name of more than {MAX_LABEL} characters in {name}")
-        tally = tallies[service, "" if instance == NOBODY else instance]
+        tally = tallies[service, "" if instance == ABSENT else instance]
         if len(tallies) > MAX_PAIRS:
             raise ReportError(f"more than {MAX_PAIRS} pairs of service and instance")
         _count(tally, name, labels, value)
@@ -236,7 +236,7 @@ def _value(name: str, metric: Any) -> float:
 def _count(tally: _Tally, name: str, labels: dict[str, str], value: float) -> None:
     if name == REQUESTS:
         tally.ended += value
-        kind = failure_class(labels.get("code", ""), labels.get("flags", NOBODY))
+        kind = failure_class(labels.get("code", ""), labels.get("flags", ABSENT))
         if kind is not None:
             tally.fail(kind, value)
     elif name == CLIENT_REQUESTS:
@@ -260,7 +260,7 @@ def _count_request(tally: _Tally, labels: dict[str, str], value: float) -> None:
     # Not str.isdigit, which takes digits of all scripts.
     if attempts.isascii() and attempts.isdigit():
         tally.retries += max(0, min(int(attempts[:4]), MAX_ATTEMPTS) - 1) * value
-    code, flags = labels.get("code", ""), labels.get("flags", NOBODY).split(",")
+    code, flags = labels.get("code", ""), labels.get("flags", ABSENT).split(",")
     if code[:1] in {"2", "3"} and not _CUT_BY_ENVOY.isdisjoint(flags):
         tally.cut += value
 
@@ -280,12 +280,12 @@ def failure_class(code: str, flags: str) -> FailureClass | None:
     Returns:
         None if it was answered well or left.
     """
-    told = set(flags.split(","))
-    if not _NO_CONNECTION.isdisjoint(told):
+    reported = set(flags.split(","))
+    if not _NO_CONNECTION.isdisjoint(reported):
         return FailureClass.REFUSED
-    if _TIMED_OUT in told:
+    if _TIMED_OUT in reported:
         return FailureClass.LATE if code in {"", "0", "504"} else FailureClass.UNANSWERED
-    if not _CUT.isdisjoint(told):
+    if not _CUT.isdisjoint(reported):
         return FailureClass.UNANSWERED
     if code in _OVERLOADED:
         return FailureClass.OVERLOAD

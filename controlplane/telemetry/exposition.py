@@ -3,7 +3,7 @@
 Reads the text format 0.0.4 and OpenMetrics 1.0 (exemplars, ``# EOF``), whose sample lines agree
 in all that matters here.
 Lines of other families are skipped unread: an engine writes hundreds of histogram buckets a
-second that nobody steers by.
+second that no one steers by.
 Knows nothing of engines or signals; raises nothing but `ReportError`.
 """
 
@@ -72,7 +72,7 @@ class Page(NamedTuple):
 
 
 def decode_exposition(body: bytes) -> str:
-    """Give the text of an HTTP body.
+    """Return the text of an HTTP body.
 
     Raises:
         ReportError: it is too large or not UTF-8.
@@ -103,7 +103,7 @@ def parse_page(text: str, names: Container[str]) -> Page:
     """Read the samples whose metric name is among *names*.
 
     A series that comes again is read once: its values are equal where a page is put together
-    twice, and where they differ nothing tells which is right.
+    twice, and where they differ nothing says which is right.
 
     Raises:
         ReportError: the text is too large, is no exposition or holds a faulty line among the

@@ -1,7 +1,7 @@
 """TLS handshakes of one Envoy with instances that failed, from the statistics that it streams.
 
 Envoy counts them by cluster, which is a service, and not by instance; its active checks count too,
-so that an instance that nothing is sent to any more is still told.
+so that an instance that nothing is sent to any more is still reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLUSTER = "envoy.cluster_name"
 def parse_handshakes(
     families: Iterable[Any], services: frozenset[str]
 ) -> dict[tuple[str, str], float]:
-    """Give (service, reason) -> handshakes that failed since the message before.
+    """Return (service, reason) -> handshakes that failed since the message before.
 
     Args:
         families: ``MetricFamily`` of ``cats.envoy.v1``.

@@ -21,7 +21,7 @@ BEST = 10
 
 
 class Category(StrEnum):
-    """What a raw metric tells of."""
+    """What a raw metric says of."""
 
     COMPUTING = "computing"
     COMMUNICATION = "communication"
@@ -51,7 +51,7 @@ class Metric:
     """Value that scores 10."""
 
     def normalise(self, value: float) -> float:
-        """Give 0 (worst) to 1 (best)."""
+        """Return 0 (worst) to 1 (best)."""
         return min(1.0, max(0.0, (value - self.worst) / (self.best - self.worst)))
 
 
@@ -85,12 +85,12 @@ class Levels:
 
     @property
     def advice(self) -> Advice | None:
-        """Give the recommendation that goes with *l2*."""
+        """Return the recommendation that goes with *l2*."""
         return None if self.l2 is None else advise(self.l2)
 
 
 def advise(score: int) -> Advice:
-    """Give what *score* means."""
+    """Return what *score* means."""
     if score <= 3:
         return Advice.NOT_RECOMMENDED
     return Advice.OPTIONAL if score <= 7 else Advice.PREFERRED

@@ -1,10 +1,10 @@
 """What an Envoy counted, from the load reports (LRS) of Envoys that we did not bootstrap.
 
-Load reports count requests per endpoint but tell no times, and each repeats the whole node, some
+Load reports count requests per endpoint but say no times, and each repeats the whole node, some
 60 kB, so they are asked for rarely; an Envoy with our bootstrap streams statistics instead
 (`controlplane.telemetry.envoy_stats`).
 A report names endpoints by address. The instances of a device site have the same address on every
-device, so an address means the Envoy's own site first and then those that everybody reaches.
+device, so an address means the Envoy's own site first and then those that everyone reaches.
 gRPC clients report localities only; each of their endpoints has one of its own.
 """
 
@@ -45,7 +45,7 @@ class LoadReader:
                 self._anywhere[address] = instance.name
 
     def instance(self, site: str, host: str, port: int) -> str | None:
-        """Give the instance that an Envoy of *site* reaches at an address; none if unknown."""
+        """Return the instance that an Envoy of *site* reaches at an address; None if unknown."""
         address = _canonical(host, port)
         own = self._at_site.get((site, address))
         return own if own is not None else self._anywhere.get(address)
@@ -53,7 +53,7 @@ class LoadReader:
     def parse(
         self, request: Any, *, envoy: str, site: str, now: float, period: float
     ) -> list[TrafficReport]:
-        """Give the reports in a ``LoadStatsRequest`` about services that are configured.
+        """Return the reports in a ``LoadStatsRequest`` about services that are configured.
 
         Requests at addresses that no instance has, and those that Envoy dropped, count for the
         service without an instance: they are demand.
@@ -80,11 +80,11 @@ class LoadReader:
     def parse_orca(
         self, request: Any, *, envoy: str, site: str, now: float
     ) -> list[InstanceReport]:
-        """Give what instances said of themselves in ORCA headers, as an Envoy averaged it.
+        """Return what instances said of themselves in ORCA headers, as an Envoy averaged it.
 
         Args:
             request: ``envoy.service.load_stats.v3.LoadStatsRequest``.
-            envoy: node id; tells the devices of a class apart.
+            envoy: node id; says the devices of a class apart.
             site: client site of the Envoy.
             now: when it came.
         """

@@ -66,7 +66,7 @@ _NAMES: Mapping[str, Signal] = {
 _PREFIXES = ("vllm:", "vllm_", "sglang:", "trtllm_", "nv_", "cats.", "cats_")
 
 MIN_UTILISATION = 0.01
-"""What an idle instance tells: Envoy drops reports without utilisation, and an idle instance would
+"""What an idle instance says: Envoy drops reports without utilisation, and an idle instance would
 be the one that gets nothing."""
 LONGEST_ANSWER = 3600.0
 """Seconds; whatever takes longer has stopped."""
@@ -163,7 +163,7 @@ def _number(name: str, written: object) -> float:
     try:
         # float() takes more than a header should hold: 1_000, for one.
         if isinstance(written, bool) or (isinstance(written, str) and "_" in written):
-            raise ValueError  # noqa: TRY301 -- told below, with its name
+            raise ValueError  # noqa: TRY301 -- reported below, with its name
         value = float(written)  # type: ignore[arg-type]  # what it cannot take, it says
     except (TypeError, ValueError, OverflowError):
         raise ReportError(f"{name[:60]!r} in a load header is no number") from None
@@ -191,7 +191,7 @@ def _require_bounded(report: OrcaLoadReport) -> None:
 def parse_orca_report(
     report: OrcaLoadReport, *, instance: str, at: float, source: Source = Source.ORCA
 ) -> InstanceReport:
-    """Give what an instance said in an ORCA report.
+    """Return what an instance said in an ORCA report.
 
     Args:
         report: from the out-of-band service, or from a header.
@@ -221,7 +221,7 @@ def parse_orca_report(
 def parse_metric_means(
     means: Iterable[tuple[str, float]], *, instance: str, at: float
 ) -> InstanceReport:
-    """Give what an instance said in the headers of its answers, as an Envoy averaged it.
+    """Return what an instance said in the headers of its answers, as an Envoy averaged it.
 
     Args:
         means: name and mean value over the interval; ``named_metrics.`` may stand before the name.
@@ -267,10 +267,10 @@ def build_orca_report(
     rate: float,
     service_time: float | None,
 ) -> OrcaLoadReport:
-    """Give the normalised report by which Envoy's weighted round robin can spread requests.
+    """Return the normalised report by which Envoy's weighted round robin can spread requests.
 
     Envoy's weight is ``rps / utilization`` (client_side_weighted_round_robin), so the two are
-    told such that it is proportional to what the instance can serve at its present crowding:
+    reported such that it is proportional to what the instance can serve at its present crowding:
     *slots* over the time that a request spends inside, which by Little's law is the number inside
     over *rate*. The rate itself, for others than Envoy, is the metric ``cats.throughput``.
     An idle instance has no rate; its service time stands for it, and a small utilisation keeps the
@@ -280,7 +280,7 @@ def build_orca_report(
         signals: of the instance now.
         slots: requests it works on at once.
         rate: requests a second that it answers.
-        service_time: seconds that a request takes there without crowding; none if not known yet,
+        service_time: seconds that a request takes there without crowding; None if not known yet,
             which counts as a second.
     """
     inside = signals.get(Signal.RUNNING, 0.0) + signals.get(Signal.WAITING, 0.0)
@@ -289,10 +289,10 @@ def build_orca_report(
     if rate > 0:
         spent = max(spent, inside / rate)
     weight = max(slots, 1.0) / min(max(spent, 1e-6), LONGEST_ANSWER)
-    told = max(MIN_UTILISATION, load)
+    reported = max(MIN_UTILISATION, load)
     report = OrcaLoadReport(
-        application_utilization=told,
-        rps_fractional=RATE_SCALE * weight * told,
+        application_utilization=reported,
+        rps_fractional=RATE_SCALE * weight * reported,
         cpu_utilization=signals.get(Signal.UTILISATION, 0.0),
         mem_utilization=signals.get(Signal.MEMORY, 0.0),
     )

@@ -23,7 +23,7 @@ class DeltaStream(XdsStream):
         return False
 
     def receive(self, request: DeltaRequest) -> list[Event]:
-        """Take a request.
+        """Receive a request.
 
         Raises:
             ProtocolError: it breaks the protocol or a limit; the stream must end.

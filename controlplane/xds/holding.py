@@ -30,7 +30,7 @@ class Aim(NamedTuple):
     """How a step is to be made; all that it depends on besides the two states."""
 
     delta: bool = False
-    """Whether the client is told differences, removals included."""
+    """Whether the client is reported differences, removals included."""
     whole: bool = False
     """Whether a response must carry everything wanted (state of the world, clusters, listeners)."""
     again: frozenset[str] = _NONE
@@ -69,7 +69,7 @@ class Holding:
     )
 
     def step_from(self, held: Holding, aim: Aim) -> Step:
-        """Give the next response that leads from *held* to this state."""
+        """Return the next response that leads from *held* to this state."""
         steps = self.steps.get(held)
         if steps is None:
             self.steps[held] = steps = {}
@@ -93,7 +93,7 @@ class _Difference:
     """New, changed, or to be sent again."""
     gone: tuple[str, ...]
     missing: frozenset[str]
-    """Names wanted that do not exist, which the client was not told yet."""
+    """Names wanted that do not exist, which the client was not reported yet."""
 
 
 def _make_step(held: Holding, target: Holding, aim: Aim) -> Step:
@@ -151,12 +151,12 @@ def _partial_step(held: Holding, goal: Holding, aim: Aim, difference: _Differenc
     else:
         sent = ready[:1]
         dropped = [] if sent else removed[:1]
-    told = missing if not aim.delta else missing.intersection(dropped)
+    reported = missing if not aim.delta else missing.intersection(dropped)
     push = Push(
         goal.version,
         tuple(sent),
         tuple(dropped),
-        tuple(sorted(told)),
+        tuple(sorted(reported)),
         adds=any(resource.name not in held.resources for resource in sent),
     )
     due = bool(push.resources or push.removed or push.missing)
@@ -168,7 +168,7 @@ def _partial_step(held: Holding, goal: Holding, aim: Aim, difference: _Differenc
     resources = {name: known for name, known in held.resources.items() if name not in drop}
     resources.update((resource.name, resource) for resource in sent)
     still = held.missing.intersection(goal.missing)
-    return Step(push, due, Holding(goal.version, resources, still | told))
+    return Step(push, due, Holding(goal.version, resources, still | reported))
 
 
 def _within_limit(resources: list[Resource]) -> list[Resource]:

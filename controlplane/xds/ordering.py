@@ -27,5 +27,5 @@ _RANK = {type_url: rank for rank, type_url in enumerate(PUSH_ORDER)}
 
 
 def push_rank(type_url: str) -> int:
-    """Give the place of a type in a push; unknown types come last."""
+    """Return the place of a type in a push; unknown types come last."""
     return _RANK.get(type_url, len(_RANK))

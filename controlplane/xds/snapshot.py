@@ -2,7 +2,7 @@
 
 A view is what the Envoys of one site share: they get the same bytes.
 Versions are content hashes, so that the same content has the same version on every replica and
-after every restart, and nobody is sent what they hold.
+after every restart, and no one is sent what they hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controlplane.xds.types import Resource
 
 
 def content_version(body: bytes) -> str:
-    """Give the version of a resource: 64 bits of BLAKE2b over its bytes, as hexadecimal."""
+    """Return the version of a resource: 64 bits of BLAKE2b over its bytes, as hexadecimal."""
     return hashlib.blake2b(body, digest_size=8).hexdigest()
 
 
@@ -38,14 +38,14 @@ class TypeSnapshot:
     resources: Mapping[str, Resource]
     """By name, in name order."""
     shortest_ttl: float | None = None
-    """Least time to live of the resources, in seconds; none if all live for ever."""
+    """Least time to live of the resources, in seconds; None if all live for ever."""
     selections: WeakValueDictionary[Subscription, Holding] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
     )
     """What each subscription in use selects; shared by all streams that subscribe alike."""
 
     def select(self, subscription: Subscription) -> Holding:
-        """Give what *subscription* should hold; the same object for equal subscriptions."""
+        """Return what *subscription* should hold; the same object for equal subscriptions."""
         holding = self.selections.get(subscription)
         if holding is None:
             resources, missing = subscription.choose(self.resources)
@@ -85,7 +85,7 @@ def view_key(site: str, role: str = "") -> str:
 
 
 def default_view_key(view: str) -> str:
-    """Give the view of the same role for clients whose site has none of its own."""
+    """Return the view of the same role for clients whose site has none of its own."""
     _, mark, role = view.partition(_ROLE_MARK)
     return mark + role
 
@@ -98,5 +98,5 @@ class Snapshot:
     """Type URL -> its resources."""
 
     def of_type(self, type_url: str) -> TypeSnapshot:
-        """Give the resources of a type; a type that is not served is empty."""
+        """Return the resources of a type; a type that is not served is empty."""
         return self.types.get(type_url, EMPTY)

@@ -21,7 +21,7 @@ class SotwStream(XdsStream):
         return type_url in WHOLE_STATE
 
     def receive(self, request: SotwRequest) -> list[Event]:
-        """Take a request.
+        """Receive a request.
 
         Raises:
             ProtocolError: it breaks the protocol or a limit; the stream must end.

@@ -60,13 +60,13 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One resource of one stream, for whoever asks who has what."""
+    """One resource of one stream, for anyone who asks who has what."""
 
     type_url: str
     name: str
     standing: Standing
     resource: Resource | None
-    """As last sent; none if it was not."""
+    """As last sent; None if it was not."""
 
 
 class TypeState:
@@ -106,7 +106,7 @@ class TypeState:
         self.refused = _NONE
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Take a changed subscription: what is no longer wanted counts as dropped by the client."""
+        """Adopt a changed subscription; what is no longer wanted counts as dropped by it."""
         if subscription == self.subscription:
             return
         narrowed = (
@@ -150,14 +150,14 @@ class TypeState:
             self.parked = _NONE
 
     def aim_at(self) -> Holding:
-        """Give what the client should hold."""
+        """Return what the client should hold."""
         target = self.target
         if target is None:
             self.target = target = self.type_snapshot.select(self.subscription)
         return target
 
     def settle(self, nonce: str, rejection: Rejection | None) -> Event:
-        """Take the client's answer to the response *nonce*, which is in flight."""
+        """Receive the client's answer to the response *nonce*, which is in flight."""
         push = self.in_flight.pop(nonce)
         if rejection is None:
             if self.refused or self.apart:
@@ -197,22 +197,22 @@ class XdsStream(ABC):
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Give the types that the client asked for, in push order."""
+        """Return the types that the client asked for, in push order."""
         return tuple(state.type_url for state in self._ordered)
 
     @property
     def has_suspects(self) -> bool:
-        """Tell whether resources wait to be sent one by one, having been refused in company."""
+        """Return whether resources wait to be sent one by one, having been refused in company."""
         return any(state.parked for state in self._ordered)
 
     @property
     def shortest_ttl(self) -> float | None:
-        """Give the least time to live, in seconds, of the resources of the client's types."""
+        """Return the least time to live, in seconds, of the resources of the client's types."""
         ttls = (state.type_snapshot.shortest_ttl for state in self._ordered)
         return min((ttl for ttl in ttls if ttl is not None), default=None)
 
     def held_resources(self) -> Iterator[Held]:
-        """Give every resource that the client was sent or asked for by name, and its standing."""
+        """Return every resource that the client was sent or asked for by name, and its standing."""
         for state in self._ordered:
             under_way = {
                 resource.name for push in state.in_flight.values() for resource in push.resources
@@ -243,7 +243,7 @@ class XdsStream(ABC):
             state.unpark()
 
     def responses_to_send(self) -> list[Response]:
-        """Give the responses that are due now, in order; nothing until there is a snapshot."""
+        """Return the responses that are due now, in order; nothing until there is a snapshot."""
         if self._snapshot is None:
             return []
         responses: list[Response] = []
@@ -291,10 +291,10 @@ class XdsStream(ABC):
 
     @abstractmethod
     def _is_whole(self, type_url: str) -> bool:
-        """Tell whether responses of a type carry everything wanted."""
+        """Return whether responses of a type carry everything wanted."""
 
     def _due(self, state: TypeState) -> Step | None:
-        """Give the next response of a type, or none: nothing is due, or it has to wait."""
+        """Return the next response of a type, or none: nothing is due, or it has to wait."""
         if state.in_flight and (
             not state.urgent or not self.delta or len(state.in_flight) >= MAX_IN_FLIGHT
         ):
@@ -320,7 +320,7 @@ class XdsStream(ABC):
         return step
 
     def _is_referred_to(self, type_url: str) -> bool:
-        """Tell whether a client may still hold something that refers to removed *type_url*."""
+        """Return whether a client may still hold something that refers to removed *type_url*."""
         for referrer in REFERRERS[type_url]:
             state = self._states.get(referrer)
             if state is None:
@@ -386,7 +386,7 @@ class XdsStream(ABC):
         )
 
     def _answer(self, state: TypeState, nonce: str, rejection: Rejection | None) -> list[Event]:
-        """Take the part of a request that answers a response."""
+        """Receive the part of a request that answers a response."""
         if nonce in state.in_flight:
             return [state.settle(nonce, rejection)]
         if nonce != state.nonce:

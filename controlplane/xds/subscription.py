@@ -38,12 +38,12 @@ def check_names(names: Collection[str]) -> None:
 
 
 def is_glob(name: str) -> bool:
-    """Tell whether *name* is a glob collection, ``xdstp://authority/type/path/*`` [xRFC TP1]."""
+    """Return whether *name* is a glob collection, ``xdstp://authority/type/path/*`` [xRFC TP1]."""
     return name.startswith("xdstp:") and name.partition("?")[0].endswith("/*")
 
 
 def in_glob(name: str, glob: str) -> bool:
-    """Tell whether *name* is a direct member of the collection *glob*."""
+    """Return whether *name* is a direct member of the collection *glob*."""
     path, _, parameters = glob.partition("?")
     folder = path[:-1]
     own_path, _, own_parameters = name.partition("?")
@@ -67,7 +67,7 @@ class Subscription:
     """Whether the client ever gave a name; until then an empty list means everything."""
 
     def replaced(self, names: Iterable[str], type_url: str) -> Subscription:
-        """Take the list of a state-of-the-world request.
+        """Receive the list of a state-of-the-world request.
 
         "If the client sends a request with no names and never before requested a name [...] the
         server should treat that identically to how it would treat the client having requested `*`"
@@ -86,7 +86,7 @@ class Subscription:
     def changed(
         self, subscribe: Collection[str], unsubscribe: Collection[str], *, legacy: bool = False
     ) -> Subscription:
-        """Take the differences of a delta request.
+        """Receive the differences of a delta request.
 
         Args:
             subscribe: names to add; may hold the wildcard.
@@ -108,7 +108,7 @@ class Subscription:
         )
 
     def covers(self, name: str) -> bool:
-        """Tell whether *name* is wanted."""
+        """Return whether *name* is wanted."""
         return (
             self.wildcard
             or name in self.names
@@ -118,7 +118,7 @@ class Subscription:
     def choose(
         self, resources: Mapping[str, Resource]
     ) -> tuple[Mapping[str, Resource], frozenset[str]]:
-        """Give the wanted ones of *resources*, in their order, and the names that match nothing."""
+        """Return the wanted *resources*, in their order, and the names that match nothing."""
         globs = [name for name in self.names if is_glob(name)]
         members = {
             name: [member for member in resources if in_glob(member, name)] for name in globs

@@ -38,7 +38,7 @@ class Resource:
     """The serialised ``google.protobuf.Any``."""
     ttl: float | None = None
     """Seconds after which a client that hears nothing drops it; none: never.
-    Only clients that announce the feature are told."""
+    Only clients that announce the feature are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class DeltaRequest(NamedTuple):
 class Push:
     """What one response carries apart from its nonce: equal for many streams, made once.
 
-    Compared by identity, so that its bytes can be cached by whoever writes them.
+    Compared by identity, so that its bytes can be cached by anyone who writes them.
     """
 
     version: str

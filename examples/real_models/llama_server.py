@@ -1,4 +1,4 @@
-"""Runs llama.cpp's own server (from the wheel ``xllamacpp``) on one model until it is ended.
+"""Runs llama.cpp's own server (from the overrides ``xllamacpp``) on one model until it is ended.
 
 ``python llama_server.py --port 9001 --model tiny.gguf``: OpenAI's API and ``/metrics``.
 """

@@ -44,9 +44,9 @@ class ModelServer:
         return web.json_response(said)
 
     async def metrics(self, _: web.Request) -> web.Response:
-        """Tell how it does, in Prometheus' text."""
+        """Return how it does, in Prometheus' text."""
         running = min(self._inside, self._slots)
-        told = {
+        reported = {
             "cats_requests_running": running,
             "cats_requests_waiting": self._inside - running,
             "cats_slots": self._slots,
@@ -55,7 +55,7 @@ class ModelServer:
             "cats_request_latency_seconds_sum": self._seconds,
             "cats_request_latency_seconds_count": self._done,
         }
-        return web.Response(text="".join(f"{name} {value}\n" for name, value in told.items()))
+        return web.Response(text="".join(f"{name} {value}\n" for name, value in reported.items()))
 
 
 def main() -> None:

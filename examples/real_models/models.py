@@ -47,7 +47,7 @@ class Embedding:
         return {"embedding": self.embed(body.decode("utf-8", "replace")).tolist()}
 
     def embed(self, text: str) -> np.ndarray:
-        """Give the unit vector of *text*."""
+        """Return the unit vector of *text*."""
         ids = self._tokenizer.encode(text).ids
         w = self._weights
         x = (
@@ -103,7 +103,7 @@ class Reading:
         return {"text": self.read(body)}
 
     def read(self, image: bytes) -> str:
-        """Give the words of *image* in the order of their places."""
+        """Return the words of *image* in the order of their places."""
         from PIL import Image  # noqa: PLC0415
 
         pixels = np.array(Image.open(io.BytesIO(image)).convert("RGB"))

@@ -15,7 +15,7 @@ WIDTH, HEADS, INNER, CONTEXT = 64, 4, 128, 512
 
 
 def vocabulary() -> tuple[list[bytes], list[int]]:
-    """Give tokens and their types: three of control, 256 bytes, the letters as pieces."""
+    """Return tokens and their types: three of control, 256 bytes, the letters as pieces."""
     control = [b"<unk>", b"<s>", b"</s>"]
     raw = [f"<0x{byte:02X}>".encode() for byte in range(256)]
     pieces = ["\u2581".encode(), *(bytes([letter]) for letter in range(33, 127))]

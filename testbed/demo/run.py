@@ -1,7 +1,7 @@
 """The main job end to end, to watch: ``make demo``.
 
 Starts emulated instances, ``cats serve`` and a real Envoy for each client site from
-``cats bootstrap``, sends traffic of two services through them, and tells a story: a training job
+``cats bootstrap``, sends traffic of two services through them, and says a story: a training job
 takes part of the near edge, an edge is killed, the control plane is killed and started again.
 At the end it says where requests went in each phase, and which of its claims held.
 
@@ -35,7 +35,7 @@ from testbed.processes.envoys import EnvoyError, EnvoyProcess
 from testbed.processes.ports import free_ports
 
 DEFAULT_LENGTH = 120.0
-"""Seconds of the story when nobody says how long."""
+"""Seconds of the story when no one says how long."""
 WINDOW = 5.0
 """Seconds that the live figures look back."""
 START_WITHIN = 30.0
@@ -279,7 +279,7 @@ class Demo:
 
     @property
     def records(self) -> list[Record]:
-        """Give every request so far."""
+        """Return every request so far."""
         return list(self._traffic.records)
 
     # What is seen meanwhile.
@@ -326,7 +326,7 @@ class Demo:
             return await answer.json()
 
     def last_words(self) -> str:
-        """Give the end of the control plane's log."""
+        """Return the end of the control plane's log."""
         return "" if self._control_plane is None else self._control_plane.last_lines(40)
 
 

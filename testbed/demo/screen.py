@@ -34,7 +34,7 @@ class Scene:
     elapsed: float = 0.0
     title: str = "starting"
     left: float | None = None
-    """Seconds to the next phase; none at the end of the story."""
+    """Seconds to the next phase; None at the end of the story."""
     seen: Mapping[tuple[str, str], Summary] = field(default_factory=dict)
     """(service, client site) -> the last seconds, as clients saw them."""
     control_plane: bool = False
@@ -48,7 +48,7 @@ class Scene:
     admin: str = ""
 
     def planned(self, service: str, site: str) -> Mapping[str, float]:
-        """Give instance -> share of the first priority, as planned."""
+        """Return instance -> share of the first priority, as planned."""
         clients = self.plan.get("services", {}).get(service, {}).get("from", {})
         return {
             each["instance"]: each["share"]

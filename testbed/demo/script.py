@@ -85,7 +85,7 @@ class Claim:
 def tabulate(
     records: Sequence[Record], chapters: Sequence[Chapter]
 ) -> dict[tuple[str, str], dict[str, Cell]]:
-    """Give (service, client site) -> phase -> what was seen."""
+    """Return (service, client site) -> phase -> what was seen."""
     table: dict[tuple[str, str], dict[str, Cell]] = {}
     for pair in dict.fromkeys((record.service, record.site) for record in records):
         own = [record for record in records if (record.service, record.site) == pair]
@@ -233,7 +233,7 @@ def _judge_dead_edge(world: World, records: Sequence[Record], chapter: Chapter) 
             "every request that left after the edge had died was answered", records, [chapter]
         ),
         Claim(
-            "only answers already half told by the dead edge were cut",
+            "only answers already half identified by the dead edge were cut",
             not wrong,
             f"{len(lost)} cut{_kinds(lost)}",
         ),
@@ -241,7 +241,7 @@ def _judge_dead_edge(world: World, records: Sequence[Record], chapter: Chapter) 
 
 
 def moved_share(before: Weights, after: Weights) -> float:
-    """Give the largest part of one service's requests from one site that now goes elsewhere."""
+    """Return the largest part of one service's requests from one site that now goes elsewhere."""
     moved = [0.0]
     for site in before.keys() | after.keys():
         old, new = before.get(site, {}), after.get(site, {})

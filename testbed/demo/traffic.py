@@ -42,7 +42,7 @@ class Lengths:
     limit: int = 1000
 
     def draw(self, rng: random.Random) -> tuple[int, int]:
-        """Give one prompt's and one answer's length."""
+        """Return one prompt's and one answer's length."""
         return self._one(rng, self.prompt), self._one(rng, self.output)
 
     def _one(self, rng: random.Random, mean: float) -> int:
@@ -101,7 +101,7 @@ class Record:
 
     @property
     def ended_at(self) -> float:
-        """Give the instant of the last byte or of the failure."""
+        """Return the instant of the last byte or of the failure."""
         return self.started_at + self.latency
 
 
@@ -115,7 +115,7 @@ class Traffic:
     def __init__(
         self, streams: Sequence[Stream], *, seed: int = 1, length: float = math.inf
     ) -> None:
-        """Take streams to send.
+        """Receive streams to send.
 
         Args:
             streams: what to send.
@@ -157,7 +157,7 @@ class Traffic:
 
     @property
     def in_flight(self) -> int:
-        """Give the requests under way."""
+        """Return the requests under way."""
         return len(self._requests)
 
     async def wait_sent(self) -> None:
@@ -185,7 +185,7 @@ class Traffic:
                 request.cancel()
 
     def since(self, at: float) -> Iterator[Record]:
-        """Give the records of requests that ended at *at* or later, newest first."""
+        """Return the records of requests that ended at *at* or later, newest first."""
         for record in reversed(self.records):
             if record.ended_at < at:
                 return

@@ -49,7 +49,7 @@ class World:
 
     @property
     def near(self) -> str:
-        """Give the client site of the instance that trains."""
+        """Return the client site of the instance that trains."""
         return self.sites[self.trains]
 
     def fleet_yaml(self) -> str:

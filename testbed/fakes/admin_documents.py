@@ -17,15 +17,15 @@ class FakeDocuments:
         self.decided = False
 
     def is_ready(self) -> bool:
-        """Tell whether the plan was made."""
+        """Return whether the plan was made."""
         return self.decided
 
     def fleet_document(self) -> Document | None:
-        """Give a fleet."""
+        """Return a fleet."""
         return {"sites": []} if self.decided else None
 
     def plan_document(self) -> Document | None:
-        """Give a plan."""
+        """Return a plan."""
         return {"version": "v1"} if self.decided else None
 
     async def explain_document(self, service: str, site: str) -> Document | None:
@@ -35,15 +35,15 @@ class FakeDocuments:
         return {"service": service, "from": site}
 
     def overview_document(self) -> Document | None:
-        """Give what the dashboard shows."""
+        """Return what the dashboard shows."""
         return {"sites": []} if self.decided else None
 
     def overrides_document(self) -> Document:
-        """Give none."""
+        """Return none."""
         return {"overrides": []}
 
     async def add_override(self, content: bytes) -> Document:
-        """Take anything but nothing."""
+        """Receive anything but nothing."""
         if content == b"{}":
             raise ReportError("reason: is missing")
         return {"added": "1"}
@@ -59,7 +59,7 @@ class FakeDocuments:
         return {"span": query.span, "service": query.service, "nearest": at, "at": [0.0] * 5000}
 
     def envoys_document(self) -> Document:
-        """Give no Envoys."""
+        """Return no Envoys."""
         return {"envoys": []}
 
     def agents_document(self) -> Document:
@@ -67,9 +67,9 @@ class FakeDocuments:
         return {"agents": []}
 
     def config_document(self) -> Document:
-        """Give a sound configuration."""
+        """Return a sound configuration."""
         return {"ok": True}
 
     def metrics_text(self) -> bytes:
-        """Give one metric."""
+        """Return one metric."""
         return b"cats_ready 1\n"

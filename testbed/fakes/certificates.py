@@ -88,7 +88,7 @@ class Authority:
 
 
 def server_context(pair: KeyPair, *, clients_of: Path | None = None) -> ssl.SSLContext:
-    """Give the TLS of a server that shows *pair* and lets in whom *clients_of* has signed."""
+    """Return the TLS of a server that shows *pair* and lets in whom *clients_of* has signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
     if clients_of is not None:
@@ -98,7 +98,7 @@ def server_context(pair: KeyPair, *, clients_of: Path | None = None) -> ssl.SSLC
 
 
 def serial_number(pair: KeyPair) -> int:
-    """Give what tells a certificate from its successor."""
+    """Return what says a certificate from its successor."""
     return x509.load_pem_x509_certificate(pair.cert.read_bytes()).serial_number
 
 

@@ -1,6 +1,6 @@
 """A TCP relay that delays what passes, each way by the same time: a network path of a test's own.
 
-Works wherever loopback does; a connection itself is accepted at once, so round trips through it
+Works where loopback does; a connection itself is accepted at once, so round trips through it
 show in answers, not in connecting.
 """
 

@@ -47,12 +47,12 @@ class Curve:
     """Requests in the batch at most; the rest wait."""
 
     def latency(self, running: int) -> float:
-        """Give the seconds a request of work 1 takes while *running* are in the batch."""
+        """Return the seconds a request of work 1 takes while *running* are in the batch."""
         return self.base + self.crowding * running
 
     @property
     def capacity(self) -> float:
-        """Give the requests of work 1 a second that it finishes when full."""
+        """Return the requests of work 1 a second that it finishes when full."""
         return self.slots / self.latency(self.slots)
 
 
@@ -63,18 +63,18 @@ class Demand:
     prompt_tokens: int
     output_tokens: int
     pieces: int = 1
-    """Parts that the answer is told of in; more than one when it is streamed."""
+    """Parts that the answer is notified of in; more than one when it is streamed."""
     factor: float = 1.0
     """Work beyond what the tokens say, for images and the like."""
 
     @property
     def prefill(self) -> float:
-        """Give the work up to and including the first token."""
+        """Return the work up to and including the first token."""
         return self.factor * (self.prompt_tokens * PROMPT_TOKEN_WORK + 1) / NOMINAL_TOKENS
 
     @property
     def work(self) -> float:
-        """Give the whole work; 1 is the request that the curve speaks of."""
+        """Return the whole work; 1 is the request that the curve speaks of."""
         decode = max(0, self.output_tokens - 1)
         return self.prefill + self.factor * decode / NOMINAL_TOKENS
 
@@ -108,7 +108,7 @@ class Histogram:
         self.total += value
 
     def cumulative(self) -> Sequence[int]:
-        """Give the counts at or below each bound, then of everything."""
+        """Return the counts at or below each bound, then of everything."""
         return tuple(accumulate(self.counts))
 
 
@@ -154,21 +154,21 @@ class BatchingEngine:
 
     @property
     def running(self) -> int:
-        """Give the requests in the batch."""
+        """Return the requests in the batch."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Give the requests that wait for a place in the batch."""
+        """Return the requests that wait for a place in the batch."""
         return len(self._waiting)
 
     @property
     def kv_use(self) -> float:
-        """Give the share of the key-value cache in use, 0 to 1."""
+        """Return the share of the key-value cache in use, 0 to 1."""
         return min(1.0, self._kv_used / self._kv_tokens)
 
     def submit(self, demand: Demand, *, now: float) -> int:
-        """Take a request in and give its ticket; call `advance` up to *now* before."""
+        """Receive a request in and give its ticket; call `advance` up to *now* before."""
         self._sync(now)
         self._tickets += 1
         self._waiting.append(_Request(self._tickets, demand, arrived_at=now))
@@ -186,7 +186,7 @@ class BatchingEngine:
         self._waiting = deque(each for each in self._waiting if each.ticket != ticket)
 
     def train(self, share: float, *, now: float) -> None:
-        """Give *share* (0 to below 1) of the machine to a training job; 0 ends it."""
+        """Return *share* (0 to below 1) of the machine to a training job; 0 ends it."""
         if not 0.0 <= share < 1.0:
             raise ValueError(f"a training job takes a share from 0 to below 1, not {share}")
         self._sync(now)
@@ -198,7 +198,7 @@ class BatchingEngine:
         self.frozen = frozen
 
     def next_at(self) -> float | None:
-        """Give the instant of the next mark if nothing else happens; none without any."""
+        """Return the instant of the next mark if nothing else happens; none without any."""
         self._drop_cancelled()
         if not self._due or self.frozen:
             return None
@@ -215,7 +215,7 @@ class BatchingEngine:
         return marks
 
     def _pace(self) -> float:
-        """Give the seconds that one unit of work takes now."""
+        """Return the seconds that one unit of work takes now."""
         return self.curve.latency(len(self._running)) / (1.0 - self.training)
 
     def _sync(self, now: float) -> None:

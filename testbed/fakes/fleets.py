@@ -20,7 +20,7 @@ def make_config(
 
     Args:
         instances: name -> (site, address); every one runs the model ``m``.
-        services: as in ``fleet.yaml``; by default one, ``chat``, told by its path.
+        services: as in ``fleet.yaml``; by default one, ``chat``, identified by its path.
         fields: instance -> further keys of it.
         sections: further top-level sections of ``fleet.yaml``.
     """

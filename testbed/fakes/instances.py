@@ -124,7 +124,7 @@ class EmulatedInstance:
 
     @property
     def address(self) -> str:
-        """Give HOST:PORT."""
+        """Return HOST:PORT."""
         return f"{self.settings.host}:{self.port}"
 
     @property
@@ -133,7 +133,7 @@ class EmulatedInstance:
         return not self._awake.is_set()
 
     def train(self, share: float) -> None:
-        """Give *share* of the machine to a training job; 0 ends it."""
+        """Return *share* of the machine to a training job; 0 ends it."""
         self._advance()
         self.engine.train(share, now=self._loop.time())
         self._advance()
@@ -191,7 +191,7 @@ class EmulatedInstance:
             if not self._awake.is_set():
                 await self._awake.wait()
             if self.failing:
-                return _refusal(500, "the instance was told to fail", "internal_error")
+                return _refusal(500, "the instance was informed to fail", "internal_error")
             if self.settings.serves and request.method == "POST":
                 asked = await _read(request)
                 if isinstance(asked, web.Response):
@@ -242,13 +242,13 @@ class EmulatedInstance:
         response = web.StreamResponse(
             headers={"content-type": "text/event-stream", "cache-control": "no-cache"}
         )
-        told = 0
+        reported = 0
         async with contextlib.aclosing(self._run(demand, request)) as marks:
             async for mark in marks:
-                if told == 0:
+                if reported == 0:
                     await response.prepare(request)
-                await response.write(_event(shape.piece(_words(told, mark.tokens), mark.last)))
-                told = mark.tokens
+                await response.write(_event(shape.piece(_words(reported, mark.tokens), mark.last)))
+                reported = mark.tokens
         options = asked.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage") is True:
             await response.write(_event({**shape.frame(), "choices": [], "usage": usage}))

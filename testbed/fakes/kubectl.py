@@ -75,7 +75,7 @@ def run(*words: str) -> str:
 
 
 def known() -> list[Object]:
-    """Give what was applied so far."""
+    """Return what was applied so far."""
     return list(json.loads(STORE.read_text(encoding="utf-8"))) if STORE.exists() else []
 
 
@@ -87,7 +87,7 @@ def store(objects: Any) -> str:
 
 
 def find(kind: str, name: str, namespace: str) -> Object:
-    """Give an object that was applied."""
+    """Return an object that was applied."""
     for each in known():
         place = each["metadata"].get("namespace", "default")
         if (each["kind"].lower(), each["metadata"]["name"], place) == (kind, name, namespace):
@@ -96,13 +96,13 @@ def find(kind: str, name: str, namespace: str) -> Object:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Give kind and name of ``KIND/NAME``."""
+    """Return kind and name of ``KIND/NAME``."""
     kind, _, rest = name.partition("/")
     return kind, rest
 
 
 def containers(workload: Object) -> list[Object]:
-    """Give the containers of a Deployment."""
+    """Return the containers of a Deployment."""
     return list(workload["spec"]["template"]["spec"]["containers"])
 
 
@@ -126,7 +126,7 @@ def runs_in(workload: Object, command: str, file: Path) -> None:
 
 
 def container(workload: Object, name: str) -> Object:
-    """Give one of them."""
+    """Return one of them."""
     for each in containers(workload):
         if each["name"] == name:
             return each

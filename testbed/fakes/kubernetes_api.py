@@ -44,13 +44,13 @@ class KubernetesApiServer:
     """The objects and how the server behaves.
 
     Attributes:
-        tokens: that are taken; none means that nobody is asked.
-        denied: resources that nobody may read.
+        tokens: that are taken; none means that no one is asked.
+        denied: resources that no one may read.
         absent: resources that are not installed.
         busy: answer 503 to everything.
         throttled: how many requests are answered 429, with *retry_after*.
         retry_after: seconds that a throttled client is asked to wait.
-        lagging: tell changes to the oldest watch of each kind only, as if others were far away.
+        lagging: say changes to the oldest watch of each kind only, as if others were far away.
         asked: (verb, resource, query) of every request, in order.
         url: where it listens, once it does.
     """
@@ -120,7 +120,7 @@ class KubernetesApiServer:
         self._pages.clear()
 
     def catch_up(self) -> None:
-        """Tell all watches what they missed."""
+        """Report all watches what they missed."""
         self.lagging = False
         self._wake()
 
@@ -142,7 +142,7 @@ class KubernetesApiServer:
             async with self._changed:
                 self._changed.notify_all()
 
-        with contextlib.suppress(RuntimeError):  # nobody can be watching without a loop
+        with contextlib.suppress(RuntimeError):  # no one can be watching without a loop
             task = asyncio.get_running_loop().create_task(notify())
             self._notifying = task
 
@@ -262,7 +262,7 @@ class KubernetesApiServer:
                     )
 
     def _seen(self, change: _Change, resource: str, namespace: str, selector: str) -> str | None:
-        """Give the type of a change as a watcher with *selector* sees it."""
+        """Return the type of a change as a watcher with *selector* sees it."""
         meta = change.document["metadata"]
         if change.resource != resource or namespace not in ("", meta.get("namespace", "")):
             return None

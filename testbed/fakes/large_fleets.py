@@ -11,7 +11,7 @@ from controlplane.model import InstanceReport, Report, Signal, Source, TrafficRe
 
 
 def make_crowd(*, sites: int, instances: int, services: int, **sections: Any) -> str:
-    """Give the text of a fleet.yaml; every model serves several services."""
+    """Return the text of a fleet.yaml; every model serves several services."""
     kinds = ("edge", "edge", "edge", "edge", "cloud")
     names = [f"{kinds[n % 5]}-{n:02}" for n in range(sites)]
     return json.dumps(
@@ -51,7 +51,7 @@ def make_crowd(*, sites: int, instances: int, services: int, **sections: Any) ->
 def make_reports(
     *, sites: int, instances: int, services: int, at: float, rng: random.Random
 ) -> Iterator[Report]:
-    """Give what all instances and the Envoys of all sites say of one second."""
+    """Return what all instances and the Envoys of all sites say of one second."""
     kinds = ("edge", "edge", "edge", "edge", "cloud")
     for n in range(instances):
         yield InstanceReport(

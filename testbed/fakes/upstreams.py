@@ -1,4 +1,4 @@
-"""Plain HTTP servers behind an Envoy: they answer at once, count, and fail or stream as told.
+"""Plain HTTP servers behind an Envoy: they answer at once, count, and fail or stream as reported.
 
 For tests of how requests travel; `testbed.fakes.instances` emulates how long inference takes.
 """
@@ -88,7 +88,7 @@ class Origin:
 
     @property
     def address(self) -> str:
-        """Give HOST:PORT."""
+        """Return HOST:PORT."""
         return f"127.0.0.1:{self.port}"
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

@@ -102,7 +102,7 @@ async def serve_xds(
     Args:
         settings: of the service.
         sites: that are known.
-        observe: is told what happens.
+        observe: is informed what happens.
         port: on loopback; 0 takes a free one.
         beside: further methods on the same port.
         transport: what carries gRPC.
@@ -142,7 +142,7 @@ def _context(files: PemFiles) -> ssl.SSLContext:
 
 
 class XdsClient:
-    """One stream; requests are written as told, responses read one by one."""
+    """One stream; requests are written as reported, responses read one by one."""
 
     def __init__(self, channel: grpc.aio.Channel, *, delta: bool, method: str = "") -> None:
         self._delta = delta
@@ -154,7 +154,7 @@ class XdsClient:
 
     @property
     def node(self) -> base_pb2.Node:
-        """Give the node that the first request will carry, to be changed in place."""
+        """Return the node that the first request will carry, to be changed in place."""
         if self._node is None:
             raise AssertionError("the node was already sent")
         return self._node
@@ -216,7 +216,7 @@ class XdsClient:
 
 
 def names_in(response: Any) -> list[str]:
-    """Give the names of the stand-ins in a response of either mode."""
+    """Return the names of the stand-ins in a response of either mode."""
     if isinstance(response, discovery_pb2.DeltaDiscoveryResponse):
         return [resource.name for resource in response.resources]
     return [resource.value.decode().partition("=")[0] for resource in response.resources]

@@ -1,6 +1,6 @@
 """A real headless Chromium, driven over its DevTools protocol.
 
-Needs Debian's ``chromium`` and nothing else: `find_browser` tells whether it is there.
+Needs Debian's ``chromium`` and nothing else: `find_browser` says whether it is there.
 [https://chromedevtools.github.io/devtools-protocol/]
 """
 
@@ -53,7 +53,7 @@ class BrowserError(RuntimeError):
 
 
 def find_browser() -> str | None:
-    """Give the path of a Chromium, or none."""
+    """Return the path of a Chromium, or none."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next(filter(None, map(shutil.which, names)), None)
 
@@ -182,7 +182,7 @@ class Page:
         await asyncio.wait_for(self._loaded.wait(), PATIENCE)
 
     async def resize(self, width: int, height: int) -> None:
-        """Give the window another size; below 640 points it is a phone."""
+        """Return the window another size; below 640 points it is a phone."""
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 640,
@@ -199,7 +199,7 @@ class Page:
         )
 
     async def evaluate(self, expression: str) -> Any:
-        """Give the value of a JavaScript expression, awaited."""
+        """Return the value of a JavaScript expression, awaited."""
         answer = await self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -241,7 +241,7 @@ class Page:
         await asyncio.to_thread(file.write_bytes, base64.b64decode(answer["data"]))
 
     async def task_seconds(self) -> float:
-        """Give the processor time that the page's main thread has used so far."""
+        """Return the processor time that the page's main thread has used so far."""
         answer = await self.call("Performance.getMetrics")
         return float(next(m["value"] for m in answer["metrics"] if m["name"] == "TaskDuration"))
 

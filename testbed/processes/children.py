@@ -1,6 +1,6 @@
 """Children of the demo and of the tests, which never outlive it.
 
-Linux ends a child whose parent dies (``PR_SET_PDEATHSIG``), however the parent dies; whoever
+Linux ends a child whose parent dies (``PR_SET_PDEATHSIG``), however the parent dies; anyone who
 leaves the `Children` context in good order terminates them first and kills what stays.
 """
 
@@ -37,7 +37,7 @@ def die_with_parent() -> None:
 
 
 def bound_to_parent(command: Sequence[str]) -> dict[str, Any]:
-    """Give the arguments of ``create_subprocess_exec`` that tie *command* to our life.
+    """Return the arguments of ``create_subprocess_exec`` that tie *command* to our life.
 
     With util-linux's setpriv no Python runs between fork and exec: in a process with threads of
     gRPC's that now and then hangs the child before it begins.
@@ -57,7 +57,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Give the process id."""
+        """Return the process id."""
         return self._process.pid
 
     @property
@@ -85,7 +85,7 @@ class Child:
             await self.kill()
 
     def last_lines(self, count: int = 20) -> str:
-        """Give the end of what it wrote."""
+        """Return the end of what it wrote."""
         try:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
         except FileNotFoundError:

@@ -77,7 +77,7 @@ class ControlPlaneProcess:
 
     @property
     def pid(self) -> int:
-        """Give its process id."""
+        """Return its process id."""
         if self._process is None:
             raise AssertionError("not started")
         return self._process.pid
@@ -98,12 +98,12 @@ class ControlPlaneProcess:
             raise self._failed("end", within) from error
 
     def log(self) -> str:
-        """Give what it wrote so far."""
+        """Return what it wrote so far."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
     def events(self) -> list[dict[str, Any]]:
-        """Give the lines of its log, parsed."""
+        """Return the lines of its log, parsed."""
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
 
     async def get(self, path: str) -> tuple[int, str]:

@@ -55,7 +55,7 @@ class Mesh:
 
     @property
     def url(self) -> str:
-        """Give where Envoy takes requests."""
+        """Return where Envoy takes requests."""
         return f"http://127.0.0.1:{self.config.envoy.port}"
 
     def publish(self, split: Mapping[str, Split]) -> Views:

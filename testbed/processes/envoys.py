@@ -196,11 +196,11 @@ class EnvoyProcess:
 
     @property
     def running(self) -> bool:
-        """Tell whether it has not ended."""
+        """Return whether it has not ended."""
         return self._child.returncode is None
 
     def log(self) -> str:
-        """Give everything it logged, also after its end."""
+        """Return everything it logged, also after its end."""
         if self.log_path.exists():
             self._last_log = self.log_path.read_text(errors="replace")
         return self._last_log
@@ -296,12 +296,12 @@ class EnvoyProcess:
             ) from error
 
     async def server_info(self) -> Mapping[str, Any]:
-        """Give version, state, node and command line."""
+        """Return version, state, node and command line."""
         found: Mapping[str, Any] = await self.get_json("/server_info")
         return found
 
     async def config_dump(self, *, resource: str = "") -> tuple[Mapping[str, Any], ...]:
-        """Give what it holds, endpoints included.
+        """Return what it holds, endpoints included.
 
         Args:
             resource: a repeated field of the dump, such as ``dynamic_route_configs``, to give its
@@ -312,7 +312,7 @@ class EnvoyProcess:
         return tuple(dump.get("configs", ()))
 
     async def stats(self, pattern: str = "") -> Mapping[str, int]:
-        """Give counters and gauges by name.
+        """Return counters and gauges by name.
 
         Args:
             pattern: regular expression that a name must contain; by default all.
@@ -324,7 +324,7 @@ class EnvoyProcess:
         return {stat["name"]: stat["value"] for stat in found["stats"] if "name" in stat}
 
     async def clusters(self) -> Mapping[str, tuple[EnvoyEndpoint, ...]]:
-        """Give the endpoints of each cluster, those without endpoints included."""
+        """Return the endpoints of each cluster, those without endpoints included."""
         found = await self.get_json("/clusters?format=json")
         return {
             cluster["name"]: tuple(map(_parse_endpoint, cluster.get("host_statuses", ())))
@@ -332,7 +332,7 @@ class EnvoyProcess:
         }
 
     async def weights(self, cluster: str) -> Mapping[str, int]:
-        """Give address -> weight of the endpoints of *cluster*; empty when it is unknown."""
+        """Return address -> weight of the endpoints of *cluster*; empty when it is unknown."""
         return {
             endpoint.address: endpoint.weight
             for endpoint in (await self.clusters()).get(cluster, ())

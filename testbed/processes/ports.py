@@ -12,7 +12,7 @@ found free is not taken by a client before its server binds it."""
 
 
 def free_ports(count: int, *, host: str = "127.0.0.1") -> tuple[int, ...]:
-    """Find *count* different TCP ports that nobody listens on.
+    """Find *count* different TCP ports that no one listens on.
 
     Raises:
         OSError: there are not that many.
@@ -34,5 +34,5 @@ def free_ports(count: int, *, host: str = "127.0.0.1") -> tuple[int, ...]:
 
 
 def free_port(*, host: str = "127.0.0.1") -> int:
-    """Find one TCP port that nobody listens on."""
+    """Find one TCP port that no one listens on."""
     return free_ports(1, host=host)[0]

@@ -44,7 +44,7 @@ class Replicas:
         return control
 
     async def metric(self, number: int, name: str) -> float:
-        """Give the value of a metric without labels."""
+        """Return the value of a metric without labels."""
         _, text = await self.running[number].get("/metrics")
         return next(
             float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")
@@ -60,7 +60,7 @@ class Replicas:
                 await asyncio.sleep(0.05)
 
     async def versions(self) -> set[str]:
-        """Give the versions of the plans that are served."""
+        """Return the versions of the plans that are served."""
         return {
             (await control.get_json("/api/v1/plan"))["version"] for control in self.running.values()
         }

@@ -42,7 +42,7 @@ class Overlay:
 
 
 def apply_overlay(overlay: Overlay, snapshots: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
-    """Give *snapshots* as the probe wants them; what it did not name is shared unchanged."""
+    """Return *snapshots* as the probe wants them; what it did not name is shared unchanged."""
     changed: dict[tuple[str, str, str], Resource] = {}
 
     def change(type_url: str, resource: Resource) -> Resource:
@@ -100,7 +100,7 @@ class DebugUpdates:
         self._republish = republish
 
     def routes(self) -> list[web.RouteDef]:
-        """Give the routes of the switch."""
+        """Return the routes of the switch."""
         paths = {
             "/debug/update": self._update,
             "/debug/cluster": self._cluster,

@@ -60,7 +60,7 @@ class Balancing(StrEnum):
     """Who decides where a request goes."""
 
     STEERED = "cats serve"
-    """It is told each instance's slots, as operators know them from their engines' settings."""
+    """It is reported each instance's slots, as operators know them from their engines' settings."""
     STEERED_BLIND = "cats serve, no slots configured"
     ROUND_ROBIN = "round_robin"
     LEAST_REQUEST = "least_request"
@@ -84,7 +84,7 @@ class Trial:
 
     @property
     def rate(self) -> float:
-        """Give the requests a second of all sites, mean."""
+        """Return the requests a second of all sites, mean."""
         return self.utilisation * math.fsum(curve.capacity for curve in curves().values())
 
 
@@ -105,11 +105,11 @@ class Result:
 
     @property
     def late(self) -> float:
-        """Give the 99th percentile of the seconds that requests were sent after they were due."""
+        """Return the 99th percentile of the seconds that requests were sent after they were due."""
         return percentile([record.late for record in self.records], 0.99)
 
     def latencies(self, start: float = 0.0, end: float = math.inf) -> Sequence[float]:
-        """Give the seconds of the requests that came from *start* to *end* of the schedule.
+        """Return the seconds of the requests that came from *start* to *end* of the schedule.
 
         One that was not answered counts as the timeout, however soon it failed.
         """
@@ -121,12 +121,12 @@ class Result:
 
 
 def percentile(latencies: Sequence[float], share: float) -> float:
-    """Give the smallest latency that *share* of all do not exceed."""
+    """Return the smallest latency that *share* of all do not exceed."""
     return sorted(latencies)[math.ceil(share * len(latencies)) - 1]
 
 
 def curves() -> Mapping[str, Curve]:
-    """Give instance -> how fast it really is."""
+    """Return instance -> how fast it really is."""
     return {
         f"{site}-{number}": Curve(BASE / speed, CROWDING / speed, slots)
         for site, machines in FLEET.items()

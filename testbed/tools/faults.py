@@ -98,7 +98,7 @@ class Bed:
     nats: NatsCluster | None
 
     async def connected(self) -> bool:
-        """Tell whether Envoy has its control plane."""
+        """Return whether Envoy has its control plane."""
         return (await self.envoy.stats("control_plane.connected_state")).get(
             "control_plane.connected_state"
         ) == 1
@@ -116,7 +116,7 @@ class Bed:
         """Let clients go on for a while: what they lose is what the test is about."""
         await asyncio.sleep(seconds)
 
-    def told(self, fault: str, done: str, seconds: float, test: str) -> None:
+    def reported(self, fault: str, done: str, seconds: float, test: str) -> None:
         """Hold what every fault is held to, and write its row."""
         row = {
             "fault": fault,

@@ -58,7 +58,7 @@ async def take(directory: Path, *, length: float = LENGTH, shown: float = SHOWN)
 
 
 def trains(demo: Demo, seconds: float) -> bool:
-    """Tell whether the training job has been there for *seconds*."""
+    """Return whether the training job has been there for *seconds*."""
     chapter = demo.chapters[-1] if demo.chapters else None
     if chapter is None or chapter.phase.name != "training":
         return False

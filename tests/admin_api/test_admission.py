@@ -31,7 +31,7 @@ def review(data: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_a_sound_fleet_is_allowed() -> None:
-    """And whatever else a ConfigMap holds is nobody's business."""
+    """And whatever else a ConfigMap holds is no one's business."""
     assert {"uid": "u-1", "allowed": True} == review_fleet(
         review({"fleet.yaml": FLEET, "notes.txt": "version: 9"})
     )

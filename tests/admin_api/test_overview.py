@@ -1,4 +1,4 @@
-"""The overview sums what the whole documents tell."""
+"""The overview sums what the whole documents say."""
 
 from __future__ import annotations
 

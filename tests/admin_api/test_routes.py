@@ -18,13 +18,13 @@ Client = TestClient[web.Request, web.Application]
 
 @pytest.fixture
 def fleet() -> FakeDocuments:
-    """Give what is shown."""
+    """Return what is shown."""
     return FakeDocuments()
 
 
 @pytest.fixture
 async def client(fleet: FakeDocuments) -> AsyncIterator[Client]:
-    """Give a client of a real server on loopback."""
+    """Return a client of a real server on loopback."""
     async with TestClient(TestServer(build_admin(fleet, host="127.0.0.1"))) as client:
         yield client
 
@@ -113,7 +113,7 @@ async def test_nothing_can_be_changed(client: Client) -> None:
 async def test_an_override_is_taken_from_us_only(
     client: Client, headers: dict[str, str], body: bytes, status: int
 ) -> None:
-    """A foreign page cannot take the wheel through an operator's browser."""
+    """A foreign page cannot take the overrides through an operator's browser."""
     port = str(client.port)
     sent = {
         "Content-Type": "application/json",
@@ -123,12 +123,12 @@ async def test_an_override_is_taken_from_us_only(
 
 
 async def test_an_override_is_removed_by_somebody(client: Client) -> None:
-    """Who did it is asked for; what is not there is told."""
-    nobody = await client.delete("/api/v1/overrides/1")
+    """Who did it is asked for; what is not there is reported."""
+    anonymous = await client.delete("/api/v1/overrides/1")
     gone = await client.delete("/api/v1/overrides/2?by=ann")
     done = await client.delete("/api/v1/overrides/1?by=ann")
 
-    assert (400, 404, 200) == (nobody.status, gone.status, done.status)
+    assert (400, 404, 200) == (anonymous.status, gone.status, done.status)
     assert {"removed": "1", "by": "ann"} == await done.json()
 
 
@@ -162,7 +162,7 @@ async def test_the_dashboard_asks_nobody_else(client: Client) -> None:
 
 
 async def test_a_watcher_may_say_what_it_wants(client: Client, fleet: FakeDocuments) -> None:
-    """A page that shows sums is not sent the whole fleet; a wrong kind is told."""
+    """A page that shows sums is not sent the whole fleet; a wrong kind is reported."""
     fleet.decided = True
     async with client.get("/api/v1/events?kinds=overview") as stream:
         first = await asyncio.wait_for(stream.content.readline(), 10)

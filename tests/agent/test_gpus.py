@@ -8,7 +8,7 @@ from controlplane.agent.gpus import GpuReader, GpuState, of_instance
 
 
 class FakeNvml:
-    """Two GPUs, of which the second does not tell its power."""
+    """Two GPUs, of which the second does not say its power."""
 
     class NVMLError(Exception):
         """As the library's."""
@@ -51,7 +51,7 @@ class FakeNvml:
 
 
 def test_gpus_are_read_in_shares_and_watts() -> None:
-    """What one does not tell is left out, alone."""
+    """What one does not say is left out, alone."""
     library = FakeNvml()
     reader = GpuReader(library)
     states = reader.read()

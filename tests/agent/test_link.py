@@ -36,7 +36,7 @@ class Plane:
     tokens: list[str] = field(default_factory=list)
 
     def take(self, report: Report) -> None:
-        """Take one in, but for the instance that is not configured."""
+        """Receive one in, but for the instance that is not configured."""
         assert isinstance(report, InstanceReport)
         if report.instance == "zz":
             raise ReportError("the configuration has no instance 'zz'")
@@ -78,7 +78,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def said(link: Link, name: str) -> list[Item]:
-    """Give a report of the instance *name*, measured now."""
+    """Return a report of the instance *name*, measured now."""
     return [Item(link._clock(), pb.InstanceReport(instance=name, signals={"running": 1.0}))]
 
 
@@ -114,7 +114,7 @@ async def test_an_outage_loses_nothing_that_is_still_fresh() -> None:
 
 
 async def test_what_is_too_old_is_not_sent() -> None:
-    """A control plane that comes back after long is told the present, not the past."""
+    """A control plane that comes back after long is reported the present, not the past."""
     plane = Plane()
     async with linked(plane, keep=5.0) as link:
         link.put([Item(link._clock() - 60, pb.InstanceReport(instance="old"))])
@@ -177,7 +177,7 @@ async def test_a_refused_stream_is_dialled_again_with_a_pause(code: grpc.StatusC
 
 
 async def test_a_certificate_is_read_anew_at_each_dial(tmp_path: Path) -> None:
-    """A rotation needs no restart; files that do not fit yet are told and tried again."""
+    """A rotation needs no restart; files that do not fit yet are reported and tried again."""
     authority = Authority(tmp_path)
     own, mine = authority.issue("localhost"), authority.issue("agent.north", lasts=-60)
     strangers = Authority(tmp_path, name="strangers")

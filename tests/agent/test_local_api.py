@@ -1,4 +1,4 @@
-"""The agent's own port: what a training job may say of itself, and what it is told otherwise."""
+"""The agent's own port: what a training job may say of itself, and what it is rejected."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_what_cannot_be_is_refused_with_what_would_be_right(
 
 
 async def test_names_and_bodies_are_bounded(served: Served) -> None:
-    """Whoever reaches the port cannot fill the agent's memory."""
+    """Anyone who reaches the port cannot fill the agent's memory."""
     async with aiohttp.ClientSession(served.url) as session:
         async with session.put(f"/v1/training/{'j' * 101}", json={"share": 0.5}) as answer:
             long_name = answer.status

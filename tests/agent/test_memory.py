@@ -72,7 +72,7 @@ run(sys.argv[1])
 
 
 async def test_an_agent_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
-    """A real agent, with everything on but the port, after it has told its control plane."""
+    """A real agent, with everything on but the port, after it has reported its control plane."""
     free, orca = free_ports(2)
     server = GrpcServer()
     AgentService(lambda _: None).serve_on(server)

@@ -26,7 +26,7 @@ def run(*command: str) -> None:
 
 @pytest.fixture
 def namespace() -> Iterator[str]:
-    """Give a namespace at the end of a link that delays by 20 ms."""
+    """Return a namespace at the end of a link that delays by 20 ms."""
     if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("tc"):
         pytest.skip("needs root, ip and tc: a network namespace cannot be made")
     name = f"cats{os.getpid()}"

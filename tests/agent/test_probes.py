@@ -35,7 +35,7 @@ async def server() -> AsyncIterator[int]:
 
 
 def make_prober(*targets: Probe, samples: int = 5) -> tuple[Prober, asyncio.Queue[Measured]]:
-    """Give a prober of *targets* and what it measures."""
+    """Return a prober of *targets* and what it measures."""
     found: asyncio.Queue[Measured] = asyncio.Queue()
     settings = Probes(period=0.1, timeout=2.0, samples=samples, targets=targets)
     return Prober(settings, on_measured=found.put_nowait), found

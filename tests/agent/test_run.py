@@ -52,7 +52,7 @@ class Plane:
     site: SiteReport | None = None
 
     def take(self, report: Report) -> None:
-        """Take one in."""
+        """Receive one in."""
         match report:
             case InstanceReport():
                 self.instances[report.instance] = report
@@ -62,7 +62,7 @@ class Plane:
                 self.site = report
 
     def signal(self, name: str, signal: Signal) -> float | None:
-        """Give the newest value of an instance's signal."""
+        """Return the newest value of an instance's signal."""
         report = self.instances.get(name)
         return None if report is None else report.signals.get(signal)
 

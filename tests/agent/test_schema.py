@@ -81,7 +81,7 @@ def test_a_fault_names_its_place_and_the_remedy(old: str, new: str, place: str, 
 
 
 def test_all_faults_are_told_at_once() -> None:
-    """Nobody mends a file one run at a time."""
+    """No one fixes a file one run at a time."""
     text = GOOD.replace("version: 1", "version: 2").replace("vllm", "zz").replace("dcgm", "yy")
 
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""What the agent makes of a round, and what it keeps while nobody listens."""
+"""What the agent makes of a round, and what it keeps while no one listens."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ME = pb.Agent(id="north-1", site="north", version="1")
 
 
 def said(signals: dict[Signal, float], at: float = 9.0) -> InstanceReport:
-    """Give a scrape of the instance a."""
+    """Return a scrape of the instance a."""
     return InstanceReport("a", Source.SCRAPE, at, signals)
 
 
 def sent(items: list[Item], *, now: float = 10.0, unix_now: float = 1e9) -> tuple[Report, ...]:
-    """Give what a control plane makes of *items*, received at 100 of its own clock."""
+    """Return what a control plane makes of *items*, received at 100 of its own clock."""
     batch = build_batch(items, agent=ME, sequence=1, now=now, unix_now=unix_now)
     received = pb.ReportBatch.FromString(batch.SerializeToString())
     parsed = parse_batch(received, received_at=100.0)
@@ -97,21 +97,21 @@ def test_an_instances_own_word_beats_the_machines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "reported"),
     [
         ("its pool has no ready endpoint", "its pool has no ready endpoint"),
         ("", "its agent says that it is not ready"),
         ("long " * 100, ("long " * 100)[:200]),
     ],
 )
-def test_why_an_instance_is_not_ready_crosses(reason: str, told: str) -> None:
+def test_why_an_instance_is_not_ready_crosses(reason: str, reported: str) -> None:
     """What its engine says, not only that it does; bounded."""
     asleep = InstanceReport("a", Source.SCRAPE, 9.0, {}, ready=False, not_ready_reason=reason)
 
     (report,) = sent(build_items([asleep], [], Surroundings(10.0, IDLE), local={}))
 
     assert isinstance(report, InstanceReport)
-    assert (False, told) == (report.ready, report.not_ready_reason)
+    assert (False, reported) == (report.ready, report.not_ready_reason)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_every_part_of_the_draw_counts_once(
     gpus: list[float],
     watts: float | None,
 ) -> None:
-    """Whoever tells of it, and however many do; 10 W are seen by no sensor."""
+    """Anyone who says of it, and however many do; 10 W are seen by no sensor."""
     machine = MachineState(cpu=0.3, memory=0.5, pressure=None, power=processors, battery=battery)
     states = [GpuState(None, None, power) for power in gpus]
 

@@ -114,7 +114,7 @@ async def whole(
 
 @contextlib.asynccontextmanager
 async def subscribed(control: Whole, *, delta: bool) -> AsyncIterator[XdsClient]:
-    """Give an open ADS stream of a client at the site north."""
+    """Return an open ADS stream of a client at the site north."""
     async with grpc.aio.insecure_channel(control.xds) as channel:
         client = XdsClient(channel, delta=delta)
         yield client
@@ -202,7 +202,7 @@ async def test_a_wrong_file_is_told_everywhere_and_changes_nothing(tmp_path: Pat
         _, metrics = await control.get("/metrics")
         after = await control.get_json("/api/v1/plan")
         control.edit("site: nroth", "site: north")
-        mended = await control.wait_for("/api/v1/config", lambda status: status["ok"])
+        fixed = await control.wait_for("/api/v1/config", lambda status: status["ok"])
 
     (fault,) = status["faults"]
     assert fault.startswith(f"{control.file}:10:")
@@ -211,7 +211,7 @@ async def test_a_wrong_file_is_told_everywhere_and_changes_nothing(tmp_path: Pat
     assert 'cats_config_reloads_total{outcome="refused"} 1.0' in metrics
     assert "cats_config_ok 0.0" in metrics
     assert before["version"] == after["version"]
-    assert mended["version"] == status["version"]
+    assert fixed["version"] == status["version"]
 
 
 async def test_a_new_service_and_site_take_effect_without_a_restart(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ async def test_a_steady_fleet_is_pushed_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_is_full_costs_a_line_not_the_service(tmp_path: Path) -> None:
-    """The plan is served; the log says what to mend."""
+    """The plan is served; the log says what to fix."""
     (tmp_path / "file").touch()
     with structlog.testing.capture_logs() as logs:
         async with whole(tmp_path, state_dir=tmp_path / "file" / "state") as control:

@@ -30,13 +30,13 @@ class Nothing:
         return True
 
     def __getattr__(self, _name: str) -> object:
-        """Give nothing else."""
+        """Return nothing else."""
         return dict
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give a file with one token and a line that is too short to be one."""
+    """Return a file with one token and a line that is too short to be one."""
     path = tmp_path / "tokens"
     path.write_text(f"{OLD}\n\nshort\n", encoding="utf-8")
     return path
@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def client(file: Path) -> AsyncIterator[Client]:
-    """Give a client of a port that asks for a token."""
+    """Return a client of a port that asks for a token."""
     login = Login(TokenFile(file), certificates=False)
     application = build_admin(Nothing(), host="0.0.0.0", login=login)  # type: ignore[arg-type]
     async with TestClient(TestServer(application)) as client:
@@ -52,7 +52,7 @@ async def client(file: Path) -> AsyncIterator[Client]:
 
 
 def basic(password: str) -> str:
-    """Give what a browser sends."""
+    """Return what a browser sends."""
     return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
 
 
@@ -93,7 +93,7 @@ async def test_nothing_else_is(client: Client, path: str) -> None:
 
 
 def test_a_token_is_rotated_without_a_restart(file: Path) -> None:
-    """Both are valid in between; a file that vanishes locks nobody out."""
+    """Both are valid in between; a file that vanishes locks no one out."""
     tokens = TokenFile(file)
     steps = []
     for number, text in enumerate((f"{OLD}\n{NEW}\n", f"{NEW}\n"), start=1):

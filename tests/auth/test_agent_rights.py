@@ -24,7 +24,7 @@ TOKEN = "correct-horse-battery"
 
 
 def fleet(tmp_path: Path, **rights: object) -> Config:
-    """Give a fleet of three sites in which the agent n-1 reports for north and one of south's."""
+    """Return a fleet of three sites in which the agent n-1 reports for north and one of south's."""
     (tmp_path / "hash").write_text(hashlib.sha256(TOKEN.encode()).hexdigest() + "  -\n")
     agent = {
         "name": "n-1", "sites": ["north"], "instances": ["s-a"],
@@ -42,7 +42,7 @@ def fleet(tmp_path: Path, **rights: object) -> Config:
 
 
 def said(instance: str) -> InstanceReport:
-    """Give a report."""
+    """Return a report."""
     return InstanceReport(instance, Source.AGENT, 1.0, {})
 
 
@@ -52,7 +52,7 @@ def said(instance: str) -> InstanceReport:
         pytest.param(said("n-a"), "", id="of_its_site"),
         pytest.param(said("s-a"), "", id="named"),
         pytest.param(said("s-b"), "may not report for instance 's-b'", id="anothers"),
-        pytest.param(said("nobody"), "", id="unknown_is_the_fleets_to_refuse"),
+        pytest.param(said("no one"), "", id="unknown_is_the_fleets_to_refuse"),
         pytest.param(PathReport("north", "south", Source.AGENT, 1.0, rtt=0.1), "", id="its_path"),
         pytest.param(
             PathReport("south", "north", Source.AGENT, 1.0, rtt=0.1),
@@ -124,7 +124,7 @@ def test_an_agent_is_admitted_by_its_token(
 
 @pytest.mark.parametrize("content", ["", "not a hash", "0" * 63], ids=["empty", "text", "short"])
 def test_a_file_without_a_hash_admits_nobody(tmp_path: Path, content: str) -> None:
-    """An empty secret must not be a secret that everybody knows."""
+    """An empty secret must not be a secret that everyone knows."""
     gate = AgentGate(fleet(tmp_path), enforced=False)
     (tmp_path / "hash").write_text(content)
     with pytest.raises(IdentityError):
@@ -153,7 +153,7 @@ async def test_over_the_wire_an_agent_is_held_to_its_rights(tmp_path: Path) -> N
             call = method(metadata=(("authorization", f"Bearer {TOKEN}"),))
             await call.write(make_batch("n-1", 1, "n-a", "s-b"))
             first = pb.ReportStatus.FromString(await call.read())
-            # A later batch cannot become somebody else's.
+            # A later batch cannot become someone else's.
             await call.write(make_batch("n-9", 2, "s-a"))
             second = pb.ReportStatus.FromString(await call.read())
             ids = [record.id for record in service.agents]
@@ -184,7 +184,7 @@ async def test_over_the_wire_an_agent_is_held_to_its_rights(tmp_path: Path) -> N
 
 
 def make_batch(agent: str, sequence: int, *instances: str) -> bytes:
-    """Give a batch in which every instance runs two requests."""
+    """Return a batch in which every instance runs two requests."""
     batch = pb.ReportBatch(agent=pb.Agent(id=agent, site="north"), sequence=sequence)
     batch.sent_at.GetCurrentTime()
     for name in instances:
@@ -193,7 +193,7 @@ def make_batch(agent: str, sequence: int, *instances: str) -> bytes:
 
 
 async def end_of(call: Any) -> tuple[grpc.StatusCode, str]:
-    """Give code and details with which *call* is ended."""
+    """Return code and details with which *call* is ended."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     return caught.value.code(), str(caught.value.details())

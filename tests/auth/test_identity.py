@@ -28,7 +28,7 @@ def verdict(
     role: Role = Role.ENVOY,
     identities: tuple[Identity, ...] | None = None,
 ) -> str:
-    """Give why a claim is refused; empty if it is not."""
+    """Return why a claim is refused; empty if it is not."""
     given = Server().identities if identities is None else identities
     try:
         IdentityCheck(given, enforced=True).check(names, role, id=id, site=site)

@@ -16,7 +16,7 @@ from testbed.fakes.xds import PATIENCE, make_assignment, serve_xds
 
 @pytest.mark.parametrize("delta", [False, True])
 def test_a_response_is_read_without_its_resources(delta: bool) -> None:
-    """Version, type and nonce are found wherever they stand."""
+    """Version, type and nonce are found where they stand."""
     push = Push("v1", (make_assignment("a", range(1, 300)),))
     body = Encoder("bench").shared_part(Response(ENDPOINT, "n", push), delta=delta)
     expected = Received(ENDPOINT, "v1", b"n", len(body) + 3)
@@ -27,7 +27,7 @@ def test_a_response_is_read_without_its_resources(delta: bool) -> None:
 
 @pytest.mark.parametrize("delta", [False, True])
 async def test_a_stream_gets_and_acknowledges_every_version(delta: bool) -> None:
-    """Large responses, of many frames, included; a refusal is told as one."""
+    """Large responses, of many frames, included; a refusal is reported as one."""
     got: asyncio.Queue[str] = asyncio.Queue()
     async with serve_xds() as server:
 

@@ -115,6 +115,6 @@ def test_rows_of_other_versions_and_broken_ones(row: object, taken: bool) -> Non
     )
 )
 def test_no_message_raises_anything_else(content: bytes) -> None:
-    """Whoever reaches the subject can send anything."""
+    """Anyone who reaches the subject can send anything."""
     with contextlib.suppress(ReportError):
         decode_message(content, now=0.0)

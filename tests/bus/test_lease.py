@@ -48,7 +48,7 @@ class Replica:
         self.lease.granted(attempt, revision=store.revision)
 
     def holds(self, at: float) -> bool:
-        """Tell whether it decides."""
+        """Return whether it decides."""
         return self.alive and self.lease.holds(now=self.clock(at))
 
 
@@ -138,7 +138,7 @@ def test_a_holder_that_is_cut_off_stops_before_another_begins() -> None:
 
 
 def test_a_store_that_was_away_finds_its_holder_again() -> None:
-    """Nobody decides meanwhile, and nobody else takes over for it."""
+    """No one decides meanwhile, and no one else takes over for it."""
     fleet, store = replicas(1), Store()
     run(fleet, store, 0.0, 5.0)
     store.away = {"a"}
@@ -168,7 +168,7 @@ def test_an_old_answer_changes_nothing() -> None:
     st.lists(st.floats(0.95, 1.05), min_size=3, max_size=3),
 )
 def test_there_are_never_two(events: list[tuple[str, str]], speeds: list[float]) -> None:
-    """Whoever dies, comes back or is cut off, with clocks that run a twentieth fast or slow."""
+    """Anyone who dies, comes back or is cut off, with clocks that run a twentieth fast or slow."""
     fleet, store, at = replicas(), Store(), 0.0
     for (name, replica), speed in zip(fleet.items(), speeds, strict=True):
         replica.clock = lambda now, s=speed, n=name: now * s + ord(n)  # type: ignore[misc]

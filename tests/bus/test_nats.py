@@ -89,7 +89,7 @@ async def until(condition: Callable[[], bool]) -> float:
 
 
 def leaders(replicas: list[Replica]) -> list[str]:
-    """Give who leads."""
+    """Return who leads."""
     return [replica.bus.me for replica in replicas if replica.bus.leads]
 
 
@@ -104,7 +104,7 @@ def plan(*weights: int, note: str = "") -> Plan:
 
 
 async def test_reports_and_clients_reach_every_replica(tmp_path: Path) -> None:
-    """Each on the clock of who hears it; nobody hears himself."""
+    """Each on the clock of who hears it; no one hears himself."""
     async with joined(tmp_path, size=1) as (_, replicas):
         first, second, third = replicas
         now = first.clock()
@@ -181,7 +181,7 @@ async def test_a_leader_that_goes_is_succeeded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("node", [0, 1, 2])
 async def test_a_node_that_dies_takes_nobody_with_it(tmp_path: Path, node: int) -> None:
-    """Wherever it was connected, each replica goes on over another node."""
+    """Where it was connected, each replica goes on over another node."""
     async with joined(tmp_path) as (cluster, replicas):
         await until(lambda: leaders(replicas) == ["r0"])
         assert await replicas[0].bus.offer(plan(1, 2))

@@ -41,7 +41,7 @@ def test_it_names_the_envoy_its_site_and_the_control_planes() -> None:
 
 
 def test_an_unknown_site_is_taken_with_a_warning() -> None:
-    """Its Envoys are served, and whoever mistyped is told what there is."""
+    """Its Envoys are served, and anyone who mistyped is informed what there is."""
     result = run("--site", "nowhere", "--id", "gw")
     assert 0 == result.exit_code
     assert "no site is called 'nowhere'; sites are " in result.stderr
@@ -56,7 +56,7 @@ def test_a_certificate_without_its_key_is_a_mistake_of_the_user() -> None:
 
 
 def test_what_instances_are_spoken_to_with_is_written_beside(tmp_path: Path) -> None:
-    """And whoever writes it elsewhere than Envoys look is told."""
+    """And anyone who writes it elsewhere than Envoys look is reported."""
     fleet = tmp_path / "fleet.yaml"
     text = "".join(
         line for line in FLEET.read_text().splitlines(keepends=True) if "tls:" not in line

@@ -16,7 +16,7 @@ from controlplane.cli import COMMANDS, cats
 
 
 def run(*args: str) -> tuple[int, str, str]:
-    """Give status, standard output and standard error of ``cats ARGS``."""
+    """Return status, standard output and standard error of ``cats ARGS``."""
     result = CliRunner().invoke(cats, args, prog_name="cats")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

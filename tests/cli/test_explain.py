@@ -26,7 +26,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def test_observe_mode_tells_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever watches before trusting sees both the split in force and the one proposed."""
+    """Anyone who watches before trusting sees both the split in force and the one proposed."""
     proposed = [
         {"instance": "a", "share": 0.8, "priority": 0},
         {"instance": "b", "share": 0.2, "priority": 0},
@@ -40,8 +40,8 @@ def test_observe_mode_tells_what_it_would_do(capsys: pytest.CaptureFixture[str])
 def test_what_gets_nothing_and_who_lags_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Exclusions carry their reason, and Envoys that hold older weights their names."""
     print_explanation(DOCUMENT)
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
 
-    assert "no requests: c (drained by an override)" in told
-    assert "have acknowledged these weights; not yet: e2" in told
-    assert "without observe mode" not in told
+    assert "no requests: c (drained by an override)" in reported
+    assert "have acknowledged these weights; not yet: e2" in reported
+    assert "without observe mode" not in reported

@@ -26,7 +26,7 @@ instances:
 
 
 def run(*args: str) -> tuple[int, str, str]:
-    """Give status, standard output and standard error of ``cats ARGS``."""
+    """Return status, standard output and standard error of ``cats ARGS``."""
     result = CliRunner().invoke(cats, args, prog_name="cats")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -35,7 +35,7 @@ def run(*args: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> str:
-    """Give a configuration's file name."""
+    """Return a configuration's file name."""
     (tmp_path / "fleet.yaml").write_text(FLEET, encoding="utf-8")
     return str(tmp_path / "fleet.yaml")
 

@@ -1,4 +1,4 @@
-"""``cats simulate`` tells figures, and a user's mistake in one line."""
+"""``cats simulate`` says figures, and a user's mistake in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORT = "name: short\nduration: 4s\npolicies: [capacity, controlplane]\n"
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
-    """Give the file of a short scenario."""
+    """Return the file of a short scenario."""
     path = tmp_path / "short.yaml"
     path.write_text(SHORT)
     return path
@@ -82,12 +82,12 @@ def test_a_fault_in_the_scenario_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("name: x\nduration: 5\n")
     read = CliRunner().invoke(cats, ["simulate", str(path)])
-    path.write_text("events: [{what: death, at: 1s, instances: [nobody]}]\n")
+    path.write_text("events: [{what: death, at: 1s, instances: [no one]}]\n")
     fitted = CliRunner().invoke(cats, ["simulate", str(path)])
 
     assert (2, 2) == (read.exit_code, fitted.exit_code)
     assert f"{path}:2:11: duration" in read.output
-    assert "nobody" in fitted.output
+    assert "no one" in fitted.output
 
 
 def test_the_suite_lists_its_cases() -> None:

@@ -22,7 +22,7 @@ server:
 
 
 def targets(config: Config) -> list[str]:
-    """Give where each instance is asked."""
+    """Return where each instance is asked."""
     return [one.orca.target(one.host) for one in config.instances if one.orca]
 
 

@@ -28,7 +28,7 @@ RULE = "{name: r, kind: pods, site: north, model: m}"
 
 
 def faults_in(text: str) -> list[str]:
-    """Give the faults as ``path: message``, and warnings if there are none."""
+    """Return the faults as ``path: message``, and warnings if there are none."""
     try:
         checked = check_config(text, file="f")
     except ConfigError as error:
@@ -120,7 +120,7 @@ def test_a_wrong_rule_is_told_at_its_place(rule: str, expected: str) -> None:
 
 
 def test_the_rules_of_the_how_to_are_valid() -> None:
-    """Whoever copies them starts from something that works."""
+    """Anyone who copies them starts from something that works."""
     page = Path(__file__).parents[2] / "docs" / "how-to" / "discover-in-kubernetes.md"
     blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     head = """\
@@ -198,7 +198,7 @@ def test_a_wrong_cluster_is_reported_at_its_place(clusters: str, rule: str, expe
 
 
 def test_two_rules_cannot_share_a_name() -> None:
-    """Metrics and events tell them apart by it."""
+    """Metrics and events distinguish them by it."""
     text = BASE.replace("RULE", f"{RULE}\n    - {RULE}")
 
     assert [

@@ -32,7 +32,7 @@ instances:
 
 
 def changed(lines: dict[int, str | None]) -> str:
-    """Give the base with lines replaced (19 is one more at the end), or left out."""
+    """Return the base with lines replaced (19 is one more at the end), or left out."""
     text: list[str | None] = [*BASE.splitlines(), None]
     for number, line in lines.items():
         text[number - 1] = line
@@ -40,7 +40,7 @@ def changed(lines: dict[int, str | None]) -> str:
 
 
 def faults_in(text: str) -> list[str]:
-    """Give the faults as ``LINE:COL: path: message``; none for a valid file."""
+    """Return the faults as ``LINE:COL: path: message``; None for a valid file."""
     try:
         parse_config(text, file="f")
     except ConfigError as error:
@@ -730,7 +730,7 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {19: 'envoy: {instance_tls: {ca: ca.crt, names: ["10.0.0.*"], secrets: /etc/cats}}'},
             [
-                "19:28: envoy.instance_tls.ca: must begin with /: Envoy would look below wherever it was started",
+                "19:28: envoy.instance_tls.ca: must begin with /: Envoy would look below where it was started",
                 "19:44: envoy.instance_tls.names[0]: an IP address stands alone in a certificate; write it out",
             ],
             id="TLS to instances with a relative path and part of an address",
@@ -750,7 +750,7 @@ def faults_in(text: str) -> list[str]:
 def test_a_broken_file_is_told_with_its_place_and_the_remedy(
     lines: dict[int, str | None], expected: list[str]
 ) -> None:
-    """Every fault of the file is told, nothing else, each where it is and with what is right."""
+    """Every fault of the file is reported, nothing else, each where it is and with what is right."""
     assert expected == faults_in(changed(lines))
 
 
@@ -760,7 +760,7 @@ def test_the_base_of_the_cases_is_valid() -> None:
 
 
 def test_a_thousand_faults_are_all_told() -> None:
-    """A long file with many mistakes is mended in one round."""
+    """A long file with many mistakes is fixed in one round."""
     lines = "".join(f"  - {{name: s{i}, kind: moon}}\n" for i in range(1000))
     text = f"version: 1\nsites:\n{lines}models: []\nservices: []\n"
 
@@ -768,7 +768,7 @@ def test_a_thousand_faults_are_all_told() -> None:
 
 
 def test_names_that_cannot_be_read_do_not_make_others_dangle() -> None:
-    """A fault in a name is told once, not again at everything that refers to it."""
+    """A fault in a name is reported once, not again at everything that refers to it."""
     text = changed({7: "  - {nam: big, kind: foundation}"})
 
     assert ["7:6: models[0].nam: unknown key 'nam'; did you mean 'name'?"] == faults_in(text)

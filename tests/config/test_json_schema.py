@@ -16,7 +16,7 @@ SCHEMA = config_schema()
 
 
 def example() -> Any:
-    """Give the reference's example as plain values."""
+    """Return the reference's example as plain values."""
     return yaml.safe_load(FLEET.read_text())
 
 

@@ -46,18 +46,18 @@ FILE: dict[str, Any] = {
 
 
 def config(**changes: Any) -> Config:
-    """Give the file's configuration."""
+    """Return the file's configuration."""
     return parse_config(json.dumps(FILE | changes), file="f")
 
 
 def found(name: str, address: str, *, rule: str = "first", **fields: Any) -> Found:
-    """Give a found instance."""
+    """Return a found instance."""
     values = {"site": "edge", "model": "big"} | fields
     return Found(rule, Instance(name=name, address=address, **values))
 
 
 def names(merged: Config) -> list[str]:
-    """Give the names of a configuration's instances."""
+    """Return the names of a configuration's instances."""
     return [instance.name for instance in merged.instances]
 
 
@@ -112,7 +112,7 @@ def test_what_is_found_follows_what_the_file_lists() -> None:
         pytest.param(
             found("a", "10.0.0.2:1", site="cloud"),
             Clash.OVERRIDE,
-            "is at 'cloud', and an override says 'edge'; mend the override",
+            "is at 'cloud', and an override says 'edge'; fix the override",
             id="another site than the file's override says",
         ),
     ],
@@ -149,7 +149,7 @@ def test_an_address_on_a_device_is_the_devices_own() -> None:
 
 
 def test_overrides_wait_for_the_instance_that_they_name() -> None:
-    """One of an instance that is away has no effect, and takes effect when it comes."""
+    """One of an instance that is unreachable has no effect, and takes effect when it comes."""
     before = merge(config()).config
     after = merge(config(), [found("a", "10.0.0.2:1")]).config
 
@@ -171,7 +171,7 @@ def test_the_last_instances_of_a_service_are_held() -> None:
     assert ["s", "x", "y"] == names(none_left.config)
     assert set(some) == set(none_left.held)
     assert none_left == still_none
-    # Only the service that still has nobody keeps what was there.
+    # Only the service that still has no one keeps what was there.
     assert ["z", "s"] == names(some_again.config)
     assert ["s"] == [each.instance.name for each in some_again.held]
 
@@ -184,7 +184,7 @@ def test_nothing_is_held_where_the_file_serves() -> None:
 
 
 def test_nothing_is_held_of_a_rule_that_is_gone() -> None:
-    """Whoever removes a rule wants its instances gone."""
+    """Anyone who removes a rule wants its instances gone."""
     rules = {"rules": FILE["discovery"]["rules"][1:]}
     merged = merge(
         config(instances=[], discovery=rules), [], before=[found("x", "10.0.0.2:1", rule="first")]
@@ -257,13 +257,13 @@ def test_whatever_is_found_the_merged_configuration_is_one_that_the_check_takes(
 
     assert merged.config.instances == again.instances
     assert merged.config == merge(config(), shuffled, before=before).config
-    told = {(each.rule, each.name) for each in merged.refused}
+    reported = {(each.rule, each.name) for each in merged.refused}
     assert [] == [
         each
         for each in now
         if each.rule != "gone"
         and each not in merged.taken
-        and (each.rule, each.instance.name) not in told
+        and (each.rule, each.instance.name) not in reported
     ]
 
 

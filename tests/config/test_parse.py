@@ -16,7 +16,7 @@ FLEET = (Path(__file__).parent / "fleet.yaml").read_text()
 
 
 def faults_in(text: str) -> tuple[Fault, ...]:
-    """Give the faults of *text*; none if it is valid."""
+    """Return the faults of *text*; None if it is valid."""
     try:
         parse_config(text, file="f")
     except ConfigError as error:

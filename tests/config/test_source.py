@@ -14,7 +14,7 @@ from controlplane.errors import ConfigError
 
 
 def refusal(text: str) -> str:
-    """Give the one fault that keeps *text* from being read."""
+    """Return the one fault that keeps *text* from being read."""
     with pytest.raises(ConfigError) as caught:
         parse_source(text, file="f")
     (fault,) = caught.value.faults

@@ -56,7 +56,7 @@ def test_quantities_are_read_in_si_units(expected: float, actual: float) -> None
     ],
 )  # fmt: skip
 def test_what_is_no_duration_is_refused(value: object) -> None:
-    """Nobody has to guess what a number without a unit means."""
+    """No one has to guess what a number without a unit means."""
     with pytest.raises(PydanticCustomError):
         parse_duration(value)
 

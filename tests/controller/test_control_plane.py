@@ -19,8 +19,8 @@ async def test_streams_send_before_anybody_is_told() -> None:
         loop.call_soon(order.append, "sent")
 
     control.views.watch("north", wake)
-    control.cycle.completed.subscribe(lambda _: order.append("told"))
+    control.cycle.completed.subscribe(lambda _: order.append("reported"))
     await control.cycle.run_once()
     control.close()
 
-    assert ["sent", "told"] == order
+    assert ["sent", "reported"] == order

@@ -1,4 +1,4 @@
-"""Cycles and acknowledgements as the metrics tell them."""
+"""Cycles and acknowledgements as the metrics say them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from testbed.fakes.views import make_instance, make_reported, make_view
 
 
 def value(metrics: Metrics, name: str) -> float | None:
-    """Give one sample without labels."""
+    """Return one sample without labels."""
     return metrics.registry.get_sample_value(name, {})
 
 
@@ -58,7 +58,7 @@ async def test_the_time_from_a_report_to_an_acknowledgement_is_measured() -> Non
 
 
 def make_meter() -> tuple[CycleMeter, Metrics]:
-    """Make a meter that nobody is connected to."""
+    """Make a meter that no one is connected to."""
     metrics = Metrics()
     return CycleMeter(metrics, EnvoyRegistry(), ViewStore()), metrics
 

@@ -42,7 +42,7 @@ async def test_faults_are_kept_in_order_up_to_a_limit() -> None:
 
 
 async def test_a_new_watcher_gets_the_faults_of_before() -> None:
-    """Whoever opens the page after a refusal still sees it."""
+    """Anyone who opens the page after a refusal still sees it."""
     hub = EventHub()
     hub.publish_fault("refused")
 

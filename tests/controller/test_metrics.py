@@ -34,7 +34,7 @@ CONFIG = Config.model_validate(
 
 
 def reading(value: float, *, at: float = 8.0) -> Reading:
-    """Give what was scraped at *at*."""
+    """Return what was scraped at *at*."""
     return Reading(value, Source.SCRAPE, at)
 
 
@@ -67,7 +67,7 @@ VIEW = FleetView(
 
 
 def why(latency: float) -> Why:
-    """Give an explanation that predicts *latency*."""
+    """Return an explanation that predicts *latency*."""
     return Why(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, latency, 1.0, 2.0, 1.0, 0.5)
 
 

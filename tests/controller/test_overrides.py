@@ -23,7 +23,7 @@ CONFIG = make_config()
 
 
 def body(**fields: Any) -> bytes:
-    """Give a request's body: a drain of north-a unless *fields* say otherwise."""
+    """Return a request's body: a drain of north-a unless *fields* say otherwise."""
     base = {"instance": "north-a", "drain": True, "for": "10m", "reason": "driver", "by": "ann"}
     merged = {**base, **fields}
     return json.dumps({k: v for k, v in merged.items() if v is not None}).encode()
@@ -34,7 +34,7 @@ def body(**fields: Any) -> bytes:
     [
         pytest.param(b"no json", "not JSON", id="no JSON"),
         pytest.param(body(reason=None), "reason: is missing", id="no reason"),
-        pytest.param(body(by=None), "by: is missing", id="nobody"),
+        pytest.param(body(by=None), "by: is missing", id="no one"),
         pytest.param(body(reason="x" * 301), "at most 300", id="a novel"),
         pytest.param(body(**{"for": None}), "for: is missing", id="for ever"),
         pytest.param(body(**{"for": "90d"}), "for", id="too long"),

@@ -33,7 +33,7 @@ PLAN = Plan(
 
 
 def test_what_is_saved_comes_back_dated_now(tmp_path: Path) -> None:
-    """Shares, weights and priorities are those of before; the date is the restart's."""
+    """Shares, weights and priorities are those from before; the date is the restart's."""
     file = StateFile(tmp_path / "deep" / "er")
     file.save(PLAN, saved_at=1.7e9)
 
@@ -55,7 +55,7 @@ def test_no_file_is_no_state(tmp_path: Path) -> None:
 
 
 def damaged(**changes: object) -> bytes:
-    """Give a saved plan whose first allocation is *changes*."""
+    """Return a saved plan whose first allocation is *changes*."""
     document = json.loads(encode_state(PLAN, saved_at=0.0))
     document["plan"]["assignments"][0].update(changes)
     return json.dumps(document).encode()
@@ -76,7 +76,7 @@ def damaged(**changes: object) -> bytes:
     ],
 )
 def test_a_broken_file_is_set_aside_with_a_reason(tmp_path: Path, content: bytes) -> None:
-    """It is kept for whoever wants to look, and does not stop the next start."""
+    """It is kept for anyone who wants to look, and does not stop the next start."""
     file = StateFile(tmp_path)
     file.path.write_bytes(content)
 

@@ -1,4 +1,4 @@
-"""docs/deploying.md as an operator takes it: what it has him type exists, and does what it says."""
+"""docs/deploying.md as an operator uses it: what is to be typed exists, and does what it says."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KUBECTL = str(Path(sys.executable).parent / "kubectl")
 
 
 def blocks(language: str) -> list[str]:
-    """Give the code blocks in one language."""
+    """Return the code blocks in one language."""
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
 def commands(name: str) -> list[str]:
-    """Give the lines that call *name*, and those within sentences that have an option."""
+    """Return the lines that call *name*, and those within sentences that have an option."""
     whole = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
     within = re.findall(
         rf"`({name} [^`]*--[^`]*)`", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)

@@ -93,7 +93,7 @@ async def test_certificates_rotate_while_an_envoy_runs(tmp_path: Path) -> None:
 
 
 async def serials(envoy: EnvoyProcess) -> set[str]:
-    """Give the serial numbers of the certificates that an Envoy shows."""
+    """Return the serial numbers of the certificates that an Envoy shows."""
     document = json.loads(await envoy.get("/certs"))
     return {
         chain["serial_number"]

@@ -152,7 +152,7 @@ def test_the_values_of_the_how_to_are_valid(helm: Helm) -> None:
 
 
 def test_the_webhook_is_asked_about_the_fleet_alone(helm: Helm) -> None:
-    """At the path that the control plane serves, and a control plane that is away stops nothing."""
+    """At the path that the control plane serves, and an unreachable control plane stops nothing."""
     objects = helm.template(CHART, values=FULL)
     (hook,) = named(objects, "ValidatingWebhookConfiguration", "cats-cats")["webhooks"]
     labels = named(objects, "ConfigMap", "cats-fleet")["metadata"]["labels"]
@@ -199,7 +199,7 @@ def test_agents_have_a_namespace_that_admits_them(helm: Helm) -> None:
         pytest.param(
             {"webhook": {"enabled": True}, "tls": {"certManager": {"enabled": False}}},
             "caBundle has to hold the authority",
-            id="a webhook that nobody trusts",
+            id="a webhook that no one trusts",
         ),
         pytest.param({"image": {"digest": "latest"}}, "digest", id="no digest"),
         pytest.param({"fleet": {"server": {"bus": "x"}}}, "fleet", id="what the chart writes"),

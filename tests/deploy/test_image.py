@@ -23,7 +23,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 def test_every_package_of_the_image_is_pinned_as_the_tests_have_it() -> None:
-    """What serves, the client of the bus, and what builds the wheel; all by hash."""
+    """What serves, the client of the bus, and what builds the overrides; all by hash."""
     shipped = pins("image")
 
     assert pins("run").items() <= shipped.items()

@@ -33,7 +33,7 @@ VERSION = "1.37.0"
 
 
 def rendered(directory: Path) -> list[dict[str, Any]]:
-    """Give the objects that ``kubectl kustomize`` makes; a warning is a failure."""
+    """Return the objects that ``kubectl kustomize`` makes; a warning is a failure."""
     kubectl = Path(sys.executable).parent / "kubectl"
     done = subprocess.run(
         [kubectl, "kustomize", directory], capture_output=True, text=True, check=False
@@ -43,7 +43,7 @@ def rendered(directory: Path) -> list[dict[str, Any]]:
 
 
 def pod_specs(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the pods that *objects* make."""
+    """Return the pods that *objects* make."""
     for each in objects:
         spec = each.get("spec", {})
         if "template" in spec:

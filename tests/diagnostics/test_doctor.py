@@ -33,7 +33,7 @@ from testbed.processes.ports import free_ports
 
 
 def make_fleet(**fields: Any) -> dict[str, Any]:
-    """Give a sound fleet of one instance, but for *fields* of it."""
+    """Return a sound fleet of one instance, but for *fields* of it."""
     item = {"name": "a", "phase": "live", "reason": "", "missing": [], "trust": 1.0, **fields}
     return {"frozen": False, "config": {"faults": []}, "instances": [item]}
 
@@ -53,14 +53,14 @@ def rule_with(**fields: Any) -> Iterator[Finding]:
 
 
 def make_envoys(**state: Any) -> dict[str, Any]:
-    """Give one sound Envoy, but for *state* of its endpoints."""
+    """Return one sound Envoy, but for *state* of its endpoints."""
     sound = {"sent": "v1", "sent_at": 90.0, "acknowledged": "v1", "refused": None, "refusal": None}
     kinds = {"ClusterLoadAssignment": {**sound, **state}}
     return {"at": 105.0, "envoys": [{"id": "e", "site": "s", "known_site": True, "types": kinds}]}
 
 
 def test_a_sound_fleet_has_no_findings() -> None:
-    """Nobody is bothered for nothing."""
+    """No one is bothered for nothing."""
     assert [] == [*examine_fleet(make_fleet()), *examine_envoys(make_envoys())]
 
 
@@ -79,7 +79,7 @@ def test_a_sound_fleet_has_no_findings() -> None:
             rule_with(refused_count=1, refused=[{"name": "p", "clash": "site", "message": "m"}]),
             "warning", "rule r: p does not take part (site)", id="clash",
         ),
-        pytest.param(examine_envoys({"at": 0.0, "envoys": []}), "warning", "no Envoy", id="nobody"),
+        pytest.param(examine_envoys({"at": 0.0, "envoys": []}), "warning", "no Envoy", id="no one"),
         pytest.param(
             examine_envoys(make_envoys(refused="v2", refusal="bad weight")), "bad", "bad weight",
             id="refusal",
@@ -108,7 +108,7 @@ def test_a_certificate_that_is_not_there_is_told() -> None:
 
 
 async def test_metrics_are_read_from_here() -> None:
-    """An instance that answers is well; one that does not is told with its address."""
+    """An instance that answers is well; one that does not is reported with its address."""
     (dead,) = free_ports(1)
     async with EmulatedInstance(InstanceSettings(model="m")) as live:
         config = make_config(
@@ -134,7 +134,7 @@ async def test_metrics_are_read_from_here() -> None:
 
 
 async def test_the_kubernetes_api_is_asked_from_here() -> None:
-    """What is denied, missing or empty is told by rule and kind; what answers is not."""
+    """What is denied, missing or empty is reported by rule and kind; what answers is not."""
     rule = {"kind": "pods", "site": "north", "model": "m"}
     rules = [
         {**rule, "name": "well", "selector": "app=x"},
@@ -160,7 +160,7 @@ async def test_the_kubernetes_api_is_asked_from_here() -> None:
         for each in found
     ]
     assert ["bad"] == [each.level for each in gone]
-    # The laptop of an operator is no pod, which is nobody's fault.
+    # The laptop of an operator is no pod, which is no one's fault.
     assert ["warning"] == [each.level for each in elsewhere]
     assert all(each.remedy for each in [*found, *gone, *elsewhere])
 

@@ -30,7 +30,7 @@ pip() {
         *) return 1 ;;
     esac
 }
-# In a namespace of one user nobody can be added, and no group given to a file.
+# In a namespace of one user no one can be added, and no group given to a file.
 useradd() { echo "${*: -1}" > "$HOME/user"; }
 install() {
     local kept=()

@@ -42,7 +42,7 @@ PRELUDE = (Path(__file__).parent / "prelude.sh").read_text(encoding="utf-8")
 
 
 def commands(page: Path) -> list[str]:
-    """Give the commands of a page's blocks, in order; lines that a backslash joins are one."""
+    """Return the commands of a page's blocks, in order; lines that a backslash joins are one."""
     found = []
     text = page.read_text(encoding="utf-8")
     for kind, block in re.findall(r"^```(console|sh)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
@@ -54,7 +54,7 @@ def commands(page: Path) -> list[str]:
 
 
 def script(lines: list[str]) -> str:
-    """Give *lines* as one script; what runs on and on runs beside the rest, and is waited for."""
+    """Return *lines* as one script; what runs on and on runs beside the rest, and is waited for."""
     made = [PRELUDE, "set -x"]
     for line in lines:
         asked = line.removesuffix("&").strip()
@@ -72,7 +72,7 @@ def script(lines: list[str]) -> str:
 
 
 async def may_have_a_machine_of_its_own() -> bool:
-    """Tell whether `unshare` is there and allowed."""
+    """Return whether `unshare` is there and allowed."""
     if shutil.which("unshare") is None or shutil.which("curl") is None:
         return False
     child = await asyncio.create_subprocess_exec(

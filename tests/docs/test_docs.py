@@ -97,7 +97,7 @@ def test_every_picture_has_words() -> None:
 
 
 def test_every_page_is_reached_from_the_index() -> None:
-    """Nobody writes a page that nobody finds."""
+    """No one writes a page that no one finds."""
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")}
     found = set(re.findall(r"\]\(([^)#\s]+)\)", index))
@@ -119,7 +119,7 @@ def test_the_references_are_of_the_present_code() -> None:
 
 @pytest.mark.parametrize("page", ["configuration.md", "agent.md", "metrics.md"])
 def test_every_key_and_metric_has_a_meaning(page: str) -> None:
-    """A row without one tells its reader nothing."""
+    """A row without one says its reader nothing."""
     rows = re.findall(r"^\| `.*", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
     assert len(rows) > 30
     assert [] == [row for row in rows if row.endswith("|  |")]

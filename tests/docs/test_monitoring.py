@@ -18,7 +18,7 @@ SUFFIXES = ("_bucket", "_sum", "_count")
 
 
 def known() -> set[str]:
-    """Give every name that `/metrics` can have."""
+    """Return every name that `/metrics` can have."""
     names = set()
     for family in Metrics().registry.collect():
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -29,13 +29,13 @@ def known() -> set[str]:
 
 
 def rules() -> list[dict[str, Any]]:
-    """Give the alert rules."""
+    """Return the alert rules."""
     text = (MONITORING / "alerts.yaml").read_text(encoding="utf-8")
     return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
 
 
 def expressions() -> Iterator[str]:
-    """Give everything that Prometheus would be asked."""
+    """Return everything that Prometheus would be asked."""
     yield from (rule["expr"] for rule in rules())
     board = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
     for panel in board["panels"]:

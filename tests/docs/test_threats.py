@@ -12,7 +12,7 @@ HEAD = ["refused", "answer", "log line", "metric", "test"]
 
 
 def rows() -> list[list[str]]:
-    """Give the cells of the table of refusals, row by row."""
+    """Return the cells of the table of refusals, row by row."""
     text = (ROOT / "docs" / "threats.md").read_text(encoding="utf-8")
     section = text.split("## What is refused\n")[1].split("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
@@ -22,12 +22,12 @@ def rows() -> list[list[str]]:
 
 
 def names_in(cell: str) -> list[str]:
-    """Give what stands between backticks."""
+    """Return what stands between backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def all_tests() -> set[str]:
-    """Give the names of all tests."""
+    """Return the names of all tests."""
     found = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         found |= set(re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8")))

@@ -47,12 +47,12 @@ api: {{address: "127.0.0.1:{api}"}}
 
 
 def instance(document: Any, name: str) -> Any:
-    """Give one instance of a fleet's document."""
+    """Return one instance of a fleet's document."""
     return next(item for item in document["instances"] if item["name"] == name)
 
 
 def rtt(document: Any) -> Any:
-    """Give the round trip from north to cloud."""
+    """Return the round trip from north to cloud."""
     (path,) = [p for p in document["paths"] if (p["from"], p["to"]) == ("north", "cloud")]
     return path["rtt"]
 

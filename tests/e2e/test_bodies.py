@@ -158,7 +158,7 @@ async def test_a_forms_model_is_read() -> None:
 
 
 async def test_a_preflight_is_answered_where_the_service_is_known_by_its_model() -> None:
-    """It has no body to tell; a request without the header of a preflight is none."""
+    """It has no body to say; a request without the header of a preflight is none."""
     async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
         ask = {"origin": "https://a.example", "access-control-request-method": "POST"}
         async with mesh.session.options(mesh.url + "/v2/chat", headers=ask) as response:

@@ -59,7 +59,7 @@ async def test_a_failure_of_the_clients_own_is_passed_on_and_ejects_nobody() -> 
     async with running_mesh(PLACES, services=services, split=split) as mesh:
         for origin in mesh.origins.values():
             origin.serves = "big"
-        statuses = [(await mesh.request(json={"model": "nobody's"})).status for _ in range(20)]
+        statuses = [(await mesh.request(json={"model": "no one's"})).status for _ in range(20)]
         well = Counter(
             [(await mesh.request(json={"model": "big"})).headers["x-cats-instance"]
              for _ in range(20)]

@@ -77,7 +77,7 @@ class Locked:
         )
 
     async def refused(self, role: str = "envoy") -> float:
-        """Give how many clients were refused."""
+        """Return how many clients were refused."""
         _, text = await self.control.get("/metrics")
         prefix = f'cats_clients_refused_total{{role="{role}"}} '
         return sum(float(line.split()[1]) for line in text.splitlines() if line.startswith(prefix))
@@ -98,12 +98,12 @@ async def locked(directory: Path, more: str = "") -> AsyncIterator[Locked]:
 
 
 def spiffe(site: str, who: str = "envoy/e-1") -> str:
-    """Give the SPIFFE id of a client."""
+    """Return the SPIFFE id of a client."""
     return f"spiffe://fleet/site/{site}/{who}"
 
 
 def node(site: str) -> base_pb2.Node:
-    """Give the node of an Envoy that claims *site*."""
+    """Return the node of an Envoy that claims *site*."""
     made = base_pb2.Node(id="e-1")
     made.metadata["site"] = site
     return made
@@ -190,7 +190,7 @@ async def ending(channel: Any, method: str, message: Any) -> tuple[grpc.StatusCo
 
 
 async def test_every_service_asks(tmp_path: Path) -> None:
-    """Whoever is let in for his own site is refused for another, on each stream anew."""
+    """Anyone who is admitted for its own site is refused for another, on each stream again."""
     async with locked(tmp_path) as lock:
         envoy = lock.authority.issue(spiffe("south"))
         agent = lock.authority.issue(spiffe("south", "agent/a-1"))
@@ -228,12 +228,12 @@ async def test_who_has_what_is_told_to_observers_alone(tmp_path: Path) -> None:
     } == codes
 
 
-@pytest.mark.parametrize("who", ["nobody", "a stranger", "expired"])
+@pytest.mark.parametrize("who", ["no one", "a stranger", "expired"])
 async def test_the_handshake_refuses(tmp_path: Path, who: str) -> None:
     """No certificate, another authority's, one of yesterday: no stream at all."""
     async with locked(tmp_path) as lock:
         pairs: dict[str, Callable[[], KeyPair | None]] = {
-            "nobody": lambda: None,
+            "no one": lambda: None,
             "a stranger": lambda: Authority(tmp_path, name="other").issue(spiffe("north")),
             "expired": lambda: lock.authority.issue(spiffe("north"), lasts=-60.0),
         }

@@ -47,7 +47,7 @@ class Trust:
 
     @property
     def envoy(self) -> dict[str, Any]:
-        """Give the section of ``fleet.yaml``."""
+        """Return the section of ``fleet.yaml``."""
         return {"instance_tls": self.settings, "health_check": {"interval": "200ms"}}
 
 
@@ -102,7 +102,7 @@ async def test_an_instance_of_another_authority_gets_nothing(tmp_path: Path) -> 
 
 
 async def test_why_nobody_serves_stands_in_the_answer(tmp_path: Path) -> None:
-    """Where an instance with a foreign certificate is the only one, clients are told."""
+    """Where an instance with a foreign certificate is the only one, clients are reported."""
     trust = Trust(tmp_path)
     context = server_context(trust.instance("a", by=Authority(tmp_path, name="other")))
     async with running_mesh(
@@ -158,8 +158,8 @@ async def test_the_control_plane_tells_why_an_instance_gets_nothing(tmp_path: Pa
                 line = await control.wait_for_event("TLS handshake with instance failed")
                 _, metrics = await control.get("/metrics")
 
-    told = {"service": "chat", "site": "north", "envoy": "e-1", "reason": "authority"}
-    assert told.items() <= line.items()
+    reported = {"service": "chat", "site": "north", "envoy": "e-1", "reason": "authority"}
+    assert reported.items() <= line.items()
     assert "envoy.instance_tls.ca" in line["remedy"]
     metric = 'cats_instance_tls_failures_total{reason="authority",service="chat"}'
     assert any(each.startswith(metric) for each in metrics.splitlines())
@@ -191,7 +191,7 @@ async def test_an_envoy_without_the_files_goes_on_as_before(tmp_path: Path) -> N
 
 
 async def test_an_instance_that_cannot_be_spoken_to_loses_no_request(tmp_path: Path) -> None:
-    """One lets in nobody of this authority, one speaks no TLS: checks find both, and one answers.
+    """One lets in no one of this authority, one speaks no TLS: checks find both, and one answers.
 
     The first closes before Envoy is done, which therefore stays with TLS 1.2.
     """

@@ -73,7 +73,7 @@ async def test_each_attempt_names_what_its_instance_knows() -> None:
 
 
 async def test_forms_streams_and_compressed_bodies_carry_the_name_too() -> None:
-    """A path that no model is told by is served as well; other bodies pass as they are."""
+    """A path that no model is reported by is served as well; other bodies pass as they are."""
     async with running_mesh(
         PLACES, services=SERVICES, split=EVEN, models=MODELS, fields=FIELDS, envoy=PATIENT
     ) as mesh:

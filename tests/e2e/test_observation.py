@@ -1,4 +1,4 @@
-"""What an Envoy tells of the requests it sent: per attempt, service and instance."""
+"""What an Envoy says of the requests it sent: per attempt, service and instance."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MetricsReceiver:
 
 
 def key(stat: str, instance: str, *more: str) -> tuple[str, ...]:
-    """Give the key of a statistic of the service ``chat`` at *instance*."""
+    """Return the key of a statistic of the service ``chat`` at *instance*."""
     return (names.stat_name(stat), *sorted((f"instance={instance}", "service=chat", *more)))
 
 

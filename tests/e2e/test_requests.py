@@ -35,7 +35,7 @@ JSON = {"content-type": "application/json"}
 
 
 def error_of(answer: Answer) -> dict[str, Any]:
-    """Give what a refusal says; it must be JSON."""
+    """Return what a refusal says; it must be JSON."""
     assert "application/json" == answer.headers["content-type"]
     found: dict[str, Any] = json.loads(answer.text)["error"]
     return found

@@ -26,7 +26,7 @@ CHI_SQUARE_5_PERCENT = 9.49
 
 
 def chi_square(counts: dict[str, int], weights: dict[str, int]) -> float:
-    """Give the distance of *counts* from what *weights* promise."""
+    """Return the distance of *counts* from what *weights* promise."""
     total, whole = sum(counts.values()), sum(weights.values())
     return sum(
         (counts.get(name, 0) - total * weight / whole) ** 2 / (total * weight / whole)
@@ -119,7 +119,7 @@ async def wait_for_refusal(mesh: Mesh) -> TypeRecord:
 
 @pytest.mark.parametrize("delta", MODES)
 async def test_a_control_plane_that_dies_and_returns_changes_nothing(delta: bool) -> None:
-    """Requests go on while it is away; what it then serves is what Envoy has."""
+    """Requests go on while it is unreachable; what it then serves is what Envoy has."""
     split = {"a": 1, "b": 3}
     places = {"a": "north", "b": "north"}
     async with running_mesh(places, delta=delta, split={"chat": split}) as mesh:

@@ -15,7 +15,7 @@ ATTEMPTS = 2
 @pytest.mark.envoy
 @pytest.mark.timeout(300)
 async def test_the_99th_percentile_is_a_quarter_below_envoys_own_policies() -> None:
-    """Twelve unequal instances, two of which lose 60 %; nobody configured how large they are.
+    """Twelve unequal instances, two of which lose 60 %; no one configured how large they are.
 
     The three run at the same time on the same arrivals, so a noisy machine disturbs them alike.
     A run is repeated only where requests were sent late, before anybody looks at latencies; where

@@ -1,4 +1,4 @@
-"""Engines and models nobody here wrote: llama.cpp's own server, and models of all kinds."""
+"""Engines and models no one here wrote: llama.cpp's own server, and models of all kinds."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_llama_cpp_itself_is_scraped_and_steered_to(tmp_path: Path) -> Non
 
 
 async def bootstrap(fleet: Path, port: int) -> str:
-    """Give the bootstrap of an Envoy at the edge, as an operator would make it."""
+    """Return the bootstrap of an Envoy at the edge, as an operator would make it."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "controlplane", "bootstrap", "-c", str(fleet)),
         *("--site", "edge", "--id", "e1", "--xds", f"127.0.0.1:{port}", "--admin-port", "0"),
@@ -195,5 +195,5 @@ async def post(client: aiohttp.ClientSession, url: str, body: bytes) -> tuple[st
 
 
 def dot(a: dict[str, list[float]], b: dict[str, list[float]]) -> float:
-    """Give the cosine of two unit vectors."""
+    """Return the cosine of two unit vectors."""
     return sum(x * y for x, y in zip(a["embedding"], b["embedding"], strict=True))

@@ -20,7 +20,7 @@ RUNNABLE = sorted(path.parent for path in EXAMPLES.glob("*/emulation.yaml"))
 
 
 def shares(name: str, text: str | None = None) -> dict[tuple[str, str], dict[str, float]]:
-    """Give (service, client site) -> site -> share, decided on the example's own demand."""
+    """Return (service, client site) -> site -> share, decided on the example's own demand."""
     folder = EXAMPLES / name
     config = parse_config(text or (folder / "fleet.yaml").read_text(), file="fleet.yaml")
     fleet, steering = FleetState(config, now=0.0), Steering(config)

@@ -1,4 +1,4 @@
-"""Bad days, with real processes: nobody loses a request that a healthy instance could serve."""
+"""Bad days, with real processes: no one loses a request that a healthy instance could serve."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ CONNECTS = 5000
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """Give the test's name, for its row."""
+    """Return the test's name, for its row."""
     return str(request.node.name)
 
 
 def first(bed: Bed) -> ControlPlaneProcess:
-    """Give the first control plane."""
+    """Return the first control plane."""
     return bed.replicas.running[0]
 
 
 async def test_the_control_plane_is_killed(tmp_path: Path, name: str) -> None:
-    """Envoy goes on; the next process serves the plan of before from its state directory."""
+    """Envoy goes on; the next process serves the previous plan from its state directory."""
     async with fault_bed(tmp_path, "--state-dir", str(tmp_path / "state")) as bed:
         await bed.keep_on(1.0)
         first(bed).signal(signal.SIGKILL)
@@ -56,7 +56,7 @@ async def test_the_control_plane_is_killed(tmp_path: Path, name: str) -> None:
         await bed.replicas.start(0)
         seconds = await bed.recovers(bed.connected, since=down_at)
         await bed.keep_on(1.0)
-        bed.told(
+        bed.reported(
             "control plane killed", "kill -9, three seconds later started again", seconds, name
         )
         assert [] == bed.witness.changed
@@ -74,7 +74,9 @@ async def test_the_leader_is_killed(tmp_path: Path, name: str) -> None:
         seconds = time.monotonic() - killed_at
         await bed.recovers(bed.connected, since=killed_at)
         await bed.keep_on(1.0)
-        bed.told("leader killed", "kill -9 of the deciding one of three replicas", seconds, name)
+        bed.reported(
+            "leader killed", "kill -9 of the deciding one of three replicas", seconds, name
+        )
         assert [] == bed.witness.changed
 
 
@@ -93,7 +95,7 @@ async def test_the_leader_sleeps(tmp_path: Path, name: str) -> None:
         await bed.keep_on(2.0)
         assert second == await bed.replicas.leader()
         assert 1 == len(await bed.replicas.versions())
-        bed.told("leader's clock jumps", "SIGSTOP for eight seconds", seconds, name)
+        bed.reported("leader's clock jumps", "SIGSTOP for eight seconds", seconds, name)
         assert [] == bed.witness.changed
 
 
@@ -120,12 +122,12 @@ async def test_a_node_of_nats_is_killed(tmp_path: Path, name: str) -> None:
         await bed.nats.wait_ready([0])
         await bed.keep_on(1.0)
         assert await whole()
-        bed.told("node of NATS killed", "kill -9 of one of three, started again", seconds, name)
+        bed.reported("node of NATS killed", "kill -9 of one of three, started again", seconds, name)
         assert [] == bed.witness.changed
 
 
 async def test_all_of_nats_is_away(tmp_path: Path, name: str) -> None:
-    """Nobody leads, everybody serves the last plan; then one leads again."""
+    """No one leads, everyone serves the last plan; then one leads again."""
     async with fault_bed(tmp_path, count=2, nodes=1) as bed:
         await bed.replicas.leader()
         assert bed.nats is not None
@@ -140,7 +142,7 @@ async def test_all_of_nats_is_away(tmp_path: Path, name: str) -> None:
         await bed.nats.start(0)
         back_at = time.monotonic()
         await bed.replicas.leader()
-        bed.told(
+        bed.reported(
             "NATS away", "kill -9 of the only node, started again", time.monotonic() - back_at, name
         )
         assert [] == bed.witness.changed
@@ -173,7 +175,7 @@ async def test_an_agent_is_killed(tmp_path: Path, name: str) -> None:
         killed_at = time.monotonic()
         await children.start("agent-again", command)
         seconds = await bed.recovers(lambda: greeted(2), since=killed_at)
-        bed.told("agent killed", "kill -9, started again", seconds, name)
+        bed.reported("agent killed", "kill -9, started again", seconds, name)
 
 
 def _python() -> list[str]:
@@ -205,7 +207,7 @@ async def test_an_envoy_is_killed(tmp_path: Path, name: str) -> None:
         ends.push_async_callback(again.stop)
         seconds = await bed.recovers(lambda: _answers(bed.requests.urls[0]), since=killed_at)
         await bed.keep_on(1.0)
-        bed.told(
+        bed.reported(
             "Envoy killed",
             "kill -9 of one of two gateways, two seconds later started",
             seconds,
@@ -234,7 +236,7 @@ async def test_an_instance_is_killed(tmp_path: Path, name: str) -> None:
 
         seconds = await bed.recovers(left, since=killed_at)
         await bed.keep_on(2.0)
-        bed.told("instance killed", "its port closed with its connections", seconds, name)
+        bed.reported("instance killed", "its port closed with its connections", seconds, name)
 
 
 async def test_a_site_is_cut_off(tmp_path: Path, name: str) -> None:
@@ -259,7 +261,7 @@ async def test_a_site_is_cut_off(tmp_path: Path, name: str) -> None:
 
         seconds = await bed.recovers(moved, since=healed_at)
         await bed.keep_on(1.0)
-        bed.told("site cut off", "packets dropped in both directions for 20 s", seconds, name)
+        bed.reported("site cut off", "packets dropped in both directions for 20 s", seconds, name)
 
 
 async def test_the_weights_of_a_cut_site_age(tmp_path: Path, name: str) -> None:
@@ -309,7 +311,7 @@ async def test_the_weights_of_a_cut_site_age(tmp_path: Path, name: str) -> None:
         scrapes.heal()
         await bed.recovers(prefers_own, since=time.monotonic())
         await bed.keep_on(1.0)
-        bed.told(
+        bed.reported(
             "site cut off, its instance unheard",
             "Envoy's line and the scrapes silent until the instance expired",
             seconds,
@@ -318,20 +320,20 @@ async def test_the_weights_of_a_cut_site_age(tmp_path: Path, name: str) -> None:
 
 
 async def standing_of(bed: Bed, instance: str) -> dict[str, Any]:
-    """Give what the first control plane thinks of an instance."""
+    """Return what the first control plane thinks of an instance."""
     fleet = await first(bed).get_json("/api/v1/fleet")
     return next(each for each in fleet["instances"] if each["name"] == instance)
 
 
 async def share_of(bed: Bed, instance: str) -> float:
-    """Give an instance's share of the requests that enter at north, by the present plan."""
+    """Return an instance's share of the requests that enter at north, by the present plan."""
     plan = await first(bed).get_json("/api/v1/plan")
     items = plan["services"]["chat"]["from"]["north"]
     return float(sum(each["share"] for each in items if each["instance"] == instance))
 
 
 async def test_clients_that_are_slow_or_say_nothing(tmp_path: Path, name: str) -> None:
-    """Two hundred half-open connections on both ports keep nobody else waiting."""
+    """Two hundred half-open connections on both ports keep no one else waiting."""
     async with fault_bed(tmp_path) as bed, AsyncExitStack() as ends:
         for number in range(200):
             reader, writer = await asyncio.open_connection(
@@ -345,7 +347,7 @@ async def test_clients_that_are_slow_or_say_nothing(tmp_path: Path, name: str) -
         seconds = await bed.recovers(lambda: reloaded(bed), since=began)
         await bed.keep_on(1.0)
         assert await bed.connected()
-        bed.told(
+        bed.reported(
             "slow and half-open clients",
             "200 connections that begin and never go on",
             seconds,
@@ -361,7 +363,7 @@ def change(bed: Bed, old: str, new: str) -> None:
 
 
 async def reloaded(bed: Bed) -> bool:
-    """Tell whether the configuration was taken again."""
+    """Return whether the configuration was taken again."""
     return "configuration reloaded" in [line["event"] for line in first(bed).events()]
 
 
@@ -376,13 +378,13 @@ async def test_the_disk_is_full(tmp_path: Path, name: str) -> None:
         change(bed, "rtt: 20ms", "rtt: 21ms")
         seconds = await bed.recovers(lambda: reloaded(bed), since=began)
         await bed.keep_on(1.0)
-        bed.told("full disk", "every write of the state fails", seconds, name)
+        bed.reported("full disk", "every write of the state fails", seconds, name)
 
     assert "No space left" in line["reason"]
 
 
 async def test_the_log_cannot_be_written(tmp_path: Path, name: str) -> None:
-    """The disk of the log is full: nothing is told any more, and everything goes on."""
+    """The disk of the log is full: nothing is reported any more, and everything goes on."""
     async with fault_bed(tmp_path, "--state-dir", str(tmp_path / "state"), log="/dev/full") as bed:
         before = await bed.envoy.weights("chat")
         text = bed.fleet.read_text(encoding="utf-8")
@@ -395,7 +397,7 @@ async def test_the_log_cannot_be_written(tmp_path: Path, name: str) -> None:
 
         seconds = await bed.recovers(moved, since=time.monotonic())
         await bed.keep_on(1.0)
-        bed.told("log's disk full", "standard error is /dev/full", seconds, name)
+        bed.reported("log's disk full", "standard error is /dev/full", seconds, name)
 
 
 async def test_the_wall_clock_jumps(
@@ -420,7 +422,7 @@ async def test_the_wall_clock_jumps(
         phases = {
             each["phase"] for each in (await first(bed).get_json("/api/v1/fleet"))["instances"]
         }
-        bed.told("wall clock jumps", "a day forward, a day back", 0.0, name)
+        bed.reported("wall clock jumps", "a day forward, a day back", 0.0, name)
 
     assert before["version"] == after["version"]
     assert {"live"} == phases
@@ -453,7 +455,7 @@ async def test_a_certificate_expires(tmp_path: Path, name: str) -> None:
         authority.issue(san, over=pair)
         renewed_at = time.monotonic()
         seconds = await bed.recovers(bed.connected, since=renewed_at)
-        bed.told(
+        bed.reported(
             "certificate expired",
             "an Envoy's, over a restart of the control plane; renewed",
             seconds,
@@ -462,7 +464,7 @@ async def test_a_certificate_expires(tmp_path: Path, name: str) -> None:
 
 
 async def test_the_configuration_is_deleted(tmp_path: Path, name: str) -> None:
-    """It is told, and the last good one serves on; a file that is back is read."""
+    """It is reported, and the last good one serves on; a file that is back is read."""
     async with fault_bed(tmp_path) as bed:
         text = bed.fleet.read_text(encoding="utf-8")
         bed.fleet.unlink()
@@ -470,7 +472,7 @@ async def test_the_configuration_is_deleted(tmp_path: Path, name: str) -> None:
         await bed.keep_on(1.0)
         bed.fleet.write_text(text.replace("rtt: 20ms", "rtt: 21ms"), encoding="utf-8")
         seconds = await bed.recovers(lambda: reloaded(bed), since=time.monotonic())
-        bed.told("configuration deleted", "rm fleet.yaml, written again", seconds, name)
+        bed.reported("configuration deleted", "rm fleet.yaml, written again", seconds, name)
 
 
 DISCOVERY = """
@@ -528,7 +530,7 @@ async def test_the_kubernetes_api_is_lost(tmp_path: Path, name: str) -> None:
         back_at = time.monotonic()
         seconds = await bed.recovers(lambda: known(1), since=back_at)
         await bed.keep_on(1.0)
-        bed.told(
+        bed.reported(
             "Kubernetes API lost", "away, denies, says that no pod is there, forgets its versions",
             seconds, name,
         )  # fmt: skip
@@ -562,7 +564,7 @@ async def crowd(bed: Bed, count: int) -> AsyncIterator[list[LoadStream]]:
 
 
 def megabytes(bed: Bed) -> float:
-    """Give the memory of the first control plane."""
+    """Return the memory of the first control plane."""
     return float(psutil.Process(first(bed).pid).memory_info().rss) / 1e6
 
 
@@ -584,13 +586,13 @@ async def test_many_connect_at_once(tmp_path: Path, name: str) -> None:
             await bed.keep_on(1.0)
             assert await bed.connected()
             assert 0 == await bed.replicas.metric(0, "cats_connections_refused_total")
-            bed.told(
+            bed.reported(
                 f"{CONNECTS:,} connects at once", "connections opened in one go", seconds, name
             )
 
 
 async def test_more_connect_than_are_taken(tmp_path: Path, name: str) -> None:
-    """The rest is refused in words, one line tells it, and who was there before is served on."""
+    """The rest is refused in words, one line says it, and who was there before is served on."""
     most, asked = 500, 2000
     with many_files(2 * asked + 1000):
         async with fault_bed(tmp_path, "--max-connections", str(most)) as bed:
@@ -629,7 +631,7 @@ async def test_more_connect_than_are_taken(tmp_path: Path, name: str) -> None:
             await bed.keep_on(1.0)
             lines = [each for each in first(bed).events() if each["event"] == "connections refused"]
             assert [most] == [each["limit"] for each in lines]
-            bed.told(
+            bed.reported(
                 "more clients than are taken", f"{asked:,} connects, {most} allowed", seconds, name
             )
 
@@ -676,7 +678,7 @@ async def test_everything_is_malformed(tmp_path: Path, name: str) -> None:
         _, metrics = await first(bed).get("/metrics")
         assert "cats_task_failures_total{" not in metrics
         assert [] == [line for line in first(bed).events() if "exception" in line]
-        bed.told(
+        bed.reported(
             "everything malformed",
             "noise on both ports, in every method, in the file",
             seconds,

@@ -56,7 +56,7 @@ async def ask(http: aiohttp.ClientSession, port: int, count: int = 40) -> Counte
 
 
 async def test_a_canary_steers_one_client_site_and_both_can_be_compared(tmp_path: Path) -> None:
-    """North follows the trial, south the standing policy; both latencies are told; it ends."""
+    """North follows the trial, south the standing policy; both latencies are reported; it ends."""
     file = tmp_path / "fleet.yaml"
     ports = dict(zip(("north", "south"), free_ports(2), strict=True))
     async with AsyncExitStack() as ends:
@@ -78,7 +78,7 @@ async def test_a_canary_steers_one_client_site_and_both_can_be_compared(tmp_path
         shown = await control.wait_for(
             "/api/v1/overview",
             lambda document: all(v is not None for v in document["canaries"][0].values()),
-            "tell both latencies",
+            "say both latencies",
         )
         explained = await control.get_json("/api/v1/explain?service=chat&from=north")
         rest = await control.get_json("/api/v1/explain?service=chat&from=south")

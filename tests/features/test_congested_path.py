@@ -67,7 +67,7 @@ class Loop:
 
 
 async def test_a_path_that_congests_loses_weight_within_three_periods() -> None:
-    """Nobody tells the control plane but the agent's own probes."""
+    """No one says the control plane but the agent's own probes."""
     loop = Loop()
     async with (
         EmulatedInstance(InstanceSettings(model="m")) as near,

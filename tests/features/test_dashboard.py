@@ -82,7 +82,7 @@ async def shown(directory: Path, fleet: str = FLEET, **window: Any) -> AsyncIter
 
 
 async def text_of(page: Page, selector: str) -> str:
-    """Give what a reader sees of an element."""
+    """Return what a reader sees of an element."""
     return str(await page.evaluate(f"document.querySelector({selector!r})?.innerText ?? ''"))
 
 
@@ -96,14 +96,14 @@ FIND_FAULTS = """axe.run().then(found => found.violations.map(fault =>
 
 
 def says(selector: str, words: str) -> str:
-    """Give an expression: some element that *selector* finds has *words*."""
+    """Return an expression: some element that *selector* finds has *words*."""
     return (
         f"[...document.querySelectorAll({selector!r})].some(e => e.innerText.includes({words!r}))"
     )
 
 
 def explains(service: str, site: str) -> str:
-    """Give an expression: the pair is explained."""
+    """Return an expression: the pair is explained."""
     return (
         f"document.querySelector('#explanation-title').innerText === 'Why: {service} from {site}'"
     )
@@ -132,7 +132,7 @@ async def test_the_first_load_shows_the_whole_fleet(tmp_path: Path) -> None:
 
 
 async def test_choosing_a_site_and_a_service_explains_every_weight(tmp_path: Path) -> None:
-    """Each term in milliseconds, limits, ages and the previous share are told."""
+    """Each term in milliseconds, limits, ages and the previous share are reported."""
     async with shown(tmp_path) as it:
         it.report("near", 1.0)
         it.report("far", 1.0)
@@ -222,7 +222,7 @@ async def test_a_refused_resource_is_shown(tmp_path: Path) -> None:
 
 
 async def test_observe_mode_is_named_and_the_proposal_shown(tmp_path: Path) -> None:
-    """API and page tell what is pushed, the static split, and what would be instead."""
+    """API and page say what is pushed, the static split, and what would be instead."""
     watching = FLEET.replace("period: 200ms", "period: 200ms, mode: observe")
     async with shown(tmp_path, watching) as it:
         it.report("near", 1.0)

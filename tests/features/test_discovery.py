@@ -55,7 +55,7 @@ class Cluster:
         self.token.write_text("first")
 
     def tls(self) -> ssl.SSLContext:
-        """Give what the server shows."""
+        """Return what the server shows."""
         pair = self.authority.issue("127.0.0.1")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.cert, pair.key)
@@ -76,7 +76,7 @@ class Cluster:
         return text
 
     def bootstrap(self, xds_port: int) -> str:
-        """Give an Envoy's bootstrap."""
+        """Return an Envoy's bootstrap."""
         config = parse_config(self.fleet.read_text(encoding="utf-8"), file="fleet.yaml")
         return build_bootstrap(
             config, site="north", envoy_id="e1", xds=("127.0.0.1", xds_port), admin_port=0
@@ -116,7 +116,7 @@ async def wait_for_answers(http: aiohttp.ClientSession, port: int, wanted: set[s
 
 
 async def metric(control: ControlPlaneProcess, name: str) -> float:
-    """Give a metric of the one rule."""
+    """Return a metric of the one rule."""
     _, text = await control.get("/metrics")
     start = f'{name}{{rule="pods"}} '
     return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(start))
@@ -166,10 +166,10 @@ async def test_pods_that_come_get_requests_and_those_that_go_lose_them(tmp_path:
                 await wait_for_endpoints(envoy, [c], "follow with the new token")
 
                 server.delete("pods", "c", namespace="models")
-                told = await control.wait_for_event(
+                reported = await control.wait_for_event(
                     "last instances of a service gone; kept until others are discovered"
                 )
-                assert ["c"] == told["instances"]
+                assert ["c"] == reported["instances"]
                 await wait_for_answers(http, cluster.port, {"c"})
                 assert 1.0 == await metric(control, "cats_discovery_held_instances")
 
@@ -183,7 +183,7 @@ async def test_pods_that_come_get_requests_and_those_that_go_lose_them(tmp_path:
 
 
 async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Path) -> None:
-    """What was found last serves while nobody can be asked, with the versions of before."""
+    """What was found last serves while no one can be asked, with the previous versions."""
     cluster = Cluster(tmp_path)
     server = cluster.server
     state = ("--state-dir", str(tmp_path / "state"))
@@ -195,7 +195,7 @@ async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Pa
             assert 1.0 == await metric(control, "cats_discovery_ok")
             server.denied = {"pods"}
             server.break_connections()
-            told = await control.wait_for_event("discovery failed; known instances stay in use")
+            reported = await control.wait_for_event("discovery failed; known instances stay in use")
             before = await control.get_json("/api/v1/plan")
             fleet = await control.get_json("/api/v1/fleet")
             assert 0.0 == await metric(control, "cats_discovery_ok")
@@ -209,14 +209,14 @@ async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Pa
             server.denied = set()
             await control.wait_for_event("discovery restored")
 
-    assert "give the service account get, list and watch on pods" in told["remedy"]
+    assert "give the service account get, list and watch on pods" in reported["remedy"]
     (rule,) = fleet["discovery"]
     assert (False, 1, "pods") == (rule["ok"], rule["instances"], rule["rule"])
     assert before["version"] == after["version"]
 
 
 async def test_the_file_wins_over_what_is_discovered(tmp_path: Path) -> None:
-    """A clash is told by name, in log, metrics and API; the rest takes part."""
+    """A clash is reported by name, in log, metrics and API; the rest takes part."""
     cluster = Cluster(tmp_path)
     async with (
         serving_kubernetes(cluster.server, tls=cluster.tls()),
@@ -250,13 +250,15 @@ async def test_the_file_wins_over_what_is_discovered(tmp_path: Path) -> None:
 
 
 async def test_a_mended_rule_ends_the_wait_of_a_start(tmp_path: Path) -> None:
-    """What finds nothing serves nothing, until the file is mended; then it may go as well."""
+    """What finds nothing serves nothing, until the file is fixed; then it may go as well."""
     cluster = Cluster(tmp_path)
     async with serving_kubernetes(cluster.server, tls=cluster.tls()), Origin("a") as a:
         cluster.write(selector="app=vlm")
         cluster.put("a", a)
         async with ControlPlaneProcess(cluster.fleet) as control:
-            told = await control.wait_for_event("first plan delayed until instances are discovered")
+            reported = await control.wait_for_event(
+                "first plan delayed until instances are discovered"
+            )
             ready, _ = await control.get("/readyz")
             text = cluster.write()
             await control.wait_ready()
@@ -271,7 +273,7 @@ async def test_a_mended_rule_ends_the_wait_of_a_start(tmp_path: Path) -> None:
                 "have the file's instance alone",
             )
 
-    assert (0, 503) == (told["instances"], ready)
+    assert (0, 503) == (reported["instances"], ready)
     assert ["a"] == [each["name"] for each in found["instances"]]
     assert [] == alone["discovery"]
 

@@ -28,13 +28,13 @@ pytestmark = pytest.mark.timeout(240)
 
 
 async def served(replicas: Replicas, number: int) -> set[str]:
-    """Give the instances that the plan of a replica sends anything to."""
+    """Return the instances that the plan of a replica sends anything to."""
     plan = await replicas.running[number].get_json("/api/v1/plan")
     return {item["instance"] for item in plan["services"]["chat"]["from"]["north"]}
 
 
 async def known(replicas: Replicas, number: int) -> set[str]:
-    """Give the instances that a replica knows."""
+    """Return the instances that a replica knows."""
     fleet = await replicas.running[number].get_json("/api/v1/fleet")
     return {item["name"] for item in fleet["instances"]}
 

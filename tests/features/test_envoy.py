@@ -23,7 +23,7 @@ Split = Counter[tuple[int, str]]
 
 
 def fleet(a: str, b: str, *, port: int) -> str:
-    """Give two instances at two sites and one service, split 1 to 3."""
+    """Return two instances at two sites and one service, split 1 to 3."""
     return f"""
 version: 1
 sites: [{{name: north, kind: edge}}, {{name: cloud, kind: cloud}}]
@@ -59,7 +59,7 @@ async def ask(http: aiohttp.ClientSession, port: int, count: int = 40) -> Split:
 
 
 def pushes(run: Running) -> dict[str, float]:
-    """Give the responses sent so far, by type, without types that had none."""
+    """Return the responses sent so far, by type, without types that had none."""
     registry = run.control.metrics.registry
     kinds = ("Cluster", "ClusterLoadAssignment", "Listener", "RouteConfiguration")
     sent = {
@@ -69,7 +69,7 @@ def pushes(run: Running) -> dict[str, float]:
 
 
 def answers_of(run: Running) -> dict[str, tuple[bool, str]]:
-    """Give for each type whether the Envoy took the newest, and what it refused."""
+    """Return for each type whether the Envoy took the newest, and what it refused."""
     (record,) = run.control.registry.envoys
     return {
         type_url.rpartition(".")[2]: (kept.sent == kept.acked, kept.refused)

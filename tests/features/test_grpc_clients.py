@@ -31,7 +31,7 @@ WEIGHTS = (10, 20, 30, 40)
 
 
 def fleet(speakers: list[str], chatters: list[str], *, weights: tuple[int, ...], port: int) -> str:
-    """Give four instances that speak gRPC at two sites, and as many that speak HTTP."""
+    """Return four instances that speak gRPC at two sites, and as many that speak HTTP."""
     lines = [
         f'  - {{name: {kind}-{n}, site: {("north", "cloud")[n % 2]}, address: "{address}",'
         f" model: {kind}, engine: generic}}"
@@ -62,7 +62,7 @@ def fleet(speakers: list[str], chatters: list[str], *, weights: tuple[int, ...],
 
 
 def chi_square(counts: Counter[str], shares: dict[str, float]) -> float:
-    """Give Pearson's distance of counts from shares."""
+    """Return Pearson's distance of counts from shares."""
     total = sum(counts.values())
     return sum((counts[name] - total * s) ** 2 / (total * s) for name, s in shares.items())
 

@@ -61,7 +61,7 @@ class World:
     command: Callable[[], ControlPlaneProcess]
 
     def split(self, last: int) -> Counter[str]:
-        """Give who answered the last requests."""
+        """Return who answered the last requests."""
         return Counter(record.instance for record in list(self.traffic.records)[-last:])
 
     async def until(self, condition: Callable[[], bool], what: str, *, within: float = 40) -> None:
@@ -74,7 +74,7 @@ class World:
             raise AssertionError(f"did not {what}; last: {self.split(100)}") from None
 
     async def answered(self, count: int) -> list[Record]:
-        """Give the records of the next *count* requests."""
+        """Return the records of the next *count* requests."""
         start = len(self.traffic.records)
         await self.until(
             lambda: len(self.traffic.records) >= start + count, f"answer {count} more requests"
@@ -191,7 +191,7 @@ async def test_a_control_plane_killed_and_started_again_is_not_noticed(
 async def test_a_dead_instance_gets_nothing_once_it_is_detected(
     tmp_path: Path, *, delta: bool
 ) -> None:
-    """What it was telling is cut; every later request is answered by the other one."""
+    """What it was reporting is cut; every later request is answered by the other one."""
     async with at_work(tmp_path, delta=delta) as world:
         await world.until(lambda: world.split(100)["a"] >= 80, "prefer the near instance")
         address = world.a.address

@@ -1,4 +1,4 @@
-"""An operator takes the wheel of a running control plane from the command line."""
+"""An operator takes the overrides of a running control plane from the command line."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ async def cats(*words: str) -> tuple[int, str]:
 
 
 def users(plan: dict[str, dict[str, dict[str, dict[str, list[dict[str, str]]]]]]) -> set[str]:
-    """Give the instances that chat uses from north."""
+    """Return the instances that chat uses from north."""
     return {item["instance"] for item in plan["services"]["chat"]["from"]["north"]}
 
 
 async def test_a_drain_is_tried_done_kept_and_taken_back(tmp_path: Path) -> None:
-    """The dry run changes nothing; the drain survives a restart; removing it is told."""
+    """The dry run changes nothing; the drain survives a restart; removing it is reported."""
     file = tmp_path / "fleet.yaml"
     file.write_text(FLEET, encoding="utf-8")
     state = ("--state-dir", str(tmp_path / "state"))
@@ -68,16 +68,16 @@ async def test_a_drain_is_tried_done_kept_and_taken_back(tmp_path: Path) -> None
         (standing,) = json.loads(listed[1])["overrides"]
         removed = await cats("override", "remove", *admin, standing["id"], "--by", "bob")
         await control.wait_for("/api/v1/plan", lambda plan: "near" in users(plan), "give it back")
-        told = await control.wait_for_event("override removed")
+        reported = await control.wait_for_event("override removed")
 
     assert {"far"} == users(plan)
     assert ("driver", "ann") == (standing["reason"], standing["by"])
     assert 0 == removed[0]
-    assert ("ann", "bob") == (told["by"], told["removed_by"])
+    assert ("ann", "bob") == (reported["by"], reported["removed_by"])
 
 
 async def test_a_replica_that_does_not_decide_takes_none(tmp_path: Path) -> None:
-    """It would stand there and do nothing; whoever asks is told where to."""
+    """It would stand there and do nothing; anyone who asks is reported where to."""
     drain = ("--instance", "near", "--drain", "--for", "10m", "--reason", "driver")
     text = FLEET + 'server: {bus: "BUS"}\n'
     async with running_replicas(tmp_path, text, count=2, nodes=1) as (replicas, _):

@@ -35,8 +35,8 @@ async def cats(*words: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, told = await child.communicate()
-    return child.returncode or 0, said.decode() or told.decode()
+    said, reported = await child.communicate()
+    return child.returncode or 0, said.decode() or reported.decode()
 
 
 async def test_what_was_recorded_tells_what_another_policy_loses(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ async def test_what_was_recorded_tells_what_another_policy_loses(tmp_path: Path)
 
     status, said = await cats("replay", str(recording), "--policy", "nearest", "--json")
     summary = json.loads(said)
-    wrong, told = await cats("replay", str(recording), "--policy", "nearst")
+    wrong, reported = await cats("replay", str(recording), "--policy", "nearst")
     empty, missing = await cats("replay", str(tmp_path), "--policy", "nearest")
 
     assert 0 == status
@@ -70,7 +70,7 @@ async def test_what_was_recorded_tells_what_another_policy_loses(tmp_path: Path)
     assert after > before
     assert summary["services"]["chat"]["moved"] > 0.1
     assert summary["cost"][1] > summary["cost"][0]
-    assert (2, True) == (wrong, "no policy 'nearst'; known: optimal" in told)
+    assert (2, True) == (wrong, "no policy 'nearst'; known: optimal" in reported)
     assert 2 == empty, missing
 
 
@@ -90,7 +90,7 @@ def test_a_recording_stays_within_its_limit(tmp_path: Path) -> None:
 
 
 def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
-    """Anything else that is no recording is told with its line."""
+    """Anything else that is no recording is reported with its line."""
     recorder = Recorder(tmp_path, fleet=FLEET)
     recorder.write({}, now=1.0)
     recorder.close()

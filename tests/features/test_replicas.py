@@ -1,4 +1,4 @@
-"""Three replicas, three nodes of NATS, real processes: whoever goes, Envoys see nothing of it."""
+"""Three replicas, three nodes of NATS, real processes: Envoys notice none that goes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOADS = {
 }
 
 STEADY = "optimal, min_gain: 100%, probe_share: 0"
-"""Learns and decides anew each period, and would push what gains a whole cost: nothing."""
+"""Learns and decides again each period, and would push what gains a whole cost: nothing."""
 
 FLEET = """
 version: 1
@@ -62,7 +62,7 @@ def fleet(port: int, *, policy: str) -> str:
 
 
 async def shares(replicas: Replicas, number: int) -> dict[tuple[str, str, str], float]:
-    """Give (service, client site, instance) -> share that a replica serves."""
+    """Return (service, client site, instance) -> share that a replica serves."""
     plan: Any = await replicas.running[number].get_json("/api/v1/plan")
     return {
         (service, site, item["instance"]): item["weight"]
@@ -146,7 +146,7 @@ async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: 
 
 
 async def connected_envoys(replicas: Replicas) -> int:
-    """Give how many clients are connected to all replicas."""
+    """Return how many clients are connected to all replicas."""
     documents = [await each.get_json("/api/v1/envoys") for each in replicas.running.values()]
     return sum(len(document["envoys"]) for document in documents)
 

@@ -34,7 +34,7 @@ steering: {period: 200ms}
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Path:
-    """Give a small valid configuration."""
+    """Return a small valid configuration."""
     file = tmp_path / "fleet.yaml"
     file.write_text(FLEET, encoding="utf-8")
     return file
@@ -46,7 +46,7 @@ def write(file: Path, text: str) -> None:
 
 
 def read(file: Path) -> str:
-    """Give a file's text."""
+    """Return a file's text."""
     return file.read_text(encoding="utf-8")
 
 
@@ -79,7 +79,7 @@ async def test_sigterm_ends_it_in_good_order(fleet: Path) -> None:
 
 
 async def test_a_restart_with_its_state_sends_nobody_anything(fleet: Path, tmp_path: Path) -> None:
-    """The versions are those of before, so a client that comes back is sent nothing."""
+    """The versions are those from before, so a client that comes back is sent nothing."""
     state = ("--state-dir", str(tmp_path / "state"))
     async with ControlPlaneProcess(fleet, *state) as control:
         await control.wait_ready()
@@ -185,7 +185,7 @@ async def test_a_warm_restart_moves_no_weight_by_a_hundredth(tmp_path: Path) -> 
 
 
 def shares(plan: Any) -> dict[tuple[str, str], float]:
-    """Give (client site, instance) -> share in its priority."""
+    """Return (client site, instance) -> share in its priority."""
     return {
         (site, item["instance"]): item["share"]
         for site, items in plan["services"]["chat"]["from"].items()

@@ -60,7 +60,7 @@ def read_span(span: dict[str, Any]) -> Span:
 
 @asynccontextmanager
 async def receiving(spans: list[Span]) -> AsyncIterator[int]:
-    """Take traces as a collector does; give the port."""
+    """Receive traces as a collector does; give the port."""
 
     async def take(request: web.Request) -> web.Response:
         assert "application/json" == request.content_type
@@ -111,14 +111,14 @@ async def test_a_cycle_is_a_trace_with_its_stages(tmp_path: Path) -> None:
     (converged,) = [span for span in spans if span.name == "convergence"]
     trace = {span.name: span for span in spans if span.trace_id == converged.trace_id}
     assert {
-        "cycle", "view", "decide", "solve", "build", "publish", "tell and save", "convergence"
+        "cycle", "view", "decide", "solve", "build", "publish", "say and save", "convergence"
     } == set(trace)  # fmt: skip
     names = {span.span_id: span.name for span in trace.values()}
     assert {
         "cycle": None, "view": "cycle", "decide": "cycle", "solve": "decide", "build": "decide",
-        "publish": "cycle", "tell and save": "cycle", "convergence": "cycle",
+        "publish": "cycle", "say and save": "cycle", "convergence": "cycle",
     } == {name: names.get(span.parent_id) for name, span in trace.items()}  # fmt: skip
-    for name in ("view", "decide", "publish", "tell and save"):
+    for name in ("view", "decide", "publish", "say and save"):
         span, whole = trace[name], trace["cycle"]
         assert whole.start <= span.start
         assert span.end <= whole.end

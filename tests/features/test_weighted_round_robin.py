@@ -70,7 +70,7 @@ static_resources:
 def said(
     at: float, *, running: float, waiting: float, done: float, service: float
 ) -> InstanceReport:
-    """Give what an instance of eight slots says, *service* seconds a request when idle."""
+    """Return what an instance of eight slots says, *service* seconds a request when idle."""
     signals = {
         Signal.RUNNING: running, Signal.WAITING: waiting, Signal.SLOTS: 8.0,
         Signal.COMPLETED: done, Signal.LATENCY_SUM: service * done,

@@ -14,13 +14,13 @@ from testbed.fakes.views import make_config, make_instance
 def said(
     device: str, at: float, running: float, *, ready: bool = True, done: float = 0.0
 ) -> InstanceReport:
-    """Give a report of one device."""
+    """Return a report of one device."""
     signals = {Signal.RUNNING: running, Signal.COMPLETED: done}
     return InstanceReport("on-device", Source.AGENT, at, signals, ready=ready, reporter=device)
 
 
 def test_gauges_are_averaged_over_the_devices_that_are_there() -> None:
-    """The newest word of each counts; one that fell silent does not; counters are nobody's."""
+    """The newest word of each counts; one that fell silent does not; counters are no one's."""
     devices = Devices()
     devices.merge(said("a", 1.0, 2.0), oldest=-29.0)
     devices.merge(said("b", 2.0, 4.0), oldest=-28.0)
@@ -42,7 +42,7 @@ def test_one_device_that_is_not_ready_does_not_speak_for_all() -> None:
 
 
 def make_fleet() -> FleetState:
-    """Give a fleet with a class of phones that lists no single one."""
+    """Return a fleet with a class of phones that lists no single one."""
     config = make_config(
         sites=[{"name": "phones", "kind": "device"}, "cloud"],
         instances=[make_instance("on-device", "phones"), make_instance("far", "cloud")],

@@ -97,7 +97,7 @@ def test_the_recent_past_fades_and_the_total_stays() -> None:
 
 
 def test_client_sites_and_envoys_add_up() -> None:
-    """A failing instance shows whoever asks it."""
+    """A failing instance shows anyone who asks it."""
     view = fleet_view(
         report(1.0, succeeded=6, failed=4),
         report(1.0, envoy="f", succeeded=2, failed=8),

@@ -65,7 +65,7 @@ def test_arrivals_are_what_left_and_what_piled_up() -> None:
 
 
 def test_reports_in_quick_succession_extend_the_interval() -> None:
-    """A hundredth of a second tells no rate."""
+    """A hundredth of a second says no rate."""
     window = CounterWindow()
     closed = [
         window.add({Signal.COMPLETED: count}, at=at, shortest=0.8)

@@ -38,7 +38,7 @@ SCRAPE = Scrape(url="http://127.0.0.1:1/metrics")
 
 
 def make_config(count: int) -> Config:
-    """Give an edge, a class of devices, and up to three instances."""
+    """Return an edge, a class of devices, and up to three instances."""
     places = (("a", "north"), ("b", "north"), ("c", "phones"))
     return Config(
         version=1,
@@ -168,7 +168,7 @@ def require_usable(view: FleetView) -> None:
 
 
 def moved(report: Report, now: float) -> Report:
-    """Give *report* with its instant meant relative to now."""
+    """Return *report* with its instant meant relative to now."""
     report = type(report)(**{
         name: getattr(report, name) for name in report.__dataclass_fields__ if name != "at"
     } | {"at": now + report.at})  # fmt: skip

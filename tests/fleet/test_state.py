@@ -41,12 +41,12 @@ SCRAPE = Scrape(url="http://127.0.0.1:1/metrics", period="1s")
 
 
 def make_instance(name: str, *, site: str = "north", scrape: Scrape | None = SCRAPE) -> Instance:
-    """Give an instance that is scraped every second."""
+    """Return an instance that is scraped every second."""
     return Instance(name=name, site=site, address="10.0.0.1:8000", model="small", scrape=scrape)
 
 
 def make_config(*instances: Instance, paths: tuple[Path, ...] = (), expiry: str = "30s") -> Config:
-    """Give two edges and a class of devices, one service, and the instances a and b or others."""
+    """Return two edges and a class of devices, one service, and the instances a and b or others."""
     return Config(
         version=1,
         sites=(
@@ -74,7 +74,7 @@ def said(
     source: Source = Source.SCRAPE,
     ready: bool = True,
 ) -> InstanceReport:
-    """Give a report of an instance."""
+    """Return a report of an instance."""
     return InstanceReport(
         instance, source, at, {Signal.RUNNING: 1.0} if signals is None else signals, ready=ready
     )
@@ -92,7 +92,7 @@ def seen(
     latency: float = 0.0,
     site: str = "north",
 ) -> TrafficReport:
-    """Give a second of one Envoy's traffic."""
+    """Return a second of one Envoy's traffic."""
     succeeded = issued if succeeded is None else succeeded
     return TrafficReport(
         envoy=envoy,
@@ -122,7 +122,7 @@ class TestPhases:
         assert (Phase.UNKNOWN, 0.0, 1.0) == (view.phase, view.confidence, view.ramp)
 
     def test_an_instance_that_should_be_scraped_and_never_was_expires(self) -> None:
-        """Whoever promised telemetry and gives none is drained, and the reason is told."""
+        """Anyone who promised telemetry and gives none is drained, and the reason is reported."""
         fleet = FleetState(make_config(), now=0.0)
         fleet.apply(ScrapeFailure("a", 1.0, "connection refused"), now=1.0)
 
@@ -210,7 +210,7 @@ class TestPhases:
         assert (Phase.STARTING, 0.1) == (view.phase, view.ramp)
 
     def test_a_fleet_that_comes_back_as_a_whole_serves_at_once(self) -> None:
-        """There is nobody else to take the rest."""
+        """There is no one else to take the rest."""
         fleet = FleetState(make_config(), now=0.0)
         for now in (1.0, 100.0):
             for name in "ab":
@@ -404,7 +404,7 @@ class TestRefusals:
         assert time.process_time() - used < 0.1
 
     def test_repeated_nonsense_leads_to_quarantine_and_sense_out_of_it(self) -> None:
-        """One odd report is forgiven, a habit is not, and nobody is locked out for ever."""
+        """One odd report is forgiven, a habit is not, and no one is locked out for ever."""
         fleet = FleetState(make_config(), now=0.0)
         phases = []
         for second in range(1, 11):

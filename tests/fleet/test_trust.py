@@ -45,7 +45,7 @@ SEEN = Observation(
 def test_trust_is_what_the_contradictions_leave(
     claims: Claims, observed: Observation, deserved: float
 ) -> None:
-    """And each contradiction is told."""
+    """And each contradiction is reported."""
     result, reason = judge(claims, observed)
 
     assert pytest.approx(max(FLOOR, deserved)) == result

@@ -70,7 +70,7 @@ def test_a_renamed_metric_is_told_and_leaves_a_degraded_but_defined_weight() -> 
 
 
 def test_another_source_that_gives_the_signal_makes_up_for_it() -> None:
-    """What an agent tells is not missing because a scrape lacks it."""
+    """What an agent says is not missing because a scrape lacks it."""
     config = make_config(sites=["near"], instances=[make_instance("a", "near")])
     fleet = FleetState(config, now=0.0)
     for second in range(1, 5):
@@ -110,7 +110,7 @@ def test_values_that_stand_still_while_envoys_get_answers_do_not_count_until_the
 
 
 def test_an_idle_instance_may_stand_still() -> None:
-    """Nothing happens where nobody asks."""
+    """Nothing happens where no one asks."""
     config = make_config(sites=["near"], instances=[make_instance("a", "near")])
     fleet = FleetState(config, now=0.0)
     for second in range(1, 61):

@@ -159,7 +159,7 @@ async def test_nobody_is_answered_before_the_first_publish() -> None:
 
 
 async def test_too_many_starts_are_refused(events: list[XdsEvent]) -> None:
-    """Streams beyond the burst and the patience are told to come later."""
+    """Streams beyond the burst and the patience are informed to come later."""
     settings = XdsSettings(streams_rate=0.001, streams_burst=1, streams_patience=0)
     async with (
         serve_xds(settings=settings, observe=events.append) as server,
@@ -179,7 +179,7 @@ async def test_too_many_starts_are_refused(events: list[XdsEvent]) -> None:
 async def test_an_unknown_site_gets_the_default_view_and_is_counted(
     channel: grpc.aio.Channel, events: list[XdsEvent], delta: bool
 ) -> None:
-    """An Envoy of a site nobody configured is served and reported."""
+    """An Envoy of a site no one configured is served and reported."""
     client = XdsClient(channel, delta=delta)
     client.node.metadata["site"] = "atlantis"
     await client.request(CLUSTER)
@@ -264,7 +264,7 @@ async def test_a_bug_ends_its_stream_only(
     events: list[XdsEvent],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An exception nobody foresaw is told to the client as INTERNAL and counted."""
+    """An exception no one foresaw is informed to the client as INTERNAL and counted."""
     healthy = XdsClient(channel, delta=True)
     await healthy.request(CLUSTER)
     await healthy.response()

@@ -27,7 +27,7 @@ class Plane:
     reports: list[Report] = field(default_factory=list)
 
     def take(self, report: Report) -> None:
-        """Take one in."""
+        """Receive one in."""
         if isinstance(report, InstanceReport) and report.instance != "a":
             raise ReportError(f"the configuration has no instance {report.instance!r}")
         self.reports.append(report)
@@ -44,7 +44,7 @@ async def plane() -> Plane:
 
 @pytest.fixture(params=[GrpcServer, GrpcioServer], ids=["h2", "grpcio"])
 async def serve(plane: Plane, request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
-    """Give a function that serves under given settings and connects."""
+    """Return a function that serves under given settings and connects."""
     opened: list[Any] = []
 
     async def start(settings: AgentSettings) -> tuple[AgentService, Any]:
@@ -63,7 +63,7 @@ async def serve(plane: Plane, request: pytest.FixtureRequest) -> AsyncIterator[S
 
 
 def make_batch(sequence: int, *instances: str, agent: str = "agent-1") -> bytes:
-    """Give a batch in which every instance runs two requests."""
+    """Return a batch in which every instance runs two requests."""
     batch = pb.ReportBatch(agent=pb.Agent(id=agent, site="north"), sequence=sequence)
     batch.sent_at.GetCurrentTime()
     for name in instances:
@@ -174,5 +174,5 @@ async def test_streams_end_without_a_trace_when_agents_vanish(plane: Plane, serv
 
 
 async def iter_once(message: bytes) -> AsyncIterator[bytes]:
-    """Give one message."""
+    """Return one message."""
     yield message

@@ -60,7 +60,7 @@ async def fetch(channel: Any, request: dict[str, Any] | None = None) -> Any:
 
 
 def states(config: Any) -> set[State]:
-    """Give how far each resource of a client has come."""
+    """Return how far each resource of a client has come."""
     return {
         (
             each.type_url.rpartition(".")[2],
@@ -208,7 +208,7 @@ async def test_a_stream_is_answered_request_by_request(channel: Any) -> None:
 async def test_what_cannot_be_answered_is_refused_in_words(
     channel: Any, message: Any, code: str, text: str
 ) -> None:
-    """The status tells whose fault it is."""
+    """The status says whose fault it is."""
     body = message if isinstance(message, bytes) else message.SerializeToString()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await channel.unary_unary(f"/{SERVICE}/FetchClientStatus")(body)

@@ -40,7 +40,7 @@ RETRIES = "retries: {attempts: 0}"
 
 
 def fleet(address: str, listener: int, *, more: str = "") -> Config:
-    """Give a fleet of one instance at an edge."""
+    """Return a fleet of one instance at an edge."""
     return parse_config(
         f"""
 version: 1
@@ -91,7 +91,7 @@ Serve = Callable[..., contextlib.AbstractAsyncContextManager[Receiver]]
 
 @pytest.fixture
 def receiver() -> Serve:
-    """Give what serves telemetry, and xDS if there are views, on one port."""
+    """Return what serves telemetry, and xDS if there are views, on one port."""
 
     @contextlib.asynccontextmanager
     async def serve(
@@ -218,7 +218,7 @@ async def test_a_real_envoy_tells_what_instances_do(receiver: Serve) -> None:
 
 
 def load_reporting_bootstrap(port: int, listener: int, address: str) -> str:
-    """Write the bootstrap of somebody else's Envoy that offers load reports."""
+    """Write the bootstrap of someone else's Envoy that offers load reports."""
     host, instance_port = address.split(":")
     http = "type.googleapis.com/envoy.extensions"
     connection = {
@@ -321,7 +321,7 @@ async def test_loads_in_headers_of_answers_reach_us_through_envoy(receiver: Serv
 
 @pytest.mark.envoy
 async def test_somebody_elses_envoy_reports_its_load(receiver: Serve) -> None:
-    """An Envoy that only knows load reports tells counts per instance, by address."""
+    """An Envoy that only knows load reports says counts per instance, by address."""
     listener = free_port()
     async with instance() as address:
         config = fleet(address, listener)
@@ -394,7 +394,7 @@ async def ended(call: grpc.aio.StreamUnaryCall) -> grpc.StatusCode:
 async def test_a_stream_that_cannot_be_used_is_ended(
     receiver: Serve, messages: list[bytes], code: str, reason: str
 ) -> None:
-    """The status says whose fault it is, and the refusal is told."""
+    """The status says whose fault it is, and the refusal is reported."""
     async with (
         receiver(CONFIG, ObservationSettings(max_message=1000)) as received,
         connected(received) as channel,

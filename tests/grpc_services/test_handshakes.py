@@ -1,4 +1,4 @@
-"""Failed handshakes told."""
+"""Failed handshakes reported."""
 
 from __future__ import annotations
 

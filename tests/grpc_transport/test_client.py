@@ -42,7 +42,7 @@ async def refusing(_requests: Any, context: Any) -> None:
     await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you: 100% ü")
 
 
-async def told(_requests: Any, context: Any) -> None:
+async def reported(_requests: Any, context: Any) -> None:
     """Answer with what the call carries."""
     for name, value in context.invocation_metadata():
         await context.write(f"{name}={value}".encode())
@@ -58,7 +58,7 @@ METHODS = {
     "Letters": grpc.unary_stream_rpc_method_handler(letters),
     "Doubled": grpc.stream_stream_rpc_method_handler(doubled),
     "Refusing": grpc.stream_stream_rpc_method_handler(refusing),
-    "Told": grpc.stream_stream_rpc_method_handler(told),
+    "Reported": grpc.stream_stream_rpc_method_handler(reported),
     "Named": grpc.stream_stream_rpc_method_handler(named),
 }
 
@@ -159,16 +159,16 @@ async def test_metadata_reaches_the_server() -> None:
     """A bearer token among it."""
     metadata = (("authorization", "Bearer " + "s" * 3_000), ("x-site", "north"))
     async with grpcio() as (_, address), dialled(address) as connection:
-        call = connection.call("/t.S/Told", metadata)
-        told = set()
+        call = connection.call("/t.S/Reported", metadata)
+        reported = set()
         while (message := await call.read()) is not None:
-            told.add(message.decode())
+            reported.add(message.decode())
 
-    assert {"authorization=Bearer " + "s" * 3_000, "x-site=north"} <= told
+    assert {"authorization=Bearer " + "s" * 3_000, "x-site=north"} <= reported
 
 
 async def test_a_server_that_stops_ends_calls_as_unavailable() -> None:
-    """Which is what a caller dials again for; a call that has no news is told, too."""
+    """Which is what a caller dials again for; a call that has no news is reported, too."""
     async with grpcio() as (server, address), dialled(address) as connection:
         call = connection.call("/t.S/Doubled")
         await call.write(b"x")

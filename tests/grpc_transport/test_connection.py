@@ -116,7 +116,7 @@ class Peer:
                 self._inbox = self._inbox[5 + size :]
 
     def trailers(self) -> dict[str, str]:
-        """Give the last header block that ended a call."""
+        """Return the last header block that ended a call."""
         for event in reversed(self.events):
             if isinstance(event, h2.events.TrailersReceived | h2.events.ResponseReceived):
                 fields = {str(key): str(value) for key, value in event.headers or []}
@@ -125,7 +125,7 @@ class Peer:
         return {}
 
     def ended_with(self) -> int | None:
-        """Give the code of the GOAWAY that ended the connection."""
+        """Return the code of the GOAWAY that ended the connection."""
         for event in self.events:
             if isinstance(event, h2.events.ConnectionTerminated):
                 return int(event.error_code or 0)
@@ -171,7 +171,7 @@ async def test_a_message_comes_back_and_the_call_ends_ok() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 16_374, 16_375, 16_376, 16_384, 40_000, 300_000])
 async def test_messages_of_every_size_arrive_whole(size: int) -> None:
-    """Frames are cut at the peer's frame size, wherever the message ends."""
+    """Frames are cut at the peer's frame size, where the message ends."""
     async with connected() as peer:
         stream = peer.open()
         peer.send(stream, b"big:%d" % size)
@@ -286,7 +286,7 @@ async def test_what_is_not_grpc_gets_a_plain_http_status() -> None:
 
 
 async def test_more_calls_than_allowed_are_refused_one_by_one() -> None:
-    """REFUSED_STREAM tells the client that it may try again."""
+    """REFUSED_STREAM says the client that it may try again."""
     async with connected(Limits(max_streams=2)) as peer:
         # A client that did not wait for our settings.
         peer.h2.remote_settings.max_concurrent_streams = 100

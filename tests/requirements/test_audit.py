@@ -65,12 +65,12 @@ async def audit(directory: Path, url: str, *, modules: str = "") -> tuple[int, s
 
 
 async def test_a_known_vulnerability_fails_it_by_name(tmp_path: Path) -> None:
-    """With its id, and the version in which it is mended."""
+    """With its id, and the version in which it is fixed."""
     async with source({"bad": ADVISORY}) as url:
         status, said = await audit(tmp_path, url)
 
     assert 1 == status
-    assert "bad 2.0: PYSEC-1, mended in 2.1" in said
+    assert "bad 2.0: PYSEC-1, fixed in 2.1" in said
     assert "lock.txt: 2 audited at osv, 1 with a known vulnerability" in said
 
 

@@ -49,7 +49,7 @@ def test_the_node_says_where_it_is(site: str, locality: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("delta", "want"), [(True, "DELTA_GRPC"), (False, "GRPC")])
 def test_both_variants_look_for_a_lost_control_plane_soon(delta: bool, want: str) -> None:
-    """Between a tenth of a second and one, and tell their long node once."""
+    """Between a tenth of a second and one, and say their long node once."""
     ads = built(delta=delta)["dynamic_resources"]["ads_config"]
     assert want == ads["api_type"]
     assert ads["set_node_on_first_message_only"]

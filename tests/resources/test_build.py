@@ -93,14 +93,14 @@ def test_equal_endpoints_are_one_object_across_views() -> None:
     ("bad", "message"),
     [
         pytest.param({"north-a": 0}, "weight 0 of 'north-a'", id="weight zero"),
-        pytest.param({"nobody": 1}, "no instance is called 'nobody'", id="unknown instance"),
+        pytest.param({"no one": 1}, "no instance is called 'no one'", id="unknown instance"),
         pytest.param({"north-a": (1, 0), "north-b": (1, 2)}, "priorities [0, 2]", id="gap"),
     ],
 )
 def test_refused_endpoints_keep_their_last_good_form(
     bad: dict[str, int | tuple[int, int]], message: str
 ) -> None:
-    """The faulty service stays as it was, the others move on, and the fault is told."""
+    """The faulty service stays as it was, the others move on, and the fault is reported."""
     builder = SnapshotBuilder(CONFIG)
     good = builder.build(make_plan(CONFIG, {("chat", "north"): SPLIT}))
     views = builder.build(
@@ -152,7 +152,7 @@ def test_a_reload_keeps_what_the_new_configuration_would_break() -> None:
 
 
 def test_an_unknown_site_gets_the_sites_together_without_devices() -> None:
-    """Nobody knows where such an Envoy is: it gets what all sites get, and no phone's model."""
+    """No one knows where such an Envoy is: it gets what all sites get, and no phone's model."""
     views = SnapshotBuilder(CONFIG).build(
         make_plan(
             CONFIG,
@@ -174,7 +174,7 @@ def test_weights_reach_the_wire_as_they_were_planned(weights: dict[str, int]) ->
 
 
 def test_a_discovered_instance_can_be_an_endpoint() -> None:
-    """Instances beyond the configuration are told with the plan; a moved one changes its bytes."""
+    """Instances beyond the configuration come with the plan; a moved one changes its bytes."""
     builder = SnapshotBuilder(CONFIG)
     known = {instance.name: instance for instance in CONFIG.instances}
     found = CONFIG.instances[0].model_copy(update={"name": "found", "address": "10.1.0.9:8000"})

@@ -39,7 +39,7 @@ def decode(resource: Resource) -> endpoint_pb2.ClusterLoadAssignment:
 
 
 def endpoint(name: str, site: str, address: str, port: int, weight: int) -> dict[str, Any]:
-    """Give an endpoint as JSON has it."""
+    """Return an endpoint as JSON has it."""
     return {
         "endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}},
         "metadata": {"filter_metadata": {"cats": {"instance": name, "site": site, "model": "m"}}},

@@ -77,7 +77,7 @@ def test_an_affinity_is_a_ring_for_grpc_clients() -> None:
 
 
 def test_what_did_not_change_keeps_its_object() -> None:
-    """An equal plan gives the very snapshot of before, and another service's endpoints stay."""
+    """An equal plan gives the very snapshot from before, and another service's endpoints stay."""
     services = [
         {"name": name, "match": [{"path": f"/{name}"}], "models": [{"name": "m"}]}
         for name in ("chat", "paint")

@@ -83,13 +83,13 @@ def test_clear_text_is_for_who_says_so() -> None:
     whole = endpoint_pb2.ClusterLoadAssignment.FromString(
         any_pb2.Any.FromString(resource.body).value
     )
-    told = [
+    reported = [
         json_format.MessageToDict(each.metadata)["filterMetadata"].get(
             "envoy.transport_socket_match"
         )
         for each in whole.endpoints[0].lb_endpoints
     ]
-    assert [None, {"plain": True}] == told
+    assert [None, {"plain": True}] == reported
 
 
 @pytest.mark.parametrize(("with_pair", "files"), [(True, 2), (False, 1)])

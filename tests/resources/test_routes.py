@@ -14,7 +14,7 @@ from testbed.fakes.fleets import make_config
 
 
 def config_of(*matches: dict[str, Any], **more: Any) -> Config:
-    """Give each match a service of its own: s0, s1, ..."""
+    """Return each match a service of its own: s0, s1, ..."""
     return make_config(
         services=[
             {"name": f"s{number}", "match": [match], "models": [{"name": "m"}], **more}
@@ -156,7 +156,7 @@ def test_no_attempts_is_no_retry_policy() -> None:
 
 
 def test_response_headers_can_be_switched_off() -> None:
-    """Then an instance's own are removed, too: nobody can forge them."""
+    """Then an instance's own are removed, too: no one can forge them."""
     on = build_routes(make_config())
     off = build_routes(make_config(envoy={"response_headers": False}))
     ours = [names.HEADER_INSTANCE, names.HEADER_SITE, names.HEADER_MODEL]

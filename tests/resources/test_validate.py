@@ -172,7 +172,7 @@ def test_a_broken_rule_is_told_with_its_path(
 
 
 def test_bytes_that_are_no_message_are_a_fault() -> None:
-    """So is a type that nobody can check."""
+    """So is a type that no one can check."""
     assert ["envoy.config.cluster.v3.Cluster: the bytes are not such a message"] == (
         constraint_faults(CLUSTER, b"\xff")
     )

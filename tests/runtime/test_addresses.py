@@ -18,5 +18,5 @@ def test_an_ipv6_host_is_bracketed() -> None:
     [("127.0.0.2", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("cp", False)],
 )
 def test_loopback_is_told_from_the_rest(host: str, expected: bool) -> None:
-    """Only addresses that nobody else reaches count."""
+    """Only addresses that no one else reaches count."""
     assert expected == is_loopback(host)

@@ -19,7 +19,7 @@ from controlplane.runtime.config_file import ConfigFile, read_text
 
 
 def fleet(period: str = "1s") -> str:
-    """Give a valid file that says *period*."""
+    """Return a valid file that says *period*."""
     return (
         "version: 1\nsites: [{name: s, kind: edge}]\nmodels: [{name: m}]\n"
         "services: [{name: x, match: [{path: /}], models: [{name: m}]}]\n"
@@ -34,12 +34,12 @@ class Changes:
         self._found = found
 
     async def next(self) -> Config | ConfigError:
-        """Give the next change."""
+        """Return the next change."""
         async with asyncio.timeout(20):
             return await anext(self._found)
 
     async def period(self) -> float:
-        """Give the period that the next change says."""
+        """Return the period that the next change says."""
         changed = await self.next()
         assert isinstance(changed, Config), changed
         return changed.steering.period
@@ -100,7 +100,7 @@ async def test_a_swapped_mount_is_given(tmp_path: Path) -> None:
 
 
 async def test_notifications_alone_are_enough(tmp_path: Path) -> None:
-    """Where the kernel notifies, nobody waits for the next look."""
+    """Where the kernel notifies, no one waits for the next look."""
     mount(tmp_path, "1", fleet("1s"))
     async with watched(tmp_path / "fleet.yaml", poll_period=3600) as (_, changes):
 
@@ -190,7 +190,7 @@ async def test_the_same_text_yields_nothing(tmp_path: Path) -> None:
 
 
 async def test_sighup_reads_the_file_at_once(tmp_path: Path) -> None:
-    """A signal is a hint like any other, also where size and time tell nothing."""
+    """A signal is a hint like any other, also where size and time say nothing."""
     path = tmp_path / "fleet.yaml"
     path.write_text(fleet("1s"))
     loop = asyncio.get_running_loop()
@@ -208,7 +208,7 @@ async def test_sighup_reads_the_file_at_once(tmp_path: Path) -> None:
 
 
 def test_reading_gives_the_configuration_and_its_warnings(tmp_path: Path) -> None:
-    """The first read is a plain call; warnings are kept for whoever logs them."""
+    """The first read is a plain call; warnings are kept for anyone who logs them."""
     path = tmp_path / "fleet.yaml"
     path.write_text(fleet("2s"))
     file = ConfigFile(path)
@@ -218,7 +218,7 @@ def test_reading_gives_the_configuration_and_its_warnings(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_not_utf8_is_a_fault_at_its_byte(tmp_path: Path) -> None:
-    """The place is told as for any other fault."""
+    """The place is reported as for any other fault."""
     path = tmp_path / "fleet.yaml"
     path.write_bytes(b"version: 1\nname: \xe4\n")
 

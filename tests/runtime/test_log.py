@@ -48,7 +48,7 @@ def test_json_lines_carry_event_level_time_and_fields() -> None:
 
 
 def test_a_field_from_a_peer_is_cut_and_stays_on_one_line() -> None:
-    """Nobody can flood or forge the log through a name or an error text."""
+    """No one can flood or forge the log through a name or an error text."""
     stream = io.StringIO()
     set_up_logs(style="json", stream=stream)
 
@@ -130,7 +130,7 @@ def test_numbers_stay_numbers() -> None:
 
 
 def test_noise_on_an_http_port_leaves_no_traceback() -> None:
-    """Anybody can send some; a bug of ours is told as ever."""
+    """Anybody can send some; a bug of ours is reported as ever."""
     stream = io.StringIO()
     set_up_logs(style="json", level="info", stream=stream)
     logger = logging.getLogger("aiohttp.server")
@@ -145,7 +145,7 @@ def test_noise_on_an_http_port_leaves_no_traceback() -> None:
 
 
 def test_a_log_that_cannot_be_written_stops_nothing() -> None:
-    """A full disk under the log must not end the tasks that tell of it."""
+    """A full disk under the log must not end the tasks that say of it."""
     full = os.open("/dev/full", os.O_WRONLY)
     stream = QueuedStream(full)
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)))

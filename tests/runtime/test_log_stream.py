@@ -59,7 +59,7 @@ def test_a_pipe_that_nobody_reads_stops_nothing() -> None:
 
 
 def test_lines_come_in_order_and_dropped_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waited is written once somebody reads; the rest is one line with its number."""
+    """What waited is written once someone reads; the rest is one line with its number."""
     monkeypatch.setattr(log_stream, "WAITING_LIMIT", 10)
     reader, writer = os.pipe()
     stream = QueuedStream(writer)

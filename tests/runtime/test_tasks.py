@@ -1,4 +1,4 @@
-"""A loop that fails is told, counted and run again."""
+"""A loop that fails is reported, counted and run again."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.runtime.throttle import MAX_TOLD, TOLD_PERIOD, TokenBucket, Told
+from controlplane.runtime.throttle import MAX_TOLD, TOLD_PERIOD, LogLimit, TokenBucket
 
 
 def test_a_burst_starts_at_once_and_the_rest_at_the_rate() -> None:
@@ -16,20 +16,20 @@ def test_a_burst_starts_at_once_and_the_rest_at_the_rate() -> None:
 
 
 def test_the_same_is_told_once_a_period_and_what_is_remembered_is_bounded() -> None:
-    """Each thing by itself; the one told longest ago is forgotten first."""
-    told: Told[int] = Told(lines_per_minute=10_000)
+    """Each thing by itself; the one reported longest ago is forgotten first."""
+    reported: LogLimit[int] = LogLimit(lines_per_minute=10_000)
 
     assert [True, False, True] == [
-        told.is_due(0, now=now) for now in (0.0, TOLD_PERIOD - 1, TOLD_PERIOD)
+        reported.is_due(0, now=now) for now in (0.0, TOLD_PERIOD - 1, TOLD_PERIOD)
     ]
-    assert all(told.is_due(key, now=TOLD_PERIOD) for key in range(1, MAX_TOLD + 1))
-    assert not told.is_due(1, now=TOLD_PERIOD)
-    assert told.is_due(0, now=TOLD_PERIOD)
+    assert all(reported.is_due(key, now=TOLD_PERIOD) for key in range(1, MAX_TOLD + 1))
+    assert not reported.is_due(1, now=TOLD_PERIOD)
+    assert reported.is_due(0, now=TOLD_PERIOD)
 
 
 def test_all_things_together_have_a_rate() -> None:
     """Keys that clients can choose do not multiply the lines that they cause."""
-    told: Told[int] = Told(lines_per_minute=60)
+    reported: LogLimit[int] = LogLimit(lines_per_minute=60)
 
-    assert 60 == sum(told.is_due(key, now=0.0) for key in range(1_000))
-    assert 1 == sum(told.is_due(key, now=1.0) for key in range(1_000, 2_000))
+    assert 60 == sum(reported.is_due(key, now=0.0) for key in range(1_000))
+    assert 1 == sum(reported.is_due(key, now=1.0) for key in range(1_000, 2_000))

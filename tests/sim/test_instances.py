@@ -49,7 +49,7 @@ class Bench:
 
 
 def erlang_wait(servers: int, load: float, service: float) -> float:
-    """Give the mean wait of an M/M/c queue (Erlang C)."""
+    """Return the mean wait of an M/M/c queue (Erlang C)."""
     offered = load * servers
     terms = sum(offered**k / math.factorial(k) for k in range(servers))
     last = offered**servers / math.factorial(servers) / (1 - load)

@@ -30,7 +30,7 @@ EQUAL = Scenario.model_validate(
 
 
 def mean(scenario: Scenario, policy: str) -> float:
-    """Give the mean latency over the steady window."""
+    """Return the mean latency over the steady window."""
     return simulate(scenario, policy, seed=1).windows["steady"].mean
 
 

@@ -24,7 +24,7 @@ from controlplane.sim.world import World
 
 
 def listen(*happenings: Happening, **settings: Any) -> list[tuple[float, Report]]:
-    """Give everything that is heard in 60 s of three servers, with the time of hearing."""
+    """Return everything that is heard in 60 s of three servers, with the time of hearing."""
     fleet = single_server_fleet((2.0, 1.0, 1.0), name="t", utilisation=0.8, sidecars=2, period=1.0)
     world = World(fleet, draw_arrivals(fleet.streams, duration=60, seed=1), seed=1)
     heard: list[tuple[float, Report]] = []
@@ -43,7 +43,7 @@ def listen(*happenings: Happening, **settings: Any) -> list[tuple[float, Report]
 
 
 def of_instance(heard: list[tuple[float, Report]], name: str) -> list[InstanceReport]:
-    """Give what one instance said."""
+    """Return what one instance said."""
     return [r for _, r in heard if isinstance(r, InstanceReport) and r.instance == name]
 
 

@@ -62,13 +62,13 @@ def test_an_event_for_nobody_is_refused() -> None:
 def test_the_control_plane_is_not_told_what_it_has_to_learn() -> None:
     """Slots and service times reach the configuration only when they are known."""
     hidden = build_fleet(parse_scenario("name: x", file="s"), seed=1)
-    told = build_fleet(parse_scenario("fleet: {known: true}", file="s"), seed=1)
+    reported = build_fleet(parse_scenario("fleet: {known: true}", file="s"), seed=1)
 
     assert {8} == {item.slots for item in hidden.config.instances}
     assert {None} == {item.service_time for item in hidden.config.instances}
-    for item in told.config.instances:
-        assert told.engines[item.name].slots == item.slots
-        assert 0.5 / told.engines[item.name].speed == pytest.approx(item.service_time)
+    for item in reported.config.instances:
+        assert reported.engines[item.name].slots == item.slots
+        assert 0.5 / reported.engines[item.name].speed == pytest.approx(item.service_time)
 
 
 @pytest.mark.parametrize("policy", ["controlplane", "prequal"])

@@ -110,7 +110,7 @@ def test_silence_of_clients_is_not_that_of_the_envoy() -> None:
 
 
 def test_a_retry_is_load_and_no_demand() -> None:
-    """It is among what was issued, and told apart."""
+    """It is among what was issued, and distinguished."""
     envoy = sidecar()
     envoy.issued[0], envoy.issued[1], envoy.retries = 3, 1, 1
     reports = envoy.traffic_reports(1.0, ["a", "b", "c"], latency=True)
@@ -119,7 +119,7 @@ def test_a_retry_is_load_and_no_demand() -> None:
 
 
 def test_equal_weights_pushed_again_change_nothing() -> None:
-    """The schedule starts anew only when the weights differ."""
+    """The schedule starts again only when the weights differ."""
     item = sidecar()
 
     assert item.push([(0, 1, 0), (1, 3, 0)])
@@ -141,7 +141,7 @@ def test_the_next_priority_serves_when_the_first_is_down() -> None:
 
 
 def test_three_errors_in_a_row_eject() -> None:
-    """A success between them starts the count anew; never more than half are out."""
+    """A success between them starts the count again; never more than half are out."""
     item = sidecar()
     item.push([(0, 1, 0), (1, 1, 0), (2, 1, 0)])
     assert [False, False] == [item.count_error(0, 1.0) for _ in range(2)]
@@ -156,7 +156,7 @@ def test_three_errors_in_a_row_eject() -> None:
 
 @pytest.mark.parametrize("latency", [True, False])
 def test_a_report_covers_the_time_since_the_last(latency: bool) -> None:
-    """Counts start anew, requests in progress stay; latencies come only where asked for."""
+    """Counts start again, requests in progress stay; latencies come only where asked for."""
     item = sidecar()
     item.issued[1], item.active[1], item.succeeded[1], item.latency_sum[1] = 5, 2, 3, 1.5
 

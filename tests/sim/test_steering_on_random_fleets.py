@@ -1,4 +1,4 @@
-"""The short form of the suite's random fleets: a dozen that nobody chose, with the seed fixed."""
+"""The short form of the suite's random fleets: a dozen that no one chose, with the seed fixed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Result = InstanceReport | ScrapeFailure
 
 
 def make_instance(port: int, name: str = "a") -> Instance:
-    """Give an instance that reports ten times a second."""
+    """Return an instance that reports ten times a second."""
     return Instance(
         name=name, site="s", address="127.0.0.1:1", model="m", orca=Orca(port=port, period="100ms")
     )
@@ -42,7 +42,7 @@ async def reading(*instances: Instance) -> AsyncIterator[tuple[OrcaReader, async
 
 
 def said(running: float, done: float, at: float) -> InstanceReport:
-    """Give a scrape of the instance behind the agent."""
+    """Return a scrape of the instance behind the agent."""
     return InstanceReport(
         "a", Source.SCRAPE, at,
         {Signal.RUNNING: running, Signal.COMPLETED: done, Signal.LATENCY_SUM: done * 0.5},

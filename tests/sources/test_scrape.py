@@ -65,7 +65,7 @@ async def server() -> AsyncIterator[MetricsServer]:
 def make_instance(
     server: MetricsServer, name: str = "a", *, query: str = "", token_file: str | None = None
 ) -> Instance:
-    """Give an instance that is scraped fifty times a second."""
+    """Return an instance that is scraped fifty times a second."""
     scrape = Scrape(
         url=f"http://127.0.0.1:{server.port}/metrics{query}",
         period="20ms",

@@ -13,7 +13,7 @@ from testbed.fakes.views import make_config, make_instance, make_service, make_v
 
 
 def shares(plan: Plan, service: str = "chat", site: str = "near") -> dict[str, float]:
-    """Give the shares of one assignment, first priority only."""
+    """Return the shares of one assignment, first priority only."""
     found = plan.assignments[service, site]
     return {a.instance: a.share for a in found.allocations if a.priority == 0}
 
@@ -139,7 +139,7 @@ def test_what_one_site_could_lose_has_spares_at_others() -> None:
 
 
 def test_shares_at_two_sites_need_no_spares() -> None:
-    """Envoy leaves a dead site for the other by itself; what is too dear stays out."""
+    """Envoy leaves a dead site for the other by itself; what is too expensive stays out."""
     config = make_config(
         sites=["near", "far", "farther"],
         instances=[
@@ -166,7 +166,7 @@ def test_shares_at_two_sites_need_no_spares() -> None:
     ],
 )
 def test_an_operator_keeps_an_instance_from_being_a_spare(override: dict[str, Any]) -> None:
-    """A hand on the wheel holds in an emergency too."""
+    """A overrides holds in an emergency too."""
     config = make_config(
         instances=[make_instance("a", "near"), make_instance("b", "far")], overrides=[override]
     )
@@ -314,7 +314,7 @@ def test_equal_views_give_equal_versions() -> None:
 
 
 def test_a_frozen_fleet_keeps_its_plan_and_says_so() -> None:
-    """When everybody falls silent at once, nothing moves."""
+    """When everyone falls silent at once, nothing moves."""
     config, view = tiers(chat=12.0, paint=12.0)
     steering = Steering(config)
     before = steering.decide(view)
@@ -368,7 +368,7 @@ CANARIES = [
 def test_a_canary_decides_at_its_client_site_only(
     policy: str, tried: str, expected: dict[str, float], standing: dict[str, float], place: str
 ) -> None:
-    """The other sites keep the standing policy, whose split at the canary's is told beside."""
+    """The other sites keep the standing policy, whose split at the canary's is reported beside."""
     canary = {"policy": policy, "canary": {"client_site": "near", "policy": tried}}
     config = make_config(
         services=[make_service("chat", **(canary if place == "service" else {}))],
@@ -411,7 +411,7 @@ def test_a_canary_is_not_pushed_while_watching() -> None:
 
 
 def test_a_canary_of_the_model_falls_back_alone_when_predictions_are_refuted() -> None:
-    """The rest, which no model decides, is not told to have fallen back."""
+    """The rest, which no model decides, is not reported to have fallen back."""
     config = make_config(
         services=[
             make_service(

@@ -22,7 +22,7 @@ class Fluid:
         self.rng = np.random.default_rng(seed)
 
     def second(self, number: int) -> tuple[dict[Signal, float], dict[Signal, float]]:
-        """Give gauges and rates of a second with *number* requests inside."""
+        """Return gauges and rates of a second with *number* requests inside."""
         busy = min(number, self.slots)
         rate = busy / (1 + self.slowdown * max(busy - 1, 0)) / self.pace
         gauges = {Signal.RUNNING: float(busy), Signal.WAITING: float(number - busy)}
@@ -62,7 +62,7 @@ def learn(
 
 
 def wander(low: int, high: int, seconds: int, seed: int = 2) -> list[int]:
-    """Give occupancies between *low* and *high*."""
+    """Return occupancies between *low* and *high*."""
     return [int(n) for n in np.random.default_rng(seed).integers(low, high + 1, seconds)]
 
 
@@ -77,7 +77,7 @@ def test_a_queue_is_learned() -> None:
 
 
 def test_a_batching_engine_is_learned() -> None:
-    """How completions grow with the batch tells the slowdown, and capacity with it."""
+    """How completions grow with the batch says the slowdown, and capacity with it."""
     truth = Fluid(16, 0.17, 0.4)
     tide = [round(10 - 9 * np.cos(second / 6)) for second in range(200)]
     belief = learn(CapacityLearner(), one("vllm"), truth, tide)
@@ -158,7 +158,7 @@ def test_silence_fades_to_the_prior() -> None:
 def test_what_was_never_full_is_taken_for_as_large_as_others_of_its_model(
     settings: dict[str, int], expected: float
 ) -> None:
-    """Four instances of one slot; one of them happens to have nobody waiting when it reports."""
+    """Four instances of one slot; one of them happens to have no one waiting when it reports."""
     names = ("a", "b", "c", "d")
     config = make_config(
         instances=[make_instance(name, "near", **(settings if name == "d" else {}))

@@ -44,7 +44,7 @@ def test_nobody_counting_means_no_cases() -> None:
 
 
 def test_mixed_prices_rise_before_the_mean_load_is_high() -> None:
-    """What may be twice as much is dearer at half of capacity, and as dear when nearly idle."""
+    """What may be twice as much costs more at half of capacity, and the same when nearly idle."""
     curves = Curves(np.array([4.0]), np.zeros(1))
     plain = PriceTable.stationary(curves)
     mixed = mix_prices(plain, [(0.5, 0.2), (0.5, 1.8)])
@@ -54,7 +54,7 @@ def test_mixed_prices_rise_before_the_mean_load_is_high() -> None:
 
 
 def shares_under(rates: list[float]) -> dict[str, float]:
-    """Give the shares after demand went through *rates*, a second each, ending in a lull."""
+    """Return the shares after demand went through *rates*, a second each, ending in a lull."""
     config = make_config(
         sites=["near", "far", "moon"],
         instances=[

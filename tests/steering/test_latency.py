@@ -12,7 +12,7 @@ slowdowns = st.floats(0.0, 0.6)
 
 
 def chain(work: float, slots: int, slowdown: float) -> float:
-    """Give the exact mean number inside: a birth-death chain, summed to 4,000 requests."""
+    """Return the exact mean number inside: a birth-death chain, summed to 4,000 requests."""
     number = np.arange(1, 4000)
     busy = np.minimum(number, slots)
     rate = busy / (1 + slowdown * (busy - 1))

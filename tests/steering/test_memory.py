@@ -18,7 +18,7 @@ SHIFT = 5000.0
 
 
 def view(at: float, shift: float = 0.0) -> FleetView:
-    """Give the fleet under a steady load at *at* of a clock that is *shift* ahead."""
+    """Return the fleet under a steady load at *at* of a clock that is *shift* ahead."""
     return make_view(
         CONFIG,
         at=at + shift,
@@ -66,7 +66,7 @@ PROBED = make_config(
 
 
 def slow_once(at: float) -> FleetView:
-    """Give a fleet in which *b* is much slower than its configuration says."""
+    """Return a fleet in which *b* is much slower than its configuration says."""
     return make_view(
         PROBED,
         at=at,

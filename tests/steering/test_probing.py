@@ -39,7 +39,7 @@ def probes(
     allowed: bool = True,
     held: bool = False,
 ) -> Array:
-    """Give the parts while everything goes to the good instance."""
+    """Return the parts while everything goes to the good instance."""
     return probe(
         problem,
         PriceTable.stationary(CURVES),
@@ -136,6 +136,6 @@ def crippled(probe_share: float) -> float:
 
 
 def test_an_instance_that_was_slow_once_is_used_again_when_it_has_recovered() -> None:
-    """Without probes nobody would ever learn that it has."""
+    """Without probes no one would ever learn that it has."""
     assert 0.05 < crippled(0.01)
     assert 0.0 == crippled(0.0)

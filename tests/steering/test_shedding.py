@@ -143,7 +143,7 @@ def test_services_that_share_instances_are_one_pool(
 def overload(*, shed: bool, silent: bool = False) -> Plan:
     """Decide under twice the capacity and long queues for a while; give the last plan.
 
-    If *silent*, the far instance tells nothing.
+    If *silent*, the far instance says nothing.
     """
     config = make_config(
         services=[
@@ -173,7 +173,7 @@ def overload(*, shed: bool, silent: bool = False) -> Plan:
 
 
 def test_only_the_tolerant_service_is_refused_and_it_is_said() -> None:
-    """The plan carries the part and the words; its version tells it from one without."""
+    """The plan carries the part and the words; its version says it from one without."""
     plan = overload(shed=True)
 
     assert 0.0 == plan.assignments["chat", "near"].drop
@@ -189,8 +189,8 @@ def test_operators_can_turn_it_off() -> None:
 
 
 def test_what_a_silent_instance_is_sent_counts_as_done() -> None:
-    """Refusing all of it because nobody says that it is completed would lose requests."""
-    told = overload(shed=True).assignments["paint", "near"].drop
+    """Refusing all of it because no one says that it is completed would lose requests."""
+    reported = overload(shed=True).assignments["paint", "near"].drop
     silent = overload(shed=True, silent=True).assignments["paint", "near"].drop
 
-    assert 0 < silent <= told
+    assert 0 < silent <= reported

@@ -24,7 +24,7 @@ EVEN, UNEVEN = np.array([0.5, 0.5]), np.array([0.8, 0.2])
 
 
 def choose(hysteresis: Hysteresis, used: Array, new: Array) -> bool:
-    """Tell whether the shares in use stay."""
+    """Return whether the shares in use stay."""
     return hysteresis.choose(FLOW, PRICES, used=used, new=new, min_gain=0.01).held
 
 
@@ -77,7 +77,7 @@ def run(refutation: Refutation, latency: float, start: float, seconds: int) -> l
 
 
 def test_refuted_predictions_lead_to_a_fallback_and_back() -> None:
-    """Much longer than foretold and than usual, for a while: fall back, then return."""
+    """Much longer than predicted and than usual, for a while: fall back, then return."""
     refutation = Refutation()
     calm = run(refutation, 0.5, 0.0, 30)
     wrong = run(refutation, 5.0, 30.0, 20)
@@ -93,12 +93,12 @@ def test_refuted_predictions_lead_to_a_fallback_and_back() -> None:
 
 
 def test_a_wrong_prediction_of_a_usual_latency_is_no_reason() -> None:
-    """Where requests always took longer than foretold, nothing got worse."""
+    """Where requests always took longer than predicted, nothing got worse."""
     assert not any(run(Refutation(), 5.0, 0.0, 60))
 
 
 def test_a_rule_moves_rows_that_change_and_leaves_the_others() -> None:
-    """What is learned of capacities wobbles; a push for that would serve nobody."""
+    """What is learned of capacities wobbles; a push for that would serve no one."""
     rows = Flow(
         demand=np.ones(3),
         row=np.array([0, 0, 1, 1, 2, 2]),

@@ -8,7 +8,7 @@ from controlplane.steering.transient import price_period
 
 
 def prices(number: list[float], *, period: float, age: float = 0.0, slots: float = 1.0) -> Array:
-    """Give the price at half of capacity for instances that hold *number* requests."""
+    """Return the price at half of capacity for instances that hold *number* requests."""
     size = len(number)
     curves = Curves(np.full(size, slots), np.zeros(size))
     half = 0.5 * curves.capacity

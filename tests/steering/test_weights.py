@@ -23,7 +23,7 @@ def test_weights_add_up_and_nobody_kept_gets_none(shares: dict[str, float], tota
 
 @given(fleets)
 def test_weights_are_within_one_of_their_quota(shares: dict[str, float]) -> None:
-    """Rounding moves nobody by more than one."""
+    """Rounding moves no one by more than one."""
     weights = round_shares(shares, total=10_000, least=0.0)
 
     assert all(abs(weights[name] - share * 10_000) <= 1 for name, share in shares.items())
@@ -48,7 +48,7 @@ def test_order_does_not_matter(shares: dict[str, float], random: object) -> None
         pytest.param({"a": 0.9999, "b": 0.0001}, {"a": 100}, id="crumbs are dropped"),
         pytest.param({"a": 0.998, "b": 0.002}, {"a": 99, "b": 1}, id="little is at least one"),
         pytest.param({"a": 0.0, "b": 0.0}, {}, id="nothing"),
-        pytest.param({}, {}, id="nobody"),
+        pytest.param({}, {}, id="no one"),
     ],
 )
 def test_small_cases(shares: dict[str, float], expected: dict[str, int]) -> None:
@@ -57,7 +57,7 @@ def test_small_cases(shares: dict[str, float], expected: dict[str, int]) -> None
 
 
 def test_more_instances_than_weight_is_refused() -> None:
-    """A sum that cannot give everybody 1 is an error, not a zero weight."""
+    """A sum that cannot give everyone 1 is an error, not a zero weight."""
     with pytest.raises(ValueError, match="cannot share"):
         round_shares({str(n): 1 / 20 for n in range(20)}, total=10)
 
@@ -82,7 +82,7 @@ def test_many_rows_are_rounded_as_each_alone(rows: list[dict[str, float]], total
 
 
 def test_a_row_of_too_many_is_refused() -> None:
-    """Everybody who is kept must get 1."""
+    """Everyone who is kept must get 1."""
     shares = np.full(4, 0.25)
 
     with pytest.raises(ValueError, match="4 instances cannot share a weight of 3"):

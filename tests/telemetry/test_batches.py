@@ -25,7 +25,7 @@ from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
 
 def stamp(seconds: float) -> Timestamp:
-    """Give an instant of the agent's clock, which began at 1000."""
+    """Return an instant of the agent's clock, which began at 1000."""
     whole, part = divmod(1000 + seconds, 1)
     return Timestamp(seconds=int(whole), nanos=round(part * 1e9))
 
@@ -35,7 +35,7 @@ def make_batch(
     paths: tuple[pb.PathReport, ...] = (),
     sites: tuple[pb.SiteReport, ...] = (),
 ) -> pb.ReportBatch:
-    """Give a batch sent at 10 of the agent's clock."""
+    """Return a batch sent at 10 of the agent's clock."""
     return pb.ReportBatch(
         agent=pb.Agent(id="agent-1", site="north"),
         sequence=7,
@@ -47,7 +47,7 @@ def make_batch(
 
 
 def make_instance(**fields: object) -> pb.InstanceReport:
-    """Give an instance that was measured at 9.5 of the agent's clock."""
+    """Return an instance that was measured at 9.5 of the agent's clock."""
     return pb.InstanceReport(**({"instance": "a", "measured_at": stamp(9.5)} | fields))  # type: ignore[arg-type]
 
 

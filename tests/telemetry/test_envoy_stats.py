@@ -40,7 +40,7 @@ def flush(at: float, *series: Series) -> list[metrics_pb2.MetricFamily]:
 
 
 def stream() -> EnvoyStats:
-    """Give the stream of an Envoy at the edge that flushes every second."""
+    """Return the stream of an Envoy at the edge that flushes every second."""
     return EnvoyStats("e", "edge", 1.0)
 
 
@@ -48,7 +48,7 @@ A = "service=chat instance=a"
 
 
 def test_the_names_are_those_that_the_loggers_are_built_with() -> None:
-    """What Envoys are told to count is what is read."""
+    """What Envoys are informed to count is what is read."""
     assert {
         names.stat_name(stat)
         for stat in (
@@ -128,7 +128,7 @@ def test_a_flush_becomes_one_report_for_each_service_and_instance() -> None:
         pytest.param("0", "UT", 0, (0, 1), id="too slow"),
         pytest.param("0", "-", 0, (0, 0), id="a client that left before the answer"),
         pytest.param("200", "-", 0, (0, 0), id="a client that left within the answer"),
-        pytest.param("0", "DC", 0, (0, 0), id="a client that left, told by a flag"),
+        pytest.param("0", "DC", 0, (0, 0), id="a client that left, reported by a flag"),
     ],
 )
 def test_an_attempt_succeeds_fails_or_says_nothing(
@@ -271,7 +271,7 @@ def test_what_was_in_progress_before_the_stream_is_not_new() -> None:
 def test_a_pair_that_appears_later_began_at_nothing() -> None:
     """Series are made with their first request."""
     stats = stream()
-    stats.receive([], now=1.0)  # the first flush of an Envoy that has served nobody
+    stats.receive([], now=1.0)  # the first flush of an Envoy that has served no one
 
     reports = stats.receive(flush(2.0, ("in_progress", A, 2)), now=2.0)
 

@@ -47,7 +47,7 @@ def test_a_sample_is_read(line: str, expected: Sample) -> None:
 
 
 def test_other_families_are_skipped_unread() -> None:
-    """Even faulty ones: nobody steers by them."""
+    """Even faulty ones: no one steers by them."""
     text = 'other{x="1" 5\n{"my.name",x="1"} 5\nbucket{le="1"} nonsense\na 2\n'
 
     assert {"a": [Sample({}, 2.0)]} == parse_exposition(text, NAMES)
@@ -78,7 +78,7 @@ def test_other_families_are_skipped_unread() -> None:
     ],
 )  # fmt: skip
 def test_a_fault_names_its_line(text: str, words: str) -> None:
-    """Whoever writes the exporter finds it."""
+    """Anyone who writes the exporter finds it."""
     with pytest.raises(ReportError, match=words):
         parse_exposition(text, NAMES)
 

@@ -38,7 +38,7 @@ def test_they_are_counted_by_service_and_reason() -> None:
     "given",
     [
         pytest.param(family("ssl.handshake", 1), id="a good handshake"),
-        pytest.param(family("ssl.fail_verify_san", 1, "nobody"), id="no service"),
+        pytest.param(family("ssl.fail_verify_san", 1, "no one"), id="no service"),
         pytest.param(family("ssl.fail_verify_san", -1), id="less than none"),
         pytest.param(family("ssl.fail_verify_san", math.nan), id="no number"),
         pytest.param(family("ssl.fail_verify_san", math.inf), id="endless"),

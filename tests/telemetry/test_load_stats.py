@@ -79,7 +79,7 @@ def test_an_endpoint_becomes_a_report_of_its_instance() -> None:
         pytest.param("edge", "2001:db8::1", 80, "six", id="IPv6 written in another way"),
         pytest.param("phones", "127.0.0.1", 9000, "phone", id="on the phone itself"),
         pytest.param("watches", "127.0.0.1", 9000, "watch", id="on the watch itself"),
-        pytest.param("edge", "127.0.0.1", 9000, None, id="nobody else's device"),
+        pytest.param("edge", "127.0.0.1", 9000, None, id="no one else's device"),
         pytest.param("edge", "10.0.0.1", 81, None, id="another port"),
         pytest.param("edge", "not an address", 80, None, id="no address"),
     ],
@@ -102,7 +102,7 @@ def test_requests_at_unknown_addresses_and_dropped_ones_are_demand() -> None:
 
 
 def test_a_service_without_requests_is_told_as_zero() -> None:
-    """Silence of the clients is told from silence of the Envoy."""
+    """Silence of the clients is distinguished from silence of the Envoy."""
     (report,) = READER.parse(request(), envoy="e", site="edge", now=0.0, period=1.0)
 
     assert ("chat", "", 0.0, 10.0) == (

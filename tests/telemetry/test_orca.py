@@ -181,7 +181,7 @@ def test_means_from_load_reports_become_signals() -> None:
 
 
 def weight(report: OrcaLoadReport) -> float:
-    """Give the weight that Envoy computes."""
+    """Return the weight that Envoy computes."""
     return float(report.rps_fractional / report.application_utilization / RATE_SCALE)
 
 

@@ -69,7 +69,7 @@ def test_reports_come_in_the_order_of_time() -> None:
 
 
 def test_every_fault_is_told_at_its_place() -> None:
-    """One run shows all that has to be mended."""
+    """One run shows all that has to be fixed."""
     with pytest.raises(ConfigError) as caught:
         parse(
             "{instance: a, signals: {runing: 3}}",

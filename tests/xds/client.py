@@ -24,7 +24,7 @@ BAD = "bad"
 
 
 def content(resource: Resource) -> str:
-    """Give the content of a stand-in."""
+    """Return the content of a stand-in."""
     return resource.body.decode().partition("=")[2]
 
 

@@ -86,7 +86,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @rule(view=views(good), eager=st.booleans())
     def publish_and_reconnect(self, view: dict[str, dict[str, str]], eager: bool) -> None:
-        """Change everything while the client is away."""
+        """Change everything while the client is unreachable."""
         self._take(view)
         self.client.connect(self.snapshot, eager=eager)
 

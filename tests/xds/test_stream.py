@@ -85,7 +85,7 @@ class Script:
         return self.ask(kind, names, nonce=nonce, refuse=refuse)
 
     def sent(self) -> str:
-        """Give what is due as ``C:a,b E:a -x ?y``: sent, removed, missing."""
+        """Return what is due as ``C:a,b E:a -x ?y``: sent, removed, missing."""
         words = []
         for response in self.stream.responses_to_send():
             kind = SHORT[response.type_url]
@@ -319,7 +319,7 @@ def test_delta_a_phantom_unsubscription_does_nothing() -> None:
 
 
 def test_delta_a_missing_name_is_removed_and_watched() -> None:
-    """It is told at once, and sent when it appears."""
+    """It is reported at once, and sent when it appears."""
     script = Script("E:a1", delta=True)
     script.ask("E", "ax")
     assert "E:a -x ?x" == script.sent()
@@ -351,7 +351,7 @@ def test_an_authority_is_part_of_a_name() -> None:
 
 
 def test_sotw_a_missing_name_is_an_error_of_the_resource_and_watched() -> None:
-    """It is told once, and sent when it appears."""
+    """It is reported once, and sent when it appears."""
     script = Script("E:a1", delta=False)
     script.ask("E", "ax")
     assert "E:a ?x" == script.sent()

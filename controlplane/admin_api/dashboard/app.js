@@ -141,7 +141,7 @@ function tellConnection(state, text) {
 function connect() {
   const stream = new EventSource("/api/v1/events?kinds=overview");
   stream.addEventListener("open", () => {
-    events.clear(); // the server tells what happened before
+    events.clear(); // the server says what happened before
     tellConnection("live", "live");
   });
   stream.addEventListener("overview", (event) => {

@@ -27,7 +27,7 @@ export class Explanation {
     this.rows = make(
       "table",
       {},
-      make("caption", {}, make("div", { text: "Times in milliseconds. Cost is what one more request there would cost everybody; the plan makes it equal over the instances in use." })),
+      make("caption", {}, make("div", { text: "Times in milliseconds. Cost is what one more request there would cost everyone; the plan makes it equal over the instances in use." })),
       make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "Instance" }), ...COLUMNS.map((name) => make("th", { scope: "col", class: "number", text: name })))),
     );
     this.table = make(

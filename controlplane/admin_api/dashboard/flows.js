@@ -218,8 +218,8 @@ export class FlowGraph {
 
 function describe(source) {
   const shares = [...source.to].sort((a, b) => b[1] - a[1]).slice(0, 6);
-  const told = shares.map(([name, share]) => `${percent(share)} to ${name}`).join(", ");
-  return `${rate(source.rate)} requests per second: ${told || "nobody serves it"}`;
+  const reported = shares.map(([name, share]) => `${percent(share)} to ${name}`).join(", ");
+  return `${rate(source.rate)} requests per second: ${reported || "no one serves it"}`;
 }
 
 function box(rect, x, y, height) {

@@ -62,7 +62,7 @@ export function updateSites(body, overview, selection, onSelect) {
 function health_({ kind, phases }) {
   const parts = Object.entries(phases).sort();
   if (!parts.length) return ["dim", "no instances"];
-  // Devices report where they are asked to only; nobody need look after one that does not.
+  // Devices report where they are asked to only; no one need look after one that does not.
   if (kind === "device" && parts.every(([phase]) => phase === "unknown")) return ["dim", "not reporting"];
   if (parts.length === 1 && parts[0][0] === "live") return ["good", `${parts[0][1]} live`];
   const bad = parts.some(([phase]) => BAD.has(phase));

@@ -65,7 +65,7 @@ class Access:
 
     Args:
         cluster: from the configuration.
-        environment: of the process, which tells a pod where its API is.
+        environment: of the process, which says a pod where its API is.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Asks the Kubernetes API: one page of a list, or the changes since a version of it.
 
-The API's concepts are told at kubernetes.io/docs/reference/using-api/api-concepts; a general
+The API's concepts are reported at kubernetes.io/docs/reference/using-api/api-concepts; a general
 client library would bring hundreds of types for the five that are read here, and its own idea of
 when to try again. What follows from an answer is `follow`'s business.
 """
@@ -36,7 +36,7 @@ LIST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 5.0
 WATCH_GRACE = 10.0
 """Seconds that a watch may outlast the time it was asked to end after. What stands silent for
-longer is a connection that nobody serves any more."""
+longer is a connection that no one serves any more."""
 LONGEST_RETRY = 60.0
 """Most seconds that the server can make us wait by ``Retry-After``."""
 
@@ -47,7 +47,7 @@ class Failure(StrEnum):
     UNREACHABLE = "unreachable"
     DENIED = "denied"
     EXPIRED = "expired"
-    """410 Gone: the version, or the page, is too old; list anew."""
+    """410 Gone: the version, or the page, is too old; list again."""
     UNKNOWN = "unknown"
     """404: the API does not know the kind."""
     BUSY = "busy"
@@ -90,7 +90,7 @@ class Page:
 
 
 def new_session() -> aiohttp.ClientSession:
-    """Give a session for one API server or several; without cookies, proxies or redirects."""
+    """Return a session for one API server or several; without cookies, proxies or redirects."""
     return aiohttp.ClientSession(
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -175,9 +175,9 @@ class ApiClient:
         seconds: float,
         selector: str = "",
     ) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
-        """Give changes after *version* as they come, as (type, object), for some *seconds*.
+        """Return changes after *version* as they come, as (type, object), for some *seconds*.
 
-        Inside the block the API has agreed to tell them.
+        Inside the block the API has agreed to say them.
 
         Raises:
             ApiError: it cannot be watched, or no longer from *version*.
@@ -302,25 +302,27 @@ def _of_status(status: int, message: str, *, of: str = "", retry_after: float = 
     shown = "".join(c if c.isprintable() else " " for c in message[:300])
     if "Too large resource version" in message:
         status = 410  # by the API's server a timeout (504); it will not come to that version
-    told = f"status {status}: {shown}" if shown else f"status {status}"
+    reported = f"status {status}: {shown}" if shown else f"status {status}"
     match status:
         case 401:
             return ApiError(
-                Failure.DENIED, told, remedy="the token is not taken; see who issues it"
+                Failure.DENIED, reported, remedy="the token is not taken; see who issues it"
             )
         case 403:
             return ApiError(
-                Failure.DENIED, told, remedy=f"give the service account get, list and watch on {of}"
+                Failure.DENIED,
+                reported,
+                remedy=f"give the service account get, list and watch on {of}",
             )
         case 404:
-            return ApiError(Failure.UNKNOWN, told, remedy=f"is {of} installed in the cluster?")
+            return ApiError(Failure.UNKNOWN, reported, remedy=f"is {of} installed in the cluster?")
         case 410:
-            return ApiError(Failure.EXPIRED, told)
+            return ApiError(Failure.EXPIRED, reported)
         case 429 | 500 | 502 | 503 | 504:
             return ApiError(
-                Failure.BUSY, told, remedy="see the API server", retry_after=retry_after
+                Failure.BUSY, reported, remedy="see the API server", retry_after=retry_after
             )
-    return ApiError(Failure.REFUSED, told, remedy="see selector and names of the rule")
+    return ApiError(Failure.REFUSED, reported, remedy="see selector and names of the rule")
 
 
 def _unreachable(error: Exception) -> ApiError:

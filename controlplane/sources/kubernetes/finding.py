@@ -1,6 +1,6 @@
 """From objects to instances, as a rule of the configuration says; values in, values out.
 
-A pod or an endpoint that is not ready is no instance, and nobody is told: that is how pods come
+A pod or an endpoint that is not ready is no instance, and no one is reported: that is how pods come
 and go. One that is ready and does not say what the rule needs is refused with what is missing.
 """
 
@@ -158,7 +158,7 @@ def find(
     objects: Iterable[KubernetesObject],
     looked_up: Iterable[KubernetesObject] = (),
 ) -> Findings:
-    """Give the instances among *objects*.
+    """Return the instances among *objects*.
 
     Args:
         config: for the zones of its sites.
@@ -374,11 +374,11 @@ class _Reader:
         is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS and not rule.members
         prior = self._prior(candidate)
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
-        # What nobody said is learned; a default would pass for said.
+        # What no one said is learned; a default would pass for said.
         said = rule.model_fields_set & {"slots", "tls"}
-        told: dict[str, Any] = {key: getattr(rule, key) for key in said}
+        reported: dict[str, Any] = {key: getattr(rule, key) for key in said}
         if prior.slots is not None:
-            told["slots"] = prior.slots
+            reported["slots"] = prior.slots
         return Instance.model_construct(
             name=name,
             site=site,
@@ -391,7 +391,7 @@ class _Reader:
                 port=rule.orca.port, address=None, period=rule.orca.period
             ),
             power=rule.power,
-            **told,
+            **reported,
         )  # fmt: skip
 
     def _port(self, candidate: _Candidate) -> int:
@@ -464,8 +464,8 @@ class _Reader:
         here = self.zones.get(place, [])
         if len(here) == 1:
             return here[0]
-        told = f"the sites {', '.join(here)} share the zone" if here else "no site has the zone"
-        raise ReportError(f"no site is named '{place}', and {told} '{place}'")
+        reported = f"the sites {', '.join(here)} share the zone" if here else "no site has the zone"
+        raise ReportError(f"no site is named '{place}', and {reported} '{place}'")
 
     def _scrape(self, candidate: _Candidate, host: str, port: int) -> Scrape | None:
         found = self.rule.scrape

@@ -1,7 +1,7 @@
 """Follows the objects of one kind: lists them once, then takes every change from there on.
 
-What is known stays known while the API is away, and while a new list is on its way: objects are
-replaced as a whole, so nobody ever sees a part of a list.
+What is known stays known while the API is unreachable, and while a new list comes: objects are
+replaced as a whole, so no one ever sees a part of a list.
 A broken connection goes on from the last version that was heard of, which bookmarks keep young;
 410 Gone, which says that the API has forgotten it, is answered with a new list.
 So is a version that went back, as after a restore of etcd from a backup: a watch from a version
@@ -41,7 +41,7 @@ RELIST_SECONDS = 600.0
 """After which everything is listed again, whatever the watches say: versions that went back and
 have since passed ours look like progress."""
 FORGIVEN = 1
-"""Failures in a row that are not told: an API server that restarts breaks every watch."""
+"""Failures in a row that are not reported: an API server that restarts breaks every watch."""
 
 Logger = structlog.typing.FilteringBoundLogger
 Key = tuple[str, str]
@@ -53,7 +53,7 @@ class Follower:
     Attributes:
         objects: what there is, by namespace and name.
         listed: whether it was ever known.
-        failure: why the API does not answer now; none while it does.
+        failure: why the API does not answer now; None while it does.
         confirmed_at: when it last said how things are, on *clock*.
     """
 
@@ -231,9 +231,9 @@ class Follower:
         self._failures += 1
         lasting = error.failure in (Failure.DENIED, Failure.UNKNOWN, Failure.REFUSED)
         if lasting or self._failures > FORGIVEN:
-            told = self.failure is not None
+            reported = self.failure is not None
             self.failure = error
-            if not told:
+            if not reported:
                 self._on_change()
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
         # Replicas that lost the API together do not come back together.

@@ -39,7 +39,7 @@ class Meta:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Give what is unique among objects of one kind."""
+        """Return what is unique among objects of one kind."""
         return self.namespace, self.name
 
 
@@ -263,7 +263,7 @@ class Resource:
     """Raises `ReportError`."""
 
     def path(self, namespace: str) -> str:
-        """Give the path of those in *namespace*; empty where they are in none."""
+        """Return the path of those in *namespace*; empty where they are in none."""
         root = f"/apis/{self.group}/v1" if self.group else "/api/v1"
         return f"{root}/namespaces/{namespace}/{self.name}" if namespace else f"{root}/{self.name}"
 
@@ -303,7 +303,7 @@ def _container_ports(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, in
 
 
 def _service(reference: Mapping[str, Any]) -> str:
-    """Give the Service that a reference names; empty if it names none that can have a host name."""
+    """Return the Service that a reference names; empty if none that can have a host name."""
     name = _text(reference, "name")
     is_service = (_text(reference, "kind") or "Service") == "Service"
     return name if is_service and _DNS_LABEL.fullmatch(name) else ""
@@ -344,7 +344,7 @@ def _condition(document: Any, kind: str) -> str:
 
 
 def _ip(text: str) -> str:
-    """Give an address that can be connected to, in its usual form; empty if it is none."""
+    """Return an address that can be connected to, in its usual form; empty if it is none."""
     try:
         ip = ipaddress.ip_address(text)
     except ValueError:

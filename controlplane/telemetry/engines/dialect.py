@@ -99,7 +99,7 @@ class Dialect:
     names: frozenset[str] = frozenset()
     """Every name that the rules read."""
     distinct: bool = True
-    """Whether the names tell this engine from all others."""
+    """Whether the names say this engine from all others."""
     marks: tuple[str, ...] = ()
     """Beginnings of names that only this engine has."""
 

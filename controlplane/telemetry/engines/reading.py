@@ -188,7 +188,7 @@ def _read_signals(
 
 
 def _idle(text: str, dialect: Dialect) -> bool:
-    """Say whether a page without any wanted series is of an engine before its first request.
+    """Return whether a page without any wanted series is of an engine before its first request.
 
     Such a page shows its process, and of the engine nothing that ever counted; one whose names
     have changed shows something else.

@@ -161,7 +161,7 @@ def merge(series: Series, how: Merge) -> float:
 
 
 def device_of(sample: Sample) -> Hashable:
-    """Return what tells the sample's accelerator from others, however often it is repeated."""
+    """Return what says the sample's accelerator from others, however often it is repeated."""
     for name in _DEVICE:
         if sample.labels.get(name):
             # Only an index needs its machine; a UUID is one everywhere.
@@ -171,7 +171,7 @@ def device_of(sample: Sample) -> Hashable:
 
 
 def slice_of(sample: Sample) -> Hashable:
-    """Return what tells the sample's slice (MIG) of its accelerator from others."""
+    """Return what says the sample's slice (MIG) of its accelerator from others."""
     return (device_of(sample), sample.labels.get("GPU_I_ID", ""))
 
 

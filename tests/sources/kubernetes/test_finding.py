@@ -31,7 +31,7 @@ from testbed.fakes.kubernetes_api import make_gateway, make_node, make_pod, make
 
 
 def configured(rule: Mapping[str, Any]) -> tuple[Config, DiscoveryRule]:
-    """Give a configuration with one rule, which lacks only what *rule* does not say."""
+    """Return a configuration with one rule, which lacks only what *rule* does not say."""
     keys = {"name": "r", "kind": "pods", **rule}
     if not keys.keys() & {"site", "site_label", "node_label", "site_template"}:
         keys["site"] = "north"
@@ -61,7 +61,7 @@ def found(
 
 
 def instances(findings: Findings) -> list[tuple[str, str, str, str]]:
-    """Give (name, site, address, model)."""
+    """Return (name, site, address, model)."""
     return [
         (each.instance.name, each.instance.site, each.instance.address, each.instance.model)
         for each in findings.found
@@ -69,7 +69,7 @@ def instances(findings: Findings) -> list[tuple[str, str, str, str]]:
 
 
 def reasons(findings: Findings) -> list[tuple[str, str]]:
-    """Give (name, why not)."""
+    """Return (name, why not)."""
     return [(each.name, each.message) for each in findings.refused]
 
 
@@ -99,11 +99,11 @@ def test_a_ready_pod_is_an_instance() -> None:
 def test_what_a_rule_does_not_say_is_not_said_of_its_instances() -> None:
     """A default would pass for an operator's word; what is not said is learned."""
     pod = parse_pod(make_pod("a", "10.0.0.1", ports=HTTP))
-    (bare,), (told,) = found({}, pod).found, found({"slots": 8, "tls": False}, pod).found
+    (bare,), (reported,) = found({}, pod).found, found({"slots": 8, "tls": False}, pod).found
 
     assert not {"slots", "tls"} & bare.instance.model_fields_set
-    assert {"slots", "tls"} <= told.instance.model_fields_set
-    assert (8, False) == (told.instance.slots, told.instance.tls)
+    assert {"slots", "tls"} <= reported.instance.model_fields_set
+    assert (8, False) == (reported.instance.slots, reported.instance.tls)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_pool_that_cannot_be_reached_is_refused(
 
 
 def test_a_pickers_name_is_no_way_to_another_host() -> None:
-    """Whoever may write pools cannot have a token sent elsewhere."""
+    """Anyone who may write pools cannot have a token sent elsewhere."""
     pool = make_pool("p")
     pool["spec"]["endpointPickerRef"]["name"] = "evil.example/x#"
     gateway = parse_gateway(make_gateway("gateway", {"10.0.0.9": "IPAddress"}))

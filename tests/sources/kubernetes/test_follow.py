@@ -121,7 +121,7 @@ def full_lists(server: KubernetesApiServer) -> int:
 
 
 def ip_of(followed: Followed, name: str) -> str:
-    """Give a pod's address as it is known."""
+    """Return a pod's address as it is known."""
     pod = followed.follower.objects["default", name]
     assert isinstance(pod, Pod)
     return pod.ip
@@ -130,7 +130,7 @@ def ip_of(followed: Followed, name: str) -> str:
 async def test_a_long_list_comes_in_pages_and_is_seen_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody is told of a part of it."""
+    """No Envoy is given of a part of it."""
     monkeypatch.setattr(follow_module, "PAGE_LIMIT", 10)
     server = KubernetesApiServer()
     sizes: list[int] = []
@@ -153,7 +153,7 @@ async def test_a_broken_connection_goes_on_where_it_was() -> None:
         server.put("pods", make_pod("a", "10.0.0.1"))
         async with following(server.url) as followed:
             await followed.until_there("a")
-            # Other kinds move the version on; only bookmarks tell of it.
+            # Other kinds move the version on; only bookmarks say of it.
             for number in range(50):
                 server.put("nodes", {"metadata": {"name": f"n{number}"}})
             moved_on = server._version
@@ -318,7 +318,7 @@ async def test_a_forgotten_page_begins_the_list_again(monkeypatch: pytest.Monkey
 
 
 async def test_the_same_list_again_is_no_change() -> None:
-    """Nobody is asked to decide anew because the API has a short memory."""
+    """No one is asked to decide again because the API has a short memory."""
     server = KubernetesApiServer()
     async with serving_kubernetes(server):
         server.put("pods", make_pod("a", "10.0.0.1"))
@@ -360,7 +360,7 @@ async def test_the_same_list_again_is_no_change() -> None:
 async def test_a_refusal_is_told_with_its_remedy_and_what_is_known_stays(
     change: dict[str, Any], failure: Failure, remedy: str
 ) -> None:
-    """Until it is mended, which is noticed."""
+    """Until it is fixed, which is noticed."""
     server = KubernetesApiServer()
     before = {key: getattr(server, key) for key in change}
     async with serving_kubernetes(server):
@@ -372,7 +372,7 @@ async def test_a_refusal_is_told_with_its_remedy_and_what_is_known_stays(
                 setattr(server, key, value)
             server.break_connections()
             await followed.until(lambda: follower.failure is not None)
-            told = follower.failure
+            reported = follower.failure
             known = len(follower.objects)
             for key, value in before.items():
                 setattr(server, key, value)
@@ -380,12 +380,12 @@ async def test_a_refusal_is_told_with_its_remedy_and_what_is_known_stays(
             await followed.until_there("a", "b")
             await followed.until(lambda: follower.failure is None)
 
-    assert told is not None
-    assert (failure, remedy, 1) == (told.failure, told.remedy, known)
+    assert reported is not None
+    assert (failure, remedy, 1) == (reported.failure, reported.remedy, known)
 
 
 async def test_one_broken_watch_is_no_failure() -> None:
-    """An API server that restarts breaks every watch; nobody is woken for it."""
+    """An API server that restarts breaks every watch; no one is woken for it."""
     server = KubernetesApiServer()
     failures: list[ApiError] = []
     async with serving_kubernetes(server), following(server.url) as followed:
@@ -401,7 +401,7 @@ async def test_one_broken_watch_is_no_failure() -> None:
 
 
 async def test_a_rotated_token_and_a_renewed_authority_are_taken(tmp_path: Path) -> None:
-    """Both are files that somebody else replaces."""
+    """Both are files that someone else replaces."""
     authority = Authority(tmp_path)
     pair = authority.issue("127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -428,7 +428,7 @@ async def test_a_rotated_token_and_a_renewed_authority_are_taken(tmp_path: Path)
 
 
 async def test_an_authority_that_did_not_sign_is_not_believed(tmp_path: Path) -> None:
-    """And the token is not sent to whoever answers."""
+    """And the token is not sent to anyone who answers."""
     authority, other = Authority(tmp_path), Authority(tmp_path, name="other")
     pair = authority.issue("127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -484,7 +484,7 @@ async def test_an_object_that_cannot_be_read_is_left_out() -> None:
 
 
 class Answers:
-    """An HTTP server that answers what it is told, one answer a request; the last one stays."""
+    """An HTTP server that answers what it is reported, one answer a request; the last one stays."""
 
     def __init__(self, *answers: Callable[[web.Request], Any]) -> None:
         self.answers = list(answers)
@@ -545,7 +545,7 @@ EMPTY = '{"metadata": {"resourceVersion": "1"}, "items": []}'
 async def test_an_answer_that_is_no_list_is_refused(
     body: str, failure: Failure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever answers in the API's place cannot make us fall."""
+    """Anyone who answers in the API's place cannot make us fall."""
     monkeypatch.setattr(client_module, "MAX_PAGE", 1000 if body.isspace() else 1_000_000)
     async with answering(text(body)) as served, new_session() as session:
         with pytest.raises(ApiError) as caught:
@@ -651,7 +651,7 @@ async def test_a_watch_that_stands_silent_is_left(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_pod_is_told_where_the_api_is() -> None:
-    """Without that, and without a server in the configuration, there is nobody to ask."""
+    """Without that, and without a server in the configuration, there is no one to ask."""
     place = place_of(
         KubernetesApi(), {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
     )

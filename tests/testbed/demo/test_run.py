@@ -32,7 +32,7 @@ async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, str]:
 
 
 def marked(mark: str) -> list[str]:
-    """Give the command lines of the running processes that carry *mark*."""
+    """Return the command lines of the running processes that carry *mark*."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -47,7 +47,7 @@ def marked(mark: str) -> list[str]:
 
 async def wait_until_gone(mark: str) -> None:
     """Wait until no process carries *mark*; the test's own time limit bounds it."""
-    while marked(mark):  # noqa: ASYNC110 -- nobody tells of the end of others' children
+    while marked(mark):  # noqa: ASYNC110 -- no one says of the end of others' children
         await asyncio.sleep(0.1)
 
 

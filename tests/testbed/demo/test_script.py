@@ -14,12 +14,12 @@ STEADY = {"edge-north": {"chat": {"a": 3, "b": 1}}}
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """Give the demo's world; nothing of it is started."""
+    """Return the demo's world; nothing of it is started."""
     return build_world()
 
 
 def make_chapters() -> list[Chapter]:
-    """Give every phase, played to its end, with the Envoys' shares unmoved."""
+    """Return every phase, played to its end, with the Envoys' shares unmoved."""
     chapters, at = [], 0.0
     for phase in PHASES:
         seconds = phase.part * LENGTH
@@ -29,7 +29,7 @@ def make_chapters() -> list[Chapter]:
 
 
 def make_records(*, tolerant_stays: bool = False, chat_slows: bool = False) -> list[Record]:
-    """Give ten requests a second of both services from the near edge, all answered."""
+    """Return ten requests a second of both services from the near edge, all answered."""
     chapters = make_chapters()
     records = []
     for tick in range(1000):
@@ -43,7 +43,7 @@ def make_records(*, tolerant_stays: bool = False, chat_slows: bool = False) -> l
 
 
 def broken(claims: list[Claim]) -> list[str]:
-    """Give the texts of the claims that did not hold."""
+    """Return the texts of the claims that did not hold."""
     return [claim.text for claim in claims if not claim.held]
 
 
@@ -83,7 +83,7 @@ def test_answers_cut_by_the_dying_edge_are_told_from_other_losses(world: World) 
     worse = judge(world, [*make_records(), elsewhere], make_chapters()[4:], rejected=0)
 
     assert [] == broken(fine)
-    assert ["only answers already half told by the dead edge were cut"] == broken(worse)
+    assert ["only answers already half identified by the dead edge were cut"] == broken(worse)
 
 
 def test_a_tolerant_service_that_stays_breaks_its_claim(world: World) -> None:
@@ -108,7 +108,7 @@ def test_a_rejected_configuration_breaks_its_claim(world: World) -> None:
 
 
 def test_phases_that_were_not_played_claim_nothing(world: World) -> None:
-    """An interrupted story is judged on what it had told."""
+    """An interrupted story is judged on what it had reported."""
     claims = judge(world, make_records(), make_chapters()[:1], rejected=0)
 
     assert 2 == len(claims)

@@ -24,7 +24,7 @@ def test_nothing_keeps_the_port_of_the_example() -> None:
 
 
 def test_distances_are_those_of_the_fleet() -> None:
-    """What a request waits for its way is what the control plane is told of the network."""
+    """What a request waits for its way is what the control plane is notified of the network."""
     world = build_world()
 
     assert 0.07 == pytest.approx(world.instances["cloud-a"].rtt["edge-north"])

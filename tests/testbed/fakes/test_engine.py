@@ -15,7 +15,7 @@ UNIT = Demand(prompt_tokens=0, output_tokens=100)
 
 
 def make_engine(curve: Curve = CURVE) -> BatchingEngine:
-    """Give an idle engine at time 0."""
+    """Return an idle engine at time 0."""
     return BatchingEngine(curve, now=0.0)
 
 
@@ -28,7 +28,7 @@ def run(engine: BatchingEngine, until: float = math.inf) -> list[Mark]:
 
 
 def ends(marks: list[Mark]) -> dict[int, float]:
-    """Give ticket -> instant of its end."""
+    """Return ticket -> instant of its end."""
     return {mark.ticket: mark.at for mark in marks if mark.last}
 
 

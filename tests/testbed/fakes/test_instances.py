@@ -119,7 +119,7 @@ async def test_metrics_count_what_was_answered() -> None:
 
 
 async def test_a_client_that_hangs_up_frees_its_slot() -> None:
-    """What runs is given up as soon as nobody listens."""
+    """What runs is given up as soon as no one listens."""
     slow = InstanceSettings(curve=Curve(base=3600.0, crowding=0.0, slots=4))
     async with running(slow) as (instance, client):
         asking = asyncio.create_task(client.post("/v1/chat/completions", json=CHAT))
@@ -134,11 +134,11 @@ async def test_training_is_switched_over_http() -> None:
     """The control path starts and ends a job, and says how things are."""
     async with running() as (instance, client):
         async with client.post("/emulation", json={"training": 0.6}) as answer:
-            told = await answer.json()
+            reported = await answer.json()
         async with client.post("/emulation", json={"training": 1.5}) as answer:
             refused = answer.status
 
-        assert 0.6 == told["training"] == instance.engine.training
+        assert 0.6 == reported["training"] == instance.engine.training
         assert 400 == refused
 
 

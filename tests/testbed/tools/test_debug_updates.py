@@ -16,14 +16,14 @@ from testbed.tools.debug_updates import DebugUpdates, Overlay, apply_overlay
 
 
 def wrapped(name: str, message: Message) -> Resource:
-    """Give *message* as a resource."""
+    """Return *message* as a resource."""
     body = any_pb2.Any()
     body.Pack(message)
     return make_resource(name, body.SerializeToString())
 
 
 def assignment(name: str) -> Resource:
-    """Give two endpoints."""
+    """Return two endpoints."""
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
     for weight in (10, 20):
         message.endpoints.add().lb_endpoints.add().load_balancing_weight.value = weight
@@ -31,7 +31,7 @@ def assignment(name: str) -> Resource:
 
 
 def cluster(name: str) -> Resource:
-    """Give a cluster."""
+    """Return a cluster."""
     return wrapped(name, cluster_pb2.Cluster(name=name))
 
 

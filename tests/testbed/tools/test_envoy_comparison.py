@@ -19,7 +19,7 @@ def make_result(*records: Record) -> Result:
 
 
 def test_a_request_that_failed_counts_as_the_timeout_however_soon_it_did() -> None:
-    """Else whoever refuses quickly would look fast."""
+    """Else anyone who refuses quickly would look fast."""
     result = make_result(make_record(100.0, 0.01, status=503), make_record(101.0, 0.5))
 
     assert [30.0, 0.5] == result.latencies()

@@ -1,4 +1,4 @@
-"""The pictures of the documentation can be taken anew, and are there."""
+"""The pictures of the documentation can be taken again, and are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from testbed.tools.screenshots import IMAGES, WINDOWS, take
 
 
 def size_of(file: Path) -> tuple[int, int]:
-    """Give width and height of a PNG."""
+    """Return width and height of a PNG."""
     width, height = struct.unpack(">II", file.read_bytes()[16:24])
     return int(width), int(height)
 

@@ -16,8 +16,8 @@ from controlplane.telemetry.exposition import decode_exposition
 ASK_WITHIN = 2.0
 """Seconds that a port gets to answer."""
 MAX_PAGE = 2**20
-PATHS = {Engine.TRTLLM: "/prometheus/metrics"}
-"""Where metrics are, if not at /metrics."""
+PATHS = ("/metrics", "/prometheus/metrics", "/v1/metrics")
+"""Where metrics are: TensorRT-LLM has the second, NIM the third."""
 
 
 async def discover(
@@ -53,7 +53,7 @@ async def discover(
 async def _ask(
     session: aiohttp.ClientSession, port: int, known: set[str]
 ) -> tuple[Engine, str] | None:
-    for path in ("/metrics", *PATHS.values()):
+    for path in PATHS:
         url = f"http://127.0.0.1:{port}{path}"
         if url in known:
             return None

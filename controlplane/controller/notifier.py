@@ -210,9 +210,11 @@ class Notifier:
     def _report_phases(self, view: FleetView) -> None:
         for name, item in view.instances.items():
             before = self._phases.get(name)
-            if before is None or before is item.phase:
+            if before is None or before is item.phase or item.trial:
                 continue
             fields = {"instance": name, "previous": before.value, "phase": item.phase.value}
+            if item.awaited:
+                fields["awaited"] = item.awaited
             if item.phase in _SERVING:
                 self._log.info("instance changed phase", **fields, reason=item.reason)
                 if before not in _SERVING:
@@ -228,7 +230,11 @@ class Notifier:
                     reason=item.reason,
                     remedy="check the instance, and what reports it; 'cats doctor' does both",
                 )
-        self._phases = {name: item.phase for name, item in view.instances.items()}
+        # A trial is not yet a return: what it was before holds until it has ended.
+        self._phases = {
+            name: self._phases.get(name, item.phase) if item.trial else item.phase
+            for name, item in view.instances.items()
+        }
 
     def _report_missing(self, view: FleetView) -> None:
         missing = {name: item.missing for name, item in view.instances.items() if item.missing}

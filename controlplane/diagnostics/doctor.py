@@ -247,7 +247,11 @@ def examine_fleet(fleet: Any) -> Iterator[Finding]:
         if remedy is not None:
             level: Literal["bad", "warning"] = "warning" if phase in ("unknown", "stale") else "bad"
             reason = f": {item['reason']}" if item["reason"] else ""
-            yield Finding(level, f"{name} is {phase.replace('_', ' ')}{reason}", remedy)
+            since = f" for {item['since']:.0f} s" if item.get("since") else ""
+            awaited = f"; it awaits {item['awaited']}" if item.get("awaited") else ""
+            yield Finding(
+                level, f"{name} is {phase.replace('_', ' ')}{since}{reason}{awaited}", remedy
+            )
         if item["missing"]:
             yield Finding(
                 "warning", f"{name} does not report {', '.join(item['missing'])}",

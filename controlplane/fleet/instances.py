@@ -98,6 +98,7 @@ class Standing:
     """Signals that are not believed."""
     awaited: str = ""
     """What ends a phase other than `Phase.LIVE`, in words."""
+    trial: bool = False
 
 
 class InstanceState:
@@ -450,6 +451,7 @@ class InstanceState:
             return Standing(
                 Phase.UNKNOWN, by_envoys, MIN_RAMP, f"{reason}; it is tried again",
                 silent=silent, dropped=everything, awaited="answers to Envoys, or reports",
+                trial=True,
             )  # fmt: skip
         return Standing(
             Phase.EXPIRED, 0.0, ramp, reason, silent=silent, dropped=everything,
@@ -532,6 +534,7 @@ class InstanceState:
             reason=standing.reason,
             changed_at=self._changed_at,
             awaited=standing.awaited,
+            trial=standing.trial,
             disbelieved=tuple(sorted(standing.dropped)),
         )
 

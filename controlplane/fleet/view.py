@@ -55,6 +55,8 @@ class InstanceView:
     """Why the phase is what it is, for people."""
     changed_at: float = 0.0
     """When the phase last changed."""
+    trial: bool = False
+    """Out of service, and asked a little for some seconds to see whether it answers again."""
     awaited: str = ""
     """What ends a phase other than `Phase.LIVE`, for people."""
     disbelieved: tuple[Signal, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,7 +12,10 @@ import pytest
 from envoy_data_plane.envoy.service.metrics.v3 import StreamMetricsMessage
 
 from controlplane.grpc_transport.calls import Conversation, OpenCall, conversing
+from controlplane.model import FailureClass, TrafficReport
 from controlplane.resources import names
+from controlplane.telemetry.envoy_stats import EnvoyStats
+from controlplane.wire.cats.envoy.v1 import metrics_pb2
 from testbed.processes.envoy_mesh import Mesh, running_mesh
 
 pytestmark = pytest.mark.envoy
@@ -136,3 +140,84 @@ async def test_envoy_tells_what_is_in_progress() -> None:
         for stream in streams:
             stream.cancel()
         await receiver.wait_for(lambda: receiver.gauges.get(gauge) == 0.0)
+
+
+class ReportReceiver:
+    """Turns what one Envoy streams into reports, as the control plane does."""
+
+    def __init__(self) -> None:
+        self.reports: list[TrafficReport] = []
+        self._stats = EnvoyStats("envoy-1", "north", 0.2)
+        self._news = asyncio.Event()
+
+    def methods(self) -> dict[str, OpenCall]:
+        """Return the gRPC method."""
+        path = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
+        return {path: conversing(self._receive)}
+
+    async def _receive(self, call: Conversation) -> None:
+        while (serialised := await call.read()) is not None:
+            message = metrics_pb2.StreamMetricsMessage.FromString(serialised)
+            self.reports += self._stats.receive(message.envoy_metrics, now=time.monotonic())
+            self._news.set()
+        await call.write(b"")
+
+    def failures(self, instance: str) -> Counter[FailureClass]:
+        """Count failures of an instance by class."""
+        counts = Counter[FailureClass]()
+        for report in self.reports:
+            if report.instance == instance:
+                counts.update({kind: round(count) for kind, count in report.failures.items()})
+        return counts
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for messages until *condition* holds."""
+        async with asyncio.timeout(10):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        pytest.param(503, FailureClass.OVERLOAD, id="overload"),
+        pytest.param(429, FailureClass.OVERLOAD, id="too many requests"),
+        pytest.param(500, FailureClass.SERVER_ERROR, id="error"),
+    ],
+)
+async def test_demand_is_what_clients_asked_whatever_is_tried_again(
+    status: int, kind: FailureClass
+) -> None:
+    """Every second attempt fails and is repeated elsewhere: attempts are load, not demand."""
+    receiver = ReportReceiver()
+    async with running_mesh(
+        {"a": "north", "b": "north"},
+        split={"chat": {"a": 1, "b": 1}},
+        envoy={
+            "load_period": "200ms",
+            "outlier_detection": {"consecutive_errors": 1000},
+        },
+        beside=receiver.methods(),
+    ) as mesh:
+        await mesh.answers(10)
+        await receiver.wait_for(lambda: sum(r.succeeded for r in receiver.reports) >= 10)
+        receiver.reports.clear()
+        mesh.origins["b"].status = status
+        # Not every status is repeated by every configuration; both ways are demand once.
+        for _ in range(100):
+            await mesh.request("/v1/chat")
+        failed = mesh.origins["b"].requests
+        await receiver.wait_for(
+            lambda: (
+                sum(r.succeeded + r.failed for r in receiver.reports) >= 100
+                and sum(r.in_progress for r in receiver.reports[-1:]) == 0
+            )
+        )
+        await asyncio.sleep(0.5)
+
+    asked = sum(report.issued - report.retries for report in receiver.reports)
+    assert 98 <= asked <= 102
+    assert {kind} == set(receiver.failures("b"))
+    assert 0 < receiver.failures("b")[kind] <= failed
+    assert not receiver.failures("a")

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from controlplane.app.listeners import AnyGrpcServer, bind_grpc, bind_http
 from controlplane.auth.admin_tokens import Login, TokenFile
 from controlplane.auth.agent_rights import AgentGate
 from controlplane.auth.identity import IdentityCheck
-from controlplane.config import Admin, Instance, Role, Tls, Transport, Webhook
+from controlplane.config import Admin, Config, Instance, Role, Tls, Transport, Webhook
+from controlplane.config.resolution import names_of
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
@@ -46,6 +48,7 @@ from controlplane.runtime.log import get_logger
 from controlplane.runtime.open_files import take_files
 from controlplane.runtime.tasks import guard
 from controlplane.runtime.watchdog import LoopWatchdog
+from controlplane.sources.names import NameResolver
 from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
 from controlplane.telemetry.engines.custom import build_dialects
@@ -125,6 +128,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         state_dir=settings.state_dir,
         settle=settings.settle,
         found=saved.found,
+        addresses=await _resolve_first(config),
     )
     discovery = InstanceDiscovery(control, state_dir=settings.state_dir, saved=saved)
     _log_warnings(control, file)
@@ -159,6 +163,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "cycles": lambda: _run_cycles(control, discovery, bus),
             "discovery": discovery.run,
+            "names": _resolver(control).run,
             "scrapes": scraper.run,
             "orca streams": orca.run,
             "configuration file": lambda: _follow_file(control, file),
@@ -177,6 +182,24 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 await bus.close()
             running_loops.cancel()
             await asyncio.gather(running_loops, return_exceptions=True)
+
+
+async def _resolve_first(config: Config) -> Mapping[str, str]:
+    """Return the addresses of the instances' names, as far as they are known soon."""
+    resolver = NameResolver(lambda _: None, log=get_logger(), clock=time.monotonic)
+    resolver.reconfigure(names_of(config))
+    await resolver.resolve()
+    return resolver.addresses
+
+
+def _resolver(control: ControlPlane) -> NameResolver:
+    configuration = control.configuration
+    resolver = NameResolver(configuration.receive_addresses, log=control.log, clock=control.clock)
+    resolver.reconfigure(names_of(configuration.merged.config))
+    configuration.file_changed.subscribe(
+        lambda _: resolver.reconfigure(names_of(configuration.merged.config))
+    )
+    return resolver
 
 
 async def _run_cycles(

@@ -1,8 +1,4 @@
-"""Addresses as operators write them: checked, never resolved.
-
-Endpoints reach Envoy over EDS, which takes IP addresses only (Envoy refuses a name with
-"malformed IP address"), so a name is a fault here, with the remedy.
-"""
+"""Addresses as operators write them: checked, never resolved."""
 
 from __future__ import annotations
 
@@ -11,6 +7,11 @@ import re
 from urllib.parse import quote, urlsplit
 
 from pydantic_core import PydanticCustomError
+
+_DNS_NAME = re.compile(
+    r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*(?=[a-z0-9-]*[a-z])[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+)
+"""Labels with dots between; the last one is no number, or an address with a slip would be one."""
 
 
 def is_ip(text: str) -> bool:
@@ -48,8 +49,7 @@ def check_endpoint(text: str) -> str:
     if ip is None:
         raise _wrong(
             text,
-            "does not start with an IP address; Envoy's endpoint discovery takes no DNS names,"
-            " so write IP:PORT such as 10.1.0.10:8000",
+            "does not start with an IP address; write IP:PORT such as 10.1.0.10:8000",
         )
     if (ip.version == 6) != (bare != host):
         shown = f"[{bare}]:{port}" if ip.version == 6 else f"{bare}:{port}"
@@ -59,6 +59,21 @@ def check_endpoint(text: str) -> str:
     if ip.is_unspecified or ip.is_multicast:
         raise _wrong(text, "cannot be connected to; write the instance's own address")
     return canonical_endpoint(text)
+
+
+def check_instance_address(text: str) -> str:
+    """Pass ``IP:PORT``, ``[IPv6]:PORT`` or ``NAME:PORT`` of an instance on.
+
+    Raises:
+        PydanticCustomError: with what is missing.
+    """
+    host, colon, port = text.rpartition(":")
+    name = host.lower().removesuffix(".")
+    if not colon or len(name) > 253 or not _DNS_NAME.fullmatch(name):
+        return check_endpoint(text)
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise _wrong(text, f"has port '{port}'; a port lies between 1 and 65535")
+    return f"{name}:{int(port)}"
 
 
 def canonical_endpoint(text: str) -> str:

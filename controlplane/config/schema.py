@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from controlplane.config.addresses import (
     check_endpoint,
+    check_instance_address,
     check_ip,
     check_match_path,
     check_url,
@@ -364,8 +365,9 @@ class Instance(Settings):
 
     name: Name
     site: Name
-    address: Annotated[str, AfterValidator(check_endpoint)]
-    """IP:PORT; IPv6 in brackets."""
+    address: Annotated[str, AfterValidator(check_instance_address)]
+    """IP:PORT, IPv6 in brackets; or NAME:PORT, whose name the control plane resolves every five
+    seconds. The last good answer stays."""
     model: Annotated[Name, Field(json_schema_extra=_without_default)] = ""
     """What it runs, if it is one model."""
     served_as: ServedName | None = None

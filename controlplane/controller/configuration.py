@@ -6,12 +6,13 @@ What changes here waits until a cycle puts it in force, so that no cycle sees tw
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controlplane.config import Config, Found, Instance, Merged, Refused
 from controlplane.config.merge import merge
+from controlplane.config.resolution import with_addresses
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.overrides import ActiveOverride, OverrideRequest, OverrideStore
 from controlplane.errors import ConfigError, Fault
@@ -88,6 +89,7 @@ class Configuration:
         file: Path,
         overrides: OverrideStore,
         found: Iterable[Found],
+        addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float],
         unix_time: Callable[[], float],
         log: Logger,
@@ -97,8 +99,9 @@ class Configuration:
         self.discovery_status: Callable[[], tuple[RuleStatus, ...]] = tuple
         self._found = tuple(found)
         self._not_found: tuple[Refused, ...] = ()
+        self._addresses = addresses or {}
         self.merged = merge(file_config, self._found)
-        self.effective = self.merged.config
+        self.effective = with_addresses(self.merged.config, self._addresses)
         self._clock = clock
         self._unix_time = unix_time
         self._log = log
@@ -147,6 +150,12 @@ class Configuration:
         if self.merged.taken != taken:
             quiet = self._pending is None or self._pending.quiet
             self._prepare("instances were discovered", quiet=quiet)
+
+    def receive_addresses(self, addresses: Mapping[str, str]) -> None:
+        """Take the IP addresses of the DNS names that instances have."""
+        self._addresses = dict(addresses)
+        quiet = self._pending is None or self._pending.quiet
+        self._prepare("instances' names were resolved", quiet=quiet)
 
     def add_override(self, request: OverrideRequest) -> ActiveOverride:
         """Add an operator's override; it is in force from the next cycle, which runs at once.
@@ -223,7 +232,8 @@ class Configuration:
         )  # fmt: skip
 
     def _prepare(self, reason: str, *, quiet: bool = False) -> None:
-        config = self.overrides.apply(self.merged.config)
+        merged = with_addresses(self.merged.config, self._addresses)
+        config = self.overrides.apply(merged)
         self._pending = ConfigChange(config, config_version(config), quiet)
         self.cycle_wanted.publish(reason)
 

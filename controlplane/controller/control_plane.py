@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from controlplane.bus.local import Bus, LocalBus
@@ -69,6 +69,7 @@ class ControlPlane:
         state_dir: Path | None = None,
         settle: float | None = None,
         found: Iterable[Found] = (),
+        addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,
     ) -> None:
@@ -84,6 +85,7 @@ class ControlPlane:
             file=file,
             overrides=OverrideStore(state_dir),
             found=found,
+            addresses=addresses,
             clock=clock,
             unix_time=self.unix_time,
             log=self.log,

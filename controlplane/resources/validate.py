@@ -41,6 +41,7 @@ from google.protobuf.message import DecodeError, Message
 from validate import validate_pb2
 
 from controlplane.config import Instance
+from controlplane.config.addresses import is_ip
 from controlplane.steering.plan import Allocation
 
 _DEFINITIONS: Mapping[str, Any] = {
@@ -97,6 +98,8 @@ def allocation_faults(
             faults.append(f"instance {name!r} is at {instance.site!r}, not at {allocation.site!r}")
         if not 1 <= allocation.weight <= _MAX_WEIGHT_SUM:
             faults.append(f"weight {allocation.weight} of {name!r} is not from 1 to 2^32-1")
+        if not is_ip(instance.host):
+            faults.append(f"{name!r} has the address {instance.address}, which is not resolved")
         if instance.address in by_address:
             first = by_address[instance.address]
             faults.append(f"{first!r} and {name!r} have one address, {instance.address}")

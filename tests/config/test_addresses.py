@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from controlplane.config.addresses import (
     canonical_endpoint,
     check_endpoint,
+    check_instance_address,
     check_ip,
     check_match_path,
     check_url,
@@ -40,7 +41,7 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("localhost:80", "takes no DNS names", id="name"),
+        pytest.param("localhost:80", "does not start with an IP address", id="name"),
         pytest.param("10.0.0.1", "has no port; write 10.0.0.1:8000", id="no port"),
         pytest.param("::1", "has no port; write [::1]:8000", id="IPv6 alone"),
         pytest.param("::ffff:10.0.0.1", "write [::ffff:10.0.0.1]:8000", id="mapped IPv4 alone"),
@@ -109,3 +110,25 @@ def test_a_path_that_no_request_can_have_is_an_error(path: str, words: str) -> N
 def test_a_path_that_requests_can_have_is_taken(path: str) -> None:
     """Prefixes, dots within names and percent-encoded bytes among them."""
     assert path == check_match_path(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("vllm.example.org:8000", "vllm.example.org:8000"),
+        ("GPU-1.svc.:80", "gpu-1.svc:80"),
+        ("localhost:080", "localhost:80"),
+        ("10.0.0.1:80", "10.0.0.1:80"),
+        ("[::1]:80", "[::1]:80"),
+    ],
+)
+def test_an_instance_may_have_a_name(text: str, canonical: str) -> None:
+    """In lower case and without its final dot."""
+    assert canonical == check_instance_address(text)
+
+
+@pytest.mark.parametrize("text", ["10.0.0:80", "1.2.3.4.5:80", "a..b:80", "-a.b:80", "a.b", "a:0"])
+def test_a_slip_in_an_address_is_no_name(text: str) -> None:
+    """A last label of digits alone is an IP address that went wrong."""
+    with pytest.raises(PydanticCustomError):
+        check_instance_address(text)

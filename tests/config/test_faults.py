@@ -341,9 +341,9 @@ def faults_in(text: str) -> list[str]:
             id="an unknown bus",
         ),
         pytest.param(
-            {17: '  - {name: a, site: cloud, address: "gpu.example:8000", model: big}'},
+            {17: '  - {name: a, site: cloud, address: "gpu..example:8000", model: big}'},
             [
-                "17:37: instances[0].address: 'gpu.example:8000' does not start with an IP address; Envoy's endpoint discovery takes no DNS names, so write IP:PORT such as 10.1.0.10:8000"
+                "17:37: instances[0].address: 'gpu..example:8000' does not start with an IP address; write IP:PORT such as 10.1.0.10:8000"
             ],
             id="a host name",
         ),

@@ -1,0 +1,43 @@
+"""Instances that have DNS names, once these are resolved."""
+
+from __future__ import annotations
+
+from controlplane.config.resolution import names_of, with_addresses
+from testbed.fakes.fleets import make_config
+
+
+def test_names_are_replaced_by_addresses() -> None:
+    """What is not resolved takes no part, nor does what is another's address."""
+    config = make_config(
+        instances={
+            "ip": ("north", "10.0.0.1:80"),
+            "four": ("north", "four.example:80"),
+            "six": ("cloud", "six.example:80"),
+            "away": ("cloud", "away.example:80"),
+            "twin": ("cloud", "twin.example:80"),
+            "local": ("phones", "localhost:80"),
+        }
+    )
+    addresses = {
+        "four.example": "10.0.0.2",
+        "six.example": "2001:db8::1",
+        "twin.example": "10.0.0.1",
+        "localhost": "127.0.0.1",
+    }
+    assert {"four.example", "six.example", "away.example", "twin.example", "localhost"} == names_of(
+        config
+    )
+    resolved = with_addresses(config, addresses)
+    assert {
+        "ip": "10.0.0.1:80",
+        "four": "10.0.0.2:80",
+        "six": "[2001:db8::1]:80",
+        "local": "127.0.0.1:80",
+    } == {each.name: each.address for each in resolved.instances}
+    assert not names_of(resolved)
+
+
+def test_a_fleet_of_addresses_stays_as_it_is() -> None:
+    """The very object, so that nothing is taken for a change."""
+    config = make_config()
+    assert config is with_addresses(config, {})

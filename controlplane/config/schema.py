@@ -983,7 +983,9 @@ class Webhook(Settings):
     """A port at which the Kubernetes API server has fleets checked before it stores them."""
 
     address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- the API server's
+    """IP address that it listens on."""
     port: Port = 18443
+    """Port that it listens on."""
     cert: str
     """File of the certificate, in PEM; reloaded when it changes."""
     key: str

@@ -19,6 +19,9 @@ def is_ip(text: str) -> bool:
     return _ip(text) is not None
 
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?P<rest>[^/?#]*).*", re.IGNORECASE)
+
+
 def check_ip(text: str) -> str:
     """Pass an IP address on.
 
@@ -38,6 +41,10 @@ def check_endpoint(text: str) -> str:
     Raises:
         PydanticCustomError: with what is missing.
     """
+    if "${" in text or "{{" in text:
+        raise _wrong(text, "looks like a template; render it first")
+    if (url := _URL.fullmatch(text)) is not None:
+        raise _wrong(text, f"is a URL; write only its address, {url['rest'] or '10.1.0.10:8000'}")
     host, colon, port = text.rpartition(":")
     if _ip(text) is not None and not (colon and "." in host):
         shown = f"[{text}]" if ":" in text else text

@@ -90,15 +90,26 @@ def _fault(details: ErrorDetails, document: Document, root: type[BaseModel]) -> 
         known = _keys(_model(_annotation(path[:-1], root)))
         name = str(path[-1])
         return document.fault(path, f"unknown key '{name}'{nearest(name, known)}", at_key=True)
-    return document.fault(path, _message(details, path, root), at_key="[key]" in details["loc"])
+    return document.fault(
+        path, _message(details, path, root, document), at_key="[key]" in details["loc"]
+    )
 
 
-def _message(details: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
+def _message(details: ErrorDetails, path: Path, root: type[BaseModel], document: Document) -> str:
     given, kind, ctx = details["input"], details["type"], details.get("ctx", {})
     if given is None:
         return f"has no value; give {_shape(_annotation(path, root))}, or remove the key"
     if kind == "string_pattern_mismatch":
         return f"'{given}' {_pattern(ctx['pattern'])}"
+    if kind == "string_type":
+        # As it is written: the number 7 may be 007.
+        written = document.written(path)
+        if isinstance(given, (bool, int, float)) and written:
+            return f"{written} must be text; write it in quotes, '{written}'"
+        if isinstance(given, dict) and document.line(path).startswith("{{"):
+            return "looks like a template; render it first"
+    if kind == "literal_error" and isinstance(given, str) and given == ctx.get("expected"):
+        return f"'{given}' is text; write {given} without quotes"
     reported = _TOLD.get(kind)
     if reported is not None:
         return reported(given, ctx)

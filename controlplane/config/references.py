@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
@@ -569,7 +570,20 @@ class _Rules:
 
     # What is allowed and yet not what was meant.
 
+    def scrape_warnings(self) -> Iterator[Fault]:
+        """Warn of metrics' URLs that name a host alone: engines serve a page of their own there."""
+        for instance in self.instance_list:
+            scrape = instance.entry("scrape")
+            url = scrape.text("url") or ""
+            if url and urlsplit(url).path in ("", "/") and not urlsplit(url).query:
+                yield self.at(
+                    scrape,
+                    "url",
+                    f"has no path; engines serve metrics at {url.rstrip('/')}/metrics",
+                )
+
     def warnings(self) -> Iterator[Fault]:
+        yield from self.scrape_warnings()
         running = {name for e in (*self.instance_list, *self.rule_list) for name in _models_of(e)}
         anything = any(rule.get("model_label") is not None for rule in self.rule_list)
         regions = {e.text("name"): e.text("region") or "" for e in self.site_list}

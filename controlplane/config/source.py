@@ -50,6 +50,15 @@ _PLAIN_KEY = re.compile(r"[\w-]+")
 _STANDARD = "tag:yaml.org,2002:"
 
 
+_PLAIN_SCALAR = re.compile(r"[^\s,\[\]{}\"'#]+")
+_TEMPLATE = re.compile(r"\$\{[^}]*\}?|\{\{.*?\}\}")
+_BARE_IPV6 = re.compile(
+    r"(?<![\w\"'\[:])(?:\[(?P<inner>[0-9a-fA-F]*:[0-9a-fA-F:]+)\]"
+    r"|(?P<bare>[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}?))(?::(?P<port>\d{2,5}))?(?=[\s,}\]]|$)"
+)
+_GLUED = re.compile(r"(?<![\w\"'])[A-Za-z_]\w*:[^\s/:]\S*")
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A place in the text."""
@@ -73,6 +82,20 @@ class Document:
     """Where the key of each value in a mapping begins."""
     faults: tuple[Fault, ...] = ()
     """What is wrong with the text though it can be read, such as a key given twice."""
+    lines: tuple[str, ...] = ()
+    """The text."""
+
+    def line(self, path: Path) -> str:
+        """Return the text from the beginning of a value to the end of its line."""
+        mark = self.values.get(path)
+        if mark is None or mark.line > len(self.lines):
+            return ""
+        return self.lines[mark.line - 1][mark.column - 1 :]
+
+    def written(self, path: Path) -> str:
+        """Return a plain scalar as it is written, such as 007 for the number 7; or nothing."""
+        found = _PLAIN_SCALAR.match(self.line(path))
+        return "" if found is None else found[0]
 
     def fault(self, path: Path, message: str, *, at_key: bool = False) -> Fault:
         """Return a fault at the value of *path*, or at its key, or at what should hold it."""
@@ -124,7 +147,12 @@ def parse_source(text: str, *, file: str) -> Document:
     _Measure(file).check(root)
     flat = _Flattener(file)
     tree = flat.value(root, ())
-    return Document(file, tree, flat.values, flat.keys, tuple(flat.faults.values()))
+    return Document(file, tree, flat.values, flat.keys, tuple(flat.faults.values()), _lines(text))
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    """Split as YAML does, which knows fewer line breaks than Python."""
+    return tuple(re.split(r"\r\n|[\r\n\x85\u2028\u2029]", text))
 
 
 def _refused(file: str, mark: Mark, message: str) -> ConfigError:
@@ -237,7 +265,16 @@ class _Composer:
         begun = error.context_mark
         if error.context is not None and begun is not None and begun.line + 1 != mark.line:
             problem = f"{error.context} begun on line {begun.line + 1} {error.problem}"
-        if "\t" in line[: mark.column] and not line[: mark.column].strip():
+        above = lines[mark.line - 2] if 2 <= mark.line <= len(lines) + 1 else ""
+        if (template := _TEMPLATE.search(line)) is not None:
+            remedy = f"'{template[0]}' looks like a template; render it first"
+        elif (ipv6 := _BARE_IPV6.search(line)) is not None:
+            remedy = f"write an IPv6 address in brackets and quotes: {_quoted_ipv6(ipv6)}"
+        elif (glued := _GLUED.search(above) or _GLUED.search(line)) is not None and (
+            "mapping values" in problem or "':'" in problem
+        ):
+            remedy = f"put a space after the colon of '{glued[0]}'"
+        elif "\t" in line[: mark.column] and not line[: mark.column].strip():
             remedy = "indent with spaces, not tabs"
         elif "mapping values are not allowed" in problem:
             remedy = "put text that holds ': ' in quotes, or check the indentation"
@@ -248,6 +285,11 @@ class _Composer:
         else:
             remedy = "check indentation, quotes and brackets"
         return _refused(self._file, mark, f"not YAML: {problem}; {remedy}")
+
+
+def _quoted_ipv6(found: re.Match[str]) -> str:
+    address = found["bare"] or found["inner"]
+    return f'"[{address}]:{found["port"] or 8000}"'
 
 
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"

@@ -151,7 +151,7 @@ def faults_in(text: str) -> list[str]:
         ),
         pytest.param(
             {1: "version: '1'"},
-            ["1:10: version: '1' is not known; write 1"],
+            ["1:10: version: '1' is text; write 1 without quotes"],
             id="a version in quotes",
         ),
         pytest.param(

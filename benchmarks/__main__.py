@@ -19,7 +19,16 @@ from typing import Any
 from benchmarks.figures import Row, Target, table
 from controlplane import __version__
 
-NAMES = ("fanout", "sustained", "report_to_weight", "ingest", "solve", "real_envoys", "bodies")
+NAMES = (
+    "fanout",
+    "transports",
+    "sustained",
+    "report_to_weight",
+    "ingest",
+    "solve",
+    "real_envoys",
+    "bodies",
+)
 
 
 def measure(name: str, *, quick: bool) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from controlplane.grpc_services.messages import (
     parse_sotw_request,
 )
 from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
-from controlplane.grpc_transport.calls import Call, Serves
+from controlplane.grpc_transport.calls import OVERHEAD, Call, Serves
 from controlplane.grpc_transport.limits import Cut, Limits
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.runtime.throttle import TokenBucket
@@ -58,6 +58,9 @@ SERVICES = {
 }
 """Service -> what its method names end in, and the type it serves; none: any."""
 
+MAX_CONNECTIONS = 20_000
+"""Connections whose starts are remembered."""
+
 TTL_FEATURE = "xds.config.supports-resource-ttl"
 SOTW_TTL_FEATURE = "xds.config.supports-resource-in-sotw"
 
@@ -81,6 +84,9 @@ class XdsSettings:
     """Streams that may start at once."""
     streams_patience: float = 5.0
     """Seconds that a stream may wait to start before it is refused with RESOURCE_EXHAUSTED."""
+    connection_streams_rate: float = 5.0
+    """Streams that one connection may start a second: it leaves the rest to the others."""
+    connection_streams_burst: float = 100.0
     max_age: float = 1_800.0
     """Seconds after which a connection is asked to move on, a tenth more or less, so that clients
     spread over replicas again; istio takes half an hour too."""
@@ -344,7 +350,9 @@ class XdsCall:
         """Receive a request and answer it."""
         service = self._service
         if self._held is not None:
+            # Unread, so that the client is granted no more while it waits.
             self._held.append(message)
+            self._stream.hold(len(message) + OVERHEAD)
             return
         try:
             if self._session.receive(message, now=service.clock()):
@@ -357,6 +365,7 @@ class XdsCall:
     def _start(self) -> None:
         held, self._held = self._held or [], None
         for message in held:
+            self._stream.hold(-len(message) - OVERHEAD)
             if not self._stream.is_over:
                 self.message_received(message)
 
@@ -434,6 +443,8 @@ class XdsService:
         self.encoder = Encoder(self.settings.identifier)
         self.clock = clock
         self._stream_numbers = itertools.count()
+        self._per_connection: dict[str, TokenBucket] = {}
+        """Peer -> what it may start; the one that started last is last."""
         self._starts = TokenBucket(
             rate=self.settings.streams_rate, burst=self.settings.streams_burst, now=clock()
         )
@@ -452,18 +463,30 @@ class XdsService:
         return f"{next(self._stream_numbers):x}-"
 
     def _call(self, stream: Call, *, type_url: str, delta: bool) -> XdsCall | None:
-        code, text, wait = self._reserve()
+        code, text, wait = self._reserve(stream.peer)
         if code is not None:
             stream.finish(code, text)
             return None
         return XdsCall(self, stream, type_url=type_url, delta=delta, wait=wait)
 
-    def _reserve(self) -> tuple[StatusCode | None, str, float]:
+    def _reserve(self, peer: str) -> tuple[StatusCode | None, str, float]:
         """Return why a stream may not start, or the seconds that it must wait."""
         if not self.views.ready:
             self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="not ready"))
             return StatusCode.UNAVAILABLE, "no plan is loaded yet", 0.0
-        wait = self._starts.reserve(now=self.clock(), patience=self.settings.streams_patience)
+        now, patience = self.clock(), self.settings.streams_patience
+        bucket = self._per_connection.pop(peer, None) or TokenBucket(
+            rate=self.settings.connection_streams_rate,
+            burst=self.settings.connection_streams_burst,
+            now=now,
+        )
+        self._per_connection[peer] = bucket
+        if len(self._per_connection) > MAX_CONNECTIONS:
+            del self._per_connection[next(iter(self._per_connection))]
+        wait = bucket.reserve(now=now, patience=patience)
+        if wait is not None:
+            others = self._starts.reserve(now=now, patience=patience)
+            wait = None if others is None else max(wait, others)
         if wait is None:
             self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="too many streams"))
             return StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once", 0.0

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from controlplane.grpc_transport.calls import Call, Conversation
-from controlplane.grpc_transport.connection import ClientConnection
+from controlplane.grpc_transport.dialled import ClientConnection
 from controlplane.grpc_transport.front import Front, Turns
 from controlplane.grpc_transport.limits import Limits, ServerLimits
 from controlplane.grpc_transport.status import StatusCode

@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from typing import NamedTuple
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -34,16 +33,13 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
-from hpack import HPACKError, NeverIndexedHeaderTuple
+from hpack import HPACKError
 
 from controlplane.grpc_transport import limits as frames
 from controlplane.grpc_transport.limits import Budget, Cut, Limits, Pool, price
 from controlplane.grpc_transport.status import (
     CallError,
     StatusCode,
-    parse_status,
-    parse_timeout,
-    status_of_http,
     status_of_reset,
 )
 from controlplane.grpc_transport.stream import Stream, frame_header
@@ -84,6 +80,20 @@ class Event(NamedTuple):
 
 def _nothing() -> None:
     """Let no one know."""
+
+
+RESPONSE: Fields = [(":status", "200"), ("content-type", "application/grpc")]
+
+
+def is_grpc(content_type: str) -> bool:
+    """Return whether a content type is gRPC's, whatever its message format."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/grpc" or kind.startswith("application/grpc+")
+
+
+def code_name(code: int) -> str:
+    """Return the name of an HTTP/2 error code."""
+    return ErrorCodes(code).name if code in frozenset(ErrorCodes) else str(code)
 
 
 @lru_cache(maxsize=16)
@@ -457,7 +467,7 @@ class Connection(ABC):
 
     def dropped(self, stream: Stream, code: int) -> None:
         """Record that a call ended by RST_STREAM, of either side."""
-        text = f"stream reset ({_name(code)})"
+        text = f"stream reset ({code_name(code)})"
         self.forget(stream, CallError(status_of_reset(code), text))
 
     def lost(self, reason: str) -> None:
@@ -546,229 +556,3 @@ class Connection(ABC):
         """Close: the last call of a draining connection is over."""
         self.closing = True
         self.reason = self.reason or "no calls left"
-
-
-def _name(code: int) -> str:
-    return ErrorCodes(code).name if code in frozenset(ErrorCodes) else str(code)
-
-
-RESPONSE: Fields = [(":status", "200"), ("content-type", "application/grpc")]
-
-
-def _is_grpc(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == "application/grpc" or kind.startswith("application/grpc+")
-
-
-class ServerConnection(Connection):
-    """The server's side."""
-
-    _preface_seen = False
-    _last_accepted = HIGHEST_STREAM
-    """Highest stream that is served, once a GOAWAY has named it."""
-
-    def _begin(self, data: bytes) -> bool:
-        if self._preface_seen:
-            return True
-        if not data.startswith(PREFACE[: len(data)]):
-            self.fail(ErrorCodes.PROTOCOL_ERROR, "no HTTP/2 preface")
-        elif len(data) >= len(PREFACE):
-            self._preface_seen = True
-            self._at = len(PREFACE)
-        return self._preface_seen
-
-    def _take_fields(
-        self, stream_id: int, stream: Stream | None, fields: Fields, *, last: bool
-    ) -> None:
-        if stream is not None:  # trailers; h2 lets them pass only at the end
-            self._end_received(stream)
-        elif stream_id > self._last_accepted or len(self.streams) >= self.limits.max_streams:
-            self.reset(stream_id, ErrorCodes.REFUSED_STREAM)
-        elif stream_id in self.h2.streams and not self.h2.streams[stream_id].closed:
-            self._open(stream_id, fields, last=last)
-
-    def _open(self, stream_id: int, fields: Fields, *, last: bool) -> None:
-        metadata: dict[str, str] = {}
-        for name, value in fields:
-            metadata[name] = f"{metadata[name]},{value}" if name in metadata else value
-        if metadata.get(":method") != "POST":
-            self._respond(stream_id, [(":status", "405"), ("allow", "POST")])
-            return
-        if not _is_grpc(metadata.get("content-type", "")):
-            self._respond(stream_id, [(":status", "415")])
-            return
-        stream = Stream(self, self.h2.streams[stream_id], metadata.get(":path", ""), metadata)
-        stream.remote_closed = last
-        self.streams[stream_id] = stream
-        if (timeout := metadata.get("grpc-timeout")) is not None:
-            seconds = parse_timeout(timeout)
-            if seconds is None:
-                self.end(stream, StatusCode.INTERNAL, "malformed grpc-timeout")
-                return
-            stream.deadline = self.now + seconds
-        self.events.append(Event(Kind.OPENED, stream))
-        if last:
-            self.events.append(Event(Kind.HALF_CLOSED, stream))
-
-    def _respond(self, stream_id: int, fields: Fields) -> None:
-        """Answer in full; the client need not send the rest (RFC 9113, section 8.1)."""
-        if not self.closing and not self.h2.streams[stream_id].closed:
-            self.send_headers(stream_id, fields, last=True)
-            if not self.h2.streams[stream_id].closed:
-                self.reset(stream_id, ErrorCodes.NO_ERROR)
-
-    def _end_received(self, stream: Stream) -> None:
-        stream.remote_closed = True
-        if stream.is_unfinished and not stream.is_over:
-            self.end(stream, StatusCode.INTERNAL, "stream ended within a message")
-        elif not stream.is_over:
-            self.events.append(Event(Kind.HALF_CLOSED, stream))
-
-    def end(self, stream: Stream, code: StatusCode, text: str) -> None:
-        """Send the status; without a message before it, in one block (Trailers-Only)."""
-        fields = [] if stream.headers_sent else list(RESPONSE)
-        fields.append(("grpc-status", str(int(code))))
-        if text:
-            # Percent-encoded as gRPC says, and bounded, since a header list is.
-            fields.append(("grpc-message", quote(text[:MAX_TEXT], safe=" !#$&'()*+,/:;=?@[]")))
-        if code is StatusCode.UNIMPLEMENTED:
-            fields.append(("grpc-accept-encoding", "identity"))
-        stream.is_over = True
-        self._respond(stream.stream_id, fields)
-        self.forget(stream, CallError(code, text))
-
-    def _take_goaway(self, last: int, code: int, text: bytes) -> None:
-        del last, code, text
-        self.draining = True
-        if not self.streams:
-            self._idle()
-
-    def drain(self) -> None:
-        """Ask the client to make its next calls elsewhere; running ones go on.
-
-        In two steps (RFC 9113, section 6.8), so that calls under way to us are not lost: the last
-        stream is named once the client has answered a ping that followed the first GOAWAY.
-        """
-        if not self.closing and not self.draining:
-            self.draining = True
-            self._goaway(HIGHEST_STREAM)
-            self.h2.ping(b"draining")
-            self.collect()
-            if not self.streams and not self.greeted:
-                self._idle()
-
-    def _take_pong(self) -> None:
-        if self.draining and self._last_accepted == HIGHEST_STREAM:
-            self._last_accepted = self.h2.highest_inbound_stream_id
-            self._goaway(self._last_accepted)
-            if not self.streams:
-                self._idle()
-
-    def _idle(self) -> None:
-        if self._last_accepted == HIGHEST_STREAM and self.greeted and not self.closing:
-            self._last_accepted = self.h2.highest_inbound_stream_id
-            self._goaway(self._last_accepted)
-        super()._idle()
-
-    def finish_all(self, code: StatusCode, text: str) -> None:
-        """End every call with a status."""
-        for stream in list(self.streams.values()):
-            stream.pending.clear()
-            stream.finish(code, text)
-
-
-class ClientConnection(Connection):
-    """The client's side."""
-
-    _client = True
-
-    def open(
-        self, path: str, authority: str, metadata: Iterable[tuple[str, str]], *, secure: bool
-    ) -> Stream:
-        """Begin a call; names of *metadata* are in lower case, values in ASCII.
-
-        Raises:
-            CallError: the connection is lost, or the server wants no more calls on it.
-        """
-        most = self.h2.remote_settings.max_concurrent_streams
-        if self.draining or self.closing or self.h2.highest_outbound_stream_id >= HIGHEST_STREAM:
-            raise CallError(StatusCode.UNAVAILABLE, self.reason or "no connection")
-        if len(self.streams) >= most:
-            raise CallError(StatusCode.UNAVAILABLE, f"server takes {most} calls at once")
-        fields: list[Any] = [
-            (":method", "POST"),
-            (":scheme", "https" if secure else "http"),
-            (":path", path),
-            (":authority", authority),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            ("user-agent", "cats"),
-            *(NeverIndexedHeaderTuple(*field) for field in metadata),
-        ]
-        if sum(len(name) + len(value) + 32 for name, value in fields) > self.limits.max_header_list:
-            raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too much metadata")
-        stream_id = self.h2.get_next_available_stream_id()
-        self.send_headers(stream_id, fields)
-        stream = Stream(self, self.h2.streams[stream_id], path, dict(metadata))
-        stream.headers_sent = True
-        self.streams[stream_id] = stream
-        return stream
-
-    def _begin(self, data: bytes) -> bool:
-        if data[:5] == b"HTTP/":
-            self.fail(ErrorCodes.PROTOCOL_ERROR, "it speaks HTTP/1, not gRPC")
-        elif len(data) >= 9 and (data[3] != frames.SETTINGS or data[4] & 1):
-            self.fail(ErrorCodes.PROTOCOL_ERROR, "it does not speak HTTP/2")
-        return len(data) >= 9 and not self.closing
-
-    def _take_fields(
-        self, stream_id: int, stream: Stream | None, fields: Fields, *, last: bool
-    ) -> None:
-        del stream_id
-        if stream is None:
-            return
-        named = dict(fields)
-        if not stream.answered:
-            stream.answered = True
-            status = named.get(":status", "")
-            grpc = _is_grpc(named.get("content-type", "")) or "grpc-status" in named
-            if status != "200" or not grpc:
-                text = f"server answers HTTP {status[:3]}"
-                self.end(stream, status_of_http(status), text)
-                return
-        if last:
-            if "grpc-status" in named:
-                text = unquote(named.get("grpc-message", "")[: 3 * MAX_TEXT], errors="replace")
-                stream.status = CallError(parse_status(named["grpc-status"]), text[:MAX_TEXT])
-            self._end_received(stream)
-
-    def _end_received(self, stream: Stream) -> None:
-        stream.remote_closed = True
-        if stream.is_unfinished:
-            stream.status = CallError(StatusCode.INTERNAL, "stream ended within a message")
-        if not self.closing and not stream.h2.closed:
-            self.reset(stream.stream_id, ErrorCodes.NO_ERROR)
-        self.forget(stream, CallError(StatusCode.UNKNOWN, "the call ended without a status"))
-
-    def end(self, stream: Stream, code: StatusCode, text: str) -> None:
-        """Send no more if *code* is OK, else cancel the call."""
-        if code is StatusCode.OK:
-            stream.ending = CallError(code, text)
-            if not self.closing:
-                self.h2.end_stream(stream.stream_id)
-                self.collect()
-            return
-        if not stream.h2.closed:
-            self.reset(stream.stream_id, ErrorCodes.CANCEL)
-        self.forget(stream, CallError(code, text))
-
-    def _take_goaway(self, last: int, code: int, text: bytes) -> None:
-        self.draining = True
-        words = text[:MAX_TEXT].decode("utf-8", "replace")
-        self.reason = "the server is going away"
-        if code:
-            self.reason += f" ({_name(code)}: {words})" if words else f" ({_name(code)})"
-        # Calls that it will not serve can be made again elsewhere.
-        for stream in list(self.streams.values()):
-            if stream.stream_id > last:
-                self.forget(stream, CallError(StatusCode.UNAVAILABLE, self.reason))

@@ -109,9 +109,11 @@ class Front(asyncio.Protocol):
         turns: Turns,
         *,
         tls: ssl.SSLContext | None = None,
+        handshake_timeout: float = 10.0,
     ) -> None:
         self._owner, self._make, self._turns = owner, make, turns
         self._loop = asyncio.get_running_loop()
+        self._handshake_timeout = handshake_timeout
         self.connection: Connection | None = None
         self.transport: asyncio.Transport | None = None
         self.peer = self.host = ""
@@ -357,8 +359,7 @@ class Front(asyncio.Protocol):
         if transport is None:
             return
         if connection is None or not connection.greeted:
-            timeout = 10.0 if connection is None else connection.limits.handshake_timeout
-            if now - self.since > timeout:
+            if now - self.since > self._handshake_timeout:
                 self.abort(Cut.NO_HANDSHAKE)
             return
         waiting = transport.get_write_buffer_size()

@@ -237,7 +237,10 @@ class GrpcioServer:
 
     async def stop(self, grace: float | None = None) -> None:
         """Accept no more, let running calls end within *grace* seconds, then end them."""
+        # The C core would cancel their handlers, and log each of them as failed.
+        stopping = asyncio.ensure_future(self._server.stop((grace or 0.0) + 1.0))
+        if grace:
+            await asyncio.wait([stopping], timeout=grace)
         for call in list(self._calls):
-            if not grace:
-                call.finish(StatusCode.UNAVAILABLE, "the server is going away")
-        await self._server.stop(grace)
+            call.finish(StatusCode.UNAVAILABLE, "the server is going away")
+        await stopping

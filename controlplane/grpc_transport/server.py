@@ -16,9 +16,9 @@ import structlog
 from h2.errors import ErrorCodes
 
 from controlplane.grpc_transport.calls import Call, OpenCall
-from controlplane.grpc_transport.connection import ServerConnection
 from controlplane.grpc_transport.front import Front, Turns
 from controlplane.grpc_transport.limits import GOAWAY, SETTINGS, Cut, Limits, Pool, ServerLimits
+from controlplane.grpc_transport.served import ServerConnection
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.grpc_transport.stream import frame_header
 from controlplane.runtime.throttle import LogLimit
@@ -27,7 +27,7 @@ log = structlog.get_logger("grpc")
 
 SWEEP_PERIOD = 1.0
 """Seconds between looks for clients that are gone; small against every timeout."""
-ACCEPTED_AT_ONCE = 32
+ACCEPTED_AT_ONCE = 16
 BACKLOG = 4_096
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting, when the system has no open files left."""
@@ -174,7 +174,13 @@ class GrpcServer:
 
     def _take(self, accepted: socket.socket, host: str, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
-        front = Front(self, self._make, self._turns or Turns(self.server_limits), tls=tls)
+        front = Front(
+            self,
+            self._make,
+            self._turns or Turns(self.server_limits),
+            tls=tls,
+            handshake_timeout=self.limits.handshake_timeout,
+        )
         front.host = host
         spread = random.uniform(0.9, 1.1)  # noqa: S311 -- spreads reconnects
         self._fronts[front] = front.since + self.limits.max_age * spread

@@ -60,8 +60,10 @@ async def versions(port: int, *, held: dict[str, str] | None = None) -> dict[str
         return {resource.name: resource.version for resource in response.resources}
 
 
-async def test_sigterm_ends_it_in_good_order(fleet: Path) -> None:
+@pytest.mark.parametrize("transport", ["h2", "grpcio"])
+async def test_sigterm_ends_it_in_good_order(fleet: Path, transport: str) -> None:
     """Open streams are ended, the status is 0, and no traceback is left behind."""
+    write(fleet, f"{FLEET}server: {{transport: {transport}}}\n")
     async with ControlPlaneProcess(fleet) as control:
         await control.wait_ready()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{control.xds_port}") as channel:

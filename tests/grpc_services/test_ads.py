@@ -175,6 +175,29 @@ async def test_too_many_starts_are_refused(events: list[XdsEvent]) -> None:
         assert Happening.REFUSED_STREAM in {event.what for event in events}
 
 
+async def test_a_connection_that_opens_many_streams_leaves_room_for_others() -> None:
+    """Its own rate ends first; another connection starts at once."""
+    settings = XdsSettings(
+        connection_streams_rate=0.001, connection_streams_burst=2, streams_patience=0
+    )
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with (
+        serve_xds(settings=settings) as server,
+        grpc.aio.insecure_channel(server.address, options) as greedy,
+        grpc.aio.insecure_channel(server.address, options) as modest,
+    ):
+        publish(server, "1")
+        for _ in range(2):
+            stream = XdsClient(greedy, delta=True)
+            await stream.request(ENDPOINT, ["a"])
+            await stream.response()
+        refused = XdsClient(greedy, delta=True)
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED == (await refused.status())[0]
+        other = XdsClient(modest, delta=True)
+        await other.request(ENDPOINT, ["a"])
+        await other.response()
+
+
 @pytest.mark.parametrize("delta", MODES)
 async def test_an_unknown_site_gets_the_default_view_and_is_counted(
     channel: grpc.aio.Channel, events: list[XdsEvent], delta: bool

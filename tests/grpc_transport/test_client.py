@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from controlplane.grpc_transport.calls import Call
 from controlplane.grpc_transport.client import CLIENT_LIMITS, dialled
-from controlplane.grpc_transport.connection import ClientConnection
+from controlplane.grpc_transport.dialled import ClientConnection
 from controlplane.grpc_transport.limits import Limits
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.grpc_transport.status import CallError, StatusCode

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from controlplane.grpc_transport.connection import Kind, ServerConnection
+from controlplane.grpc_transport.connection import Kind
 from controlplane.grpc_transport.limits import Limits
+from controlplane.grpc_transport.served import ServerConnection
 from controlplane.grpc_transport.status import StatusCode
 from testbed import http2
 from testbed.http2 import (

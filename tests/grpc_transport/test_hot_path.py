@@ -16,8 +16,9 @@ from h2.windows import WindowManager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.grpc_transport.connection import Connection, Kind, ServerConnection
+from controlplane.grpc_transport.connection import Connection, Kind
 from controlplane.grpc_transport.limits import Limits, Pool
+from controlplane.grpc_transport.served import ServerConnection
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.grpc_transport.stream import Stream
 from testbed import http2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.grpc_transport import server as server_module
 from controlplane.grpc_transport.calls import Call, Conversation, conversing
 from controlplane.grpc_transport.grpcio import GrpcioServer, PemFiles
 from controlplane.grpc_transport.limits import Limits, ServerLimits
@@ -448,3 +451,54 @@ async def test_a_connection_too_many_is_refused_with_a_reason(limits: ServerLimi
             last.close()
 
     assert 1 == sum(line["event"] == "connections refused" for line in lines)
+
+
+async def test_accepting_pauses_at_the_limit_of_open_files_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Retrying at once would take all of the time, and write a line each time."""
+    monkeypatch.setattr(server_module, "ACCEPT_PAUSE", 0.05)
+    accept, failures = socket.socket.accept, 0
+
+    def full(self: socket.socket) -> tuple[socket.socket, Any]:
+        nonlocal failures
+        if failures < 3:
+            failures += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", full)
+    with capture_logs() as lines:
+        async with serving() as (_, port):
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as client:
+                answer = await client.unary_unary("/t.S/Joined")(b"x", wait_for_ready=True)
+
+    assert (b"x", 3) == (answer, failures)
+    assert 1 == sum(line["event"] == "accepting paused" for line in lines)
+
+
+async def test_an_unfinished_handshake_gives_way_to_a_newer_one() -> None:
+    """A crowd of half-open connections keeps no client out."""
+    async with serving(server_limits=ServerLimits(max_handshakes=3)) as (server, port):
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as client:
+            assert b"x" == await client.unary_unary("/t.S/Joined")(b"x")
+        await until(lambda: server.connections <= 4)
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_the_connection_that_holds_most_is_cut_when_memory_is_short() -> None:
+    """Unfinished messages of all clients together are bounded."""
+    limits, cut = ServerLimits(max_held=100_000), list[int]()
+    async with serving(server_limits=limits, on_cut=lambda: cut.append(1)) as (_, port):
+        part = http2.message(b"x" * 1_000_000)[:60_000]
+        writers = []
+        for frames in (1, 3):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            whole = b"".join(http2.data(1, part[:15_000]) for _ in range(4 * frames))
+            writer.write(asking(path="/t.S/Joined", size=0) + whole)
+            writers.append(writer)
+        await until(lambda: cut == [1])
+        for writer in writers:
+            writer.close()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from controlplane.config.dialects import Dialect, EngineName, Telemetry
     from controlplane.config.engine import Engine
     from controlplane.config.json_schema import config_schema
-    from controlplane.config.merge import Clash, Found, Merged, Refused, unserved
+    from controlplane.config.merge import Clash, Found, Merged, ObjectRef, Refused, unserved
     from controlplane.config.parse import Checked, check_config, parse_config
     from controlplane.config.schema import (
         Admin,
@@ -102,6 +102,7 @@ __all__ = [
     "ModelKind",
     "Network",
     "NodePrior",
+    "ObjectRef",
     "Orca",
     "OutlierDetection",
     "Override",
@@ -143,6 +144,7 @@ _ELSEWHERE = {
     "Telemetry": "dialects",
     "Found": "merge",
     "Merged": "merge",
+    "ObjectRef": "merge",
     "Refused": "merge",
     "check_config": "parse",
     "config_schema": "json_schema",

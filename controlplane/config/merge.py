@@ -8,7 +8,7 @@ after this checks it again. Who found an instance, and when, is not known here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controlplane.config.eligibility import may_serve
@@ -36,6 +36,17 @@ class Clash(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An object of a Kubernetes cluster, as an Event names it."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """An instance that a rule found."""
 
@@ -44,6 +55,8 @@ class Found:
     instance: Instance
     site: Site | None = None
     """Where it is, if that site is made of a label; the file's site of that name goes before."""
+    about: ObjectRef | None = field(default=None, compare=False)
+    """The object that it was read from."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,6 +69,8 @@ class Refused:
     clash: Clash
     message: str
     """What is wrong, and what would be right."""
+    about: ObjectRef | None = field(default=None, compare=False)
+    """The object that it was read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +181,7 @@ class _Merging:
         """Let an instance take part, or note why it does not."""
         why = self._why_not(found)
         if why is not None:
-            self.refused.append(Refused(found.rule, found.instance.name, *why))
+            self.refused.append(Refused(found.rule, found.instance.name, *why, found.about))
             return False
         self.taken.append(found)
         self._owners[found.instance.name] = f"rule '{found.rule}'"

@@ -628,6 +628,9 @@ class Discovery(Settings):
     """Clusters that rules name; cloud and edges are seen at once."""
     namespace: KubernetesName = "default"
     """Kubernetes namespace of rules that name none."""
+    events: bool = False
+    """Writes an Event on the pod, Service or pool of each rejected instance, where ``kubectl
+    describe`` shows it; needs ``create`` on ``events``."""
     rules: Annotated[tuple[DiscoveryRule, ...], Field(min_length=1, max_length=32)]
 
     def cluster(self, name: str) -> KubernetesApi | KubernetesCluster:

@@ -26,6 +26,7 @@ from controlplane.config import (
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedFound
 from controlplane.controller.discovery_status import RuleStatus
+from controlplane.controller.rejection_events import RejectionEvents
 from controlplane.controller.state_file import StateError
 from controlplane.runtime.files import keep_aside
 from controlplane.runtime.log import Logger
@@ -63,6 +64,7 @@ class _Key:
 class _Followed:
     follower: Follower
     task: asyncio.Task[None]
+    client: ApiClient
 
 
 def load_found(directory: Path | None, *, log: Logger) -> SavedFound:
@@ -116,6 +118,9 @@ class InstanceDiscovery:
         self._followed: dict[_Key, _Followed] = {}
         self._found = saved.found
         self._to_save = asyncio.Event()
+        self._events = RejectionEvents(
+            self._client_of, unix_time=control.unix_time, log=control.log
+        )
         self._failing: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._may_begin = asyncio.Event()
@@ -154,6 +159,7 @@ class InstanceDiscovery:
         async with new_session() as session, asyncio.TaskGroup() as group:
             try:
                 group.create_task(self._keep_saved(), name="save discovered")
+                group.create_task(self._events.run(), name="write Events")
                 while True:
                     self._start(session, group)
                     self._changed.clear()
@@ -210,9 +216,10 @@ class InstanceDiscovery:
         for key in wanted:
             if key in self._followed:
                 continue
+            client = ApiClient(key.cluster, session)
             follower = Follower(
                 key.wanted,
-                ApiClient(key.cluster, session),
+                client,
                 on_change=self._changed.set,
                 count=_counted(self._control, key),
                 clock=self._control.clock,
@@ -220,7 +227,7 @@ class InstanceDiscovery:
             )
             name = f"follow {key.wanted.resource.name} {key.name}".rstrip()
             task = group.create_task(follower.run(), name=name)
-            self._followed[key] = _Followed(follower, task)
+            self._followed[key] = _Followed(follower, task, client)
 
     async def _look(self) -> None:
         config = self._configuration.file_config
@@ -244,6 +251,8 @@ class InstanceDiscovery:
         found = tuple(each for item in self._findings.values() for each in item.found)
         refused = tuple(each for item in self._findings.values() for each in item.refused)
         self._configuration.receive_found(found, refused)
+        if self._discovery is not None and self._discovery.events:
+            self._events.note(self._configuration.refused)
         self._note_beginning()
         self._found = found
         self._to_save.set()
@@ -271,6 +280,14 @@ class InstanceDiscovery:
         if any(key not in self._followed for key in keys):
             return []
         return [self._followed[key].follower for key in keys]
+
+    def _client_of(self, rule_name: str) -> ApiClient | None:
+        for rule in self._rules:
+            if rule.name == rule_name:
+                for key in _keys(self._configuration.file_config, rule):
+                    if key in self._followed:
+                        return self._followed[key].client
+        return None
 
     def _misses(self, rule: DiscoveryRule) -> bool:
         followers = self._followers(rule)

@@ -52,6 +52,7 @@ class KubernetesApiServer:
         retry_after: seconds that a throttled client is asked to wait.
         lagging: say changes to the oldest watch of each kind only, as if others were far away.
         asked: (verb, resource, query) of every request, in order.
+        events: Events that were created, in order.
         url: where it listens, once it does.
     """
 
@@ -63,6 +64,7 @@ class KubernetesApiServer:
     retry_after: int = 1
     lagging: bool = False
     asked: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
+    events: list[Document] = field(default_factory=list)
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -156,7 +158,38 @@ class KubernetesApiServer:
         resource, namespace = matched["resource"], matched["namespace"] or ""
         query = dict(request.query)
         verb = "watch" if query.get("watch") in ("1", "true") else "list"
+        if request.method == "POST":
+            verb = "create"
         self.asked.append((verb, resource, query))
+        refusal = self._refusal(request, verb, resource)
+        if refusal is not None:
+            return refusal
+        try:
+            selector = query.get("labelSelector", "")
+            _selects(selector, {})
+        except ValueError as error:
+            return _status(400, f"unable to parse requirement: {error}")
+        if request.method == "POST":
+            document = await request.json()
+            if resource != "events" or document["metadata"]["namespace"] != namespace:
+                return _status(400, "the namespace of the object does not match the request's")
+            self.events.append(document)
+            return web.json_response(document, status=201)
+        if verb == "watch":
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            me = object()
+            self._watches.setdefault(resource, []).append(me)
+            try:
+                with contextlib.suppress(ConnectionResetError):  # a watcher that went away
+                    await self._watch(request, response, me, resource, namespace)
+            finally:
+                self._watches[resource].remove(me)
+            return response
+        return self._list(resource, namespace, query)
+
+    def _refusal(self, request: web.Request, verb: str, resource: str) -> web.Response | None:
         if self.busy:
             return _status(503, "the server is currently unable to handle the request")
         if self.throttled:
@@ -172,24 +205,7 @@ class KubernetesApiServer:
             return _status(403, f'{resource} is forbidden: cannot {verb} resource "{resource}"')
         if resource in self.absent:
             return _status(404, "the server could not find the requested resource")
-        try:
-            selector = query.get("labelSelector", "")
-            _selects(selector, {})
-        except ValueError as error:
-            return _status(400, f"unable to parse requirement: {error}")
-        if verb == "watch":
-            response = web.StreamResponse(headers={"Content-Type": "application/json"})
-            response.enable_chunked_encoding()
-            await response.prepare(request)
-            me = object()
-            self._watches.setdefault(resource, []).append(me)
-            try:
-                with contextlib.suppress(ConnectionResetError):  # a watcher that went away
-                    await self._watch(request, response, me, resource, namespace)
-            finally:
-                self._watches[resource].remove(me)
-            return response
-        return self._list(resource, namespace, query)
+        return None
 
     def _list(self, resource: str, namespace: str, query: Mapping[str, str]) -> web.Response:
         limit = int(query.get("limit", "0"))
@@ -320,6 +336,7 @@ async def serving_kubernetes(
     """Listen on loopback for the duration of the block; *port* 0 takes a free one."""
     application = web.Application()
     application.router.add_get("/{path:.*}", server.answer)
+    application.router.add_post("/{path:.*}", server.answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

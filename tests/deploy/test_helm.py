@@ -164,6 +164,20 @@ def test_the_webhook_is_asked_about_the_fleet_alone(helm: Helm) -> None:
     assert fleet_of(objects).server.webhook is not None
 
 
+@pytest.mark.parametrize("events", [False, True])
+def test_its_role_writes_events_only_where_they_are_wanted(helm: Helm, events: bool) -> None:
+    """And nothing else, ever."""
+    values = {"fleet": {"discovery": {"events": events}}}
+    role = named(helm.template(CHART, values=values), "Role", "cats-discovery")
+    writes = [
+        (rule["resources"], rule["verbs"])
+        for rule in role["rules"]
+        if not set(rule["verbs"]) <= {"get", "list", "watch"}
+    ]
+
+    assert ([(["events"], ["create"])] if events else []) == writes
+
+
 def test_agents_have_a_namespace_that_admits_them(helm: Helm) -> None:
     """The network of a node is privileged; the control plane's namespace stays restricted."""
     objects = helm.template(CHART, values=FULL)

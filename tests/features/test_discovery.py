@@ -318,3 +318,41 @@ async def test_a_new_zone_is_a_site_without_an_edit(tmp_path: Path) -> None:
         each["instance"] for each in plan["services"]["chat"]["from"]["edge-z2"]
     }
     assert {"north", "edge-z1", "edge-z2"} == {site["name"] for site in fleet["sites"]}
+
+
+async def test_a_rejection_is_an_event_on_its_object(tmp_path: Path) -> None:
+    """Where `kubectl describe` shows it: once, and a role that lacks `create` stops nothing."""
+    cluster = Cluster(tmp_path)
+    server = cluster.server
+    async with serving_kubernetes(server, tls=cluster.tls()), Origin("a") as a:
+        text = cluster.write()
+        cluster.fleet.write_text(
+            text.replace("namespace: models", "namespace: models\n  events: true"),
+            encoding="utf-8",
+        )
+        server.denied = {"events"}
+        cluster.put("a", a)
+        portless = make_pod("b", "127.0.0.2", namespace="models", labels={"app": "vllm"})
+        portless["metadata"]["uid"] = "uid-of-b"
+        server.put("pods", portless)
+        async with ControlPlaneProcess(cluster.fleet) as control:
+            await control.wait_ready()
+            failed = await control.wait_for_event("Kubernetes Event not written")
+            server.denied = set()
+            server.put("pods", {**portless, "metadata": {**portless["metadata"], "name": "c"}})
+            async with asyncio.timeout(20):
+                while not server.events:  # noqa: ASYNC110 -- it happens elsewhere
+                    await asyncio.sleep(0.05)
+            cluster.put("a", a, terminating=True)
+            await control.wait_for_event(
+                "last instances of a service gone; kept until others are discovered"
+            )
+            assert 1 == len(server.events)
+
+    (event,) = server.events
+    assert "give the service account create on events in namespace models" == failed["remedy"]
+    assert ("Pod", "c", "models", "uid-of-b") == tuple(
+        event["involvedObject"][key] for key in ("kind", "name", "namespace", "uid")
+    )
+    assert ("Warning", "InstanceRejected") == (event["type"], event["reason"])
+    assert "c: has no port named 'http'; it has: none" == event["message"]

@@ -20,7 +20,7 @@ import aiohttp
 from controlplane.config import KubernetesApi, KubernetesCluster
 from controlplane.errors import ControlPlaneError, ReportError
 from controlplane.sources.kubernetes.access import Access, AccessError
-from controlplane.sources.kubernetes.objects import Resource
+from controlplane.sources.kubernetes.objects import EVENTS, Resource
 from controlplane.sources.network_errors import reason_of
 
 PAGE_LIMIT = 250
@@ -165,6 +165,19 @@ class ApiClient:
             raise ApiError(Failure.MALFORMED, "a list without its version")
         return Page(items or [], version, rest)
 
+    async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
+        """Create an Event of the core API.
+
+        Raises:
+            ApiError: it was not created.
+        """
+        timeout = aiohttp.ClientTimeout(total=LIST_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
+        try:
+            answer = await self._ask(EVENTS, namespace, {}, timeout=timeout, content=event)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(error) from error
+        answer.release()
+
     @contextlib.asynccontextmanager
     async def watch(
         self,
@@ -204,6 +217,7 @@ class ApiClient:
         query: Mapping[str, str],
         *,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's own
+        content: Mapping[str, Any] | None = None,
     ) -> aiohttp.ClientResponse:
         try:
             place = self._access.place()
@@ -218,19 +232,22 @@ class ApiClient:
             raise ApiError(Failure.UNREACHABLE, str(error), remedy=error.remedy) from error
         except ReportError as error:
             raise ApiError(Failure.DENIED, str(error), remedy="fix the token file") from error
-        answer = await self._session.get(
+        answer = await self._session.request(
+            "GET" if content is None else "POST",
             place.url + resource.path(namespace),
             params=query,
+            json=content,
             headers=headers,
             ssl=context,
             server_hostname=place.server_name,
             timeout=timeout,
             allow_redirects=False,
         )
-        if answer.status == 200:
+        if answer.status in (200, 201):
             return answer
         try:
-            raise await _failed(answer, resource, namespace)
+            verbs = "get, list and watch" if content is None else "create"
+            raise await _failed(answer, resource, namespace, verbs=verbs)
         finally:
             answer.close()
 
@@ -279,7 +296,9 @@ def _parse(content: bytes) -> dict[str, Any]:
     return document
 
 
-async def _failed(answer: aiohttp.ClientResponse, resource: Resource, namespace: str) -> ApiError:
+async def _failed(
+    answer: aiohttp.ClientResponse, resource: Resource, namespace: str, *, verbs: str
+) -> ApiError:
     message = ""
     try:
         document = json.loads(await answer.content.read(CHUNK))
@@ -293,12 +312,19 @@ async def _failed(answer: aiohttp.ClientResponse, resource: Resource, namespace:
     of = f"{resource.name}.{resource.group}" if resource.group else resource.name
     where = f" in namespace {namespace}" if namespace else ""
     return _of_status(
-        answer.status, message, of=f"{of}{where}",
+        answer.status, message, of=f"{of}{where}", verbs=verbs,
         retry_after=min(max(0.0, retry_after), LONGEST_RETRY),
     )  # fmt: skip
 
 
-def _of_status(status: int, message: str, *, of: str = "", retry_after: float = 0.0) -> ApiError:
+def _of_status(
+    status: int,
+    message: str,
+    *,
+    of: str = "",
+    verbs: str = "get, list and watch",
+    retry_after: float = 0.0,
+) -> ApiError:
     shown = "".join(c if c.isprintable() else " " for c in message[:300])
     if "Too large resource version" in message:
         status = 410  # by the API's server a timeout (504); it will not come to that version
@@ -310,9 +336,7 @@ def _of_status(status: int, message: str, *, of: str = "", retry_after: float = 
             )
         case 403:
             return ApiError(
-                Failure.DENIED,
-                reported,
-                remedy=f"give the service account get, list and watch on {of}",
+                Failure.DENIED, reported, remedy=f"give the service account {verbs} on {of}"
             )
         case 404:
             return ApiError(Failure.UNKNOWN, reported, remedy=f"is {of} installed in the cluster?")

@@ -21,6 +21,7 @@ from controlplane.config import (
     Found,
     Instance,
     NodePrior,
+    ObjectRef,
     Orca,
     Refused,
     Scrape,
@@ -38,6 +39,7 @@ from controlplane.sources.kubernetes.objects import (
     InferencePool,
     KubernetesObject,
     Labels,
+    Meta,
     Node,
     Pod,
     Resource,
@@ -98,6 +100,8 @@ class _Candidate:
     """Ports that count by name, or where the object names no others."""
     source: str = ""
     """What it was read from, as a rejection names it."""
+    about: ObjectRef | None = None
+    """The object that an Event on it names."""
     metrics_host: str = ""
     """Where metrics are, if not at the address."""
     fault: str = ""
@@ -111,6 +115,7 @@ class _Outcome:
     """Decides between candidates of one name, whatever order their objects came in."""
     name: str
     source: str
+    about: ObjectRef | None
     found: Found | None = None
     reason: str = ""
 
@@ -232,10 +237,11 @@ def _decide(rule: DiscoveryRule, outcomes: list[_Outcome]) -> Findings:
             f" {first.source}, which is used; narrow the selector, or add {{port}} or {{namespace}}"
             " to instance_name"
         )
-        refused[Refused(rule.name, each.name, Clash.NAME, message)] = None
+        refused[Refused(rule.name, each.name, Clash.NAME, message, each.about)] = None
     for each in outcomes:
         if each.found is None and each.name not in chosen:
-            refused[Refused(rule.name, each.name, Clash.OBJECT, each.reason)] = None
+            refusal = Refused(rule.name, each.name, Clash.OBJECT, each.reason, each.about)
+            refused[refusal] = None
     found = tuple(each.found for each in chosen.values() if each.found is not None)
     return Findings(found, tuple(refused))
 
@@ -306,6 +312,7 @@ class _Reader:
                     each.meta.name, each.meta.namespace, each.meta.labels,
                     each.ip, each.ports, sidecar_ports=each.sidecar_ports, node=each.node,
                     source=f"pod {each.meta.namespace}/{each.meta.name}",
+                    about=_about("v1", "Pod", each.meta),
                 )  # fmt: skip
             case EndpointSlice():
                 yield from _endpoints(each)
@@ -323,6 +330,7 @@ class _Reader:
                     name, pod.meta.namespace, {**pool.meta.labels, **pod.meta.labels},
                     pod.ip, {str(port): port}, node=pod.node,
                     source=f"pool {pool.meta.namespace}/{pool.meta.name}",
+                    about=_about("v1", "Pod", pod.meta),
                 )  # fmt: skip
 
     def outcome(self, candidate: _Candidate) -> _Outcome:
@@ -337,13 +345,13 @@ class _Reader:
                 name = _name(self.rule, candidate, port)
                 place, made = self._place(candidate)
                 instance = self.instance(name, candidate, port, site=place)
-                found = Found(self.rule.name, instance, made)
+                found = Found(self.rule.name, instance, made, candidate.about)
             except ReportError as error:
                 reason = str(error)
             else:
-                return _Outcome((*order, port), name, candidate.source, found)
+                return _Outcome((*order, port), name, candidate.source, candidate.about, found)
         name = _name(self.rule, candidate, port)
-        return _Outcome((*order, port), name, candidate.source, reason=reason)
+        return _Outcome((*order, port), name, candidate.source, candidate.about, reason=reason)
 
     def _pool(self, pool: InferencePool) -> _Candidate:
         at = [gateway for key in pool.gateways if (gateway := self.gateways.get(key))]
@@ -361,6 +369,7 @@ class _Reader:
             pool.meta.name, pool.meta.namespace, pool.meta.labels,
             at[0].ips[0] if at and at[0].ips else "", at[0].ports if at else {},
             source=f"pool {pool.meta.namespace}/{pool.meta.name}",
+            about=_about(f"{INFERENCE_POOLS.group}/v1", "InferencePool", pool.meta),
             metrics_host=host, fault=fault,
         )  # fmt: skip
 
@@ -495,13 +504,23 @@ def _endpoints(piece: EndpointSlice) -> Iterator[_Candidate]:
         else f"its slice has addresses of the type {piece.family[:40]}, and only IPv4 and IPv6 are"
         " discovered; list it under instances"
     )
+    # A Service is what people look at; its slices have names that nobody chose.
+    about = (
+        _about("v1", "Service", piece.service)
+        if piece.service is not None
+        else _about(f"{ENDPOINT_SLICES.group}/v1", "EndpointSlice", piece.meta)
+    )
     for endpoint in piece.endpoints:
         if endpoint.ready:
             yield _Candidate(
                 endpoint.name or (endpoint.ip or endpoint.host).replace(".", "-").replace(":", "-"),
                 piece.meta.namespace, piece.meta.labels, endpoint.ip, piece.ports,
-                source=source, node=endpoint.node, zone=endpoint.zone, fault=fault,
+                source=source, node=endpoint.node, zone=endpoint.zone, fault=fault, about=about,
             )  # fmt: skip
+
+
+def _about(api_version: str, kind: str, meta: Meta) -> ObjectRef:
+    return ObjectRef(api_version, kind, meta.namespace, meta.name, meta.uid)
 
 
 def _label(labels: Labels, label: str, what: str, *, of: str = "") -> str:

@@ -36,6 +36,8 @@ class Meta:
     """Empty for a node."""
     name: str
     labels: Labels = field(default_factory=dict)
+    uid: str = ""
+    """Of this object alone; another of its name has another."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -81,6 +83,8 @@ class EndpointSlice:
     """``IPv4``, ``IPv6`` or ``FQDN``."""
     endpoints: tuple[Endpoint, ...] = ()
     ports: Mapping[str, int] = field(default_factory=dict)
+    service: Meta | None = None
+    """The Service that owns it, by name and uid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,7 @@ def parse_endpoint_slice(document: Any) -> EndpointSlice:
         meta,
         family=family,
         endpoints=() if _is_deleted(document) else tuple(endpoints),
+        service=_owner(document, "Service", meta.namespace),
         ports=_first(ports, MAX_PORTS),
     )
 
@@ -270,6 +275,8 @@ class Resource:
 
 PODS = Resource("pods", "", parse_pod)
 NODES = Resource("nodes", "", parse_node)
+EVENTS = Resource("events", "", parse_node)
+"""Written only."""
 ENDPOINT_SLICES = Resource("endpointslices", "discovery.k8s.io", parse_endpoint_slice)
 GATEWAYS = Resource("gateways", "gateway.networking.k8s.io", parse_gateway)
 INFERENCE_POOLS = Resource("inferencepools", "inference.networking.k8s.io", parse_inference_pool)
@@ -289,7 +296,15 @@ def _meta(document: Any) -> Meta:
         namespace=_text(meta, "namespace"),
         name=name,
         labels=_first(labels, MAX_LABELS),
+        uid=_text(meta, "uid"),
     )
+
+
+def _owner(document: Any, kind: str, namespace: str) -> Meta | None:
+    for owner in _maps(_map(document, "metadata"), "ownerReferences"):
+        if owner.get("kind") == kind and _text(owner, "name"):
+            return Meta(namespace, _text(owner, "name"), uid=_text(owner, "uid"))
+    return None
 
 
 def _container_ports(containers: Sequence[Mapping[str, Any]]) -> Mapping[str, int]:

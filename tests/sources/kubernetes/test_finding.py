@@ -636,3 +636,27 @@ def test_whatever_an_object_says_it_is_read_or_refused(
                 engine=instance.engine,
             )
             assert again == instance
+
+
+def test_a_rejection_names_the_object_that_people_look_at() -> None:
+    """The Service of a slice, by its owner; the pod, or the pool."""
+    owned = make_slice("vllm-x1", {"a": "d.example"}, family="FQDN", namespace="models")
+    owned["metadata"]["ownerReferences"] = [{"kind": "Service", "name": "vllm", "uid": "u-1"}]
+    bare = make_slice("by-hand", {"b": "e.example"}, family="FQDN", namespace="models")
+    slices = found(
+        {"kind": "endpoint_slices"}, parse_endpoint_slice(owned), parse_endpoint_slice(bare)
+    )
+    pods = found({"port_name": "x"}, parse_pod(make_pod("p", "10.0.0.1", ports=HTTP)))
+    pools = found({"kind": "inference_pools"}, parse_inference_pool(make_pool("q", accepted=False)))
+
+    assert [
+        ("v1", "Service", "models", "vllm", "u-1"),
+        ("discovery.k8s.io/v1", "EndpointSlice", "models", "by-hand", ""),
+        ("v1", "Pod", "default", "p", ""),
+        ("inference.networking.k8s.io/v1", "InferencePool", "default", "q", ""),
+    ] == [
+        (about.api_version, about.kind, about.namespace, about.name, about.uid)
+        for findings in (slices, pods, pools)
+        for each in findings.refused
+        if (about := each.about) is not None
+    ]

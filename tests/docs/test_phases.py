@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
-from controlplane.fleet import Phase, sources, trials
+from controlplane.fleet import Outcomes, Phase, sources, trials
 from controlplane.fleet.instances import ANSWERS_FRESH, MIN_RAMP
 from controlplane.fleet.trust import FLOOR, RECOVERY, REFUTED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "phases.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.splitlines()
+    for line in PAGE.partition("## How attempts end")[0].splitlines()
     if line.startswith("|") and not line.startswith("|---")
 ]
 
@@ -46,3 +47,9 @@ def test_the_figures_are_those_of_the_code() -> None:
         REFUTED,
     )
     assert f"within about {3 * RECOVERY:.0f} s" in PAGE
+
+
+def test_every_outcome_is_explained() -> None:
+    """Each field that the API and the metrics show."""
+    for field in fields(Outcomes):
+        assert f"| `{field.name}` |" in PAGE

@@ -23,9 +23,11 @@ def chat(**fields: Any) -> list[dict[str, Any]]:
     return [{"name": "chat", "match": [{"path": "/v1/chat"}], "models": [{"name": "m"}], **fields}]
 
 
-async def test_a_hung_instance_costs_no_answer() -> None:
+@pytest.mark.parametrize("version", ["1.37", "1.38", "1.39", ""])
+async def test_a_hung_instance_costs_no_answer(version: str) -> None:
     """All of twelve requests are answered by the other one, and soon none is sent to it."""
-    async with running_mesh(PLACES, services=chat(first_byte="500ms"), split=EVEN) as mesh:
+    services = chat(first_byte="500ms")
+    async with running_mesh(PLACES, services=services, split=EVEN, version=version) as mesh:
         mesh.origins["a"].hangs = True
         counts = Counter([(await mesh.request()).text for _ in range(12)])
         asked = mesh.origins["a"].requests

@@ -72,10 +72,17 @@ async def test_each_attempt_names_what_its_instance_knows() -> None:
     assert not [name for name in names if name.startswith("x-cats-")]
 
 
-async def test_forms_streams_and_compressed_bodies_carry_the_name_too() -> None:
+@pytest.mark.parametrize("version", ["1.37", "1.38", "1.39", ""])
+async def test_forms_streams_and_compressed_bodies_carry_the_name_too(version: str) -> None:
     """A path that no model is reported by is served as well; other bodies pass as they are."""
     async with running_mesh(
-        PLACES, services=SERVICES, split=EVEN, models=MODELS, fields=FIELDS, envoy=PATIENT
+        PLACES,
+        services=SERVICES,
+        split=EVEN,
+        models=MODELS,
+        fields=FIELDS,
+        envoy=PATIENT,
+        version=version,
     ) as mesh:
         strict(mesh)
         for _ in range(4):

@@ -191,6 +191,7 @@ class Steering:
             # What a rule or an operator's hand decides is not weighed against its cost.
             used=np.where(optimal, previous, shares),
             new=shares,
+            now=view.at,
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
         self._renewed = False
@@ -258,7 +259,11 @@ class Steering:
             inflow=problem.flow.load(previous) if previous.sum() > 0 else planned,
             planned=planned,
             pace=problem.pace,
-            period=self._config.steering.period,
+            period=self._hysteresis.lifetime(
+                made.at,
+                self._config.steering.period,
+                load=float(planned.sum() / problem.curves.capacity.sum()),
+            ),
         )
         prices = mix_prices(prices, self._foresight.cases())
         best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)

@@ -132,6 +132,8 @@ def build_network(layout: Layout, paths: Mapping[tuple[str, str], PathView]) -> 
 class Picture:
     """The fleet of one cycle before pairs are chosen; problems of any choice are made of it."""
 
+    at: float
+    """The time of the view."""
     layout: Layout
     pairs: Pairs
     beliefs: Sequence[Belief]
@@ -228,6 +230,7 @@ def picture(
         tuple(parts), np.array(numbers, dtype=np.intp), len(layout.sites), len(layout.instances)
     )
     return Picture(
+        at=view.at,
         layout=layout,
         pairs=pairs,
         beliefs=beliefs,

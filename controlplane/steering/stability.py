@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,18 @@ import numpy as np
 from controlplane.fleet.view import FleetView
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.optimiser import Flow
+
+LONGEST = 3.0
+"""Periods that shares are expected to be used, at most: queues do not last longer."""
+
+QUIET, BUSY = 0.7, 0.85
+"""Loads up to which queues pass by themselves, and from which they last for many periods."""
+
+GREAT = 0.2
+"""Gain that is a change of the fleet, not of its queues."""
+
+_GAPS = 4
+"""Pushes whose distance says how long shares are used."""
 
 FALLBACK = 30.0
 """Seconds that a fallback lasts at least."""
@@ -54,6 +67,8 @@ class Hysteresis:
     def __init__(self) -> None:
         self._last_move: Array | None = None
         self._turns = 0.0
+        self._gaps: deque[float] = deque(maxlen=_GAPS)
+        self._pushed_at: float | None = None
         self.pushes = 0
         self.reversals = 0
         """Pushes that undid the one before."""
@@ -63,25 +78,56 @@ class Hysteresis:
         """Tell whether the latest pushes mostly undid each other."""
         return self._turns > 3.0
 
+    def lifetime(self, now: float, period: float, *, load: float) -> float:
+        """Return the seconds that shares decided at *now* will be used, by those before them.
+
+        Shares that stay for a while should be good for that long: what the queues of this instant
+        ask for, the next instant takes back, and a push for it serves nobody. Near capacity it is
+        otherwise: there queues last, and are what counts. *load* is that of the fleet, as a part
+        of its capacity.
+        """
+        if self._pushed_at is None:
+            return period
+        gaps = [*self._gaps, now - self._pushed_at]
+        calm = min(max((BUSY - load) / (BUSY - QUIET), 0.0), 1.0)
+        longest = 1.0 + calm * (LONGEST - 1.0)
+        return min(max(sum(gaps) / len(gaps), period), longest * period)
+
     def choose(
-        self, flow: Flow, prices: PriceTable, *, used: Array, new: Array, min_gain: float
+        self,
+        flow: Flow,
+        prices: PriceTable,
+        *,
+        used: Array,
+        new: Array,
+        now: float,
+        min_gain: float,
     ) -> Choice:
         """Choose for the coming period. *used* is 0 in rows that have no shares yet."""
         carried = np.add.reduceat(used, flow.starts) if len(used) else used
         if not len(used) or bool((carried < 1.0 - 1e-6).any()):
             # Something in use has gone, or something is new.
             self._last_move = None
-            self.pushes += 1
+            self._push(now, 1.0)
             return Choice(new, held=False, gain=1.0)
         old_cost = flow.cost(used, prices)
         gain = (old_cost - flow.cost(new, prices)) / max(old_cost, 1e-12)
         if gain < min_gain:
             return Choice(used, held=True, gain=gain)
         self._watch(flow.load(new) - flow.load(used))
-        self.pushes += 1
+        self._push(now, gain)
         if self.oscillating:
             new = used + 0.5 * (new - used)
         return Choice(new, held=False, gain=gain)
+
+    def _push(self, now: float, gain: float) -> None:
+        """Note a push; after a great change the ones before it say nothing any more."""
+        self.pushes += 1
+        if gain >= GREAT:
+            self._gaps.clear()
+        elif self._pushed_at is not None:
+            self._gaps.append(now - self._pushed_at)
+        self._pushed_at = now
 
     def _watch(self, move: Array) -> None:
         """Note a move of load between instances, and whether it undoes the last one."""

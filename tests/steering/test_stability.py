@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from controlplane.fleet.view import FleetView, TrafficView
 from controlplane.model import Reading, Source
@@ -25,7 +26,7 @@ EVEN, UNEVEN = np.array([0.5, 0.5]), np.array([0.8, 0.2])
 
 def choose(hysteresis: Hysteresis, used: Array, new: Array) -> bool:
     """Return whether the shares in use stay."""
-    return hysteresis.choose(FLOW, PRICES, used=used, new=new, min_gain=0.01).held
+    return hysteresis.choose(FLOW, PRICES, used=used, new=new, min_gain=0.01, now=0.0).held
 
 
 def test_a_small_gain_is_not_pushed() -> None:
@@ -52,7 +53,7 @@ def test_pushes_that_undo_each_other_are_damped() -> None:
         prices = PriceTable.stationary(
             Curves(np.array([8.0, 2.0]) if turn % 2 == 0 else np.array([2.0, 8.0]), np.zeros(2))
         )
-        choice = hysteresis.choose(FLOW, prices, used=made[-1], new=away, min_gain=0.01)
+        choice = hysteresis.choose(FLOW, prices, used=made[-1], new=away, min_gain=0.01, now=0.0)
         made.append(choice.shares)
 
     assert hysteresis.oscillating
@@ -115,3 +116,30 @@ def test_a_rule_moves_rows_that_change_and_leaves_the_others() -> None:
     )
 
     assert [0.5, 0.5, 0.6, 0.4, 0.52, 0.48] == settled.tolist()
+
+
+def pushed(hysteresis: Hysteresis, *instants: float) -> None:
+    """Push a slightly better split at each of *instants*."""
+    for at in instants:
+        hysteresis.choose(
+            FLOW, PRICES, used=np.array([0.55, 0.45]), new=EVEN, min_gain=-np.inf, now=at
+        )
+
+
+@pytest.mark.parametrize(
+    ("instants", "now", "load", "seconds"),
+    [
+        pytest.param((), 9.0, 0.5, 1.0, id="before-the-first-push"),
+        pytest.param((1.0, 2.0, 3.0, 4.0), 5.0, 0.5, 1.0, id="pushed-every-period"),
+        pytest.param((1.0,), 20.0, 0.5, 3.0, id="calm"),
+        pytest.param((1.0,), 20.0, 0.95, 1.0, id="near-capacity-queues-last"),
+    ],
+)
+def test_shares_are_decided_for_as_long_as_they_are_likely_to_stay(
+    instants: tuple[float, ...], now: float, load: float, seconds: float
+) -> None:
+    """A calm fleet looks further ahead, so that passing queues ask for no push."""
+    hysteresis = Hysteresis()
+    pushed(hysteresis, *instants)
+
+    assert hysteresis.lifetime(now, 1.0, load=load) == pytest.approx(seconds)

@@ -35,6 +35,10 @@ from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
 
 
+_PROBE_AGAIN = 12.0
+"""Seconds after which a probe alone is worth a push."""
+
+
 class Steering:
     """Decides, once a period, what share of every service each instance gets.
 
@@ -59,6 +63,8 @@ class Steering:
         self._refutation = Refutation()
         self._foresight = Foresight()
         self._shedding = Shedding()
+        self._probed_at = -np.inf
+        """When another instance was last probed, or one no longer."""
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration; what was learned of instances that stay is kept."""
@@ -204,8 +210,11 @@ class Steering:
             former=former,
             allowed=optimal & ~flow.limited,
             most=self._config.steering.probe_share,
-            held=choice.held,
+            # A calm fleet is pushed seldom; what may be better is asked all the same.
+            held=choice.held and view.at - self._probed_at < _PROBE_AGAIN,
         )
+        if not np.array_equal(probed > 0, former > 0):
+            self._probed_at = view.at
         shares = _with_probes(flow, choice.shares, probed)
         load = flow.load(shares)
         return Decision(

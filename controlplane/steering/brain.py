@@ -34,7 +34,6 @@ from controlplane.steering.stability import Hysteresis, Refutation, settle
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
 
-
 _PROBE_AGAIN = 12.0
 """Seconds after which a probe alone is worth a push."""
 

@@ -152,7 +152,7 @@ class Configuration:
             self._prepare("instances were discovered", quiet=quiet)
 
     def receive_addresses(self, addresses: Mapping[str, str]) -> None:
-        """Take the IP addresses of the DNS names that instances have."""
+        """Adopt the IP addresses of the DNS names that instances have."""
         self._addresses = dict(addresses)
         quiet = self._pending is None or self._pending.quiet
         self._prepare("instances' names were resolved", quiet=quiet)

@@ -114,13 +114,13 @@ def _service(window: str, service: str, figure: str) -> Callable[[Runs], float]:
 
 
 def _change(service: str, figure: str) -> Callable[[Runs], float]:
-    """Give the control plane's *figure* of a service in the later window over the earlier."""
+    """Return the control plane's *figure* of a service in the later window over the earlier."""
     after, before = (_service(window, service, figure) for window in ("after", "before"))
     return lambda runs: after(runs) / before(runs)
 
 
 def _goodput_lost(runs: Runs) -> float:
-    """Give the largest loss of goodput above the level at 1.03 of capacity, as a part of it."""
+    """Return the largest loss of goodput above the level at 1.03 of capacity, as a part of it."""
     windows = runs["controlplane"].windows
     base = windows["step-2"].goodput
     return 1 - min(windows[f"step-{n}"].goodput for n in range(3, 8)) / base
@@ -302,4 +302,4 @@ def _stale_cases() -> list[Case]:
 
 
 CASES = _cases()
-"""Every acceptance case, in the order in which they are told."""
+"""Every acceptance case, in the order in which they are reported."""

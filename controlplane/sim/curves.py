@@ -32,7 +32,7 @@ class Curves:
         """Requests a second that each sustains."""
 
     def total(self, rate: Floats) -> tuple[Floats, Floats]:
-        """Give (rate * mean time inside, its derivative): requests inside, marginal seconds.
+        """Return (rate * mean time inside, its derivative): requests inside, marginal seconds.
 
         Queue-like: Sakasegawa's approximation of the M/M/c wait.
         Batching: L = a / (1 - b * rate) by Little's law, and the queue's wait near the capacity.

@@ -1,6 +1,6 @@
 """Reference fleets, drawn from a seed: what exists, who asks, and how far apart they are.
 
-What they return is the truth; how much of it the control plane is told is the caller's choice
+What they return is the truth; how much of it the control plane is reported is the caller's choice
 (`known`): by default it knows neither slots nor speeds.
 """
 

@@ -88,7 +88,7 @@ class _Scene:
 
 
 def schedule(happenings: Sequence[Happening], world: World, telemetry: Telemetry | None) -> None:
-    """Let everything happen in its time; without *telemetry* nobody could be deceived."""
+    """Let everything happen in its time; without *telemetry* no one could be deceived."""
     for event in happenings:
         if event.what is What.FLASH_CROWD:
             continue

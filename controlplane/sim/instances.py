@@ -94,7 +94,7 @@ class EngineLoad:
 
 
 class SimEngine:
-    """One engine under way; *finish* is told of every answer, *lapse* of every one given up."""
+    """One engine under way; *finish* is notified of every answer, *lapse* of every one given up."""
 
     __slots__ = (
         "_due",
@@ -166,17 +166,17 @@ class SimEngine:
 
     @property
     def spec(self) -> EngineSpec:
-        """Give what the engine is."""
+        """Return what the engine is."""
         return self._spec
 
     @property
     def speed(self) -> float:
-        """Give the speed as it is now."""
+        """Return the speed as it is now."""
         return self._spec.speed * self.factor * (1.0 - self.training)
 
     @property
     def present(self) -> int:
-        """Give the number of requests inside."""
+        """Return the number of requests inside."""
         return len(self.running) + len(self.waiting)
 
     @property
@@ -185,16 +185,16 @@ class SimEngine:
         return 0
 
     def utilisation(self) -> float:
-        """Give the part of the slots in use, 0 to 1."""
+        """Return the part of the slots in use, 0 to 1."""
         return len(self.running) / self._spec.slots
 
     def power(self) -> float:
-        """Give the draw in watts."""
+        """Return the draw in watts."""
         spec = self._spec
         return spec.idle_power + (spec.busy_power - spec.idle_power) * self.utilisation()
 
     def arrive(self, now: float, request: int) -> None:
-        """Take a request in."""
+        """Receive a request in."""
         self.load.arrived[request] = now
         if not self.alive:
             self.failed += 1
@@ -260,7 +260,7 @@ class SimEngine:
         return values
 
     def _current_rate(self) -> float:
-        """Give the work a second that each request in service gets now."""
+        """Return the work a second that each request in service gets now."""
         slowdown = self._spec.slowdown
         if slowdown:
             return self.speed / (1 + slowdown * max(len(self.running) - 1, 0))
@@ -360,7 +360,7 @@ class TokenEngine(SimEngine):
 
     @property
     def present(self) -> int:
-        """Give the number of requests inside."""
+        """Return the number of requests inside."""
         return len(self.running) + len(self.waiting) + self._admitted()
 
     @property
@@ -372,7 +372,7 @@ class TokenEngine(SimEngine):
         return len(self._pending) + (self._reading >= 0)
 
     def utilisation(self) -> float:
-        """Give the part of the slots in use, 0 to 1."""
+        """Return the part of the slots in use, 0 to 1."""
         return (len(self.running) + self._admitted()) / self._spec.slots
 
     def signals(self, now: float) -> dict[Signal, float]:
@@ -387,7 +387,7 @@ class TokenEngine(SimEngine):
         return values
 
     def arrive(self, now: float, request: int) -> None:
-        """Take a request in."""
+        """Receive a request in."""
         self.load.arrived[request] = now
         if not self.alive:
             self.failed += 1

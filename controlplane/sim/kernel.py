@@ -25,7 +25,7 @@ class Kernel:
         self.now = 0.0
         self.heap: list[tuple[float, int, Action, int]] = []
         self.order = count()
-        """Breaks ties in the heap; whoever pushes into the heap directly draws from it."""
+        """Breaks ties in the heap; anyone who pushes into the heap directly draws from it."""
 
     def at(self, when: float, action: Action, argument: int = 0) -> None:
         """Schedule *action* at *when* (not before now)."""

@@ -78,7 +78,7 @@ class ControlPlane(Policy):
         self._decide(now, delay=PUSH_DELAY)
 
     def annotate(self, outcome: Outcome, error: float | None) -> Outcome:
-        """Add what only a control plane has to tell."""
+        """Add what only a control plane has to say."""
         return replace(
             outcome,
             refused=self.refused,

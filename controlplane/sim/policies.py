@@ -2,7 +2,7 @@
 
 A policy sets every sidecar's picker, or pushes weights at each tick; it sees what its original
 would see, except where its name says that it knows the truth (`capacity`, `optimum`, `oracle`).
-Requests are decided by whoever owns ``pick``; nothing here touches an engine.
+Requests are decided by anyone who owns ``pick``; nothing here touches an engine.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ class WaterFill(Policy):
 
 
 def level_shares(inside: Sequence[float], rates: Sequence[float], coming: float) -> list[float]:
-    """Give each instance's part of *coming* requests so that (inside + part) / rate is level."""
+    """Return each instance's part of *coming* requests so that (inside + part) / rate is level."""
     order = sorted(range(len(inside)), key=lambda i: inside[i] / rates[i])
     held = rate = 0.0
     level = 0.0

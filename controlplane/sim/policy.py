@@ -32,7 +32,7 @@ class Policy(ABC):
         """Set the sidecars up before the first request."""
 
     def tick(self, now: float) -> None:  # noqa: B027 -- those who decide once need none
-        """Decide anew; called each period."""
+        """Decide again; called each period."""
 
     def push(self, now: float, sidecar: Sidecar, shares: Sequence[float]) -> None:
         """Turn shares by instance into weights and push them when they differ."""

@@ -1,6 +1,6 @@
 """Fleets drawn from wide distributions, with what happens to them; fresh ones for each seed.
 
-A promise measured on fleets that somebody chose holds for those fleets.
+A promise measured on fleets that someone chose holds for those fleets.
 These are drawn instead: sites and instances from 3 to 300, slots from 1 to 256, speeds over up to
 a factor of ten, engines that queue, batch and count tokens, one to five services of different
 length that share instances, loads from 0.03 to 0.95, rhythms, events.

@@ -1,4 +1,4 @@
-"""The promise on fleets that nobody has seen: many random fleets, and the distribution of ratios.
+"""The promise on fleets that no one has seen: many random fleets, and the distribution of ratios.
 
 Ratios are of the control plane's figures to those of the per-request oracle and of fixed weights by
 true capacity, on the same requests; the worst fleets are named, so that each can be run by itself.

@@ -1,6 +1,6 @@
 """What the control plane gets to hear: reports with a period, a delay, losses, noise and lies.
 
-It reads engines and sidecars, and hands reports to whoever listens; the listener never sees the
+It reads engines and sidecars, and hands reports to anyone who listens; the listener never sees the
 engines themselves.
 """
 

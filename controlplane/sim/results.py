@@ -66,7 +66,7 @@ def measure(
     *,
     ended: float,
 ) -> tuple[dict[str, Figures], dict[tuple[str, str], Figures], Floats]:
-    """Give the figures by window and by window and service, and every latency."""
+    """Return the figures by window and by window and service, and every latency."""
     unanswered = np.isnan(record.latency)
     latency = np.where(unanswered, ended - record.times, record.latency)
     failed = record.failed | unanswered
@@ -109,7 +109,7 @@ def _figures(
 
 
 def shares_over_time(fleet: Fleet, record: Record, *, duration: float) -> dict[str, Floats]:
-    """Give each site's part of the requests of each second."""
+    """Return each site's part of the requests of each second."""
     sites = [item.site for item in fleet.config.instances]
     seconds = int(np.ceil(duration))
     second = np.minimum(record.times.astype(int), seconds - 1)

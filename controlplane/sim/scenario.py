@@ -77,7 +77,7 @@ class EngineSettings(Settings):
     busy_power: Power = 0.0
 
     def spec(self) -> EngineSpec:
-        """Give the engine's value."""
+        """Return the engine's value."""
         return EngineSpec(**self.model_dump())
 
 
@@ -141,7 +141,7 @@ class ClientSettings(WorkloadSettings):
     output: Annotated[float, Field(gt=0)] = 211.0
 
     def stream(self) -> Stream:
-        """Give the stream."""
+        """Return the stream."""
         work = Work(self.work, self.sigma, "lognormal", self.prompt, self.output)
         return self.shape(Stream(self.site, self.service, self.rate, work))
 
@@ -153,7 +153,7 @@ class FleetSettings(Settings):
     utilisation: Annotated[float, Field(gt=0, le=5)] = 0.8
     """Load as a part of all capacity; generated fleets only."""
     known: bool = False
-    """Tell the control plane slots and service times as they truly are."""
+    """Report the control plane slots and service times as they truly are."""
     sidecars: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Envoys at each client site."""
     config: str = ""
@@ -179,7 +179,7 @@ class TelemetryModel(Settings):
     """Whether each sender has a phase of its own; else all report just before a period ends."""
 
     def value(self) -> TelemetrySettings:
-        """Give the simulator's value."""
+        """Return the simulator's value."""
         return TelemetrySettings(**self.model_dump())
 
 
@@ -200,7 +200,7 @@ class EventSettings(Settings):
     """With ``silence``: the Envoys fall silent, too."""
 
     def value(self) -> Happening:
-        """Give the simulator's value."""
+        """Return the simulator's value."""
         return Happening(
             self.what,
             self.at,
@@ -261,7 +261,7 @@ class Scenario(Settings):
     """Overrides of the configuration's ``steering`` for generated fleets."""
 
     def all_windows(self) -> tuple[WindowSettings, ...]:
-        """Give the windows, the default one if none are named."""
+        """Return the windows, the default one if none are named."""
         if self.windows:
             return self.windows
         start = min(20.0, self.duration / 4)
@@ -286,7 +286,7 @@ def build_fleet(
     """Make the scenario's fleet; *read_config* reads the configuration of a custom one.
 
     Raises:
-        ValueError: a custom fleet does not fit its configuration; the message tells where.
+        ValueError: a custom fleet does not fit its configuration; the message says where.
     """
     settings = scenario.fleet
     steering = scenario.steering
@@ -344,7 +344,7 @@ def _check_names(scenario: Scenario, fleet: Fleet) -> None:
 
 
 def _steer(steering: Steering, changes: Mapping[str, object]) -> Steering:
-    """Give *steering* with a scenario's own settings."""
+    """Return *steering* with a scenario's own settings."""
     if unknown := sorted(changes.keys() - Steering.model_fields.keys()):
         raise ValueError(
             f"steering: unknown key '{unknown[0]}'; known: {_told(set(Steering.model_fields))}"
@@ -410,7 +410,7 @@ def _custom_fleet(scenario: Scenario, read_config: Callable[[str], Config] | Non
 
 
 def _lone_time(stream: Stream, engines: dict[str, EngineSpec]) -> float:
-    """Give the seconds of a mean request alone at speed 1."""
+    """Return the seconds of a mean request alone at speed 1."""
     tokens = [spec for spec in engines.values() if spec.kind == "tokens"]
     if not tokens:
         return stream.work.mean

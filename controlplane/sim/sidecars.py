@@ -40,7 +40,7 @@ class WeightedRoundRobin:
         self._order = count()
 
     def update(self, weights: Sequence[tuple[int, int]]) -> None:
-        """Take (instance, weight) pairs, every weight at least 1."""
+        """Receive (instance, weight) pairs, every weight at least 1."""
         self._period = {instance: 1.0 / weight for instance, weight in weights}
         self._order = count()
         self._heap = []
@@ -157,7 +157,7 @@ class Sidecar:
         self._probed_down = [False] * size
 
     def push(self, weights: Sequence[tuple[int, int, int]], *, drop: float = 0.0) -> bool:
-        """Take (instance, weight, priority) triples; tell whether anything changed.
+        """Receive (instance, weight, priority) triples; say whether anything changed.
 
         *drop* is the part of the requests that is answered 503 at once, Envoy's drop overload.
         """
@@ -171,17 +171,17 @@ class Sidecar:
         return True
 
     def healthy(self, instance: int) -> bool:
-        """Tell whether the Envoy would send to *instance*."""
+        """Return whether the Envoy would send to *instance*."""
         return not self._probed_down[instance] and self._ejected_until[instance] <= 0
 
     def set_probed(self, instance: int, *, down: bool) -> None:
-        """Take the verdict of the active health check."""
+        """Receive the verdict of the active health check."""
         if self._probed_down[instance] != down:
             self._probed_down[instance] = down
             self._rebuild()
 
     def count_error(self, instance: int, now: float) -> bool:
-        """Count a failed answer; tell whether the outlier detector ejects the instance now.
+        """Count a failed answer; say whether the outlier detector ejects the instance now.
 
         Three in a row eject for ten seconds, at most half of the endpoints at once.
         """
@@ -208,7 +208,7 @@ class Sidecar:
         self.erring = any(self._errors)
 
     def _rebuild(self) -> None:
-        """Give the round robin the healthy endpoints of the first priority that has some."""
+        """Return the round robin the healthy endpoints of the first priority that has some."""
         alive = [entry for entry in self.weights if self.healthy(entry[0])]
         first = min((priority for _, _, priority in alive), default=0)
         self.wrr.update([(item, weight) for item, weight, level in alive if level == first])

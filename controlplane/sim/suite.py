@@ -30,7 +30,7 @@ class Line:
 
     @property
     def passed(self) -> bool:
-        """Tell whether the promise is kept; what could not be measured is not."""
+        """Return whether the promise is kept; what could not be measured is not."""
         return self.measured <= self.limit
 
 
@@ -67,7 +67,7 @@ def run_case(case: Case, seed: int, *, quick: bool, clock: Callable[[], float]) 
 
 
 def judge(case: Case, values: Sequence[Sequence[float]]) -> list[Line]:
-    """Give the lines of a case from the values of all its seeds."""
+    """Return the lines of a case from the values of all its seeds."""
     return [
         Line(f"{case.name}: {measure.name}", median(column), measure.limit, measure.unit)
         for measure, column in zip(case.measures, zip(*values, strict=True), strict=True)

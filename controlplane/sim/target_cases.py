@@ -1,4 +1,4 @@
-"""Cases of fleets that are drawn anew in each run: sizes, sparse demand, bursts, tails, calm."""
+"""Cases of fleets that are drawn again in each run: sizes, sparse demand, bursts, tails, calm."""
 
 from __future__ import annotations
 

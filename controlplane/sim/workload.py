@@ -130,7 +130,7 @@ def draw_arrivals(streams: Sequence[Stream], *, duration: float, seed: int) -> A
 
 
 def rate_over_time(stream: Stream, grid: Floats, rng: np.random.Generator) -> Floats:
-    """Give the stream's rate at each point of *grid*, requests a second."""
+    """Return the stream's rate at each point of *grid*, requests a second."""
     rate = np.full(len(grid), stream.rate)
     if stream.day > 0:
         rate *= 1 + stream.swing * np.sin(2 * np.pi * (grid / stream.day + stream.phase))
@@ -146,7 +146,7 @@ def rate_over_time(stream: Stream, grid: Floats, rng: np.random.Generator) -> Fl
 
 
 def _modulation(burst: Burst, grid: Floats, rng: np.random.Generator) -> Floats:
-    """Give the factor of a two-state process with mean 1."""
+    """Return the factor of a two-state process with mean 1."""
     low = 1 / (1 - burst.share + burst.share * burst.ratio)
     quiet = burst.length * (1 - burst.share) / burst.share
     edges, state = [0.0], bool(rng.random() < burst.share)

@@ -1,7 +1,7 @@
 """The life of a request: sidecar, network, engine, network, sidecar; and the record of it.
 
 The world joins kernel, engines and sidecars.
-It knows no policy: whoever steers sets each sidecar's ``pick`` or pushes it weights.
+It knows no policy: anyone who steers sets each sidecar's ``pick`` or pushes it weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESELECTIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What truly exists; `config` is what the control plane is told of it."""
+    """What truly exists; `config` is what the control plane is notified of it."""
 
     name: str
     config: Config
@@ -81,7 +81,7 @@ class Record:
 
 
 def usable_instances(config: Config, service: Service, *, client_site: str) -> list[int]:
-    """Give the indices of the instances that may serve *service* for clients of a site.
+    """Return the indices of the instances that may serve *service* for clients of a site.
 
     A device's instance serves the device alone; where anything else serves, it is left to those
     who push weights (as a fallback).
@@ -165,7 +165,7 @@ class World:
                     sidecar.back[instance] += by / 2
 
     def true_rtt(self, sidecar: Sidecar, instance: int) -> float:
-        """Give the round trip as it is now, transfers included."""
+        """Return the round trip as it is now, transfers included."""
         return sidecar.out[instance] + sidecar.back[instance]
 
     def set_alive(self, now: float, instance: int, *, alive: bool) -> None:
@@ -221,7 +221,7 @@ class World:
         return sidecars
 
     def _assign(self, arrivals: Arrivals, seed: int) -> list[int]:
-        """Give each request to one of the sidecars of its stream's site and service."""
+        """Return each request to one of the sidecars of its stream's site and service."""
         first: dict[tuple[str, str], int] = {}
         for sidecar in self.sidecars:
             first.setdefault((sidecar.site, sidecar.service), sidecar.index)

@@ -47,7 +47,7 @@ class NameResolver:
         self.addresses: dict[str, str] = {}
 
     def reconfigure(self, names: Collection[str]) -> None:
-        """Take which names there are; addresses of the others are forgotten."""
+        """Set which names there are; addresses of the others are forgotten."""
         self._names = frozenset(names)
         self.addresses = {name: ip for name, ip in self.addresses.items() if name in self._names}
         self._warned = {name: at for name, at in self._warned.items() if name in self._names}

@@ -1,4 +1,4 @@
-"""A decision as assignments: each is made when somebody asks for it, with its terms.
+"""A decision as assignments: each is made when someone asks for it, with its terms.
 
 What goes to Envoys is known of every row at once, as a digest; so a row that stays as it is costs
 next to nothing, in a plan of ten thousand rows too.

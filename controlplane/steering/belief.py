@@ -20,7 +20,7 @@ class Belief:
     hope: float = 1.0
     """The pace that others of its model, or its settings, promise over its own; at most 1."""
     number: float | None = None
-    """Requests inside when last seen; none when not known."""
+    """Requests inside when last seen; None when not known."""
     number_age: float = 0.0
     """Seconds since then."""
     background: float = 0.0
@@ -30,5 +30,5 @@ class Belief:
 
     @property
     def capacity(self) -> float:
-        """Give the requests a second of ordinary size that it can sustain."""
+        """Return the requests a second of ordinary size that it can sustain."""
         return self.slots / (1.0 + self.slowdown * (self.slots - 1.0)) / self.pace

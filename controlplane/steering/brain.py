@@ -66,7 +66,7 @@ class Steering:
         """When another instance was last probed, or one no longer."""
 
     def reconfigure(self, config: Config) -> None:
-        """Take a new configuration; what was learned of instances that stay is kept."""
+        """Receive a new configuration; what was learned of instances that stay is kept."""
         self._renewed = self._renewed or _changed(self._config, config)
         self._config = config
         self._layout = None
@@ -77,7 +77,7 @@ class Steering:
         self._current.restore(plan)
 
     def memory(self, *, now: float) -> dict[str, Any]:
-        """Give what was learned of instances and demand as a JSON-ready document."""
+        """Return what was learned of instances and demand as a JSON-ready document."""
         return {
             "capacity": self._capacity.memory(now=now),
             "demand": self._demand.memory(now=now),
@@ -100,7 +100,7 @@ class Steering:
         return unread
 
     def decide(self, view: FleetView) -> Plan:
-        """Give the plan for the coming period."""
+        """Return the plan for the coming period."""
         latest = _latest(view)
         heard = latest > self._heard
         self._heard = max(latest, self._heard)
@@ -130,7 +130,7 @@ class Steering:
         return plan
 
     def explain(self, service: str, client_site: str) -> Assignment | None:
-        """Give one assignment of the last plan with every term of every share."""
+        """Return one assignment of the last plan with every term of every share."""
         return None if self._plan is None else self._plan.assignments.get((service, client_site))
 
     def explain_all(self) -> Mapping[Key, Assignment]:
@@ -282,7 +282,7 @@ class Steering:
     def _stand(
         self, problem: Problem, choices: Choices, shares: Array, load: Array, prices: PriceTable
     ) -> Array | None:
-        """Give *shares* with those of canaries as their services' standing policies would have."""
+        """Return *shares* with those of canaries as their services' baseline policies set them."""
         rows = choices.canaries
         if not len(rows) or self._config.steering.mode is Mode.OBSERVE:
             return None
@@ -300,7 +300,7 @@ class Steering:
         return standing
 
     def _weigh(self, problem: Problem, shares: Array) -> Weights:
-        """Give the integers that Envoys get for *shares*."""
+        """Return the integers that Envoys get for *shares*."""
         return round_rows(
             shares,
             problem.flow.starts,
@@ -316,7 +316,7 @@ class Steering:
             problem.layout.pools,
             np.bincount(problem.service_of, problem.flow.demand, len(services)).astype(np.float64),
             np.array([may and each.service.delay is Delay.TOLERANT for each in services]),
-            # What instances that tell nothing are sent, they are taken to complete.
+            # What instances that say nothing are sent, they are taken to complete.
             completed=np.where(
                 np.isnan(problem.number),
                 self._sent(problem, used),
@@ -338,13 +338,13 @@ class Steering:
         return replace(made, pairs=replace(pairs, services=services))
 
     def _sent(self, problem: Problem, used: Array) -> Array:
-        """Give the requests a second that each instance is sent by the shares in use."""
+        """Return the requests a second that each instance is sent by the shares in use."""
         flow = self._shedding.admit(problem.flow, problem.service_of)
         rates = flow.demand[flow.row] * used
         return np.bincount(flow.column, rates, len(problem.layout.instances)).astype(np.float64)
 
     def _live(self, view: FleetView, made: Picture) -> Flags:
-        """Tell the rows with clients, (rows,); all, where clients are not known."""
+        """Report the rows with clients, (rows,); all, where clients are not known."""
         sites = made.layout.sites
         live = np.zeros((len(made.pairs.services), len(sites)), dtype=bool)
         site = {name: place for place, name in enumerate(sites)}
@@ -359,7 +359,7 @@ class Steering:
         return live.ravel() if live.any() else np.ones(live.size, dtype=bool)
 
     def _predicted(self) -> float | None:
-        """Give the mean latency that was foretold for now, seconds."""
+        """Return the mean latency that was predicted for now, seconds."""
         decision = self._decision
         if decision is None or not len(decision.shares):
             return None
@@ -404,7 +404,7 @@ class Steering:
         return Assignments(decision, chosen)
 
     def _observe(self, decision: Decision) -> Decision:
-        """Give the static split of the same problem, which is pushed while operators only watch."""
+        """Return the static split of the same problem, pushed while operators only watch."""
         problem = decision.problem
         shares = RULES[PolicyName.STATIC](problem, decision.load)
         pairs = [(row.service, row.site) for row in (*problem.rows, *problem.empty)]
@@ -416,7 +416,7 @@ class Steering:
         )
 
     def _build_standing(self, decision: Decision) -> dict[Key, Assignment]:
-        """Give what would be pushed in the place of each canary."""
+        """Return what would be pushed in the place of each canary."""
         if decision.standing is None:
             return {}
         weights = self._weigh(decision.problem, decision.standing)
@@ -436,7 +436,7 @@ class Steering:
 
 
 def _changed(old: Config, new: Config) -> bool:
-    """Tell whether more has changed than which instances there are.
+    """Return whether more has changed than which instances there are.
 
     Those that come and go, as discovered ones do all the time, are seen by what is in use.
     """
@@ -448,19 +448,19 @@ def _changed(old: Config, new: Config) -> bool:
 
 
 def _completed(view: FleetView, layout: Layout) -> Array:
-    """Give the requests a second that each instance completes; 0 where nobody says."""
+    """Return the requests a second that each instance completes; 0 where no one says."""
     rates = (view.instances[each.name].rates.get(Signal.COMPLETED) for each in layout.instances)
     return np.array([0.0 if rate is None else rate.value for rate in rates])
 
 
 def _latest(view: FleetView) -> float:
-    """Give when the newest of all readings of instances was measured."""
+    """Return when the newest of all readings of instances was measured."""
     times = (r.at for shown in view.instances.values() for r in shown.readings.values())
     return max((at for at in times if at is not None), default=-np.inf)
 
 
 def _wants_every_pair(made: Picture) -> Flags:
-    """Tell the services of the pairs of which rules or operators may use any pair."""
+    """Report the services of the pairs of which rules or operators may use any pair."""
     services = [service.layout for service in made.pairs.services]
     return np.array(
         [
@@ -491,7 +491,7 @@ def _overload_notes(problem: Problem, drops: Mapping[int, float]) -> dict[Pair, 
 
 
 def _standing_latency(made: Picture) -> float:
-    """Give the mean latency that the requests known to be inside amount to, seconds."""
+    """Return the mean latency that the requests known to be inside amount to, seconds."""
     demand = sum(float(service.demand.sum()) for service in made.pairs.services)
     number = sum(belief.number or 0.0 for belief in made.beliefs)
     return number / demand if demand > 0 else 0.0

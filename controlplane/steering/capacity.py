@@ -7,9 +7,9 @@ exact by Little's law. So:
 
 * **Pace** s: completions over exposure, a Gamma posterior. No regression, nothing that blows up
   when an instance is saturated or idle.
-* **Slowdown** b: a grid of candidates, each with its own pace, weighted by how well it foretold
+* **Slowdown** b: a grid of candidates, each with its own pace, weighted by how well it predicted
   the completions, from a prior that the kind of engine gives.
-* **Slots** B: what runs while others wait; while nobody was ever seen waiting, a little more
+* **Slots** B: what runs while others wait; while no one was ever seen waiting, a little more
   than was ever seen running.
 * **Change**: a generalised likelihood ratio of the last seconds against what is believed (Lorden
   1971; Willsky and Jones 1976). When it speaks, older evidence is forgotten at once.
@@ -56,7 +56,7 @@ _LEAST_PACE = 1e-4
 """Seconds of work in a request, at least: gauges may find an instance empty each time, though it
 completes requests in between."""
 _ENOUGH_FULL = 3
-"""Instances of a model that must have been full for their slots to tell of the others'."""
+"""Instances of a model that must have been full for their slots to say of the others'."""
 _PRIOR_COUNT = 1.0
 """Completions that the prior of the pace is worth."""
 
@@ -107,7 +107,7 @@ class _State:
         )
 
     def keep(self, names: tuple[str, ...]) -> _State:
-        """Give the state of *names*: known ones as they are, others new."""
+        """Return the state of *names*: known ones as they are, others new."""
         fresh = _State.new(names)
         known = {name: position for position, name in enumerate(self.names)}
         for position, name in enumerate(names):
@@ -134,7 +134,7 @@ class CapacityLearner:
         self._alarm = ALARM
 
     def observe(self, view: FleetView, layout: Layout, *, unrest: float = 1.0) -> list[Belief]:
-        """Take in what *view* says is new; give the belief of every instance of *layout*.
+        """Receive in what *view* says is new; give the belief of every instance of *layout*.
 
         *unrest* is the factor by which demand jumps from period to period: gauges say little of
         the time between them then, and a change must show itself more clearly.
@@ -151,7 +151,7 @@ class CapacityLearner:
         return self._believe(view, seen, layout, slots)
 
     def memory(self, *, now: float) -> dict[str, Any]:
-        """Give what was learned as a JSON-ready document; instants become ages."""
+        """Return what was learned as a JSON-ready document; instants become ages."""
         state = self._state
         return {
             name: {
@@ -189,7 +189,7 @@ class CapacityLearner:
 
     @property
     def changed_at(self) -> dict[str, float]:
-        """Give when each instance's change was last noticed."""
+        """Return when each instance's change was last noticed."""
         changed = zip(self._state.names, self._state.changed_at.tolist(), strict=True)
         return {name: at for name, at in changed if not np.isnan(at)}
 
@@ -200,7 +200,7 @@ class CapacityLearner:
             if gauge is None or (last is not None and gauge.at <= last.at):
                 continue
             if gauge.source != REPORTED:
-                # Others cannot tell who runs from who waits.
+                # Others cannot say who runs from who waits.
                 continue
             running = gauge.running
             state.highest[position] = max(running, 0.998 * state.highest[position])
@@ -231,7 +231,7 @@ class CapacityLearner:
                 continue
             residence = one.residence
             if residence is not None and correction <= 1.0:
-                # Latencies are told when they end, however long before they began: no more can
+                # Latencies are reported when they end, however long before they began: no more can
                 # have been inside than those who left and those who are still there.
                 residence = min(residence, completed * span / one.size + gauge.number)
             busy = _mean_busy(
@@ -249,7 +249,7 @@ class CapacityLearner:
         self._update(count, exposure, spans, layout, now)
 
     def _correct(self, position: int, one: Seen, number: float) -> float:
-        """Give the factor by which a claimed occupancy is too small for what Envoys observe."""
+        """Return the factor by which a claimed occupancy is too small for what Envoys observe."""
         state = self._state
         state.claimed[position] += 0.2 * (number - state.claimed[position])
         witness = one.observed if one.observed is not None else one.residence
@@ -270,20 +270,20 @@ class CapacityLearner:
         if not fresh.any():
             return
         prior_pace = self._prior_pace(layout)
-        foretold = (state.count + _PRIOR_COUNT)[:, None] / (
+        predicted = (state.count + _PRIOR_COUNT)[:, None] / (
             state.exposure + _PRIOR_COUNT * prior_pace[:, None]
         )
-        mean = np.maximum(foretold * exposure, 1e-9)
+        mean = np.maximum(predicted * exposure, 1e-9)
         likelihood = (count[:, None] * np.log(mean) - mean) / DISPERSION
         likelihood -= likelihood.max(axis=1, keepdims=True)
         # However rare reports are, some dozens are kept.
         fade = np.where(fresh, np.exp(-spans / np.maximum(MEMORY, 30.0 * spans)), 1.0)
-        # A candidate is judged by what it foretold from some evidence, not from the prior.
+        # A candidate is judged by what it predicted from some evidence, not from the prior.
         ready = fresh & (state.count > 10.0)
         state.score = state.score * fade[:, None] + np.where(ready[:, None], likelihood, 0.0)
         state.count = state.count * fade + count
         state.exposure = state.exposure * fade[:, None] + exposure
-        # An instance that nobody asked for anything has shown nothing.
+        # An instance that no one asked for anything has shown nothing.
         rows = np.flatnonzero(fresh & ((count > 0) | (exposure[:, 0] > 0)))
         state.window_count[rows] = np.roll(state.window_count[rows], -1, axis=1)
         state.window_count[rows, -1] = count[rows]
@@ -334,9 +334,9 @@ class CapacityLearner:
         return np.maximum(made, 1.0)
 
     def _prior_slots(self, layout: Layout) -> Array:
-        """Give the slots of instances never seen full: those of others of its model that were.
+        """Return the slots of instances never seen full: those of others of its model that were.
 
-        A default that is several times too large draws everything to whoever has not been full.
+        A default that is several times too large draws everything to anyone who has not been full.
         """
         slots = layout.slots.copy()
         for group in layout.kin:
@@ -360,21 +360,21 @@ class CapacityLearner:
         return normal
 
     def _prior_pace(self, layout: Layout) -> Array:
-        """Give the pace of instances not seen yet: what the others of its model show."""
+        """Return the pace of instances not seen yet: what the others of its model show."""
         state = self._state
         pace = layout.pace.copy()
         weights = self._shape_weights(layout)
         exposure = (state.exposure * weights).sum(axis=1)
         for group in layout.kin:
             members = list(group)
-            told = [m for m in members if layout.instances[m].service_time is None]
+            reported = [m for m in members if layout.instances[m].service_time is None]
             count = state.count[members].sum()
-            if count > 20 and told:
-                pace[told] = max(exposure[members].sum() / count, _LEAST_PACE)
+            if count > 20 and reported:
+                pace[reported] = max(exposure[members].sum() / count, _LEAST_PACE)
         return pace
 
     def _pace(self, layout: Layout) -> Array:
-        """Give the believed pace of every instance."""
+        """Return the believed pace of every instance."""
         weights = self._shape_weights(layout)
         exposure = (self._state.exposure * weights).sum(axis=1)
         prior = self._prior_pace(layout)
@@ -425,8 +425,8 @@ class CapacityLearner:
             one, gauge = seen[position], seen[position].gauge
             confidence = shown.confidence
             # What was measured fades to the prior as the silence grows.
-            told = min(1.0, 3.0 * confidence)
-            own = pace[position] ** told * prior[position] ** (1.0 - told)
+            reported = min(1.0, 3.0 * confidence)
+            own = pace[position] ** reported * prior[position] ** (1.0 - reported)
             number = None if gauge is None else gauge.number
             if (
                 gauge is not None
@@ -471,7 +471,7 @@ def _read_estimates(
 
 
 def _plain(value: Any) -> Any:
-    """Give floats, and none for what is not a number."""
+    """Return floats, and none for what is not a number."""
     if np.ndim(value):
         return [_plain(each) for each in value]
     return None if np.isnan(value) else round(float(value), 9)
@@ -487,7 +487,7 @@ def _mean_busy(
     slots: float,
     level: float,
 ) -> float:
-    """Give the mean number of requests worked on between two gauges.
+    """Return the mean number of requests worked on between two gauges.
 
     Under steady arrivals the number relaxes to its new level within about one service time, so
     the later gauge says more of the interval the more service times, *ratio*, fit into it. Where
@@ -507,7 +507,7 @@ def _mean_busy(
 
 
 def _level(residence: float | None, slots: float) -> float:
-    """Give the mean number worked on by a queue with *residence* requests inside on average."""
+    """Return the mean number worked on by a queue with *residence* requests inside on average."""
     if residence is None:
         return 0.0
     low, high = 0.0, slots
@@ -521,6 +521,6 @@ def _level(residence: float | None, slots: float) -> float:
 
 
 def _rate(busy: float) -> Array:
-    """Give the work done a second by *busy* requests in progress, for each candidate slowdown."""
+    """Return the work done a second by *busy* requests in progress, for each candidate slowdown."""
     rate: Array = busy / (1.0 + SLOWDOWNS * max(busy - 1.0, 0.0))
     return rate

@@ -35,7 +35,7 @@ class Choices:
 
     @property
     def canaries(self) -> Indices:
-        """Give the rows that are canaries."""
+        """Return the rows that are canaries."""
         return np.flatnonzero(self.code != self.standing)
 
 

@@ -33,7 +33,7 @@ class Decision:
     previous: Array
     """(entries,): what was used before; 0 where there was nothing."""
     standing: Array | None
-    """(entries,): *shares* if there were no canaries; none where there are none."""
+    """(entries,): *shares* if there were no canaries; None where there are none."""
     load: Array
     """(instances,): work under *shares*."""
     prices: PriceTable
@@ -54,7 +54,7 @@ class Decision:
     notes: Mapping[Pair, str]
     """A fallback or a freeze, in words, where there is one."""
     held: bool
-    """True when *shares* are those of before."""
+    """True when *shares* are those from before."""
     gain: float
     """Predicted gain of *shares* over the ones before, as a part of the cost; 0 when held."""
     probed: Array

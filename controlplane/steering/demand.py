@@ -51,7 +51,7 @@ class DemandFilter:
     """(services, sites, place of each pair or -1) that `fill` was asked for last."""
 
     def observe(self, demand: Mapping[tuple[str, str], Reading], *, now: float) -> None:
-        """Take in the readings of one cycle; a reading with an old time is counted once."""
+        """Receive in the readings of one cycle; a reading with an old time is counted once."""
         keys = tuple(demand)
         if keys != self._keys:
             self._find(keys, demand, now)

@@ -1,4 +1,4 @@
-"""Why each instance gets its share, and why others get none: made when somebody asks.
+"""Why each instance gets its share, and why others get none: made when someone asks.
 
 What the API, the command line and the dashboard show is made from the arrays that decided, never
 worked out a second time; pairs that were not under consideration are priced at the same prices.
@@ -166,7 +166,7 @@ def _bandwidth_age(path: PathView | None, now: float) -> float | None:
 
 
 def _bounds(decision: Decision, entry: int) -> list[str]:
-    """Give the words of the bound groups that hold the share where it is."""
+    """Return the words of the bound groups that hold the share where it is."""
     bounds = decision.problem.flow.bounds
     if not len(bounds.entry):
         return []

@@ -28,8 +28,8 @@ CALM, WILD = 1.3, 2.0
 HEDGE = 0.7
 """Part of the way that they are drawn, at most."""
 
-DEAR = 2.0
-"""How much dearer than what a row pays now an idle instance may be to take part."""
+EXPENSIVE = 2.0
+"""How much more expensive than what a row pays now an idle instance may be to take part."""
 
 _WARM_UP = 3
 """Periods after the first count in which the expectation is still settling."""
@@ -48,7 +48,7 @@ class Foresight:
     def observe(self, counted: float | None, expected: float, *, period: float) -> None:
         """Note what was *counted* in the last period, and what is *expected* of the next.
 
-        Both are requests a second; *counted* is none when nobody counts.
+        Both are requests a second; *counted* is none when no one counts.
         """
         if counted is None:
             self._expected = None
@@ -61,7 +61,7 @@ class Foresight:
         self._expected = expected
 
     def cases(self) -> list[tuple[float, float]]:
-        """Give (probability, factor on the demand): the mean of each sixth of the ratios."""
+        """Return (probability, factor on the demand): the mean of each sixth of the ratios."""
         if len(self._ratios) < _CASES:
             return [(1.0, 1.0)]
         ranked = np.sort(np.array(self._ratios))
@@ -76,24 +76,24 @@ class Foresight:
 
     @property
     def unrest(self) -> float:
-        """Give the largest factor that is reckoned with; 1 for a steady demand."""
+        """Return the largest factor that is reckoned with; 1 for a steady demand."""
         return max(factor for _, factor in self.cases())
 
 
 def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float) -> Array:
-    """Give *shares* drawn towards capacities while demand jumps from period to period.
+    """Return *shares* drawn towards capacities while demand jumps from period to period.
 
     A burst that lasts no longer than a period finds the shares of the lull before it. Where it
     is larger than all capacity, shares by capacity end it soonest, whatever they were made for;
     its cost grows with the square of its size, so that few bursts outweigh many lulls. Instances
-    that are dear even when idle get none of it, nor do those under a power budget; rows that
+    that are expensive even when idle get none of it, nor do those under a power budget; rows that
     operators bound stay as they are.
     """
     part = HEDGE * min(max((unrest - CALM) / (WILD - CALM), 0.0), 1.0)
     if part <= 0 or not len(shares):
         return shares
     flow = problem.flow
-    able = flow.linear + flow.work <= DEAR * flow.paid(shares, prices)
+    able = flow.linear + flow.work <= EXPENSIVE * flow.paid(shares, prices)
     # More for an instance under a power budget could be more than the budget allows.
     if len(flow.budgets.limit):
         able &= np.all(flow.budgets.weight[:, flow.column] <= 0, axis=0)
@@ -102,7 +102,7 @@ def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float)
 
 
 def mix_prices(table: PriceTable, cases: list[tuple[float, float]]) -> PriceTable:
-    """Give the expected prices when all loads are multiplied by an uncertain factor."""
+    """Return the expected prices when all loads are multiplied by an uncertain factor."""
     if len(cases) == 1:
         return table
     total = np.zeros_like(table.price)
@@ -112,7 +112,7 @@ def mix_prices(table: PriceTable, cases: list[tuple[float, float]]) -> PriceTabl
 
 
 def _prices_at(table: PriceTable, rho: Array) -> Array:
-    """Give the prices of all instances at the same shares *rho* of their capacities."""
+    """Return the prices of all instances at the same shares *rho* of their capacities."""
     index = np.clip(np.searchsorted(KNOTS, rho, side="right") - 1, 0, len(KNOTS) - 2)
     part = (rho - KNOTS[index]) / (KNOTS[index + 1] - KNOTS[index])
     low, high = table.price[:, index], table.price[:, index + 1]

@@ -8,13 +8,13 @@ Two shapes of engine are one curve with two parameters, slots B and slowdown b:
 
 * b = 0: a queue with B servers. Mean number inside N = w + rho^sqrt(2(B+1)) / (1 - rho), the
   approximation of Sakasegawa (1977) for M/M/c, with rho = w / B.
-* b > 0: a batching engine, where each further request in the batch slows everybody by the share b.
+* b > 0: a batching engine, where each further request in the batch slows everyone by the share b.
   A request that finds N others takes 1 + b N times as long (arrivals see time averages, and
   processor sharing is insensitive to the distribution of work), so N = w / (1 - b w); capacity
   is B / (1 + b (B - 1)); beyond B requests wait, and the same queueing term is added.
 
 Number and marginal number are convex and increasing. By Little's law a request of work s spends
-s N(w) / w, and adds s N'(w) to the total time of everybody.
+s N(w) / w, and adds s N'(w) to the total time of everyone.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Curves:
 
     @property
     def capacity(self) -> Array:
-        """Give the most work that can be sustained, in request-seconds a second."""
+        """Return the most work that can be sustained, in request-seconds a second."""
         return self.slots / (1.0 + self.slowdown * (self.slots - 1.0))
 
     @property
     def exponent(self) -> Array:
-        """Give the steepness of the queueing term.
+        """Return the steepness of the queueing term.
 
         The factor on Sakasegawa's exponent is fitted to exact birth-death chains with 8 to 64
         slots and slowdowns to 0.2: a batching engine slows down before it queues, so its queue
@@ -76,11 +76,11 @@ class Curves:
         return limited
 
     def column(self) -> Curves:
-        """Give the same curves shaped to broadcast against (instances, loads)."""
+        """Return the same curves shaped to broadcast against (instances, loads)."""
         return Curves(self.slots[:, None], self.slowdown[:, None])
 
     def number(self, work: Array) -> Array:
-        """Give the mean number inside at offered *work*; finite and convex everywhere."""
+        """Return the mean number inside at offered *work*; finite and convex everywhere."""
         knee = KNEE * self.capacity
         inside = np.minimum(work, knee)
         beyond = np.maximum(work - knee, 0.0)
@@ -89,21 +89,21 @@ class Curves:
         return number
 
     def marginal(self, work: Array) -> Array:
-        """Give the number that one more unit of work adds; increasing, finite."""
+        """Return the number that one more unit of work adds; increasing, finite."""
         knee = KNEE * self.capacity
         _, slope, curvature = self._terms(np.minimum(work, knee))
         return slope + curvature * np.maximum(work - knee, 0.0)
 
     def pole_marginal(self, work: Array) -> Array:
-        """Give the marginal number below capacity, without the straight line past the knee."""
+        """Return the marginal number below capacity, without the straight line past the knee."""
         return self._terms(np.minimum(work, 0.9995 * self.capacity))[1]
 
     def pole_number(self, work: Array) -> Array:
-        """Give the number below capacity, without the straight line past the knee."""
+        """Return the number below capacity, without the straight line past the knee."""
         return self._terms(np.minimum(work, 0.9995 * self.capacity))[0]
 
     def _terms(self, work: Array) -> tuple[Array, Array, Array]:
-        """Give number, its slope and its curvature below capacity."""
+        """Return number, its slope and its curvature below capacity."""
         rho = work / self.capacity
         sharing = 1.0 / (1.0 - self.slowdown * work)
         power = self.exponent
@@ -140,7 +140,7 @@ class Levels:
         return Levels(columns.capacity, columns.pole_number(_LEVELS[None, :] * columns.capacity))
 
     def load(self, number: Array) -> Array:
-        """Give the work at which *number*, shape (instances, m), is the mean number inside."""
+        """Return the work at which *number*, shape (instances, m), is the mean number inside."""
         tables = self.numbers
         if number.shape[1] == 1:
             upper = (number >= tables).sum(axis=1)[:, None]
@@ -193,7 +193,7 @@ class PriceTable:
         return PriceTable.of(curves.capacity, columns.marginal(loads))
 
     def evaluate(self, work: Array) -> tuple[Array, Array, Array]:
-        """Give cost, price and smoothed slope of the price; all arrays are (instances,)."""
+        """Return cost, price and smoothed slope of the price; all arrays are (instances,)."""
         rows, index = self._place(work)
         low, high = self.price[rows, index], self.price[rows, index + 1]
         width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
@@ -209,7 +209,7 @@ class PriceTable:
         )
 
     def prices(self, work: Array) -> Array:
-        """Give the price alone, as a search asks for it; *work* is (..., instances)."""
+        """Return the price alone, as a search asks for it; *work* is (..., instances)."""
         rows, index = self._place(work)
         low, high = self.price[rows, index], self.price[rows, index + 1]
         width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
@@ -232,6 +232,6 @@ class PriceTable:
         return work, before * (1.0 - near) + after * near
 
     def _place(self, work: Array) -> tuple[Places, Places]:
-        """Give each instance's row and the knot below its *work*."""
+        """Return each instance's row and the knot below its *work*."""
         index = KNOTS.searchsorted(work / self.capacity, side="right") - 1
         return np.arange(len(self.capacity)), np.minimum(np.maximum(index, 0), len(KNOTS) - 2)

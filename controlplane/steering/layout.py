@@ -17,7 +17,7 @@ from controlplane.steering.latency import Array
 from controlplane.steering.shedding import Pool, find_pools
 
 DEFAULT_SERVICE_TIME = 1.0
-"""Seconds a request takes alone, where nobody ever said or measured anything."""
+"""Seconds a request takes alone, where no one ever said or measured anything."""
 
 JOULES_PER_KWH = 3.6e6
 

@@ -33,7 +33,7 @@ class Gauge:
 
     @property
     def number(self) -> float:
-        """Give the requests inside."""
+        """Return the requests inside."""
         return self.running + self.waiting
 
 
@@ -110,7 +110,7 @@ def _sum(
 
 
 def read_instance(shown: InstanceView, sightings: Sightings | None) -> Seen:
-    """Give what is known of one instance, each quantity from its best source."""
+    """Return what is known of one instance, each quantity from its best source."""
     trusted = shown.trust >= _DISTRUSTED
     readings = shown.readings if trusted else {}
     rates = shown.rates if trusted else {}

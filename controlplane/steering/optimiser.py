@@ -101,24 +101,24 @@ class Flow:
 
     @property
     def starts(self) -> Indices:
-        """Give the first entry of each row."""
+        """Return the first entry of each row."""
         return np.searchsorted(self.row, np.arange(len(self.demand))).astype(np.intp)
 
     @property
     def limited(self) -> Flags:
-        """Tell the entries of rows with bounds: nothing is added to these for other reasons."""
+        """Report the entries of rows with bounds: nothing is added to these for other reasons."""
         rows = np.zeros(len(self.demand), dtype=bool)
         rows[self.row[self.bounds.entry]] = True
         limited: Flags = rows[self.row]
         return limited
 
     def load(self, shares: Array) -> Array:
-        """Give the work that *shares* put on each instance."""
+        """Return the work that *shares* put on each instance."""
         flow = self.demand[self.row] * shares * self.work
         return self.base + np.bincount(self.column, weights=flow, minlength=len(self.base))
 
     def marginal(self, price: Array) -> Array:
-        """Give what one more request of each entry costs at the instances' *price* of work."""
+        """Return what one more request of each entry costs at the instances' *price* of work."""
         return self.linear + self.work * price[self.column]
 
     def paid(self, shares: Array, prices: PriceTable) -> Array:
@@ -128,7 +128,7 @@ class Flow:
         return paid
 
     def cost(self, shares: Array, prices: PriceTable) -> float:
-        """Give the objective at *shares*."""
+        """Return the objective at *shares*."""
         travel = float(np.dot(self.demand[self.row] * shares, self.linear))
         return travel + float(prices.evaluate(self.load(shares))[0].sum())
 
@@ -148,7 +148,7 @@ class Solution:
 
 
 def uniform(flow: Flow) -> Array:
-    """Give the shares that treat all of a row's entries alike."""
+    """Return the shares that treat all of a row's entries alike."""
     counts = np.bincount(flow.row, minlength=len(flow.demand))
     return 1.0 / counts[flow.row]
 
@@ -354,7 +354,7 @@ class _Descent:
         return shares, gap, most_iterations
 
     def search(self, start: Array, step: Array, travel: float) -> float:
-        """Give the part of a *step* of the loads from *start* at which the cost is least.
+        """Return the part of a *step* of the loads from *start* at which the cost is least.
 
         The cost is convex on the way and depends on it through the instances' loads and the
         *travel* alone, so looking for the sign of its slope at many points at once costs next to
@@ -371,12 +371,12 @@ class _Descent:
         return low
 
     def slopes(self, loads: Array, step: Array, travel: float) -> Array:
-        """Give the derivative of the cost at each of *loads*, (points, instances), along *step*."""
+        """Return the slope of the cost at each of *loads*, (points, instances), along *step*."""
         slopes: Array = travel + (self.prices.prices(loads) + self.watts(loads)) @ step
         return slopes
 
     def evaluate(self, load: Array, travel: float) -> tuple[float, Array, Array]:
-        """Give the cost, each instance's price of work, and the slope of that price."""
+        """Return the cost, each instance's price of work, and the slope of that price."""
         flow = self.flow
         costs, price, slope = self.prices.evaluate(load)
         value = travel + float(costs.sum())
@@ -389,7 +389,7 @@ class _Descent:
         return value, price, slope
 
     def watts(self, load: Array) -> Array | float:
-        """Give what the budgets add to each instance's price of work at *load*."""
+        """Return what the budgets add to each instance's price of work at *load*."""
         budgets = self.flow.budgets
         if not len(budgets.limit):
             return 0.0

@@ -175,7 +175,7 @@ class Optimiser:
             prices: of work in the coming period.
             rows: which are decided.
             shares: (entries,): those of the other rows, and what is in use of the decided ones.
-            start: (entries,): where to begin; none where there is nothing better than what is
+            start: (entries,): where to begin; None where there is nothing better than what is
                 in use.
         """
         dual: Array | None = None
@@ -378,7 +378,7 @@ def _nearest(
             )
             warm = 0.02 * float(block.work.mean()) if heat is None else heat
             answer = answer_block(block, price, warm)[1]
-            # Two sites are enough for a row that nobody asks through.
+            # Two sites are enough for a row that no one asks through.
             if heat is None or answer.split.shape[1] > 2:
                 most = np.partition(answer.split, -2 if answer.split.shape[1] > 1 else -1, axis=1)
                 least = most[:, -1:] if heat is None else most[:, -2:].min(axis=1, keepdims=True)

@@ -29,7 +29,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """One canary in figures; means over requests, seconds, none where nobody says."""
+    """One canary in figures; means over requests, seconds, none where no one says."""
 
     service: str
     client_site: str
@@ -46,7 +46,7 @@ class Canary:
 
 
 def predicted_latency(assignment: Assignment) -> float | None:
-    """Give the mean latency that the plan predicts for an assignment; none if it does not say."""
+    """Return the mean latency that the plan predicts for an assignment; None if it does not say."""
     if assignment.predicted_latency is not None:
         return assignment.predicted_latency
     first = [item for item in assignment.allocations if item.priority == 0]
@@ -57,7 +57,7 @@ def predicted_latency(assignment: Assignment) -> float | None:
 
 
 def observed_latencies(view: FleetView) -> dict[Key, Observed]:
-    """Give what Envoys see, for the pairs that have requests."""
+    """Return what Envoys see, for the pairs that have requests."""
     sums: dict[Key, list[tuple[float, float]]] = {}
     for (site, service, _), seen in view.traffic.items():
         if seen.latency is not None and seen.rate.value > 0:
@@ -70,7 +70,7 @@ def observed_latencies(view: FleetView) -> dict[Key, Observed]:
 
 
 def compare_canaries(plan: Plan, observed: Mapping[Key, Observed]) -> list[Canary]:
-    """Give each canary of *plan* beside the rest of its service."""
+    """Return each canary of *plan* beside the rest of its service."""
     made = []
     for key, assignment in plan.assignments.items():
         if assignment.standing is None:
@@ -102,7 +102,7 @@ def compare_canaries(plan: Plan, observed: Mapping[Key, Observed]) -> list[Canar
 
 
 def _mean(items: Iterable[tuple[float, float | None]]) -> float | None:
-    """Give the mean over requests of what is known."""
+    """Return the mean over requests of what is known."""
     known = [(rate, latency) for rate, latency in items if latency is not None]
     whole = fsum(rate for rate, _ in known)
     return fsum(rate * latency for rate, latency in known) / whole if whole > 0 else None

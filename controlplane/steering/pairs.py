@@ -41,7 +41,7 @@ class ServicePairs:
     network_rtt: Array
     """(client sites, all serving sites): seconds."""
     network_bandwidth: Array | None
-    """(client sites, all serving sites): bytes a second; none where every one is infinite."""
+    """(client sites, all serving sites): bytes a second; None where every one is infinite."""
     size: float
     """Bytes of a request and its response."""
     penalty: Array

@@ -26,7 +26,7 @@ class Why:
     queueing: float
     """Time added by the load that the plan puts on the instance."""
     crowding: float
-    """What one more request would add to everybody else's: marginal cost less own latency."""
+    """What one more request would add to everyone else's: marginal cost less own latency."""
     predicted_latency: float
     """rtt + transfer + service + queueing."""
     arrival_rate: float
@@ -36,7 +36,7 @@ class Why:
     confidence: float
     previous_share: float
     ages: Mapping[str, float | None] = field(default_factory=dict)
-    """Input -> seconds since it was measured; none if it never was."""
+    """Input -> seconds since it was measured; None if it never was."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Input -> where it comes from."""
     limits: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Why:
 
     @property
     def marginal_cost(self) -> float:
-        """Give what the optimum equalises over the instances in use."""
+        """Return what the optimum equalises over the instances in use."""
         return self.predicted_latency + self.penalty + self.energy + self.crowding
 
 
@@ -61,11 +61,11 @@ class Allocation:
     priority: int = 0
     """0 first; Envoy falls to the next by itself when the former has no healthy endpoint."""
     reason: Why | Callable[[], Why] | None = field(default=None, compare=False, repr=False)
-    """The terms, or what makes them when somebody asks: few plans are ever asked."""
+    """The terms, or what makes them when someone asks: few plans are ever asked."""
 
     @property
     def why(self) -> Why | None:
-        """Give the terms behind the share; none where the plan does not carry them."""
+        """Return the terms behind the share; None where the plan does not carry them."""
         return self.reason() if callable(self.reason) else self.reason
 
 
@@ -91,7 +91,7 @@ class Assignment:
     left_out: tuple[Exclusion, ...] | Callable[[], tuple[Exclusion, ...]] = field(
         default=(), compare=False, repr=False
     )
-    """The exclusions, or what makes them when somebody asks."""
+    """The exclusions, or what makes them when someone asks."""
     demand: float = 0.0
     """Requests a second that were assumed."""
     note: str = ""
@@ -106,7 +106,7 @@ class Assignment:
 
     @property
     def excluded(self) -> tuple[Exclusion, ...]:
-        """Give the instances that get nothing, each with its reason."""
+        """Return the instances that get nothing, each with its reason."""
         return self.left_out() if callable(self.left_out) else self.left_out
 
 
@@ -124,8 +124,8 @@ class Plan:
     standing: Mapping[tuple[str, str], Assignment] = field(default_factory=dict)
     """For each canary, what the service's standing policy would push in its place."""
     probes: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
-    """(service, client site) -> instance -> the part of its share that only asks how it is; whoever
-    goes on from this plan takes them for what they are."""
+    """(service, client site) -> instance -> the part of its share that only asks how it is, so that
+    what goes on from this plan knows it."""
     predicted_cost: float = 0.0
     """The objective, in weighted seconds of delay per second."""
     gap: float = 0.0
@@ -141,7 +141,7 @@ class Plan:
     prediction_error: float | None = None
     """Smoothed absolute error of earlier predictions, as a part of the observed latency (MAPE)."""
     prediction_miss: float | None = None
-    """The newest of these errors; none where nothing was observed."""
+    """The newest of these errors; None where nothing was observed."""
     fallbacks: int = 0
     """Times that refuted predictions made steering fall back to shares by capacity."""
     reversals: int = 0

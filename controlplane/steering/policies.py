@@ -32,7 +32,7 @@ def normalise(problem: Problem, weight: Array) -> Array:
 
 
 def by_capacity(problem: Problem, _load: Array) -> Array:
-    """Share by believed capacity, wherever the client is."""
+    """Share by believed capacity, where the client is."""
     return normalise(problem, problem.sustained[problem.flow.column])
 
 
@@ -81,7 +81,7 @@ RULES: dict[PolicyName, Rule] = {
 
 
 def _regions(problem: Problem) -> Indices:
-    """Give each instance's region; a site that names none is a region of its own."""
+    """Return each instance's region; a site that names none is a region of its own."""
     sites = {site.name: site.region or f"\0{site.name}" for site in problem.layout.config.sites}
     names = [sites[instance.site] for instance in problem.layout.instances]
     order = {name: index for index, name in enumerate(sorted(set(names)))}
@@ -89,7 +89,7 @@ def _regions(problem: Problem) -> Indices:
 
 
 def _fill(problem: Problem, *, rounds: int) -> Array:
-    """Give shares by filling regions, nearest first, for at most *rounds* regions per row.
+    """Return shares by filling regions, nearest first, for at most *rounds* regions per row.
 
     All rows fill at once; where they want more than a region has, they get it in proportion.
     """

@@ -57,7 +57,7 @@ class Solved:
 
     @property
     def _free(self) -> Flags:
-        """Tell the rows that no operator bounds, (decided,)."""
+        """Report the rows that no operator bounds, (decided,)."""
         free = np.ones(len(self.rows), dtype=bool)
         free[self.part.row[self.part.bounds.entry]] = False
         return free

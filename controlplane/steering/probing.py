@@ -38,7 +38,7 @@ def probe(
     most: float,
     held: bool,
 ) -> Array:
-    """Give the part of its row's requests that each entry gets on top of *shares*, mostly 0.
+    """Return the part of its row's requests that each entry gets on top of *shares*, mostly 0.
 
     Args:
         flow: rows, entries and their costs.
@@ -48,7 +48,7 @@ def probe(
         former: (entries,): what this gave the last time; what goes on stays as it is.
         allowed: (entries,): those that may get more than was decided.
         most: part of a row's requests that all its probes together may get.
-        held: whether *shares* are those of before: then only what clearly pays is begun and
+        held: whether *shares* are those from before: then only what clearly pays is begun and
             nothing ends, for a push would serve nothing else.
     """
     column = flow.column

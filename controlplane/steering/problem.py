@@ -76,18 +76,18 @@ class Problem:
 
     @property
     def weight(self) -> Array:
-        """Give each entry's cost of a second of delay."""
+        """Return each entry's cost of a second of delay."""
         weights = np.array([layout.weight for layout in self.layout.services])
         return weights[self.service_of][self.flow.row]
 
     @property
     def complete(self) -> bool:
-        """Tell whether every pair that may be used is an entry."""
+        """Return whether every pair that may be used is an entry."""
         return len(self.codes) == self.pairs.count
 
     @property
     def sustained(self) -> Array:
-        """Give the requests a second of ordinary size that each instance sustains."""
+        """Return the requests a second of ordinary size that each instance sustains."""
         return self.curves.capacity / self.pace
 
 
@@ -247,7 +247,7 @@ def picture(
 def _curves(
     instances: Sequence[InstanceView], beliefs: Sequence[Belief], limits: dict[int, list[str]]
 ) -> Curves:
-    """Give the curves, made smaller by slow start and distrust."""
+    """Return the curves, made smaller by slow start and distrust."""
     slots = np.array([belief.slots for belief in beliefs])
     for position, instance in enumerate(instances):
         part = 1.0
@@ -277,7 +277,7 @@ def _usable(
         else:
             standing.append(column)
     if not standing:
-        # Silence of everybody says more about the reports than about the instances.
+        # Silence of everyone says more about the reports than about the instances.
         return silent, reasons
     for column in silent:
         reasons[column] = instances[column].reason or "silent beyond the expiry while others live"
@@ -399,7 +399,7 @@ def _bounds(groups: Sequence[tuple[Indices, float, float, str]]) -> Bounds:
 
 
 def _budgets(layout: Layout, curves: Curves) -> Budgets:
-    """Give the sites' power budgets as limits on work."""
+    """Return the sites' power budgets as limits on work."""
     weights: list[Array] = []
     limit: list[float] = []
     watts = layout.joules / curves.capacity

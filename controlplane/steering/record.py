@@ -1,6 +1,6 @@
 """A plan as a document and back: what is served of it, without the reasons.
 
-For the disk and for other replicas. Whoever reads one checks it as input from outside.
+For the disk and for other replicas. Anyone who reads one checks it as input from outside.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from controlplane.steering.plan import Allocation, Assignment, Plan
 
 
 def encode_plan(plan: Plan) -> dict[str, Any]:
-    """Give a JSON-ready document."""
+    """Return a JSON-ready document."""
     return {
         "version": plan.version,
         "predicted_cost": plan.predicted_cost,

@@ -1,6 +1,6 @@
 """What to refuse when there is more to do than can be done; knows no fleet, no names, no time.
 
-Above capacity every queue grows, whoever waits in it, so shares alone cannot keep a sensitive
+Above capacity every queue grows, anyone who waits in it, so shares alone cannot keep a sensitive
 service's latency. Then a part of the tolerant requests is refused at the Envoys, at once, instead
 of being kept waiting for ever.
 
@@ -91,7 +91,7 @@ class Valve:
         Args:
             demand: requests a second that are asked for, refused ones included.
             tolerant: those of them which may be refused.
-            completed: requests a second that instances finish; 0 when nobody says.
+            completed: requests a second that instances finish; 0 when no one says.
             waiting: requests beyond those that are worked on.
             slots: requests that are worked on at once.
         """
@@ -139,7 +139,7 @@ class Shedding:
             pools: every service is in one.
             demand: (services,): requests a second that are asked for, refused ones included.
             tolerant: (services,): which may be refused.
-            completed: (instances,): requests a second that each finishes; 0 when nobody says.
+            completed: (instances,): requests a second that each finishes; 0 when no one says.
             number: (instances,): requests inside; not a number when unknown.
             slots: (instances,): requests that each works on at once.
         """
@@ -161,17 +161,17 @@ class Shedding:
         self._valves = valves
 
     def _joined(self, pool: Pool) -> Valve:
-        """Give the valve of a pool that is new: as open as the tightest of those in it."""
+        """Return the valve of a pool that is new: as open as the tightest of those in it."""
         parts = [valve.part for names, valve in self._valves.items() if names & pool.names]
         return Valve(max(parts, default=0.0))
 
     @property
     def drops(self) -> dict[int, float]:
-        """Give service -> part of its requests that is refused, where some are."""
+        """Return service -> part of its requests that is refused, where some are."""
         return {k: float(self.parts[k]) for k in np.flatnonzero(self.parts).tolist()}
 
     def admit(self, flow: Flow, service: Indices) -> Flow:
-        """Give *flow* without what is refused; *service* is that of each row."""
+        """Return *flow* without what is refused; *service* is that of each row."""
         if not self.parts.any() or len(self.parts) <= service.max(initial=-1):
             return flow
         # A row without demand has no price; a trickle is harmless.

@@ -5,9 +5,9 @@
   used, or a row has no shares yet.
 * **Oscillation**: pushes that undo the one before them. While the moves of load keep changing
   sign, only half of each move is made.
-* **Refutation**: when requests take much longer than was foretold, and much longer than they
+* **Refutation**: when requests take much longer than was predicted, and much longer than they
   used to, the model is wrong about something that it cannot see. Shares by capacity are used
-  until that is over, and for a while; every such fallback is counted and told.
+  until that is over, and for a while; every such fallback is counted and reported.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Hysteresis:
 
     @property
     def oscillating(self) -> bool:
-        """Tell whether the latest pushes mostly undid each other."""
+        """Return whether the latest pushes mostly undid each other."""
         return self._turns > 3.0
 
     def lifetime(self, now: float, period: float, *, load: float) -> float:
@@ -145,7 +145,7 @@ class Hysteresis:
 
 
 def settle(flow: Flow, *, used: Array, new: Array) -> Array:
-    """Give the shares of a rule, which weighs no gain: rows that would hardly change stay.
+    """Return the shares of a rule, which weighs no gain: rows that would hardly change stay.
 
     All are (entries,); *used* is 0 in rows that have no shares yet.
     """
@@ -173,7 +173,7 @@ class Refutation:
     """Smoothed absolute error of the predicted mean latency, as a part of the observed (MAPE)."""
 
     def observe(self, predicted: float | None, view: FleetView, *, standing: float = 0.0) -> bool:
-        """Compare what was *predicted* for now with what *view* shows; tell if to fall back.
+        """Compare what was *predicted* for now with what *view* shows; say if to fall back.
 
         *standing* is the latency that the requests known to be inside amount to, seconds (Little's
         law): queues that are seen, and being led back, refute nothing.
@@ -202,7 +202,7 @@ class Refutation:
 
 
 def observe_latency(view: FleetView) -> float | None:
-    """Give the mean latency that Envoys observe over all requests, seconds."""
+    """Return the mean latency that Envoys observe over all requests, seconds."""
     total = weight = 0.0
     for seen in view.traffic.values():
         if seen.latency is not None and seen.rate.value > 0:

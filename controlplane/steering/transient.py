@@ -6,7 +6,7 @@ matters more than the mean. Two facts join the two:
 * The number inside follows dn/dt = (a - G(n)) / s, with G the inverse of the stationary curve:
   the pointwise stationary fluid flow approximation (Wang, Tipper and Banerjee 1996). It ends at
   the stationary number, and may exceed capacity for a while.
-* From n requests on, what one more costs everybody until the memory of it is gone has the closed
+* From n requests on, what one more costs everyone until the memory of it is gone has the closed
   form (n - n*) / (G(n) - a*) per unit of work, where a* is the load of the long run and n* its
   number.
   For M/M/1 this is (n + 1) / (mu - lambda), the exact price of the dispatching rule that improves
@@ -48,7 +48,7 @@ def advance(
     pace: Array,
     duration: Array,
 ) -> Array:
-    """Give the number inside after *duration* at offered *work*, which `settle` leads to *settled*.
+    """Return the number inside after *duration* at offered *work*; `settle` leads to *settled*.
 
     Arrays have shape (instances, m), *pace* and *duration* (instances, 1); *curves* is a column.
     """
@@ -66,7 +66,7 @@ def advance(
 
 
 def settle(curves: Curves, work: Array) -> Array:
-    """Give the number inside that offered *work* leads to; it is the same at every step."""
+    """Return the number inside that offered *work* leads to; it is the same at every step."""
     return curves.pole_number(np.minimum(work, _FULLEST * curves.capacity))
 
 
@@ -80,7 +80,7 @@ def price_period(
     pace: Array,
     period: float,
 ) -> PriceTable:
-    """Give the prices of work over the coming *period*.
+    """Return the prices of work over the coming *period*.
 
     Args:
         curves: of the instances.

@@ -101,7 +101,7 @@ def round_rows(
 
 
 def _take_back(weights: NDArray[np.int64], own: NDArray[np.intp], excess: int) -> None:
-    """Take *excess* from the last of *own* that have more than 1, one from each at a time."""
+    """Receive *excess* from the last of *own* that have more than 1, one from each at a time."""
     while excess:
         for entry in own[::-1].tolist():
             if weights[entry] > 1 and excess:

@@ -29,7 +29,7 @@ from controlplane.grpc_services.messages import Node, parse_node, without_field
 from controlplane.grpc_transport.calls import Conversation, Serves, conversing
 from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.model import InstanceReport, TrafficReport
-from controlplane.runtime.throttle import TokenBucket
+from controlplane.runtime.throttle import LogLimit, TokenBucket
 from controlplane.telemetry.envoy_stats import EnvoyStats
 from controlplane.telemetry.handshakes import parse_handshakes
 from controlplane.telemetry.load_stats import LoadReader
@@ -59,6 +59,18 @@ class ObservationSettings:
     messages_burst: float = 40.0
     load_report_period: float = 10.0
     """Seconds between load reports; each repeats the node, some 60 kB."""
+
+
+ALIVE_AFTER = 3.0
+"""Seconds after which a stream that was replaced and goes on belongs to another Envoy."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stream:
+    """One statistics stream; compared by identity."""
+
+    peer: str
+    opened_at: float
 
 
 class EnvoyTelemetry:
@@ -104,8 +116,9 @@ class EnvoyTelemetry:
         self._on_loads = on_loads
         self._on_handshakes = on_handshakes
         self._clock = clock
-        self._streaming: dict[str, object] = {}
+        self._streaming: dict[str, _Stream] = {}
         """Envoy -> its newest statistics stream."""
+        self._told: LogLimit[str] = LogLimit()
         self._connections: Counter[str] = Counter()
         self.streams = 0
         self.reconfigure(config)
@@ -171,7 +184,7 @@ class EnvoyTelemetry:
     async def _read_metrics(self, call: Conversation) -> None:
         bucket = self._bucket()
         stats: EnvoyStats | None = None
-        token = object()
+        stream = _Stream(call.call.peer, self._clock())
         try:
             while (body := await self._next(call, bucket)) is not None:
                 message = _parse(metrics_pb2.StreamMetricsMessage, body)
@@ -181,9 +194,11 @@ class EnvoyTelemetry:
                     stats = EnvoyStats(envoy, site, self._period)
                     # An Envoy that comes back is counted by its new stream at once, even if the
                     # end of the old connection has not been noticed yet.
-                    self._streaming[envoy] = token
-                if self._streaming.get(stats.envoy) is not token:
-                    raise CallError(StatusCode.ALREADY_EXISTS, "this Envoy has a newer stream")
+                    self._streaming[envoy] = stream
+                if self._streaming.get(stats.envoy) is not stream and not self._is_another(
+                    stats, stream
+                ):
+                    continue
                 try:
                     reports = stats.receive(message.envoy_metrics, now=self._clock())
                 except ReportError as error:
@@ -194,8 +209,30 @@ class EnvoyTelemetry:
                 if failed:
                     self._on_handshakes(stats.envoy, stats.site, failed)
         finally:
-            if stats is not None and self._streaming.get(stats.envoy) is token:
+            if stats is not None and self._streaming.get(stats.envoy) is stream:
                 del self._streaming[stats.envoy]
+
+    def _is_another(self, stats: EnvoyStats, stream: _Stream) -> bool:
+        """Return whether a replaced stream turns out to be another Envoy's with the same id.
+
+        What was under way when an Envoy came back belongs to its old stream and is left out; a
+        stream that goes on sending has an Envoy of its own, which gets a name of its own.
+        """
+        newer = self._streaming.get(stats.envoy)
+        now = self._clock()
+        if newer is not None and now - newer.opened_at < ALIVE_AFTER:
+            return False
+        if newer is not None:
+            if self._told.is_due(stats.envoy, now=now):
+                log.warning(
+                    "two Envoys have one id",
+                    envoy=stats.envoy,
+                    peers=[stream.peer, newer.peer],
+                    remedy="give each Envoy a node.id of its own, as with cats bootstrap --id",
+                )
+            stats.envoy = f"{stats.envoy} ({stream.peer})"
+        self._streaming[stats.envoy] = stream
+        return True
 
     async def _read_loads(self, call: Conversation) -> None:
         bucket = self._bucket()

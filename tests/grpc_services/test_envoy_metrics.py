@@ -16,8 +16,10 @@ from aiohttp import web
 from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.config.endpoint.v3 import load_report_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
+from structlog.testing import capture_logs
 
 from controlplane.config import Config, PolicyName, parse_config
+from controlplane.grpc_services import envoy_metrics
 from controlplane.grpc_services.ads import XdsService
 from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry, ObservationSettings
 from controlplane.grpc_services.envoys import EnvoyRegistry
@@ -446,11 +448,45 @@ async def test_the_newest_stream_of_an_envoy_counts(receiver: Serve) -> None:
         await new.write(metrics("e", answers=2.0))
         await received.until(lambda: len(received.reports) == 2)
         await old.write(metrics(answers=4.0))
+        await old.done_writing()
 
-        assert "ALREADY_EXISTS" == (await ended(old)).name
+        assert "OK" == (await ended(old)).name
         assert [1.0, 2.0] == [report.succeeded for report in received.reports]
         assert frozenset({"e"}) == received.telemetry.observed
         new.cancel()
+
+
+async def test_two_envoys_with_one_id_both_count_and_are_named(
+    receiver: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replaced stream that goes on sending is another Envoy's: their requests add up."""
+    monkeypatch.setattr(envoy_metrics, "ALIVE_AFTER", 0.3)
+    with capture_logs() as logs:
+        async with (
+            receiver(CONFIG) as received,
+            connected(received) as first,
+            connected(received) as second,
+        ):
+            one, two = first.stream_unary(METRICS)(), second.stream_unary(METRICS)()
+            await one.write(metrics("e"))
+            await received.until(lambda: len(received.reports) == 1)
+            await two.write(metrics("e"))
+            await received.until(lambda: len(received.reports) == 2)
+            await asyncio.sleep(0.4)
+            for number in range(3):
+                await one.write(metrics(answers=10.0))
+                await two.write(metrics(answers=100.0))
+                await received.until(lambda wanted=2 * number + 4: len(received.reports) == wanted)  # type: ignore[misc]
+            names = {report.envoy: report.succeeded for report in received.reports}
+            one.cancel()
+            two.cancel()
+
+    (warning,) = [line for line in logs if line["event"] == "two Envoys have one id"]
+    assert 332.0 == sum(report.succeeded for report in received.reports)
+    assert [10.0, 100.0] == sorted(names.values())
+    assert "e" == warning["envoy"]
+    assert 2 == len(set(warning["peers"]))
+    assert warning["remedy"]
 
 
 async def test_streams_of_one_connection_are_bounded(receiver: Serve) -> None:

@@ -90,6 +90,7 @@ class SourceState:
         self._good = 0
         self._turns = 0.0
         self._turned_at = -math.inf
+        self._account: dict[Signal, float] = {}
         self._same_since = report.at
         self._same_count = 0
         self._answered = math.inf
@@ -186,7 +187,8 @@ class SourceState:
             )
         elif self.vanished:
             self.vanished = ()
-        if first or _account(before) != _account(report):
+        before_account, self._account = self._account, _account(report)
+        if first or before_account != self._account:
             self._same_since, self._same_count = report.at, 0
             self._answered = math.inf
         else:

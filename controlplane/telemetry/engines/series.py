@@ -10,6 +10,7 @@ The same rules hold for all engines, whatever they call their metrics:
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -37,6 +38,7 @@ _NO_WORK = re.compile(
 )
 _METHODS = ("method", "http_method", "http_request_method")
 _NO_REQUEST = frozenset({"OPTIONS", "HEAD"})
+_MARKING = frozenset({*_HANDLERS, *_METHODS})
 _DEVICE = ("UUID", "uuid", "gpu_uuid", "device_uuid", "gpu_id", "gpu", "minor_number", "device")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -68,6 +70,9 @@ def without_own_requests(series: Series) -> tuple[Series, list[str]]:
     """Leave out the rows of scrapes, health checks and documentation; also return their paths."""
     kept, paths = [], []
     for each in series:
+        if _MARKING.isdisjoint(each.labels):
+            kept.append(each)
+            continue
         path = next((each.labels[name] for name in _HANDLERS if name in each.labels), None)
         method = next((each.labels[name] for name in _METHODS if name in each.labels), "")
         if path is not None and (path == "none" or _NO_WORK.fullmatch(path)):
@@ -102,7 +107,7 @@ def _leaders(series: Series) -> Series:
     for each in series:
         # An empty label is an absent one.
         labels = {name: value for name, value in each.labels.items() if value}
-        ranks = sorted((name for name in labels if _WORKER.fullmatch(name)), key=_tensor_first)
+        ranks = sorted(filter(_is_worker, labels), key=_tensor_first)
         key = frozenset(pair for pair in labels.items() if pair[0] not in ranks)
         # Of equals, the order of the rows must not decide.
         order = (*(_rank(labels[name]) for name in ranks), -each.value)
@@ -110,6 +115,11 @@ def _leaders(series: Series) -> Series:
         if known is None or order < known[0]:
             groups[key] = (order, each)
     return [each for _, each in groups.values()]
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_worker(label: str) -> bool:
+    return _WORKER.fullmatch(label) is not None
 
 
 def _tensor_first(name: str) -> tuple[bool, bool, str]:

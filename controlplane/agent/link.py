@@ -41,7 +41,7 @@ class LinkError(Exception):
     """The line cannot be used as it is configured; reported and tried again."""
 
 
-class Link:
+class Uplink:
     """Says one control plane while `run` runs.
 
     Args:

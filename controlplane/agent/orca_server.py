@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
 
-from controlplane.agent.settings import Reemit
+from controlplane.agent.settings import OrcaExport
 from controlplane.grpc_transport.calls import Call
 from controlplane.grpc_transport.client import split_address
 from controlplane.grpc_transport.limits import Limits, ServerLimits
@@ -99,7 +99,9 @@ class OrcaServer:
         clock: of the reports' instants.
     """
 
-    def __init__(self, settings: Reemit, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: OrcaExport, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
         self.load = InstanceLoad(settings.capacity)
         self.port = 0

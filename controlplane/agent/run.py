@@ -16,12 +16,12 @@ from controlplane import __version__
 from controlplane.agent.discovery import discover
 from controlplane.agent.exporters import Exported, join_exported, parse_exported
 from controlplane.agent.gpus import GpuReader, of_instance
-from controlplane.agent.link import Link
+from controlplane.agent.link import Uplink
 from controlplane.agent.machine import MachineReader
 from controlplane.agent.orca_server import OrcaServer
 from controlplane.agent.probes import Measured, Prober
 from controlplane.agent.settings import AgentConfig, Exporter, LocalInstance, TrainingMetric
-from controlplane.agent.survey import Item, Local, Surroundings, build_items, draw_of
+from controlplane.agent.survey import Item, Local, MachineSnapshot, build_items, draw_of
 from controlplane.agent.training import ProcessWatch, PushedJobs
 from controlplane.errors import ReportError, StartError
 from controlplane.grpc_transport.client import split_address
@@ -50,7 +50,7 @@ class Agent:
         self._log = get_logger(part="agent")
         me = pb.Agent(id=config.id, site=config.site, version=__version__)
         self.links = [
-            Link(target, me, keep=config.buffer, clock=clock) for target in config.control_planes
+            Uplink(target, me, keep=config.buffer, clock=clock) for target in config.control_planes
         ]
         self._instances = {instance.name: instance for instance in config.instances}
         self._results: dict[str, InstanceReport | ScrapeFailure] = {}
@@ -180,7 +180,7 @@ class Agent:
             results.values(), paths, around, local=local, reports_power=self.config.reports_power
         )
 
-    def _look(self, now: float) -> Surroundings:
+    def _look(self, now: float) -> MachineSnapshot:
         machine = self._machine.read(now=now)
         gpus = self._gpus.read() if self._gpus is not None else ()
         exported = join_exported(
@@ -188,7 +188,7 @@ class Agent:
             for read_at, one in self._exported.values()
             if now - read_at <= 3 * self.config.period + 5
         )
-        return Surroundings(
+        return MachineSnapshot(
             now,
             machine,
             gpus,

@@ -185,7 +185,7 @@ class Probes(Settings):
     targets: tuple[Probe, ...] = ()
 
 
-class Reemit(Settings):
+class OrcaExport(Settings):
     """Serves what is known of the instances as ORCA, for Envoy's own weighted round robin.
 
     Each instance gets a port: Envoy asks one port of each endpoint.
@@ -228,7 +228,7 @@ class AgentConfig(Settings):
     machine: Machine = Machine()
     training: Training = Training()
     probes: Probes = Probes()
-    orca: tuple[Reemit, ...] = ()
+    orca: tuple[OrcaExport, ...] = ()
     api: Api | None = None
     reports_power: bool = True
     """Report the machine's draw as the site's: leave it to one agent where a site has several."""

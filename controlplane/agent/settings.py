@@ -154,7 +154,7 @@ class Probes:
 
 
 @dataclass(frozen=True, slots=True)
-class Reemit:
+class OrcaExport:
     """Serves what is known of one instance as ORCA."""
 
     instance: str
@@ -184,7 +184,7 @@ class AgentConfig:
     machine: Machine = field(default_factory=Machine)
     training: Training = field(default_factory=Training)
     probes: Probes = field(default_factory=Probes)
-    orca: tuple[Reemit, ...] = ()
+    orca: tuple[OrcaExport, ...] = ()
     api: Api | None = None
     reports_power: bool = True
     training_floor: float = 0.02

@@ -37,7 +37,7 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class MachineSnapshot:
     """What is true of the whole machine now."""
 
     at: float
@@ -83,7 +83,7 @@ def draw_of(
 def build_items(
     results: Iterable[InstanceReport | ScrapeFailure],
     paths: Iterable[Measured],
-    around: Surroundings,
+    around: MachineSnapshot,
     *,
     local: Mapping[str, Local],
     reports_power: bool = True,
@@ -110,7 +110,7 @@ def build_items(
 
 
 def _instance(
-    result: InstanceReport | ScrapeFailure, around: Surroundings, local: Local | None
+    result: InstanceReport | ScrapeFailure, around: MachineSnapshot, local: Local | None
 ) -> Item:
     engine = local.engine if local else ""
     if isinstance(result, ScrapeFailure):
@@ -131,7 +131,7 @@ def _instance(
     return Item(result.at, message)
 
 
-def machine_signals(around: Surroundings, local: Local | None) -> dict[Signal, float]:
+def machine_signals(around: MachineSnapshot, local: Local | None) -> dict[Signal, float]:
     """Return what the machine adds to an instance's own signals."""
     gpus = local.gpus if local is not None else ()
     signals: dict[Signal, float] = {}

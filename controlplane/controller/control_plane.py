@@ -33,7 +33,7 @@ from controlplane.controller.xds_observer import XdsObserver
 from controlplane.fleet import FleetState
 from controlplane.fleet.view import FleetView
 from controlplane.grpc_services.agent_registry import AgentRegistry
-from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, XdsEvent
+from controlplane.grpc_services.envoys import EnvoyRegistry, XdsEvent, XdsEventKind
 from controlplane.grpc_services.sites import SiteResolver
 from controlplane.grpc_services.views import ViewStore
 from controlplane.model import Report
@@ -215,9 +215,9 @@ class ControlPlane:
         self.reports.forget_others(instance.name for instance in change.config.instances)
 
     def _on_xds(self, event: XdsEvent) -> None:
-        if event.what is Happening.NACKED:
+        if event.what is XdsEventKind.NACKED:
             self.notifier.report_nack(event)
-        elif event.what is Happening.CONNECTED and event.role:
+        elif event.what is XdsEventKind.CONNECTED and event.role:
             self.cycle.serve_role(event.site, event.role)
         self.meter.observe_xds(event, now=self.clock())
         self.envoys_touched.set()

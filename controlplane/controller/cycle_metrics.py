@@ -11,7 +11,7 @@ from controlplane.controller.cycle import CycleResult
 from controlplane.controller.metrics import Metrics
 from controlplane.fleet.view import FleetView
 from controlplane.grpc_services.convergence import Convergence, Settled
-from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, XdsEvent
+from controlplane.grpc_services.envoys import EnvoyRegistry, XdsEvent, XdsEventKind
 from controlplane.grpc_services.views import ViewStore
 from controlplane.runtime.broadcast import Broadcast
 from controlplane.xds.snapshot import view_key
@@ -69,12 +69,12 @@ class CycleMeter:
 
     def observe_xds(self, event: XdsEvent, *, now: float) -> None:
         """Receive what happened on a stream."""
-        if event.what is Happening.ACKED and event.type_url == ENDPOINT:
+        if event.what is XdsEventKind.ACKED and event.type_url == ENDPOINT:
             took, settled = self._convergence.acknowledge(event.envoy, event.version, now=now)
             if took is not None:
                 self._metrics.report_to_ack_seconds.observe(took)
             self._settle(settled)
-        elif event.what is Happening.DISCONNECTED:
+        elif event.what is XdsEventKind.DISCONNECTED:
             self._settle(self._convergence.leave(event.envoy, now=now))
 
     def _count(self, result: CycleResult) -> None:

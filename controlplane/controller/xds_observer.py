@@ -8,7 +8,7 @@ from typing import TypeVar
 from prometheus_client.metrics import MetricWrapperBase
 
 from controlplane.controller.metrics import Metrics
-from controlplane.grpc_services.envoys import Happening, XdsEvent
+from controlplane.grpc_services.envoys import XdsEvent, XdsEventKind
 from controlplane.resources.versions import OLDEST_SUPPORTED, UNSUPPORTED
 from controlplane.runtime.log import Logger
 from controlplane.xds.types import PUSH_ORDER, short_type
@@ -47,16 +47,16 @@ class XdsObserver:
     def __call__(self, event: XdsEvent) -> None:
         """Receive one event."""
         match event.what:
-            case Happening.SENT:
+            case XdsEventKind.SENT:
                 self._pushes[event.type_url].inc()
                 self._bytes[event.type_url].inc(event.size)
-            case Happening.ACKED:
+            case XdsEventKind.ACKED:
                 self._acks[event.type_url].inc()
                 if event.latency is not None:
                     self._ack_seconds[event.type_url].observe(event.latency)
-            case Happening.NACKED:
+            case XdsEventKind.NACKED:
                 self._nacks[event.type_url].inc()
-            case Happening.STALE:
+            case XdsEventKind.STALE:
                 return
             case _:
                 self._tell_rare(event)
@@ -64,7 +64,7 @@ class XdsObserver:
 
     def _tell_rare(self, event: XdsEvent) -> None:
         match event.what:
-            case Happening.CONNECTED:
+            case XdsEventKind.CONNECTED:
                 self._metrics.streams.labels("delta" if event.delta else "sotw").inc()
                 self._log.info("Envoy connected", envoy=event.envoy, site=event.site)
                 if event.role == UNSUPPORTED.role:
@@ -77,11 +77,11 @@ class XdsObserver:
                         remedy=f"upgrade it to {OLDEST_SUPPORTED} or newer; its requests are not"
                         " observed until then",
                     )
-            case Happening.DISCONNECTED:
+            case XdsEventKind.DISCONNECTED:
                 self._log.info("Envoy disconnected", envoy=event.envoy, site=event.site)
-            case Happening.UNKNOWN_SITE:
+            case XdsEventKind.UNKNOWN_SITE:
                 self._metrics.unknown_sites.inc()
-            case Happening.SEND_TIMEOUT:
+            case XdsEventKind.SEND_TIMEOUT:
                 self._metrics.stream_faults.labels(event.what.value).inc()
                 self._log.warning(
                     "stream closed because Envoy does not read it",

@@ -19,7 +19,7 @@ import structlog
 from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.config import Role
 from controlplane.errors import IdentityError, ProtocolError
-from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, StreamRecord, XdsEvent
+from controlplane.grpc_services.envoys import EnvoyRegistry, StreamRecord, XdsEvent, XdsEventKind
 from controlplane.grpc_services.messages import (
     Encoder,
     Node,
@@ -290,7 +290,7 @@ class Session:
                 remedy="set node.metadata.site to a site of the configuration",
             )
             self._registry.observe(
-                XdsEvent(Happening.UNKNOWN_SITE, node.id[:256], node.site[:256], self.delta)
+                XdsEvent(XdsEventKind.UNKNOWN_SITE, node.id[:256], node.site[:256], self.delta)
             )
         self._unwatch = self._views.watch(self._view, self._wake)
         return self._record
@@ -472,7 +472,7 @@ class XdsService:
     def _reserve(self, peer: str) -> tuple[StatusCode | None, str, float]:
         """Return why a stream may not start, or the seconds that it must wait."""
         if not self.views.ready:
-            self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="not ready"))
+            self.registry.observe(XdsEvent(XdsEventKind.REFUSED_STREAM, text="not ready"))
             return StatusCode.UNAVAILABLE, "no plan is loaded yet", 0.0
         now, patience = self.clock(), self.settings.streams_patience
         bucket = self._per_connection.pop(peer, None) or TokenBucket(
@@ -488,7 +488,7 @@ class XdsService:
             others = self._starts.reserve(now=now, patience=patience)
             wait = None if others is None else max(wait, others)
         if wait is None:
-            self.registry.observe(XdsEvent(Happening.REFUSED_STREAM, text="too many streams"))
+            self.registry.observe(XdsEvent(XdsEventKind.REFUSED_STREAM, text="too many streams"))
             return StatusCode.RESOURCE_EXHAUSTED, "too many streams start at once", 0.0
         return None, "", wait
 
@@ -497,7 +497,7 @@ class XdsService:
         if isinstance(error, IdentityError):
             return StatusCode.PERMISSION_DENIED, str(error)
         if isinstance(error, ProtocolError):
-            self._observe_end(session, Happening.PROTOCOL_ERROR, str(error))
+            self._observe_end(session, XdsEventKind.PROTOCOL_ERROR, str(error))
             log.warning(
                 "xDS protocol violated",
                 reason=str(error),
@@ -505,13 +505,13 @@ class XdsService:
             )
             return StatusCode.INVALID_ARGUMENT, str(error)
         if isinstance(error, TimeoutError):
-            self._observe_end(session, Happening.SEND_TIMEOUT, "send timeout")
+            self._observe_end(session, XdsEventKind.SEND_TIMEOUT, "send timeout")
             return StatusCode.UNAVAILABLE, "the client does not read"
-        self._observe_end(session, Happening.BUG, repr(error))
+        self._observe_end(session, XdsEventKind.BUG, repr(error))
         log.error("xDS stream failed", exc_info=error)
         return StatusCode.INTERNAL, "internal error"
 
-    def _observe_end(self, session: Session, what: Happening, text: str) -> None:
+    def _observe_end(self, session: Session, what: XdsEventKind, text: str) -> None:
         record = session.record
         envoy = record.envoy if record is not None else None
         self.registry.observe(

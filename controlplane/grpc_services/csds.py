@@ -28,7 +28,7 @@ from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.runtime.addresses import is_loopback
 from controlplane.runtime.throttle import TokenBucket
-from controlplane.xds.stream import Held, Standing
+from controlplane.xds.stream import ClientResource, ResourceStatus
 
 SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
@@ -36,10 +36,10 @@ _CLIENTS_AT_ONCE = 16
 """Clients written before the loop may serve others."""
 
 _STATUS = {
-    Standing.TAKEN: csds_pb2.SYNCED,
-    Standing.UNDER_WAY: csds_pb2.STALE,
-    Standing.REFUSED: csds_pb2.ERROR,
-    Standing.NOT_SENT: csds_pb2.NOT_SENT,
+    ResourceStatus.TAKEN: csds_pb2.SYNCED,
+    ResourceStatus.UNDER_WAY: csds_pb2.STALE,
+    ResourceStatus.REFUSED: csds_pb2.ERROR,
+    ResourceStatus.NOT_SENT: csds_pb2.NOT_SENT,
 }
 """``ConfigStatus``, the view of a management server."""
 
@@ -186,7 +186,9 @@ def _client(envoy: EnvoyRecord, metadata: dict[str, str], *, contents: bool, epo
     return serialised
 
 
-def _write(to: Any, held: Held, kind: TypeRecord | None, *, contents: bool, epoch: float) -> None:
+def _write(
+    to: Any, held: ClientResource, kind: TypeRecord | None, *, contents: bool, epoch: float
+) -> None:
     to.type_url, to.name = held.type_url, held.name
     to.config_status = _STATUS[held.standing]
     if held.resource is not None:
@@ -195,9 +197,9 @@ def _write(to: Any, held: Held, kind: TypeRecord | None, *, contents: bool, epoc
             to.xds_config.MergeFromString(held.resource.body)
     if kind is None:
         return
-    if held.standing is Standing.TAKEN and kind.acked_at is not None:
+    if held.standing is ResourceStatus.TAKEN and kind.acked_at is not None:
         to.last_updated.FromNanoseconds(round((kind.acked_at + epoch) * 1e9))
-    if held.standing is Standing.REFUSED and kind.refused_at is not None:
+    if held.standing is ResourceStatus.REFUSED and kind.refused_at is not None:
         to.error_state.details = kind.refusal
         to.error_state.version_info = to.version_info
         to.error_state.last_update_attempt.FromNanoseconds(round((kind.refused_at + epoch) * 1e9))

@@ -22,7 +22,7 @@ MAX_ID = 256
 """Characters kept of an id and of a claimed site."""
 
 
-class Happening(StrEnum):
+class XdsEventKind(StrEnum):
     """What an `XdsEvent` says."""
 
     CONNECTED = "connected"
@@ -41,7 +41,7 @@ class Happening(StrEnum):
 class XdsEvent(NamedTuple):
     """One thing that happened on a stream, for metrics and logs."""
 
-    what: Happening
+    what: XdsEventKind
     envoy: str = ""
     site: str = ""
     delta: bool = False
@@ -149,12 +149,12 @@ class StreamRecord:
         record.pushes += 1
         self._sent_at[response.nonce] = now
         if self._observe is not None:
-            self._tell(Happening.SENT, response.type_url, response.push.version, size=size)
+            self._tell(XdsEventKind.SENT, response.type_url, response.push.version, size=size)
 
     def answered(self, event: Event, *, now: float) -> None:
         """Account for what a client said of a response."""
         if not isinstance(event, Acked | Nacked):
-            self._tell(Happening.STALE, event.type_url)
+            self._tell(XdsEventKind.STALE, event.type_url)
             return
         record = self._envoy.types[event.type_url]
         sent_at = self._sent_at.pop(event.nonce, None)
@@ -162,18 +162,18 @@ class StreamRecord:
         if isinstance(event, Acked):
             record.acked, record.acked_at, record.ack_latency = event.version, now, latency
             record.refused, record.refusal, record.refused_at = "", "", None
-            self._tell(Happening.ACKED, event.type_url, event.version, latency=latency)
+            self._tell(XdsEventKind.ACKED, event.type_url, event.version, latency=latency)
             return
         record.refused, record.refused_at = event.version, now
         record.refusal = event.rejection.message
         record.nacks += 1
         self._tell(
-            Happening.NACKED, event.type_url, event.version, latency=latency, text=record.refusal
+            XdsEventKind.NACKED, event.type_url, event.version, latency=latency, text=record.refusal
         )
 
     def _tell(
         self,
-        what: Happening,
+        what: XdsEventKind,
         type_url: str,
         version: str = "",
         *,
@@ -235,7 +235,12 @@ class EnvoyRegistry:
         record = StreamRecord(envoy, delta=delta, observe=self._observe, stream=stream)
         self.observe(
             XdsEvent(
-                Happening.CONNECTED, envoy.id, envoy.site, delta, text=envoy.agent, role=envoy.role
+                XdsEventKind.CONNECTED,
+                envoy.id,
+                envoy.site,
+                delta,
+                text=envoy.agent,
+                role=envoy.role,
             )
         )
         return record
@@ -250,7 +255,9 @@ class EnvoyRegistry:
             self._gone += 1
             self._envoys[envoy.id] = self._envoys.pop(envoy.id)
             self._forget_oldest()
-        self.observe(XdsEvent(Happening.DISCONNECTED, envoy.id, envoy.site, envoy.mode == "delta"))
+        self.observe(
+            XdsEvent(XdsEventKind.DISCONNECTED, envoy.id, envoy.site, envoy.mode == "delta")
+        )
 
     @property
     def envoys(self) -> Iterable[EnvoyRecord]:

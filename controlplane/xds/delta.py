@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.xds.holding import Holding
+from controlplane.xds.holding import ClientState
 from controlplane.xds.stream import TypeState, XdsStream
 from controlplane.xds.subscription import WILDCARD, check_names
 from controlplane.xds.types import WHOLE_STATE, DeltaRequest, Event, Resource
@@ -65,7 +65,7 @@ class DeltaStream(XdsStream):
                 if resource is None or resource.version != version:
                     resource = Resource(name, version, b"")
                 held[name] = resource
-        state.held = Holding("", held)
+        state.held = ClientState("", held)
 
     def _resubscribe(self, state: TypeState, request: DeltaRequest) -> None:
         before = state.subscription

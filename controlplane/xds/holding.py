@@ -49,14 +49,14 @@ class Step(NamedTuple):
     push: Push
     due: bool
     """Whether it must be sent; an empty response of whole state says that everything is gone."""
-    to: Holding | None
+    to: ClientState | None
     """None for the state aimed at: naming it here would make a reference cycle of big values."""
     removes: bool = False
     """Whether something that was held is gone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Holding:
+class ClientState:
     """Resources of one type at a client; compared by identity."""
 
     version: str
@@ -64,11 +64,11 @@ class Holding:
     resources: Mapping[str, Resource]
     missing: frozenset[str] = _NONE
     """Names wanted that did not exist."""
-    steps: WeakKeyDictionary[Holding, dict[Aim, Step]] = field(
+    steps: WeakKeyDictionary[ClientState, dict[Aim, Step]] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False
     )
 
-    def step_from(self, held: Holding, aim: Aim) -> Step:
+    def step_from(self, held: ClientState, aim: Aim) -> Step:
         """Return the next response that leads from *held* to this state."""
         steps = self.steps.get(held)
         if steps is None:
@@ -81,7 +81,7 @@ class Holding:
         return step
 
 
-NOTHING = Holding("", {})
+NOTHING = ClientState("", {})
 """What a new client holds as far as we know."""
 
 
@@ -96,13 +96,13 @@ class _Difference:
     """Names wanted that do not exist, which the client was not reported yet."""
 
 
-def _make_step(held: Holding, target: Holding, aim: Aim) -> Step:
+def _make_step(held: ClientState, target: ClientState, aim: Aim) -> Step:
     gone = tuple(name for name in held.resources if name not in target.resources)
     removes = bool(gone)
     goal = target
     if gone and aim.keep:
         kept = {name: held.resources[name] for name in gone}
-        goal = Holding(target.version + "+kept", {**target.resources, **kept}, target.missing)
+        goal = ClientState(target.version + "+kept", {**target.resources, **kept}, target.missing)
         gone = ()
     changed = [
         resource
@@ -118,7 +118,7 @@ def _make_step(held: Holding, target: Holding, aim: Aim) -> Step:
     return Step(step.push, step.due, None if step.to is target else step.to, removes)
 
 
-def _whole_step(held: Holding, goal: Holding, aim: Aim, difference: _Difference) -> Step:
+def _whole_step(held: ClientState, goal: ClientState, aim: Aim, difference: _Difference) -> Step:
     changed, gone, missing = difference.changed, difference.gone, difference.missing
     if not changed and not gone and not missing:
         return Step(Push(goal.version), due=False, to=held if aim.keep else goal)
@@ -131,7 +131,7 @@ def _whole_step(held: Holding, goal: Holding, aim: Aim, difference: _Difference)
     return Step(push, due=True, to=goal)
 
 
-def _partial_step(held: Holding, goal: Holding, aim: Aim, difference: _Difference) -> Step:
+def _partial_step(held: ClientState, goal: ClientState, aim: Aim, difference: _Difference) -> Step:
     changed, gone, missing = difference.changed, difference.gone, difference.missing
     ready = changed
     if aim.fresh_only:
@@ -168,7 +168,7 @@ def _partial_step(held: Holding, goal: Holding, aim: Aim, difference: _Differenc
     resources = {name: known for name, known in held.resources.items() if name not in drop}
     resources.update((resource.name, resource) for resource in sent)
     still = held.missing.intersection(goal.missing)
-    return Step(push, due, Holding(goal.version, resources, still | reported))
+    return Step(push, due, ClientState(goal.version, resources, still | reported))
 
 
 def _within_limit(resources: list[Resource]) -> list[Resource]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from weakref import WeakValueDictionary
 
-from controlplane.xds.holding import Holding
+from controlplane.xds.holding import ClientState
 from controlplane.xds.subscription import Subscription
 from controlplane.xds.types import Resource
 
@@ -39,17 +39,17 @@ class TypeSnapshot:
     """By name, in name order."""
     shortest_ttl: float | None = None
     """Least time to live of the resources, in seconds; None if all live for ever."""
-    selections: WeakValueDictionary[Subscription, Holding] = field(
+    selections: WeakValueDictionary[Subscription, ClientState] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
     )
     """What each subscription in use selects; shared by all streams that subscribe alike."""
 
-    def select(self, subscription: Subscription) -> Holding:
+    def select(self, subscription: Subscription) -> ClientState:
         """Return what *subscription* should hold; the same object for equal subscriptions."""
         holding = self.selections.get(subscription)
         if holding is None:
             resources, missing = subscription.choose(self.resources)
-            holding = Holding(self.version, resources, missing)
+            holding = ClientState(self.version, resources, missing)
             self.selections[subscription] = holding
         return holding
 

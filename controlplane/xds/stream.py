@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from controlplane.errors import ProtocolError
-from controlplane.xds.holding import NOTHING, Aim, Holding, Step
+from controlplane.xds.holding import NOTHING, Aim, ClientState, Step
 from controlplane.xds.ordering import REFERRERS, WAIT_FOR_CLUSTERS, push_rank
 from controlplane.xds.snapshot import EMPTY, Snapshot, TypeSnapshot
 from controlplane.xds.subscription import MAX_NAME_LENGTH, Subscription
@@ -47,7 +47,7 @@ MAX_IN_FLIGHT = 8
 _NONE: frozenset[str] = frozenset()
 
 
-class Standing(StrEnum):
+class ResourceStatus(StrEnum):
     """How far a resource has come on one stream."""
 
     TAKEN = "taken"
@@ -59,12 +59,12 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ClientResource:
     """One resource of one stream, for anyone who asks who has what."""
 
     type_url: str
     name: str
-    standing: Standing
+    standing: ResourceStatus
     resource: Resource | None
     """As last sent; None if it was not."""
 
@@ -94,7 +94,7 @@ class TypeState:
         self.type_snapshot = type_snapshot
         self.whole = whole
         self.subscription = Subscription()
-        self.target: Holding | None = None
+        self.target: ClientState | None = None
         self.held = NOTHING
         self.again = _NONE
         self.apart = _NONE
@@ -117,7 +117,7 @@ class TypeState:
         if narrowed:
             covered = [name for name in self.held.resources if subscription.covers(name)]
             self.forget(set(self.held.resources).difference(covered))
-            self.held = Holding(
+            self.held = ClientState(
                 self.held.version,
                 self.held.resources,
                 self.held.missing.intersection(subscription.names),
@@ -130,7 +130,7 @@ class TypeState:
         if gone.isdisjoint(held.resources) and gone.isdisjoint(held.missing):
             return  # Another object, though equal, would share nothing with other streams.
         kept = {name: known for name, known in held.resources.items() if name not in gone}
-        self.held = Holding(held.version, kept, held.missing - gone)
+        self.held = ClientState(held.version, kept, held.missing - gone)
         self.apart -= gone
         self.parked -= gone
 
@@ -149,7 +149,7 @@ class TypeState:
             self.again |= self.parked
             self.parked = _NONE
 
-    def aim_at(self) -> Holding:
+    def aim_at(self) -> ClientState:
         """Return what the client should hold."""
         target = self.target
         if target is None:
@@ -211,7 +211,7 @@ class XdsStream(ABC):
         ttls = (state.type_snapshot.shortest_ttl for state in self._ordered)
         return min((ttl for ttl in ttls if ttl is not None), default=None)
 
-    def held_resources(self) -> Iterator[Held]:
+    def held_resources(self) -> Iterator[ClientResource]:
         """Return every resource that the client was sent or asked for by name, and its standing."""
         for state in self._ordered:
             under_way = {
@@ -219,15 +219,15 @@ class XdsStream(ABC):
             }
             for name, resource in state.held.resources.items():
                 standing = (
-                    Standing.UNDER_WAY
+                    ResourceStatus.UNDER_WAY
                     if name in under_way
-                    else Standing.REFUSED
+                    else ResourceStatus.REFUSED
                     if name in state.refused
-                    else Standing.TAKEN
+                    else ResourceStatus.TAKEN
                 )
-                yield Held(state.type_url, name, standing, resource)
+                yield ClientResource(state.type_url, name, standing, resource)
             for name in sorted(state.subscription.names.difference(state.held.resources)):
-                yield Held(state.type_url, name, Standing.NOT_SENT, None)
+                yield ClientResource(state.type_url, name, ResourceStatus.NOT_SENT, None)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Aim at a newer snapshot."""
@@ -362,7 +362,7 @@ class XdsStream(ABC):
         state.in_flight[nonce] = push
         return nonce
 
-    def _warm(self, push: Push, before: Holding) -> None:
+    def _warm(self, push: Push, before: ClientState) -> None:
         """Send the assignments of changed and new clusters after them, even unchanged."""
         changed = frozenset(
             resource.name

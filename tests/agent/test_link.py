@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from controlplane.agent.link import Link
+from controlplane.agent.link import Uplink
 from controlplane.agent.settings import AgentTls, ControlPlaneTarget
 from controlplane.agent.survey import Item
 from controlplane.errors import ReportError
@@ -58,9 +58,9 @@ class Plane:
 @asynccontextmanager
 async def linked(
     plane: Plane, *, keep: float = 30.0, target: ControlPlaneTarget | None = None
-) -> AsyncIterator[Link]:
+) -> AsyncIterator[Uplink]:
     """Run a line to *plane* within the block."""
-    link = Link(target or ControlPlaneTarget(f"127.0.0.1:{plane.port}"), ME, keep=keep)
+    link = Uplink(target or ControlPlaneTarget(f"127.0.0.1:{plane.port}"), ME, keep=keep)
     task = asyncio.create_task(link.run())
     try:
         async with asyncio.timeout(60):
@@ -77,7 +77,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def said(link: Link, name: str) -> list[Item]:
+def said(link: Uplink, name: str) -> list[Item]:
     """Return a report of the instance *name*, measured now."""
     return [Item(link._clock(), pb.InstanceReport(instance=name, signals={"running": 1.0}))]
 
@@ -131,7 +131,7 @@ async def test_a_token_file_without_a_token_is_told_and_tried_again(tmp_path: Pa
     plane = Plane()
     token = tmp_path / "token"
     target = ControlPlaneTarget(address=f"127.0.0.1:{plane.port}", token_file=str(token))
-    link = Link(target, ME, keep=30.0)
+    link = Uplink(target, ME, keep=30.0)
     task = asyncio.create_task(link.run())
     try:
         async with plane.up():

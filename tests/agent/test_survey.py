@@ -13,8 +13,8 @@ from controlplane.agent.probes import Measured
 from controlplane.agent.survey import (
     Item,
     Local,
+    MachineSnapshot,
     Outbox,
-    Surroundings,
     build_batch,
     build_items,
     draw_of,
@@ -51,7 +51,7 @@ def sent(items: list[Item], *, now: float = 10.0, unix_now: float = 1e9) -> tupl
 
 def test_a_round_arrives_at_the_control_plane_as_it_was_measured() -> None:
     """Through the wire format and back: values, provenance and ages."""
-    around = Surroundings(10.0, IDLE, training=0.25, power=120.0, battery=0.4)
+    around = MachineSnapshot(10.0, IDLE, training=0.25, power=120.0, battery=0.4)
     items = build_items(
         [said({Signal.RUNNING: 3.0}), ScrapeFailure("b", 9.5, "status 503")],
         [Measured("cloud", 8.0, rtt=0.0123), Measured("cloud", 8.0, bandwidth=1e6)],
@@ -79,7 +79,7 @@ def test_a_round_arrives_at_the_control_plane_as_it_was_measured() -> None:
 
 def test_an_instances_own_word_beats_the_machines() -> None:
     """And its own GPUs beat the processors."""
-    around = Surroundings(10.0, IDLE)
+    around = MachineSnapshot(10.0, IDLE)
     gpus = (GpuState(0.9, 0.8, 300.0), GpuState(0.2, 0.1, 50.0))
     local = {"a": Local("vllm", gpus)}
 
@@ -108,7 +108,7 @@ def test_why_an_instance_is_not_ready_crosses(reason: str, reported: str) -> Non
     """What its engine says, not only that it does; bounded."""
     asleep = InstanceReport("a", Source.SCRAPE, 9.0, {}, ready=False, not_ready_reason=reason)
 
-    (report,) = sent(build_items([asleep], [], Surroundings(10.0, IDLE), local={}))
+    (report,) = sent(build_items([asleep], [], MachineSnapshot(10.0, IDLE), local={}))
 
     assert isinstance(report, InstanceReport)
     assert (False, reported) == (report.ready, report.not_ready_reason)
@@ -146,14 +146,14 @@ def test_every_part_of_the_draw_counts_once(
 
 def test_only_one_agent_of_a_site_reports_its_power() -> None:
     """Two would overwrite each other."""
-    around = Surroundings(10.0, IDLE, power=120.0)
+    around = MachineSnapshot(10.0, IDLE, power=120.0)
 
     assert [] == build_items([], [], around, local={}, reports_power=False)
 
 
 def test_a_wall_clock_that_jumps_changes_no_age() -> None:
     """Ages come from the monotonic clock alone."""
-    items = build_items([said({}, at=4.0)], [], Surroundings(10.0, IDLE), local={})
+    items = build_items([said({}, at=4.0)], [], MachineSnapshot(10.0, IDLE), local={})
 
     (before,) = sent(items, now=10.0, unix_now=1e9)
     (after,) = sent(items, now=10.0, unix_now=2e9)

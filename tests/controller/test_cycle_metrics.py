@@ -12,7 +12,7 @@ from controlplane.controller.cycle import CycleResult
 from controlplane.controller.cycle_metrics import AGES, CycleMeter
 from controlplane.controller.decider import Decision
 from controlplane.controller.metrics import Metrics
-from controlplane.grpc_services.envoys import EnvoyRegistry, Happening, TypeRecord, XdsEvent
+from controlplane.grpc_services.envoys import EnvoyRegistry, TypeRecord, XdsEvent, XdsEventKind
 from controlplane.grpc_services.messages import Node
 from controlplane.grpc_services.views import ViewStore
 from controlplane.model import InstanceReport, Signal, Source
@@ -44,7 +44,7 @@ async def test_the_time_from_a_report_to_an_acknowledgement_is_measured() -> Non
     version = control.views.views["north"].of_type(ENDPOINT).version
     now = 100.75
     control._on_xds(
-        XdsEvent(Happening.ACKED, "e1", "north", delta=True, type_url=ENDPOINT, version=version)
+        XdsEvent(XdsEventKind.ACKED, "e1", "north", delta=True, type_url=ENDPOINT, version=version)
     )
     control.close()
 

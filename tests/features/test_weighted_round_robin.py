@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from controlplane.agent.orca_server import OrcaServer
-from controlplane.agent.settings import Reemit
+from controlplane.agent.settings import OrcaExport
 from controlplane.model import InstanceReport, Signal, Source
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_ports
@@ -94,7 +94,7 @@ async def test_an_idle_endpoint_attracts_traffic_and_a_crowded_one_loses_it(
             "crowded": [(8.0, 24.0, 0.0), (8.0, 24.0, 8.0 * 60), (8.0, 24.0, 16.0 * 60)],
         }
         for name, host in HOSTS.items():
-            server = OrcaServer(Reemit(instance="x", address=f"{host}:{orca}"))
+            server = OrcaServer(OrcaExport(instance="x", address=f"{host}:{orca}"))
             await server.start()
             ends.push_async_callback(server.stop)
             now = time.monotonic()

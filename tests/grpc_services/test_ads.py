@@ -11,7 +11,7 @@ import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.grpc_services.ads import SERVICES, SOTW_TTL_FEATURE, TTL_FEATURE, XdsSettings
-from controlplane.grpc_services.envoys import Happening, XdsEvent
+from controlplane.grpc_services.envoys import XdsEvent, XdsEventKind
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.fakes.xds import (
@@ -172,7 +172,7 @@ async def test_too_many_starts_are_refused(events: list[XdsEvent]) -> None:
         refused = XdsClient(channel, delta=True)
 
         assert grpc.StatusCode.RESOURCE_EXHAUSTED == (await refused.status())[0]
-        assert Happening.REFUSED_STREAM in {event.what for event in events}
+        assert XdsEventKind.REFUSED_STREAM in {event.what for event in events}
 
 
 async def test_a_connection_that_opens_many_streams_leaves_room_for_others() -> None:
@@ -208,7 +208,7 @@ async def test_an_unknown_site_gets_the_default_view_and_is_counted(
     await client.request(CLUSTER)
 
     assert ["a", "b"] == names_in(await client.response())
-    assert ["atlantis"] == [e.site for e in events if e.what is Happening.UNKNOWN_SITE]
+    assert ["atlantis"] == [e.site for e in events if e.what is XdsEventKind.UNKNOWN_SITE]
 
 
 @pytest.mark.parametrize("delta", MODES)
@@ -253,7 +253,7 @@ async def test_a_client_that_does_not_read_is_closed(events: list[XdsEvent]) -> 
         client = XdsClient(channel, delta=True)
         for name in names:
             await client.request(ENDPOINT, [name])
-        await until(lambda: any(e.what is Happening.SEND_TIMEOUT for e in events))
+        await until(lambda: any(e.what is XdsEventKind.SEND_TIMEOUT for e in events))
         await until(lambda: not server.registry.clients)
 
 
@@ -304,7 +304,7 @@ async def test_a_bug_ends_its_stream_only(
     await healthy.request(ENDPOINT, ["a"])
 
     assert ["a"] == names_in(await healthy.response())
-    assert [Happening.BUG] == [e.what for e in events if e.what is Happening.BUG]
+    assert [XdsEventKind.BUG] == [e.what for e in events if e.what is XdsEventKind.BUG]
 
 
 async def test_resources_refused_in_company_are_sent_one_by_one_later(

@@ -11,7 +11,7 @@ import grpc
 from structlog.testing import capture_logs
 
 from controlplane.agent.orca_server import OrcaServer
-from controlplane.agent.settings import Reemit
+from controlplane.agent.settings import OrcaExport
 from controlplane.config import Instance, Orca
 from controlplane.model import InstanceReport, ScrapeFailure, Signal, Source
 from controlplane.sources.orca import METHOD, OrcaReader
@@ -51,7 +51,7 @@ def said(running: float, done: float, at: float) -> InstanceReport:
 
 async def test_reports_come_as_long_as_the_instance_is_known() -> None:
     """What the agent re-emits is what the control plane reads, provenance included."""
-    server = OrcaServer(Reemit(instance="a", address=f"127.0.0.1:{free_port()}", capacity=8))
+    server = OrcaServer(OrcaExport(instance="a", address=f"127.0.0.1:{free_port()}", capacity=8))
     await server.start()
     now = time.monotonic()
     server.load.take(said(2.0, 0.0, now - 1))
@@ -74,7 +74,7 @@ async def test_an_end_is_told_and_the_stream_opened_again() -> None:
     with capture_logs() as lines:
         async with reading(make_instance(port)) as (_, results):
             failure = await results.get()
-            server = OrcaServer(Reemit(instance="a", address=f"127.0.0.1:{port}"))
+            server = OrcaServer(OrcaExport(instance="a", address=f"127.0.0.1:{port}"))
             server.load.take(said(1.0, 0.0, time.monotonic()))
             await server.start()
             try:
@@ -115,7 +115,7 @@ async def test_what_is_no_report_is_a_failure() -> None:
 
 async def test_a_new_configuration_starts_and_ends_streams() -> None:
     """Without disturbing those that stay."""
-    server = OrcaServer(Reemit(instance="a", address=f"127.0.0.1:{free_port()}"))
+    server = OrcaServer(OrcaExport(instance="a", address=f"127.0.0.1:{free_port()}"))
     await server.start()
     server.load.take(said(1.0, 0.0, time.monotonic()))
     try:

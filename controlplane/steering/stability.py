@@ -82,7 +82,7 @@ class Hysteresis:
         """Return the seconds that shares decided at *now* will be used, by those before them.
 
         Shares that stay for a while should be good for that long: what the queues of this instant
-        ask for, the next instant takes back, and a push for it serves nobody. Near capacity it is
+        ask for, the next instant takes back, and a push for it serves no one. Near capacity it is
         otherwise: there queues last, and are what counts. *load* is that of the fleet, as a part
         of its capacity.
         """

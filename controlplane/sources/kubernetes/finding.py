@@ -504,7 +504,7 @@ def _endpoints(piece: EndpointSlice) -> Iterator[_Candidate]:
         else f"its slice has addresses of the type {piece.family[:40]}, and only IPv4 and IPv6 are"
         " discovered; list it under instances"
     )
-    # A Service is what people look at; its slices have names that nobody chose.
+    # A Service is what people look at; its slices have names that no one chose.
     about = (
         _about("v1", "Service", piece.service)
         if piece.service is not None

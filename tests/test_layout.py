@@ -48,6 +48,7 @@ ELSEWHERE = {
     "controller/discovery_status": "features/test_discovery.py",
     "controller/notifier": "app/test_serving.py",
     "controller/persistence": "app/test_serving.py",
+    "controller/rejection_events": "features/test_discovery.py",
     "controller/replication": "features/test_replicas.py",
     "controller/reports": "app/test_serving.py",
     "controller/tracing": "features/test_tracing.py",

@@ -229,12 +229,15 @@ def _slots(item: InstanceView) -> float:
 
 def _planned_load(plan: Plan) -> dict[str, float]:
     """Return instance -> planned requests over those it can sustain, where the plan says so."""
-    return {
-        allocation.instance: why.arrival_rate / why.capacity
-        for assignment in plan.assignments.values()
-        for allocation in assignment.allocations
-        if (why := allocation.why) is not None and why.capacity > 0
-    }
+    planned: dict[str, float] = {}
+    for assignment in plan.assignments.values():
+        for allocation in assignment.allocations:
+            # The same in all its shares, whose terms are made when they are asked for.
+            if allocation.instance in planned:
+                continue
+            if (why := allocation.why) is not None and why.capacity > 0:
+                planned[allocation.instance] = why.arrival_rate / why.capacity
+    return planned
 
 
 def _flows(plan: Plan) -> dict[str, list[Document]]:

@@ -92,7 +92,9 @@ def price(kind: int, size: int, open_streams: int) -> float:
     units = _PRICES.get(kind, 0.5)
     if kind == SETTINGS:
         return units + 0.05 * open_streams + size / 200
-    return units if kind == DATA else units + size / 4_000
+    if kind == DATA:
+        return units if size else 0.5
+    return units + size / 4_000
 
 
 class Budget:

@@ -502,3 +502,20 @@ async def test_the_connection_that_holds_most_is_cut_when_memory_is_short() -> N
         await until(lambda: cut == [1])
         for writer in writers:
             writer.close()
+
+
+async def test_the_event_loop_serves_others_while_a_connection_has_much_to_say() -> None:
+    """What else runs on the loop, such as the admin port, gets its rounds during a flood."""
+    async with serving() as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(asking(path="/t.S/Nothing") + http2.data(1, b"") * 5_000)
+        rounds = 0
+        reading = asyncio.create_task(reader.read(-1))
+        while not reading.done():
+            await asyncio.sleep(0)
+            rounds += 1
+        received = await reading
+        writer.close()
+
+    assert rounds > 10
+    assert any(each.kind == http2.GOAWAY for each in http2.read_frames(received))

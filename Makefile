@@ -6,7 +6,7 @@ JOBS ?= 2
 DEMO_ARGS ?=
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help setup demo test check docs image screenshots faults fuzz bench format lock audit clean
+.PHONY: help setup demo test check docs image screenshots faults fuzz bench format lock audit clean sbom
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes.
 
 audit: setup ## Ask an advisory source about what the locks pin; one out of reach is reported, not fatal.
 	$(BIN)/python requirements/audit.py
+
+sbom: setup ## Print a bill of materials (CycloneDX) of what the image installs.
+	@$(BIN)/python requirements/sbom.py
 
 clean: ## Remove everything that these targets made.
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json faults.jsonl

@@ -7,7 +7,7 @@ weights to the simulated sidecars; nothing of the truth reaches them on another 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -20,13 +20,15 @@ from controlplane.sim.reports import Telemetry, TelemetrySettings
 from controlplane.sim.results import Outcome
 from controlplane.sim.world import World
 from controlplane.steering import Plan, Steering
+from controlplane.steering.plan import Allocation
 
 PUSH_DELAY = 0.005
 """Seconds from a decision to the weights in force at an Envoy."""
 UNDONE = 0.5
 """A push undoes the one before if what both changed is less than this fraction of either."""
-_Flow = tuple[tuple[str, str], str]
-"""((service, client site), instance)."""
+_Row = tuple[str, str]
+"""(service, client site)."""
+_Pushed = Mapping[_Row, Sequence[Allocation]]
 
 
 class ControlPlane(Policy):
@@ -58,8 +60,8 @@ class ControlPlane(Policy):
         """Reports that the fleet did not believe."""
         self.undone: list[float] = []
         """Instants of pushes that took back most of the push before."""
-        self._pushed: list[dict[_Flow, float]] = []
-        """Shares of the last three pushes."""
+        self._pushed: list[_Pushed] = []
+        """The last three pushes."""
         self.gains: list[float] = []
         """Predicted gain of each push, as a part of the cost."""
         self.predictions: list[tuple[float, float, float]] = []
@@ -133,14 +135,10 @@ class ControlPlane(Policy):
 
     def _note_undoing(self, plan: Plan, now: float) -> None:
         """Compare what this push and the one before moved with what both moved together."""
-        demand = {row: assignment.demand for row, assignment in plan.assignments.items()}
-        shares = {
-            (row, item.instance): item.share
-            for row, assignment in plan.assignments.items()
-            for item in assignment.allocations
-            if not item.priority
-        }
-        self._pushed = [*self._pushed[-2:], shares]
+        assignments = plan.assignments.items()
+        demand = {row: assignment.demand for row, assignment in assignments}
+        pushed = {row: assignment.allocations for row, assignment in assignments}
+        self._pushed = [*self._pushed[-2:], pushed]
         if len(self._pushed) < 3:
             return
         before, between, after = self._pushed
@@ -149,28 +147,27 @@ class ControlPlane(Policy):
             self.undone.append(now)
 
     def _note_prediction(self, plan: Plan, now: float) -> None:
-        total = weight = 0.0
-        for assignment in plan.assignments.values():
-            for item in assignment.allocations:
-                if item.priority or assignment.demand <= 0 or (why := item.why) is None:
-                    continue
-                part = assignment.demand * item.share
-                total += part * why.predicted_latency
-                weight += part
-        if weight > 0:
-            self.predictions.append((now, total / weight, weight))
+        if plan.predicted_latency is not None:
+            demand = sum(assignment.demand for assignment in plan.assignments.values())
+            self.predictions.append((now, plan.predicted_latency, demand))
 
 
-def _moved(
-    demand: Mapping[tuple[str, str], float],
-    some: Mapping[_Flow, float],
-    other: Mapping[_Flow, float],
-) -> float:
+def _moved(demand: Mapping[_Row, float], some: _Pushed, other: _Pushed) -> float:
     """Return the requests a second that one gives to other instances than the other does."""
-    return sum(
-        abs(some.get(key, 0.0) - other.get(key, 0.0)) * demand.get(key[0], 0.0)
-        for key in some.keys() | other.keys()
-    )
+    moved = 0.0
+    for row, rate in demand.items():
+        mine, theirs = some.get(row, ()), other.get(row, ())
+        if mine is theirs:
+            continue
+        one, two = _shares(mine), _shares(theirs)
+        moved += rate * sum(
+            abs(one.get(name, 0.0) - two.get(name, 0.0)) for name in one.keys() | two.keys()
+        )
+    return moved
+
+
+def _shares(allocations: Sequence[Allocation]) -> dict[str, float]:
+    return {item.instance: item.share for item in allocations if not item.priority}
 
 
 def _with_policy(config: Config, policy: PolicyName) -> Config:

@@ -56,7 +56,7 @@ class Scale:
 
 
 FULL = Scale()
-SHORT = Scale((3, 40), 300, (1_500, 6_000), warm=12.0, span=25.0, longest=2.0)
+SHORT = Scale((3, 40), 100, (1_000, 3_000), warm=10.0, span=20.0, longest=2.0)
 """For the tests of every change."""
 
 

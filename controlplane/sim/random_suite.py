@@ -94,13 +94,18 @@ class FleetResult:
 
 
 def run_random_fleet(
-    seed: int, number: int, *, scale: Scale = FULL, clock: Callable[[], float]
+    seed: int,
+    number: int,
+    *,
+    scale: Scale = FULL,
+    policies: Sequence[str] = POLICIES,
+    clock: Callable[[], float],
 ) -> FleetResult:
-    """Run every policy on fleet *number* of *seed*; *clock* measures processor time."""
+    """Run *policies* on fleet *number* of *seed*; *clock* measures processor time."""
     began = clock()
     fleet = draw_random_fleet(seed, number, scale=scale)
     trial = fleet.trial
-    runs = {policy: run_trial(trial, policy, seed=seed) for policy in POLICIES}
+    runs = {policy: run_trial(trial, policy, seed=seed) for policy in policies}
     ((_, start, end),) = trial.windows
     pushes = sum(start <= at < end for at in runs["controlplane"].pushes)
     return FleetResult(

@@ -8,6 +8,7 @@ from controlplane.sim.random_fleets import SHORT
 from controlplane.sim.random_suite import FleetResult, Target, quantile, run_random_fleet
 
 SEED = 20261128
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -141,11 +141,6 @@ class NatsBus:
         return self._lease.holds(now=self._clock())
 
     @property
-    def leader(self) -> str:
-        """Return who holds the lease as far as known; empty if no one does."""
-        return self._lease.holder or ""
-
-    @property
     def connected(self) -> bool:
         """Return whether NATS can be reached."""
         return self._nats is not None and bool(self._nats.is_connected)

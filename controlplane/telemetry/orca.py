@@ -1,43 +1,28 @@
 """ORCA load reports (``xds.data.orca.v3.OrcaLoadReport``) to reports of ours, and back.
 
-Three forms carry them: the out-of-band service, response headers in the formats TEXT, JSON and
-BIN, and the metrics that Envoy sums up in its load reports.
+Two forms carry them: the out-of-band service, and the metrics that Envoy sums up in its load
+reports. Envoy itself reads those in response headers.
 Names inside are not agreed between engines, so every signal has all the names seen in the wild.
 
-Sources: the proto in cncf/xds; Envoy's header parser, ``source/common/orca/orca_parser.cc``;
+Sources: the proto in cncf/xds;
 gRPC proposal A51; Triton's ``orca_http.cc``; vLLM's ``orca_metrics.py``.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from google.protobuf.message import DecodeError
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, Signal, Source
 from controlplane.telemetry.limits import LIMITS, SHARES
 
-HEADERS = ("endpoint-load-metrics", "endpoint-load-metrics-bin")
-MAX_HEADER = 16_384
-"""Characters of a header."""
 MAX_METRICS = 256
 """Named values of one report."""
 MAX_REFUSED = 16
 
-_FIELDS = frozenset(
-    {
-        "cpu_utilization", "mem_utilization", "application_utilization", "eps", "rps_fractional",
-    }
-)  # fmt: skip
 _MAPS = ("named_metrics", "utilization", "request_cost")
-_OLD_FIELDS = {"rps": "rps_fractional"}
 
 _NAMES: Mapping[str, Signal] = {
     "kv_cache_utilization": Signal.KV_USE,  # Triton
@@ -73,114 +58,6 @@ LONGEST_ANSWER = 3600.0
 RATE_SCALE = 1000.0
 """Factor on the rate in our own reports. Envoy cuts its weight to a whole number, so that two
 instances of less than a request a second, which language models often are, would be equal."""
-
-
-def parse_orca_header(name: str, value: str) -> OrcaLoadReport:
-    """Read the header *name*, which is among `HEADERS`, as strictly as Envoy does.
-
-    Raises:
-        ReportError: the value is none of TEXT, JSON and BIN, or is faulty.
-    """
-    if len(value) > MAX_HEADER:
-        raise ReportError(f"a load header of {len(value)} characters; at most {MAX_HEADER}")
-    if name.lower() == HEADERS[1]:
-        return _parse_binary(value)
-    form, _, rest = value.strip().partition(" ")
-    match form:
-        case "TEXT":
-            return _parse_text(rest)
-        case "JSON":
-            return _parse_json(rest)
-        case "BIN":
-            return _parse_binary(rest)
-    raise ReportError(f"a load header starts with TEXT, JSON or BIN, not with {form[:20]!r}")
-
-
-def _parse_binary(value: str) -> OrcaLoadReport:
-    try:
-        content = base64.b64decode(value.strip() + "=" * (-len(value.strip()) % 4), validate=True)
-        report = OrcaLoadReport.FromString(content)
-    except (binascii.Error, DecodeError, ValueError) as error:
-        raise ReportError(f"a binary load header cannot be read: {error}") from None
-    _require_bounded(report)
-    return report
-
-
-def _parse_text(text: str) -> OrcaLoadReport:
-    report = OrcaLoadReport()
-    seen: set[str] = set()
-    for part in text.split(","):
-        mark = "=" if "=" in part else ":"
-        name, found, written = (piece.strip() for piece in part.partition(mark))
-        if not found or not name:
-            raise ReportError(f"{part.strip()[:60]!r} in a load header is not name=value")
-        if name in seen:
-            raise ReportError(f"{name[:60]!r} comes twice in a load header")
-        seen.add(name)
-        if len(seen) > MAX_METRICS:
-            raise ReportError(f"more than {MAX_METRICS} metrics in a load header")
-        _set(report, name, _number(name, written))
-    return report
-
-
-def _parse_json(text: str) -> OrcaLoadReport:
-    try:
-        document = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"a load header's JSON cannot be read: {error}"[:200]) from None
-    if not isinstance(document, dict):
-        raise ReportError("a load header's JSON is no object")
-    report = OrcaLoadReport()
-    count = 0
-    for key, value in document.items():
-        name = _snake(key)
-        pairs = (
-            [(f"{name}.{inner}", item) for inner, item in value.items()]
-            if isinstance(value, dict) and name in _MAPS
-            else [(name, value)]
-        )
-        for inner, item in pairs:
-            count += 1
-            if count > MAX_METRICS:
-                raise ReportError(f"more than {MAX_METRICS} metrics in a load header")
-            _set(report, inner, _number(inner, item))
-    return report
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name comes twice")
-    return found
-
-
-def _snake(key: str) -> str:
-    # Protobuf's JSON writes camelCase; both are legal.
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in key)
-
-
-def _number(name: str, written: object) -> float:
-    try:
-        # float() takes more than a header should hold: 1_000, for one.
-        if isinstance(written, bool) or (isinstance(written, str) and "_" in written):
-            raise ValueError  # noqa: TRY301 -- reported below, with its name
-        value = float(written)  # type: ignore[arg-type]  # what it cannot take, it says
-    except (TypeError, ValueError, OverflowError):
-        raise ReportError(f"{name[:60]!r} in a load header is no number") from None
-    if not math.isfinite(value):
-        raise ReportError(f"{name[:60]!r} in a load header is {value}")
-    return value
-
-
-def _set(report: OrcaLoadReport, name: str, value: float) -> None:
-    name = _OLD_FIELDS.get(name, name)
-    if name in _FIELDS:
-        setattr(report, name, value)
-        return
-    family, dot, inner = name.partition(".")
-    if not (dot and inner and family in _MAPS):
-        raise ReportError(f"{name[:60]!r} in a load header is not known")
-    getattr(report, family)[inner] = value
 
 
 def _require_bounded(report: OrcaLoadReport) -> None:

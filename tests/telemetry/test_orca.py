@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
@@ -13,116 +13,19 @@ from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 from controlplane.errors import ReportError
 from controlplane.model import Signal, Source
 from controlplane.telemetry.orca import (
-    HEADERS,
-    MAX_HEADER,
     MIN_UTILISATION,
     RATE_SCALE,
     build_orca_report,
     parse_metric_means,
-    parse_orca_header,
     parse_orca_report,
 )
-
-WHOLE = OrcaLoadReport(
-    cpu_utilization=0.5,
-    mem_utilization=0.25,
-    rps_fractional=12.5,
-    named_metrics={"kv_cache_usage_perc": 0.75},
-)
-BINARY = base64.b64encode(WHOLE.SerializeToString()).decode()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        pytest.param(
-            "endpoint-load-metrics",
-            "TEXT cpu_utilization=0.5, mem_utilization=0.25, rps_fractional=12.5,"
-            " named_metrics.kv_cache_usage_perc=0.75",
-            id="text",
-        ),
-        pytest.param(
-            "endpoint-load-metrics",
-            "TEXT cpu_utilization:0.5,mem_utilization:0.25,rps_fractional:12.5,"
-            "named_metrics.kv_cache_usage_perc:0.75",
-            id="text_with_colons",
-        ),
-        pytest.param(
-            "Endpoint-Load-Metrics",
-            'JSON {"cpu_utilization": 0.5, "mem_utilization": 0.25, "rps_fractional": 12.5,'
-            ' "named_metrics": {"kv_cache_usage_perc": 0.75}}',
-            id="json",
-        ),
-        pytest.param(
-            "endpoint-load-metrics",
-            'JSON {"cpuUtilization": 0.5, "memUtilization": 0.25, "rpsFractional": 12.5,'
-            ' "namedMetrics": {"kv_cache_usage_perc": 0.75}}',
-            id="json_as_protobuf_writes_it",
-        ),
-        pytest.param("endpoint-load-metrics", f"BIN {BINARY}", id="bin"),
-        pytest.param("endpoint-load-metrics-bin", BINARY.rstrip("="), id="grpc_without_padding"),
-    ],
-)
-def test_every_form_of_the_header_says_the_same(name: str, value: str) -> None:
-    """One report, six ways to write it."""
-    assert WHOLE == parse_orca_header(name, value)
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        pytest.param("", "TEXT, JSON or BIN", id="empty"),
-        pytest.param("XML <a/>", "TEXT, JSON or BIN", id="another_form"),
-        pytest.param("TEXT cpu_utilization", "not name=value", id="no_value"),
-        pytest.param("TEXT cpu_utilization=", "no number", id="empty_value"),
-        pytest.param("TEXT cpu_utilization=1_0", "no number", id="underscore"),
-        pytest.param("TEXT cpu_utilization=nan", "is nan", id="nan"),
-        pytest.param("TEXT cpu_utilization=inf", "is inf", id="infinity"),
-        pytest.param("TEXT load=1", "not known", id="unknown_name"),
-        pytest.param("TEXT named_metrics.=1", "not known", id="empty_inner_name"),
-        pytest.param("TEXT eps=1,eps=2", "twice", id="twice"),
-        pytest.param("JSON [1]", "no object", id="list"),
-        pytest.param('JSON {"eps": 1, "eps": 2}', "twice", id="json_twice"),
-        pytest.param('JSON {"eps": true}', "no number", id="json_boolean"),
-        pytest.param("JSON {", "cannot be read", id="json_broken"),
-        pytest.param("BIN ***", "cannot be read", id="not_base64"),
-        pytest.param("BIN /////w==", "cannot be read", id="no_message"),
-        pytest.param("TEXT " + "x" * MAX_HEADER, "at most", id="too_long"),
-        pytest.param(
-            "TEXT " + ",".join(f"named_metrics.m{n}=1" for n in range(300)), "more than", id="many"
-        ),
-    ],
-)
-def test_a_faulty_header_is_refused_with_its_reason(value: str, words: str) -> None:
-    """What Envoy would not take, we do not take."""
-    with pytest.raises(ReportError) as caught:
-        parse_orca_header("endpoint-load-metrics", value)
-
-    assert words in str(caught.value)
-    assert len(str(caught.value)) < 300
-
-
-@given(name=st.sampled_from(HEADERS), form=st.sampled_from(["", "TEXT ", "JSON ", "BIN "]),
-       rest=st.one_of(st.text(), st.binary().map(lambda b: base64.b64encode(b).decode()),
-                      st.from_regex(r"[a-z_.]{1,20}[=:][0-9.e+-]{0,9}(,[a-z=:0-9]*)?",
-                                    fullmatch=True)))  # fmt: skip
-def test_whatever_a_header_holds_nothing_is_raised_but_our_error(
-    name: str, form: str, rest: str
-) -> None:
-    """And what can be read becomes a report."""
-    try:
-        report = parse_orca_header(name, form + rest)
-        parse_orca_report(report, instance="a", at=0.0)
-    except ReportError:
-        pass
 
 
 @given(st.binary())
 def test_whatever_bytes_come_out_of_band_nothing_is_raised_but_our_error(content: bytes) -> None:
     """As `controlplane.sources.orca` takes them."""
-    header = base64.b64encode(content).decode()
-    with contextlib.suppress(ReportError):
-        parse_orca_report(parse_orca_header(HEADERS[1], header), instance="a", at=0.0)
+    with contextlib.suppress(ReportError, DecodeError):
+        parse_orca_report(OrcaLoadReport.FromString(content), instance="a", at=0.0)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def _encode_why(why: Why) -> Document:
             "queueing": why.queueing,
             "penalty": why.penalty,
             "energy": why.energy,
+            "failure": why.failure,
             "crowding": why.crowding,
         },
         "predicted_latency": why.predicted_latency,

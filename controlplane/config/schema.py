@@ -268,6 +268,9 @@ class Service(Settings):
     """Longest a whole answer may take; 0 is no limit, which streaming answers need."""
     idle_timeout: Duration = 300.0
     """Longest silence within an answer; 0 is no limit."""
+    failure_cost: Duration = 10.0
+    """What a failed answer costs, as a wait that would be as bad: an instance that fails more than
+    others gets less by it."""
     first_byte: Duration | None = None
     """Longest wait for the beginning of an answer, after which the request goes to another
     instance; never cuts an answer that has begun. 0 is no limit. By default ten times

@@ -282,6 +282,7 @@ class Assignments(Mapping[Key, Assignment]):
             transfer=0.0,
             penalty=float(service.penalty[device]),
             energy=0.0,
+            failure=0.0,
             service=alone,
             queueing=0.0,
             crowding=0.0,

@@ -18,6 +18,7 @@ from controlplane.steering.choice import OPTIMAL, POLICIES, Choices, choose_poli
 from controlplane.steering.current_shares import CurrentShares, probes_of
 from controlplane.steering.decision import Decision, Pair, Weights, weigh_inside
 from controlplane.steering.demand import DemandFilter
+from controlplane.steering.failures import FailureLearner
 from controlplane.steering.fallbacks import Fallbacks
 from controlplane.steering.foresight import Foresight, hedge, mix_prices
 from controlplane.steering.latency import Array, PriceTable
@@ -60,6 +61,7 @@ class Steering:
         self._renewed = False
         """Whether an operator changed something since the last decision: then nothing is held."""
         self._refutation = Refutation()
+        self._failures = FailureLearner()
         self._foresight = Foresight()
         self._shedding = Shedding()
         self._probed_at = -np.inf
@@ -112,6 +114,9 @@ class Steering:
             self._network = build_network(layout, view.paths)
         beliefs = self._capacity.observe(view, layout, unrest=self._foresight.unrest)
         demand = self._measure_demand(view, layout, beliefs)
+        failures = self._failures.observe(view, layout)
+        # What answers again gets its share back, however little that gains.
+        self._renewed = self._renewed or self._failures.recovered
         made = picture(
             view,
             layout,
@@ -119,6 +124,7 @@ class Steering:
             beliefs=beliefs,
             demand=demand,
             sizes=np.array([service.size for service in layout.services]),
+            failures=failures,
         )
         decision = self._decide(view, made)
         watching = self._config.steering.mode is Mode.OBSERVE
@@ -181,7 +187,8 @@ class Steering:
             ),
         )
         shares = self._apply_rules(problem, choices, previous)
-        prices = mix_prices(PriceTable.stationary(problem.curves), self._foresight.cases())
+        long_run = PriceTable.stationary(problem.curves)
+        prices = mix_prices(long_run, self._foresight.cases()).tilted()
         optimum = Optimum(problem, shares, 0.0)
         if (choices.code == OPTIMAL).any():
             rows = Rows(choices.code == OPTIMAL, self._live(view, made))
@@ -205,6 +212,7 @@ class Steering:
             flow,
             prices,
             beliefs=made.beliefs,
+            failure=problem.weight * problem.failure,
             shares=choice.shares,
             former=former,
             allowed=optimal & ~flow.limited,
@@ -273,7 +281,9 @@ class Steering:
                 load=float(planned.sum() / problem.curves.capacity.sum()),
             ),
         )
-        prices = mix_prices(prices, self._foresight.cases())
+        prices = mix_prices(prices, self._foresight.cases()).tilted()
+        # Of shares that are equally good, a start from even ones finds the most even.
+        start = None if self._hysteresis.settled(made.at) else start
         best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)
         hedged = hedge(best.problem, best.shares, prices, unrest=self._foresight.unrest)
         decided = rows.optimal[best.problem.flow.row]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.steering.latency import KNOTS, Array, PriceTable
+from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.optimiser import Indices, conjugate_gradients
 
 Single = NDArray[np.float32]
@@ -57,10 +57,6 @@ what is left is kept by itself."""
 
 _MOST_STEPS = 10
 """Newton steps of a stage."""
-
-_TILT = 1e-3
-"""Rise that is added to each price over an instance's capacity: where a price is flat, loads would
-be arbitrary; so they are even."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +109,7 @@ class Dual:
     base: Array
 
     def __post_init__(self) -> None:
-        table = self.table
-        tilt = _TILT * np.maximum(table.price[:, :1], 1e-9) * KNOTS
-        self.table = PriceTable.of(table.capacity, table.price + tilt)
+        self.table = self.table.tilted()
 
     def solve(
         self, start: Array | None, *, toll: Array | float, temperature: float

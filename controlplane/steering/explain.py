@@ -66,6 +66,10 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         "capacity": belief.source,
     }
     words = [*problem.limits.get(column, ())]
+    failure = float(service.failure[own])
+    if failure > 0:
+        part = failure / service.layout.service.failure_cost
+        words.append(f"fails {part:.0%} of its requests more than other instances do")
     if entry is not None:
         words += _bounds(decision, entry)
         if decision.probed[entry] > 0:
@@ -75,6 +79,7 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         transfer=transfer,
         penalty=float(service.penalty[own]),
         energy=float(service.energy[own]),
+        failure=failure,
         service=alone,
         queueing=queueing,
         crowding=max(0.0, alone * price - alone - queueing),

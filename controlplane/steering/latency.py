@@ -41,6 +41,9 @@ KNOTS: Array = np.concatenate(
 )
 """Loads, as shares of capacity, at which prices are tabulated."""
 
+TILT = 1e-3
+"""Rise of a tilted price over an instance's capacity, as a part of its lowest price."""
+
 _LEVELS: Array = np.concatenate(
     [np.linspace(0.0, 0.9, 46), 1.0 - np.geomspace(0.1, 0.0005, 50)[1:]]
 )
@@ -191,6 +194,14 @@ class PriceTable:
         columns = curves.column()
         loads = KNOTS[None, :] * columns.capacity
         return PriceTable.of(curves.capacity, columns.marginal(loads))
+
+    def tilted(self) -> PriceTable:
+        """Return the table with prices that rise everywhere, if only by `TILT`.
+
+        Where prices are flat, shares would be arbitrary; so equal instances share evenly.
+        """
+        tilt = TILT * np.maximum(self.price[:, :1], 1e-9) * KNOTS
+        return PriceTable.of(self.capacity, self.price + tilt)
 
     def evaluate(self, work: Array) -> tuple[Array, Array, Array]:
         """Return cost, price and smoothed slope of the price; all arrays are (instances,)."""

@@ -306,7 +306,7 @@ def _blocks(
             path=service.path(sites).astype(np.float32),
             columns=service.columns[order],
             starts=starts.astype(np.intp),
-            own=(service.layout.weight * (service.penalty + service.energy))[order],
+            own=service.own[order],
             work=service.work[order],
         )
         row = (int(pairs.numbers[index]) * pairs.sites + sites).astype(np.int64)
@@ -373,7 +373,7 @@ def _nearest(
                 path=service.path(part).astype(np.float32),
                 columns=service.columns[order],
                 starts=starts,
-                own=(service.layout.weight * (service.penalty + service.energy))[order],
+                own=service.own[order],
                 work=service.work[order],
             )
             warm = 0.02 * float(block.work.mean()) if heat is None else heat

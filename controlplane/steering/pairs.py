@@ -48,6 +48,8 @@ class ServicePairs:
     """(usable,): seconds."""
     energy: Array
     """(usable,): what a request's energy is worth, seconds."""
+    failure: Array
+    """(usable,): what failures there are expected to cost a request, seconds."""
     work: Array
     """(usable,): seconds of the instance that a request takes."""
 
@@ -67,10 +69,15 @@ class ServicePairs:
         weighted: Array = self.layout.weight * away
         return weighted
 
+    @property
+    def own(self) -> Array:
+        """Return the weighted cost at each usable instance whatever its load."""
+        cost: Array = self.layout.weight * (self.penalty + self.energy + self.failure)
+        return cost
+
     def node(self, price: Array) -> Array:
         """Return the weighted cost at each usable instance at the instances' *price* of work."""
-        own: Array = self.layout.weight * (self.penalty + self.energy)
-        return own + self.work * price[self.columns]
+        return self.own + self.work * price[self.columns]
 
     def row(self, site: int, price: Array) -> Array:
         """Return what one more request from client *site* costs at each usable instance."""

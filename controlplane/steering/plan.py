@@ -21,6 +21,8 @@ class Why:
     penalty: float
     energy: float
     """Price or carbon of the energy a request costs, as seconds."""
+    failure: float
+    """What failures are expected to cost: their probability times what one costs the service."""
     service: float
     """Time an idle instance takes."""
     queueing: float
@@ -45,7 +47,7 @@ class Why:
     @property
     def marginal_cost(self) -> float:
         """Return what the optimum equalises over the instances in use."""
-        return self.predicted_latency + self.penalty + self.energy + self.crowding
+        return self.predicted_latency + self.penalty + self.energy + self.failure + self.crowding
 
 
 @dataclass(frozen=True, slots=True)

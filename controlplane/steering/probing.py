@@ -20,6 +20,9 @@ from controlplane.steering.weights import LEAST_SHARE
 TRICKLE = 0.2
 """Requests a second that teach enough of one instance."""
 
+FAILING_TRICKLE = 0.08
+"""The same of one that fails: each of them may be lost."""
+
 _MOST_ROWS = 16
 """Rows that share in probing one instance: those that would gain most."""
 
@@ -32,6 +35,7 @@ def probe(
     prices: PriceTable,
     *,
     beliefs: Sequence[Belief],
+    failure: Array | None = None,
     shares: Array,
     former: Array,
     allowed: Flags,
@@ -44,6 +48,8 @@ def probe(
         flow: rows, entries and their costs.
         prices: of the work of the coming period.
         beliefs: (instances,).
+        failure: (entries,): what expected failures cost a request, weighted seconds: what fails
+            may answer again.
         shares: (entries,): as decided.
         former: (entries,): what this gave the last time; what goes on stays as it is.
         allowed: (entries,): those that may get more than was decided.
@@ -55,11 +61,14 @@ def probe(
     parts = np.zeros(len(shares))
     hope = np.array([belief.hope for belief in beliefs])
     rate = np.bincount(column, flow.demand[flow.row] * shares, len(beliefs))
-    doubtful = (rate < 0.5 * TRICKLE) & (hope < 1.0)
+    failing = np.zeros(len(shares)) if failure is None else failure
+    trickle = np.full(len(beliefs), TRICKLE)
+    trickle[column[failing > 0]] = FAILING_TRICKLE
+    doubtful = (rate < 0.5 * trickle) & ((hope < 1.0) | (trickle < TRICKLE))
     if most <= 0 or not doubtful.any():
         return parts
     paid = flow.paid(shares, prices)
-    hoped = flow.linear + hope[column] * flow.work * prices.evaluate(flow.base)[1][column]
+    hoped = flow.linear - failing + hope[column] * flow.work * prices.evaluate(flow.base)[1][column]
     gain = paid - hoped
     margin = np.where(former > 0, -np.inf if held else -_CLEAR, _CLEAR if held else 0.0)
     # What has a share of a row teaches, however few requests the row has.
@@ -72,7 +81,7 @@ def probe(
         if len(going):
             parts[going] = former[going]
             continue
-        missing = TRICKLE
+        missing = float(trickle[column[own[0]]]) if len(own) else 0.0
         for entry in own[:_MOST_ROWS].tolist():
             row = flow.row[entry]
             if missing <= 0 or room[row] < LEAST_SHARE:

@@ -59,6 +59,8 @@ class Problem:
     transfer: Array
     penalty: Array
     energy: Array
+    failure: Array
+    """(entries,): what failures are expected to cost a request, seconds."""
     curves: Curves
     """Of the instances, slow start and trust included."""
     pace: Array
@@ -165,9 +167,12 @@ def build_problem(
     beliefs: Sequence[Belief],
     demand: Array,
     sizes: Array,
+    failures: Array | None = None,
 ) -> Problem:
     """Return the problem of this cycle over all pairs; the arguments are those of `picture`."""
-    made = picture(view, layout, network, beliefs=beliefs, demand=demand, sizes=sizes)
+    made = picture(
+        view, layout, network, beliefs=beliefs, demand=demand, sizes=sizes, failures=failures
+    )
     return made.problem(made.whole())
 
 
@@ -179,6 +184,7 @@ def picture(
     beliefs: Sequence[Belief],
     demand: Array,
     sizes: Array,
+    failures: Array | None = None,
 ) -> Picture:
     """Put together what this cycle's decision is made of.
 
@@ -189,7 +195,11 @@ def picture(
         beliefs: one per instance of the layout.
         demand: (services, sites): requests a second, positive everywhere.
         sizes: (services,): work of a request, in requests of ordinary size.
+        failures: (services, instances): probability that a request fails there and would not
+            elsewhere; none for no failures.
     """
+    nothing = np.zeros((len(layout.services), len(layout.instances)))
+    failing = nothing if failures is None else failures
     instances = [view.instances[instance.name] for instance in layout.instances]
     pace = np.array([belief.pace for belief in beliefs])
     limits: dict[int, list[str]] = {}
@@ -221,6 +231,7 @@ def picture(
                 size=float(service.service.request_size + service.service.response_size),
                 penalty=service.penalty[columns],
                 energy=joules[columns] * sizes[number],
+                failure=service.service.failure_cost * failing[number, columns],
                 work=pace[columns] * sizes[number],
             )
         )
@@ -311,7 +322,7 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
     span = pairs.sites * pairs.instances
     none = np.zeros(0)
     nothing = np.zeros(0, dtype=np.intp)
-    parts: list[tuple[Array, ...]] = [(none,) * 5]
+    parts: list[tuple[Array, ...]] = [(none,) * 6]
     row: list[Indices] = [nothing]
     column: list[Indices] = [nothing]
     groups: list[tuple[Indices, float, float, str]] = []
@@ -326,12 +337,13 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         place = service.place[own]
         rtt, transfer = service.way(site, place)
         penalty, energy = service.penalty[own], service.energy[own]
-        parts.append((rtt, transfer, penalty, energy, service.work[own]))
+        failure = service.failure[own]
+        parts.append((rtt, transfer, penalty, energy, failure, service.work[own]))
         row.append(site + index * pairs.sites)
         column.append(instance)
         groups += _groups(service.layout, site, instance, pairs.sites, offset)
         offset += end - first
-    rtt, transfer, penalty, energy, work = (
+    rtt, transfer, penalty, energy, failure, work = (
         np.concatenate(each) for each in zip(*parts, strict=True)
     )
     rows = np.concatenate(row).astype(np.intp)
@@ -341,7 +353,7 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         demand=np.concatenate([none, *(service.demand for service in pairs.services)]),
         row=rows,
         column=columns,
-        linear=weight[rows] * (rtt + transfer + penalty + energy) if len(rows) else none,
+        linear=weight[rows] * (rtt + transfer + penalty + energy + failure) if len(rows) else none,
         work=work,
         base=np.array([belief.background for belief in made.beliefs]) * made.pace,
         bounds=_bounds(groups),
@@ -359,6 +371,7 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         transfer=transfer,
         penalty=penalty,
         energy=energy,
+        failure=failure,
         curves=made.curves,
         pace=made.pace,
         number=np.array([np.nan if b.number is None else b.number for b in made.beliefs]),

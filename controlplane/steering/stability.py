@@ -27,6 +27,11 @@ LONGEST = 3.0
 QUIET, BUSY = 0.7, 0.85
 """Loads up to which queues pass by themselves, and from which they last for many periods."""
 
+SETTLED, MOVED, TIE = 30.0, 0.1, 1e-3
+"""Seconds without a push after which shares that are as good may replace those in use, the part of
+the requests that they must move, and the part of the cost by which they may be worse. Where it
+makes no difference to latency, equal instances get equal shares in the end."""
+
 GREAT = 0.2
 """Gain that is a change of the fleet, not of its queues."""
 
@@ -93,6 +98,10 @@ class Hysteresis:
         longest = 1.0 + calm * (LONGEST - 1.0)
         return min(max(sum(gaps) / len(gaps), period), longest * period)
 
+    def settled(self, now: float) -> bool:
+        """Tell whether shares have stayed so long that ties between instances may be broken."""
+        return self._pushed_at is not None and now - self._pushed_at >= SETTLED
+
     def choose(
         self,
         flow: Flow,
@@ -112,7 +121,7 @@ class Hysteresis:
             return Choice(new, held=False, gain=1.0)
         old_cost = flow.cost(used, prices)
         gain = (old_cost - flow.cost(new, prices)) / max(old_cost, 1e-12)
-        if gain < min_gain:
+        if gain < min_gain and not (self.settled(now) and _moves(flow, used, new) and gain > -TIE):
             return Choice(used, held=True, gain=gain)
         self._watch(flow.load(new) - flow.load(used))
         self._push(now, gain)
@@ -142,6 +151,12 @@ class Hysteresis:
         undone = likeness < -0.5
         self.reversals += undone
         self._turns = 0.8 * self._turns + undone
+
+
+def _moves(flow: Flow, used: Array, new: Array) -> bool:
+    """Tell whether *new* shares send a good part of all requests elsewhere."""
+    moved = 0.5 * float(np.dot(flow.demand[flow.row], np.abs(new - used)))
+    return moved >= MOVED * float(flow.demand.sum())
 
 
 def settle(flow: Flow, *, used: Array, new: Array) -> Array:

@@ -107,7 +107,7 @@ EXPLANATION = {
             "instance": "a", "site": "north", "share": 0.75, "weight": 7500, "priority": 0,
             "terms": {
                 "rtt": 0.004, "transfer": 0.0, "service": 0.5, "queueing": 0.25, "penalty": 0.08,
-                "energy": 0.0, "crowding": 0.125,
+                "energy": 0.0, "failure": 0.0, "crowding": 0.125,
             },
             "predicted_latency": 0.754, "marginal_cost": 0.959, "arrival_rate": 3.0,
             "capacity": 4.0, "confidence": 1.0, "previous_share": 0.5, "limits": ["max_share"],

@@ -143,3 +143,17 @@ def test_shares_are_decided_for_as_long_as_they_are_likely_to_stay(
     pushed(hysteresis, *instants)
 
     assert hysteresis.lifetime(now, 1.0, load=load) == pytest.approx(seconds)
+
+
+def test_ties_are_broken_evenly_in_the_end() -> None:
+    """Shares that cost the same replace uneven ones once these have stayed for a while."""
+    hysteresis = Hysteresis()
+    flat = PriceTable.stationary(Curves(np.array([64.0, 64.0]), np.zeros(2)))
+    uneven = np.array([0.9, 0.1])
+    hysteresis.choose(FLOW, flat, used=np.zeros(2), new=uneven, min_gain=0.04, now=0.0)
+
+    soon = hysteresis.choose(FLOW, flat, used=uneven, new=EVEN, min_gain=0.04, now=5.0)
+    later = hysteresis.choose(FLOW, flat, used=uneven, new=EVEN, min_gain=0.04, now=40.0)
+
+    assert soon.held
+    assert not later.held

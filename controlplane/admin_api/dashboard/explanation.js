@@ -10,6 +10,7 @@ export const TERMS = [
   ["queueing", "queueing"],
   ["penalty", "model penalty"],
   ["energy", "energy"],
+  ["failure", "failures"],
   ["crowding", "crowding"],
 ];
 

@@ -1,0 +1,155 @@
+"""Failures are priced per instance and service, as far as others do not show them as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from controlplane.config import Config
+from controlplane.fleet.view import Outcomes, OutcomeView
+from controlplane.steering import Plan, Steering
+from controlplane.steering.failures import FADE, FailureLearner
+from controlplane.steering.layout import build_layout
+from testbed.fakes.views import make_config, make_instance, make_service, make_view
+
+NAMES = ("a", "b", "c")
+
+
+def fleet(**settings: object) -> Config:
+    """Return three equal instances of one service at one site."""
+    return make_config(
+        services=[make_service("chat", service_time="100ms", **settings)],
+        instances=[make_instance(name, "near", slots=16) for name in NAMES],
+    )
+
+
+def outcome(answered: float, failed: float, *, rate: float = 5.0, **classes: float) -> OutcomeView:
+    """Return what Envoys have counted in all."""
+    counts = Outcomes(answered=answered, server_error=failed, **classes)
+    return OutcomeView(recent=counts, total=counts, rate=rate, in_progress=0.0, at=0.0)
+
+
+class Story:
+    """Outcomes second by second, and what steering makes of them."""
+
+    def __init__(self, config: Config, *, rate: float = 5.0) -> None:
+        self.config = config
+        self.steering = Steering(config)
+        self.learner = FailureLearner()
+        self.rate = rate
+        self.at = 0.0
+        self.sent = dict.fromkeys(NAMES, rate)
+        self.totals = {name: [0.0, 0.0, 0.0] for name in NAMES}
+
+    def go(
+        self, seconds: int, fails: Mapping[str, float], *, kind: str = "server_error"
+    ) -> tuple[Plan, np.ndarray]:
+        """Let instances fail that part of what the plan sends them; return plan and learned."""
+        place = 1 if kind == "server_error" else 2
+        for _ in range(seconds):
+            self.at += 1.0
+            outcomes = {
+                (name, "chat"): outcome(
+                    total[0], total[1], rate=self.sent[name], client_error=total[2]
+                )
+                for name, total in self.totals.items()
+            }
+            view = make_view(
+                self.config,
+                at=self.at,
+                demand={("near", "chat"): 3 * self.rate},
+                outcomes=outcomes,
+            )
+            plan = self.steering.decide(view)
+            learned = self.learner.observe(view, build_layout(self.config, self.config.instances))
+            self.sent = dict.fromkeys(NAMES, 0.0)
+            for each in plan.assignments["chat", "near"].allocations:
+                sent = self.sent[each.instance] = each.share * 3 * self.rate
+                failed = sent * fails.get(each.instance, 0.0)
+                self.totals[each.instance][0] += sent - failed
+                self.totals[each.instance][place] += failed
+        return plan, learned[0]
+
+
+def shares(plan: Plan) -> dict[str, float]:
+    """Return what each instance gets."""
+    found = {a.instance: a.share for a in plan.assignments["chat", "near"].allocations}
+    return {name: found.get(name, 0.0) for name in NAMES}
+
+
+@pytest.mark.parametrize("kind", ["server_error", "client_error"])
+def test_an_instance_that_fails_everything_gets_next_to_nothing(kind: str) -> None:
+    """Within five seconds, however fast its failures come; probes alone go on."""
+    story = Story(fleet())
+    story.go(10, {})
+
+    plan, _ = story.go(5, {"a": 1.0}, kind=kind)
+
+    assert shares(plan)["a"] <= 0.01
+    why = next(
+        (x.why for x in plan.assignments["chat", "near"].allocations if x.instance == "a"), None
+    )
+    excluded = {e.instance for e in plan.assignments["chat", "near"].excluded}
+    assert "a" in excluded or (why is not None and why.failure > 1.0)
+
+
+def test_an_instance_that_answers_again_is_used_again() -> None:
+    """Half a minute after it has recovered it has its whole share."""
+    story = Story(fleet())
+    story.go(10, {})
+    story.go(30, {"a": 1.0})
+
+    plan, _ = story.go(30, {})
+
+    assert shares(plan)["a"] == pytest.approx(1 / 3, abs=0.05)
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 1.0])
+def test_a_failure_that_all_instances_show_moves_nothing(part: float) -> None:
+    """It is the client's: a model that no instance has."""
+    story = Story(fleet())
+    before, _ = story.go(10, {})
+
+    after, learned = story.go(20, dict.fromkeys(NAMES, part), kind="client_error")
+
+    assert not learned.any()
+    assert shares(after) == pytest.approx(shares(before), abs=0.02)
+
+
+def test_one_failure_in_a_hundred_keeps_an_instance_in_service() -> None:
+    """Chance and rare failures are no reason to leave an instance out."""
+    story = Story(fleet(), rate=50.0)
+
+    plan, _ = story.go(30, {"a": 0.01})
+
+    assert shares(plan)["a"] > 0.2
+
+
+def test_the_price_of_a_failure_is_the_operators() -> None:
+    """With ``failure_cost: 0s`` failures move nothing."""
+    story = Story(fleet(failure_cost="0s"))
+
+    plan, learned = story.go(20, {"a": 1.0})
+
+    assert learned[0] > 0.5
+    assert shares(plan)["a"] > 0.2
+
+
+def test_an_old_failure_fades_while_nothing_is_sent() -> None:
+    """What is known of an instance loses half its weight in `FADE` seconds."""
+    config = fleet()
+    layout = build_layout(config, config.instances)
+    learner = FailureLearner()
+    others = {(name, "chat"): outcome(100.0, 0.0) for name in ("b", "c")}
+    outcomes = {("a", "chat"): outcome(0.0, 20.0), **others}
+
+    def look(at: float) -> float:
+        view = make_view(config, at=at, outcomes=outcomes)
+        return float(learner.observe(view, layout)[0, 0])
+
+    first, later = look(0.0), look(FADE)
+
+    assert first > 0.5
+    assert later < 0.6 * first

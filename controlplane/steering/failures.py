@@ -56,7 +56,7 @@ class FailureLearner:
     _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
 
     def observe(self, view: FleetView, layout: Layout) -> Array:
-        """Take in what *view* says is new.
+        """Follow what *view* says is new.
 
         Returns:
             (services, instances): the probability that a request fails there and would not
@@ -97,7 +97,7 @@ def _follow(seen: _Seen, total: Outcomes, rate: float, now: float) -> None:
     span = max(now - seen.at, 0.0)
     seen.ended, seen.failed, seen.at = total.ended, total.failed, now
     if ended < 0:
-        # Counted anew, by Envoys that restarted or an instance that is another one.
+        # Counted from 0, by Envoys that restarted or an instance that is another one.
         return
     seen.probability *= 0.5 ** (span / FADE)
     if ended == 0:

@@ -99,7 +99,7 @@ class Hysteresis:
         return min(max(sum(gaps) / len(gaps), period), longest * period)
 
     def settled(self, now: float) -> bool:
-        """Tell whether shares have stayed so long that ties between instances may be broken."""
+        """Return whether shares have stayed so long that ties between instances may be broken."""
         return self._pushed_at is not None and now - self._pushed_at >= SETTLED
 
     def choose(
@@ -154,7 +154,7 @@ class Hysteresis:
 
 
 def _moves(flow: Flow, used: Array, new: Array) -> bool:
-    """Tell whether *new* shares send a good part of all requests elsewhere."""
+    """Return whether *new* shares send a good part of all requests elsewhere."""
     moved = 0.5 * float(np.dot(flow.demand[flow.row], np.abs(new - used)))
     return moved >= MOVED * float(flow.demand.sum())
 

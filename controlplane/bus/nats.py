@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import ssl
 import time
 import zlib
@@ -59,6 +60,8 @@ WARM_UP = 10.0
 """Seconds of listening after which a replica knows enough to lead."""
 ALONE_AFTER = 15.0
 """Seconds without the bus after which a replica that has nothing to serve decides for itself."""
+RESIGNED_FOR = 60.0
+"""Seconds that a replica leaves the lead to others after it gave it up."""
 REQUEST_TIMEOUT = 1.0
 """Seconds for one answer of JetStream."""
 MAX_QUEUED = 50_000
@@ -123,6 +126,7 @@ class NatsBus:
         self._hint = asyncio.Event()
         self.may_lead = True
         """Whether this replica could decide: who still waits must not hold the lease."""
+        self._resigned_until = -math.inf
         self._looked = asyncio.Event()
         self._plan_revision = 0
         self._unreadable = False
@@ -191,6 +195,22 @@ class NatsBus:
         if self._bucket is not None and len(content) <= PART:
             with contextlib.suppress(*_FAULTS):
                 await self._bucket.put("memory", content)
+
+    @property
+    def replicas(self) -> int:
+        """Return how many other replicas were heard lately."""
+        limit = self._clock() - PRESENCE_TIMEOUT
+        return sum(seen[0] > limit for seen in self._others.values())
+
+    async def resign(self) -> None:
+        """Give the lease to another replica, which may hear what this one does not."""
+        self._resigned_until = self._clock() + RESIGNED_FOR
+        revision = self._lease.revision
+        self._lease.refused()
+        with contextlib.suppress(*_FAULTS):
+            await self._bucket.update("lease", _lease_value(""), last=revision)
+            await self._nats.publish(HINTS, b"")
+        self._hint.set()
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -279,7 +299,8 @@ class NatsBus:
             self._lease.observe(None, 0, now=now)
         else:
             self._lease.observe(_holder(entry.value), entry.revision, now=now)
-        attempt = self._lease.next_attempt(now=now, warm=warm) if self.may_lead else None
+        eligible = self.may_lead and now >= self._resigned_until
+        attempt = self._lease.next_attempt(now=now, warm=warm) if eligible else None
         if attempt is not None:
             try:
                 revision = await self._bucket.update(

@@ -10,6 +10,7 @@ import ssl
 from controlplane.bus.nats import NatsBus
 from controlplane.config import BusTls
 from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.cycle import CycleResult
 from controlplane.errors import StartError
 from controlplane.runtime.tasks import guard
 from controlplane.runtime.tls import client_context
@@ -50,6 +51,21 @@ async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
     def count(name: str) -> None:
         control.metrics.task_failures.labels(name).inc()
 
+    resigning: set[asyncio.Task[None]] = set()
+
+    def resign_if_deaf(result: CycleResult) -> None:
+        if not (result.view.frozen and bus.leads and bus.replicas) or resigning:
+            return
+        control.log.warning(
+            "leader hears no instance; lease given up",
+            replicas=bus.replicas,
+            remedy="see whether this replica reaches the instances; another one leads meanwhile",
+        )
+        task = asyncio.create_task(bus.resign(), name="resign")
+        resigning.add(task)
+        task.add_done_callback(resigning.discard)
+
+    control.cycle.completed.subscribe(resign_if_deaf)
     task = asyncio.create_task(guard("bus", bus.run, log=control.log, on_failure=count), name="bus")
     if not await bus.wait_for_look(within=FIRST_LOOK):
         control.log.warning(

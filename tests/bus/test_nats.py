@@ -237,6 +237,20 @@ async def test_a_store_that_comes_back_empty_is_filled_again(tmp_path: Path) -> 
         assert any("store of the bus lost" in each for each in leader.changes)
 
 
+async def test_a_leader_that_resigns_is_succeeded_and_stays_away(tmp_path: Path) -> None:
+    """Another replica leads within the lease's time, with the plan of before."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[0].bus.offer(plan(1, 2))
+        await until(lambda: replicas[0].bus.replicas == 2)
+        await replicas[0].bus.resign()
+
+        assert not replicas[0].bus.leads
+        await until(lambda: len(leaders(replicas)) == 1)
+        assert leaders(replicas) != ["r0"]
+        assert all(_same(replica.bus.plan, plan(1, 2)) for replica in replicas[1:])
+
+
 @pytest.mark.parametrize(
     "value",
     [

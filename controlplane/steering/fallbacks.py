@@ -27,6 +27,9 @@ _LOOK = 60.0
 _WORSE = 1.25
 """Cost of the kept ones over that of the best from which they are replaced."""
 
+_CHUNK = 1_000_000
+"""Pairs that are compared at once."""
+
 _NOTHING: Codes = np.zeros(0, dtype=np.int64)
 
 
@@ -74,8 +77,11 @@ class Fallbacks:
                 else:
                     made[row] = last
             if wanted:
-                found = self._renew(problem, service, np.array(wanted), alone, barred)
-                made |= zip(wanted, found, strict=True)
+                pieces = max(1, len(wanted) * len(service.columns) // _CHUNK)
+                for some in np.array_split(np.array(wanted, dtype=np.intp), pieces):
+                    if len(some):
+                        found = self._renew(problem, service, some, alone, barred)
+                        made |= zip(some.tolist(), found, strict=True)
         self._kept = {
             (int(pairs.numbers[row // pairs.sites]) * pairs.sites + row % pairs.sites,
              int(alone[row])): chosen
@@ -102,7 +108,7 @@ class Fallbacks:
         if len(barred):
             code = (number * pairs.sites + sites)[:, None] * pairs.instances + service.columns
             cost[np.isin(code, barred)] = np.inf
-        order = np.argsort(cost, axis=1, kind="stable")[:, :MOST]
+        order = _cheapest(cost, min(MOST, cost.shape[1]))
         found = []
         for place, (row, site) in enumerate(zip(rows.tolist(), sites.tolist(), strict=True)):
             best = [int(p) for p in order[place] if np.isfinite(cost[place, p])]
@@ -114,6 +120,17 @@ class Fallbacks:
                     chosen = last
             found.append(chosen)
         return found
+
+
+def _cheapest(cost: Array, count: int) -> Indices:
+    """Return the *count* cheapest of each row, the cheapest first."""
+    rows = np.arange(len(cost))
+    rest = cost.copy()
+    found = np.empty((len(cost), count), dtype=np.intp)
+    for place in range(count):
+        found[:, place] = rest.argmin(axis=1)
+        rest[rows, found[:, place]] = np.inf
+    return found
 
 
 def barred_codes(problem: Problem) -> Codes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from controlplane.steering.dual import PRECISE, Answer, Block, Dual, answer_block
+from controlplane.steering.dual import PRECISE, Answer, Block, Dual, Single, answer_block
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout
 from controlplane.steering.optimiser import Flags, Indices, solve
@@ -378,19 +378,28 @@ def _nearest(
             )
             warm = 0.02 * float(block.work.mean()) if heat is None else heat
             answer = answer_block(block, price, warm)[1]
-            # Two sites are enough for a row that no one asks through.
-            if heat is None or answer.split.shape[1] > 2:
-                most = np.partition(answer.split, -2 if answer.split.shape[1] > 1 else -1, axis=1)
-                least = most[:, -1:] if heat is None else most[:, -2:].min(axis=1, keepdims=True)
-                answer = replace(answer, split=np.where(answer.split >= least, answer.split, 0.0))
-                answer = replace(
-                    answer, split=answer.split / answer.split.sum(axis=1, keepdims=True)
-                )
+            answer = replace(answer, split=_largest(answer.split, 1 if heat is None else 2))
             first = (int(pairs.numbers[index]) * pairs.sites + part).astype(np.int64)
             found.append(_entries(block, first * pairs.instances, answer))
     codes = np.concatenate([codes for codes, _ in found])
     order = np.argsort(codes, kind="stable")
     return codes[order], np.concatenate([values for _, values in found])[order]
+
+
+def _largest(split: Single, count: int) -> Single:
+    """Return *split* with the *count* largest parts of each row alone, scaled to one.
+
+    Two sites are enough for a row that no one asks through.
+    """
+    rows = np.arange(len(split))
+    kept = np.zeros_like(split)
+    rest = split.copy()
+    for _ in range(min(count, split.shape[1])):
+        place = rest.argmax(axis=1)
+        kept[rows, place] = split[rows, place]
+        rest[rows, place] = -1.0
+    kept /= kept.sum(axis=1, keepdims=True)
+    return kept
 
 
 def _rows_of(made: Picture, codes: Codes) -> Indices:

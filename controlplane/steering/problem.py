@@ -418,8 +418,10 @@ def _budgets(layout: Layout, curves: Curves) -> Budgets:
     watts = layout.joules / curves.capacity
     for position, site in enumerate(layout.config.sites):
         budget = site.power.budget
+        if budget is None:
+            continue
         here = np.array([at == position for at in layout.site_of], dtype=bool)
-        if budget is None or not here.any() or not (watts[here] > 0).any():
+        if not (watts[here] > 0).any():
             continue
         idle = sum(i.power.idle for i in layout.instances if i.site == site.name)
         weights.append(np.where(here, watts, 0.0))

@@ -238,7 +238,7 @@ async def test_a_store_that_comes_back_empty_is_filled_again(tmp_path: Path) -> 
 
 
 async def test_a_leader_that_resigns_is_succeeded_and_stays_away(tmp_path: Path) -> None:
-    """Another replica leads within the lease's time, with the plan of before."""
+    """Another replica leads within the lease's time, with the previous plan."""
     async with joined(tmp_path, size=1) as (_, replicas):
         await until(lambda: leaders(replicas) == ["r0"])
         assert await replicas[0].bus.offer(plan(1, 2))

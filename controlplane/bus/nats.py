@@ -203,7 +203,7 @@ class NatsBus:
         return sum(seen[0] > limit for seen in self._others.values())
 
     async def resign(self) -> None:
-        """Give the lease to another replica, which may hear what this one does not."""
+        """Release the lease to another replica, which may hear what this one does not."""
         self._resigned_until = self._clock() + RESIGNED_FOR
         revision = self._lease.revision
         self._lease.refused()

@@ -104,7 +104,7 @@ def _own_and_imposed(spec: EngineSpec, mean: Work) -> tuple[float, float]:
 
 
 class Optimum(Policy):
-    """The convex optimum with true curves, speeds and mean demands: perfect learning, no foresight.
+    """The convex optimum with true curves, speeds and mean demands: perfect learning, no hedging.
 
     Services weigh by the capacity that a request of theirs takes.
     An engine that counts tokens is taken for the batching engine with the same lone time and

@@ -247,7 +247,7 @@ class Assignments(Mapping[Key, Assignment]):
     def _device_weights(self, row: Row) -> dict[int, int]:
         """Return device -> weight, by believed capacity."""
         layout = self._layout
-        rate = {d: self._decision.beliefs[d].capacity for d in row.devices}
+        rate = {d: self._decision.estimates[d].capacity for d in row.devices}
         names = {layout.instances[d].name: d for d in row.devices}
         weights = round_shares(
             {name: rate[d] / sum(rate.values()) for name, d in names.items()},
@@ -273,10 +273,10 @@ class Assignments(Mapping[Key, Assignment]):
         ]
 
     def _explain_device(self, row: Row, device: int, priority: int) -> Why:
-        layout, belief = self._layout, self._decision.beliefs[device]
+        layout, estimate = self._layout, self._decision.estimates[device]
         service = layout.services[row.service]
         near = layout.config.network.local_rtt
-        alone = belief.pace * service.size
+        alone = estimate.pace * service.size
         return Why(
             rtt=near,
             transfer=0.0,
@@ -288,7 +288,7 @@ class Assignments(Mapping[Key, Assignment]):
             crowding=0.0,
             predicted_latency=near + alone,
             arrival_rate=0.0,
-            capacity=belief.capacity / service.size,
+            capacity=estimate.capacity / service.size,
             confidence=self._decision.view.instances[layout.instances[device].name].confidence,
             previous_share=0.0,
             limits=("the client's own device, the last resort",) if priority else (),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from controlplane.config import Engine
 from controlplane.fleet.view import FleetView
-from controlplane.steering.belief import Belief
+from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout
 from controlplane.steering.observation import REPORTED, Gauge, Seen, read_instance, sum_traffic
@@ -127,19 +127,21 @@ _ARRAYS = (
 
 
 class CapacityLearner:
-    """Keeps a belief per instance, renewed every cycle."""
+    """Keeps a estimate per instance, renewed every cycle."""
 
     def __init__(self) -> None:
         self._state = _State.new(())
         self._alarm = ALARM
 
-    def observe(self, view: FleetView, layout: Layout, *, unrest: float = 1.0) -> list[Belief]:
-        """Receive in what *view* says is new; give the belief of every instance of *layout*.
+    def observe(
+        self, view: FleetView, layout: Layout, *, burstiness: float = 1.0
+    ) -> list[Estimate]:
+        """Follow what *view* says is new; return the estimate of every instance of *layout*.
 
-        *unrest* is the factor by which demand jumps from period to period: gauges say little of
+        *burstiness* is the factor by which demand jumps from period to period: gauges say little of
         the time between them then, and a change must show itself more clearly.
         """
-        self._alarm = ALARM * unrest**2
+        self._alarm = ALARM * burstiness**2
         names = tuple(instance.name for instance in layout.instances)
         if self._state.names != names:
             self._state = self._state.keep(names)
@@ -303,7 +305,7 @@ class CapacityLearner:
         mean = np.where(known, before, 0.0)[:, :, None] / np.maximum(before_work, 1e-9) * work
         mean = np.maximum((mean * weights[:, None, :]).sum(axis=2), 1e-9)
         ratio = latest * np.log(np.maximum(latest, 1e-9) / mean) - (latest - mean)
-        # The belief it is compared with is itself only known to so many completions.
+        # The estimate it is compared with is itself only known to so many completions.
         spread = DISPERSION * (1.0 + mean / np.maximum(before, 1.0))
         ratio = np.where(known, ratio / spread, 0.0)
         best = ratio.argmax(axis=1)
@@ -405,7 +407,7 @@ class CapacityLearner:
 
     def _believe(
         self, view: FleetView, seen: Sequence[Seen], layout: Layout, slots: Array
-    ) -> list[Belief]:
+    ) -> list[Estimate]:
         state = self._state
         weights = self._shape_weights(layout)
         slowdown = weights @ SLOWDOWNS
@@ -435,7 +437,7 @@ class CapacityLearner:
             ):
                 number = max(gauge.number, float(state.observed[position]))
             made.append(
-                Belief(
+                Estimate(
                     slots=float(slots[position]),
                     slowdown=float(slowdown[position]),
                     pace=float(own / (1.0 - one.training)),

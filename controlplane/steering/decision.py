@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from controlplane.config import Mode, PolicyName
 from controlplane.fleet.view import FleetView
-from controlplane.steering.belief import Belief
+from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.problem import Problem, Row
 
@@ -25,7 +25,7 @@ class Decision:
 
     view: FleetView
     problem: Problem
-    beliefs: Sequence[Belief]
+    estimates: Sequence[Estimate]
     shares: Array
     """(entries,): what is used."""
     weights: Weights

@@ -42,7 +42,7 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
     own = int(np.searchsorted(service.columns, column))
     place = int(service.place[own])
     entry = _entry(decision, span, column)
-    belief = decision.beliefs[column]
+    estimate = decision.estimates[column]
     seen = view.instances[instance.name]
     site = span.row.site
     rtt, transfer = (float(each[0]) for each in service.way(site, np.array([place])))
@@ -63,7 +63,7 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         "rtt": path.rtt.source.value if path else "default",
         "load": running.source.value if running else "unknown",
         "demand": demand.source.value if demand else "assumed",
-        "capacity": belief.source,
+        "capacity": estimate.source,
     }
     words = [*problem.limits.get(column, ())]
     failure = float(service.failure[own])

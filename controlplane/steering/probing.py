@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controlplane.steering.belief import Belief
+from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.optimiser import Flags, Flow
 from controlplane.steering.weights import LEAST_SHARE
@@ -34,7 +34,7 @@ def probe(
     flow: Flow,
     prices: PriceTable,
     *,
-    beliefs: Sequence[Belief],
+    estimates: Sequence[Estimate],
     failure: Array | None = None,
     shares: Array,
     former: Array,
@@ -47,7 +47,7 @@ def probe(
     Args:
         flow: rows, entries and their costs.
         prices: of the work of the coming period.
-        beliefs: (instances,).
+        estimates: (instances,).
         failure: (entries,): what expected failures cost a request, weighted seconds: what fails
             may answer again.
         shares: (entries,): as decided.
@@ -59,10 +59,10 @@ def probe(
     """
     column = flow.column
     parts = np.zeros(len(shares))
-    hope = np.array([belief.hope for belief in beliefs])
-    rate = np.bincount(column, flow.demand[flow.row] * shares, len(beliefs))
+    hope = np.array([estimate.hope for estimate in estimates])
+    rate = np.bincount(column, flow.demand[flow.row] * shares, len(estimates))
     failing = np.zeros(len(shares)) if failure is None else failure
-    trickle = np.full(len(beliefs), TRICKLE)
+    trickle = np.full(len(estimates), TRICKLE)
     trickle[column[failing > 0]] = FAILING_TRICKLE
     doubtful = (rate < 0.5 * trickle) & ((hope < 1.0) | (trickle < TRICKLE))
     if most <= 0 or not doubtful.any():

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase, stated_paths
-from controlplane.steering.belief import Belief
+from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, Curves
 from controlplane.steering.layout import Layout, ServiceLayout
 from controlplane.steering.optimiser import Bounds, Budgets, Flow, Indices
@@ -138,7 +138,7 @@ class Picture:
     """The time of the view."""
     layout: Layout
     pairs: Pairs
-    beliefs: Sequence[Belief]
+    estimates: Sequence[Estimate]
     curves: Curves
     pace: Array
     """(instances,): seconds of a request of ordinary size."""
@@ -164,14 +164,14 @@ def build_problem(
     layout: Layout,
     network: Network,
     *,
-    beliefs: Sequence[Belief],
+    estimates: Sequence[Estimate],
     demand: Array,
     sizes: Array,
     failures: Array | None = None,
 ) -> Problem:
     """Return the problem of this cycle over all pairs; the arguments are those of `picture`."""
     made = picture(
-        view, layout, network, beliefs=beliefs, demand=demand, sizes=sizes, failures=failures
+        view, layout, network, estimates=estimates, demand=demand, sizes=sizes, failures=failures
     )
     return made.problem(made.whole())
 
@@ -181,7 +181,7 @@ def picture(
     layout: Layout,
     network: Network,
     *,
-    beliefs: Sequence[Belief],
+    estimates: Sequence[Estimate],
     demand: Array,
     sizes: Array,
     failures: Array | None = None,
@@ -192,7 +192,7 @@ def picture(
         view: the fleet now.
         layout: the same fleet as configured; its instances are those of the view.
         network: of the view's paths.
-        beliefs: one per instance of the layout.
+        estimates: one per instance of the layout.
         demand: (services, sites): requests a second, positive everywhere.
         sizes: (services,): work of a request, in requests of ordinary size.
         failures: (services, instances): probability that a request fails there and would not
@@ -201,9 +201,9 @@ def picture(
     nothing = np.zeros((len(layout.services), len(layout.instances)))
     failing = nothing if failures is None else failures
     instances = [view.instances[instance.name] for instance in layout.instances]
-    pace = np.array([belief.pace for belief in beliefs])
+    pace = np.array([estimate.pace for estimate in estimates])
     limits: dict[int, list[str]] = {}
-    curves = _curves(instances, beliefs, limits)
+    curves = _curves(instances, estimates, limits)
     joules = layout.price * layout.joules / curves.capacity * pace
     excluded: dict[int, Mapping[int, str]] = {}
     rows: list[Row] = []
@@ -244,7 +244,7 @@ def picture(
         at=view.at,
         layout=layout,
         pairs=pairs,
-        beliefs=beliefs,
+        estimates=estimates,
         curves=curves,
         pace=pace,
         rows=tuple(rows),
@@ -256,10 +256,10 @@ def picture(
 
 
 def _curves(
-    instances: Sequence[InstanceView], beliefs: Sequence[Belief], limits: dict[int, list[str]]
+    instances: Sequence[InstanceView], estimates: Sequence[Estimate], limits: dict[int, list[str]]
 ) -> Curves:
     """Return the curves, made smaller by slow start and distrust."""
-    slots = np.array([belief.slots for belief in beliefs])
+    slots = np.array([estimate.slots for estimate in estimates])
     for position, instance in enumerate(instances):
         part = 1.0
         if instance.ramp < 1.0:
@@ -269,7 +269,7 @@ def _curves(
             part *= max(instance.trust / DOUBTED, _LEAST_RAMP)
             limits.setdefault(position, []).append(f"trusted by {instance.trust:.0%}")
         slots[position] *= part
-    return Curves(slots, np.array([belief.slowdown for belief in beliefs]))
+    return Curves(slots, np.array([estimate.slowdown for estimate in estimates]))
 
 
 def _usable(
@@ -355,7 +355,7 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         column=columns,
         linear=weight[rows] * (rtt + transfer + penalty + energy + failure) if len(rows) else none,
         work=work,
-        base=np.array([belief.background for belief in made.beliefs]) * made.pace,
+        base=np.array([estimate.background for estimate in made.estimates]) * made.pace,
         bounds=_bounds(groups),
         budgets=made.budgets,
     )
@@ -374,8 +374,8 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         failure=failure,
         curves=made.curves,
         pace=made.pace,
-        number=np.array([np.nan if b.number is None else b.number for b in made.beliefs]),
-        age=np.array([belief.number_age for belief in made.beliefs]),
+        number=np.array([np.nan if b.number is None else b.number for b in made.estimates]),
+        age=np.array([estimate.number_age for estimate in made.estimates]),
         excluded=made.excluded,
         limits=made.limits,
         limit_words=tuple(words for *_, words in groups),

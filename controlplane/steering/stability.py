@@ -5,7 +5,7 @@
   used, or a row has no shares yet.
 * **Oscillation**: pushes that undo the one before them. While the moves of load keep changing
   sign, only half of each move is made.
-* **Refutation**: when requests take much longer than was predicted, and much longer than they
+* **ModelMonitor**: when requests take much longer than was predicted, and much longer than they
   used to, the model is wrong about something that it cannot see. Shares by capacity are used
   until that is over, and for a while; every such fallback is counted and reported.
 """
@@ -171,7 +171,7 @@ def settle(flow: Flow, *, used: Array, new: Array) -> Array:
 
 
 @dataclass(slots=True)
-class Refutation:
+class ModelMonitor:
     """Predictions against observations of Envoys."""
 
     usual: float = 0.0

@@ -8,8 +8,8 @@ import pytest
 from controlplane.config import Config
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
-from controlplane.steering.belief import Belief
 from controlplane.steering.capacity import CapacityLearner
+from controlplane.steering.estimate import Estimate
 from controlplane.steering.layout import build_layout
 from testbed.fakes.views import make_config, make_instance, make_reported, make_view
 
@@ -42,10 +42,10 @@ def learn(
     *,
     start: float = 0.0,
     left_out: frozenset[Signal] = frozenset(),
-) -> Belief:
-    """Report one second after the other; give the last belief."""
+) -> Estimate:
+    """Report one second after the other; give the last estimate."""
     layout = build_layout(config, config.instances)
-    belief: list[Belief] = []
+    estimate: list[Estimate] = []
     for second, number in enumerate(numbers):
         at = start + second
         gauges, rates = engine.second(number)
@@ -57,8 +57,8 @@ def learn(
             rates={s: v for s, v in rates.items() if s not in left_out},
         )
         view: FleetView = make_view(config, at=at, instances={"a": shown})
-        belief = learner.observe(view, layout)
-    return belief[0]
+        estimate = learner.observe(view, layout)
+    return estimate[0]
 
 
 def wander(low: int, high: int, seconds: int, seed: int = 2) -> list[int]:
@@ -68,29 +68,29 @@ def wander(low: int, high: int, seconds: int, seed: int = 2) -> list[int]:
 
 def test_a_queue_is_learned() -> None:
     """Slots from what runs while others wait, pace from completions over occupancy."""
-    belief = learn(CapacityLearner(), one(slots=32), Fluid(4, 0.0, 0.5), wander(0, 8, 60))
+    estimate = learn(CapacityLearner(), one(slots=32), Fluid(4, 0.0, 0.5), wander(0, 8, 60))
 
-    assert 4 == belief.slots
-    assert pytest.approx(0.5, rel=0.12) == belief.pace
-    assert belief.slowdown < 0.03
-    assert belief.uncertainty < 0.12
+    assert 4 == estimate.slots
+    assert pytest.approx(0.5, rel=0.12) == estimate.pace
+    assert estimate.slowdown < 0.03
+    assert estimate.uncertainty < 0.12
 
 
 def test_a_batching_engine_is_learned() -> None:
     """How completions grow with the batch says the slowdown, and capacity with it."""
     truth = Fluid(16, 0.17, 0.4)
     tide = [round(10 - 9 * np.cos(second / 6)) for second in range(200)]
-    belief = learn(CapacityLearner(), one("vllm"), truth, tide)
+    estimate = learn(CapacityLearner(), one("vllm"), truth, tide)
 
-    assert pytest.approx(16 / (1 + 0.17 * 15) / 0.4, rel=0.12) == belief.capacity
-    assert 0.1 < belief.slowdown < 0.25
+    assert pytest.approx(16 / (1 + 0.17 * 15) / 0.4, rel=0.12) == estimate.capacity
+    assert 0.1 < estimate.slowdown < 0.25
 
 
 def test_slots_grow_while_nobody_ever_waits() -> None:
     """An instance that was never seen full may be larger than its prior."""
-    belief = learn(CapacityLearner(), one(slots=8), Fluid(64, 0.0, 0.5), wander(10, 30, 20))
+    estimate = learn(CapacityLearner(), one(slots=8), Fluid(64, 0.0, 0.5), wander(10, 30, 20))
 
-    assert belief.slots > 30
+    assert estimate.slots > 30
 
 
 @pytest.mark.parametrize("factor", [2.5, 0.4])
@@ -99,9 +99,9 @@ def test_a_change_of_pace_is_noticed_within_four_seconds(factor: float) -> None:
     learner, config = CapacityLearner(), one()
     learn(learner, config, Fluid(8, 0.0, 0.5), wander(6, 12, 60))
 
-    belief = learn(learner, config, Fluid(8, 0.0, 0.5 * factor), wander(8, 12, 4), start=60.0)
+    estimate = learn(learner, config, Fluid(8, 0.0, 0.5 * factor), wander(8, 12, 4), start=60.0)
 
-    assert pytest.approx(0.5 * factor, rel=0.35) == belief.pace
+    assert pytest.approx(0.5 * factor, rel=0.35) == estimate.pace
     assert learner.changed_at["a"] >= 60.0
 
 
@@ -117,14 +117,14 @@ def test_nothing_reported_is_the_prior() -> None:
     """Without any signal the configured slots and service time are believed."""
     config = one(slots=12, service_time="250ms")
 
-    belief = CapacityLearner().observe(make_view(config), build_layout(config, config.instances))
+    estimate = CapacityLearner().observe(make_view(config), build_layout(config, config.instances))
 
-    assert [(12.0, 0.25, "prior")] == [(b.slots, b.pace, b.source) for b in belief]
+    assert [(12.0, 0.25, "prior")] == [(b.slots, b.pace, b.source) for b in estimate]
 
 
 def test_occupancy_alone_is_used_as_state() -> None:
     """Without completions the pace stays the prior's, and the backlog is still seen."""
-    belief = learn(
+    estimate = learn(
         CapacityLearner(),
         one(service_time="500ms"),
         Fluid(4, 0.0, 0.2),
@@ -132,8 +132,8 @@ def test_occupancy_alone_is_used_as_state() -> None:
         left_out=frozenset({Signal.COMPLETED}),
     )
 
-    assert pytest.approx(0.5) == belief.pace
-    assert 9 == belief.number
+    assert pytest.approx(0.5) == estimate.pace
+    assert 9 == estimate.number
 
 
 def test_silence_fades_to_the_prior() -> None:
@@ -143,9 +143,9 @@ def test_silence_fades_to_the_prior() -> None:
     layout = build_layout(config, config.instances)
     stale = make_reported(config, "a", at=60.0, gauges={Signal.RUNNING: 3.0}, confidence=0.0)
 
-    belief = learner.observe(make_view(config, at=100.0, instances={"a": stale}), layout)[0]
+    estimate = learner.observe(make_view(config, at=100.0, instances={"a": stale}), layout)[0]
 
-    assert pytest.approx(1.0, rel=0.05) == belief.pace
+    assert pytest.approx(1.0, rel=0.05) == estimate.pace
 
 
 @pytest.mark.parametrize(
@@ -176,6 +176,6 @@ def test_what_was_never_full_is_taken_for_as_large_as_others_of_its_model(
     }
     layout = build_layout(config, config.instances)
 
-    beliefs = CapacityLearner().observe(make_view(config, at=1.0, instances=shown), layout)
+    estimates = CapacityLearner().observe(make_view(config, at=1.0, instances=shown), layout)
 
-    assert [1.0, 1.0, 1.0, expected] == [belief.slots for belief in beliefs]
+    assert [1.0, 1.0, 1.0, expected] == [estimate.slots for estimate in estimates]

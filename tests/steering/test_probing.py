@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from controlplane.sim.run import simulate
 from controlplane.sim.scenario import Scenario
-from controlplane.steering.belief import Belief
+from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
 from controlplane.steering.probing import TRICKLE, probe
@@ -43,7 +43,7 @@ def probes(
     return probe(
         problem,
         PriceTable.stationary(CURVES),
-        beliefs=[Belief(4.0, 0.0, 0.5), Belief(4.0, 0.0, 8.0, hope=hope)],
+        estimates=[Estimate(4.0, 0.0, 0.5), Estimate(4.0, 0.0, 8.0, hope=hope)],
         shares=np.array([1.0, 0.0]),
         former=np.array([0.0, former]),
         allowed=np.array([True, allowed]),
@@ -97,7 +97,7 @@ def test_no_row_gives_more_than_its_part(
     parts = probe(
         problem,
         PriceTable.stationary(Curves(np.full(count, 4.0), np.zeros(count))),
-        beliefs=[Belief(4.0, 0.0, 1.0 / hope, hope=hope) for hope in hopes],
+        estimates=[Estimate(4.0, 0.0, 1.0 / hope, hope=hope) for hope in hopes],
         shares=shares,
         former=np.zeros(rows * count),
         allowed=np.ones(rows * count, dtype=bool),

@@ -9,7 +9,7 @@ from controlplane.fleet.view import FleetView, TrafficView
 from controlplane.model import Reading, Source
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
-from controlplane.steering.stability import FALLBACK, Hysteresis, Refutation, settle
+from controlplane.steering.stability import FALLBACK, Hysteresis, ModelMonitor, settle
 from testbed.fakes.views import make_config, make_instance, make_view
 
 FLOW = Flow(
@@ -72,22 +72,22 @@ def observed(latency: float, at: float) -> FleetView:
     return make_view(config, at=at, traffic={("near", "chat", "a"): seen})
 
 
-def run(refutation: Refutation, latency: float, start: float, seconds: int) -> list[bool]:
+def run(monitor: ModelMonitor, latency: float, start: float, seconds: int) -> list[bool]:
     """Observe *latency* each second against a prediction of 0.5 s."""
-    return [refutation.observe(0.5, observed(latency, start + second)) for second in range(seconds)]
+    return [monitor.observe(0.5, observed(latency, start + second)) for second in range(seconds)]
 
 
 def test_refuted_predictions_lead_to_a_fallback_and_back() -> None:
     """Much longer than predicted and than usual, for a while: fall back, then return."""
-    refutation = Refutation()
-    calm = run(refutation, 0.5, 0.0, 30)
-    wrong = run(refutation, 5.0, 30.0, 20)
-    after = run(refutation, 0.5, 50.0, 60)
+    monitor = ModelMonitor()
+    calm = run(monitor, 0.5, 0.0, 30)
+    wrong = run(monitor, 5.0, 30.0, 20)
+    after = run(monitor, 0.5, 50.0, 60)
 
     assert not any(calm)
     assert not any(wrong[:8])
     assert wrong[-1]
-    assert 1 == refutation.count
+    assert 1 == monitor.count
     assert after[0]
     assert not after[-1]
     assert sum(after) <= FALLBACK
@@ -95,7 +95,7 @@ def test_refuted_predictions_lead_to_a_fallback_and_back() -> None:
 
 def test_a_wrong_prediction_of_a_usual_latency_is_no_reason() -> None:
     """Where requests always took longer than predicted, nothing got worse."""
-    assert not any(run(Refutation(), 5.0, 0.0, 60))
+    assert not any(run(ModelMonitor(), 5.0, 0.0, 60))
 
 
 def test_a_rule_moves_rows_that_change_and_leaves_the_others() -> None:

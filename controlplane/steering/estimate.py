@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class Estimate:
     """One instance as it is believed to be."""
 
     slots: float

@@ -36,7 +36,7 @@ _WARM_UP = 3
 
 
 @dataclass(slots=True)
-class Foresight:
+class DemandErrors:
     """Ratios of the demand that came to the demand that was expected."""
 
     _expected: float | None = None
@@ -75,12 +75,12 @@ class Foresight:
         return made if made[-1][1] > 1.1 else [(1.0, 1.0)]
 
     @property
-    def unrest(self) -> float:
+    def burstiness(self) -> float:
         """Return the largest factor that is reckoned with; 1 for a steady demand."""
         return max(factor for _, factor in self.cases())
 
 
-def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float) -> Array:
+def hedge(problem: Problem, shares: Array, prices: PriceTable, *, burstiness: float) -> Array:
     """Return *shares* drawn towards capacities while demand jumps from period to period.
 
     A burst that lasts no longer than a period finds the shares of the lull before it. Where it
@@ -89,7 +89,7 @@ def hedge(problem: Problem, shares: Array, prices: PriceTable, *, unrest: float)
     that are expensive even when idle get none of it, nor do those under a power budget; rows that
     operators bound stay as they are.
     """
-    part = HEDGE * min(max((unrest - CALM) / (WILD - CALM), 0.0), 1.0)
+    part = HEDGE * min(max((burstiness - CALM) / (WILD - CALM), 0.0), 1.0)
     if part <= 0 or not len(shares):
         return shares
     flow = problem.flow

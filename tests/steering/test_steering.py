@@ -421,7 +421,7 @@ def test_a_canary_of_the_model_falls_back_alone_when_predictions_are_refuted() -
         instances=[make_instance("a", "near"), make_instance("b", "far")],
     )
     steering = Steering(config)
-    steering._refutation.until = 100.0
+    steering._monitor.until = 100.0
 
     plan = steering.decide(make_view(config))
 

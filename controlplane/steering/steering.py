@@ -12,26 +12,26 @@ from controlplane.config import Config, Delay, Mode, PolicyName
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering.assignments import Assignments, Noted
-from controlplane.steering.belief import Belief
+from controlplane.steering.burst_hedging import DemandErrors, hedge, mix_prices
 from controlplane.steering.capacity import CapacityLearner
-from controlplane.steering.choice import OPTIMAL, POLICIES, Choices, choose_policies
 from controlplane.steering.current_shares import CurrentShares, probes_of
 from controlplane.steering.decision import Decision, Pair, Weights, weigh_inside
 from controlplane.steering.demand import DemandFilter
+from controlplane.steering.estimate import Estimate
 from controlplane.steering.failures import FailureLearner
 from controlplane.steering.fallbacks import Fallbacks
-from controlplane.steering.foresight import Foresight, hedge, mix_prices
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Key, Layout, build_layout
 from controlplane.steering.optimiser import Flags, Flow, solve
 from controlplane.steering.optimum import Optimiser, Optimum, Rows
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import RULES
+from controlplane.steering.policy_selection import OPTIMAL, POLICIES, Choices, choose_policies
 from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
 from controlplane.steering.problem import Network, Picture, Problem, build_network, picture
 from controlplane.steering.shedding import Shedding
-from controlplane.steering.stability import Hysteresis, Refutation, settle
+from controlplane.steering.stability import Hysteresis, ModelMonitor, settle
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
 
@@ -60,9 +60,9 @@ class Steering:
         self._hysteresis = Hysteresis()
         self._renewed = False
         """Whether an operator changed something since the last decision: then nothing is held."""
-        self._refutation = Refutation()
+        self._monitor = ModelMonitor()
         self._failures = FailureLearner()
-        self._foresight = Foresight()
+        self._demand_errors = DemandErrors()
         self._shedding = Shedding()
         self._probed_at = -np.inf
         """When another instance was last probed, or one no longer."""
@@ -112,8 +112,8 @@ class Steering:
         layout = self._lay_out(view)
         if self._network is None or self._network.paths is not view.paths:
             self._network = build_network(layout, view.paths)
-        beliefs = self._capacity.observe(view, layout, unrest=self._foresight.unrest)
-        demand = self._measure_demand(view, layout, beliefs)
+        estimates = self._capacity.observe(view, layout, burstiness=self._demand_errors.burstiness)
+        demand = self._measure_demand(view, layout, estimates)
         failures = self._failures.observe(view, layout)
         # What answers again gets its share back, however little that gains.
         self._renewed = self._renewed or self._failures.recovered
@@ -121,7 +121,7 @@ class Steering:
             view,
             layout,
             self._network,
-            beliefs=beliefs,
+            estimates=estimates,
             demand=demand,
             sizes=np.array([service.size for service in layout.services]),
             failures=failures,
@@ -152,7 +152,7 @@ class Steering:
             self._network = None
         return layout
 
-    def _measure_demand(self, view: FleetView, layout: Layout, beliefs: list[Belief]) -> Array:
+    def _measure_demand(self, view: FleetView, layout: Layout, estimates: list[Estimate]) -> Array:
         self._demand.observe({**view.demand, **view.counted}, now=view.at)
         names = {service.service.name for service in layout.services}
         counted = [r.value for (_, service), r in view.counted.items() if service in names]
@@ -161,9 +161,9 @@ class Steering:
             layout.sites,
             clients=view.clients,
             completions=float(_completed(view, layout).sum()),
-            capacity=sum(belief.capacity for belief in beliefs),
+            capacity=sum(estimate.capacity for estimate in estimates),
         )
-        self._foresight.observe(
+        self._demand_errors.observe(
             sum(counted) if counted else None,
             float(demand.sum()),
             period=self._config.steering.period,
@@ -182,13 +182,13 @@ class Steering:
             problem = made.problem(problem.codes)
         choices = choose_policies(
             problem,
-            refuted=self._refutation.observe(
+            refuted=self._monitor.observe(
                 self._predicted(), view, standing=_standing_latency(made)
             ),
         )
         shares = self._apply_rules(problem, choices, previous)
         long_run = PriceTable.stationary(problem.curves)
-        prices = mix_prices(long_run, self._foresight.cases()).tilted()
+        prices = mix_prices(long_run, self._demand_errors.cases()).tilted()
         optimum = Optimum(problem, shares, 0.0)
         if (choices.code == OPTIMAL).any():
             rows = Rows(choices.code == OPTIMAL, self._live(view, made))
@@ -211,7 +211,7 @@ class Steering:
         probed = probe(
             flow,
             prices,
-            beliefs=made.beliefs,
+            estimates=made.estimates,
             failure=problem.weight * problem.failure,
             shares=choice.shares,
             former=former,
@@ -227,7 +227,7 @@ class Steering:
         return Decision(
             view=view,
             problem=problem,
-            beliefs=made.beliefs,
+            estimates=made.estimates,
             shares=shares,
             weights=self._weigh(problem, shares),
             previous=previous,
@@ -281,11 +281,11 @@ class Steering:
                 load=float(planned.sum() / problem.curves.capacity.sum()),
             ),
         )
-        prices = mix_prices(prices, self._foresight.cases()).tilted()
+        prices = mix_prices(prices, self._demand_errors.cases()).tilted()
         # Of shares that are equally good, a start from even ones finds the most even.
         start = None if self._hysteresis.settled(made.at) else start
         best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)
-        hedged = hedge(best.problem, best.shares, prices, unrest=self._foresight.unrest)
+        hedged = hedge(best.problem, best.shares, prices, burstiness=self._demand_errors.burstiness)
         decided = rows.optimal[best.problem.flow.row]
         return prices, replace(best, shares=np.where(decided, hedged, best.shares))
 
@@ -397,9 +397,9 @@ class Steering:
             held=decision.held,
             gain=decision.gain,
             predicted_latency=self._predicted(),
-            prediction_error=self._refutation.error,
-            prediction_miss=self._refutation.miss,
-            fallbacks=self._refutation.count,
+            prediction_error=self._monitor.error,
+            prediction_miss=self._monitor.miss,
+            fallbacks=self._monitor.count,
             reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
         )
@@ -503,5 +503,5 @@ def _overload_notes(problem: Problem, drops: Mapping[int, float]) -> dict[Pair, 
 def _standing_latency(made: Picture) -> float:
     """Return the mean latency that the requests known to be inside amount to, seconds."""
     demand = sum(float(service.demand.sum()) for service in made.pairs.services)
-    number = sum(belief.number or 0.0 for belief in made.beliefs)
+    number = sum(estimate.number or 0.0 for estimate in made.estimates)
     return number / demand if demand > 0 else 0.0

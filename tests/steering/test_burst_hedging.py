@@ -5,17 +5,17 @@ import pytest
 
 from controlplane.model import Reading, Source
 from controlplane.steering import Steering
-from controlplane.steering.foresight import Foresight, mix_prices
+from controlplane.steering.burst_hedging import DemandErrors, mix_prices
 from controlplane.steering.latency import Curves, PriceTable
 from testbed.fakes.views import make_config, make_instance, make_view
 
 
-def seen(counts: list[float]) -> Foresight:
+def seen(counts: list[float]) -> DemandErrors:
     """Expect 100 requests a second and count *counts*."""
-    foresight = Foresight()
+    burst_hedging = DemandErrors()
     for count in counts:
-        foresight.observe(count, 100.0, period=1.0)
-    return foresight
+        burst_hedging.observe(count, 100.0, period=1.0)
+    return burst_hedging
 
 
 def test_steady_arrivals_need_no_caution() -> None:
@@ -36,11 +36,11 @@ def test_bursts_are_reckoned_with() -> None:
 
 def test_nobody_counting_means_no_cases() -> None:
     """Without counts there is nothing to learn from."""
-    foresight = Foresight()
+    burst_hedging = DemandErrors()
     for _ in range(50):
-        foresight.observe(None, 100.0, period=1.0)
+        burst_hedging.observe(None, 100.0, period=1.0)
 
-    assert 1.0 == foresight.unrest
+    assert 1.0 == burst_hedging.burstiness
 
 
 def test_mixed_prices_rise_before_the_mean_load_is_high() -> None:

@@ -66,6 +66,10 @@ class UnfollowedPlan:
     """Version of the plan that is served instead; empty if there is none."""
 
 
+REST = 0.25
+"""Rest after a cycle that outlasted its period, as a fraction of what it took: the last plan
+serves meanwhile, and streams, reports and urgent events get the processor."""
+
 SUSPENDED = 5.0
 """Seconds that a wait may take too long before the process counts as suspended."""
 
@@ -185,9 +189,23 @@ class Cycle:
             await self.run_once()
             steering = self._configuration.effective.steering
             ended_at = self._clock()
+            if ended_at - started_at > steering.period:
+                self._note_overrun(ended_at - started_at, steering.period, now=ended_at)
+                started_at = ended_at + REST * (ended_at - started_at) - steering.period
             await self._scheduler.wait(started_at=started_at, period=steering.period, now=ended_at)
             if self._clock() - ended_at > steering.period + SUSPENDED:
                 await self._listen_again(self._clock() - ended_at)
+
+    def _note_overrun(self, took: float, period: float, *, now: float) -> None:
+        """Log, once a minute, that a cycle outlasted its period; its predecessor's plan served."""
+        if self._told.is_due("overrun", now=now):
+            self._log.warning(
+                "cycle outlasted its period",
+                duration_ms=round(1e3 * took),
+                period_ms=round(1e3 * period),
+                remedy="raise steering.period, or see cats_cycle_seconds for what takes long;"
+                " until then weights follow reports later, and urgent changes still come first",
+            )
 
     async def _listen_again(self, seconds: float) -> None:
         """Let reports come in before anything is decided, after *seconds* in which none could.

@@ -111,7 +111,8 @@ class Fallbacks:
         order = _cheapest(cost, min(MOST, cost.shape[1]))
         found = []
         for place, (row, site) in enumerate(zip(rows.tolist(), sites.tolist(), strict=True)):
-            best = [int(p) for p in order[place] if np.isfinite(cost[place, p])]
+            # Where there are fewer than asked for, the same is found again.
+            best = [p for p in dict.fromkeys(order[place].tolist()) if np.isfinite(cost[place, p])]
             chosen = tuple(sorted(service.columns[best].tolist()))
             last = self._kept.get((number * pairs.sites + site, int(alone[row])))
             if last and len(last) == len(chosen) and np.isin(last, service.columns).all():

@@ -90,3 +90,23 @@ def test_a_noted_plan_has_the_same_shares_and_a_note_everywhere() -> None:
     assert all(frozen[key].allocations == plan.assignments[key].allocations for key in frozen)
     assert {each.note for each in frozen.values()} == {"frozen"}
     assert all(digest_of(frozen, key) == digest_of(plan.assignments, key) for key in frozen)
+
+
+@pytest.mark.parametrize(
+    ("only", "names"), [("a", "ab"), ("b", "ab"), ("a", "abc"), ("b", "abc"), ("c", "abc")]
+)
+def test_no_instance_is_fallen_to_twice(only: str, names: str) -> None:
+    """Also where fewer instances are left than a row would fall to, whichever they are."""
+    config = make_config(
+        sites=["near", "far"],
+        services=[make_service("chat", service_time="500ms")],
+        instances=[
+            make_instance(name, "near" if name == only else "far", slots=8) for name in names
+        ],
+        steering={"policy": "nearest"},
+    )
+    plan = Steering(config).decide(make_view(config, demand={("near", "chat"): 2.0}))
+
+    found = [a.instance for a in plan.assignments["chat", "near"].allocations]
+
+    assert sorted(found) == sorted(names)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 
 def pytest_configure() -> None:
     """Say that the main thread has no event loop.
@@ -12,3 +14,10 @@ def pytest_configure() -> None:
     one to answer, and no one closes it, which ends the run with a ResourceWarning.
     """
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let output be as wide as it is without a terminal, whatever runs the tests says of one."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("LINES", raising=False)

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 import sys
 import tempfile
@@ -258,19 +259,22 @@ async def _discard(reader: asyncio.StreamReader) -> None:
 
 async def _half_open(first: bytes, port: int) -> None:
     """Open connections that never complete their handshake."""
-    writers: list[asyncio.StreamWriter] = []
+    loop = asyncio.get_running_loop()
+    sockets: list[socket.socket] = []
     try:
         while True:
+            one = socket.socket()
+            one.setblocking(False)
+            sockets.append(one)
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(first)
-                writers.append(writer)
-            if len(writers) > 400:
-                writers.pop(0).transport.abort()
+                await loop.sock_connect(one, ("127.0.0.1", port))
+                await loop.sock_sendall(one, first)
+            if len(sockets) > 400:
+                sockets.pop(0).close()
             await asyncio.sleep(0)
     finally:
-        for writer in writers:
-            writer.transport.abort()
+        for one in sockets:
+            one.close()
 
 
 def _client_hello() -> bytes:

@@ -359,7 +359,7 @@ class Front(asyncio.Protocol):
         if transport is None:
             return
         if connection is None or not connection.greeted:
-            if now - self.since > self._handshake_timeout:
+            if now - self.since > self._handshake_timeout and self.awaits_peer:
                 self.abort(Cut.NO_HANDSHAKE)
             return
         waiting = transport.get_write_buffer_size()
@@ -371,6 +371,17 @@ class Front(asyncio.Protocol):
             self.abort(cut)
         else:
             self.flush()
+
+    @property
+    def awaits_peer(self) -> bool:
+        """Whether the peer's next move is due: nothing of it waits to be handled here."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if self._queued or sock is None or sock.fileno() < 0:
+            return False
+        with suppress(OSError):  # not a socket that knows
+            waiting = SEND_QUEUE.unpack(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
+            return not waiting
+        return True
 
     def _in_kernel(self) -> int:
         """Return the bytes that the kernel has and the peer's has not acknowledged."""

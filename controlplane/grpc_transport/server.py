@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
+import math
 import random
 import socket
 import ssl
@@ -29,6 +31,13 @@ SWEEP_PERIOD = 1.0
 """Seconds between looks for clients that are gone; small against every timeout."""
 ACCEPTED_AT_ONCE = 16
 BACKLOG = 4_096
+ROOM_PAUSE = 0.02
+"""Seconds until accepting goes on where handshakes or closed connections are still to be handled.
+"""
+FULL_FOR = 0.5
+"""Seconds between two pauses because all connections are taken."""
+LOOKED_AT = 16
+"""Of the oldest unfinished handshakes, when one has to give way."""
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting, when the system has no open files left."""
 TOO_MANY = (
@@ -80,6 +89,7 @@ class GrpcServer:
         self._sweeper: asyncio.Task[None] | None = None
         self._turns: Turns | None = None
         self._stopping = False
+        self._full_at = -math.inf
         self._emptied = asyncio.Event()
 
     @property
@@ -146,8 +156,10 @@ class GrpcServer:
     # -- connections ------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
         for _ in range(ACCEPTED_AT_ONCE):
+            if not self._has_room():
+                self._pause_accepting(listener, tls, ROOM_PAUSE)
+                return
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -159,8 +171,7 @@ class GrpcServer:
                     "accepting paused", "", reason=error.strerror or "", remedy="raise the limit of"
                     " open files (LimitNOFILE, ulimit -n), or lower --max-connections",
                 )  # fmt: skip
-                loop.remove_reader(listener)
-                loop.call_later(ACCEPT_PAUSE, self._accept_again, listener, tls)
+                self._pause_accepting(listener, tls, ACCEPT_PAUSE)
                 return
             host = str(address[0]) if isinstance(address, tuple) else ""
             accepted.setblocking(False)
@@ -191,12 +202,41 @@ class GrpcServer:
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
 
+    def _has_room(self) -> bool:
+        """Decide whether to accept now; what may make room first is waited for.
+
+        A client that has had half of its time, and whose own move is due, gives way to a newer
+        one; where all are young, or wait for this server, it accepts later. A limit that is
+        reached is looked at twice, since clients that have left may not have been noticed.
+        """
+        limits = self.server_limits
+        if len(self._handshakes) >= limits.max_handshakes:
+            oldest = itertools.islice(self._handshakes, LOOKED_AT)
+            before = asyncio.get_running_loop().time() - self.limits.handshake_timeout / 2
+            idle = next((f for f in oldest if f.since < before and f.awaits_peer), None)
+            if idle is None:
+                return False
+            del self._handshakes[idle]
+            idle.abort(Cut.NO_HANDSHAKE)
+        now = asyncio.get_running_loop().time()
+        if len(self._fronts) >= limits.max_connections and now - self._full_at > FULL_FOR:
+            self._full_at = now
+            return False
+        return True
+
+    def _pause_accepting(
+        self, listener: socket.socket, tls: ssl.SSLContext | None, seconds: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(seconds, self._accept_again, listener, tls)
+
     def _accept_again(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         if not self._stopping:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener, tls)
 
     def _admits(self, host: str) -> bool:
-        """Decide on a new connection; an unfinished handshake gives way to a newer one."""
+        """Decide on a new connection."""
         limits = self.server_limits
         most, count, what = limits.max_connections, len(self._fronts), "in all"
         if limits.max_per_address and self._per_host[host] >= limits.max_per_address:
@@ -208,8 +248,6 @@ class GrpcServer:
                 remedy="add replicas, or raise --max-connections and the limit of open files",
             )  # fmt: skip
             return False
-        if len(self._handshakes) >= limits.max_handshakes:
-            next(iter(self._handshakes)).abort(Cut.NO_HANDSHAKE)
         return True
 
     def _make(self, peer: str, names: tuple[str, ...], now: float) -> ServerConnection:

@@ -64,8 +64,9 @@ class Steering:
         self._failures = FailureLearner()
         self._demand_errors = DemandErrors()
         self._shedding = Shedding()
-        self._probed_at = -np.inf
-        """When another instance was last probed, or one no longer."""
+        self._probed_at: float | None = None
+        """When another instance was last probed, or one no longer; at first, the first decision:
+        a restart moves nothing."""
 
     def reconfigure(self, config: Config) -> None:
         """Receive a new configuration; what was learned of instances that stay is kept."""
@@ -207,6 +208,8 @@ class Steering:
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
         self._renewed = False
+        probed_at = view.at if self._probed_at is None else self._probed_at
+        self._probed_at = probed_at
         former = self._current.probes(problem)
         probed = probe(
             flow,
@@ -218,7 +221,7 @@ class Steering:
             allowed=optimal & ~flow.limited,
             most=self._config.steering.probe_share,
             # A calm fleet is pushed seldom; what may be better is asked all the same.
-            held=choice.held and view.at - self._probed_at < _PROBE_AGAIN,
+            held=choice.held and view.at - probed_at < _PROBE_AGAIN,
         )
         if not np.array_equal(probed > 0, former > 0):
             self._probed_at = view.at

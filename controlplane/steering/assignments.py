@@ -145,9 +145,10 @@ class Assignments(Mapping[Key, Assignment]):
         for number, row in enumerate((*decision.problem.rows, *decision.problem.empty)):
             if row.devices:
                 priority = self._device_priority(number, row)
-                weights = np.array(list(self._device_weights(row).values()), dtype=np.int64)
-                devices = list(self._device_weights(row))
-                terms = term_words(names[devices], weights, priority).sum(axis=1, dtype=np.uint64)
+                devices = self._device_weights(row)
+                weights = np.array(list(devices.values()), dtype=np.int64)
+                words = term_words(names[list(devices)], weights, priority)
+                terms = words.sum(axis=1, dtype=np.uint64)
                 totals[row.service * self._sites + row.site] += terms
         whole = totals.astype("<u8").tobytes()
         return [whole[start : start + 16] for start in range(0, len(whole), 16)]

@@ -19,7 +19,7 @@ from controlplane.steering.dual import PRECISE, Answer, Block, Dual, Single, ans
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout
 from controlplane.steering.optimiser import Flags, Indices, solve
-from controlplane.steering.pairs import Codes, carry, join, translate
+from controlplane.steering.pairs import Codes, ServicePairs, carry, join, translate
 from controlplane.steering.pricing import Solved, restrict
 from controlplane.steering.problem import Picture, Problem
 
@@ -299,19 +299,24 @@ def _blocks(
         sites = np.flatnonzero(free[index * pairs.sites : (index + 1) * pairs.sites])
         if not len(sites):
             continue
-        order = np.argsort(service.place, kind="stable")
-        starts = np.searchsorted(service.place[order], np.arange(len(service.at)))
-        block = Block(
-            demand=service.demand[sites],
-            path=service.path(sites).astype(np.float32),
-            columns=service.columns[order],
-            starts=starts.astype(np.intp),
-            own=service.own[order],
-            work=service.work[order],
-        )
+        block = _block(service, sites, service.demand[sites])
         row = (int(pairs.numbers[index]) * pairs.sites + sites).astype(np.int64)
         blocks.append((block, row * pairs.instances))
     return blocks, base
+
+
+def _block(service: ServicePairs, sites: Indices, demand: Array) -> Block:
+    """Return the rows of *service* from client *sites*, its instances site by site."""
+    order = np.argsort(service.place, kind="stable")
+    starts = np.searchsorted(service.place[order], np.arange(len(service.at)))
+    return Block(
+        demand=demand,
+        path=service.path(sites).astype(np.float32),
+        columns=service.columns[order],
+        starts=starts.astype(np.intp),
+        own=service.own[order],
+        work=service.work[order],
+    )
 
 
 def _scale(made: Picture, blocks: list[tuple[Block, Codes]]) -> float:
@@ -363,19 +368,10 @@ def _nearest(
     found: list[tuple[Codes, Array]] = []
     for index, service in enumerate(pairs.services):
         mine = rows[rows // pairs.sites == index] % pairs.sites
-        order = np.argsort(service.place, kind="stable")
-        starts = np.searchsorted(service.place[order], np.arange(len(service.at))).astype(np.intp)
         for part in np.array_split(mine, max(1, len(mine) * len(service.at) // 1_000_000)):
             if not len(part):
                 continue
-            block = Block(
-                demand=np.ones(len(part)),
-                path=service.path(part).astype(np.float32),
-                columns=service.columns[order],
-                starts=starts,
-                own=service.own[order],
-                work=service.work[order],
-            )
+            block = _block(service, part, np.ones(len(part)))
             warm = 0.02 * float(block.work.mean()) if heat is None else heat
             answer = answer_block(block, price, warm)[1]
             answer = replace(answer, split=_largest(answer.split, 1 if heat is None else 2))

@@ -128,8 +128,9 @@ class Pairs:
         codes = np.empty(len(rows), dtype=np.int64)
         for index, service in enumerate(self.services):
             mine = np.flatnonzero(rows // self.sites == index)
-            order, starts = by_place(service, service.node(price))
-            best = service.node(price)[order[starts]]
+            node = service.node(price)
+            order, starts = by_place(service, node)
+            best = node[order[starts]]
             for part in np.array_split(mine, max(1, len(mine) * len(best) // _CHUNK)):
                 site = rows[part] % self.sites
                 cost = service.path(site)

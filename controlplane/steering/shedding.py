@@ -170,9 +170,14 @@ class Shedding:
         """Return service -> part of its requests that is refused, where some are."""
         return {k: float(self.parts[k]) for k in np.flatnonzero(self.parts).tolist()}
 
+    @property
+    def admitted(self) -> Array:
+        """Return the part of each service's requests that is not refused, (services,)."""
+        # A row without demand has no price; a trickle is harmless.
+        return np.maximum(1.0 - self.parts, 1e-3)
+
     def admit(self, flow: Flow, service: Indices) -> Flow:
         """Return *flow* without what is refused; *service* is that of each row."""
         if not self.parts.any() or len(self.parts) <= service.max(initial=-1):
             return flow
-        # A row without demand has no price; a trickle is harmless.
-        return replace(flow, demand=flow.demand * np.maximum(1.0 - self.parts[service], 1e-3))
+        return replace(flow, demand=flow.demand * self.admitted[service])

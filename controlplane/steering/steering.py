@@ -341,8 +341,7 @@ class Steering:
 
     def _admit(self, made: Picture) -> Picture:
         """Return the same fleet without the demand that is refused."""
-        # A row without demand has no price; a trickle is harmless.
-        kept = np.maximum(1.0 - self._shedding.parts, 1e-3)
+        kept = self._shedding.admitted
         pairs = made.pairs
         services = tuple(
             replace(service, demand=service.demand * kept[number])

@@ -13,59 +13,59 @@ if TYPE_CHECKING:
     from controlplane.config.json_schema import config_schema
     from controlplane.config.merge import Clash, Found, Merged, ObjectRef, Refused, unserved
     from controlplane.config.parse import Checked, check_config, parse_config
-    from controlplane.config.schema import (
-        Admin,
-        Affinity,
-        AgentRights,
-        BusTls,
-        CircuitBreakers,
-        Config,
-        Delay,
+    from controlplane.config.schema import Config
+    from controlplane.config.schema.discovery import (
         Discovery,
         DiscoveryKind,
         DiscoveryRule,
-        Envoy,
         FoundOrca,
         FoundScrape,
+        KubernetesApi,
+        KubernetesCluster,
+        NodePrior,
+    )
+    from controlplane.config.schema.envoy import (
+        CircuitBreakers,
+        Envoy,
         HealthCheck,
-        Identity,
+        InstanceTls,
+        OutlierDetection,
+        Retries,
+    )
+    from controlplane.config.schema.instances import (
         Instance,
         InstanceModel,
         InstancePower,
-        InstanceTls,
-        KubernetesApi,
-        KubernetesCluster,
-        Match,
-        Mode,
-        Model,
-        ModelKind,
-        Network,
-        NodePrior,
         Orca,
-        OutlierDetection,
-        Override,
-        Path,
-        PolicyName,
-        Protocol,
-        Residency,
-        Retries,
-        Role,
         Scrape,
+    )
+    from controlplane.config.schema.models import Model, ModelKind, Protocol
+    from controlplane.config.schema.network import Network, Path
+    from controlplane.config.schema.server import (
+        Admin,
+        AgentRights,
+        BusTls,
+        Identity,
+        Role,
         Server,
-        Service,
-        ServiceModel,
-        Site,
-        SiteKind,
-        SiteListener,
-        SitePower,
-        Slo,
-        Steering,
-        Task,
         Tls,
         Tracing,
         Transport,
         Webhook,
     )
+    from controlplane.config.schema.services import (
+        Affinity,
+        Delay,
+        Match,
+        PolicyName,
+        Residency,
+        Service,
+        ServiceModel,
+        Slo,
+        Task,
+    )
+    from controlplane.config.schema.sites import Site, SiteKind, SiteListener, SitePower
+    from controlplane.config.schema.steering import Mode, Override, Steering
 
 __all__ = [
     "Admin",
@@ -135,29 +135,68 @@ __all__ = [
     "unserved",
 ]
 
-_ELSEWHERE = {
-    "Checked": "parse",
-    "Clash": "merge",
-    "Dialect": "dialects",
-    "Engine": "engine",
-    "EngineName": "dialects",
-    "Telemetry": "dialects",
-    "Found": "merge",
-    "Merged": "merge",
-    "ObjectRef": "merge",
-    "Refused": "merge",
-    "check_config": "parse",
-    "config_schema": "json_schema",
-    "parse_config": "parse",
-    "unserved": "merge",
+_MODULES = {
+    "dialects": ("Dialect", "EngineName", "Telemetry"),
+    "engine": ("Engine",),
+    "json_schema": ("config_schema",),
+    "merge": ("Clash", "Found", "Merged", "ObjectRef", "Refused", "unserved"),
+    "parse": ("Checked", "check_config", "parse_config"),
+    "schema": ("Config",),
+    "schema.discovery": (
+        "Discovery",
+        "DiscoveryKind",
+        "DiscoveryRule",
+        "FoundOrca",
+        "FoundScrape",
+        "KubernetesApi",
+        "KubernetesCluster",
+        "NodePrior",
+    ),
+    "schema.envoy": (
+        "CircuitBreakers",
+        "Envoy",
+        "HealthCheck",
+        "InstanceTls",
+        "OutlierDetection",
+        "Retries",
+    ),
+    "schema.instances": ("Instance", "InstanceModel", "InstancePower", "Orca", "Scrape"),
+    "schema.models": ("Model", "ModelKind", "Protocol"),
+    "schema.network": ("Network", "Path"),
+    "schema.server": (
+        "Admin",
+        "AgentRights",
+        "BusTls",
+        "Identity",
+        "Role",
+        "Server",
+        "Tls",
+        "Tracing",
+        "Transport",
+        "Webhook",
+    ),
+    "schema.services": (
+        "Affinity",
+        "Delay",
+        "Match",
+        "PolicyName",
+        "Residency",
+        "Service",
+        "ServiceModel",
+        "Slo",
+        "Task",
+    ),
+    "schema.sites": ("Site", "SiteKind", "SiteListener", "SitePower"),
+    "schema.steering": ("Mode", "Override", "Steering"),
 }
-"""Module of each name that is not the schema's."""
+"""Module -> the names that are imported from it."""
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{_ELSEWHERE.get(name, 'schema')}")
+    module = import_module(f"{__name__}.{_HOMES[name]}")
     value: object = getattr(module, name)
     globals()[name] = value
     return value

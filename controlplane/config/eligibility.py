@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from controlplane.config.schema import Instance, Service, Site, SiteKind
+from controlplane.config.schema.instances import Instance
+from controlplane.config.schema.services import Service
+from controlplane.config.schema.sites import Site, SiteKind
 
 
 def exclusion(service: Service, instance: Instance, site: Site) -> str:

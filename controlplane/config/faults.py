@@ -13,7 +13,8 @@ from typing import Any, Union
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from controlplane.config.schema import Config
+from controlplane.config.schema import Config, values
+from controlplane.config.schema.server import Server
 from controlplane.config.source import Document, Path
 from controlplane.errors import Fault
 
@@ -160,15 +161,13 @@ def _pattern(pattern: str) -> str:
 
 
 def _patterns() -> dict[str, str]:
-    from controlplane.config import schema  # noqa: PLC0415 -- the aliases themselves
-
     says = {}
     for name, reported in _PATTERNS.items():
-        annotation = getattr(schema, name, None)
+        annotation = getattr(values, name, None)
         metadata = (
             typing.get_args(annotation)[1].metadata
             if annotation is not None
-            else schema.Server.model_fields["bus"].metadata
+            else Server.model_fields["bus"].metadata
         )
         says.update({m.pattern: reported for m in metadata if getattr(m, "pattern", None)})
     return says

@@ -13,7 +13,10 @@ from enum import StrEnum
 
 from controlplane.config.eligibility import may_serve
 from controlplane.config.faults import nearest
-from controlplane.config.schema import Config, Instance, Service, Site, SiteKind
+from controlplane.config.schema import Config
+from controlplane.config.schema.instances import Instance
+from controlplane.config.schema.services import Service
+from controlplane.config.schema.sites import Site, SiteKind
 
 MAX_FOUND = 10_000
 """Found instances of one configuration; more are refused."""

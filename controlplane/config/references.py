@@ -19,7 +19,10 @@ from controlplane.config import override_rules
 from controlplane.config.addresses import canonical_endpoint
 from controlplane.config.engine import Engine
 from controlplane.config.faults import nearest
-from controlplane.config.schema import NAME_PATTERN, Envoy, Instance, Scrape, Steering
+from controlplane.config.schema.envoy import Envoy
+from controlplane.config.schema.instances import Instance, Scrape
+from controlplane.config.schema.steering import Steering
+from controlplane.config.schema.values import NAME_PATTERN
 from controlplane.config.source import Document, Path, dotted
 from controlplane.config.units import (
     NEVER,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.config.addresses import is_ip
-from controlplane.config.schema import Config, Instance, SiteKind
+from controlplane.config.schema import Config
+from controlplane.config.schema.instances import Instance
+from controlplane.config.schema.sites import SiteKind
 
 
 def names_of(config: Config) -> frozenset[str]:

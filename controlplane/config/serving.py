@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from controlplane.config.schema import Config, Instance, InstanceModel, Model, Protocol, Service
+from controlplane.config.schema import Config
+from controlplane.config.schema.instances import Instance, InstanceModel
+from controlplane.config.schema.models import Model, Protocol
+from controlplane.config.schema.services import Service
 
 
 def serving_model(service: Service, instance: Instance) -> InstanceModel | None:

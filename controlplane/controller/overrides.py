@@ -26,7 +26,7 @@ from controlplane.config.override_rules import (
     contradictions,
     misplacements,
 )
-from controlplane.config.schema import Settings
+from controlplane.config.schema.values import Settings
 from controlplane.config.units import PositiveDuration
 from controlplane.errors import ControlPlaneError
 from controlplane.runtime.files import keep_aside, replace_file

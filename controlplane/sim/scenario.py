@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from controlplane.config import Config, PolicyName, Steering
 from controlplane.config.parse import read_values
-from controlplane.config.schema import Name, Settings
+from controlplane.config.schema.values import Name, Settings
 from controlplane.config.source import parse_source
 from controlplane.config.units import Duration, PositiveDuration, Power, Share
 from controlplane.errors import ConfigError

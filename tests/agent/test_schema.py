@@ -11,7 +11,7 @@ from controlplane.agent import schema, settings
 from controlplane.agent.schema import parse_agent_config
 from controlplane.agent.settings import ProbeKind
 from controlplane.config import Engine
-from controlplane.config.schema import Settings
+from controlplane.config.schema.values import Settings
 from controlplane.errors import ConfigError
 
 GOOD = """\

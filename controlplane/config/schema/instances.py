@@ -1,0 +1,144 @@
+"""``instances``: who serves what, and where its metrics are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from controlplane.config.addresses import check_endpoint, check_instance_address, check_url
+from controlplane.config.dialects import EngineName
+from controlplane.config.engine import Engine
+from controlplane.config.schema.models import ServedName
+from controlplane.config.schema.values import Name, Port, Settings
+from controlplane.config.units import PositiveDuration, Power
+
+
+class Scrape(Settings):
+    """Where the control plane reads an instance's metrics itself."""
+
+    url: Annotated[str, AfterValidator(check_url)]
+    """Of the metrics page."""
+    period: PositiveDuration = 1.0
+    """Between two scrapes."""
+    timeout: PositiveDuration = 1.0
+    """Longest wait for a page."""
+    ca: str | None = None
+    """File of certificates that may sign the server's; https only."""
+    cert: str | None = None
+    """File of the certificate to show, for servers that ask for one; https only."""
+    key: str | None = None
+    """File of the key to *cert*; both are read again when they change."""
+    token_file: str | None = None
+    """File that holds a bearer token; read at every scrape."""
+    labels: dict[str, str] = Field(default_factory=dict, max_length=8)
+    """Label to value, with ``*`` for anything, of the instance's series where one page holds
+    several instances (Ray Serve: ``ReplicaId``)."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Scrape:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key come together")
+        return self
+
+
+class Orca(Settings):
+    """Where an instance reports its load out of band, in the form that gRPC and Envoy share.
+
+    The service is ``xds.service.orca.v3.OpenRcaService``, in clear text.
+    """
+
+    port: Port | None = None
+    """At the instance's own host."""
+    address: Annotated[str, AfterValidator(check_endpoint)] | None = None
+    """IP:PORT, where it is another host; wins over *port*."""
+    period: PositiveDuration = 1.0
+    """Between two reports."""
+
+    def target(self, host: str) -> str:
+        """Return HOST:PORT for an instance at *host*."""
+        if self.address is not None:
+            return self.address
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+class InstancePower(Settings):
+    """What an instance draws, for the energy a request costs."""
+
+    idle: Power = 0.0
+    """Power drawn without any request."""
+    busy: Power = 0.0
+    """At full load."""
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+class InstanceModel(Settings):
+    """A model that an instance serves beside others."""
+
+    name: Name
+    served_as: ServedName | None = None
+    """What this instance calls it; by default as ``models[].served_as``."""
+
+
+class Instance(Settings):
+    """A contact instance that requests can be sent to (CATS: CSCI-ID)."""
+
+    name: Name
+    site: Name
+    address: Annotated[str, AfterValidator(check_instance_address)]
+    """IP:PORT, IPv6 in brackets; or NAME:PORT, whose name the control plane resolves every five
+    seconds. The last good answer stays."""
+    model: Annotated[Name, Field(json_schema_extra=_without_default)] = ""
+    """What it runs, if it is one model."""
+    served_as: ServedName | None = None
+    """What it calls its one model; by default as ``models[].served_as``."""
+    models: tuple[Name | InstanceModel, ...] = ()
+    """What it runs, if there are several at one address: adapters, or an engine that loads what
+    is asked for. They share its capacity. A service gets the one it prefers (least penalty)."""
+    engine: EngineName = Engine.GENERIC
+    """The inference server, or the name of one of ``telemetry.dialects``."""
+    slots: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """Prior for the requests it works on at once; learned when it reports."""
+    service_time: PositiveDuration | None = None
+    """Prior for the time one request takes when it is alone here."""
+    scrape: Scrape | None = None
+    orca: Orca | None = None
+    power: InstancePower = InstancePower()
+    tls: bool = True
+    """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
+
+    @model_validator(mode="after")
+    def _name_first(self) -> Instance:
+        # Whatever asks for one model of an instance of several gets the first.
+        if not self.model and self.models:
+            object.__setattr__(self, "model", self.model_names[0])
+        return self
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Return the names of its models."""
+        if not self.models:
+            return (self.model,)
+        return tuple(each if isinstance(each, str) else each.name for each in self.models)
+
+    @property
+    def serves(self) -> tuple[InstanceModel, ...]:
+        """Return its models, with the names it serves them under."""
+        if not self.models:
+            return (InstanceModel(name=self.model, served_as=self.served_as),)
+        return tuple(
+            InstanceModel(name=each) if isinstance(each, str) else each for each in self.models
+        )
+
+    @property
+    def host(self) -> str:
+        """Return the address without the port and without brackets."""
+        return self.address.rsplit(":", 1)[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Return the port of the address."""
+        return int(self.address.rsplit(":", 1)[1])

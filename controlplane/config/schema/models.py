@@ -1,0 +1,45 @@
+"""``models``: what instances serve, and the protocol that it speaks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from controlplane.config.schema.values import Name, Settings
+
+ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+~-]{0,255}$")]
+"""What an engine calls a model: a path of a hub, a tag, an adapter."""
+
+
+class ModelKind(StrEnum):
+    """How a model came to be, which decides who prefers it."""
+
+    FOUNDATION = "foundation"
+    CUSTOMISED = "customised"
+    PRUNED = "pruned"
+
+
+class Protocol(StrEnum):
+    """What Envoys speak to instances."""
+
+    AUTO = "auto"
+    """HTTP/1.1, which all inference servers speak to HTTP clients."""
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    """HTTP/2, and retries by gRPC's status codes too."""
+
+
+class Model(Settings):
+    """A model that instances run."""
+
+    name: Name
+    kind: ModelKind = ModelKind.FOUNDATION
+    base: Name | None = None
+    """The model it was customised or pruned from."""
+    served_as: ServedName | None = None
+    """What engines call it; by default its name."""
+    protocol: Protocol = Protocol.AUTO
+    """What its instances are spoken to in."""

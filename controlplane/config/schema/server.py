@@ -1,0 +1,154 @@
+"""``server``: how the control plane serves, and who may ask what of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from controlplane.config.addresses import check_ip, check_url
+from controlplane.config.schema.values import Name, Port, Settings
+from controlplane.config.units import Share
+
+
+class Tls(Settings):
+    """Certificates of the control plane's own ports; reloaded when the files change."""
+
+    cert: str
+    """File of the certificate, in PEM."""
+    key: str
+    """File of the certificate's key, in PEM."""
+    client_ca: str | None = None
+    """With it, clients must show a certificate that it signed."""
+
+
+class Role(StrEnum):
+    """What a peer of the gRPC port may do."""
+
+    ENVOY = "envoy"
+    """Get the view of its site and report what it observes there."""
+    AGENT = "agent"
+    """Report on the instances, the machine and the network of its site."""
+    OBSERVER = "observer"
+    """Ask who has what (CSDS), of all sites."""
+
+
+def _check_san(pattern: str) -> str:
+    rest = pattern.replace("{site}", "", 1).replace("{id}", "", 1)
+    if "{" in rest or "}" in rest:
+        raise ValueError("knows the places {site} and {id}, each at most once")
+    return pattern
+
+
+class Identity(Settings):
+    """Which names in a client's certificate let it be what, and where.
+
+    Used where ``server.tls.client_ca`` is set.
+    """
+
+    san: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_check_san)]
+    """A subject alternative name (SPIFFE id, DNS name); ``*`` is anything without a slash,
+    ``{site}`` and ``{id}`` must equal the site and the id that the client claims."""
+    role: Role = Role.ENVOY
+    """What a client with this certificate may do."""
+    sites: tuple[Name, ...] = ()
+    """Sites that it may claim, beside one that stands in *san*; an observer claims none."""
+
+    @model_validator(mode="after")
+    def _name_a_site(self) -> Identity:
+        if self.role is not Role.OBSERVER and not self.sites and "{site}" not in self.san:
+            raise ValueError("lets no one in; give sites, or write {site} in san")
+        return self
+
+
+class Admin(Settings):
+    """Who may use the HTTP port; one of the two is needed where other machines can reach it."""
+
+    token_file: str | None = None
+    """File of bearer tokens, one a line, read again when it changes; a browser gives one of them
+    as password."""
+    tls: Tls | None = None
+    """Serves HTTPS; with its ``client_ca``, a certificate that it signed is as good as a token."""
+
+
+class AgentRights(Settings):
+    """An agent that may report, and for what; all others are refused."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """The agent's ``id``."""
+    token_hash_file: str | None = None
+    """File that holds the SHA-256 of its bearer token, in hexadecimal; read again as it changes."""
+    sites: tuple[Name, ...] = ()
+    """Sites whose instances, paths and power it may report."""
+    instances: tuple[Name, ...] = ()
+    """Instances that it may report, whatever their site."""
+    batches_rate: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+    """Batches a second that it may send."""
+    max_batch: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+    """Reports of one batch."""
+
+
+class BusTls(Settings):
+    """How a replica checks NATS servers and proves itself to them."""
+
+    ca: str | None = None
+    """Certificates that may sign the servers'; by default those of the machine."""
+    cert: str | None = None
+    """File of the certificate that it shows, in PEM."""
+    key: str | None = None
+    """File of the certificate's key, in PEM."""
+
+
+class Tracing(Settings):
+    """Where traces of cycles go; needs ``pip install 'cats-controlplane[tracing]'``."""
+
+    endpoint: Annotated[str, AfterValidator(check_url)]
+    """OTLP over HTTP, such as ``http://127.0.0.1:4318/v1/traces``."""
+    sample: Share = 1.0
+    """Part of the cycles that is traced."""
+
+
+class Transport(StrEnum):
+    """What carries gRPC."""
+
+    H2 = "h2"
+    GRPCIO = "grpcio"
+
+
+class Webhook(Settings):
+    """A port at which the Kubernetes API server has fleets checked before it stores them."""
+
+    address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- the API server's
+    """IP address that it listens on."""
+    port: Port = 18443
+    """Port that it listens on."""
+    cert: str
+    """File of the certificate, in PEM; reloaded when it changes."""
+    key: str
+    """File of the certificate's key, in PEM."""
+
+
+class Server(Settings):
+    """The control plane's own ports and bus."""
+
+    tls: Tls | None = None
+    identities: tuple[Identity, ...] = (
+        Identity(san="spiffe://*/site/{site}/envoy/{id}"),
+        Identity(san="spiffe://*/site/{site}/agent/{id}", role=Role.AGENT),
+    )
+    """Replaces the two that are there by default."""
+    admin: Admin = Admin()
+    agents: tuple[AgentRights, ...] = ()
+    """Agents that may report; none given means that every agent may report for everything."""
+    bus: Annotated[
+        str, Field(pattern=r"^(local|(nats|tls)://[^\s,]+(,(nats|tls)://[^\s,]+)*)$")
+    ] = "local"
+    """``local`` for one process; else the NATS servers that join several, with commas between."""
+    bus_tls: BusTls | None = None
+    transport: Transport = Transport.H2
+    """What carries gRPC: ``h2``, or ``grpcio`` for gRPC's own C core, whose limits are its own."""
+    max_connections_per_address: Annotated[int, Field(ge=0)] = 0
+    """Connections that one client address may have open on the gRPC port; 0 sets no bound."""
+    tracing: Tracing | None = None
+    webhook: Webhook | None = None

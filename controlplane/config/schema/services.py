@@ -1,0 +1,153 @@
+"""``services``: what clients ask for, what was promised for it and how it is steered."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from controlplane.config.addresses import check_match_path
+from controlplane.config.schema.models import Protocol
+from controlplane.config.schema.values import HeaderName, HeaderValue, Name, Settings, UrlPath
+from controlplane.config.units import Duration, Penalty, PositiveDuration, Size
+
+
+class Task(StrEnum):
+    """What goes in and out of a service."""
+
+    TEXT = "text"
+    VISION = "vision"
+    AUDIO = "audio"
+    MULTIMODAL = "multimodal"
+
+
+class Delay(StrEnum):
+    """Whether someone waits for the answer."""
+
+    SENSITIVE = "sensitive"
+    TOLERANT = "tolerant"
+
+
+class Slo(Settings):
+    """What the operator promised; steering reports it, and prefers what meets it."""
+
+    ttft: PositiveDuration | None = None
+    """Time to first token, 99th percentile."""
+    latency: PositiveDuration | None = None
+    """Whole answer, 99th percentile."""
+
+
+class Match(Settings):
+    """Requests that belong to a service; every field given must hold."""
+
+    path: Annotated[UrlPath, AfterValidator(check_match_path)] | None = None
+    """The exact path, without the query; a final '*' makes it a prefix."""
+    header: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    """Headers and the exact values they must have."""
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """The ``model`` member of a JSON body."""
+
+
+class ServiceModel(Settings):
+    """A model that may serve a service."""
+
+    name: Name
+    penalty: Penalty = 0.0
+    """Wait an operator would accept to get a better model instead; ``never`` excludes it."""
+
+
+class Residency(Settings):
+    """Where requests of a service may be served; a site without a region never qualifies."""
+
+    allow: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Regions whose sites may serve the requests."""
+
+
+class Affinity(Settings):
+    """Keeps requests of one session on one instance while it lives."""
+
+    header: HeaderName
+    """The client's name for its session; its hash places the session, weights respected."""
+    timeout: PositiveDuration = 600.0
+    """Pause after which a session may move. A hash needs no memory, so sessions keep their place
+    however long they pause; they move when their instance goes, and some when weights change."""
+
+
+class PolicyName(StrEnum):
+    """How shares are computed."""
+
+    OPTIMAL = "optimal"
+    WATERFALL = "waterfall"
+    SPRAY = "spray"
+    HEADROOM = "headroom"
+    CAPACITY = "capacity"
+    NEAREST = "nearest"
+    STATIC = "static"
+
+
+class Canary(Settings):
+    """A policy that is tried on the requests of one client site before all get it."""
+
+    client_site: Name
+    policy: PolicyName
+    """What decides at that client site."""
+
+
+_PATIENCE = 10.0
+"""How many times ``slo.ttft``, which is kept in 99 of 100 requests, an answer may take to begin."""
+
+
+class Service(Settings):
+    """What clients ask for: one kind of request behind one API (CATS: CS-ID)."""
+
+    name: Name
+    task: Task = Task.TEXT
+    delay: Delay = Delay.SENSITIVE
+    slo: Slo = Slo()
+    match: Annotated[tuple[Match, ...], Field(min_length=1)]
+    models: Annotated[tuple[ServiceModel, ...], Field(min_length=1)]
+    residency: Residency | None = None
+    affinity: Affinity | None = None
+    protocol: Protocol = Protocol.AUTO
+    """What its instances are spoken to in; by default as ``models[].protocol``."""
+    policy: PolicyName | None = None
+    """Overrides ``steering.policy`` for this service."""
+    canary: Canary | None = None
+    """Overrides the policy for the requests of one client site."""
+    delay_weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    """What a second of delay costs; by default 1 if delay-sensitive, 0.1 if tolerant."""
+    request_size: Size = 0.0
+    """Mean size of a request, for the time its transfer takes."""
+    response_size: Size = 0.0
+    """Mean size of a response."""
+    service_time: PositiveDuration | None = None
+    """Prior for the mean time an idle instance takes; learned when instances report."""
+    timeout: Duration = 0.0
+    """Longest a whole answer may take; 0 is no limit, which streaming answers need."""
+    idle_timeout: Duration = 300.0
+    """Longest silence within an answer; 0 is no limit."""
+    failure_cost: Duration = 10.0
+    """What a failed answer costs, as a wait that would be as bad: an instance that fails more than
+    others gets less by it."""
+    first_byte: Duration | None = None
+    """Longest wait for the beginning of an answer, after which the request goes to another
+    instance; never cuts an answer that has begun. 0 is no limit. By default ten times
+    ``slo.ttft`` and at least twice ``slo.latency``, since an answer that is not streamed begins
+    when it is complete; without ``slo.ttft`` no limit."""
+
+    @property
+    def longest_first_byte(self) -> float | None:
+        """Return the longest wait for the beginning of an answer in seconds; None if unlimited."""
+        if self.first_byte is not None:
+            return self.first_byte or None
+        if self.slo.ttft is None:
+            return None
+        return max(_PATIENCE * self.slo.ttft, 2 * (self.slo.latency or 0.0))
+
+    @property
+    def cost_of_delay(self) -> float:
+        """Return the weight of a second of this service's delay in the fleet's cost."""
+        if self.delay_weight is not None:
+            return self.delay_weight
+        return 1.0 if self.delay is Delay.SENSITIVE else 0.1

@@ -1,0 +1,59 @@
+"""``sites``: where instances and clients are."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from controlplane.config.addresses import check_ip
+from controlplane.config.schema.values import Name, Port, Settings
+from controlplane.config.units import Power
+
+
+class SiteKind(StrEnum):
+    """What sort of place a site is."""
+
+    CLOUD = "cloud"
+    EDGE = "edge"
+    DEVICE = "device"
+
+
+class SitePower(Settings):
+    """What energy costs at a site, and how much of it there is."""
+
+    price: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Price of a kilowatt-hour, in the operator's currency."""
+    carbon: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Grams of CO2 a kilowatt-hour causes."""
+    budget: Power | None = None
+    """Most power the site's instances may draw together; none means no limit."""
+
+
+class SiteListener(Settings):
+    """Where the Envoys of one site listen, if not where all do.
+
+    A sidecar listens on loopback and a gateway on all addresses; Envoys that share a machine need
+    a port each.
+    """
+
+    address: Annotated[str, AfterValidator(check_ip)] | None = None
+    """IP address that its Envoys listen on; ``envoy.address`` if it is left out."""
+    port: Port | None = None
+    """Port that its Envoys listen on; ``envoy.port`` if it is left out."""
+
+
+class Site(Settings):
+    """A place that holds instances, clients or both (CATS: service site)."""
+
+    name: Name
+    kind: SiteKind
+    region: str = ""
+    """For residency and for the locality of its Envoys and endpoints."""
+    zone: str = ""
+    """Of the locality of its Envoys and endpoints."""
+    zones: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    """Further zones that belong to it: Envoys and instances there are at this site."""
+    power: SitePower = SitePower()
+    listener: SiteListener = SiteListener()

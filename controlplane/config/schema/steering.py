@@ -1,0 +1,71 @@
+"""``steering`` and ``overrides``: how decisions are made, and what operators impose."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from controlplane.config.schema.services import Canary, PolicyName
+from controlplane.config.schema.values import Name, Settings
+from controlplane.config.units import Duration, PositiveDuration, Share
+
+
+class Mode(StrEnum):
+    """Whether decisions reach Envoys."""
+
+    STEER = "steer"
+    OBSERVE = "observe"
+
+
+class Steering(Settings):
+    """How and how often shares are decided."""
+
+    policy: PolicyName = PolicyName.OPTIMAL
+    canary: Canary | None = None
+    """Overrides ``steering.policy`` at one client site, for services that have neither a policy
+    nor a canary of their own."""
+    mode: Mode = Mode.STEER
+    """``observe`` decides and explains, but pushes the static split."""
+    period: PositiveDuration = 1.0
+    """Time between decisions."""
+    expiry: PositiveDuration = 30.0
+    """Silence after which an instance no longer counts as known."""
+    probe_share: Annotated[Share, Field(le=0.5)] = 0.01
+    """Largest part of a client site's requests for instances that were slow once, to see whether
+    they have recovered; 0 never asks again."""
+    min_gain: Share = 0.04
+    """Predicted gain below which weights stay as they are."""
+    shed_tolerant: bool = True
+    """Refuse a part of the requests of delay-tolerant services (503) while instances are full and
+    demand exceeds capacity, so that others are still served in time."""
+    slow_start: Duration = 10.0
+    """Time over which a new instance rises to its full share."""
+    weight_sum: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    """What the weights of one service add up to."""
+    energy_value: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds of delay that one currency unit of energy is worth; 0 ignores power prices."""
+
+
+class Override(Settings):
+    """An operator's overrides, for a service (or all) at an instance or a site."""
+
+    service: Name | None = None
+    """Which service it is for; all if it is left out."""
+    instance: Name | None = None
+    """Which instance it is for."""
+    site: Name | None = None
+    """Which site it is for: all its instances together."""
+    drain: bool = False
+    """Send nothing there."""
+    pin: bool = False
+    """Send everything there."""
+    weight: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Fixed weight under the policy ``static``, beside the others' weights."""
+    max_share: Share | None = None
+    """Largest share of each client site's requests that goes there."""
+    min_share: Share | None = None
+    """Least share of each client site's requests that goes there."""
+    reason: str = ""
+    """Why, for those who read it in the API and the dashboard."""

@@ -25,7 +25,7 @@ def encode_rules(rules: tuple[RuleStatus, ...]) -> list[Document]:
             "held": rule.held,
             "refused_count": len(rule.refused),
             "refused": [
-                {"name": each.name, "clash": each.clash.value, "message": each.message}
+                {"name": each.name, "clash": each.conflict.value, "message": each.message}
                 for each in rule.refused[:REFUSED_SHOWN]
             ],
         }

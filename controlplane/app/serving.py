@@ -29,7 +29,7 @@ from controlplane.config.resolution import names_of
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
-from controlplane.controller.discovery import InstanceDiscovery, load_found
+from controlplane.controller.discovery import InstanceDiscovery, load_discovered
 from controlplane.controller.history import SAVE_PERIOD, load_history, save_history
 from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
@@ -121,7 +121,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """
     file = ConfigFile(settings.config_file)
     config = file.read()
-    saved = load_found(settings.state_dir, log=get_logger()) if config.discovery else NOTHING_SAVED
+    saved = (
+        load_discovered(settings.state_dir, log=get_logger()) if config.discovery else NOTHING_SAVED
+    )
     control = ControlPlane(
         config,
         file=settings.config_file,

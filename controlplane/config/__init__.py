@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from controlplane.config.dialects import Dialect, EngineName, Telemetry
     from controlplane.config.engine import Engine
     from controlplane.config.json_schema import config_schema
-    from controlplane.config.merge import Clash, Found, Merged, ObjectRef, Refused, unserved
+    from controlplane.config.merge import (
+        Conflict,
+        DiscoveredInstance,
+        MergedConfig,
+        ObjectRef,
+        RejectedInstance,
+        unserved,
+    )
     from controlplane.config.parse import Checked, check_config, parse_config
     from controlplane.config.schema import Config
     from controlplane.config.schema.discovery import (
@@ -74,17 +81,17 @@ __all__ = [
     "BusTls",
     "Checked",
     "CircuitBreakers",
-    "Clash",
     "Config",
+    "Conflict",
     "Delay",
     "Dialect",
+    "DiscoveredInstance",
     "Discovery",
     "DiscoveryKind",
     "DiscoveryRule",
     "Engine",
     "EngineName",
     "Envoy",
-    "Found",
     "FoundOrca",
     "FoundScrape",
     "HealthCheck",
@@ -96,7 +103,7 @@ __all__ = [
     "KubernetesApi",
     "KubernetesCluster",
     "Match",
-    "Merged",
+    "MergedConfig",
     "Mode",
     "Model",
     "ModelKind",
@@ -109,7 +116,7 @@ __all__ = [
     "Path",
     "PolicyName",
     "Protocol",
-    "Refused",
+    "RejectedInstance",
     "Residency",
     "Retries",
     "Role",
@@ -139,7 +146,14 @@ _MODULES = {
     "dialects": ("Dialect", "EngineName", "Telemetry"),
     "engine": ("Engine",),
     "json_schema": ("config_schema",),
-    "merge": ("Clash", "Found", "Merged", "ObjectRef", "Refused", "unserved"),
+    "merge": (
+        "Conflict",
+        "DiscoveredInstance",
+        "MergedConfig",
+        "ObjectRef",
+        "RejectedInstance",
+        "unserved",
+    ),
     "parse": ("Checked", "check_config", "parse_config"),
     "schema": ("Config",),
     "schema.discovery": (

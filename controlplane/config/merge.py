@@ -19,12 +19,12 @@ from controlplane.config.schema.services import Service
 from controlplane.config.schema.sites import Site, SiteKind
 
 MAX_FOUND = 10_000
-"""Found instances of one configuration; more are refused."""
+"""DiscoveredInstance instances of one configuration; more are refused."""
 MAX_SITES_MADE = 200
 """Sites that are made of labels; each is a row of every assignment."""
 
 
-class Clash(StrEnum):
+class Conflict(StrEnum):
     """Why a found instance does not take part."""
 
     NAME = "name"
@@ -50,7 +50,7 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredInstance:
     """An instance that a rule found."""
 
     rule: str
@@ -63,13 +63,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Refused:
+class RejectedInstance:
     """An instance that a rule found and that does not take part."""
 
     rule: str
     name: str
     """Of the instance, or of the object that is none."""
-    clash: Clash
+    conflict: Conflict
     message: str
     """What is wrong, and what would be right."""
     about: ObjectRef | None = field(default=None, compare=False)
@@ -77,25 +77,25 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedConfig:
     """What is in force."""
 
     config: Config
     """The file's with the found instances, and without overrides of instances that are away."""
-    taken: tuple[Found, ...] = ()
+    taken: tuple[DiscoveredInstance, ...] = ()
     """The found instances that take part, those held among them."""
-    held: tuple[Found, ...] = ()
+    held: tuple[DiscoveredInstance, ...] = ()
     """Those that are found no longer, and stay because nothing else serves their service."""
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RejectedInstance, ...] = ()
 
 
 def merge(
     config: Config,
-    found: Iterable[Found] = (),
+    found: Iterable[DiscoveredInstance] = (),
     *,
-    before: Iterable[Found] = (),
+    before: Iterable[DiscoveredInstance] = (),
     awaited: bool = False,
-) -> Merged:
+) -> MergedConfig:
     """Return *config* with what was found.
 
     Args:
@@ -108,7 +108,7 @@ def merge(
             other rules found stays as well, and what a previous file had (as of no rule).
     """
     if config.discovery is None:
-        return Merged(config)
+        return MergedConfig(config)
     merging = _Merging(config)
     for each in merging.ordered(found):
         merging.add(each)
@@ -121,7 +121,7 @@ def merge(
         if any(may_serve(service, each.instance, _sites_with(sites, each)) for service in alone)
         and merging.add(each)
     )
-    return Merged(merging.config(), tuple(merging.taken), held, refused)
+    return MergedConfig(merging.config(), tuple(merging.taken), held, refused)
 
 
 def unserved(config: Config) -> tuple[Service, ...]:
@@ -134,7 +134,7 @@ def unserved(config: Config) -> tuple[Service, ...]:
     )
 
 
-def _sites_with(sites: Mapping[str, Site], found: Found) -> Mapping[str, Site]:
+def _sites_with(sites: Mapping[str, Site], found: DiscoveredInstance) -> Mapping[str, Site]:
     """Return *sites* with the one that a label made for *found*."""
     if found.site is None or found.site.name in sites:
         return sites
@@ -155,8 +155,8 @@ class _Merging:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.taken: list[Found] = []
-        self.refused: list[Refused] = []
+        self.taken: list[DiscoveredInstance] = []
+        self.refused: list[RejectedInstance] = []
         self._rules = {
             rule.name: number
             for number, rule in enumerate(config.discovery.rules if config.discovery else ())
@@ -172,7 +172,9 @@ class _Merging:
             if item.instance is not None and item.site is not None
         }
 
-    def ordered(self, found: Iterable[Found], *, of_any_rule: bool = False) -> Sequence[Found]:
+    def ordered(
+        self, found: Iterable[DiscoveredInstance], *, of_any_rule: bool = False
+    ) -> Sequence[DiscoveredInstance]:
         """Return them in an order that every replica has; without those of rules that are gone."""
         last = len(self._rules)
         return sorted(
@@ -180,11 +182,13 @@ class _Merging:
             key=lambda each: (self._rules.get(each.rule, last), *_place_in_line(each.instance)),
         )
 
-    def add(self, found: Found) -> bool:
+    def add(self, found: DiscoveredInstance) -> bool:
         """Let an instance take part, or note why it does not."""
         why = self._why_not(found)
         if why is not None:
-            self.refused.append(Refused(found.rule, found.instance.name, *why, found.about))
+            self.refused.append(
+                RejectedInstance(found.rule, found.instance.name, *why, found.about)
+            )
             return False
         self.taken.append(found)
         self._owners[found.instance.name] = f"rule '{found.rule}'"
@@ -218,41 +222,44 @@ class _Merging:
     def _place(self, instance: Instance) -> tuple[str, str]:
         return _own_place(self._sites[instance.site], instance)
 
-    def _why_not(self, found: Found) -> tuple[Clash, str] | None:
+    def _why_not(self, found: DiscoveredInstance) -> tuple[Conflict, str] | None:
         instance = found.instance
         if len(self.taken) >= MAX_FOUND:
-            return Clash.LIMIT, f"more than {MAX_FOUND} were found; narrow the rules' selectors"
+            return Conflict.LIMIT, f"more than {MAX_FOUND} were found; narrow the rules' selectors"
         site = self._sites.get(instance.site, found.site)
         if site is not None and site is found.site and len(self._made) >= MAX_SITES_MADE:
             return (
-                Clash.SITE,
+                Conflict.SITE,
                 f"labels would make more than {MAX_SITES_MADE} sites; use one of larger areas",
             )
         if site is None:
             hint = nearest(instance.site, self._sites)
-            return Clash.SITE, f"no site is named '{instance.site}'{hint}"
+            return Conflict.SITE, f"no site is named '{instance.site}'{hint}"
         if instance.model not in self._models:
             hint = nearest(instance.model, self._models)
-            return Clash.MODEL, f"no model is named '{instance.model}'{hint}"
+            return Conflict.MODEL, f"no model is named '{instance.model}'{hint}"
         owner = self._owners.get(instance.name)
         if owner is not None:
-            return Clash.NAME, f"{owner} has an instance of this name; give instance_name a prefix"
+            return (
+                Conflict.NAME,
+                f"{owner} has an instance of this name; give instance_name a prefix",
+            )
         other = self._addresses.get(_own_place(site, instance))
         if other is not None:
             return (
-                Clash.ADDRESS,
+                Conflict.ADDRESS,
                 f"{instance.address} is already the address of '{other}'; remove one of the two",
             )
         port = self._config.envoy.port if site.listener.port is None else site.listener.port
         if instance.host in ("127.0.0.1", "::1") and instance.port == port:
             return (
-                Clash.CIRCLE,
+                Conflict.CIRCLE,
                 f"Envoys of '{site.name}' listen at {instance.address}; take another port",
             )
         home = self._homes.get(instance.name, site.name)
         if home != site.name:
             return (
-                Clash.OVERRIDE,
+                Conflict.OVERRIDE,
                 f"is at '{site.name}', and an override says '{home}'; fix the override",
             )
         return None

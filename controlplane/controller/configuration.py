@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from controlplane.config import Config, Found, Instance, Merged, Refused
+from controlplane.config import Config, DiscoveredInstance, Instance, MergedConfig, RejectedInstance
 from controlplane.config.merge import merge
 from controlplane.config.resolution import with_addresses
 from controlplane.controller.discovery_status import RuleStatus
@@ -50,10 +50,10 @@ class ConfigChange:
 class DiscoveryChange:
     """What discovery came to, before and now."""
 
-    before: Merged
-    now: Merged
-    refused_before: tuple[Refused, ...]
-    refused_now: tuple[Refused, ...]
+    before: MergedConfig
+    now: MergedConfig
+    refused_before: tuple[RejectedInstance, ...]
+    refused_now: tuple[RejectedInstance, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Configuration:
         *,
         file: Path,
         overrides: OverrideStore,
-        found: Iterable[Found],
+        found: Iterable[DiscoveredInstance],
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float],
         unix_time: Callable[[], float],
@@ -98,7 +98,7 @@ class Configuration:
         self.overrides = overrides
         self.discovery_status: Callable[[], tuple[RuleStatus, ...]] = tuple
         self._found = tuple(found)
-        self._not_found: tuple[Refused, ...] = ()
+        self._not_found: tuple[RejectedInstance, ...] = ()
         self._addresses = addresses or {}
         self.merged = merge(file_config, self._found)
         self.effective = with_addresses(self.merged.config, self._addresses)
@@ -117,7 +117,7 @@ class Configuration:
         self.changed = Broadcast[ConfigChange]()
 
     @property
-    def refused(self) -> tuple[Refused, ...]:
+    def refused(self) -> tuple[RejectedInstance, ...]:
         """Return the discovered instances that do not take part."""
         return (*self._not_found, *self.merged.refused)
 
@@ -137,7 +137,9 @@ class Configuration:
         self._prepare("configuration changed")
         self.file_changed.publish(content)
 
-    def receive_found(self, found: Iterable[Found], refused: Iterable[Refused] = ()) -> None:
+    def receive_discovered(
+        self, found: Iterable[DiscoveredInstance], refused: Iterable[RejectedInstance] = ()
+    ) -> None:
         """Receive which instances there are beside the file's.
 
         Args:
@@ -224,7 +226,7 @@ class Configuration:
         self.merged = merge(
             self.file_config,
             self._found,
-            before=(*before.taken, *(Found("", instance) for instance in former)),
+            before=(*before.taken, *(DiscoveredInstance("", instance) for instance in former)),
             awaited=any(not rule.listed for rule in self.discovery_status()),
         )
         self.discovery_changed.publish(

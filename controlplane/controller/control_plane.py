@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from controlplane.bus.local import Bus, LocalBus
-from controlplane.config import Config, Found
+from controlplane.config import Config, DiscoveredInstance
 from controlplane.controller.configuration import ConfigChange, Configuration
 from controlplane.controller.cycle import Cycle, CycleResult
 from controlplane.controller.cycle_metrics import CycleMeter
@@ -68,7 +68,7 @@ class ControlPlane:
         file: Path,
         state_dir: Path | None = None,
         settle: float | None = None,
-        found: Iterable[Found] = (),
+        found: Iterable[DiscoveredInstance] = (),
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,

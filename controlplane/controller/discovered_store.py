@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controlplane.config import Found, Instance, Site
+from controlplane.config import DiscoveredInstance, Instance, Site
 from controlplane.controller.state_file import StateError
 from controlplane.runtime.files import replace_file
 
@@ -24,17 +24,17 @@ _WATTS = frozenset({"idle", "busy"})
 
 
 @dataclass(frozen=True, slots=True)
-class SavedFound:
+class SavedInstances:
     """What survives a restart."""
 
-    found: tuple[Found, ...]
+    found: tuple[DiscoveredInstance, ...]
     rules: frozenset[str]
     """Rules whose objects were known, though they may have come to no instance."""
     unread: tuple[str, ...] = ()
     """What could not be read; the rest was."""
 
 
-NOTHING_SAVED = SavedFound((), frozenset())
+NOTHING_SAVED = SavedInstances((), frozenset())
 
 
 class DiscoveredStore:
@@ -43,7 +43,7 @@ class DiscoveredStore:
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
 
-    def save(self, found: Sequence[Found], *, rules: Sequence[str]) -> None:
+    def save(self, found: Sequence[DiscoveredInstance], *, rules: Sequence[str]) -> None:
         """Replace what was saved.
 
         Raises:
@@ -60,7 +60,7 @@ class DiscoveredStore:
         }
         replace_file(self.path, json.dumps(document, separators=(",", ":")).encode())
 
-    def load(self) -> SavedFound | None:
+    def load(self) -> SavedInstances | None:
         """Return what was saved last; None if nothing was.
 
         Raises:
@@ -80,7 +80,7 @@ class DiscoveredStore:
             raise StateError(f"{self.path}: not what was found: {reason}") from error
 
 
-def _decode(content: bytes) -> SavedFound:
+def _decode(content: bytes) -> SavedInstances:
     if len(content) > SIZE_LIMIT:
         raise ValueError(f"larger than {SIZE_LIMIT} bytes")
     document = json.loads(content)
@@ -96,10 +96,10 @@ def _decode(content: bytes) -> SavedFound:
                 if "site" in item
                 else None
             )
-            found.append(Found(str(item["rule"]), instance, site))
+            found.append(DiscoveredInstance(str(item["rule"]), instance, site))
         except (ValueError, KeyError, TypeError) as error:
             unread.append(f"instance {number}: {str(error).splitlines()[0]}")
-    return SavedFound(tuple(found), frozenset(map(str, document["rules"])), tuple(unread))
+    return SavedInstances(tuple(found), frozenset(map(str, document["rules"])), tuple(unread))
 
 
 def _as_written(made: Instance | Site) -> dict[str, Any]:

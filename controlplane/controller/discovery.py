@@ -15,24 +15,24 @@ import aiohttp
 
 from controlplane.config import (
     Config,
+    DiscoveredInstance,
     Discovery,
     DiscoveryRule,
-    Found,
     KubernetesApi,
     KubernetesCluster,
     Site,
     unserved,
 )
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedFound
+from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedInstances
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.rejection_events import RejectionEvents
 from controlplane.controller.state_file import StateError
 from controlplane.runtime.files import keep_aside
 from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
-from controlplane.sources.kubernetes.finding import Finder, Findings, Wanted, wants
-from controlplane.sources.kubernetes.follow import Follower
+from controlplane.sources.kubernetes.mapping import Mapped, Mapper, Watch, watches
+from controlplane.sources.kubernetes.reflector import Reflector
 
 JOINED = 0.1
 """Seconds of changes that are taken at once: pods come and go by the dozen."""
@@ -57,17 +57,17 @@ class _Key:
     name: str
     """Of the cluster; empty for the one of ``discovery.api``."""
     cluster: KubernetesApi | KubernetesCluster
-    wanted: Wanted
+    wanted: Watch
 
 
 @dataclass(frozen=True, slots=True)
 class _Followed:
-    follower: Follower
+    follower: Reflector
     task: asyncio.Task[None]
     client: ApiClient
 
 
-def load_found(directory: Path | None, *, log: Logger) -> SavedFound:
+def load_discovered(directory: Path | None, *, log: Logger) -> SavedInstances:
     """Return what was found before a restart; nothing where nothing can be read."""
     if directory is None:
         return NOTHING_SAVED
@@ -102,19 +102,23 @@ class InstanceDiscovery:
     """
 
     def __init__(
-        self, control: ControlPlane, *, state_dir: Path | None, saved: SavedFound = NOTHING_SAVED
+        self,
+        control: ControlPlane,
+        *,
+        state_dir: Path | None,
+        saved: SavedInstances = NOTHING_SAVED,
     ) -> None:
         self._control = control
         self._configuration = control.configuration
         self._file = None if state_dir is None else DiscoveredStore(state_dir)
-        self._saved: tuple[tuple[Found, ...], frozenset[str]] | None = None
+        self._saved: tuple[tuple[DiscoveredInstance, ...], frozenset[str]] | None = None
         self._findings = {
-            name: Findings(tuple(each for each in saved.found if each.rule == name))
+            name: Mapped(tuple(each for each in saved.found if each.rule == name))
             for name in saved.rules
         }
         self._known = set(saved.rules)
         """Rules whose objects are known, or were when they were saved."""
-        self._finders: dict[str, tuple[DiscoveryRule, tuple[Site, ...], Finder]] = {}
+        self._mappers: dict[str, tuple[DiscoveryRule, tuple[Site, ...], Mapper]] = {}
         self._followed: dict[_Key, _Followed] = {}
         self._found = saved.found
         self._to_save = asyncio.Event()
@@ -217,7 +221,7 @@ class InstanceDiscovery:
             if key in self._followed:
                 continue
             client = ApiClient(key.cluster, session)
-            follower = Follower(
+            follower = Reflector(
                 key.wanted,
                 client,
                 on_change=self._changed.set,
@@ -235,34 +239,34 @@ class InstanceDiscovery:
         for rule in self._rules:
             if self._misses(rule):
                 continue
-            count = len(wants(config, rule).objects)
+            count = len(watches(config, rule).objects)
             followers = self._followers(rule)
             # Copies, since objects come and go while the thread reads them.
             objects, looked_up = (
                 [item for each in part for item in each.objects.values()]
                 for part in (followers[:count], followers[count:])
             )
-            finder = self._finder(config, rule)
-            self._findings[rule.name] = await asyncio.to_thread(finder.find, objects, looked_up)
+            mapper = self._mapper(config, rule)
+            self._findings[rule.name] = await asyncio.to_thread(mapper.map, objects, looked_up)
             self._known.add(rule.name)
         names = {rule.name for rule in self._rules}
         self._findings = {name: each for name, each in self._findings.items() if name in names}
         self._known &= names
         found = tuple(each for item in self._findings.values() for each in item.found)
         refused = tuple(each for item in self._findings.values() for each in item.refused)
-        self._configuration.receive_found(found, refused)
+        self._configuration.receive_discovered(found, refused)
         if self._discovery is not None and self._discovery.events:
             self._events.note(self._configuration.refused)
         self._note_beginning()
         self._found = found
         self._to_save.set()
 
-    def _finder(self, config: Config, rule: DiscoveryRule) -> Finder:
+    def _mapper(self, config: Config, rule: DiscoveryRule) -> Mapper:
         """Return what makes instances by *rule*, which keeps what it read."""
-        known = self._finders.get(rule.name)
+        known = self._mappers.get(rule.name)
         if known is None or known[:2] != (rule, config.sites):
-            known = rule, config.sites, Finder(config, rule)
-            self._finders[rule.name] = known
+            known = rule, config.sites, Mapper(config, rule)
+            self._mappers[rule.name] = known
         return known[2]
 
     def _note_beginning(self) -> None:
@@ -274,7 +278,7 @@ class InstanceDiscovery:
         if self._discovery is None or (known and self._configuration.merged.config.instances):
             self._may_begin.set()
 
-    def _followers(self, rule: DiscoveryRule) -> list[Follower]:
+    def _followers(self, rule: DiscoveryRule) -> list[Reflector]:
         """Return who follows what *rule* wants; no one until all of it is followed."""
         keys = _keys(self._configuration.file_config, rule)
         if any(key not in self._followed for key in keys):
@@ -350,7 +354,7 @@ def _keys(config: Config, rule: DiscoveryRule) -> list[_Key]:
         return []
     name = rule.cluster or ""
     cluster = config.discovery.cluster(name)
-    return [_Key(name, cluster, each) for each in wants(config, rule)]
+    return [_Key(name, cluster, each) for each in watches(config, rule)]
 
 
 def _counted(control: ControlPlane, key: _Key) -> Callable[[str, str], None]:
@@ -361,11 +365,11 @@ def _counted(control: ControlPlane, key: _Key) -> Callable[[str, str], None]:
     return count
 
 
-def _failure(followers: list[Follower]) -> ApiError | None:
+def _failure(followers: list[Reflector]) -> ApiError | None:
     return next((each.failure for each in followers if each.failure is not None), None)
 
 
-def _age(followers: list[Follower], now: float) -> float | None:
+def _age(followers: list[Reflector], now: float) -> float | None:
     heard = [each.confirmed_at for each in followers]
     known = [at for at in heard if at is not None]
     return max(0.0, now - min(known)) if known and len(known) == len(heard) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.config import Refused
+from controlplane.config import RejectedInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +26,4 @@ class RuleStatus:
     """Among these, those that no longer exist but whose service nothing else serves."""
     cluster: str = ""
     """Where it looks; empty for the cluster of ``discovery.api``."""
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RejectedInstance, ...] = ()

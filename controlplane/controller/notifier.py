@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from controlplane.config import Merged
-from controlplane.config import Refused as RefusedInstance
+from controlplane.config import MergedConfig, RejectedInstance
 from controlplane.controller.configuration import (
     ConfigChange,
     Configuration,
@@ -165,7 +164,7 @@ class Notifier:
         self._report_discovered(change.before, change.now)
         self._report_refused(change.refused_before, change.refused_now)
 
-    def _report_discovered(self, before: Merged, now: Merged) -> None:
+    def _report_discovered(self, before: MergedConfig, now: MergedConfig) -> None:
         """Report which discovered instances came, went, or are kept though they are gone."""
         was = {each.instance.name: each.instance for each in before.taken}
         are = {each.instance.name: each.instance for each in now.taken}
@@ -190,15 +189,15 @@ class Notifier:
             )
 
     def _report_refused(
-        self, before: Iterable[RefusedInstance], now: Iterable[RefusedInstance]
+        self, before: Iterable[RejectedInstance], now: Iterable[RejectedInstance]
     ) -> None:
         fresh = sorted(set(now) - set(before))
         for each in fresh:
-            self._metrics.discovery_refused.labels(each.rule, each.clash.value).inc()
+            self._metrics.discovery_refused.labels(each.rule, each.conflict.value).inc()
         for each in fresh[:FAULTS_LOGGED]:
             self.report_fault(
                 "discovered instance rejected",
-                rule=each.rule, instance=each.name, clash=each.clash.value, remedy=each.message,
+                rule=each.rule, instance=each.name, clash=each.conflict.value, remedy=each.message,
             )  # fmt: skip
         if len(fresh) > FAULTS_LOGGED:
             self._log.warning(

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from controlplane.config import ObjectRef, Refused
+from controlplane.config import ObjectRef, RejectedInstance
 from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, ApiError
 
@@ -46,11 +46,11 @@ class RejectionEvents:
         self._clients = clients
         self._unix_time = unix_time
         self._log = log
-        self._waiting: asyncio.Queue[Refused] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[RejectedInstance] = asyncio.Queue(MAX_WAITING)
         self._known: dict[tuple[ObjectRef, str], None] = {}
         self._failed = False
 
-    def note(self, refused: Iterable[Refused]) -> None:
+    def note(self, refused: Iterable[RejectedInstance]) -> None:
         """Have Events written for those of *refused* that are new."""
         for each in refused:
             if each.about is None or self._waiting.full():
@@ -85,7 +85,9 @@ class RejectionEvents:
             await asyncio.sleep(PERIOD)
 
 
-def build_event(about: ObjectRef, refused: Refused, *, unix_time: float) -> Mapping[str, Any]:
+def build_event(
+    about: ObjectRef, refused: RejectedInstance, *, unix_time: float
+) -> Mapping[str, Any]:
     """Return an Event of the core API on *about*; the same rejection has the same name."""
     at = dt.datetime.fromtimestamp(unix_time, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     message = f"{refused.name}: {refused.message}"[:MAX_MESSAGE]

@@ -22,7 +22,7 @@ from controlplane.model import InstanceReport
 from controlplane.resources.versions import OLDEST_SUPPORTED
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
-from controlplane.sources.kubernetes.finding import Wanted, wants
+from controlplane.sources.kubernetes.mapping import Watch, watches
 from controlplane.sources.scrape import fetch_page, read_page, remedy_of
 from controlplane.sources.scrape import new_session as new_scrape_session
 from controlplane.telemetry.engines import Dialect
@@ -167,9 +167,9 @@ async def examine_discovery(config: Config) -> list[Finding]:
     if discovery is None:
         return []
     found: list[Finding] = []
-    wanted: dict[str, dict[Wanted, list[str]]] = {}
+    wanted: dict[str, dict[Watch, list[str]]] = {}
     for rule in discovery.rules:
-        for each in wants(config, rule):
+        for each in watches(config, rule):
             wanted.setdefault(rule.cluster or "", {}).setdefault(each, []).append(rule.name)
     async with new_session() as http:
         for name, of_cluster in wanted.items():
@@ -180,7 +180,7 @@ async def examine_discovery(config: Config) -> list[Finding]:
 async def _examine_cluster(
     discovery: Discovery,
     name: str,
-    wanted: Mapping[Wanted, list[str]],
+    wanted: Mapping[Watch, list[str]],
     http: aiohttp.ClientSession,
 ) -> list[Finding]:
     cluster = discovery.cluster(name)

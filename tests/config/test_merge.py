@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.config import Clash, Config, Found, Instance, Site, parse_config, unserved
+from controlplane.config import (
+    Config,
+    Conflict,
+    DiscoveredInstance,
+    Instance,
+    Site,
+    parse_config,
+    unserved,
+)
 from controlplane.config import merge as merge_module
 from controlplane.config.merge import merge
 
@@ -50,10 +58,10 @@ def config(**changes: Any) -> Config:
     return parse_config(json.dumps(FILE | changes), file="f")
 
 
-def found(name: str, address: str, *, rule: str = "first", **fields: Any) -> Found:
+def found(name: str, address: str, *, rule: str = "first", **fields: Any) -> DiscoveredInstance:
     """Return a found instance."""
     values = {"site": "edge", "model": "big"} | fields
-    return Found(rule, Instance(name=name, address=address, **values))
+    return DiscoveredInstance(rule, Instance(name=name, address=address, **values))
 
 
 def names(merged: Config) -> list[str]:
@@ -77,53 +85,55 @@ def test_what_is_found_follows_what_the_file_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "clash", "message"),
+    ("one", "conflict", "message"),
     [
         pytest.param(
             found("own", "10.0.0.2:1"),
-            Clash.NAME,
+            Conflict.NAME,
             "the file has an instance of this name; give instance_name a prefix",
             id="a name of the file",
         ),
         pytest.param(
             found("x", "10.0.0.1:8000"),
-            Clash.ADDRESS,
+            Conflict.ADDRESS,
             "10.0.0.1:8000 is already the address of 'own'; remove one of the two",
             id="an address of the file",
         ),
         pytest.param(
             found("x", "10.0.0.2:1", site="egde"),
-            Clash.SITE,
+            Conflict.SITE,
             "no site is named 'egde'; did you mean 'edge'?",
             id="an unknown site",
         ),
         pytest.param(
             found("x", "10.0.0.2:1", model="hug3"),
-            Clash.MODEL,
+            Conflict.MODEL,
             "no model is named 'hug3'; known here: big, small",
             id="an unknown model",
         ),
         pytest.param(
             found("x", "127.0.0.1:10000"),
-            Clash.CIRCLE,
+            Conflict.CIRCLE,
             "Envoys of 'edge' listen at 127.0.0.1:10000; take another port",
             id="the Envoys' own address",
         ),
         pytest.param(
             found("a", "10.0.0.2:1", site="cloud"),
-            Clash.OVERRIDE,
+            Conflict.OVERRIDE,
             "is at 'cloud', and an override says 'edge'; fix the override",
             id="another site than the file's override says",
         ),
     ],
 )
-def test_the_file_wins_over_what_is_found(one: Found, clash: Clash, message: str) -> None:
+def test_the_file_wins_over_what_is_found(
+    one: DiscoveredInstance, conflict: Conflict, message: str
+) -> None:
     """The one that clashes is refused with its reason; the others take part."""
     merged = merge(config(), [one, found("good", "10.0.0.9:1")])
 
     assert ["own", "good"] == names(merged.config)
-    assert [("first", one.instance.name, clash, message)] == [
-        (each.rule, each.name, each.clash, each.message) for each in merged.refused
+    assert [("first", one.instance.name, conflict, message)] == [
+        (each.rule, each.name, each.conflict, each.message) for each in merged.refused
     ]
 
 
@@ -197,7 +207,7 @@ def test_what_was_there_stays_until_the_rules_are_known() -> None:
     """A file that replaces its instances, or renames a rule, leaves no service without any."""
     only = config(instances=[])
     own = config().instances[0]
-    before = [Found("", own), found("x", "10.0.0.2:1", rule="renamed", model="small")]
+    before = [DiscoveredInstance("", own), found("x", "10.0.0.2:1", rule="renamed", model="small")]
     waiting = merge(only, [], before=before, awaited=True)
     known = merge(only, [found("y", own.address)], before=waiting.taken)
 
@@ -237,7 +247,7 @@ FOUND = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(FOUND, max_size=8), st.lists(FOUND, max_size=8), st.permutations(range(8)))
 def test_whatever_is_found_the_merged_configuration_is_one_that_the_check_takes(
-    now: list[Found], before: list[Found], order: list[int]
+    now: list[DiscoveredInstance], before: list[DiscoveredInstance], order: list[int]
 ) -> None:
     """Written out as a file it has no fault; and the order of what was found means nothing."""
     merged = merge(config(), now, before=before)
@@ -267,9 +277,9 @@ def test_whatever_is_found_the_merged_configuration_is_one_that_the_check_takes(
     ]
 
 
-def zoned(name: str, site: Site) -> Found:
+def zoned(name: str, site: Site) -> DiscoveredInstance:
     """Return a found instance whose site a label made."""
-    return Found(
+    return DiscoveredInstance(
         "first",
         Instance(name=name, address=f"10.1.0.{ord(name)}:1", site=site.name, model="big"),
         site,

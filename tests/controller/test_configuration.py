@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from controlplane.config import Config, Found, Instance
+from controlplane.config import Config, DiscoveredInstance, Instance
 from controlplane.controller.configuration import Configuration, config_version
 from controlplane.controller.overrides import OverrideStore
 from controlplane.errors import ConfigError, Fault
@@ -35,12 +35,12 @@ def make_configuration(config: Config = FILE) -> tuple[Configuration, list[str]]
     return made, wanted
 
 
-def found(name: str) -> Found:
+def found(name: str) -> DiscoveredInstance:
     """Return a discovered instance."""
     like = FILE.instances[0]
     address = f"10.9.0.{name[-1]}:8000"
     instance = Instance(name=name, site=like.site, address=address, model=like.model)
-    return Found("pods", instance)
+    return DiscoveredInstance("pods", instance)
 
 
 def test_a_change_waits_until_a_cycle_puts_it_in_force() -> None:
@@ -84,15 +84,15 @@ def test_a_wrong_file_changes_the_status_alone() -> None:
 def test_what_only_discovery_changed_is_quiet() -> None:
     """Discovery has reported it; together with a changed file it is reported as that."""
     configuration, _ = make_configuration()
-    configuration.receive_found([found("pod-1")])
+    configuration.receive_discovered([found("pod-1")])
     change = configuration.take_pending()
     assert change is not None
     assert change.quiet
     assert "pod-1" in {instance.name for instance in change.config.instances}
 
-    configuration.receive_found([found("pod-2")])
+    configuration.receive_discovered([found("pod-2")])
     configuration.receive_file(make_config(steering={"period": "2s"}, discovery={"rules": [RULE]}))
-    configuration.receive_found([found("pod-1"), found("pod-2")])
+    configuration.receive_discovered([found("pod-1"), found("pod-2")])
     both = configuration.take_pending()
     assert both is not None
     assert not both.quiet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.config import Found, Instance, Site
+from controlplane.config import DiscoveredInstance, Instance, Site
 from controlplane.controller.discovered_store import FILE_NAME, DiscoveredStore
 from controlplane.controller.state_file import StateError
 
@@ -31,7 +31,7 @@ def test_what_is_saved_is_read_as_it_was(tmp_path: Path) -> None:
     """Every quantity passes the door that the file's quantities pass, and is the same behind it."""
     file = DiscoveredStore(tmp_path / "state")
     place = Site.model_validate({"name": "north", "kind": "edge", "region": "eu", "zone": "z"})
-    found = (Found("r", INSTANCE, place),)
+    found = (DiscoveredInstance("r", INSTANCE, place),)
     file.save(found, rules=["r", "empty"])
     loaded = file.load()
 
@@ -45,7 +45,7 @@ def test_what_nobody_said_is_not_said_after_a_restart_either(tmp_path: Path) -> 
         {"name": "a", "site": "north", "address": "10.0.0.1:8000", "model": "m"}
     )
     file = DiscoveredStore(tmp_path / "state")
-    file.save((Found("r", bare),), rules=["r"])
+    file.save((DiscoveredInstance("r", bare),), rules=["r"])
     loaded = file.load()
 
     assert loaded is not None
@@ -78,7 +78,7 @@ def test_a_broken_file_is_told_with_its_name(content: str, tmp_path: Path) -> No
 def test_a_saved_instance_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
     """Neither half an instance nor one that the configuration would reject is believed."""
     file = DiscoveredStore(tmp_path)
-    file.save([Found("r", INSTANCE)] * 3, rules=["r"])
+    file.save([DiscoveredInstance("r", INSTANCE)] * 3, rules=["r"])
     document = json.loads(file.path.read_text())
     document["found"][0]["instance"]["address"] = "not an address"
     document["found"][1]["instance"] = {"name": "a"}
@@ -87,5 +87,5 @@ def test_a_saved_instance_that_cannot_be_read_costs_no_other(tmp_path: Path) -> 
     saved = file.load()
 
     assert saved is not None
-    assert (Found("r", INSTANCE),) == saved.found
+    assert (DiscoveredInstance("r", INSTANCE),) == saved.found
     assert ["instance 0", "instance 1"] == [words.split(":")[0] for words in saved.unread]

@@ -6,9 +6,9 @@ import json
 import time
 from pathlib import Path
 
-from controlplane.config import Found, parse_config
+from controlplane.config import DiscoveredInstance, parse_config
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.sources.kubernetes.finding import Finder
+from controlplane.sources.kubernetes.mapping import Mapper
 from controlplane.sources.kubernetes.objects import EndpointSlice, parse_endpoint_slice
 from testbed.fakes.kubernetes_api import make_slice
 
@@ -44,22 +44,22 @@ def test_an_endpoint_that_goes_costs_little_among_five_thousand() -> None:
     }
     config = parse_config(json.dumps(document), file="fleet.yaml")
     assert config.discovery is not None
-    finders = [Finder(config, rule) for rule in config.discovery.rules]
+    mappers = [Mapper(config, rule) for rule in config.discovery.rules]
     pieces = [[piece(c, number) for number in range(SLICES)] for c in range(CLUSTERS)]
 
-    def find() -> tuple[Found, ...]:
-        findings = [finder.find(part) for finder, part in zip(finders, pieces, strict=True)]
+    def find() -> tuple[DiscoveredInstance, ...]:
+        findings = [mapper.map(part) for mapper, part in zip(mappers, pieces, strict=True)]
         return tuple(each for item in findings for each in item.found)
 
     control = ControlPlane(config, file=Path("fleet.yaml"), settle=0.0)
-    control.configuration.receive_found(find())
+    control.configuration.receive_discovered(find())
     known = {instance.name for instance in control.configuration.merged.config.instances}
 
     spent = []
     for attempt in range(1, ATTEMPTS + 1):
         began = time.process_time()
         pieces[1][3] = piece(1, 3, count=ENDPOINTS - attempt)
-        control.configuration.receive_found(find())
+        control.configuration.receive_discovered(find())
         spent.append(time.process_time() - began)
     control.close()
     left = {instance.name for instance in control.configuration.merged.config.instances}

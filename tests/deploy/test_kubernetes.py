@@ -17,7 +17,7 @@ import yaml
 from controlplane.agent.schema import parse_agent_config
 from controlplane.config import check_config
 from controlplane.sources.kubernetes.access import ACCOUNT
-from controlplane.sources.kubernetes.finding import wants
+from controlplane.sources.kubernetes.mapping import watches
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
@@ -134,7 +134,7 @@ def test_discovery_may_read_what_its_rules_want_and_nothing_else() -> None:
     ]
     config = check_config(text, file="fleet.yaml").config
     assert config.discovery is not None
-    wanted = [each for rule in config.discovery.rules for each in wants(config, rule)]
+    wanted = [each for rule in config.discovery.rules for each in watches(config, rule)]
     (subject,) = access["RoleBinding"]["subjects"]
     ((_, pod),) = pod_specs(objects)
     projected = [v["projected"] for v in pod["volumes"] if "projected" in v]

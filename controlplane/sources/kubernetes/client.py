@@ -2,7 +2,7 @@
 
 The API's concepts are reported at kubernetes.io/docs/reference/using-api/api-concepts; a general
 client library would bring hundreds of types for the five that are read here, and its own idea of
-when to try again. What follows from an answer is `follow`'s business.
+when to try again. What follows from an answer is `reflector`'s business.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Page:
     items: list[Any]
     version: str
     """Of the whole list; changes after it are what a watch is asked for."""
-    rest: str
+    continue_token: str
     """Token for the next page; empty at the end."""
 
 
@@ -126,7 +126,7 @@ class ApiClient:
         *,
         selector: str = "",
         limit: int = PAGE_LIMIT,
-        rest: str = "",
+        continue_token: str = "",
     ) -> Page:
         """Ask for a page of a list.
 
@@ -135,12 +135,16 @@ class ApiClient:
             namespace: where.
             selector: of labels.
             limit: most objects.
-            rest: of the page before.
+            continue_token: of the page before.
 
         Raises:
             ApiError: there is none.
         """
-        query = {"limit": str(limit)} | _selected(selector) | ({"continue": rest} if rest else {})
+        query = (
+            {"limit": str(limit)}
+            | _selected(selector)
+            | ({"continue": continue_token} if continue_token else {})
+        )
         try:
             async with await self._ask(
                 resource, namespace, query, timeout=aiohttp.ClientTimeout(
@@ -160,10 +164,10 @@ class ApiClient:
         # Go's empty list is null where it was never made.
         if not isinstance(items, list | None) or not isinstance(meta, dict):
             raise ApiError(Failure.MALFORMED, "an answer that is no list")
-        version, rest = meta.get("resourceVersion"), meta.get("continue") or ""
-        if not isinstance(version, str) or not version or not isinstance(rest, str):
+        version, continue_token = meta.get("resourceVersion"), meta.get("continue") or ""
+        if not isinstance(version, str) or not version or not isinstance(continue_token, str):
             raise ApiError(Failure.MALFORMED, "a list without its version")
-        return Page(items or [], version, rest)
+        return Page(items or [], version, continue_token)
 
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
         """Create an Event of the core API.

@@ -2,7 +2,7 @@
 
 Pods and nodes are of the core API, EndpointSlices of discovery.k8s.io/v1, Gateways of
 gateway.networking.k8s.io/v1 and InferencePools of inference.networking.k8s.io/v1.
-JSON in, values out; what they become is `finding`'s business.
+JSON in, values out; what they become is `mapping`'s business.
 """
 
 from __future__ import annotations

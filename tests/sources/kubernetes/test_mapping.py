@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from controlplane.config import Config, DiscoveryRule, Instance, parse_config
 from controlplane.errors import ReportError
-from controlplane.sources.kubernetes.finding import ZONE, Finder, Findings, Wanted, find, wants
+from controlplane.sources.kubernetes.mapping import (
+    ZONE,
+    Mapped,
+    Mapper,
+    Watch,
+    map_objects,
+    watches,
+)
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
@@ -55,12 +62,12 @@ def configured(rule: Mapping[str, Any]) -> tuple[Config, DiscoveryRule]:
 
 def found(
     rule: Mapping[str, Any], *objects: KubernetesObject, looked_up: tuple[Any, ...] = ()
-) -> Findings:
+) -> Mapped:
     """Apply a rule."""
-    return find(*configured(rule), objects, looked_up)
+    return map_objects(*configured(rule), objects, looked_up)
 
 
-def instances(findings: Findings) -> list[tuple[str, str, str, str]]:
+def instances(findings: Mapped) -> list[tuple[str, str, str, str]]:
     """Return (name, site, address, model)."""
     return [
         (each.instance.name, each.instance.site, each.instance.address, each.instance.model)
@@ -68,7 +75,7 @@ def instances(findings: Findings) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def reasons(findings: Findings) -> list[tuple[str, str]]:
+def reasons(findings: Mapped) -> list[tuple[str, str]]:
     """Return (name, why not)."""
     return [(each.name, each.message) for each in findings.refused]
 
@@ -115,7 +122,7 @@ def test_what_a_rule_does_not_say_is_not_said_of_its_instances() -> None:
 )
 def test_a_pod_that_cannot_serve_is_none_and_nobody_is_told(how: dict[str, Any]) -> None:
     """That is how pods come and go."""
-    assert Findings() == found({}, parse_pod(make_pod("a", "10.0.0.1", ports=HTTP, **how)))
+    assert Mapped() == found({}, parse_pod(make_pod("a", "10.0.0.1", ports=HTTP, **how)))
 
 
 @pytest.mark.parametrize(
@@ -329,11 +336,11 @@ def test_objects_that_stayed_are_not_read_again() -> None:
     pods = [
         parse_pod(make_pod(f"p{number}", f"10.0.0.{number}", ports=HTTP)) for number in (1, 2, 3)
     ]
-    finder = Finder(config, rule)
+    mapper = Mapper(config, rule)
     node = parse_node(make_node("node-1", {ZONE: "zone-n"}))
-    first = finder.find(pods, [node])
-    second = finder.find(pods[1:], [node])
-    moved = finder.find(pods[1:], [parse_node(make_node("node-1", {}))])
+    first = mapper.map(pods, [node])
+    second = mapper.map(pods[1:], [node])
+    moved = mapper.map(pods[1:], [parse_node(make_node("node-1", {}))])
 
     assert ["p1", "p2", "p3"] == [each.instance.name for each in first.found]
     assert all(one is other for one, other in zip(first.found[1:], second.found, strict=True))
@@ -523,53 +530,53 @@ def test_names_are_made_by_the_rule_and_cut_to_what_a_name_may_be() -> None:
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        pytest.param({"selector": "app=x"}, [Wanted(PODS, "models", "app=x")], id="pods"),
+        pytest.param({"selector": "app=x"}, [Watch(PODS, "models", "app=x")], id="pods"),
         pytest.param(
             {"namespaces": ["a", "b"], "node_label": ZONE},
-            [Wanted(PODS, "a"), Wanted(PODS, "b"), Wanted(NODES)],
+            [Watch(PODS, "a"), Watch(PODS, "b"), Watch(NODES)],
             id="several namespaces",
         ),
-        pytest.param({"namespaces": ["*"]}, [Wanted(PODS)], id="all namespaces"),
+        pytest.param({"namespaces": ["*"]}, [Watch(PODS)], id="all namespaces"),
         pytest.param(
             {"node_label": ZONE, "namespace": "n"},
-            [Wanted(PODS, "n"), Wanted(NODES)],
+            [Watch(PODS, "n"), Watch(NODES)],
             id="pods by node",
         ),
         pytest.param(
             {"kind": "endpoint_slices", "service": "s", "node_label": ZONE, "selector": "a"},
-            [Wanted(ENDPOINT_SLICES, "models", "kubernetes.io/service-name=s,a")],
+            [Watch(ENDPOINT_SLICES, "models", "kubernetes.io/service-name=s,a")],
             id="slices know their zone",
         ),
         pytest.param(
             {"kind": "endpoint_slices", "node_label": "rack"},
-            [Wanted(ENDPOINT_SLICES, "models"), Wanted(NODES)],
+            [Watch(ENDPOINT_SLICES, "models"), Watch(NODES)],
             id="slices by node",
         ),
         pytest.param(
             {"kind": "inference_pools", "members": True, "selector": "a"},
-            [Wanted(PODS, "models"), Wanted(INFERENCE_POOLS, "models", "a")],
+            [Watch(PODS, "models"), Watch(INFERENCE_POOLS, "models", "a")],
             id="members of pools",
         ),
         pytest.param(
             {"kind": "endpoint_slices", "site_template": {"from": ZONE}},
-            [Wanted(ENDPOINT_SLICES, "models")],
+            [Watch(ENDPOINT_SLICES, "models")],
             id="slices say the zone that makes a site",
         ),
         pytest.param(
             {"site_template": {"from": ZONE}},
-            [Wanted(PODS, "models"), Wanted(NODES)],
+            [Watch(PODS, "models"), Watch(NODES)],
             id="pods do not",
         ),
         pytest.param(
             {"kind": "inference_pools", "gateway_namespace": "g"},
-            [Wanted(INFERENCE_POOLS, "models"), Wanted(GATEWAYS, "g")],
+            [Watch(INFERENCE_POOLS, "models"), Watch(GATEWAYS, "g")],
             id="pools",
         ),
     ],
 )
-def test_only_what_a_rule_needs_is_asked_for(rule: dict[str, Any], expected: list[Wanted]) -> None:
+def test_only_what_a_rule_needs_is_asked_for(rule: dict[str, Any], expected: list[Watch]) -> None:
     """Which is what its role has to allow."""
-    assert expected == list(wants(*configured(rule)))
+    assert expected == list(watches(*configured(rule)))
 
 
 JSON = st.recursive(

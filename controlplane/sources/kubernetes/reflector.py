@@ -21,7 +21,7 @@ import structlog
 
 from controlplane.errors import ReportError
 from controlplane.sources.kubernetes.client import PAGE_LIMIT, ApiClient, ApiError, Failure
-from controlplane.sources.kubernetes.finding import Wanted
+from controlplane.sources.kubernetes.mapping import Watch
 from controlplane.sources.kubernetes.objects import KubernetesObject
 
 MAX_OBJECTS = 20_000
@@ -47,7 +47,7 @@ Logger = structlog.typing.FilteringBoundLogger
 Key = tuple[str, str]
 
 
-class Follower:
+class Reflector:
     """Follows what is *wanted* while `run` runs.
 
     Attributes:
@@ -59,7 +59,7 @@ class Follower:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: Watch,
         client: ApiClient,
         *,
         on_change: Callable[[], None],
@@ -120,7 +120,7 @@ class Follower:
                 self.wanted.namespace,
                 selector=self.wanted.selector,
                 limit=self._limit,
-                rest=rest,
+                continue_token=rest,
             )
             for item in page.items:
                 parsed = self._parse(item)
@@ -129,7 +129,7 @@ class Follower:
                     known = self.objects.get(parsed.meta.key)
                     fresh[parsed.meta.key] = known if known == parsed else parsed
                     self._check_room(len(fresh))
-            rest, version = page.rest, page.version
+            rest, version = page.continue_token, page.version
             if not rest:
                 break
         else:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from controlplane.config import KubernetesApi
 from controlplane.sources.kubernetes import client as client_module
-from controlplane.sources.kubernetes import follow as follow_module
+from controlplane.sources.kubernetes import reflector as reflector_module
 from controlplane.sources.kubernetes.access import AccessError, place_of
 from controlplane.sources.kubernetes.client import (
     ApiClient,
@@ -24,9 +24,9 @@ from controlplane.sources.kubernetes.client import (
     Failure,
     new_session,
 )
-from controlplane.sources.kubernetes.finding import Wanted
-from controlplane.sources.kubernetes.follow import Follower
+from controlplane.sources.kubernetes.mapping import Watch
 from controlplane.sources.kubernetes.objects import INFERENCE_POOLS, PODS, Pod
+from controlplane.sources.kubernetes.reflector import Reflector
 from testbed.fakes.certificates import Authority
 from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
 
@@ -36,14 +36,14 @@ PATIENCE = 20.0
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again soon."""
-    monkeypatch.setattr(follow_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(follow_module, "LEAST_WATCH", 0.01)
+    monkeypatch.setattr(reflector_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reflector_module, "LEAST_WATCH", 0.01)
 
 
 class Followed:
     """A follower that runs, and what it called back."""
 
-    def __init__(self, follower: Follower, changed: asyncio.Event, counts: list[str]) -> None:
+    def __init__(self, follower: Reflector, changed: asyncio.Event, counts: list[str]) -> None:
         self.follower = follower
         self.counts = counts
         self.changes = 0
@@ -66,7 +66,7 @@ class Followed:
 async def following(
     url: str,
     *,
-    wanted: Wanted | None = None,
+    wanted: Watch | None = None,
     watch_seconds: float = 60.0,
     relist_seconds: float = 600.0,
     **api: Any,
@@ -75,8 +75,8 @@ async def following(
     changed = asyncio.Event()
     counts: list[str] = []
     async with new_session() as session:
-        follower = Follower(
-            wanted or Wanted(PODS, "default"),
+        follower = Reflector(
+            wanted or Watch(PODS, "default"),
             ApiClient(KubernetesApi(server=url, **api), session),
             on_change=changed.set,
             count=lambda verb, outcome: counts.append(f"{verb} {outcome}"),
@@ -99,7 +99,7 @@ async def test_changes_follow_the_list_without_another_list() -> None:
         server.put("pods", make_pod("a", "10.0.0.1", labels=app))
         server.put("pods", make_pod("other", "10.0.0.9"))
         server.put("pods", make_pod("away", "10.0.0.9", labels=app, namespace="elsewhere"))
-        wanted = Wanted(PODS, "default", "app in (x, y),!old")
+        wanted = Watch(PODS, "default", "app in (x, y),!old")
         async with following(server.url, wanted=wanted) as followed:
             await followed.until_there("a")
             server.put("pods", make_pod("b", "10.0.0.2", labels=app))
@@ -131,7 +131,7 @@ async def test_a_long_list_comes_in_pages_and_is_seen_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No Envoy is given of a part of it."""
-    monkeypatch.setattr(follow_module, "PAGE_LIMIT", 10)
+    monkeypatch.setattr(reflector_module, "PAGE_LIMIT", 10)
     server = KubernetesApiServer()
     sizes: list[int] = []
     async with serving_kubernetes(server):
@@ -295,7 +295,7 @@ async def test_roles_that_arrive_late_are_waited_for() -> None:
 
 async def test_a_forgotten_page_begins_the_list_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """410 Gone between two pages."""
-    monkeypatch.setattr(follow_module, "PAGE_LIMIT", 10)
+    monkeypatch.setattr(reflector_module, "PAGE_LIMIT", 10)
     server = KubernetesApiServer()
     lists = 0
     listed = server._list
@@ -451,7 +451,7 @@ async def test_an_authority_that_did_not_sign_is_not_believed(tmp_path: Path) ->
 
 async def test_more_objects_than_are_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was known stays."""
-    monkeypatch.setattr(follow_module, "MAX_OBJECTS", 3)
+    monkeypatch.setattr(reflector_module, "MAX_OBJECTS", 3)
     server = KubernetesApiServer()
     async with serving_kubernetes(server):
         for number in range(3):
@@ -571,7 +571,7 @@ async def test_pages_of_large_objects_hold_fewer_of_them(monkeypatch: pytest.Mon
 
 async def test_a_list_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is it asked for again and again without a pause."""
-    monkeypatch.setattr(follow_module, "MAX_PAGES", 10)
+    monkeypatch.setattr(reflector_module, "MAX_PAGES", 10)
     page = '{"metadata": {"resourceVersion": "1", "continue": "on"}, "items": []}'
     async with answering(text(page)) as served, following(served.url) as followed:
         await followed.until(lambda: followed.follower.failure is not None)

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.config import (
-    Clash,
     Config,
+    Conflict,
+    DiscoveredInstance,
     DiscoveryKind,
     DiscoveryRule,
     Engine,
-    Found,
     Instance,
     NodePrior,
     ObjectRef,
     Orca,
-    Refused,
+    RejectedInstance,
     Scrape,
     Site,
 )
@@ -55,7 +55,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Watch:
     """Objects that have to be followed for a rule."""
 
     resource: Resource
@@ -64,25 +64,25 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Wants:
+class Watches:
     """Everything that has to be followed for a rule."""
 
-    objects: tuple[Wanted, ...]
+    objects: tuple[Watch, ...]
     """Of the rule's kind, one for each namespace."""
-    looked_up: tuple[Wanted, ...] = ()
+    looked_up: tuple[Watch, ...] = ()
     """Nodes or Gateways."""
 
-    def __iter__(self) -> Iterator[Wanted]:
+    def __iter__(self) -> Iterator[Watch]:
         yield from self.objects
         yield from self.looked_up
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Mapped:
     """What a rule comes to."""
 
-    found: tuple[Found, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    found: tuple[DiscoveredInstance, ...] = ()
+    refused: tuple[RejectedInstance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,11 @@ class _Outcome:
     name: str
     source: str
     about: ObjectRef | None
-    found: Found | None = None
+    found: DiscoveredInstance | None = None
     reason: str = ""
 
 
-def wants(config: Config, rule: DiscoveryRule) -> Wants:
+def watches(config: Config, rule: DiscoveryRule) -> Watches:
     """Return what has to be followed for *rule*."""
     discovery = config.discovery
     namespaces: tuple[str, ...] = rule.namespaces or (
@@ -132,19 +132,19 @@ def wants(config: Config, rule: DiscoveryRule) -> Wants:
     if rule.service is not None:
         of_service = f"{SERVICE_NAME}={rule.service}"
         selector = f"{of_service},{selector}" if selector else of_service
-    nodes = (Wanted(NODES),) if _needs_nodes(rule) else ()
+    nodes = (Watch(NODES),) if _needs_nodes(rule) else ()
     if rule.members:
         # The pods are the instances; the few pools say which of them, and at which ports.
-        pools = tuple(Wanted(INFERENCE_POOLS, each, selector) for each in namespaces)
-        return Wants(tuple(Wanted(PODS, each) for each in namespaces), (*pools, *nodes))
+        pools = tuple(Watch(INFERENCE_POOLS, each, selector) for each in namespaces)
+        return Watches(tuple(Watch(PODS, each) for each in namespaces), (*pools, *nodes))
     if rule.kind is DiscoveryKind.INFERENCE_POOLS:
         gateways = (rule.gateway_namespace,) if rule.gateway_namespace else namespaces
-        return Wants(
-            tuple(Wanted(INFERENCE_POOLS, each, selector) for each in namespaces),
-            tuple(Wanted(GATEWAYS, each) for each in gateways),
+        return Watches(
+            tuple(Watch(INFERENCE_POOLS, each, selector) for each in namespaces),
+            tuple(Watch(GATEWAYS, each) for each in gateways),
         )
     resource = PODS if rule.kind is DiscoveryKind.PODS else ENDPOINT_SLICES
-    return Wants(tuple(Wanted(resource, each, selector) for each in namespaces), nodes)
+    return Watches(tuple(Watch(resource, each, selector) for each in namespaces), nodes)
 
 
 def _needs_nodes(rule: DiscoveryRule) -> bool:
@@ -157,12 +157,12 @@ def _needs_nodes(rule: DiscoveryRule) -> bool:
     return bool(labels) or rule.priors is not None
 
 
-def find(
+def map_objects(
     config: Config,
     rule: DiscoveryRule,
     objects: Iterable[KubernetesObject],
     looked_up: Iterable[KubernetesObject] = (),
-) -> Findings:
+) -> Mapped:
     """Return the instances among *objects*.
 
     Args:
@@ -171,10 +171,10 @@ def find(
         objects: of the rule's kind.
         looked_up: nodes or Gateways, where the rule asks for them.
     """
-    return Finder(config, rule).find(objects, looked_up)
+    return Mapper(config, rule).map(objects, looked_up)
 
 
-class Finder:
+class Mapper:
     """Applies one rule again and again; objects that have not changed are not read again.
 
     Args:
@@ -191,11 +191,11 @@ class Finder:
         self._reader = _Reader(config, rule, ())
         self._read: dict[tuple[str, str], tuple[KubernetesObject, tuple[_Outcome, ...]]] = {}
 
-    def find(
+    def map(
         self,
         objects: Iterable[KubernetesObject],
         looked_up: Iterable[KubernetesObject] = (),
-    ) -> Findings:
+    ) -> Mapped:
         """Return the instances among *objects*.
 
         Args:
@@ -221,11 +221,11 @@ class Finder:
         return _decide(self._rule, [out for _, outs in read.values() for out in outs])
 
 
-def _decide(rule: DiscoveryRule, outcomes: list[_Outcome]) -> Findings:
+def _decide(rule: DiscoveryRule, outcomes: list[_Outcome]) -> Mapped:
     """Choose one instance for each name."""
     outcomes.sort(key=lambda outcome: outcome.order)
     chosen: dict[str, _Outcome] = {}
-    refused: dict[Refused, None] = {}
+    refused: dict[RejectedInstance, None] = {}
     for each in outcomes:
         if each.found is None:
             continue
@@ -237,16 +237,18 @@ def _decide(rule: DiscoveryRule, outcomes: list[_Outcome]) -> Findings:
             f" {first.source}, which is used; narrow the selector, or add {{port}} or {{namespace}}"
             " to instance_name"
         )
-        refused[Refused(rule.name, each.name, Clash.NAME, message, each.about)] = None
+        refused[RejectedInstance(rule.name, each.name, Conflict.NAME, message, each.about)] = None
     for each in outcomes:
         if each.found is None and each.name not in chosen:
-            refusal = Refused(rule.name, each.name, Clash.OBJECT, each.reason, each.about)
+            refusal = RejectedInstance(
+                rule.name, each.name, Conflict.OBJECT, each.reason, each.about
+            )
             refused[refusal] = None
     found = tuple(each.found for each in chosen.values() if each.found is not None)
-    return Findings(found, tuple(refused))
+    return Mapped(found, tuple(refused))
 
 
-def _is_same(one: Found, other: Found) -> bool:
+def _is_same(one: DiscoveredInstance, other: DiscoveredInstance) -> bool:
     """Report whether two are one instance: at one address, or at one port in both families."""
     a, b = one.instance, other.instance
     if (a.port, a.model, a.site) != (b.port, b.model, b.site):
@@ -254,7 +256,7 @@ def _is_same(one: Found, other: Found) -> bool:
     return a.host == b.host or (":" in a.host) != (":" in b.host)
 
 
-def _shown(found: Found) -> str:
+def _shown(found: DiscoveredInstance) -> str:
     return f"{found.instance.address} ({found.instance.model} at {found.instance.site})"
 
 
@@ -345,7 +347,7 @@ class _Reader:
                 name = _name(self.rule, candidate, port)
                 place, made = self._place(candidate)
                 instance = self.instance(name, candidate, port, site=place)
-                found = Found(self.rule.name, instance, made, candidate.about)
+                found = DiscoveredInstance(self.rule.name, instance, made, candidate.about)
             except ReportError as error:
                 reason = str(error)
             else:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PRODUCT, TESTS = ROOT / "controlplane", ROOT / "tests"
 GENERATED = "wire"
 ELSEWHERE = {
+    "bus/override_key": "bus/test_nats.py",
     "__main__": "cli/test_cli.py",
     "admin_api/discovery": "features/test_discovery.py",
     "admin_api/effect": "features/test_override.py",

@@ -106,7 +106,7 @@ class AdminDocuments(Protocol):
             ControlPlaneError: it cannot be.
         """
 
-    def remove_override(self, name: str, by: str) -> Document:
+    async def remove_override(self, name: str, by: str) -> Document:
         """End an override made while running.
 
         Raises:
@@ -397,7 +397,8 @@ async def _remove_override(request: web.Request) -> web.Response:
     if not by:
         return json_error(400, "say who removes it, as in ?by=ann")
     try:
-        return json_response(request.app[DOCUMENTS].remove_override(request.match_info["name"], by))
+        name = request.match_info["name"]
+        return json_response(await request.app[DOCUMENTS].remove_override(name, by))
     except ControlPlaneError as error:
         return json_error(404, str(error))
 

@@ -5,6 +5,7 @@
 * key ``plan``: the plan of all, deflated; a long one in parts, ``plan.SLOT.N``, written before the
   key that names them, in turns of two slots, so that what is being read is not overwritten;
 * key ``memory``: what was learned, now and then, for replicas that join;
+* key ``overrides``: the operators' overrides, which any replica may replace (`override_key`);
 * subject ``cats.plan``: a hint that the plan is another one.
 
 Every write of lease and plan names the revision it replaces, so that a replica which lost the lease
@@ -39,6 +40,8 @@ from nats.js.errors import (
 
 from controlplane.bus.codec import decode_message, encode_message
 from controlplane.bus.lease import Lease
+from controlplane.bus.local import OTHER_OVERRIDES, SavedOverrides
+from controlplane.bus.override_key import OverrideKey
 from controlplane.errors import ReportError
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
@@ -117,6 +120,7 @@ class NatsBus:
         self._count = count
         self._clock = clock
         self._lease = Lease(me)
+        self._overrides = OverrideKey()
         self._led = False
         self._nats: Any = None
         self._bucket: Any = None
@@ -211,6 +215,32 @@ class NatsBus:
             await self._bucket.update("lease", _lease_value(""), last=revision)
             await self._nats.publish(HINTS, b"")
         self._hint.set()
+
+    replicated = True
+
+    @property
+    def overrides(self) -> SavedOverrides | None:
+        """Return the overrides that all replicas have, as they were read last."""
+        return self._overrides.entries
+
+    @overrides.setter
+    def overrides(self, entries: SavedOverrides | None) -> None:
+        """Set those to begin with where the store has none."""
+        self._overrides.entries = entries
+
+    async def update_overrides(
+        self, change: Callable[[SavedOverrides | None], SavedOverrides]
+    ) -> bool:
+        """Replace the overrides of all by *change* of them; false if the bus cannot be written."""
+        try:
+            if self._bucket is None or not await self._overrides.update(self._bucket, change):
+                return False
+        except _FAULTS:
+            return False
+        self._on_change(OTHER_OVERRIDES)
+        with contextlib.suppress(*_FAULTS):
+            await self._nats.publish(HINTS, b"")
+        return True
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -311,6 +341,7 @@ class NatsBus:
             else:
                 self._lease.granted(attempt, revision=revision)
         await self._read_plan()
+        await self._read_overrides()
         if self.leads and self.plan is not None and (self._plan_revision == 0 or self._unreadable):
             await self.offer(self.plan)
         if not self._looked.is_set():
@@ -367,6 +398,10 @@ class NatsBus:
             self._unreadable = True
             self._on_change(f"plan on the bus unreadable: {error}"[:200])
         self._plan_revision = entry.revision
+
+    async def _read_overrides(self) -> None:
+        for change in await self._overrides.read(self._bucket, leads=self.leads):
+            self._on_change(change)
 
     async def _read_memory(self) -> None:
         entry = await self._get("memory")

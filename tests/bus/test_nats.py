@@ -278,3 +278,62 @@ async def test_a_plan_that_cannot_be_read_is_reported_and_replaced(
         assert any("unreadable" in each for each in replicas[0].changes)
         assert await replicas[0].bus.offer(plan(5, 6))
         await until(lambda: all(_same(r.bus.plan, plan(5, 6)) for r in replicas))
+
+
+def names(replica: Replica) -> set[str]:
+    """Return the names of the overrides that *replica* has."""
+    return {item["id"] for item in replica.bus.overrides or ()}
+
+
+async def test_overrides_written_at_once_are_all_kept(tmp_path: Path) -> None:
+    """Each replica adds some, leader or not, and all come to the same."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+
+        async def add(replica: Replica, name: str) -> bool:
+            return await replica.bus.update_overrides(lambda known: [*(known or ()), {"id": name}])
+
+        added = await asyncio.gather(
+            *(add(replica, f"{replica.bus.me}-{number}") for replica in replicas for number in "12")
+        )
+        await until(lambda: all(len(names(replica)) == 6 for replica in replicas))
+
+    assert [True] * 6 == added
+
+
+async def test_a_store_that_lost_the_overrides_gets_them_again(tmp_path: Path) -> None:
+    """From the leader, with what has been added since the store was made."""
+    async with joined(tmp_path, size=1) as (cluster, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[1].bus.update_overrides(lambda _: [{"id": "drain"}])
+        await until(lambda: all(names(replica) == {"drain"} for replica in replicas))
+        await replicas[0].bus._bucket.purge("overrides")
+        late = await join(cluster, "late", offset=5000.0)
+        try:
+            await until(lambda: names(late) == {"drain"})
+        finally:
+            await late.stop()
+
+
+@pytest.mark.parametrize(
+    ("value", "replaced"),
+    [
+        pytest.param(b"no json", True, id="unreadable"),
+        pytest.param(b'{"format": 1, "overrides": 7}', True, id="no list"),
+        pytest.param(b'{"format": 99, "overrides": []}', False, id="newer"),
+    ],
+)
+async def test_overrides_that_cannot_be_read_change_nothing(
+    tmp_path: Path, value: bytes, *, replaced: bool
+) -> None:
+    """All keep theirs and report it; what a newer version wrote is not overwritten."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[0].bus.update_overrides(lambda _: [{"id": "drain"}])
+        await until(lambda: all(names(replica) == {"drain"} for replica in replicas))
+        await replicas[1].bus._bucket.put("overrides", value)
+        unreadable = "overrides on the bus unreadable"
+        await until(lambda: any(unreadable in each for each in replicas[0].changes))
+        written = await replicas[2].bus.update_overrides(lambda known: [*(known or ())])
+
+        assert all(names(replica) == {"drain"} for replica in replicas)
+        assert replaced == written

@@ -41,7 +41,6 @@ ELSEWHERE = {
     "config/dialects": "cli/test_check_scrape.py",
     "config/engine": "config/test_parse.py",
     "config/reference": "docs/test_docs.py",
-    "config/references": "config/test_faults.py",
     "controller/cycle": "controller/test_control_plane.py",
     "controller/cycle_record": "features/test_tracing.py",
     "controller/discovery": "features/test_discovery.py",
@@ -77,6 +76,7 @@ ELSEWHERE = {
 TOGETHER = {
     "admin_api": "admin_api",
     "cli": "cli",
+    "config/rules": "config",
     "config/schema": "config",
     "fleet": "fleet",
     "grpc_transport": "grpc_transport",

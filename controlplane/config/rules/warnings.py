@@ -102,7 +102,7 @@ def canary_warnings(doc: Sections) -> Iterator[Fault]:
 
 
 def shared_localities(doc: Sections) -> Iterator[Fault]:
-    """Warn of sites that Envoys cannot tell apart by locality."""
+    """Warn of sites that Envoys cannot distinguish by locality."""
     seen: dict[tuple[str, str], str] = {}
     for site in doc.site_list:
         region, zone, name = (site.text(key) or "" for key in ("region", "zone", "name"))

@@ -78,6 +78,7 @@ TOGETHER = {
     "cli": "cli",
     "config/rules": "config",
     "config/schema": "config",
+    "controller/metrics": "controller",
     "fleet": "fleet",
     "grpc_transport": "grpc_transport",
     "resources": "resources",

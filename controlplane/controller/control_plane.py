@@ -19,7 +19,8 @@ from controlplane.controller.cycle_metrics import CycleMeter
 from controlplane.controller.decider import Decider
 from controlplane.controller.events import EventHub
 from controlplane.controller.history import History, make_sample
-from controlplane.controller.metrics import EnvoyCount, Metrics, MetricsSnapshot
+from controlplane.controller.metrics import Metrics
+from controlplane.controller.metrics.snapshot import EnvoyCount, MetricsSnapshot
 from controlplane.controller.notifier import Notifier
 from controlplane.controller.overrides import (
     ActiveOverride,

@@ -72,7 +72,7 @@ class Names:
             if name is not None:
                 self.entries.setdefault(name, entry)
         self.complete = bool(entries) and all(_NAME.match(e.text("name") or "") for e in entries)
-        """False leaves dangling references unreported: the missing one may be what cannot be read."""
+        """False leaves dangling references unreported: what is missing may be unreadable."""
 
 
 class Sections:

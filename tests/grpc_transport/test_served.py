@@ -47,7 +47,7 @@ class Served:
         found: dict[str, str] = {}
         for each in frames:
             if each.kind == http2.HEADERS:
-                found |= dict(self._decoder.decode(each.payload))
+                found |= {str(k): str(v) for k, v in self._decoder.decode(each.payload)}
         return found
 
 

@@ -365,6 +365,41 @@ async def test_a_slow_reader_stays_while_it_makes_progress() -> None:
     assert [] == cut
 
 
+async def test_a_megabyte_read_at_8_kb_a_second_arrives_and_a_reader_that_stops_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the kernel has sent on counts as progress; its window opens in leaps, seconds apart."""
+    monkeypatch.setattr(server_module, "SWEEP_PERIOD", 3_600.0)
+    cut: list[int] = []
+    loop = asyncio.get_running_loop()
+    async with serving(on_cut=lambda: cut.append(1)) as (server, port):
+        server.add_method("/t.S/Hose", Firehose)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        await loop.sock_sendall(client, asking(size=8))
+        await until(lambda: any(each.connection for each in server._fronts))
+        (front,) = server._fronts
+        await until(lambda: front.connection.blocked)
+        second, left = loop.time(), 1_000_000
+        while left > 0:
+            left -= len(await loop.sock_recv(client, 8_000))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            second += 1
+            front.sweep(now=second)
+        stayed = list(cut)
+        while not cut and second < loop.time() + 600:
+            second += 1
+            front.sweep(now=second)
+            await asyncio.sleep(0)
+        client.close()
+
+    assert [] == stayed
+    assert [1] == cut
+
+
 async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not() -> None:
     """Half-open connections do not pile up; a preface alone completes no handshake."""
     cut: list[int] = []

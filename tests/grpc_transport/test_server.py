@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -486,30 +485,6 @@ async def test_a_connection_too_many_is_refused_with_a_reason(limits: ServerLimi
             last.close()
 
     assert 1 == sum(line["event"] == "connections refused" for line in lines)
-
-
-async def test_accepting_pauses_at_the_limit_of_open_files_with_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Retrying at once would take all of the time, and write a line each time."""
-    monkeypatch.setattr(server_module, "ACCEPT_PAUSE", 0.05)
-    accept, failures = socket.socket.accept, 0
-
-    def full(self: socket.socket) -> tuple[socket.socket, Any]:
-        nonlocal failures
-        if failures < 3:
-            failures += 1
-            raise OSError(errno.EMFILE, "Too many open files")
-        return accept(self)
-
-    monkeypatch.setattr(socket.socket, "accept", full)
-    with capture_logs() as lines:
-        async with serving() as (_, port):
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as client:
-                answer = await client.unary_unary("/t.S/Joined")(b"x", wait_for_ready=True)
-
-    assert (b"x", 3) == (answer, failures)
-    assert 1 == sum(line["event"] == "accepting paused" for line in lines)
 
 
 async def test_an_unfinished_handshake_gives_way_to_a_newer_one() -> None:

@@ -48,7 +48,6 @@ ELSEWHERE = {
     "controller/notifier": "app/test_serving.py",
     "controller/persistence": "app/test_serving.py",
     "controller/rejection_events": "features/test_discovery.py",
-    "controller/replication": "features/test_replicas.py",
     "controller/reports": "app/test_serving.py",
     "controller/tracing": "features/test_tracing.py",
     "controller/xds_observer": "grpc_services/test_ads.py",

@@ -39,7 +39,7 @@ from nats.js.errors import (
 )
 
 from controlplane.bus.codec import decode_message, encode_message
-from controlplane.bus.lease import Lease
+from controlplane.bus.lease import Attempt, Lease
 from controlplane.bus.local import OTHER_OVERRIDES, SavedOverrides
 from controlplane.bus.override_key import OverrideKey
 from controlplane.errors import ReportError
@@ -64,7 +64,7 @@ WARM_UP = 10.0
 ALONE_AFTER = 15.0
 """Seconds without the bus after which a replica that has nothing to serve decides for itself."""
 RESIGNED_FOR = 60.0
-"""Seconds that a replica leaves the lead to others after it gave it up."""
+"""Seconds for which a replica that gave the lead up lets every other one go first."""
 REQUEST_TIMEOUT = 1.0
 """Seconds for one answer of JetStream."""
 MAX_QUEUED = 50_000
@@ -131,6 +131,8 @@ class NatsBus:
         self.may_lead = True
         """Whether this replica could decide: who still waits must not hold the lease."""
         self._resigned_until = -math.inf
+        self._releasing = False
+        """Whether the lease was given up, and the store may not say so yet."""
         self._looked = asyncio.Event()
         self._plan_revision = 0
         self._unreadable = False
@@ -206,14 +208,21 @@ class NatsBus:
         limit = self._clock() - PRESENCE_TIMEOUT
         return sum(seen[0] > limit for seen in self._others.values())
 
+    @property
+    def may_resign(self) -> bool:
+        """Return whether another replica is there to lead, and this one did not resign lately."""
+        return self.replicas > 0 and self._clock() >= self._resigned_until
+
     async def resign(self) -> None:
-        """Release the lease to another replica, which may hear what this one does not."""
+        """Release the lease to another replica, which may hear what this one does not.
+
+        Where no other takes it, this one does again after `lease.STAND_BACK`.
+        """
         self._resigned_until = self._clock() + RESIGNED_FOR
-        revision = self._lease.revision
         self._lease.refused()
+        self._releasing = True
         with contextlib.suppress(*_FAULTS):
-            await self._bucket.update("lease", _lease_value(""), last=revision)
-            await self._nats.publish(HINTS, b"")
+            await self._release()
         self._hint.set()
 
     replicated = True
@@ -267,8 +276,7 @@ class NatsBus:
             return
         if self.leads:
             with contextlib.suppress(*_FAULTS):
-                await self._bucket.update("lease", _lease_value(""), last=self._lease.revision)
-                await self._nats.publish(HINTS, b"")
+                await self._release()
         with contextlib.suppress(*_FAULTS, asyncio.CancelledError):
             await asyncio.wait_for(self._nats.close(), 2.0)
 
@@ -329,17 +337,14 @@ class NatsBus:
             self._lease.observe(None, 0, now=now)
         else:
             self._lease.observe(_holder(entry.value), entry.revision, now=now)
-        eligible = self.may_lead and now >= self._resigned_until
-        attempt = self._lease.next_attempt(now=now, warm=warm) if eligible else None
-        if attempt is not None:
-            try:
-                revision = await self._bucket.update(
-                    "lease", _lease_value(self.me), last=attempt.revision
-                )
-            except KeyWrongLastSequenceError:
-                self._lease.refused()
-            else:
-                self._lease.granted(attempt, revision=revision)
+        if self._releasing and self._lease.holder == self.me:
+            await self._release()  # the store could not be reached when it was given up
+        elif self.may_lead:
+            self._releasing = False
+            resigned = now < self._resigned_until
+            await self._ask_for_lease(
+                self._lease.next_attempt(now=now, warm=warm, resigned=resigned)
+            )
         await self._read_plan()
         await self._read_overrides()
         if self.leads and self.plan is not None and (self._plan_revision == 0 or self._unreadable):
@@ -347,6 +352,25 @@ class NatsBus:
         if not self._looked.is_set():
             await self._read_memory()
             self._looked.set()
+
+    async def _ask_for_lease(self, attempt: Attempt | None) -> None:
+        if attempt is None:
+            return
+        try:
+            revision = await self._bucket.update(
+                "lease", _lease_value(self.me), last=attempt.revision
+            )
+        except KeyWrongLastSequenceError:
+            self._lease.refused()
+        else:
+            self._lease.granted(attempt, revision=revision)
+
+    async def _release(self) -> None:
+        if self._bucket is None:
+            return
+        await self._bucket.update("lease", _lease_value(""), last=self._lease.revision)
+        self._releasing = False
+        await self._nats.publish(HINTS, b"")
 
     async def _open_store(self) -> None:
         """Open the store, or make it; notice one that is not the previous store."""

@@ -28,6 +28,8 @@ MOUNTED = ClientTls(
     server_name="cats.cats.svc",
     secrets="/etc/envoy/configuration",
 )
+SIDECAR_HEAP = 192e6
+"""Bytes: three quarters of the sidecar's limit of 256 MiB, see docs/how-to/request-bodies.md."""
 CHART_SITE, CHART_HOST = "replaced-site", "replaced-host"
 CHART_FLEET = f"""
 version: 1
@@ -49,14 +51,17 @@ def rendered() -> dict[Path, str]:
     """Return file -> content."""
     fleet = DEPLOY / "kubernetes" / "base" / "fleet.yaml"
     config = parse_config(fleet.read_text(encoding="utf-8"), file=str(fleet))
+    small = config.model_copy(
+        update={"envoy": config.envoy.model_copy(update={"max_heap": SIDECAR_HEAP})}
+    )
     files: dict[Path, str] = {}
-    for place, host, tls in (
-        (DEPLOY / "kubernetes" / "components" / "sidecar", "cats.cats.svc", MOUNTED),
-        (DEPLOY / "kubernetes" / "components" / "gateway", "cats.cats.svc", MOUNTED),
-        (DEPLOY / "envoy", "cats.example", LOCAL),
+    for place, host, tls, fleet_of in (
+        (DEPLOY / "kubernetes" / "components" / "sidecar", "cats.cats.svc", MOUNTED, small),
+        (DEPLOY / "kubernetes" / "components" / "gateway", "cats.cats.svc", MOUNTED, config),
+        (DEPLOY / "envoy", "cats.example", LOCAL, config),
     ):
         files[place / "envoy.yaml"] = build_bootstrap(
-            config, site=SITE, envoy_id="replaced-by-service-node", xds=(host, 18000), tls=tls
+            fleet_of, site=SITE, envoy_id="replaced-by-service-node", xds=(host, 18000), tls=tls
         )
         secrets = build_secrets(tls)
         if config.envoy.instance_tls is not None:

@@ -46,7 +46,7 @@ from controlplane.cli.options import HOST_PORT, config_option, read_config
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Write there what Envoy needs to take rotated certificates without a restart: --ca, --cert"
-    " and --key, and those of envoy.instance_tls.",
+    " and --key, those of envoy.instance_tls, and credentials of instances.",
 )
 def command(
     *,
@@ -70,6 +70,7 @@ def command(
     from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
         ClientTls,
         build_bootstrap,
+        build_credential_secrets,
         build_instance_secrets,
         build_secrets,
     )
@@ -92,10 +93,25 @@ def command(
             " --secrets writes; they refuse the clusters until these are there",
             err=True,
         )
+    credentials = build_credential_secrets(config)
+    for directory in {
+        each.https.credential.secrets
+        for each in config.instances
+        if each.https and each.https.credential
+    }:
+        if secrets is None or str(secrets.absolute()) != directory:
+            click.echo(
+                f"warning: https.credential has Envoys look in {directory} for the files that"
+                " --secrets writes; they reject the clusters until these are there",
+                err=True,
+            )
     if secrets is not None:
-        if tls is None and instances is None:
-            raise BadInput("--secrets goes with --ca, --cert and --key, or envoy.instance_tls")
-        files = {} if tls is None else build_secrets(tls)
+        if tls is None and instances is None and not credentials:
+            raise BadInput(
+                "--secrets goes with --ca, --cert and --key, envoy.instance_tls, or"
+                " instances[].https.credential"
+            )
+        files = credentials | ({} if tls is None else build_secrets(tls))
         files |= {} if instances is None else build_instance_secrets(instances)
         secrets.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

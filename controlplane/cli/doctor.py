@@ -23,7 +23,7 @@ from controlplane.cli.options import FILE, read_config
 )
 @click.option(
     "-c", "--config", "config_file", type=FILE, metavar="FILE",
-    help="Look at its certificates, its instances' metrics and its discovery, from here.",
+    help="Look at its certificates, its instances' names and metrics and its discovery, from here.",
 )  # fmt: skip
 @click.option(
     "--admin", "admin_url", metavar="URL",
@@ -36,9 +36,9 @@ def command(
 ) -> None:
     """Look for what is wrong, and say what to do about it.
 
-    Certificates, metrics that cannot be read or lack signals, a Kubernetes API that does not answer
-    or denies, clocks that differ, instances that are silent or not believed, Envoys that lag or
-    refuse.
+    Certificates, DNS names that are not resolved, metrics that cannot be read or lack signals, a
+    Kubernetes API that does not answer or denies, clocks that differ, instances that are silent or
+    not believed, Envoys that lag or refuse.
     Status 0 if nothing is bad, 1 if something is.
     """
     from controlplane.diagnostics.doctor import (  # noqa: PLC0415 -- loads everything

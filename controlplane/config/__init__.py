@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         OutlierDetection,
         Retries,
     )
+    from controlplane.config.schema.https import Https
     from controlplane.config.schema.instances import (
         Instance,
         InstanceModel,
@@ -95,6 +96,7 @@ __all__ = [
     "FoundOrca",
     "FoundScrape",
     "HealthCheck",
+    "Https",
     "Identity",
     "Instance",
     "InstanceModel",
@@ -174,6 +176,7 @@ _MODULES = {
         "OutlierDetection",
         "Retries",
     ),
+    "schema.https": ("Https",),
     "schema.instances": ("Instance", "InstanceModel", "InstancePower", "Orca", "Scrape"),
     "schema.models": ("Model", "ModelKind", "Protocol"),
     "schema.network": ("Network", "Path"),

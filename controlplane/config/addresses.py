@@ -19,6 +19,11 @@ def is_ip(text: str) -> bool:
     return _ip(text) is not None
 
 
+def is_dns_name(text: str) -> bool:
+    """Return whether *text*, in lower case and without a final dot, is a DNS name."""
+    return len(text) <= 253 and _DNS_NAME.fullmatch(text) is not None
+
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?P<rest>[^/?#]*).*", re.IGNORECASE)
 
 
@@ -76,7 +81,7 @@ def check_instance_address(text: str) -> str:
     """
     host, colon, port = text.rpartition(":")
     name = host.lower().removesuffix(".")
-    if not colon or len(name) > 253 or not _DNS_NAME.fullmatch(name):
+    if not colon or not is_dns_name(name):
         return check_endpoint(text)
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
         raise _wrong(text, f"has port '{port}'; a port lies between 1 and 65535")

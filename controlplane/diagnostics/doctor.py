@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import email.utils
+import socket
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import aiohttp
 
 from controlplane.config import Config, Discovery, Instance, Tls
+from controlplane.config.resolution import names_of
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport
 from controlplane.resources.versions import OLDEST_SUPPORTED
@@ -34,6 +36,8 @@ SKEW = 2.0
 """Seconds that two clocks may be apart; ages are judged against expiries of some ten seconds."""
 LAG = 10.0
 """Seconds without an acknowledgement that are reported."""
+RESOLVED_WITHIN = 5.0
+"""Seconds that a DNS answer may take."""
 AT_ONCE = 20
 
 
@@ -121,6 +125,36 @@ async def _examine_scrape(
         reason, remedy = remedy_of(error)
         return [Finding("bad", f"{instance.name}: {scrape.url} cannot be read: {reason}", remedy)]
     return list(_examine_report(instance, report))
+
+
+async def examine_names(config: Config) -> list[Finding]:
+    """Resolve the DNS names of instances' addresses, from here, as ``serve`` does."""
+    loop = asyncio.get_running_loop()
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> list[Finding]:
+        try:
+            async with gate, asyncio.timeout(RESOLVED_WITHIN):
+                await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:  # a timeout is an OSError
+            reason = getattr(error, "strerror", None) or f"no answer within {RESOLVED_WITHIN:.0f} s"
+        else:
+            return []
+        those = ", ".join(each.name for each in config.instances if each.host == name)
+        return [
+            Finding(
+                "bad",
+                f"the DNS name {name} of {those} is not resolved: {reason}",
+                "fix the name or the resolver, or look from where the control plane runs;"
+                " without an address an instance gets no requests",
+            )
+        ]
+
+    return [
+        finding
+        for found in await asyncio.gather(*map(one, sorted(names_of(config))))
+        for finding in found
+    ]
 
 
 def _examine_report(instance: Instance, report: InstanceReport) -> Iterator[Finding]:
@@ -339,6 +373,7 @@ async def examine(config: Config | None, documents: Iterable[Any]) -> list[Findi
     found: list[Finding] = []
     if config is not None:
         found += examine_certificates(config, unix_now=time.time())
+        found += await examine_names(config)
         found += await examine_scrapes(config)
         found += await examine_discovery(config)
     given = tuple(documents)

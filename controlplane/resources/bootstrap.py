@@ -15,6 +15,7 @@ import yaml
 from controlplane.config import Config, InstanceTls
 from controlplane.config.addresses import is_ip
 from controlplane.resources import names
+from controlplane.resources.https import credential_name, credentials
 
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -161,6 +162,22 @@ def build_instance_secrets(tls: InstanceTls) -> dict[str, str]:
     return _secret_files((names.INSTANCES_CA, tls.ca), (names.INSTANCES_OWN, tls.cert, tls.key))
 
 
+def build_credential_secrets(config: Config) -> dict[str, str]:
+    """Write the files for the credentials of instances, as `build_secrets`."""
+    files: dict[str, str] = {}
+    for instance in credentials(config):
+        assert instance.https is not None and instance.https.credential is not None  # noqa: S101, PT018 -- as `credentials` says
+        file, name = instance.https.credential.file, credential_name(instance.name)
+        source = {"filename": file, **_watched(file)}
+        files |= _named_secret(name, {"generic_secret": {"secret": source}})
+    return files
+
+
+def _named_secret(name: str, secret: dict[str, Any]) -> dict[str, str]:
+    document = {"resources": [{"@type": _SECRET, "name": name, **secret}]}
+    return {f"{name}.yaml": yaml.safe_dump(document, sort_keys=False)}
+
+
 def _secret_files(
     authority: tuple[str, str], own: tuple[str, str | None, str | None]
 ) -> dict[str, str]:
@@ -176,10 +193,9 @@ def _secret_files(
             }
         }
     return {
-        f"{name}.yaml": yaml.safe_dump(
-            {"resources": [{"@type": _SECRET, "name": name, **secret}]}, sort_keys=False
-        )
+        file: text
         for name, secret in files.items()
+        for file, text in _named_secret(name, secret).items()
     }
 
 

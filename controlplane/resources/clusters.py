@@ -6,6 +6,8 @@ equal for every client site.
 
 from __future__ import annotations
 
+from typing import Any
+
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
@@ -27,6 +29,8 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     HttpProtocolOptions,
 )
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions as UpstreamHttpProtocolOptions,
 )
@@ -37,6 +41,7 @@ from envoy_data_plane.envoy.type.v3 import Percent
 
 from controlplane import config
 from controlplane.config.serving import protocol_of, rewrites_model
+from controlplane.resources.https import build_https_filters, build_https_transports
 from controlplane.resources.instance_tls import build_transports
 from controlplane.resources.model_names import build_rewriting_filters
 from controlplane.resources.packing import pack, seconds
@@ -51,6 +56,10 @@ _ORCA = ("named_metrics.*", "cpu_utilization", "mem_utilization", "application_u
 def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
     """Build the cluster of *service*, named after it."""
     envoy, rewrites = fleet.envoy, rewrites_model(service, fleet)
+    filters = [
+        *(build_rewriting_filters() if rewrites else []),
+        *build_https_filters(service, fleet),
+    ]
     models = {model.name: model for model in fleet.models}
     return Cluster(
         name=service.name,
@@ -78,7 +87,7 @@ def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
         # A body that is rewritten is held as a whole, also on its way out.
         per_connection_buffer_limit_bytes=round(envoy.max_body) if rewrites else None,
         circuit_breakers=_circuit_breakers(envoy.circuit_breakers),
-        **({} if envoy.instance_tls is None else build_transports(envoy.instance_tls)),
+        **_transports(service, fleet),
         typed_extension_protocol_options={
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(
                 UpstreamHttpProtocolOptions(
@@ -86,11 +95,26 @@ def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
                         idle_timeout=seconds(_UPSTREAM_IDLE)
                     ),
                     explicit_http_config=_protocol(protocol_of(service, models)),
-                    http_filters=build_rewriting_filters() if rewrites else [],
+                    http_filters=[*filters, _codec()] if filters else [],
                 )
             )
         },
     )
+
+
+def _transports(service: config.Service, fleet: config.Config) -> dict[str, Any]:
+    """Build the fields that say how endpoints are spoken to: the first match holds."""
+    tls = fleet.envoy.instance_tls
+    fields = {} if tls is None else build_transports(tls)
+    matches = [
+        *build_https_transports(service, fleet),
+        *fields.pop("transport_socket_matches", ()),
+    ]
+    return fields | ({"transport_socket_matches": matches} if matches else {})
+
+
+def _codec() -> HttpFilter:
+    return HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=pack(UpstreamCodec()))
 
 
 def _protocol(protocol: config.Protocol) -> HttpProtocolOptionsExplicitHttpConfig:

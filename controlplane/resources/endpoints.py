@@ -15,6 +15,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2
 from controlplane.config import Instance, InstanceModel, Model, Service, Site
 from controlplane.config.serving import served_name, serving_model
 from controlplane.resources import names
+from controlplane.resources.https import transport_name
 from controlplane.steering.plan import Allocation
 from controlplane.xds.snapshot import make_resource
 from controlplane.xds.types import ENDPOINT, Resource
@@ -136,7 +137,13 @@ def _endpoint(instance: Instance, model: InstanceModel, models: Mapping[str, Mod
         endpoint.metadata.filter_metadata[names.METADATA].update(
             {names.METADATA_SERVED_AS: served_as}
         )
-    if not instance.tls:
+    if instance.https is not None:
+        endpoint.metadata.filter_metadata[names.TRANSPORT_MATCH].update(
+            {names.TRANSPORT_HTTPS: transport_name(instance.https)}
+        )
+        # Every Envoy of a fleet would ask a server that is not the fleet's, every two seconds.
+        endpoint.endpoint.health_check_config.disable_active_health_check = True
+    elif not instance.tls:
         endpoint.metadata.filter_metadata[names.TRANSPORT_MATCH].update(
             {names.TRANSPORT_PLAIN: True}
         )

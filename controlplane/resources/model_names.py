@@ -19,7 +19,6 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import (
     Mutations,
 )
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
-from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from controlplane.resources import names
@@ -101,7 +100,7 @@ end
 
 
 def build_rewriting_filters() -> list[HttpFilter]:
-    """Build the chain of a cluster's upstream filters, codec included."""
+    """Build the upstream filters of a cluster whose requests need the name replaced."""
     return [
         HttpFilter(
             name="envoy.filters.http.header_mutation",
@@ -120,7 +119,6 @@ def build_rewriting_filters() -> list[HttpFilter]:
             name="envoy.filters.http.lua",
             typed_config=pack(Lua(default_source_code=DataSource(inline_string=_REWRITE))),
         ),
-        HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=pack(UpstreamCodec())),
     ]
 
 

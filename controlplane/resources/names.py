@@ -32,6 +32,8 @@ TRANSPORT_MATCH: Final = "envoy.transport_socket_match"
 """Namespace of an endpoint's metadata by which Envoy chooses how to speak to it."""
 TRANSPORT_PLAIN: Final = "plain"
 """Key there of an endpoint that speaks no TLS, and name of the transport that it gets."""
+TRANSPORT_HTTPS: Final = "https"
+"""Key there of an endpoint that has HTTPS of its own; the value names the transport."""
 
 INSTANCES_CA: Final = "instances-ca"
 INSTANCES_OWN: Final = "instances-own"

@@ -58,6 +58,7 @@ from controlplane.resources.bodies import (
     unknown_encoding,
     unreadable,
 )
+from controlplane.resources.https import injected_headers
 from controlplane.resources.packing import pack, seconds
 
 _HEADERS = {
@@ -114,7 +115,7 @@ def build_routes(
             )
         ],
         max_direct_response_body_size_bytes=_LONGEST_LIST,
-        request_headers_to_remove=list(_HEADERS),
+        request_headers_to_remove=[*_HEADERS, *injected_headers(config)],
         response_headers_to_add=_response_headers() if config.envoy.response_headers else [],
         response_headers_to_remove=[] if config.envoy.response_headers else list(_HEADERS),
     )

@@ -40,6 +40,7 @@ class Origin:
         serves: the only model it knows; a request that names another gets 404. None knows all.
         models: the models that requests named.
         headers: of the last request.
+        path: of the last request, with its query.
         keeps: whether connections last for more than one request.
         tls_version: of the last request; empty in clear text.
         shown: serial numbers of the certificates that clients showed, in order, each once.
@@ -60,6 +61,7 @@ class Origin:
         self.models: list[str] = []
         self.content = b""
         self.headers: dict[str, str] = {}
+        self.path = ""
         self.port = port
         app = web.Application(client_max_size=2**28)
         app.router.add_route("*", "/{path:.*}", self._answer)
@@ -94,6 +96,7 @@ class Origin:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
         self.headers = dict(request.headers)
+        self.path = request.path_qs
         self._note_certificate(request)
         body = self.content = await request.read()
         self.bodies.append(len(body))

@@ -41,3 +41,15 @@ def test_a_fleet_of_addresses_stays_as_it_is() -> None:
     """The very object, so that nothing is taken for a change."""
     config = make_config()
     assert config is with_addresses(config, {})
+
+
+def test_an_https_instance_keeps_its_name_when_its_address_is_resolved() -> None:
+    """It is what Envoys ask for and what the certificate must carry, unless another is written."""
+    config = make_config(
+        instances={"a": ("cloud", "API.Example.net:443"), "b": ("cloud", "lb.example.net:443")},
+        fields={"a": {"https": {}}, "b": {"https": {"name": "api.other.net.", "path": "/openai/"}}},
+    )
+    resolved = with_addresses(config, {"api.example.net": "10.0.0.1", "lb.example.net": "10.0.0.2"})
+    assert [("10.0.0.1", "api.example.net", ""), ("10.0.0.2", "api.other.net", "/openai")] == [
+        (each.host, each.https.name, each.https.path) for each in resolved.instances if each.https
+    ]

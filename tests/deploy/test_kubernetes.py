@@ -213,3 +213,14 @@ def test_monitoring_asks_for_metrics_that_there_are(tmp_path: Path) -> None:
 def test_the_bootstraps_are_what_their_fleet_gives() -> None:
     """`python -m deploy.render` was run."""
     assert 0 == render.main(["--check"])
+
+
+@pytest.mark.parametrize("component", ["gateway", "sidecar"])
+def test_an_envoys_heap_fits_its_container(component: str) -> None:
+    """Three quarters of the limit at most: Envoy sheds load before the kernel kills it."""
+    folder = KUBERNETES / "components" / component
+    heap = re.search(r"max_heap_size_bytes: (\d+)", (folder / "envoy.yaml").read_text())
+    limit = re.search(r"limits: \{memory: (\d+)Mi\}", (folder / f"{component}.yaml").read_text())
+    assert heap
+    assert limit
+    assert int(heap[1]) <= 0.75 * int(limit[1]) * 2**20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from controlplane.diagnostics.doctor import (
     examine_discovery,
     examine_envoys,
     examine_fleet,
+    examine_names,
     examine_scrapes,
     unexamined,
 )
@@ -264,3 +267,26 @@ def test_what_was_not_examined_is_said() -> None:
         config, running=True
     ))  # fmt: skip
     assert any("--admin" in left for left in unexamined(config, running=False))
+
+
+async def test_names_that_are_not_resolved_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its instances; addresses and names that are resolved are none."""
+    resolver = asyncio.get_running_loop().getaddrinfo
+
+    async def answer(name: str, *rest: Any, **options: Any) -> Any:
+        if name == "slow.example":
+            raise TimeoutError
+        if name == "typo.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return await resolver("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
+    addresses = {"a": "typo.example:80", "b": "typo.example:81", "c": "slow.example:80"}
+    addresses |= {"d": "good.example:80", "e": "10.0.0.1:80"}
+    config = make_config(instances={name: ("north", at) for name, at in addresses.items()})
+
+    found = await examine_names(config)
+
+    assert ["bad", "bad"] == [each.level for each in found]
+    assert "slow.example of c is not resolved: no answer within 5 s" in found[0].what
+    assert "typo.example of a, b is not resolved: Name or service not known" in found[1].what

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from controlplane.config.addresses import check_ip, is_ip
-from controlplane.config.schema.values import Port, Settings, UrlPath
+from controlplane.config.schema.values import EnvoyFile, Port, Settings, UrlPath
 from controlplane.config.units import Duration, PositiveDuration, Share, Size
 
 
@@ -72,16 +72,6 @@ class Retries(Settings):
     retry_after: Duration = 1.0
     """Longest ``Retry-After`` that is waited for; on a longer one another instance is asked at
     once. 0 waits for none."""
-
-
-def _check_absolute(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("must begin with /: Envoy would look below where it was started")
-    return path
-
-
-EnvoyFile = Annotated[str, Field(max_length=4096), AfterValidator(_check_absolute)]
-"""A path on the machine of an Envoy."""
 
 
 def _check_name_pattern(pattern: str) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from controlplane.config.addresses import check_endpoint, check_instance_address, check_url
+from controlplane.config.addresses import (
+    check_endpoint,
+    check_instance_address,
+    check_url,
+    is_ip,
+)
 from controlplane.config.dialects import EngineName
 from controlplane.config.engine import Engine
+from controlplane.config.schema.https import Https
 from controlplane.config.schema.models import ServedName
-from controlplane.config.schema.values import Name, Port, Settings
+from controlplane.config.schema.values import Name, Port, Settings, without_default
 from controlplane.config.units import PositiveDuration, Power
 
 
@@ -71,10 +77,6 @@ class InstancePower(Settings):
     """At full load."""
 
 
-def _without_default(schema: dict[str, Any]) -> None:
-    del schema["default"]
-
-
 class InstanceModel(Settings):
     """A model that an instance serves beside others."""
 
@@ -91,7 +93,7 @@ class Instance(Settings):
     address: Annotated[str, AfterValidator(check_instance_address)]
     """IP:PORT, IPv6 in brackets; or NAME:PORT, whose name the control plane resolves every five
     seconds. The last good answer stays."""
-    model: Annotated[Name, Field(json_schema_extra=_without_default)] = ""
+    model: Annotated[Name, Field(json_schema_extra=without_default)] = ""
     """What it runs, if it is one model."""
     served_as: ServedName | None = None
     """What it calls its one model; by default as ``models[].served_as``."""
@@ -109,12 +111,24 @@ class Instance(Settings):
     power: InstancePower = InstancePower()
     tls: bool = True
     """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
+    https: Https | None = None
+    """With it, Envoys speak HTTPS to it whatever ``envoy.instance_tls`` says."""
 
     @model_validator(mode="after")
     def _name_first(self) -> Instance:
         # Whatever asks for one model of an instance of several gets the first.
         if not self.model and self.models:
             object.__setattr__(self, "model", self.model_names[0])
+        return self
+
+    @model_validator(mode="after")
+    def _name_https(self) -> Instance:
+        if self.https is None or self.https.name:
+            return self
+        if is_ip(self.host):
+            raise ValueError("https needs a name where the address has none; add https.name")
+        # Kept when the address is resolved.
+        object.__setattr__(self, "https", self.https.model_copy(update={"name": self.host}))
         return self
 
     @property

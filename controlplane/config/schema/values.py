@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 Name = Annotated[
@@ -30,6 +30,21 @@ LabelName = Annotated[
 ]
 """A label of a Kubernetes object, with its prefix."""
 HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=4096)]
+
+
+def _check_absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must begin with /: Envoy would look below where it was started")
+    return path
+
+
+EnvoyFile = Annotated[str, Field(max_length=4096), AfterValidator(_check_absolute)]
+"""A path on the machine of an Envoy."""
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """Leave a default out of the schema that stands for a missing key and is no value of it."""
+    del schema["default"]
 
 
 class Settings(BaseModel):

@@ -65,11 +65,8 @@ ELSEWHERE = {
     "sources/tokens": "sources/test_scrape.py",
     "telemetry/limits": "telemetry/test_exposition.py",
     "xds/delta": "xds/test_stream.py",
-    "xds/holding": "xds/test_stream.py",
-    "xds/ordering": "xds/test_stream.py",
     "xds/snapshot": "grpc_services/test_views.py",
     "xds/sotw": "xds/test_stream.py",
-    "xds/subscription": "xds/test_stream.py",
     "xds/types": "xds/test_stream.py",
 }
 """Module -> the test that covers it."""

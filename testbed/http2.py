@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import hpack
@@ -88,6 +89,7 @@ def goaway(last: int = 0, code: int = 0, text: bytes = b"") -> bytes:
     return frame(GOAWAY, payload=last.to_bytes(4, "big") + code.to_bytes(4, "big") + text)
 
 
+@lru_cache(maxsize=256)
 def block(fields: tuple[tuple[str, str], ...] = REQUEST, *, huffman: bool = False) -> bytes:
     """Write header fields as they are, and without a table's help."""
     encoder = hpack.Encoder()

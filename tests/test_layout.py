@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PRODUCT, TESTS = ROOT / "controlplane", ROOT / "tests"
 GENERATED = "wire"
 ELSEWHERE = {
+    "bus/override_key": "bus/test_nats.py",
     "__main__": "cli/test_cli.py",
     "admin_api/discovery": "features/test_discovery.py",
     "admin_api/effect": "features/test_override.py",
@@ -40,7 +41,6 @@ ELSEWHERE = {
     "config/dialects": "cli/test_check_scrape.py",
     "config/engine": "config/test_parse.py",
     "config/reference": "docs/test_docs.py",
-    "config/references": "config/test_faults.py",
     "controller/cycle": "controller/test_control_plane.py",
     "controller/cycle_record": "features/test_tracing.py",
     "controller/discovery": "features/test_discovery.py",
@@ -48,7 +48,6 @@ ELSEWHERE = {
     "controller/notifier": "app/test_serving.py",
     "controller/persistence": "app/test_serving.py",
     "controller/rejection_events": "features/test_discovery.py",
-    "controller/replication": "features/test_replicas.py",
     "controller/reports": "app/test_serving.py",
     "controller/tracing": "features/test_tracing.py",
     "controller/xds_observer": "grpc_services/test_ads.py",
@@ -73,7 +72,9 @@ ELSEWHERE = {
 TOGETHER = {
     "admin_api": "admin_api",
     "cli": "cli",
+    "config/rules": "config",
     "config/schema": "config",
+    "controller/metrics": "controller",
     "fleet": "fleet",
     "grpc_transport": "grpc_transport",
     "resources": "resources",

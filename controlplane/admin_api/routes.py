@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import importlib.resources
 import math
 import zlib
@@ -32,6 +31,7 @@ from controlplane.controller.history import COARSE_SPAN, Query
 from controlplane.errors import ControlPlaneError
 from controlplane.runtime.addresses import is_loopback
 from controlplane.runtime.json_text import dump
+from controlplane.suggestions import did_you_mean
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body; nothing we take is larger than some lines."""
@@ -66,10 +66,7 @@ class UnknownName(Exception):  # noqa: N818 -- says what is the case
     """A service or site that the configuration does not have."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names[:20])}"
-        super().__init__(f"no {kind} '{name}'; {remedy}")
+        super().__init__(f"no {kind} '{name}'; {did_you_mean(name, sorted(known))}")
 
 
 class AdminDocuments(Protocol):
@@ -106,7 +103,7 @@ class AdminDocuments(Protocol):
             ControlPlaneError: it cannot be.
         """
 
-    def remove_override(self, name: str, by: str) -> Document:
+    async def remove_override(self, name: str, by: str) -> Document:
         """End an override made while running.
 
         Raises:
@@ -397,7 +394,8 @@ async def _remove_override(request: web.Request) -> web.Response:
     if not by:
         return json_error(400, "say who removes it, as in ?by=ann")
     try:
-        return json_response(request.app[DOCUMENTS].remove_override(request.match_info["name"], by))
+        name = request.match_info["name"]
+        return json_response(await request.app[DOCUMENTS].remove_override(name, by))
     except ControlPlaneError as error:
         return json_error(404, str(error))
 

@@ -140,16 +140,16 @@ class AdminView:
             effect = encode_effect(*await control.decider.try_out(control.view, config))
         if request.dry_run:
             return {"added": None, "effect": effect}
-        made = control.add_override(request)
+        made = await control.add_override(request)
         return {"added": made.id, "lasting": configuration.overrides.lasting, "effect": effect}
 
-    def remove_override(self, name: str, by: str) -> Document:
+    async def remove_override(self, name: str, by: str) -> Document:
         """End an override made while running.
 
         Raises:
             OverrideError: there is no such one.
         """
-        return {"removed": self._control.configuration.remove_override(name, by=by).id}
+        return {"removed": await self._control.remove_override(name, by=by)}
 
     async def history_document(self, query: Query, at: float | None) -> Document | None:
         """Return the figures over time that *query* asks for, or the sample nearest to *at*."""

@@ -18,6 +18,9 @@ MARGIN = 0.5
 HESITATION = 2.0
 """Seconds more that a replica waits which has not heard enough yet, so that one that has goes
 first."""
+STAND_BACK = 4.0
+"""Seconds more that a replica waits which gave the lease up lately: every other one goes first, and
+where there is no other, it leads again rather than none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,15 @@ class Lease:
         if holder != self.me:
             self._held_until = -math.inf
 
-    def next_attempt(self, *, now: float, warm: bool = True) -> Attempt | None:
+    def next_attempt(
+        self, *, now: float, warm: bool = True, resigned: bool = False
+    ) -> Attempt | None:
         """Return the write that is due; None if there is none.
 
         Args:
             now: the instant.
             warm: whether this replica has heard enough to go on where the last holder stopped.
+            resigned: whether this replica gave the lease up lately.
         """
         if self._revision < 0:
             return None
@@ -81,6 +87,7 @@ class Lease:
             due = now - self._asked_at >= self._duration / 3
         else:
             patience = 0.0 if warm or self._revision == 0 else HESITATION
+            patience += STAND_BACK if resigned else 0.0
             if self.holder:
                 patience += self._duration + self._margin
             due = now - self._seen_at >= patience

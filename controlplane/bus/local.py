@@ -5,15 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
 
+SavedOverrides = Sequence[Mapping[str, Any]]
+"""Operators' overrides as they are saved; see `controlplane.controller.overrides`."""
+
+OTHER_OVERRIDES = "overrides changed on the bus"
+"""What a bus reports when its overrides are others."""
+
 
 class Bus(Protocol):
-    """What a control plane asks of its bus; nothing here blocks but `offer`."""
+    """What a control plane asks of its bus; nothing here blocks but what is awaited.
+
+    Attributes:
+        overrides: those that all replicas have; None if unknown, or if there are no others.
+    """
+
+    overrides: SavedOverrides | None
+
+    @property
+    def replicated(self) -> bool:
+        """Return whether there may be other replicas."""
 
     @property
     def leads(self) -> bool:
@@ -47,10 +63,20 @@ class Bus(Protocol):
     async def offer(self, plan: Plan) -> bool:
         """Make *plan* the plan of all; false if this replica may not, or cannot."""
 
+    async def update_overrides(
+        self, change: Callable[[SavedOverrides | None], SavedOverrides]
+    ) -> bool:
+        """Replace the overrides of all by *change* of them; false if the bus cannot be written.
+
+        *change* may be called again, when another replica has written in between.
+        """
+
 
 class LocalBus:
     """No others."""
 
+    overrides: SavedOverrides | None = None
+    replicated = False
     leads = True
     connected = True
     alone = True
@@ -70,4 +96,11 @@ class LocalBus:
     async def offer(self, plan: Plan) -> bool:
         """Let it hold."""
         del plan
+        return True
+
+    async def update_overrides(
+        self, change: Callable[[SavedOverrides | None], SavedOverrides]
+    ) -> bool:
+        """Do nothing: no one else has any."""
+        del change
         return True

@@ -5,6 +5,7 @@
 * key ``plan``: the plan of all, deflated; a long one in parts, ``plan.SLOT.N``, written before the
   key that names them, in turns of two slots, so that what is being read is not overwritten;
 * key ``memory``: what was learned, now and then, for replicas that join;
+* key ``overrides``: the operators' overrides, which any replica may replace (`override_key`);
 * subject ``cats.plan``: a hint that the plan is another one.
 
 Every write of lease and plan names the revision it replaces, so that a replica which lost the lease
@@ -38,7 +39,9 @@ from nats.js.errors import (
 )
 
 from controlplane.bus.codec import decode_message, encode_message
-from controlplane.bus.lease import Lease
+from controlplane.bus.lease import Attempt, Lease
+from controlplane.bus.local import OTHER_OVERRIDES, SavedOverrides
+from controlplane.bus.override_key import OverrideKey
 from controlplane.errors import ReportError
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
@@ -61,7 +64,7 @@ WARM_UP = 10.0
 ALONE_AFTER = 15.0
 """Seconds without the bus after which a replica that has nothing to serve decides for itself."""
 RESIGNED_FOR = 60.0
-"""Seconds that a replica leaves the lead to others after it gave it up."""
+"""Seconds for which a replica that gave the lead up lets every other one go first."""
 REQUEST_TIMEOUT = 1.0
 """Seconds for one answer of JetStream."""
 MAX_QUEUED = 50_000
@@ -117,6 +120,7 @@ class NatsBus:
         self._count = count
         self._clock = clock
         self._lease = Lease(me)
+        self._overrides = OverrideKey()
         self._led = False
         self._nats: Any = None
         self._bucket: Any = None
@@ -127,6 +131,8 @@ class NatsBus:
         self.may_lead = True
         """Whether this replica could decide: who still waits must not hold the lease."""
         self._resigned_until = -math.inf
+        self._releasing = False
+        """Whether the lease was given up, and the store may not say so yet."""
         self._looked = asyncio.Event()
         self._plan_revision = 0
         self._unreadable = False
@@ -202,15 +208,48 @@ class NatsBus:
         limit = self._clock() - PRESENCE_TIMEOUT
         return sum(seen[0] > limit for seen in self._others.values())
 
+    @property
+    def may_resign(self) -> bool:
+        """Return whether another replica is there to lead, and this one did not resign lately."""
+        return self.replicas > 0 and self._clock() >= self._resigned_until
+
     async def resign(self) -> None:
-        """Release the lease to another replica, which may hear what this one does not."""
+        """Release the lease to another replica, which may hear what this one does not.
+
+        Where no other takes it, this one does again after `lease.STAND_BACK`.
+        """
         self._resigned_until = self._clock() + RESIGNED_FOR
-        revision = self._lease.revision
         self._lease.refused()
+        self._releasing = True
         with contextlib.suppress(*_FAULTS):
-            await self._bucket.update("lease", _lease_value(""), last=revision)
-            await self._nats.publish(HINTS, b"")
+            await self._release()
         self._hint.set()
+
+    replicated = True
+
+    @property
+    def overrides(self) -> SavedOverrides | None:
+        """Return the overrides that all replicas have, as they were read last."""
+        return self._overrides.entries
+
+    @overrides.setter
+    def overrides(self, entries: SavedOverrides | None) -> None:
+        """Set those to begin with where the store has none."""
+        self._overrides.entries = entries
+
+    async def update_overrides(
+        self, change: Callable[[SavedOverrides | None], SavedOverrides]
+    ) -> bool:
+        """Replace the overrides of all by *change* of them; false if the bus cannot be written."""
+        try:
+            if self._bucket is None or not await self._overrides.update(self._bucket, change):
+                return False
+        except _FAULTS:
+            return False
+        self._on_change(OTHER_OVERRIDES)
+        with contextlib.suppress(*_FAULTS):
+            await self._nats.publish(HINTS, b"")
+        return True
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -237,8 +276,7 @@ class NatsBus:
             return
         if self.leads:
             with contextlib.suppress(*_FAULTS):
-                await self._bucket.update("lease", _lease_value(""), last=self._lease.revision)
-                await self._nats.publish(HINTS, b"")
+                await self._release()
         with contextlib.suppress(*_FAULTS, asyncio.CancelledError):
             await asyncio.wait_for(self._nats.close(), 2.0)
 
@@ -299,23 +337,40 @@ class NatsBus:
             self._lease.observe(None, 0, now=now)
         else:
             self._lease.observe(_holder(entry.value), entry.revision, now=now)
-        eligible = self.may_lead and now >= self._resigned_until
-        attempt = self._lease.next_attempt(now=now, warm=warm) if eligible else None
-        if attempt is not None:
-            try:
-                revision = await self._bucket.update(
-                    "lease", _lease_value(self.me), last=attempt.revision
-                )
-            except KeyWrongLastSequenceError:
-                self._lease.refused()
-            else:
-                self._lease.granted(attempt, revision=revision)
+        if self._releasing and self._lease.holder == self.me:
+            await self._release()  # the store could not be reached when it was given up
+        elif self.may_lead:
+            self._releasing = False
+            resigned = now < self._resigned_until
+            await self._ask_for_lease(
+                self._lease.next_attempt(now=now, warm=warm, resigned=resigned)
+            )
         await self._read_plan()
+        await self._read_overrides()
         if self.leads and self.plan is not None and (self._plan_revision == 0 or self._unreadable):
             await self.offer(self.plan)
         if not self._looked.is_set():
             await self._read_memory()
             self._looked.set()
+
+    async def _ask_for_lease(self, attempt: Attempt | None) -> None:
+        if attempt is None:
+            return
+        try:
+            revision = await self._bucket.update(
+                "lease", _lease_value(self.me), last=attempt.revision
+            )
+        except KeyWrongLastSequenceError:
+            self._lease.refused()
+        else:
+            self._lease.granted(attempt, revision=revision)
+
+    async def _release(self) -> None:
+        if self._bucket is None:
+            return
+        await self._bucket.update("lease", _lease_value(""), last=self._lease.revision)
+        self._releasing = False
+        await self._nats.publish(HINTS, b"")
 
     async def _open_store(self) -> None:
         """Open the store, or make it; notice one that is not the previous store."""
@@ -367,6 +422,10 @@ class NatsBus:
             self._unreadable = True
             self._on_change(f"plan on the bus unreadable: {error}"[:200])
         self._plan_revision = entry.revision
+
+    async def _read_overrides(self) -> None:
+        for change in await self._overrides.read(self._bucket, leads=self.leads):
+            self._on_change(change)
 
     async def _read_memory(self) -> None:
         entry = await self._get("memory")

@@ -11,7 +11,6 @@ raises on purpose) ends with status 1. Only a bug of ours shows a traceback.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from collections import Counter
@@ -20,6 +19,7 @@ import click
 
 from controlplane import __version__
 from controlplane.errors import ConfigError, ControlPlaneError
+from controlplane.suggestions import closest
 
 # Steering solves many small systems a second. numpy's linear algebra would split each over all
 # processors and wait for the last: thirty times the time where others use the machine, too.
@@ -70,8 +70,8 @@ class _LazyCommands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            near = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else "see cats --help"
+            near = closest(cmd_name, COMMANDS)
+            remedy = f"did you mean '{near}'?" if near else "see cats --help"
             ctx.fail(f"no command '{cmd_name}'; {remedy}")
         command: click.Command = importlib.import_module(f"controlplane.cli.{cmd_name}").command
         command.name = cmd_name

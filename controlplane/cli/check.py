@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from controlplane.cli import BadInput, examples
 from controlplane.cli.options import FILE_OR_STDIN, read_config, read_file_or_stdin
 from controlplane.errors import ConfigError
+from controlplane.suggestions import did_you_mean
 
 
 @click.command(
@@ -99,10 +99,9 @@ def _check_page(
     for path in files:
         tables |= build_dialects(read_config(path).telemetry.dialects)
     if engine not in tables:
-        known = ", ".join(tables)
-        close = difflib.get_close_matches(engine or "", tables, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise BadInput(f"--engine: {hint}it is one of {known}; a dialect needs its fleet.yaml")
+        hint = did_you_mean(engine or "", tables, shown=len(tables))
+        what = f"no engine '{engine}'" if engine else "name the engine of the page"
+        raise BadInput(f"--engine: {what}; {hint}; a dialect needs its fleet.yaml")
     pairs = [label.partition("=") for label in labels]
     if not all(name and sign for name, sign, _ in pairs):
         raise BadInput("--label: write NAME=VALUE, such as ReplicaId=abc*")

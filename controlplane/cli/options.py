@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import click
 
 from controlplane.cli import BadInput
 from controlplane.cli.assignments import Selection
-from controlplane.cli.text import name_list
 from controlplane.errors import ControlPlaneError
+from controlplane.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +159,5 @@ def check_selection(selection: Selection, config: Config) -> None:
     ):
         names = [item.name for item in known]
         if name is not None and name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else f"known: {name_list(names)}"
-            raise BadInput(f"{option}: no '{name}' in the configuration; {remedy}")
+            hint = did_you_mean(name, names, shown=5)
+            raise BadInput(f"{option}: no '{name}' in the configuration; {hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from controlplane.cli.options import (
     selection_options,
 )
 from controlplane.cli.text import LEGEND, mark, milliseconds, number, screen
+from controlplane.suggestions import closest
 
 if TYPE_CHECKING:
     from controlplane.config import Config, PolicyName
@@ -195,8 +195,8 @@ def _nearest(report: Report, config: Config) -> str:
         name = getattr(report, field, "")
         kind = "site" if field.endswith("site") else field
         known = [item.name for item in getattr(config, f"{kind}s")]
-        if name and name not in known and (near := difflib.get_close_matches(name, known, n=1)):
-            return f"; did you mean {near[0]!r}?"
+        if name and name not in known and (near := closest(name, known)):
+            return f"; did you mean '{near}'?"
     return ""
 
 

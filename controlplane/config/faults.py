@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 import typing
@@ -17,6 +16,7 @@ from controlplane.config.schema import Config, values
 from controlplane.config.schema.server import Server
 from controlplane.config.source import Document, Path
 from controlplane.errors import Fault
+from controlplane.suggestions import closest, did_you_mean
 
 _PATTERNS = {
     "Name": "is not a name; use letters, digits, '.', '_' and '-', at most 63, none of the marks"
@@ -29,8 +29,6 @@ _PATTERNS = {
     "LabelName": "is not the name of a label; write one such as app.kubernetes.io/name",
     "bus": "is not a bus; write local, or a URL such as nats://host:4222",
 }
-_COMPARED = 1000
-"""Most names that a misspelt one is compared with; a thousand take a few milliseconds."""
 
 
 def faults_of(
@@ -52,9 +50,8 @@ def faults_of(
 def _is_misspelt(details: ErrorDetails, unknown: Mapping[Path, list[str]]) -> bool:
     """Whether a missing key is there under a misspelt name, which is reported already."""
     *parent, name = details["loc"]
-    return details["type"] == "missing" and bool(
-        difflib.get_close_matches(str(name), unknown.get(tuple(parent), ()), n=1)
-    )
+    given = unknown.get(tuple(parent), ())
+    return details["type"] == "missing" and closest(str(name), given) is not None
 
 
 def _is_spoilt(details: ErrorDetails, document: Document) -> bool:
@@ -68,16 +65,9 @@ def _is_spoilt(details: ErrorDetails, document: Document) -> bool:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'model'?``, or what is known, or nothing if nothing is."""
-    names = list(dict.fromkeys(known))
-    folded = {name.casefold(): name for name in names[:_COMPARED]}
-    near = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{folded[near[0]]}'?"
-    if not names:
-        return ""
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"; known here: {shown}"
+    """Return what to say of *word* after a semicolon; nothing where nothing is *known*."""
+    hint = did_you_mean(word, known, shown=12)
+    return f"; {hint}" if hint else ""
 
 
 def _fault(details: ErrorDetails, document: Document, root: type[BaseModel]) -> Fault:

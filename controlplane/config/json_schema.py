@@ -1,7 +1,7 @@
 """The JSON Schema of ``fleet.yaml``, for editors that complete and check as one types.
 
 It is derived from `controlplane.config.schema`; what compares several values
-(`controlplane.config.references`) is beyond a JSON Schema and stays with ``cats check``.
+(`controlplane.config.rules`) is beyond a JSON Schema and stays with ``cats check``.
 """
 
 from __future__ import annotations

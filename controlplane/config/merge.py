@@ -1,7 +1,7 @@
 """The configuration of the file together with the instances that were found while running.
 
 The file wins: a found instance that does not fit is refused with its reason, and the rest serve.
-What is merged obeys every rule that `controlplane.config.references` holds a file to, so nothing
+What is merged obeys every rule that `controlplane.config.rules` holds a file to, so nothing
 after this checks it again. Who found an instance, and when, is not known here.
 """
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from controlplane.config.faults import faults_of
-from controlplane.config.references import find_faults, find_warnings
+from controlplane.config.rules import find_faults, find_warnings
 from controlplane.config.schema import Config
 from controlplane.config.source import Document, parse_source
 from controlplane.errors import ConfigError, Fault

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from controlplane.config import Config, DiscoveredInstance, Instance, MergedConfig, RejectedInstance
 from controlplane.config.merge import merge
@@ -180,6 +181,23 @@ class Configuration:
         self.overrides_changed.publish(OverrideChange("override removed", removed, by))
         self._prepare("an override was removed")
         return removed
+
+    def adopt_overrides(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Use the overrides of all replicas, which one of them has changed."""
+        adopted = self.overrides.adopt(entries, unix_now=self._unix_time())
+        for item in adopted.added:
+            self.overrides_changed.publish(OverrideChange("override added", item))
+        for item in adopted.removed:
+            self.overrides_changed.publish(OverrideChange("override removed", item, "a replica"))
+        if adopted.unread:
+            self._log.warning(
+                "replicas' overrides partly unreadable or not saved",
+                reason=adopted.unread,
+                remedy="run replicas of one version, and make room in --state-dir;"
+                " compare with 'cats override list'",
+            )
+        if adopted.added or adopted.removed:
+            self._prepare("overrides changed by a replica")
 
     def expire_overrides(self) -> None:
         """Remove the overrides whose time is over."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from controlplane.bus.local import Bus, LocalBus
+from controlplane.bus.local import OTHER_OVERRIDES, Bus, LocalBus, SavedOverrides
 from controlplane.config import Config, DiscoveredInstance
 from controlplane.controller.configuration import ConfigChange, Configuration
 from controlplane.controller.cycle import Cycle, CycleResult
@@ -19,13 +19,18 @@ from controlplane.controller.cycle_metrics import CycleMeter
 from controlplane.controller.decider import Decider
 from controlplane.controller.events import EventHub
 from controlplane.controller.history import History, make_sample
-from controlplane.controller.metrics import EnvoyCount, Metrics, MetricsSnapshot
+from controlplane.controller.metrics import Metrics
+from controlplane.controller.metrics.snapshot import EnvoyCount, MetricsSnapshot
 from controlplane.controller.notifier import Notifier
 from controlplane.controller.overrides import (
     ActiveOverride,
     OverrideError,
     OverrideRequest,
     OverrideStore,
+    check_room,
+    encode_override,
+    make_override,
+    unknown_override,
 )
 from controlplane.controller.persistence import Persistence
 from controlplane.controller.reports import ReportIntake
@@ -183,6 +188,9 @@ class ControlPlane:
 
     def receive_bus_change(self, what: str) -> None:
         """React to another state of the bus, another leader or another plan."""
+        if what == OTHER_OVERRIDES:
+            self.configuration.adopt_overrides(self.bus.overrides or ())
+            return
         self.cycle.request(what)
         remedy = next((text for part, text in _BUS_REMEDIES.items() if part in what), None)
         if remedy is not None:
@@ -190,23 +198,65 @@ class ControlPlane:
         elif what != "another plan":
             self.log.info(what, bus=self.config.server.bus)
 
-    def add_override(self, request: OverrideRequest) -> ActiveOverride:
-        """Add an operator's override, at the replica that decides.
+    async def add_override(self, request: OverrideRequest) -> ActiveOverride:
+        """Add an operator's override, at this replica and all others.
 
         Raises:
             OverrideError: it cannot be added.
         """
-        if not self.cycle.decides:
+        if not self.bus.replicated:
+            return self.configuration.add_override(request)
+        made = make_override(request, unix_now=self.unix_time())
+
+        def add(entries: SavedOverrides | None) -> SavedOverrides:
+            present = self._unexpired(entries)
+            check_room(len(present))
+            return [*present, encode_override(made)]
+
+        await self._update_overrides(add)
+        return made
+
+    async def remove_override(self, name: str, *, by: str) -> str:
+        """Remove an override made while running, at this replica and all others; return its name.
+
+        Raises:
+            OverrideError: there is no such one, or the others cannot be reached.
+        """
+        if not self.bus.replicated:
+            return self.configuration.remove_override(name, by=by).id
+
+        def remove(entries: SavedOverrides | None) -> SavedOverrides:
+            present = self._unexpired(entries)
+            rest = [item for item in present if item["id"] != name]
+            if len(rest) == len(present):
+                raise unknown_override(name, (str(item["id"]) for item in present))
+            return rest
+
+        await self._update_overrides(remove)
+        return name
+
+    def _unexpired(self, entries: SavedOverrides | None) -> SavedOverrides:
+        """Return the replicas' overrides that last, or this one's where the bus has none."""
+        known = self.configuration.overrides.encode() if entries is None else entries
+        return [item for item in known if float(item.get("expires", 0.0)) > self.unix_time()]
+
+    async def _update_overrides(
+        self, change: Callable[[SavedOverrides | None], SavedOverrides]
+    ) -> None:
+        if not await self.bus.update_overrides(change):
             raise OverrideError(
-                "another replica decides, and does not know of this; add it there (cats_leader is"
-                " 1), or to overrides in the file, which all replicas read"
+                "the bus cannot be written, so no other replica would have this; see"
+                " cats_bus_connected and try again, or use overrides in the file"
             )
-        return self.configuration.add_override(request)
 
     async def load_state(self) -> None:
         """Restore estimates, overrides and the plan of other replicas or from before a restart."""
         await self.persistence.restore_estimates(self.bus.memory)
         await self.persistence.load_overrides(self.configuration.overrides)
+        if self.bus.overrides is None:
+            self.bus.overrides = self.configuration.overrides.encode()
+        else:  # what a replica removed meanwhile is over, whatever was saved here
+            self.configuration.adopt_overrides(self.bus.overrides)
         self.configuration.restore_overrides()
         await self.cycle.restore()
 

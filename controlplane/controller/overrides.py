@@ -65,6 +65,53 @@ class ActiveOverride:
     """Unix time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What became others' overrides by adopting those of the replicas."""
+
+    added: tuple[ActiveOverride, ...]
+    removed: tuple[ActiveOverride, ...]
+    unread: tuple[str, ...]
+    """What could not be read or saved."""
+
+
+def make_override(request: OverrideRequest, *, unix_now: float) -> ActiveOverride:
+    """Return what *request* asks for, with a name of its own."""
+    return ActiveOverride(
+        id=secrets.token_hex(4),
+        override=_bare(request),
+        by=request.by,
+        since=unix_now,
+        expires=unix_now + request.lasts,
+    )
+
+
+def encode_override(item: ActiveOverride) -> dict[str, Any]:
+    """Return an override as it is saved."""
+    return {
+        "id": item.id,
+        "override": item.override.model_dump(mode="json", exclude_none=True),
+        "by": item.by,
+        "since": item.since,
+        "expires": item.expires,
+    }
+
+
+def check_room(active: int) -> None:
+    """Check that one more may be added to *active* overrides.
+
+    Raises:
+        OverrideError: it may not.
+    """
+    if active >= MOST:
+        raise OverrideError(f"{MOST} overrides stand already; remove one, or use the file")
+
+
+def unknown_override(name: str, known: Iterable[str]) -> OverrideError:
+    """Return the error of a name that no override has."""
+    return OverrideError(f"no override '{name}'; known: {_list(known)}")
+
+
 def parse_request(content: bytes, config: Config) -> OverrideRequest:
     """Read the body of a request and check it against the configuration.
 
@@ -188,15 +235,8 @@ class OverrideStore:
         Raises:
             OverrideError: too many stand already, or it cannot be saved.
         """
-        if len(self._active) >= MOST:
-            raise OverrideError(f"{MOST} overrides stand already; remove one, or use the file")
-        made = ActiveOverride(
-            id=secrets.token_hex(4),
-            override=_bare(request),
-            by=request.by,
-            since=unix_now,
-            expires=unix_now + request.lasts,
-        )
+        made = make_override(request, unix_now=unix_now)
+        check_room(len(self._active))
         self._replace({**self._active, made.id: made})
         return made
 
@@ -207,10 +247,28 @@ class OverrideStore:
             OverrideError: there is no such one, or the rest cannot be saved.
         """
         if name not in self._active:
-            raise OverrideError(f"no override '{name}'; known: {_list(self._active)}")
+            raise unknown_override(name, self._active)
         gone = self._active[name]
         self._replace({key: item for key, item in self._active.items() if key != name})
         return gone
+
+    def adopt(self, entries: Iterable[Mapping[str, Any]], *, unix_now: float) -> Adopted:
+        """Replace all by those of the replicas, which hold whether they can be saved or not."""
+        active, unread = _restore_all(list(entries)[:MOST], unix_now=unix_now)
+        before = self._active
+        added = tuple(item for name, item in active.items() if name not in before)
+        removed = tuple(item for name, item in before.items() if name not in active)
+        if added or removed:
+            try:
+                self._replace(active)
+            except OverrideError as error:
+                unread.append(str(error))
+            self._active = active
+        return Adopted(added, removed, tuple(unread))
+
+    def encode(self) -> list[dict[str, Any]]:
+        """Return those in force as they are saved."""
+        return [encode_override(item) for item in self._active.values()]
 
     def expire(self, *, unix_now: float) -> tuple[ActiveOverride, ...]:
         """End those whose time is over; give them."""
@@ -259,36 +317,14 @@ class OverrideStore:
                 f"{self._path}: cannot be read: {error}; see who owns --state-dir, or remove the"
                 f" file and add the overrides again; {keep_aside(self._path)}"
             ) from error
-        active, unread = [], []
-        for number, item in enumerate(entries):
-            try:
-                restored, unknown = _restore(item)
-            except (ValueError, KeyError, TypeError) as error:
-                unread.append(f"override {number}: {str(error).splitlines()[0]}")
-                continue
-            active.append(restored)
-            unread += [f"override {restored.id}: unknown key '{name}'" for name in unknown]
-        self._active = {
-            item.id: item
-            for item in active
-            if item.expires > unix_now and math.isfinite(item.expires)
-        }
+        self._active, unread = _restore_all(entries, unix_now=unix_now)
         if unread:
             unread.append(keep_aside(self._path))
         return tuple(unread)
 
     def _replace(self, active: Mapping[str, ActiveOverride]) -> None:
         if self._path is not None:
-            items = [
-                {
-                    "id": item.id,
-                    "override": item.override.model_dump(mode="json", exclude_none=True),
-                    "by": item.by,
-                    "since": item.since,
-                    "expires": item.expires,
-                }
-                for item in active.values()
-            ]
+            items = [encode_override(item) for item in active.values()]
             try:
                 replace_file(self._path, json.dumps({"overrides": items}).encode())
             except OSError as error:
@@ -297,6 +333,24 @@ class OverrideStore:
                     " owns --state-dir"
                 ) from error
         self._active = dict(active)
+
+
+def _restore_all(
+    entries: Iterable[Any], *, unix_now: float
+) -> tuple[dict[str, ActiveOverride], list[str]]:
+    """Read saved overrides; return those whose time is not over, and what could not be read."""
+    active: dict[str, ActiveOverride] = {}
+    unread = []
+    for number, item in enumerate(entries):
+        try:
+            restored, unknown = _restore(item)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            unread.append(f"override {number}: {str(error).splitlines()[0]}")
+            continue
+        unread += [f"override {restored.id}: unknown key '{name}'" for name in unknown]
+        if restored.expires > unix_now and math.isfinite(restored.expires):
+            active[restored.id] = restored
+    return active, unread
 
 
 def _restore(item: Mapping[str, Any]) -> tuple[ActiveOverride, list[str]]:

@@ -8,7 +8,7 @@ import socket
 import ssl
 
 from controlplane.bus.nats import NatsBus
-from controlplane.config import BusTls
+from controlplane.config import BusTls, Config
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.errors import StartError
@@ -17,6 +17,31 @@ from controlplane.runtime.tls import client_context
 
 FIRST_LOOK = 5.0
 """Seconds that a start waits for the replicas' plan; then it goes on with what it has."""
+DEAF_AFTER = 10.0
+"""Seconds of leading without any report from an instance after which another replica may try."""
+DEAF_PERIODS = 3.0
+"""The same in scrape periods, where they are long."""
+
+
+class Deafness:
+    """How long a leader has heard no instance, counted from when it began to lead.
+
+    Only the leader reads instances.
+    A successor therefore finds every report as old as the gap before it, which says nothing of
+    what it can hear itself.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def observe(self, *, leads: bool, silent: bool, now: float) -> float:
+        """Return the seconds for which this replica has led while all instances were silent."""
+        if not (leads and silent):
+            self._since = None
+            return 0.0
+        if self._since is None:
+            self._since = now
+        return now - self._since
 
 
 def make_bus(control: ControlPlane) -> NatsBus:
@@ -52,12 +77,16 @@ async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
         control.metrics.task_failures.labels(name).inc()
 
     resigning: set[asyncio.Task[None]] = set()
+    deafness = Deafness()
 
     def resign_if_deaf(result: CycleResult) -> None:
-        if not (result.view.frozen and bus.leads and bus.replicas) or resigning:
+        view = result.view
+        deaf_for = deafness.observe(leads=bus.leads, silent=view.frozen, now=view.at)
+        if deaf_for <= _patience(view.config) or not bus.may_resign or resigning:
             return
         control.log.warning(
             "leader hears no instance; lease given up",
+            seconds=round(deaf_for, 1),
             replicas=bus.replicas,
             remedy="see whether this replica reaches the instances; another one leads meanwhile",
         )
@@ -74,6 +103,12 @@ async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
             remedy="see whether NATS runs with JetStream on, and its address",
         )
     return task
+
+
+def _patience(config: Config) -> float:
+    """Return the seconds in which each instance must have been read several times."""
+    periods = (each.scrape.period for each in config.instances if each.scrape is not None)
+    return max(DEAF_AFTER, DEAF_PERIODS * max(periods, default=0.0))
 
 
 def _build_context(tls: BusTls) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """One connection on asyncio: a thin front that moves bytes and hands events to receivers.
 
-TLS of a server is an `ssl.MemoryBIO` here rather than asyncio's own layer: a handshake is then
-counted and bounded like everything else, and a push is encrypted in one go.
+TLS of a server is `MemoryTls` here rather than asyncio's own layer: a handshake is then counted and
+bounded like everything else, and what waits for the socket waits unencrypted, as shared bytes.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import struct
 import termios
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from controlplane.grpc_transport.calls import Call
 from controlplane.grpc_transport.connection import Connection, Event, Kind
 from controlplane.grpc_transport.limits import Cut, ServerLimits
 from controlplane.grpc_transport.status import StatusCode
+from controlplane.runtime.memory_tls import MemoryTls
 
 JOIN = 1 << 16
 """Bytes of output that are joined for one write; larger pieces are shared, and written as such."""
+ENCRYPTED = 1 << 15
+"""Bytes that are encrypted at once: no more than that wait for a socket in encrypted form."""
 FILLS = 4
 """Times that a socket which takes everything is written to before the others are served."""
 SEND_QUEUE = struct.Struct("i")
@@ -87,11 +90,6 @@ def peer_name(transport: asyncio.BaseTransport) -> str:
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
-def certificate_names(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the subject alternative names of what `ssl.SSLObject.getpeercert` returns."""
-    return tuple(str(name[1]) for name in (certificate or {}).get("subjectAltName", ()))
-
-
 class Front(asyncio.Protocol):
     """Drives one connection.
 
@@ -120,12 +118,11 @@ class Front(asyncio.Protocol):
         self.since = self._loop.time()
         self.cut: Cut | None = None
         self.detail = ""
-        self._tls: ssl.SSLObject | None = None
-        if tls is not None:
-            self._encrypted, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-            self._tls = tls.wrap_bio(self._encrypted, self._to_send, server_side=True)
-        self._queued = self._running = self._paused = False
+        self._tls = None if tls is None else MemoryTls(tls)
+        self._queued = self._running = self._paused = self._ending = False
         self._sent = self._delivered = self._unread_replies = 0
+        self._unsent: deque[memoryview] = deque()
+        """Output that the socket has no room for yet."""
 
     # -- asyncio ----------------------------------------------------------------------------
 
@@ -139,8 +136,10 @@ class Front(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes, and handle them unless others come first."""
+        if self._ending:
+            return  # nothing more is read, only what was written leaves
         if self._tls is not None:
-            self._encrypted.write(data)
+            self._tls.receive(data)
         elif self.connection is not None:
             self.connection.receive(data, now=self._loop.time())
         if self._queued:
@@ -153,6 +152,7 @@ class Front(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End every call."""
         self.transport = None
+        self._unsent.clear()
         if self.connection is not None:
             self.connection.lost(self.detail or str(exc or "connection closed by the peer"))
             self._dispatch()
@@ -165,12 +165,21 @@ class Front(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on."""
+        connection = self.connection
+        if connection is None:
+            return
+        connection.blocked = False
+        self._write(())
+        if connection.blocked:
+            return
         self._unread_replies = 0
-        if self.connection is not None:
-            self.connection.resume()
-            self._settle()
-            if self._paused and not self._queued:
-                self._wait()
+        if self._ending:
+            self.close()
+            return
+        connection.resume()
+        self._settle()
+        if self._paused and not self._queued:
+            self._wait()
 
     # -- turns ------------------------------------------------------------------------------
 
@@ -298,53 +307,47 @@ class Front(asyncio.Protocol):
         elif connection.closing and self.transport is not None:
             self.close()
 
-    def _write(self, output: list[bytes]) -> None:
-        transport = self.transport
-        if transport is None or transport.is_closing():
+    def _write(self, output: Iterable[bytes]) -> None:
+        """Write *output* as far as the socket takes it; what is left waits."""
+        unsent, transport = self._unsent, self.transport
+        if transport is None or self.connection is None or transport.is_closing():
             return
-        if len(output) > 1 and sum(map(len, output)) <= JOIN:
-            output = [b"".join(output)]
-        for piece in output:
-            data = piece if self._tls is None else self._encrypt(self._tls, piece)
+        unsent.extend(map(memoryview, output))
+        most = JOIN if self._tls is None else ENCRYPTED
+        while unsent and not self.connection.blocked:
+            data = unsent.popleft()
+            if len(data) < most and unsent:
+                parts, size = [data], len(data)
+                while unsent and size + len(unsent[0]) <= most:
+                    parts.append(unsent.popleft())
+                    size += len(parts[-1])
+                data = memoryview(b"".join(parts))
+            if self._tls is None:
+                self._put(data)
+            else:
+                if len(data) > most:
+                    unsent.appendleft(data[most:])
+                self._put(self._tls.encrypt(data[:most]))
+
+    def _put(self, data: bytes | memoryview) -> None:
+        if data and self.transport is not None:
             self._sent += len(data)
-            transport.write(data)
+            self.transport.write(data)
 
-    def _encrypt(self, tls: ssl.SSLObject, data: bytes) -> bytes:
-        # Record by record, since OpenSSL's buffer keeps the size that it once had.
-        rest, records = memoryview(data), []
-        while rest:
-            rest = rest[tls.write(rest) :]
-            records.append(self._to_send.read())
-        return records[0] if len(records) == 1 else b"".join(records)
-
-    def _decrypt(self, tls: ssl.SSLObject) -> bool:
+    def _decrypt(self, tls: MemoryTls) -> bool:
         """Decrypt what has arrived, or go on with the handshake; return whether to go on."""
-        parts: list[bytes] = []
-        ended = True
-        try:
-            if self.connection is None:
-                tls.do_handshake()
-                self._start(certificate_names(tls.getpeercert()))
-            while data := tls.read(JOIN):
-                parts.append(data)
-        except ssl.SSLWantReadError:
-            ended = False
-        except ssl.SSLError as error:
-            if self.connection is None:
-                self.cut, self.detail = Cut.TLS, error.reason or str(error)
-        if parts and self.connection is not None:
-            self.connection.receive(b"".join(parts), now=self._loop.time())
-        self._send_records()
-        if ended:
+        data = tls.read()
+        if tls.ready and self.connection is None:
+            self._start(tls.peer_names)
+        if self.connection is None or not self.connection.blocked:
+            self._put(tls.encrypt(b""))
+        if data and self.connection is not None:
+            self.connection.receive(data, now=self._loop.time())
+        if tls.ended:
+            if not tls.ready:
+                self.cut, self.detail = Cut.TLS, tls.error
             self.close()
-        return not ended
-
-    def _send_records(self) -> None:
-        """Send what TLS itself has to say."""
-        if self._to_send.pending and self.transport is not None:
-            records = self._to_send.read()
-            self._sent += len(records)
-            self.transport.write(records)
+        return not tls.ended
 
     def _start(self, names: tuple[str, ...]) -> None:
         self.connection = self._make(self.peer, names, self._loop.time())
@@ -403,12 +406,11 @@ class Front(asyncio.Protocol):
 
     def close(self) -> None:
         """Close once everything written has left."""
+        self._ending = bool(self._unsent)
         if self.connection is not None:
             self.cut = self.cut or self.connection.cut
             self.detail = self.detail or self.connection.reason
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is not None and not self._ending and not self.transport.is_closing():
             if self._tls is not None:
-                with suppress(ssl.SSLError):
-                    self._tls.unwrap()
-                self._send_records()
+                self._put(self._tls.close())
             self.transport.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import itertools
 import math
 import random
@@ -23,23 +22,17 @@ from controlplane.grpc_transport.limits import GOAWAY, SETTINGS, Cut, Limits, Po
 from controlplane.grpc_transport.served import ServerConnection
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.grpc_transport.stream import frame_header
+from controlplane.runtime.acceptor import Acceptor
 from controlplane.runtime.throttle import LogLimit
 
 log = structlog.get_logger("grpc")
 
 SWEEP_PERIOD = 1.0
 """Seconds between looks for clients that are gone; small against every timeout."""
-ACCEPTED_AT_ONCE = 16
-BACKLOG = 4_096
-ROOM_PAUSE = 0.02
-"""Seconds until accepting goes on where handshakes or closed connections are still to be handled.
-"""
 FULL_FOR = 0.5
 """Seconds between two pauses because all connections are taken."""
 LOOKED_AT = 16
 """Of the oldest unfinished handshakes, when one has to give way."""
-ACCEPT_PAUSE = 1.0
-"""Seconds without accepting, when the system has no open files left."""
 TOO_MANY = (
     frame_header(0, SETTINGS, 0, 0)  # comes first in any case (RFC 9113, section 3.4)
     + frame_header(28, GOAWAY, 0, 0)
@@ -84,7 +77,9 @@ class GrpcServer:
         self._per_host: Counter[str] = Counter()
         self._pool = Pool(self.server_limits.max_held)
         self._told: LogLimit[tuple[str, str]] = LogLimit(lines_per_minute=LINES_PER_MINUTE)
-        self._listeners: list[socket.socket] = []
+        self._acceptor = Acceptor(
+            self._take, has_room=self._has_room, on_exhausted=self._report_exhausted
+        )
         self._accepting: set[asyncio.Task[object]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._turns: Turns | None = None
@@ -109,20 +104,8 @@ class GrpcServer:
         """
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
-        loop = asyncio.get_running_loop()
         self._turns = self._turns or Turns(self.server_limits)
-        found = await loop.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        bound = 0
-        for family, *_, address in dict.fromkeys(found):
-            listener = socket.create_server(
-                address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=False
-            )
-            listener.setblocking(False)
-            self._listeners.append(listener)
-            loop.add_reader(listener, self._accept, listener, tls)
-            bound = bound or int(listener.getsockname()[1])
+        bound = await self._acceptor.listen(host, port, tls=tls)
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep(), name="grpc sweep")
         return bound
@@ -130,10 +113,7 @@ class GrpcServer:
     async def stop(self, grace: float | None = None) -> None:
         """Accept no more, let running calls end within *grace* seconds, then end them."""
         self._stopping = True
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            asyncio.get_running_loop().remove_reader(listener)
-            listener.close()
+        self._acceptor.close()
         for front in list(self._fronts):
             self._drain(front)
         if self._fronts and grace:
@@ -155,35 +135,13 @@ class GrpcServer:
 
     # -- connections ------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            if not self._has_room():
-                self._pause_accepting(listener, tls, ROOM_PAUSE)
-                return
-            try:
-                accepted, address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    raise
-                self._warn(
-                    "accepting paused", "", reason=error.strerror or "", remedy="raise the limit of"
-                    " open files (LimitNOFILE, ulimit -n), or lower --max-connections",
-                )  # fmt: skip
-                self._pause_accepting(listener, tls, ACCEPT_PAUSE)
-                return
-            host = str(address[0]) if isinstance(address, tuple) else ""
-            accepted.setblocking(False)
-            if not self._admits(host):
-                if tls is None:
-                    with contextlib.suppress(OSError):
-                        accepted.send(TOO_MANY)
-                accepted.close()
-                continue
-            self._take(accepted, host, tls)
-
     def _take(self, accepted: socket.socket, host: str, tls: ssl.SSLContext | None) -> None:
+        if not self._admits(host):
+            if tls is None:
+                with contextlib.suppress(OSError):
+                    accepted.send(TOO_MANY)
+            accepted.close()
+            return
         loop = asyncio.get_running_loop()
         front = Front(
             self,
@@ -224,17 +182,6 @@ class GrpcServer:
             return False
         return True
 
-    def _pause_accepting(
-        self, listener: socket.socket, tls: ssl.SSLContext | None, seconds: float
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listener)
-        loop.call_later(seconds, self._accept_again, listener, tls)
-
-    def _accept_again(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-        if not self._stopping:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener, tls)
-
     def _admits(self, host: str) -> bool:
         """Decide on a new connection."""
         limits = self.server_limits
@@ -249,6 +196,12 @@ class GrpcServer:
             )  # fmt: skip
             return False
         return True
+
+    def _report_exhausted(self, reason: str) -> None:
+        self._warn(
+            "accepting paused", "", reason=reason, remedy="raise the limit of"
+            " open files (LimitNOFILE, ulimit -n), or lower --max-connections",
+        )  # fmt: skip
 
     def _make(self, peer: str, names: tuple[str, ...], now: float) -> ServerConnection:
         return ServerConnection(self.limits, now=now, peer=peer, names=names, pool=self._pool)

@@ -48,7 +48,7 @@ class FakeDocuments:
             raise ReportError("reason: is missing")
         return {"added": "1"}
 
-    def remove_override(self, name: str, by: str) -> Document:
+    async def remove_override(self, name: str, by: str) -> Document:
         """Know one."""
         if name != "1":
             raise ReportError(f"no override '{name}'")

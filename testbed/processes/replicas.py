@@ -15,7 +15,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.processes.control_planes import ControlPlaneError, ControlPlaneProcess
 from testbed.processes.nats_servers import NatsCluster, running_nats
 from testbed.processes.ports import free_ports
 
@@ -50,14 +50,29 @@ class Replicas:
             float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")
         )
 
-    async def leader(self, *, within: float = 30.0) -> int:
-        """Wait until exactly one of those that run leads; give its number."""
-        async with asyncio.timeout(within):
-            while True:
-                leading = [i for i in self.running if await self.metric(i, "cats_leader") == 1.0]
-                if len(leading) == 1:
-                    return leading[0]
-                await asyncio.sleep(0.05)
+    async def leader(self, *, within: float = 60.0) -> int:
+        """Wait until exactly one of those that run leads; give its number.
+
+        Raises:
+            ControlPlaneError: none or several did in that time; carries what each logged last.
+        """
+        leading: list[int] = []
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    leading = [
+                        i for i in self.running if await self.metric(i, "cats_leader") == 1.0
+                    ]
+                    if len(leading) == 1:
+                        return leading[0]
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            logs = "\n".join(
+                f"replica {i}:\n{control.log()[-3000:]}" for i, control in self.running.items()
+            )
+            raise ControlPlaneError(
+                f"no single leader within {within} s, last {leading}\n{logs}"
+            ) from error
 
     async def versions(self) -> set[str]:
         """Return the versions of the plans that are served."""

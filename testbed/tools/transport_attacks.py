@@ -1,7 +1,7 @@
 """What hostile clients of the gRPC port do to the others: attack by attack, the longest wait.
 
 The server runs in a process of its own and measures the rounds of its event loop in processor time,
-which other load on the machine does not change.
+which other load on the machine does not change; an admin port is served by the same loop.
 ``python -m testbed.tools.transport_attacks`` prints the table of docs/threats.md.
 """
 
@@ -11,18 +11,22 @@ import argparse
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import ssl
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from aiohttp import web
 
+from controlplane.admin_api.port import AdminSite
 from controlplane.grpc_transport.calls import Call, Conversation, conversing
 from controlplane.grpc_transport.limits import Limits
 from controlplane.grpc_transport.server import GrpcServer
@@ -85,6 +89,20 @@ async def _report(call: Conversation) -> None:
         await call.write(message[:1])
 
 
+async def _serve_admin() -> int:
+    """Serve HTTP as the control plane does; return the port."""
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    application = web.Application()
+    application.router.add_get("/healthz", healthy)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await AdminSite(runner, "127.0.0.1", 0).start()
+    return int(runner.addresses[0][1])
+
+
 async def _serve(directory: Path) -> None:
     """Serve clear text and TLS, print both ports, and end with standard input."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -97,7 +115,11 @@ async def _serve(directory: Path) -> None:
     lag = Lag()
     server.add_method("/test.Echo/Lag", conversing(lag.serve))
     watching = asyncio.create_task(lag.watch())
-    ports = await server.listen("127.0.0.1", 0), await server.listen("127.0.0.1", 0, tls=context)
+    ports = [
+        await server.listen("127.0.0.1", 0),
+        await server.listen("127.0.0.1", 0, tls=context),
+        await _serve_admin(),
+    ]
     print(*ports, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     watching.cancel()
@@ -111,11 +133,21 @@ class Target:
     pid: int
     port: int
     tls_port: int
+    admin_port: int
     log: Path
 
     def memory(self) -> float:
         """Return the megabytes that the server holds."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE / 1e6
+
+    def spent(self) -> float:
+        """Return the seconds of processor time that the server's event loop has taken."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+
+    def limit_open_files(self, more: int) -> None:
+        """Let the server open *more* files than it has open."""
+        files = sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir()) + more
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (files, 4_096))
 
 
 @asynccontextmanager
@@ -133,7 +165,8 @@ async def attacked() -> AsyncIterator[Target]:
         try:
             assert server.stdout is not None
             ports = (await server.stdout.readline()).split()
-            yield Target(server.pid, int(ports[0]), int(ports[1]), directory / "log")
+            port, tls_port, admin_port = map(int, ports)
+            yield Target(server.pid, port, tls_port, admin_port, directory / "log")
         finally:
             server.kill()
             await server.wait()
@@ -329,6 +362,10 @@ class Victim:
                 raise ConnectionError(f"the victim was cut off: {self._received!r}")
             self._received += received
 
+    def close(self) -> None:
+        """Leave."""
+        self._writer.transport.abort()
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -337,10 +374,11 @@ class Outcome:
     attack: str
     longest_wait: float
     """Seconds of the server's processor time that another client waits at most: two rounds."""
+    admin_wait: float
+    """The same until the admin port has answered on a connection of its own."""
     memory: float
     """Megabytes that the server grew by at most, for all attackers together."""
     log_lines: int
-    answers: int
 
 
 async def attack(target: Target, name: str, *, rounds: int) -> Outcome:
@@ -350,30 +388,40 @@ async def attack(target: Target, name: str, *, rounds: int) -> Outcome:
     await victim.ask()
     before, lines = target.memory(), len(target.log.read_bytes().splitlines())
     tasks = [asyncio.ensure_future(each) for each in attackers(target, name)]
-    longest, grown = 0.0, 0.0
+    longest = admin = grown = 0.0
     try:
         for _ in range(rounds):
             await asyncio.sleep(0.01)
             async with asyncio.timeout(60):
                 longest = max(longest, 2 * await victim.ask())
+                admin = max(admin, await asyncio.to_thread(_ask_admin, target))
             grown = max(grown, target.memory() - before)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        writer.close()
+        victim.close()
     logged = len(target.log.read_bytes().splitlines()) - lines
-    return Outcome(name, longest, grown, logged, rounds)
+    return Outcome(name, longest, admin, grown, logged)
+
+
+def _ask_admin(target: Target) -> float:
+    """Return the seconds of the server's processor time until its admin port has answered."""
+    before, url = target.spent(), f"http://127.0.0.1:{target.admin_port}/healthz"
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        answer.read()
+    return target.spent() - before
 
 
 async def _print_table(names: Sequence[str], rounds: int) -> None:
-    print("| attack | longest wait of another client | memory, all attackers | log lines |")
-    print("|---|---|---|---|")
+    print("| attack | longest wait of another client | of the admin port's | memory | log lines |")
+    print("|---|---|---|---|---|")
     for name in names or ATTACKS:
         async with attacked() as target:
             outcome = await attack(target, name, rounds=rounds)
-        wait, grown = f"{1000 * outcome.longest_wait:.1f} ms", f"{outcome.memory:.1f} MB"
-        print(f"| {name} | {wait} | {grown} | {outcome.log_lines} |", flush=True)
+        waits = (f"{1000 * each:.1f} ms" for each in (outcome.longest_wait, outcome.admin_wait))
+        grown = f"{outcome.memory:.1f} MB"
+        print(f"| {name} | {' | '.join(waits)} | {grown} | {outcome.log_lines} |", flush=True)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.bus.lease import DURATION, HESITATION, MARGIN, Lease
+from controlplane.bus.lease import DURATION, HESITATION, MARGIN, STAND_BACK, Lease
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Replica:
     clock: Callable[[float], float]
     alive: bool = True
     warm: bool = True
+    resigned: bool = False
 
     def step(self, store: Store, at: float) -> None:
         """Look, and write what is due."""
@@ -37,7 +38,7 @@ class Replica:
         if not self.alive or self.lease.me in store.away:
             return
         self.lease.observe(store.holder, store.revision, now=now)
-        attempt = self.lease.next_attempt(now=now, warm=self.warm)
+        attempt = self.lease.next_attempt(now=now, warm=self.warm, resigned=self.resigned)
         if attempt is None:
             return
         if attempt.revision != store.revision:
@@ -123,6 +124,33 @@ def test_the_cold_lead_when_nobody_is_warm() -> None:
     first = next(at for at, holding in seen if holding)
 
     assert DURATION + MARGIN + HESITATION <= first <= DURATION + MARGIN + HESITATION + 1.0
+
+
+def test_who_resigned_goes_last_and_leads_rather_than_none() -> None:
+    """Those that resigned one after the other must not leave the fleet without a leader."""
+    fleet, store = replicas(), Store()
+    run(fleet, store, 0.0, 5.0)
+    fleet["a"].resigned = True
+    store.holder, store.revision = "", store.revision + 1
+    assert ["b"] == run(fleet, store, 5.0, 10.0)[0][1]
+    fleet["b"].resigned = fleet["c"].resigned = True
+    store.holder, store.revision = "", store.revision + 1
+    seen = run(fleet, store, 10.0, 20.0)
+    gap = [at for at, holding in seen if not holding]
+
+    assert len(gap) * 0.5 <= STAND_BACK + 1.0
+    assert 1 == len(seen[-1][1])
+
+
+def test_a_cold_replica_goes_before_one_that_resigned() -> None:
+    """The one knows little, the other nothing that it could not hear itself."""
+    fleet, store = replicas(2), Store()
+    run(fleet, store, 0.0, 5.0)
+    fleet["a"].resigned = True
+    fleet["b"].warm = False
+    store.holder, store.revision = "", store.revision + 1
+
+    assert ["b"] == run(fleet, store, 5.0, 15.0)[-1][1]
 
 
 def test_a_holder_that_is_cut_off_stops_before_another_begins() -> None:

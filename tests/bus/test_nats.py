@@ -19,7 +19,7 @@ from controlplane.steering.plan import Plan
 from testbed.fakes.fleets import make_config, make_plan
 from testbed.processes.nats_servers import NatsCluster, running_nats
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass
@@ -79,13 +79,11 @@ async def joined(
         yield cluster, replicas
 
 
-async def until(condition: Callable[[], bool]) -> float:
-    """Wait until *condition* holds; give the seconds it took."""
-    began = time.monotonic()
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* holds."""
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 -- it happens in other processes
             await asyncio.sleep(0.02)
-    return time.monotonic() - began
 
 
 def leaders(replicas: list[Replica]) -> list[str]:
@@ -156,27 +154,24 @@ async def test_a_replica_that_cannot_decide_yet_leaves_the_lead_to_others(tmp_pa
 
 
 async def test_a_leader_that_goes_is_succeeded(tmp_path: Path) -> None:
-    """At once where it gave the lease back, within five seconds where it could not."""
+    """Where it gave the lease back, and where it could not; test_lease says how soon."""
     async with joined(tmp_path) as (_, replicas):
         await until(lambda: leaders(replicas) == ["r0"])
         assert await replicas[0].bus.offer(plan(1, 2))
         for replica in replicas:
             replica.bus._joined_at = replica.clock() - 100.0  # they have listened for long
         await replicas[0].stop()
-        given_back = await until(lambda: len(leaders(replicas[1:])) == 1)
+        await until(lambda: len(leaders(replicas[1:])) == 1)
         (second,) = (r for r in replicas[1:] if r.bus.leads)
         (third,) = (r for r in replicas[1:] if not r.bus.leads)
         await until(lambda: third.bus.plan is not None)
         assert _same(second.bus.plan, plan(1, 2))
         await second.stop(give_back=False)
-        taken = await until(lambda: third.bus.leads)
+        await until(lambda: third.bus.leads)
         assert await third.bus.offer(plan(5, 6))
         # What a leader writes that does not know of its end is refused by the store.
         third.bus._plan_revision -= 1
         assert not await third.bus.offer(plan(7, 8))
-
-        assert given_back < 3.0
-        assert taken < 5.0
 
 
 @pytest.mark.parametrize("node", [0, 1, 2])
@@ -254,6 +249,33 @@ async def test_a_leader_that_resigns_is_succeeded_and_stays_away(tmp_path: Path)
         assert all(_same(replica.bus.plan, plan(1, 2)) for replica in replicas[1:])
 
 
+async def test_one_leads_even_where_all_have_resigned(tmp_path: Path) -> None:
+    """Each gave the lease up in turn, as where no replica hears an instance."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        for replica in replicas:
+            replica.bus._joined_at = replica.clock() - 100.0  # they have listened for long
+        await until(lambda: replicas[0].bus.replicas == 2)
+        for _ in replicas:
+            await until(lambda: len(leaders(replicas)) == 1)
+            (leader,) = (replica for replica in replicas if replica.bus.leads)
+            assert leader.bus.may_resign
+            await leader.bus.resign()
+            assert not leader.bus.may_resign
+        await until(lambda: len(leaders(replicas)) == 1)
+
+
+async def test_a_lease_that_was_given_up_while_the_store_was_away_is_released(
+    tmp_path: Path,
+) -> None:
+    """The store still names the one that resigned; it must not renew for that."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        await until(lambda: replicas[0].bus.replicas == 2)
+        replicas[0].bus._bucket = None  # as after a lost connection
+        await replicas[0].bus.resign()
+        await until(lambda: len(leaders(replicas[1:])) == 1)
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -278,3 +300,62 @@ async def test_a_plan_that_cannot_be_read_is_reported_and_replaced(
         assert any("unreadable" in each for each in replicas[0].changes)
         assert await replicas[0].bus.offer(plan(5, 6))
         await until(lambda: all(_same(r.bus.plan, plan(5, 6)) for r in replicas))
+
+
+def names(replica: Replica) -> set[str]:
+    """Return the names of the overrides that *replica* has."""
+    return {item["id"] for item in replica.bus.overrides or ()}
+
+
+async def test_overrides_written_at_once_are_all_kept(tmp_path: Path) -> None:
+    """Each replica adds some, leader or not, and all come to the same."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+
+        async def add(replica: Replica, name: str) -> bool:
+            return await replica.bus.update_overrides(lambda known: [*(known or ()), {"id": name}])
+
+        added = await asyncio.gather(
+            *(add(replica, f"{replica.bus.me}-{number}") for replica in replicas for number in "12")
+        )
+        await until(lambda: all(len(names(replica)) == 6 for replica in replicas))
+
+    assert [True] * 6 == added
+
+
+async def test_a_store_that_lost_the_overrides_gets_them_again(tmp_path: Path) -> None:
+    """From the leader, with what has been added since the store was made."""
+    async with joined(tmp_path, size=1) as (cluster, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[1].bus.update_overrides(lambda _: [{"id": "drain"}])
+        await until(lambda: all(names(replica) == {"drain"} for replica in replicas))
+        await replicas[0].bus._bucket.purge("overrides")
+        late = await join(cluster, "late", offset=5000.0)
+        try:
+            await until(lambda: names(late) == {"drain"})
+        finally:
+            await late.stop()
+
+
+@pytest.mark.parametrize(
+    ("value", "replaced"),
+    [
+        pytest.param(b"no json", True, id="unreadable"),
+        pytest.param(b'{"format": 1, "overrides": 7}', True, id="no list"),
+        pytest.param(b'{"format": 99, "overrides": []}', False, id="newer"),
+    ],
+)
+async def test_overrides_that_cannot_be_read_change_nothing(
+    tmp_path: Path, value: bytes, *, replaced: bool
+) -> None:
+    """All keep theirs and report it; what a newer version wrote is not overwritten."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[0].bus.update_overrides(lambda _: [{"id": "drain"}])
+        await until(lambda: all(names(replica) == {"drain"} for replica in replicas))
+        await replicas[1].bus._bucket.put("overrides", value)
+        unreadable = "overrides on the bus unreadable"
+        await until(lambda: any(unreadable in each for each in replicas[0].changes))
+        written = await replicas[2].bus.update_overrides(lambda known: [*(known or ())])
+
+        assert all(names(replica) == {"drain"} for replica in replicas)
+        assert replaced == written

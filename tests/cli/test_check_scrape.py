@@ -202,8 +202,8 @@ def test_one_replica_of_a_page_is_filtered_by_its_label(tmp_path: Path) -> None:
     ("words", "said"),
     [
         pytest.param(["--engine", "vllm"], "go with --scrape", id="no page"),
-        pytest.param(["--scrape", "x"], "it is one of vllm, sglang", id="no engine"),
-        pytest.param(["--scrape", "x", "--engine", "sglan"], "did you mean sglang", id="typing"),
+        pytest.param(["--scrape", "x"], "known: vllm, sglang", id="no engine"),
+        pytest.param(["--scrape", "x", "--engine", "sglan"], "did you mean 'sglang'?", id="typing"),
         pytest.param(
             ["--scrape", "x", "--engine", "vllm", "--label", "a"], "NAME=VALUE", id="label"
         ),

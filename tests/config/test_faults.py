@@ -172,7 +172,7 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {19: "zebra: 1"},
             [
-                "19:1: zebra: unknown key 'zebra'; known here: version, sites, models, services, instances, discovery, telemetry, network, steering, overrides, envoy, server"
+                "19:1: zebra: unknown key 'zebra'; known: version, sites, models, services, instances, discovery, telemetry, network, steering, overrides, envoy, server"
             ],
             id="an unknown key",
         ),
@@ -180,7 +180,7 @@ def faults_in(text: str) -> list[str]:
             {19: "network:\n  paths: [{source: cloud, to: edge, rtt: 5ms}]"},
             [
                 "20:11: network.paths[0].from: missing; add 'from', which is text",
-                "20:12: network.paths[0].source: unknown key 'source'; known here: from, to, rtt, bandwidth",
+                "20:12: network.paths[0].source: unknown key 'source'; known: from, to, rtt, bandwidth",
             ],
             id="a key by its internal name",
         ),
@@ -450,9 +450,7 @@ def faults_in(text: str) -> list[str]:
         ),
         pytest.param(
             {15: "    models: [{name: painter}]"},
-            [
-                "15:21: services[1].models[0].name: no model is named 'painter'; known here: big, small"
-            ],
+            ["15:21: services[1].models[0].name: no model is named 'painter'; known: big, small"],
             id="an unknown model of a service",
         ),
         pytest.param(
@@ -650,7 +648,7 @@ def faults_in(text: str) -> list[str]:
             {19: "overrides:\n  - {service: chta, instance: c, site: edg, drain: true}"},
             [
                 "20:15: overrides[0].service: no service is named 'chta'; did you mean 'chat'?",
-                "20:31: overrides[0].instance: no instance is named 'c'; known here: a, b",
+                "20:31: overrides[0].instance: no instance is named 'c'; known: a, b",
                 "20:40: overrides[0].site: no site is named 'edg'; did you mean 'edge'?",
             ],
             id="an override of unknown names",

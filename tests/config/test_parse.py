@@ -74,11 +74,11 @@ def test_what_the_example_takes_for_granted_must_be_there() -> None:
     assert [
         (
             "fleet.yaml:29:21: services[1].models[0].name: no model is named 'painter'"
-            "; known here: assistant-70b, assistant-8b-retail, assistant-1b"
+            "; known: assistant-70b, assistant-8b-retail, assistant-1b"
         ),
         (
             "fleet.yaml:51:32: overrides[2].instance: no instance is named 'gpu-7'"
-            "; known here: north-a, on-device"
+            "; known: north-a, on-device"
         ),
     ] == [str(fault) for fault in caught.value.faults]
 

@@ -8,8 +8,9 @@ import pytest
 
 from controlplane.admin_api.documents import encode_fleet
 from controlplane.config import Config, PolicyName
-from controlplane.controller import metrics as module
-from controlplane.controller.metrics import EnvoyCount, Metrics, MetricsSnapshot, reference
+from controlplane.controller.metrics import Metrics, reference
+from controlplane.controller.metrics import snapshot as module
+from controlplane.controller.metrics.snapshot import EnvoyCount, MetricsSnapshot
 from controlplane.fleet.view import (
     FleetView,
     InstanceView,

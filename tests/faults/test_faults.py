@@ -27,6 +27,7 @@ from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_
 from testbed.processes.children import Children
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
+from testbed.processes.ports import free_port
 from testbed.tools.faults import Bed, Link, fault_bed
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(240)]
@@ -112,16 +113,19 @@ async def test_a_node_of_nats_is_killed(tmp_path: Path, name: str) -> None:
             leads = [await bed.replicas.metric(i, "cats_leader") for i in (0, 1)]
             return sum(connected) == 2 and sum(leads) == 1
 
+        # Longer than a lease that is not renewed; where the node led the store, its successor is
+        # elected after four to nine seconds.
         seconds = 0.0
-        while time.monotonic() < killed_at + 6.0:  # longer than a lease that is not renewed
+        while time.monotonic() < killed_at + 6.0:
             if not await whole():
                 seconds = time.monotonic() - killed_at
             await asyncio.sleep(0.1)
-        assert await whole()
+        if not await whole():
+            seconds = await bed.recovers(whole, since=killed_at)
         await bed.nats.start(0)
         await bed.nats.wait_ready([0])
         await bed.keep_on(1.0)
-        assert await whole()
+        await bed.recovers(whole, since=killed_at)
         bed.reported("node of NATS killed", "kill -9 of one of three, started again", seconds, name)
         assert [] == bed.witness.changed
 
@@ -187,8 +191,7 @@ def _python() -> list[str]:
 async def test_an_envoy_is_killed(tmp_path: Path, name: str) -> None:
     """Clients that know two Envoys of their site lose nothing; the killed one is back by itself."""
     async with fault_bed(tmp_path) as bed, AsyncExitStack() as ends:
-        port = bed.requests.urls[0].rpartition(":")[2]
-        spare = str(int(port) + 1)
+        spare = str(free_port())
         text = bed.fleet.read_text(encoding="utf-8")
         bed.fleet.write_text(
             text.replace("{name: cloud, kind: cloud}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -76,19 +77,27 @@ async def test_a_drain_is_tried_done_kept_and_taken_back(tmp_path: Path) -> None
     assert ("ann", "bob") == (reported["by"], reported["removed_by"])
 
 
-async def test_a_replica_that_does_not_decide_takes_none(tmp_path: Path) -> None:
-    """It would stand there and do nothing; anyone who asks is reported where to."""
+async def test_an_override_added_at_any_replica_reaches_all(tmp_path: Path) -> None:
+    """It is listed, decided on and removed anywhere, by a replica that joins later too."""
     drain = ("--instance", "near", "--drain", "--for", "10m", "--reason", "driver")
     text = FLEET + 'server: {bus: "BUS"}\n'
     async with running_replicas(tmp_path, text, count=2, nodes=1) as (replicas, _):
         leader = await replicas.leader()
         admins = [f"http://127.0.0.1:{admin}" for _, admin in replicas.ports]
-        refused = await cats("override", "add", "--admin", admins[1 - leader], *drain)
-        taken = await cats("override", "add", "--admin", admins[leader], *drain)
-        for number in (0, 1):
-            await replicas.running[number].wait_for(
-                "/api/v1/plan", lambda plan: users(plan) == {"far"}, "drain"
-            )
+        added = await cats("override", "add", "--admin", admins[1 - leader], *drain)
+        for control in replicas.running.values():
+            await control.wait_for("/api/v1/plan", lambda plan: users(plan) == {"far"}, "drain")
+        gone = replicas.running.pop(leader)
+        gone.signal(signal.SIGKILL)
+        await gone.ended()
+        again = await replicas.start(leader)  # it knows nothing but what the bus has
+        listed = await again.wait_for(
+            "/api/v1/overrides", lambda found: len(found["overrides"]) == 1, "hear of it"
+        )
+        name = listed["overrides"][0]["id"]
+        removed = await cats("override", "remove", "--admin", admins[leader], name)
+        for control in replicas.running.values():
+            await control.wait_for("/api/v1/plan", lambda plan: "near" in users(plan), "give back")
 
-    assert (2, True) == (refused[0], "another replica decides" in refused[1]), refused
-    assert 0 == taken[0], taken
+    assert 0 == added[0], added
+    assert 0 == removed[0], removed

@@ -124,11 +124,10 @@ async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: 
             survivors = [number for number in range(3) if number != first]
             before = await shares(replicas, survivors[0])
             replicas.running.pop(first).signal(signal.SIGKILL)
-            killed_at = time.monotonic()
             second = await replicas.leader()
-            took = time.monotonic() - killed_at
+            leads_from = time.monotonic()
             moved = 0.0
-            while time.monotonic() < killed_at + 12.0:
+            while time.monotonic() < leads_from + 8.0:
                 for number in survivors:
                     now = await shares(replicas, number)
                     moved = max(
@@ -141,8 +140,7 @@ async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: 
                 await asyncio.sleep(0.25)
             assert second != first
             assert moved <= 0.01
-            assert took < 5.0
-            assert 1 == len(await replicas.versions())
+            await settled(replicas)
 
 
 async def connected_envoys(replicas: Replicas) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -365,6 +364,41 @@ async def test_a_slow_reader_stays_while_it_makes_progress() -> None:
     assert [] == cut
 
 
+async def test_a_megabyte_read_at_8_kb_a_second_arrives_and_a_reader_that_stops_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the kernel has sent on counts as progress; its window opens in leaps, seconds apart."""
+    monkeypatch.setattr(server_module, "SWEEP_PERIOD", 3_600.0)
+    cut: list[int] = []
+    loop = asyncio.get_running_loop()
+    async with serving(on_cut=lambda: cut.append(1)) as (server, port):
+        server.add_method("/t.S/Hose", Firehose)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        await loop.sock_sendall(client, asking(size=8))
+        await until(lambda: any(each.connection for each in server._fronts))
+        (front,) = server._fronts
+        await until(lambda: front.connection.blocked)
+        second, left = loop.time(), 1_000_000
+        while left > 0:
+            left -= len(await loop.sock_recv(client, 8_000))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            second += 1
+            front.sweep(now=second)
+        stayed = list(cut)
+        while not cut and second < loop.time() + 600:
+            second += 1
+            front.sweep(now=second)
+            await asyncio.sleep(0)
+        client.close()
+
+    assert [] == stayed
+    assert [1] == cut
+
+
 async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not() -> None:
     """Half-open connections do not pile up; a preface alone completes no handshake."""
     cut: list[int] = []
@@ -451,30 +485,6 @@ async def test_a_connection_too_many_is_refused_with_a_reason(limits: ServerLimi
             last.close()
 
     assert 1 == sum(line["event"] == "connections refused" for line in lines)
-
-
-async def test_accepting_pauses_at_the_limit_of_open_files_with_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Retrying at once would take all of the time, and write a line each time."""
-    monkeypatch.setattr(server_module, "ACCEPT_PAUSE", 0.05)
-    accept, failures = socket.socket.accept, 0
-
-    def full(self: socket.socket) -> tuple[socket.socket, Any]:
-        nonlocal failures
-        if failures < 3:
-            failures += 1
-            raise OSError(errno.EMFILE, "Too many open files")
-        return accept(self)
-
-    monkeypatch.setattr(socket.socket, "accept", full)
-    with capture_logs() as lines:
-        async with serving() as (_, port):
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as client:
-                answer = await client.unary_unary("/t.S/Joined")(b"x", wait_for_ready=True)
-
-    assert (b"x", 3) == (answer, failures)
-    assert 1 == sum(line["event"] == "accepting paused" for line in lines)
 
 
 async def test_an_unfinished_handshake_gives_way_to_a_newer_one() -> None:

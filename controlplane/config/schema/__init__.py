@@ -5,7 +5,7 @@ JSON Schema and the reference show an operator.
 Durations are seconds, sizes bytes, rates bytes a second, powers watts, shares 0 to 1:
 the unit strings of the file are read by `controlplane.config.units`.
 Rules that look at one value live here; rules that compare several live in
-`controlplane.config.references`.
+`controlplane.config.rules`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,136 @@
+"""Rules on models and services: chains of bases, protocols, canaries, matches, residency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from controlplane.config.faults import nearest
+from controlplane.config.rules.sections import Entry, Sections
+from controlplane.config.schema.steering import Steering
+from controlplane.config.source import dotted
+from controlplane.config.units import (
+    NEVER,
+    parse_duration,
+    parse_penalty,
+)
+from controlplane.errors import Fault
+
+
+def base_cycles(doc: Sections) -> Iterator[Fault]:
+    """Check that no model is its own base."""
+    reported: set[str] = set()
+    for entry in doc.model_list:
+        chain: list[str] = []
+        name = entry.text("name")
+        while name is not None and name not in chain:
+            chain.append(name)
+            model = doc.models.entries.get(name)
+            name = model.text("base") if model else None
+        if name is not None and name == chain[0] and not reported.intersection(chain):
+            reported.update(chain)
+            yield doc.at(
+                entry, "base", f"goes in a circle: {' -> '.join([*chain, name])}; remove one"
+            )
+
+
+def service_faults(doc: Sections) -> Iterator[Fault]:
+    """Check services, what they match and where they may run."""
+    matches: dict[tuple[Any, ...], tuple[Entry, Entry]] = {}
+    for service in doc.service_list:
+        yield from doc.unique(service.entries("models"), "model")
+        penalties = []
+        for model in service.entries("models"):
+            yield from doc.known(model, "name", "model", doc.models)
+            penalties.append(model.number("penalty", parse_penalty))
+        if penalties and all(penalty == NEVER for penalty in penalties):
+            yield doc.at(service, "models", "all have the penalty never; nothing may serve it")
+        for match in service.entries("match"):
+            yield from match_faults(doc, service, match, matches)
+        slo = service.entry("slo")
+        ttft, latency = (
+            slo.number("ttft", parse_duration),
+            slo.number("latency", parse_duration),
+        )
+        if ttft is not None and latency is not None and ttft > latency:
+            yield doc.at(slo, "ttft", "is longer than latency, which includes it")
+        yield from protocol_faults(doc, service)
+        yield from residency_faults(doc, service)
+        yield from canary_faults(doc, service)
+
+
+def protocol_faults(doc: Sections, service: Entry) -> Iterator[Fault]:
+    """Check that the models of *service* speak one protocol."""
+    if (service.text("protocol") or "auto") != "auto":
+        return
+    found: dict[str, str] = {}
+    for listed in service.entries("models"):
+        model = doc.models.entries.get(listed.text("name") or "")
+        protocol = None if model is None else model.text("protocol")
+        if protocol is not None and protocol != "auto":
+            found.setdefault(protocol, listed.text("name") or "")
+    if len(found) > 1:
+        reported = " and ".join(f"'{name}' {protocol}" for protocol, name in found.items())
+        yield doc.at(
+            service, "models",
+            f"are spoken to in different protocols ({reported}); an Envoy speaks"
+            " one to a service, so set protocol on the service, or split it"
+        )  # fmt: skip
+
+
+def canary_faults(doc: Sections, owner: Entry) -> Iterator[Fault]:
+    """Return what is wrong with the canary of a service, or of ``steering``."""
+    canary = owner.entry("canary")
+    yield from doc.known(canary, "client_site", "site", doc.sites)
+    default = doc.root.entry("steering").text("policy") or Steering().policy.value
+    standing = owner.text("policy") or default
+    if canary.text("policy") == standing:
+        yield doc.at(
+            canary, "policy", f"'{standing}' decides everywhere already, so nothing would be"
+            " tried; name another policy"
+        )  # fmt: skip
+
+
+def match_faults(
+    doc: Sections, service: Entry, match: Entry, seen: dict[tuple[Any, ...], tuple[Entry, Entry]]
+) -> Iterator[Fault]:
+    """Check one match against those of all services, which *seen* collects."""
+    if not isinstance(match.raw, dict):
+        return
+    header = match.get("header")
+    if header is not None and not isinstance(header, dict):
+        return
+    if not header and match.get("path") is None and match.get("model") is None:
+        if not set(match.raw) - {"path", "header", "model"}:
+            yield doc.at(
+                match, None, "an empty match would take every request;"
+                " give a path, a header or a model"
+            )  # fmt: skip
+        return
+    # RFC 9110, section 5.1: field names are case-insensitive.
+    headers = frozenset((name.lower(), str(v)) for name, v in (header or {}).items())
+    key = (str(match.get("path")), headers, str(match.get("model")))
+    owner, first = seen.setdefault(key, (service, match))
+    if first is match:
+        return
+    if owner is service:
+        yield doc.at(match, None, f"is the same as {dotted(first.path)}; remove one")
+    else:
+        name = owner.text("name") or dotted(owner.path)
+        yield doc.at(
+            match, None, f"service '{name}' has the same match (line {doc.line(first.path)});"
+            " a request can belong to one service only"
+        )  # fmt: skip
+
+
+def residency_faults(doc: Sections, service: Entry) -> Iterator[Fault]:
+    """Check that the regions of *service* exist."""
+    regions = {region for e in doc.site_list if (region := e.text("region"))}
+    allow = service.entry("residency").get("allow")
+    for i, region in enumerate(allow if isinstance(allow, list) else []):
+        if isinstance(region, str) and region not in regions and doc.sites.complete:
+            hint = nearest(region, sorted(regions)) or "; no site has a region"
+            yield doc.fault(
+                (*service.path, "residency", "allow", i),
+                f"no site is in region '{region}'{hint}",
+            )

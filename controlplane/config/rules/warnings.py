@@ -1,0 +1,113 @@
+"""What a valid document says that would hardly be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from controlplane.config.rules.sections import Sections, models_of
+from controlplane.config.units import (
+    NEVER,
+    parse_duration,
+    parse_penalty,
+)
+from controlplane.errors import Fault
+
+
+def scrape_warnings(doc: Sections) -> Iterator[Fault]:
+    """Warn of metrics' URLs that name a host alone: engines serve a page of their own there."""
+    for instance in doc.instance_list:
+        scrape = instance.entry("scrape")
+        url = scrape.text("url") or ""
+        if url and urlsplit(url).path in ("", "/") and not urlsplit(url).query:
+            yield doc.at(
+                scrape,
+                "url",
+                f"has no path; engines serve metrics at {url.rstrip('/')}/metrics",
+            )
+
+
+def warnings(doc: Sections) -> Iterator[Fault]:
+    """Return what a valid document says that would hardly be meant."""
+    yield from scrape_warnings(doc)
+    running = {name for e in (*doc.instance_list, *doc.rule_list) for name in models_of(e)}
+    anything = any(rule.get("model_label") is not None for rule in doc.rule_list)
+    regions = {e.text("name"): e.text("region") or "" for e in doc.site_list}
+    policies = {e.text("name"): e.text("policy") for e in doc.service_list}
+    default = doc.root.entry("steering").text("policy")
+    for service in doc.service_list:
+        usable = {
+            m.text("name")
+            for m in service.entries("models")
+            if m.number("penalty", parse_penalty) != NEVER
+        }
+        if not usable & running and not anything:
+            yield doc.at(
+                service, "models", "no instance runs any of these; requests get 503"
+                " until one is added"
+            )  # fmt: skip
+        allow = service.entry("residency").get("allow")
+        if (
+            allow
+            and not doc.rule_list
+            and not any(
+                models_of(e) & usable and regions.get(e.text("site")) in allow
+                for e in doc.instance_list
+            )
+        ):
+            yield doc.at(
+                service, "residency", "no instance of its models is in these regions;"
+                " requests get 503 until one is added"
+            )  # fmt: skip
+        timeout = service.number("timeout", parse_duration)
+        latency = service.entry("slo").number("latency", parse_duration)
+        if timeout and latency and timeout < latency:
+            yield doc.at(service, "timeout", "cuts answers that slo.latency still allows")
+    for override in doc.override_list:
+        policy = policies.get(override.text("service")) or default
+        if override.get("weight") is not None and not (
+            policy == "static" or override.get("pin") is True
+        ):
+            yield doc.at(
+                override, "weight", "has no effect until the policy is static or"
+                " the override also has pin: true"
+            )  # fmt: skip
+    for instance in doc.instance_list:
+        if instance.get("tls") is False and not doc.root.entry("envoy").get("instance_tls"):
+            yield doc.at(
+                instance, "tls", "has no effect: no instance is spoken to in TLS until"
+                " envoy.instance_tls is set"
+            )  # fmt: skip
+    yield from canary_warnings(doc)
+    yield from shared_localities(doc)
+
+
+def canary_warnings(doc: Sections) -> Iterator[Fault]:
+    """Warn of canaries that never take effect."""
+    steering = doc.root.entry("steering")
+    if isinstance(steering.get("canary"), dict) and all(
+        s.text("policy") or s.get("canary") for s in doc.service_list
+    ):
+        yield doc.at(
+            steering, "canary", "has no effect: every service has a policy or a canary of its"
+            " own"
+        )  # fmt: skip
+    if steering.text("mode") == "observe":
+        for owner in (steering, *doc.service_list):
+            if isinstance(owner.get("canary"), dict):
+                yield doc.at(
+                    owner, "canary", "is only proposed in observe mode; to push it at that site"
+                    " alone, use mode: steer and policy: static"
+                )  # fmt: skip
+
+
+def shared_localities(doc: Sections) -> Iterator[Fault]:
+    """Warn of sites that Envoys cannot distinguish by locality."""
+    seen: dict[tuple[str, str], str] = {}
+    for site in doc.site_list:
+        region, zone, name = (site.text(key) or "" for key in ("region", "zone", "name"))
+        if region and zone and seen.setdefault((region, zone), name) != name:
+            yield doc.at(
+                site, "zone", f"site '{seen[region, zone]}' has the same region and zone;"
+                " Envoys that do not name their site in node.metadata.site belong to neither"
+            )  # fmt: skip

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from controlplane.cli import BadInput, examples
 from controlplane.cli.options import HOST_PORT, config_option, read_config
+
+if TYPE_CHECKING:
+    from controlplane.config import Config
+    from controlplane.resources.bootstrap import ClientTls
 
 
 @click.command(
@@ -70,9 +75,6 @@ def command(
     from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
         ClientTls,
         build_bootstrap,
-        build_credential_secrets,
-        build_instance_secrets,
-        build_secrets,
     )
 
     if (cert is None) != (key is None):
@@ -86,36 +88,9 @@ def command(
         directory = None if secrets is None else str(secrets.absolute())
         own = ClientTls(cert=cert, key=key, server_name=server_name, secrets=directory)
         tls = own if ca is None else replace(own, ca=ca)
-    instances = config.envoy.instance_tls
-    if instances is not None and (secrets is None or str(secrets.absolute()) != instances.secrets):
-        click.echo(
-            f"warning: envoy.instance_tls has Envoys look in {instances.secrets} for the files that"
-            " --secrets writes; they refuse the clusters until these are there",
-            err=True,
-        )
-    credentials = build_credential_secrets(config)
-    for directory in {
-        each.https.credential.secrets
-        for each in config.instances
-        if each.https and each.https.credential
-    }:
-        if secrets is None or str(secrets.absolute()) != directory:
-            click.echo(
-                f"warning: https.credential has Envoys look in {directory} for the files that"
-                " --secrets writes; they reject the clusters until these are there",
-                err=True,
-            )
+    _warn_of_directories(config, secrets)
     if secrets is not None:
-        if tls is None and instances is None and not credentials:
-            raise BadInput(
-                "--secrets goes with --ca, --cert and --key, envoy.instance_tls, or"
-                " instances[].https.credential"
-            )
-        files = credentials | ({} if tls is None else build_secrets(tls))
-        files |= {} if instances is None else build_instance_secrets(instances)
-        secrets.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (secrets / name).write_text(text, encoding="utf-8")
+        _write_secrets(config, tls, secrets)
     click.echo(
         build_bootstrap(
             config,
@@ -129,3 +104,47 @@ def command(
         ),
         nl=False,
     )
+
+
+def _warn_of_directories(config: Config, secrets: Path | None) -> None:
+    """Warn where Envoy will look for files in other places than *secrets*."""
+    instances = config.envoy.instance_tls
+    if instances is not None and (secrets is None or str(secrets.absolute()) != instances.secrets):
+        click.echo(
+            f"warning: envoy.instance_tls has Envoys look in {instances.secrets} for the files that"
+            " --secrets writes; they refuse the clusters until these are there",
+            err=True,
+        )
+    for directory in {
+        each.https.credential.secrets
+        for each in config.instances
+        if each.https and each.https.credential
+    }:
+        if secrets is None or str(secrets.absolute()) != directory:
+            click.echo(
+                f"warning: https.credential has Envoys look in {directory} for the files that"
+                " --secrets writes; they reject the clusters until these are there",
+                err=True,
+            )
+
+
+def _write_secrets(config: Config, tls: ClientTls | None, secrets: Path) -> None:
+    """Write the files that Envoy watches for rotated certificates and credentials."""
+    from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
+        build_credential_secrets,
+        build_instance_secrets,
+        build_secrets,
+    )
+
+    instances = config.envoy.instance_tls
+    credentials = build_credential_secrets(config)
+    if tls is None and instances is None and not credentials:
+        raise BadInput(
+            "--secrets goes with --ca, --cert and --key, envoy.instance_tls, or"
+            " instances[].https.credential"
+        )
+    files = credentials | ({} if tls is None else build_secrets(tls))
+    files |= {} if instances is None else build_instance_secrets(instances)
+    secrets.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (secrets / name).write_text(text, encoding="utf-8")

@@ -78,6 +78,7 @@ class ControlPlane:
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,
     ) -> None:
+        """Make and connect the parts; long, since each part is one statement."""
         self.bus: Bus = LocalBus()
         self.clock = clock
         self.log = log or get_logger()

@@ -107,6 +107,25 @@ def build_bootstrap(
         },
         "static_resources": {"clusters": [_xds_cluster((xds, *standby), tls)]},
         "stats_flush_interval": _duration(config.envoy.load_period),
+        **_stats(),
+        "overload_manager": _overload_manager(config.envoy.max_heap),
+    }
+    if config.envoy.orca_headers:
+        # Load reports carry what instances say of themselves; each repeats the whole node.
+        bootstrap["cluster_manager"] = {
+            "load_stats_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [_grpc_service()],
+            }
+        }
+    text: str = yaml.safe_dump(bootstrap, sort_keys=False)
+    return text
+
+
+def _stats() -> dict[str, Any]:
+    """Return what Envoy measures, and that it pushes it to the control plane."""
+    return {
         "stats_sinks": [
             {
                 "name": "envoy.stat_sinks.metrics_service",
@@ -133,19 +152,7 @@ def build_bootstrap(
                 }
             ],
         },
-        "overload_manager": _overload_manager(config.envoy.max_heap),
     }
-    if config.envoy.orca_headers:
-        # Load reports carry what instances say of themselves; each repeats the whole node.
-        bootstrap["cluster_manager"] = {
-            "load_stats_config": {
-                "api_type": "GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [_grpc_service()],
-            }
-        }
-    text: str = yaml.safe_dump(bootstrap, sort_keys=False)
-    return text
 
 
 def build_secrets(tls: ClientTls) -> dict[str, str]:

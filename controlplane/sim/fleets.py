@@ -77,24 +77,10 @@ def build_config(
         for client in clients
         if client not in homes
     ]
-    instances = []
-    for number, place in enumerate(places):
-        entry: dict[str, Any] = {
-            "name": place.name,
-            "site": place.site,
-            "address": f"10.{number // 60000}.{number // 250 % 240}.{number % 250 + 1}:8000",
-            "model": place.model,
-            "engine": "generic" if place.engine.slowdown == 0 else "vllm",
-        }
-        if known:
-            entry["slots"] = place.engine.slots
-            entry["service_time"] = _seconds(work / place.engine.speed)
-        if place.engine.busy_power:
-            entry["power"] = {
-                "idle": f"{place.engine.idle_power:.3f}W",
-                "busy": f"{place.engine.busy_power:.3f}W",
-            }
-        instances.append(entry)
+    instances = [
+        _instance(number, place, service_time=work / place.engine.speed if known else None)
+        for number, place in enumerate(places)
+    ]
     document: dict[str, Any] = {
         "version": 1,
         "sites": sites,
@@ -111,6 +97,26 @@ def build_config(
         "steering": {"period": _seconds(period), **(steering or {})},
     }
     return Config.model_validate(document)
+
+
+def _instance(number: int, place: Place, *, service_time: float | None) -> dict[str, Any]:
+    """Return the entry of an instance; its slots too where its *service_time* is known."""
+    entry: dict[str, Any] = {
+        "name": place.name,
+        "site": place.site,
+        "address": f"10.{number // 60000}.{number // 250 % 240}.{number % 250 + 1}:8000",
+        "model": place.model,
+        "engine": "generic" if place.engine.slowdown == 0 else "vllm",
+    }
+    if service_time is not None:
+        entry["slots"] = place.engine.slots
+        entry["service_time"] = _seconds(service_time)
+    if place.engine.busy_power:
+        entry["power"] = {
+            "idle": f"{place.engine.idle_power:.3f}W",
+            "busy": f"{place.engine.busy_power:.3f}W",
+        }
+    return entry
 
 
 def _service(kind: Kind) -> dict[str, Any]:

@@ -135,6 +135,8 @@ async def running_mesh(
 ) -> AsyncIterator[Mesh]:
     """Run a mesh and push its first split.
 
+    Long for its parameters: each is one way in which a test wants its mesh to be.
+
     Args:
         instances: name -> site of its origin.
         site: where the Envoy is.

@@ -20,6 +20,8 @@ class Source(StrEnum):
     AGENT = "agent"
     SCRAPE = "scrape"
     ORCA = "orca"
+    FEED = "feed"
+    """A page of energy prices, see ``steering.tariffs``."""
     CONFIG = "config"
     """Written by the operator."""
     DEFAULT = "default"
@@ -148,6 +150,19 @@ class SiteReport:
     """Charge, 0 to 1; None when on mains."""
 
 
+@dataclass(frozen=True, slots=True)
+class TariffReport:
+    """What a kilowatt-hour costs at a site from an instant on."""
+
+    site: str
+    source: Source
+    at: float
+    price: float | None = None
+    """Of a kilowatt-hour, in the operator's currency."""
+    carbon: float | None = None
+    """Grams of CO2 that a kilowatt-hour causes."""
+
+
 class FailureClass(StrEnum):
     """Why an attempt got no good answer, by what an operator would do about it."""
 
@@ -204,7 +219,7 @@ class TrafficReport:
     """Attempts that ended because their client left."""
 
 
-Report = InstanceReport | ScrapeFailure | PathReport | SiteReport | TrafficReport
+Report = InstanceReport | ScrapeFailure | PathReport | SiteReport | TariffReport | TrafficReport
 """Everything that `controlplane.fleet.FleetState.apply` takes."""
 
 

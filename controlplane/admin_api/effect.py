@@ -26,9 +26,15 @@ def encode_effect(before: Plan, after: Plan) -> Document:
     return {
         "cost": [before.predicted_cost, after.predicted_cost],
         "latency": [_mean(pairs, 0), _mean(pairs, 1)],
+        "money_per_hour": [_hourly(before, "money"), _hourly(after, "money")],
+        "carbon_grams_per_hour": [_hourly(before, "carbon"), _hourly(after, "carbon")],
         "pairs": moved[:MOST_PAIRS],
         "pairs_left_out": max(0, len(moved) - MOST_PAIRS),
     }
+
+
+def _hourly(plan: Plan, name: str) -> float:
+    return 3600.0 * fsum(each.rate * getattr(each, name) for each in plan.spending.values())
 
 
 def _pair(before: Assignment, after: Assignment | None) -> Document:

@@ -130,6 +130,8 @@ def _encode_why(why: Why) -> Document:
             "queueing": why.queueing,
             "penalty": why.penalty,
             "energy": why.energy,
+            "carbon": why.carbon,
+            "price": why.price,
             "failure": why.failure,
             "crowding": why.crowding,
         },

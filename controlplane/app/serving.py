@@ -51,6 +51,7 @@ from controlplane.runtime.watchdog import LoopWatchdog
 from controlplane.sources.names import NameResolver
 from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
+from controlplane.sources.tariffs import TariffReader
 from controlplane.telemetry.engines.custom import build_dialects
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "names": _resolver(control).run,
             "scrapes": scraper.run,
             "orca streams": orca.run,
+            "tariffs": _tariffs(control).run,
             "configuration file": lambda: _follow_file(control, file),
             "envoy events": admin_view.run_envoy_events,
             "certificates": lambda: follow_certificates(filter(None, certificates)),
@@ -202,6 +204,19 @@ def _resolver(control: ControlPlane) -> NameResolver:
         lambda _: resolver.reconfigure(names_of(configuration.merged.config))
     )
     return resolver
+
+
+def _tariffs(control: ControlPlane) -> TariffReader:
+    """Return what reads the prices of energy; on every replica, since they cost one answer each."""
+    reader = TariffReader(on_report=control.receive, clock=control.clock, log=control.log)
+
+    def follow(config: Config) -> None:
+        names = frozenset(site.name for site in config.sites)
+        reader.reconfigure(config.steering.tariffs, sites=names)
+
+    control.configuration.changed.subscribe(lambda change: follow(change.config))
+    follow(control.config)
+    return reader
 
 
 async def _run_cycles(

@@ -25,6 +25,7 @@ from controlplane.model import (
     Signal,
     SiteReport,
     Source,
+    TariffReport,
     TrafficReport,
 )
 
@@ -33,6 +34,7 @@ _KINDS: dict[str, type[Any]] = {
     "f": ScrapeFailure,
     "p": PathReport,
     "s": SiteReport,
+    "e": TariffReport,
     "t": TrafficReport,
 }
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}

@@ -33,6 +33,12 @@ def print_effect(effect: dict[str, Any]) -> None:
         console.print(f"... and {left} pairs more")
     console.print(f"mean predicted latency: {_change(effect['latency'], 1000)} ms")
     console.print(f"predicted cost: {_change(effect['cost'], 1)} s of delay per s")
+    for key, text in (
+        ("money_per_hour", "per hour"),
+        ("carbon_grams_per_hour", "g of CO2 per hour"),
+    ):
+        if any(effect[key]):
+            console.print(f"predicted {key.split('_')[0]}: {_change(effect[key], 1)} {text}")
 
 
 def _change(values: list[float | None], factor: float) -> str:

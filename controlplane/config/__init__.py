@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from controlplane.config.schema.models import Model, ModelKind, Protocol
     from controlplane.config.schema.network import Network, Path
+    from controlplane.config.schema.prices import RequestPrice, RequestTokens, Tariffs
     from controlplane.config.schema.server import (
         Admin,
         AgentRights,
@@ -119,6 +120,8 @@ __all__ = [
     "PolicyName",
     "Protocol",
     "RejectedInstance",
+    "RequestPrice",
+    "RequestTokens",
     "Residency",
     "Retries",
     "Role",
@@ -132,6 +135,7 @@ __all__ = [
     "SitePower",
     "Slo",
     "Steering",
+    "Tariffs",
     "Task",
     "Telemetry",
     "Tls",
@@ -180,6 +184,7 @@ _MODULES = {
     "schema.instances": ("Instance", "InstanceModel", "InstancePower", "Orca", "Scrape"),
     "schema.models": ("Model", "ModelKind", "Protocol"),
     "schema.network": ("Network", "Path"),
+    "schema.prices": ("RequestPrice", "RequestTokens", "Tariffs"),
     "schema.server": (
         "Admin",
         "AgentRights",

@@ -14,9 +14,18 @@ from controlplane.model import (
     PathReport,
     Signal,
     SiteReport,
+    TariffReport,
     TrafficReport,
 )
-from controlplane.telemetry.limits import LIMITS, MAX_BANDWIDTH, MAX_GAUGE, MAX_POWER, MAX_RTT
+from controlplane.telemetry.limits import (
+    LIMITS,
+    MAX_BANDWIDTH,
+    MAX_CARBON,
+    MAX_ENERGY_PRICE,
+    MAX_GAUGE,
+    MAX_POWER,
+    MAX_RTT,
+)
 
 FUTURE_SLACK = 2.0
 """Seconds that a report may be ahead of now: the scheduling of two loops, nothing more."""
@@ -142,6 +151,20 @@ def require_site(report: SiteReport) -> None:
         _require("power", report.power, MAX_POWER)
     if report.battery is not None:
         _require("battery", report.battery, 1.0)
+
+
+def require_tariff(report: TariffReport) -> None:
+    """Refuse what no energy costs.
+
+    Raises:
+        ReportError: naming the quantity.
+    """
+    if report.price is None and report.carbon is None:
+        raise ReportError("a tariff with neither price nor carbon")
+    if report.price is not None:
+        _require("price", report.price, MAX_ENERGY_PRICE)
+    if report.carbon is not None:
+        _require("carbon", report.carbon, MAX_CARBON)
 
 
 def _require(what: str, value: float, limit: float) -> None:

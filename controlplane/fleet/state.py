@@ -15,7 +15,7 @@ from controlplane.fleet import plausibility
 from controlplane.fleet.instances import InstanceState, Seen, Standing
 from controlplane.fleet.paths import Paths
 from controlplane.fleet.traffic import Traffic
-from controlplane.fleet.view import FleetView, InstanceView, Phase
+from controlplane.fleet.view import FleetView, InstanceView, Phase, TariffView
 from controlplane.model import (
     InstanceReport,
     PathReport,
@@ -25,6 +25,7 @@ from controlplane.model import (
     Signal,
     SiteReport,
     Source,
+    TariffReport,
     TrafficReport,
 )
 
@@ -47,6 +48,7 @@ class FleetState:
         self._paths = Paths(config)
         self._traffic = Traffic()
         self._site_reports: dict[str, SiteReport] = {}
+        self._tariffs: dict[str, TariffReport] = {}
         self._clients: dict[str, int] | None = None
         self._index(config)
 
@@ -88,6 +90,7 @@ class FleetState:
         self._site_reports = {
             site: report for site, report in self._site_reports.items() if site in self._sites
         }
+        self._tariffs = {k: tariff for k, tariff in self._tariffs.items() if k in self._sites}
         if self._clients is not None:
             self.set_clients(self._clients)
 
@@ -120,6 +123,8 @@ class FleetState:
                 self._paths.apply(report)
             case SiteReport():
                 self._apply_site(report, now)
+            case TariffReport():
+                self._apply_tariff(report, now)
 
     def _instance(self, name: str) -> InstanceState:
         state = self._instances.get(name)
@@ -157,6 +162,14 @@ class FleetState:
         if last is None or report.at > last.at:
             self._site_reports[report.site] = report
 
+    def _apply_tariff(self, report: TariffReport, now: float) -> None:
+        self._require("site", report.site, self._sites)
+        plausibility.require_instant(report.at, now=now, oldest=self._config.steering.tariff_expiry)
+        plausibility.require_tariff(report)
+        last = self._tariffs.get(report.site)
+        if last is None or report.at > last.at:
+            self._tariffs[report.site] = report
+
     def view(self, *, now: float) -> FleetView:
         """Return what is true at *now*."""
         standings = {}
@@ -189,6 +202,11 @@ class FleetState:
                 site: Reading(report.battery, report.source, report.at)
                 for site, report in self._site_reports.items()
                 if report.battery is not None and now - report.at <= self._expiry
+            },
+            tariffs={
+                site: _tariff_view(report)
+                for site, report in self._tariffs.items()
+                if now - report.at <= self._config.steering.tariff_expiry
             },
             counted=self._traffic.counted(now=now),
             outcomes=self._traffic.outcomes(now=now),
@@ -254,6 +272,14 @@ class FleetState:
             if report.power is not None and now - report.at <= self._expiry:
                 power[site] = Reading(report.power, report.source, report.at)
         return power
+
+
+def _tariff_view(report: TariffReport) -> TariffView:
+    readings = (
+        None if value is None else Reading(value, report.source, report.at)
+        for value in (report.price, report.carbon)
+    )
+    return TariffView(*readings)
 
 
 def _identity(instance: Instance) -> tuple[str, ...]:

@@ -194,6 +194,22 @@ class OutcomeView:
 
 
 @dataclass(frozen=True, slots=True)
+class TariffView:
+    """What a kilowatt-hour costs at a site, as far as a feed says; else the configuration does."""
+
+    price: Reading | None
+    """In the operator's currency."""
+    carbon: Reading | None
+    """Grams of CO2."""
+
+    @property
+    def readings(self) -> tuple[tuple[str, Reading], ...]:
+        """Return what is known, by name."""
+        both = (("energy price", self.price), ("carbon", self.carbon))
+        return tuple((name, reading) for name, reading in both if reading is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class FleetView:
     """Everything that steering may know, at one instant."""
 
@@ -211,6 +227,8 @@ class FleetView:
     """Site -> draw in watts."""
     battery: Mapping[str, Reading] = field(default_factory=dict)
     """Site -> charge, 0 to 1; absent on mains."""
+    tariffs: Mapping[str, TariffView] = field(default_factory=dict)
+    """Site -> what its energy costs; absent where no feed says."""
     counted: Mapping[tuple[str, str], Reading] = field(default_factory=dict)
     """The same as *demand* without smoothing, where Envoys report: what they counted in their last
     intervals, with all its noise, for readers that filter by themselves. Two filters are slower

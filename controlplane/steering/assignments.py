@@ -283,6 +283,8 @@ class Assignments(Mapping[Key, Assignment]):
             transfer=0.0,
             penalty=float(service.penalty[device]),
             energy=0.0,
+            carbon=0.0,
+            price=0.0,
             failure=0.0,
             service=alone,
             queueing=0.0,

@@ -53,18 +53,23 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
     path = view.paths.get((client, instance.site))
     demand = view.demand.get((client, service.layout.service.name))
     running = seen.readings.get(Signal.RUNNING)
+    tariff = view.tariffs.get(instance.site)
     ages = {
         "rtt": path.rtt.age(view.at) if path else None,
         "bandwidth": _bandwidth_age(path, view.at),
         "load": running.age(view.at) if running else None,
         "demand": demand.age(view.at) if demand else None,
     }
+    if tariff is not None:
+        ages |= {name: reading.age(view.at) for name, reading in tariff.readings}
     sources = {
         "rtt": path.rtt.source.value if path else "default",
         "load": running.source.value if running else "unknown",
         "demand": demand.source.value if demand else "assumed",
         "capacity": estimate.source,
     }
+    if tariff is not None:
+        sources |= {name: reading.source.value for name, reading in tariff.readings}
     words = [*problem.limits.get(column, ())]
     failure = float(service.failure[own])
     if failure > 0:
@@ -79,6 +84,8 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         transfer=transfer,
         penalty=float(service.penalty[own]),
         energy=float(service.energy[own]),
+        carbon=float(service.carbon[own]),
+        price=float(service.price[own]),
         failure=failure,
         service=alone,
         queueing=queueing,

@@ -19,8 +19,6 @@ from controlplane.steering.shedding import Pool, find_pools
 DEFAULT_SERVICE_TIME = 1.0
 """Seconds a request takes alone, where no one ever said or measured anything."""
 
-JOULES_PER_KWH = 3.6e6
-
 Key = tuple[str, str]
 """(service, client site)."""
 
@@ -81,18 +79,14 @@ class Layout:
     """(instances,): whether the configuration says them."""
     joules: Array
     """(instances,): watts above idle at full load."""
-    price: Array
-    """(instances,): delay that a joule is worth at the instance's site, seconds."""
 
 
 def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
     """Lay out *instances* (configured and discovered, in name order) under *config*."""
     names = tuple(site.name for site in config.sites)
     index = {name: position for position, name in enumerate(names)}
-    sites = {site.name: site for site in config.sites}
     known = [service.service_time for service in config.services if service.service_time]
     ordinary = sum(known) / len(known) if known else DEFAULT_SERVICE_TIME
-    price = config.steering.energy_value / JOULES_PER_KWH
     services = tuple(
         _lay_out_service(config, instances, service, ordinary, clients=index)
         for service in config.services
@@ -117,7 +111,6 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         slots=np.array([float(instance.slots) for instance in instances]),
         told_slots=np.array(["slots" in i.model_fields_set for i in instances], dtype=bool),
         joules=np.array([max(0.0, i.power.busy - i.power.idle) for i in instances]),
-        price=np.array([price * sites[instance.site].power.price for instance in instances]),
     )
 
 

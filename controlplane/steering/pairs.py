@@ -47,11 +47,22 @@ class ServicePairs:
     penalty: Array
     """(usable,): seconds."""
     energy: Array
-    """(usable,): what a request's energy is worth, seconds."""
+    """(usable,): what a request's energy is worth, seconds of the service's delay."""
+    carbon: Array
+    """(usable,): the same of the carbon that it causes."""
+    price: Array
+    """(usable,): the same of what is charged for it."""
     failure: Array
     """(usable,): what failures there are expected to cost a request, seconds."""
     work: Array
     """(usable,): seconds of the instance that a request takes."""
+    late_path: Array | None = None
+    """(client sites, serving sites): what late answers are charged, weighted seconds; None where
+    no promise binds. See `controlplane.steering.promises`."""
+    late: Array | float = 0.0
+    """(usable,): the same of the instance, beside what its price of work holds."""
+    shift: Array | float = 0.0
+    """(usable,): the part of a request's charge that its instance's price of work holds."""
 
     def way(self, site: Indices | int, place: Indices) -> tuple[Array, Array]:
         """Return round trip and transfer from each client *site* to the site at each *place*."""
@@ -67,13 +78,20 @@ class ServicePairs:
         if self.network_bandwidth is not None:
             away = away + self.size / self.network_bandwidth[sites[:, None], self.at]
         weighted: Array = self.layout.weight * away
+        if self.late_path is not None:
+            weighted += self.late_path[sites]
         return weighted
 
     @property
     def own(self) -> Array:
         """Return the weighted cost at each usable instance whatever its load."""
-        cost: Array = self.layout.weight * (self.penalty + self.energy + self.failure)
+        cost: Array = self.layout.weight * self.fixed + self.late
         return cost
+
+    @property
+    def fixed(self) -> Array:
+        """Return what a request costs at each usable instance besides time, (usable,), seconds."""
+        return self.penalty + self.energy + self.carbon + self.price + self.failure
 
     def node(self, price: Array) -> Array:
         """Return the weighted cost at each usable instance at the instances' *price* of work."""
@@ -83,7 +101,20 @@ class ServicePairs:
         """Return what one more request from client *site* costs at each usable instance."""
         rtt, transfer = self.way(site, self.place)
         marginal: Array = self.layout.weight * (rtt + transfer) + self.node(price)
+        if self.late_path is not None:
+            marginal += self.late_path[site, self.place]
         return marginal
+
+    def lateness(self, site: Indices, own: Indices) -> Array:
+        """Return what late answers are charged beside the price of work, weighted seconds.
+
+        From each client *site* at the usable instance at each place of *own*.
+        """
+        charged: Array = np.broadcast_to(np.asarray(self.late, dtype=np.float64), self.work.shape)
+        charged = charged[own]
+        if self.late_path is not None:
+            charged = charged + self.late_path[site, self.place[own]]
+        return charged
 
 
 @dataclass(frozen=True, slots=True)

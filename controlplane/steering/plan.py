@@ -20,7 +20,11 @@ class Why:
     transfer: float
     penalty: float
     energy: float
-    """Price or carbon of the energy a request costs, as seconds."""
+    """Price of the energy a request costs, as seconds of the service's delay."""
+    carbon: float
+    """Price of the carbon that this energy causes, likewise."""
+    price: float
+    """What is charged for the request and its tokens, likewise."""
     failure: float
     """What failures are expected to cost: their probability times what one costs the service."""
     service: float
@@ -47,7 +51,8 @@ class Why:
     @property
     def marginal_cost(self) -> float:
         """Return what the optimum equalises over the instances in use."""
-        return self.predicted_latency + self.penalty + self.energy + self.failure + self.crowding
+        money = self.energy + self.carbon + self.price
+        return self.predicted_latency + self.penalty + money + self.failure + self.crowding
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,18 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Spending:
+    """What a service's requests cost on average besides time, as predicted."""
+
+    money: float
+    """Currency for a request: its energy, its carbon at ``steering.carbon_price``, its price."""
+    carbon: float
+    """Grams of CO2 for a request."""
+    rate: float
+    """Requests a second that the plan assumes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All assignments at one instant."""
 
@@ -128,6 +145,8 @@ class Plan:
     probes: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     """(service, client site) -> instance -> the part of its share that only asks how it is, so that
     what goes on from this plan knows it."""
+    spending: Mapping[str, Spending] = field(default_factory=dict)
+    """Service -> what its requests cost besides time; empty in a plan of another process."""
     predicted_cost: float = 0.0
     """The objective, in weighted seconds of delay per second."""
     gap: float = 0.0

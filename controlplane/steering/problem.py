@@ -18,6 +18,7 @@ from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase, st
 from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, Curves
 from controlplane.steering.layout import Layout, ServiceLayout
+from controlplane.steering.money import Money, price_requests
 from controlplane.steering.optimiser import Bounds, Budgets, Flow, Indices
 from controlplane.steering.pairs import Codes, Pairs, ServicePairs, join
 
@@ -58,7 +59,6 @@ class Problem:
     """(entries,): seconds."""
     transfer: Array
     penalty: Array
-    energy: Array
     failure: Array
     """(entries,): what failures are expected to cost a request, seconds."""
     curves: Curves
@@ -75,6 +75,8 @@ class Problem:
     """Instance -> what binds it besides its load, in words."""
     limit_words: tuple[str, ...]
     """Words of each bound group."""
+    money: Money
+    """What requests cost besides time, by service and instance."""
 
     @property
     def weight(self) -> Array:
@@ -149,6 +151,7 @@ class Picture:
     excluded: Mapping[int, Mapping[int, str]]
     limits: Mapping[int, Sequence[str]]
     budgets: Budgets
+    money: Money
 
     def whole(self) -> Codes:
         """Return every pair that may be used."""
@@ -204,7 +207,10 @@ def picture(
     pace = np.array([estimate.pace for estimate in estimates])
     limits: dict[int, list[str]] = {}
     curves = _curves(instances, estimates, limits)
-    joules = layout.price * layout.joules / curves.capacity * pace
+    money = price_requests(
+        view, layout, watts=layout.joules / curves.capacity, work=sizes[:, None] * pace
+    )
+    worth = layout.config.steering.energy_value
     excluded: dict[int, Mapping[int, str]] = {}
     rows: list[Row] = []
     empty: list[Row] = []
@@ -230,7 +236,9 @@ def picture(
                 network_bandwidth=network.bandwidth,
                 size=float(service.service.request_size + service.service.response_size),
                 penalty=service.penalty[columns],
-                energy=joules[columns] * sizes[number],
+                energy=money.energy[number, columns] * worth / service.weight,
+                carbon=money.carbon[number, columns] * worth / service.weight,
+                price=money.price[number, columns] * worth / service.weight,
                 failure=service.service.failure_cost * failing[number, columns],
                 work=pace[columns] * sizes[number],
             )
@@ -252,6 +260,7 @@ def picture(
         excluded=excluded,
         limits=limits,
         budgets=_budgets(layout, curves),
+        money=money,
     )
 
 
@@ -336,14 +345,14 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         own = position[instance]
         place = service.place[own]
         rtt, transfer = service.way(site, place)
-        penalty, energy = service.penalty[own], service.energy[own]
-        failure = service.failure[own]
-        parts.append((rtt, transfer, penalty, energy, failure, service.work[own]))
+        penalty, failure = service.penalty[own], service.failure[own]
+        fixed = service.layout.weight * service.fixed[own] + service.lateness(site, own)
+        parts.append((rtt, transfer, penalty, failure, fixed, service.work[own]))
         row.append(site + index * pairs.sites)
         column.append(instance)
         groups += _groups(service.layout, site, instance, pairs.sites, offset)
         offset += end - first
-    rtt, transfer, penalty, energy, failure, work = (
+    rtt, transfer, penalty, failure, fixed, work = (
         np.concatenate(each) for each in zip(*parts, strict=True)
     )
     rows = np.concatenate(row).astype(np.intp)
@@ -353,7 +362,7 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         demand=np.concatenate([none, *(service.demand for service in pairs.services)]),
         row=rows,
         column=columns,
-        linear=weight[rows] * (rtt + transfer + penalty + energy + failure) if len(rows) else none,
+        linear=weight[rows] * (rtt + transfer) + fixed if len(rows) else none,
         work=work,
         base=np.array([estimate.background for estimate in made.estimates]) * made.pace,
         bounds=_bounds(groups),
@@ -370,7 +379,6 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         rtt=rtt,
         transfer=transfer,
         penalty=penalty,
-        energy=energy,
         failure=failure,
         curves=made.curves,
         pace=made.pace,
@@ -379,6 +387,7 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         excluded=made.excluded,
         limits=made.limits,
         limit_words=tuple(words for *_, words in groups),
+        money=made.money,
     )
 
 

@@ -31,6 +31,7 @@ from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
 from controlplane.steering.problem import Network, Picture, Problem, build_network, picture
 from controlplane.steering.shedding import Shedding
+from controlplane.steering.spending import predict_spending
 from controlplane.steering.stability import Hysteresis, ModelMonitor, settle
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
@@ -394,6 +395,7 @@ class Steering:
             proposed=proposed,
             standing=self._build_standing(decision),
             probes=probes_of(pushed),
+            spending=predict_spending(pushed),
             predicted_cost=pushed.cost,
             gap=decision.gap,
             held=decision.held,

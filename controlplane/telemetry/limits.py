@@ -20,6 +20,10 @@ MAX_BANDWIDTH = 1e13
 """Bytes a second."""
 MAX_POWER = 1e9
 """Watts."""
+MAX_ENERGY_PRICE = 1e6
+"""Of a kilowatt-hour, in whatever currency."""
+MAX_CARBON = 5e3
+"""Grams of CO2 of a kilowatt-hour; the dirtiest power stations are at 1,300."""
 
 SHARES = frozenset(
     {Signal.KV_USE, Signal.UTILISATION, Signal.MEMORY, Signal.PRESSURE, Signal.TRAINING}

@@ -10,6 +10,7 @@ reports:
   - {from: phones, service: chat, rate: 12}                           # requests a second
   - {from: phones, service: chat, instance: north-a, rate: 9, latency: 800ms}
   - {site: cloud-1, power: 4kW, battery: 80%}
+  - {site: cloud-1, price: 0.31, carbon: 420}        # of a kilowatt-hour: currency, grams of CO2
 ```
 
 Signals are those of `controlplane.model.Signal`; counters are totals, whose growth between two
@@ -33,6 +34,7 @@ from controlplane.model import (
     Signal,
     SiteReport,
     Source,
+    TariffReport,
     TrafficReport,
 )
 
@@ -77,6 +79,12 @@ class _SiteLine(_Line):
     site: str
     power: Power | None = None
     battery: Share | None = None
+
+
+class _TariffLine(_Line):
+    site: str
+    price: _Number | None = None
+    carbon: _Number | None = None
 
 
 class _File(BaseModel):
@@ -127,6 +135,8 @@ def _kind(line: dict[str, object]) -> type[_Line] | None:
         return _PathLine
     if "instance" in line:
         return _InstanceLine
+    if "price" in line or "carbon" in line:
+        return _TariffLine
     return _SiteLine if "site" in line else None
 
 
@@ -157,6 +167,8 @@ def _report(line: _Line) -> Report:
             )
         case _SiteLine():
             return SiteReport(line.site, Source.AGENT, line.at, line.power, line.battery)
+        case _TariffLine():
+            return TariffReport(line.site, Source.FEED, line.at, line.price, line.carbon)
     raise AssertionError(line)
 
 

@@ -81,7 +81,7 @@ def test_who_is_waited_for_stays_near() -> None:
 def test_cheap_power_attracts_what_can_wait() -> None:
     """The far hydropower gets the reports; without a value of energy the near site does."""
     text = (EXAMPLES / "green-power" / "fleet.yaml").read_text()
-    blind = text.replace("energy_value: 60000", "energy_value: 0")
+    blind = text.replace("energy_value: 6000", "energy_value: 0")
     assert shares("green-power")["report", "office"]["hydro"] > 0.6
     assert shares("green-power", blind)["report", "office"]["hydro"] < 0.55
 

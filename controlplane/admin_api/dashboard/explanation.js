@@ -10,7 +10,10 @@ export const TERMS = [
   ["queueing", "queueing"],
   ["penalty", "model penalty"],
   ["energy", "energy"],
+  ["carbon", "carbon"],
+  ["price", "price"],
   ["failure", "failures"],
+  ["promise", "promise"],
   ["crowding", "crowding"],
 ];
 

@@ -16,6 +16,7 @@ from controlplane.config.dialects import EngineName
 from controlplane.config.engine import Engine
 from controlplane.config.schema.https import Https
 from controlplane.config.schema.models import ServedName
+from controlplane.config.schema.prices import RequestPrice
 from controlplane.config.schema.values import Name, Port, Settings, without_default
 from controlplane.config.units import PositiveDuration, Power
 
@@ -109,6 +110,8 @@ class Instance(Settings):
     scrape: Scrape | None = None
     orca: Orca | None = None
     power: InstancePower = InstancePower()
+    price: RequestPrice | None = None
+    """What is charged for a request here, weighed against delay by ``steering.energy_value``."""
     tls: bool = True
     """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
     https: Https | None = None

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from controlplane.config.addresses import check_match_path
 from controlplane.config.schema.models import Protocol
+from controlplane.config.schema.prices import RequestPrice, RequestTokens
 from controlplane.config.schema.values import HeaderName, HeaderValue, Name, Settings, UrlPath
 from controlplane.config.units import Duration, Penalty, PositiveDuration, Size
 
@@ -30,12 +31,14 @@ class Delay(StrEnum):
 
 
 class Slo(Settings):
-    """What the operator promised; steering reports it, and prefers what meets it."""
+    """What the operator promised: a constraint on the shares, whose attainment is reported."""
 
     ttft: PositiveDuration | None = None
-    """Time to first token, 99th percentile."""
+    """Time to first token that 99 of 100 requests keep; shares are chosen so that they do, and an
+    answer's beginning is waited for no longer than ``first_byte``, which follows from it."""
     latency: PositiveDuration | None = None
-    """Whole answer, 99th percentile."""
+    """Time to the end of the answer that 99 of 100 requests keep; shares are chosen so that they
+    do."""
 
 
 class Match(Settings):
@@ -123,6 +126,14 @@ class Service(Settings):
     """Mean size of a response."""
     service_time: PositiveDuration | None = None
     """Prior for the mean time an idle instance takes; learned when instances report."""
+    price: RequestPrice | None = None
+    """What is charged for its requests at instances without a price of their own, weighed against
+    delay by ``steering.energy_value``."""
+    tokens: RequestTokens | None = None
+    """Tokens of its requests, for prices per token; by default what instances report."""
+    carbon_cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Grams of CO2 that a request may cause on average, by ``power.carbon`` of the sites and
+    ``power`` of the instances; shares keep it at the least cost in time."""
     timeout: Duration = 0.0
     """Longest a whole answer may take; 0 is no limit, which streaming answers need."""
     idle_timeout: Duration = 300.0

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from controlplane.config.schema.prices import TARIFF_EXPIRY, Tariffs
 from controlplane.config.schema.services import Canary, PolicyName
 from controlplane.config.schema.values import Name, Settings
 from controlplane.config.units import Duration, PositiveDuration, Share
@@ -45,7 +46,19 @@ class Steering(Settings):
     weight_sum: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """What the weights of one service add up to."""
     energy_value: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Seconds of delay that one currency unit of energy is worth; 0 ignores power prices."""
+    """Seconds of delay that one currency unit is worth: of energy, of carbon and of requests with a
+    price. It is worth as much whichever service spends it, so one whose delay costs a tenth waits
+    ten times as long to save it. 0 ignores prices."""
+    carbon_price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    """Price of a kilogram of CO2, in the operator's currency; needs ``energy_value``."""
+    tariffs: Tariffs | None = None
+    """Where prices of energy and its carbon are read while running; until then, and for sites that
+    it does not name, ``sites[].power`` counts."""
+
+    @property
+    def tariff_expiry(self) -> float:
+        """Return the seconds for which a tariff that was read stays in force."""
+        return TARIFF_EXPIRY if self.tariffs is None else self.tariffs.expiry
 
 
 class Override(Settings):

@@ -1,0 +1,73 @@
+"""What energy and requests cost: the mappings that several sections of ``fleet.yaml`` hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from controlplane.config.addresses import check_url
+from controlplane.config.schema.values import Settings
+from controlplane.config.units import PositiveDuration
+
+TARIFF_EXPIRY = 86400.0
+"""Seconds for which a tariff stays in force by default: feeds of a day's prices come daily."""
+
+
+class RequestPrice(Settings):
+    """What is charged for requests, in the operator's currency."""
+
+    request: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
+    """For each request."""
+    input_tokens: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    """For a million tokens of prompts."""
+    output_tokens: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    """For a million tokens of answers."""
+
+
+class RequestTokens(Settings):
+    """Mean tokens of a service's requests."""
+
+    input: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    """Of a prompt."""
+    output: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
+    """Of an answer."""
+
+
+class Tariffs(Settings):
+    """A feed of what energy costs: YAML or JSON with ``sites: {NAME: {price, carbon}}``.
+
+    What is wrong in it is logged and changes nothing: the last good values stay.
+    """
+
+    url: Annotated[str, AfterValidator(check_url)] | None = None
+    """Where it is read by HTTP."""
+    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """File that holds it, in place of *url*."""
+    period: PositiveDuration = 300.0
+    """Between two readings."""
+    timeout: PositiveDuration = 10.0
+    """Longest wait for an answer."""
+    expiry: PositiveDuration = TARIFF_EXPIRY
+    """Age at which what was read no longer counts, and the configured values do."""
+    ca: str | None = None
+    """File of certificates that may sign the server's; https only."""
+    cert: str | None = None
+    """File of the certificate to show, for servers that ask for one; https only."""
+    key: str | None = None
+    """File of the key to *cert*."""
+    token_file: str | None = None
+    """File that holds a bearer token; read each time."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Tariffs:
+        if (self.url is None) == (self.file is None):
+            raise ValueError("needs either url or file")
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key come together")
+        return self
+
+    @property
+    def origin(self) -> str:
+        """Return the URL or the file."""
+        return self.url or self.file or ""

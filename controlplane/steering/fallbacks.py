@@ -87,7 +87,15 @@ class Fallbacks:
              int(alone[row])): chosen
             for row, chosen in made.items()
         }  # fmt: skip
-        return {row: chosen for row, chosen in made.items() if chosen}
+        asked = used[probed[used] > 0]
+        columns = problem.flow.column[asked].tolist()
+        pairs_asked = set(zip(problem.flow.row[asked].tolist(), columns, strict=True))
+        # What a row probes has a weight already, and an endpoint has one.
+        rest = {
+            row: tuple(column for column in chosen if (row, column) not in pairs_asked)
+            for row, chosen in made.items()
+        }
+        return {row: chosen for row, chosen in rest.items() if chosen}
 
     def _renew(
         self,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from controlplane.steering import Plan, Steering
-from controlplane.steering.assignments import Noted, digest_of, notes_of, sums_of
+from controlplane.steering.assignments import Assignments, Noted, digest_of, notes_of, sums_of
 from controlplane.steering.digest import assignment_digest, plan_version
+from controlplane.steering.fallbacks import Fallbacks
 from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
 
@@ -110,3 +112,40 @@ def test_no_instance_is_fallen_to_twice(only: str, names: str) -> None:
     found = [a.instance for a in plan.assignments["chat", "near"].allocations]
 
     assert sorted(found) == sorted(names)
+
+
+@pytest.mark.parametrize("names", ["ab", "abc", "abcd"])
+def test_what_a_row_probes_is_not_fallen_to_as_well(names: str) -> None:
+    """One address twice in one assignment is rejected whole, and nothing would be served."""
+    config = make_config(
+        sites=["near", "far"],
+        services=[make_service("chat", service_time="500ms")],
+        instances=[
+            make_instance(name, "near" if name == "a" else "far", slots=8) for name in names
+        ],
+        steering={"policy": "nearest"},
+    )
+    steering = Steering(config)
+    steering.decide(make_view(config, demand={("near", "chat"): 2.0}))
+    decision = steering._decision
+    assert decision is not None
+    flow = decision.problem.flow
+    probing = np.flatnonzero(flow.column == 1)
+    probed, shares = np.zeros(len(flow.row)), decision.shares.copy()
+    probed[probing] = 0.01
+    shares[probing] += 0.01
+    shares /= np.bincount(flow.row, shares)[flow.row]
+    weights = np.where(probed > 0, 100, decision.weights)
+    probing_decision = replace(decision, shares=shares, weights=weights, probed=probed)
+
+    used = np.flatnonzero(weights)
+    chosen = Fallbacks().choose(decision.problem, used, probed, now=0.0)
+    assignments = Assignments(probing_decision, chosen)
+
+    for key in assignments:
+        found = [each.instance for each in assignments[key].allocations]
+        assert sorted(set(found)) == sorted(found)
+        assert "b" in found
+    assert all(
+        digest_of(assignments, key) == assignment_digest(assignments[key]) for key in assignments
+    )

@@ -14,6 +14,12 @@ ROOT = Path(__file__).parents[1]
 PRODUCT, TESTS = ROOT / "controlplane", ROOT / "tests"
 GENERATED = "wire"
 ELSEWHERE = {
+    "admin_api/answers": "admin_api/test_routes.py",
+    "admin_api/event_stream": "admin_api/test_routes.py",
+    "admin_api/instance_page": "app/test_serving.py",
+    "admin_api/live": "admin_api/test_keyed.py",
+    "admin_api/served": "admin_api/test_routes.py",
+    "app/kept_history": "app/test_serving.py",
     "bus/override_key": "bus/test_nats.py",
     "__main__": "cli/test_cli.py",
     "admin_api/discovery": "features/test_discovery.py",

@@ -80,7 +80,7 @@ def encode_fleet(
             for service in config.services
         ],
         "instances": [
-            {**_encode_instance(item, now=view.at), "levels": _encode_levels(graded.get(item.name))}
+            {**encode_instance(item, now=view.at), "levels": encode_levels(graded.get(item.name))}
             for item in view.instances.values()
         ],
         "paths": [
@@ -93,17 +93,18 @@ def encode_fleet(
             for (site, service), rate in view.demand.items()
         ],
         "traffic": [
-            _encode_traffic(site, service, instance, seen, now=view.at)
+            encode_traffic(site, service, instance, seen, now=view.at)
             for (site, service, instance), seen in view.traffic.items()
         ],
         "outcomes": [
-            _encode_outcomes(instance, service, seen, now=view.at)
+            encode_outcomes(instance, service, seen, now=view.at)
             for (instance, service), seen in view.outcomes.items()
         ],
     }
 
 
-def _encode_outcomes(instance: str, service: str, seen: OutcomeView, *, now: float) -> Document:
+def encode_outcomes(instance: str, service: str, seen: OutcomeView, *, now: float) -> Document:
+    """Return how attempts of one service at one instance ended."""
     return {
         "instance": instance,
         "service": service,
@@ -130,7 +131,8 @@ _LEVELS: Document = {
 }
 
 
-def _encode_levels(levels: Levels | None) -> Document | None:
+def encode_levels(levels: Levels | None) -> Document | None:
+    """Return metric levels L0 to L2; None if there are none."""
     if levels is None:
         return None
     return {
@@ -141,7 +143,8 @@ def _encode_levels(levels: Levels | None) -> Document | None:
     }
 
 
-def _encode_instance(item: InstanceView, *, now: float) -> Document:
+def encode_instance(item: InstanceView, *, now: float) -> Document:
+    """Return what is believed of one instance."""
     return {
         "name": item.name,
         "site": item.instance.site,
@@ -178,9 +181,10 @@ def _encode_path(source: str, target: str, path: PathView, *, now: float) -> Doc
     }
 
 
-def _encode_traffic(
+def encode_traffic(
     site: str, service: str, instance: str, seen: TrafficView, *, now: float
 ) -> Document:
+    """Return what Envoys of one client site see of one service at one instance."""
     return {
         "from": site,
         "service": service,
@@ -267,7 +271,7 @@ def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
                 "pushes": record.pushes,
                 "refusals": record.nacks,
             }
-            for type_url, record in item.types.items()
+            for type_url, record in list(item.types.items())
         },
     }
 

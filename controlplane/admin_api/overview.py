@@ -14,7 +14,7 @@ from math import fsum
 from controlplane.admin_api.documents import Document
 from controlplane.config import Service
 from controlplane.controller.configuration import ConfigStatus
-from controlplane.fleet.view import FleetView, InstanceView
+from controlplane.fleet.view import FleetView, InstanceView, Phase
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.model import Signal
 from controlplane.steering.outcomes import (
@@ -33,6 +33,8 @@ REFUSALS_SHOWN = 50
 """Refused resources listed; more are only counted."""
 TEXT_LIMIT = 600
 """Characters shown of what an Envoy says about a refusal."""
+OUT_OF_SERVICE = frozenset({Phase.EXPIRED, Phase.NOT_READY})
+"""Phases in which an instance gets no requests and its last figures say nothing."""
 
 
 LAG = 2.0
@@ -62,7 +64,7 @@ def count_envoys(
         connected[envoy.site] += 1
         version = versions.get(view_key(envoy.site, envoy.role))
         lagging[envoy.site] += _lags(envoy, version, now=now)
-        refusing[envoy.site] += any(item.refused for item in envoy.types.values())
+        refusing[envoy.site] += any(item.refused for item in list(envoy.types.values()))
     return {
         site: EnvoyState(count, lagging[site], refusing[site]) for site, count in connected.items()
     }
@@ -153,9 +155,11 @@ def _sites(view: FleetView, tallies: Mapping[str, EnvoyState]) -> Iterable[Docum
             "name": site.name,
             "kind": site.kind.value,
             "region": site.region,
-            "running": fsum(_value(item, Signal.RUNNING) or 0.0 for item in items),
-            "waiting": fsum(_value(item, Signal.WAITING) or 0.0 for item in items),
-            "slots": fsum(_slots(item) for item in items),
+            "coordinates": None if site.coordinates is None else [*site.coordinates],
+            "running": fsum(_load(item, Signal.RUNNING) or 0.0 for item in items),
+            "waiting": fsum(_load(item, Signal.WAITING) or 0.0 for item in items),
+            # Those that are out of service have neither load nor room.
+            "slots": fsum(_slots(item) for item in items if item.phase not in OUT_OF_SERVICE),
             "phases": dict(Counter(item.phase.value for item in items)),
             "power": None if power is None else power.value,
             "power_budget": site.power.budget,
@@ -184,8 +188,9 @@ def _instance(item: InstanceView, planned: float | None, *, now: float) -> Docum
         "model": item.instance.model,
         "phase": item.phase.value,
         "reason": item.reason,
-        "running": _value(item, Signal.RUNNING),
-        "waiting": _value(item, Signal.WAITING),
+        "awaited": item.awaited,
+        "running": _load(item, Signal.RUNNING),
+        "waiting": _load(item, Signal.WAITING),
         "slots": _slots(item),
         "planned": None if planned is None else round(planned, 4),
         "latency": None if (seconds := item.latency()) is None else round(seconds, 4),
@@ -216,6 +221,11 @@ def _gone(envoys: Iterable[EnvoyRecord], *, epoch: float) -> Document:
     left = [(item.gone_at, item.id) for item in envoys if item.gone_at is not None]
     at, name = max(left, default=(None, None))
     return {"count": len(left), "id": name, "at": None if at is None else at + epoch}
+
+
+def _load(item: InstanceView, signal: Signal) -> float | None:
+    """Return a gauge of load; None of an instance that is out of service, whatever it said last."""
+    return None if item.phase in OUT_OF_SERVICE else _value(item, signal)
 
 
 def _value(item: InstanceView, signal: Signal) -> float | None:
@@ -293,7 +303,7 @@ def _refusals(envoys: Iterable[EnvoyRecord], *, epoch: float) -> Iterable[Docume
     for envoy in envoys:
         if not envoy.connected:
             continue
-        for type_url, record in envoy.types.items():
+        for type_url, record in list(envoy.types.items()):
             if record.refused:
                 yield {
                     "envoy": envoy.id,

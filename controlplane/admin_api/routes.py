@@ -9,125 +9,33 @@ watchers are bounded. Off loopback a token or a certificate is asked for (`login
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.resources
 import math
 import zlib
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from multidict import CIMultiDict
 from pydantic_core import PydanticCustomError
 
+from controlplane.admin_api.answers import add_headers, json_error, json_response, large_response
 from controlplane.admin_api.documents import Document
+from controlplane.admin_api.event_stream import STREAMS, end_streams, serve_events
 from controlplane.admin_api.port import guard_of
+from controlplane.admin_api.served import DOCUMENTS, AdminDocuments, UnknownName
 from controlplane.auth.admin_tokens import Login
 from controlplane.config.units import parse_duration
-from controlplane.controller.events import ALL_STATES, EventHub, WatcherReplaced
 from controlplane.controller.history import COARSE_SPAN, Query
 from controlplane.errors import ControlPlaneError
 from controlplane.runtime.addresses import is_loopback
-from controlplane.runtime.json_text import dump
-from controlplane.suggestions import did_you_mean
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body; nothing we take is larger than some lines."""
-COMPRESS_FROM = 4_096
-"""Bytes of a document that is compressed."""
-COMPRESS_IN_THREAD = 65_536
-"""Bytes of a document whose compression would keep the event loop."""
-HEARTBEAT = 15.0
-"""Seconds of silence after which an event stream gets a comment, so that proxies keep it open."""
-WRITE_TIMEOUT = 30.0
-"""Seconds a watcher may take to read what was sent before it is let go."""
-
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self';"
-        " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-}
-
 
 _OPEN = frozenset({"/healthz", "/readyz"})
 """Asked by kubelets and load balancers, which have no secrets; they say one word."""
 
-
-class UnknownName(Exception):  # noqa: N818 -- says what is the case
-    """A service or site that the configuration does not have."""
-
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"no {kind} '{name}'; {did_you_mean(name, sorted(known))}")
-
-
-class AdminDocuments(Protocol):
-    """What the admin port shows; each method gives a JSON-ready document of this instant."""
-
-    events: EventHub
-
-    def is_ready(self) -> bool:
-        """Return whether a snapshot is being served."""
-
-    def fleet_document(self) -> Document | None:
-        """Return the fleet; None before the first cycle."""
-
-    def plan_document(self) -> Document | None:
-        """Return the plan; None before the first one."""
-
-    async def explain_document(self, service: str, site: str) -> Document | None:
-        """Explain one pair; None before the first plan.
-
-        Raises:
-            UnknownName: there is no such service or site.
-        """
-
-    def overview_document(self) -> Document | None:
-        """Return what the dashboard shows at a glance; None before the first plan."""
-
-    def overrides_document(self) -> Document:
-        """Return the overrides of the file and those made while running."""
-
-    async def add_override(self, content: bytes) -> Document:
-        """Let an override stand, or only say what it would do.
-
-        Raises:
-            ControlPlaneError: it cannot be.
-        """
-
-    async def remove_override(self, name: str, by: str) -> Document:
-        """End an override made while running.
-
-        Raises:
-            ControlPlaneError: there is no such one.
-        """
-
-    async def history_document(self, query: Query, at: float | None) -> Document | None:
-        """Return figures over time, or the sample nearest to the Unix time *at*."""
-
-    def envoys_document(self) -> Document:
-        """Return the connected Envoys."""
-
-    def agents_document(self) -> Document:
-        """Return the connected agents."""
-
-    def config_document(self) -> Document:
-        """Return the configuration's status."""
-
-    def metrics_text(self) -> bytes:
-        """Return the Prometheus text."""
-
-
-DOCUMENTS: web.AppKey[AdminDocuments] = web.AppKey("documents")
-_STREAMS: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("streams")
 
 _PAGE = {
     name: (importlib.resources.files("controlplane.admin_api") / "dashboard" / name).read_bytes()
@@ -168,7 +76,7 @@ def build_admin(
         middlewares=[_secure(check_host=is_loopback(host), login=login)],
     )
     application[DOCUMENTS] = documents
-    application[_STREAMS] = set()
+    application[STREAMS] = set()
     application.add_routes(
         [
             web.get("/", _dashboard),
@@ -182,38 +90,19 @@ def build_admin(
             web.get("/api/v1/explain", _explain),
             web.get("/api/v1/envoys", _envoys),
             web.get("/api/v1/history", _history),
+            web.get("/api/v1/moment", _moment),
+            web.get("/api/v1/instance", _instance),
             web.get("/api/v1/agents", _agents),
             web.get("/api/v1/config", _config),
-            web.get("/api/v1/events", _events),
+            web.get("/api/v1/events", serve_events),
             web.get("/api/v1/overrides", _overrides),
             web.post("/api/v1/overrides", _add_override),
             web.delete("/api/v1/overrides/{name}", _remove_override),
             *extra_routes,
         ]
     )
-    application.on_shutdown.append(_end_streams)
+    application.on_shutdown.append(end_streams)
     return application
-
-
-def json_response(
-    document: object, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    """Answer with a JSON document."""
-    response = web.Response(
-        body=dump(document),
-        status=status,
-        content_type="application/json",
-        headers=headers,
-        zlib_executor_size=COMPRESS_IN_THREAD,
-    )
-    if len(response.body or b"") > COMPRESS_FROM:  # type: ignore[arg-type]
-        response.enable_compression()  # if the client accepts it
-    return response
-
-
-def json_error(status: int, text: str) -> web.Response:
-    """Answer with what is wrong, and what would be right."""
-    return json_response({"error": text}, status=status)
 
 
 def _secure(*, check_host: bool, login: Login | None) -> Middleware:
@@ -242,7 +131,7 @@ def _secure(*, check_host: bool, login: Login | None) -> Middleware:
                 if "Allow" in error.headers:
                     response.headers["Allow"] = error.headers["Allow"]
         if not response.prepared:
-            _add_headers(response.headers)
+            add_headers(response.headers)
         return response
 
     return middleware
@@ -253,11 +142,6 @@ def _is_loopback_name(header: str) -> bool:
     if not colon or not port.isdecimal():
         host = header
     return is_loopback(host.strip("[]").lower())
-
-
-def _add_headers(headers: CIMultiDict[str]) -> None:
-    for name, value in _HEADERS.items():
-        headers.setdefault(name, value)
 
 
 async def _dashboard(request: web.Request) -> web.Response:
@@ -283,29 +167,52 @@ async def _readyz(request: web.Request) -> web.Response:
 
 async def _metrics(request: web.Request) -> web.Response:
     return web.Response(
-        body=request.app[DOCUMENTS].metrics_text(),
+        body=await request.app[DOCUMENTS].metrics_text(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )
 
 
-def _or_not_yet(document: Document | None) -> web.Response:
+async def _or_not_yet(document: Document | None) -> web.Response:
     if document is None:
         response = json_error(503, "nothing is decided yet; try again in a moment")
         response.headers["Retry-After"] = "1"
         return response
-    return json_response(document)
+    return await large_response(document)
 
 
 async def _fleet(request: web.Request) -> web.Response:
-    return _or_not_yet(request.app[DOCUMENTS].fleet_document())
+    return await _or_not_yet(await request.app[DOCUMENTS].fleet_document())
 
 
 async def _overview(request: web.Request) -> web.Response:
-    return _or_not_yet(request.app[DOCUMENTS].overview_document())
+    return await _or_not_yet(await request.app[DOCUMENTS].overview_document())
 
 
 async def _plan(request: web.Request) -> web.Response:
-    return _or_not_yet(request.app[DOCUMENTS].plan_document())
+    return await _or_not_yet(await request.app[DOCUMENTS].plan_document())
+
+
+async def _moment(request: web.Request) -> web.Response:
+    try:
+        at = float(request.query["at"])
+    except (KeyError, ValueError):
+        at = math.nan
+    if not math.isfinite(at):
+        return json_error(400, "write at=UNIX_SECONDS")
+    document = await request.app[DOCUMENTS].moment_document(at)
+    if document is None:
+        return json_error(404, "no moment is kept yet; see again in a minute")
+    return await large_response(document)
+
+
+async def _instance(request: web.Request) -> web.Response:
+    name = request.query.get("name")
+    if not name:
+        return json_error(400, "write which one, as in /api/v1/instance?name=north-a")
+    try:
+        return await _or_not_yet(await request.app[DOCUMENTS].instance_document(name))
+    except UnknownName as error:
+        return json_error(404, str(error))
 
 
 async def _explain(request: web.Request) -> web.Response:
@@ -313,13 +220,13 @@ async def _explain(request: web.Request) -> web.Response:
     if not service or not site:
         return json_error(400, "give both, as in /api/v1/explain?service=chat&from=edge-north")
     try:
-        return _or_not_yet(await request.app[DOCUMENTS].explain_document(service, site))
+        return await _or_not_yet(await request.app[DOCUMENTS].explain_document(service, site))
     except UnknownName as error:
         return json_error(404, str(error))
 
 
 async def _agents(request: web.Request) -> web.Response:
-    return json_response(request.app[DOCUMENTS].agents_document())
+    return json_response(await request.app[DOCUMENTS].agents_document())
 
 
 async def _history(request: web.Request) -> web.Response:
@@ -332,15 +239,16 @@ async def _history(request: web.Request) -> web.Response:
     if not 0 < span <= COARSE_SPAN or (at is not None and not math.isfinite(at)):
         return json_error(400, "since is more than 0s and at most 24h, as in since=15m")
     query = Query(span, given.get("service"), given.get("from"), given.get("instance"))
-    return _or_not_yet(await request.app[DOCUMENTS].history_document(query, at))
+    return await _or_not_yet(await request.app[DOCUMENTS].history_document(query, at))
 
 
 async def _envoys(request: web.Request) -> web.Response:
-    return json_response(request.app[DOCUMENTS].envoys_document())
+    name = request.query.get("id")
+    return await large_response(await request.app[DOCUMENTS].envoys_document(name))
 
 
 async def _config(request: web.Request) -> web.Response:
-    return json_response(request.app[DOCUMENTS].config_document())
+    return json_response(await request.app[DOCUMENTS].config_document())
 
 
 async def _overrides(request: web.Request) -> web.Response:
@@ -407,65 +315,3 @@ def _refuse_foreign(request: web.Request) -> web.Response | None:
     if same and request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
         return None
     return json_error(403, "a foreign page may not change anything")
-
-
-async def _events(request: web.Request) -> web.StreamResponse:
-    documents = request.app[DOCUMENTS]
-    states: dict[str, Callable[[], Document | None]] = {
-        "config": documents.config_document,
-        "fleet": documents.fleet_document,
-        "plan": documents.plan_document,
-        "envoys": documents.envoys_document,
-        "overview": documents.overview_document,
-    }
-    kinds = frozenset(filter(None, request.query.get("kinds", "").split(","))) or ALL_STATES
-    if unknown := kinds - states.keys():
-        return json_error(400, f"no kind '{min(unknown)}'; known: {', '.join(states)}")
-    watcher = documents.events.watch(kinds, peer=request.remote or "")
-    task = asyncio.current_task()
-    if task is None:
-        raise AssertionError("a request is served by a task")
-    streams = request.app[_STREAMS]
-    streams.add(task)
-    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    _add_headers(stream.headers)
-    deflate = None
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
-        stream.headers["Content-Encoding"] = "gzip"
-        deflate = zlib.compressobj(level=3, wbits=zlib.MAX_WBITS | 16)
-    try:
-        await stream.prepare(request)
-        for kind, make in states.items():
-            if kind in kinds and (document := make()) is not None:
-                event = b"event: %b\ndata: %b\n\n" % (kind.encode(), dump(document))
-                await _send(stream, event, deflate)
-        while True:
-            pending = b": still here\n\n"
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT):
-                    pending = await watcher.next_bytes()
-            await _send(stream, pending, deflate)
-    except (ConnectionError, TimeoutError, WatcherReplaced):
-        return stream
-    finally:
-        streams.discard(task)
-        documents.events.forget(watcher)
-
-
-async def _send(stream: web.StreamResponse, content: bytes, deflate: Any) -> None:
-    if deflate is not None:
-
-        def compress() -> bytes:
-            packed: bytes = deflate.compress(content) + deflate.flush(zlib.Z_SYNC_FLUSH)
-            return packed
-
-        large = len(content) > COMPRESS_IN_THREAD
-        content = await asyncio.to_thread(compress) if large else compress()
-    async with asyncio.timeout(WRITE_TIMEOUT):
-        await stream.write(content)
-
-
-async def _end_streams(application: web.Application) -> None:
-    streams = application[_STREAMS]
-    for task in tuple(streams):
-        task.cancel()

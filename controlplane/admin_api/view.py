@@ -1,9 +1,15 @@
-"""What the admin port shows of a control plane."""
+"""What the admin port shows of a control plane.
+
+What a document needs is read on the event loop, where it changes, and the document is made in
+another thread: that of a large fleet takes a tenth of a second, and streams must not wait for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from controlplane.admin_api.alerts import AlertBook, find_alerts
 from controlplane.admin_api.discovery import encode_rules
 from controlplane.admin_api.documents import (
     Document,
@@ -14,14 +20,20 @@ from controlplane.admin_api.documents import (
     encode_overrides,
 )
 from controlplane.admin_api.effect import encode_effect
+from controlplane.admin_api.instance_page import encode_instance_page
+from controlplane.admin_api.keyed import key_overview
+from controlplane.admin_api.live import STATE, LiveOverview
+from controlplane.admin_api.moments import Moments, Packed, pack
 from controlplane.admin_api.overview import encode_overview
 from controlplane.admin_api.plan_documents import encode_allocation, encode_explanation, encode_plan
-from controlplane.admin_api.routes import UnknownName
+from controlplane.admin_api.served import UnknownName
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.history import Query
+from controlplane.controller.moves import Moves
 from controlplane.controller.overrides import parse_request
 from controlplane.grpc_services.envoys import EnvoyRecord
+from controlplane.runtime.json_text import dump_in_parts
 from controlplane.steering.plan import Assignment
 from controlplane.xds.snapshot import Snapshot, view_key
 from controlplane.xds.types import ENDPOINT
@@ -29,39 +41,65 @@ from controlplane.xds.types import ENDPOINT
 JOINED = 0.1
 """Seconds of changes of the Envoys' state that make one event."""
 
+Make = Callable[[], Document | None]
+"""Makes a document of what was read; may be called in another thread."""
+
 
 class AdminView:
-    """Documents of one control plane; see `controlplane.admin_api.routes.ControlPlane`."""
+    """Documents of one control plane; see `controlplane.admin_api.routes.AdminDocuments`.
+
+    Attributes:
+        events: what happens, for those who watch.
+        moments: overviews of the last day.
+        live: the newest overview that was made for pages; None before the first.
+    """
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self.events = control.events
+        self.moments = Moments()
+        self.live: LiveOverview | None = None
+        self._making = asyncio.Lock()
+        self._alerts = AlertBook()
+        self._moves = Moves()
+        self._moved: CycleResult | None = None
+        self._due: set[str] = set()
+        self._wake = asyncio.Event()
         control.cycle.completed.subscribe(self._publish_cycle)
         control.configuration.changed.subscribe(
-            lambda _: self.events.publish_state("config", self.config_document)
+            lambda _: self.events.publish_state("config", self._config)
         )
 
     def is_ready(self) -> bool:
         """Return whether a snapshot is being served."""
         return self._control.views.ready
 
-    def fleet_document(self) -> Document | None:
+    async def fleet_document(self) -> Document | None:
         """Return the fleet; None before the first cycle."""
+        return await asyncio.to_thread(self._read_fleet())
+
+    def _read_fleet(self) -> Make:
         control = self._control
-        if control.view is None:
-            return None
-        status = control.configuration.status
-        return {
-            **encode_fleet(control.view, epoch=control.epoch, levels=control.cycle.levels.levels()),
-            "mode": control.config.steering.mode.value,
+        view, epoch, status = control.view, control.epoch, control.configuration.status
+        if view is None:
+            return lambda: None
+        levels = control.cycle.levels.levels
+        rules = encode_rules(control.configuration.discovery_status())
+        mode = control.config.steering.mode.value
+        return lambda: {
+            **encode_fleet(view, epoch=epoch, levels=levels()),
+            "mode": mode,
             "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
-            "discovery": encode_rules(control.configuration.discovery_status()),
+            "discovery": rules,
         }
 
-    def plan_document(self) -> Document | None:
+    async def plan_document(self) -> Document | None:
         """Return the plan; None before the first one."""
-        control = self._control
-        return None if control.plan is None else encode_plan(control.plan, epoch=control.epoch)
+        return await asyncio.to_thread(self._read_plan())
+
+    def _read_plan(self) -> Make:
+        plan, epoch = self._control.plan, self._control.epoch
+        return lambda: None if plan is None else encode_plan(plan, epoch=epoch)
 
     async def explain_document(self, service: str, site: str) -> Document | None:
         """Explain one pair; None before the first plan.
@@ -85,37 +123,97 @@ class AdminView:
             return None
         if any(item.why is None for item in assignment.allocations):
             assignment = await control.decider.explain(service, site) or assignment
-        proposed = plan.proposed.get((service, site))
-        document = encode_explanation(
-            plan,
-            assignment,
-            epoch=control.epoch,
-            envoys=[
-                _acknowledgement(envoy, control.views.snapshot(view_key(site, envoy.role)))
-                for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
-                if envoy.connected and envoy.site == site
-            ],
-        )
-        if proposed is not None:
-            document["proposed"] = [encode_allocation(item) for item in proposed.allocations]
-        return document
+        explained, epoch = assignment, control.epoch
+        envoys = [
+            _acknowledgement(envoy, control.views.snapshot(view_key(site, envoy.role)))
+            for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
+            if envoy.connected and envoy.site == site
+        ]
 
-    def overview_document(self) -> Document | None:
+        def make() -> Document:
+            document = encode_explanation(plan, explained, epoch=epoch, envoys=envoys)
+            proposed = plan.proposed.get((service, site))
+            if proposed is not None:
+                document["proposed"] = [encode_allocation(item) for item in proposed.allocations]
+            return document
+
+        return await asyncio.to_thread(make)
+
+    async def overview_document(self) -> Document | None:
         """Return what the dashboard shows at a glance; None before the first plan."""
+        return await asyncio.to_thread(self._read_overview())
+
+    def _read_overview(self) -> Make:
         control = self._control
-        if control.view is None or control.plan is None:
+        view, plan, epoch = control.view, control.plan, control.epoch
+        if view is None or plan is None:
+            return lambda: None
+        status, envoys = control.configuration.status, [*control.registry.envoys]
+        versions = {
+            name: snapshot.of_type(ENDPOINT).version
+            for name, snapshot in control.views.views.items()
+        }
+        overrides = self._overrides()
+        agents = encode_agents(control.agents.agents, now=view.at, epoch=epoch)["agents"]
+        bus_ok = control.bus.connected
+
+        def make() -> Document:
+            document = encode_overview(
+                view,
+                plan,
+                epoch=epoch,
+                status=status,
+                envoys=envoys,
+                versions=versions,
+                overrides=overrides,
+            )
+            alerts = find_alerts(document, agents=agents, bus_ok=bus_ok)
+            # Nearly always the same thread after another; a date may at worst be set twice.
+            document["alerts"] = self._alerts.date(alerts, at=document["at"])
+            return document
+
+        return make
+
+    async def live_overview(self) -> LiveOverview | None:
+        """Return the overview of the last cycle as pages follow it; None before the first plan."""
+        async with self._making:
+            make, before = self._read_overview(), self.live
+            kept = self.moments.due(self._control.unix_time())
+
+            def build() -> tuple[LiveOverview, Packed | None] | None:
+                overview = make()
+                if overview is None:
+                    return None
+                keyed = key_overview(overview)
+                return LiveOverview(keyed, before), pack(keyed) if kept else None
+
+            made = await asyncio.to_thread(build)
+            if made is None:
+                return None
+            self.live, packed = made
+            if packed is not None:
+                self.moments.add(packed)
+            return self.live
+
+    async def moment_document(self, at: float) -> Document | None:
+        """Return the overview nearest to the Unix time *at*, as pages follow it."""
+        return await asyncio.to_thread(self.moments.nearest(at))
+
+    async def instance_document(self, name: str) -> Document | None:
+        """Return everything about one instance; None before the first plan.
+
+        Raises:
+            UnknownName: there is no such instance.
+        """
+        control = self._control
+        view, plan, epoch = control.view, control.plan, control.epoch
+        if view is None or plan is None:
             return None
-        return encode_overview(
-            control.view,
-            control.plan,
-            epoch=control.epoch,
-            status=control.configuration.status,
-            envoys=[*control.registry.envoys],
-            versions={
-                view: snapshot.of_type(ENDPOINT).version
-                for view, snapshot in control.views.views.items()
-            },
-            overrides=self._overrides(),
+        if name not in view.instances:
+            raise UnknownName("instance", name, view.instances)
+        levels = control.cycle.levels.levels
+        return await asyncio.to_thread(
+            lambda: encode_instance_page(view, plan, name, levels=levels().get(name), epoch=epoch)
         )
 
     def overrides_document(self) -> Document:
@@ -157,24 +255,70 @@ class AdminView:
         make = history.query(query) if at is None else history.nearest(at)
         return await asyncio.to_thread(make)
 
-    def envoys_document(self) -> Document:
-        """Return the connected Envoys."""
-        control = self._control
-        return encode_envoys(control.registry.envoys, now=control.clock(), epoch=control.epoch)
+    async def envoys_document(self, name: str | None = None) -> Document:
+        """Return the connected Envoys, or the one with an id."""
+        return await asyncio.to_thread(self._read_envoys(name))
 
-    def agents_document(self) -> Document:
+    def _read_envoys(self, name: str | None = None) -> Callable[[], Document]:
+        control = self._control
+        now, epoch = control.clock(), control.epoch
+        known = [each for each in control.registry.envoys if name is None or each.id == name]
+        return lambda: encode_envoys(known, now=now, epoch=epoch)
+
+    async def agents_document(self) -> Document:
         """Return the connected agents."""
         control = self._control
         return encode_agents(control.agents.agents, now=control.clock(), epoch=control.epoch)
 
-    def config_document(self) -> Document:
+    async def config_document(self) -> Document:
         """Return the configuration's status."""
+        return self._config()
+
+    def _config(self) -> Document:
         control = self._control
         return encode_config(control.config, control.configuration.status, epoch=control.epoch)
 
-    def metrics_text(self) -> bytes:
+    async def metrics_text(self) -> bytes:
         """Return the Prometheus text."""
-        return self._control.metrics.expose()
+        return await asyncio.to_thread(self._control.metrics.read())
+
+    async def run_states(self) -> None:
+        """Publish the states that are due, each made in another thread."""
+        makers: dict[str, Callable[[], Make]] = {
+            "plan": self._read_plan,
+            "fleet": self._read_fleet,
+            "overview": self._read_overview,
+            "envoys": self._read_envoys,
+        }
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            due, self._due = self._due, set()
+            await self._publish_moves()
+            if STATE in due and (
+                self.events.wants(STATE) or self.moments.due(self._control.unix_time())
+            ):
+                await self.live_overview()
+                self.events.wake(STATE)
+            for kind, read in makers.items():
+                if kind in due and self.events.wants(kind):
+                    await self._publish_state(kind, read())
+
+    async def _publish_state(self, kind: str, make: Make) -> None:
+        def encode() -> bytes:
+            document = make()
+            return b"" if document is None else dump_in_parts(document)
+
+        if content := await asyncio.to_thread(encode):
+            self.events.publish_encoded(kind, content)
+
+    async def _publish_moves(self) -> None:
+        """Publish what the last new plan moved, and why."""
+        result, self._moved = self._moved, None
+        if result is None or result.decision is None:
+            return
+        for move in await asyncio.to_thread(self._moves.find, result.decision.plan, result.view):
+            self._control.notifier.report_move(move)
 
     async def run_envoy_events(self) -> None:
         """Publish the Envoys' state after it changed, a burst of changes once."""
@@ -183,8 +327,11 @@ class AdminView:
             await touched.wait()
             await asyncio.sleep(JOINED)
             touched.clear()
-            self.events.publish_state("envoys", self.envoys_document)
-            self.events.publish_state("overview", self.overview_document)
+            self._mark("envoys", "overview", STATE)
+
+    def _mark(self, *kinds: str) -> None:
+        self._due.update(kinds)
+        self._wake.set()
 
     def _overrides(self) -> list[Document]:
         configuration = self._control.configuration
@@ -192,9 +339,9 @@ class AdminView:
 
     def _publish_cycle(self, result: CycleResult) -> None:
         if result.plan_changed:
-            self.events.publish_state("plan", self.plan_document)
-        self.events.publish_state("fleet", self.fleet_document)
-        self.events.publish_state("overview", self.overview_document)
+            self._moved = result
+            self._mark("plan")
+        self._mark("fleet", "overview", STATE)
 
 
 def _acknowledgement(envoy: EnvoyRecord, snapshot: Snapshot | None) -> Document:

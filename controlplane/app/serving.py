@@ -20,6 +20,7 @@ from controlplane import __version__
 from controlplane.admin_api.admission import build_admission
 from controlplane.admin_api.routes import build_admin
 from controlplane.admin_api.view import AdminView
+from controlplane.app.kept_history import restore_history, save_history_on, save_moments_on
 from controlplane.app.listeners import AnyGrpcServer, bind_grpc, bind_http
 from controlplane.auth.admin_tokens import Login, TokenFile
 from controlplane.auth.agent_rights import AgentGate
@@ -30,7 +31,6 @@ from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
 from controlplane.controller.discovery import InstanceDiscovery, load_discovered
-from controlplane.controller.history import SAVE_PERIOD, load_history, save_history
 from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
 from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
@@ -160,7 +160,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             bus.may_lead = False
             ends.push_async_callback(_end, await joining.join(control, bus))
         await control.load_state()
-        await _load_history(control, settings.state_dir, ends)
+        await restore_history(control, admin_view.moments, settings.state_dir, ends)
         _tell_start(control, settings, xds_port, admin_port)
         _report_open_files(control, settings, most)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
@@ -172,9 +172,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "tariffs": _tariffs(control).run,
             "configuration file": lambda: _follow_file(control, file),
             "envoy events": admin_view.run_envoy_events,
+            "admin states": admin_view.run_states,
             "certificates": lambda: follow_certificates(filter(None, certificates)),
             "watchdog": _watchdog(control).run,
-            "history": lambda: _save_history(control, settings.state_dir),
+            "history": lambda: save_history_on(control, settings.state_dir),
+            "moments": lambda: save_moments_on(admin_view.moments, settings.state_dir),
         }
         _reload_on_hangup(file, ends)
         running_loops = asyncio.create_task(_run_guarded(control, loops), name="loops")
@@ -410,36 +412,6 @@ def _report_open_files(control: ControlPlane, settings: Settings, most: int) -> 
             wanted=settings.max_connections,
             remedy="raise the hard limit (LimitNOFILE, ulimit -Hn), or --max-connections",
         )
-
-
-async def _load_history(
-    control: ControlPlane, directory: Path | None, ends: contextlib.AsyncExitStack
-) -> None:
-    """Restore the history, and have it saved at the end."""
-    if directory is None:
-        return
-    unread = await asyncio.to_thread(load_history, control.history, directory)
-    if unread:
-        control.log.warning(
-            "saved history partly unreadable; the rest restored",
-            reason=unread,
-            remedy="none needed; look at the file if this happens again",
-        )
-
-    async def save() -> None:
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(save_history, control.history.encode(), directory)
-
-    ends.push_async_callback(save)
-
-
-async def _save_history(control: ControlPlane, directory: Path | None) -> None:
-    """Save the history now and then, if there is a place for it."""
-    while True:
-        await asyncio.sleep(SAVE_PERIOD)
-        if directory is not None:
-            with contextlib.suppress(OSError):  # the plan's save reports a full disk
-                await asyncio.to_thread(save_history, control.history.encode(), directory)
 
 
 def _watchdog(control: ControlPlane) -> LoopWatchdog:

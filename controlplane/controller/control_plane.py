@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from controlplane.bus.local import OTHER_OVERRIDES, Bus, LocalBus, SavedOverrides
@@ -18,7 +19,7 @@ from controlplane.controller.cycle import Cycle, CycleResult
 from controlplane.controller.cycle_metrics import CycleMeter
 from controlplane.controller.decider import Decider
 from controlplane.controller.events import EventHub
-from controlplane.controller.history import History, make_sample
+from controlplane.controller.history import History, Sample, make_sample, pack_sample
 from controlplane.controller.metrics import Metrics
 from controlplane.controller.metrics.snapshot import EnvoyCount, MetricsSnapshot
 from controlplane.controller.notifier import Notifier
@@ -130,6 +131,7 @@ class ControlPlane:
         self.meter = CycleMeter(self.metrics, self.registry, self.views)
         self.agents = AgentRegistry()
         self.history = History()
+        self._sampling: set[asyncio.Task[None]] = set()
         self.envoys_touched = asyncio.Event()
         self._connect()
 
@@ -147,9 +149,17 @@ class ControlPlane:
         self.notifier.subscribe(self.configuration, self.cycle)
 
     def _keep_sample(self, result: CycleResult) -> None:
-        epoch = self.epoch
-        if self.plan is not None and self.history.due(result.view.at + epoch):
-            self.history.add(make_sample(result.view, self.plan, epoch=epoch))
+        """Have a sample made in another thread, where one is due: it takes a while to make."""
+        view, plan, epoch = result.view, self.plan, self.epoch
+        if plan is None or not self.history.due(view.at + epoch) or self._sampling:
+            return
+        make = partial(make_sample, view, plan, epoch=epoch)
+        task = asyncio.create_task(self._add_sample(make), name="history sample")
+        self._sampling.add(task)
+        task.add_done_callback(self._sampling.discard)
+
+    async def _add_sample(self, make: Callable[[], Sample]) -> None:
+        self.history.add(*await asyncio.to_thread(lambda: pack_sample(make())))
 
     @property
     def config(self) -> Config:

@@ -2,7 +2,7 @@
 
 State events (a plan, the fleet) replace an unsent one of the same kind, since only the newest
 matters; fault events are kept, the oldest dropped first. A watcher that does not read costs one
-document of each kind and `FAULT_LIMIT` faults, whatever time passes.
+document of each kind and twice `FAULT_LIMIT` events, whatever time passes.
 [HTML Living Standard, 9.2 Server-sent events]
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from controlplane.runtime.json_text import dump
 
@@ -39,7 +39,7 @@ class Watcher:
         self.peer = peer
         self._replaced = False
         self._states: dict[str, bytes] = {}
-        self._faults: deque[bytes] = deque(maxlen=FAULT_LIMIT)
+        self._faults: deque[bytes] = deque(maxlen=2 * FAULT_LIMIT)
         self._wake = asyncio.Event()
 
     def put(self, kind: str, event: bytes, *, replace: bool) -> None:
@@ -79,7 +79,9 @@ class EventHub:
         self._limit = client_limit
         self._watchers: dict[Watcher, None] = {}
         """The oldest first."""
-        self._faults: deque[bytes] = deque(maxlen=FAULT_LIMIT)
+        self._faults: deque[tuple[int, bytes]] = deque(maxlen=FAULT_LIMIT)
+        self._infos: deque[tuple[int, bytes]] = deque(maxlen=FAULT_LIMIT)
+        """Of level info, apart, so that moves push out no fault."""
         self._sequence = 0
 
     def __len__(self) -> int:
@@ -98,7 +100,7 @@ class EventHub:
             self.forget(old)
             old.replace()
         watcher = Watcher(kinds, peer=peer)
-        for fault in self._faults:
+        for _, fault in sorted((*self._faults, *self._infos)):
             watcher.put("fault", fault, replace=False)
         self._watchers[watcher] = None
         return watcher
@@ -116,17 +118,34 @@ class EventHub:
         for watcher in watchers:
             watcher.put(kind, event, replace=True)
 
+    def wants(self, kind: str) -> bool:
+        """Return whether anyone watches a state."""
+        return any(kind in watcher.kinds for watcher in self._watchers)
+
+    def publish_encoded(self, kind: str, content: bytes) -> None:
+        """Send a state that is JSON already to everyone who watches it."""
+        event = self._frame(kind, content)
+        for watcher in self._watchers:
+            if kind in watcher.kinds:
+                watcher.put(kind, event, replace=True)
+
+    def wake(self, kind: str) -> None:
+        """Wake everyone who watches a state that they fetch themselves."""
+        for watcher in self._watchers:
+            if kind in watcher.kinds:
+                watcher.put(kind, b"", replace=True)
+
     def publish_fault(self, document: object) -> None:
         """Send a fault to everyone and remember it."""
         event = self._encode("fault", document)
-        self._faults.append(event)
+        info = isinstance(document, Mapping) and document.get("level") == "info"
+        (self._infos if info else self._faults).append((self._sequence, event))
         for watcher in self._watchers:
             watcher.put("fault", event, replace=False)
 
     def _encode(self, kind: str, document: object) -> bytes:
+        return self._frame(kind, dump(document))
+
+    def _frame(self, kind: str, content: bytes) -> bytes:
         self._sequence += 1
-        return b"id: %d\nevent: %b\ndata: %b\n\n" % (
-            self._sequence,
-            kind.encode(),
-            dump(document),
-        )
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (self._sequence, kind.encode(), content)

@@ -118,6 +118,12 @@ def _signal(reading: Any) -> float | None:
     return None if reading is None else round(float(reading.value), 2)
 
 
+def pack_sample(sample: Sample) -> tuple[float, bytes]:
+    """Return a sample's instant and its compressed content."""
+    text = json.dumps(sample, separators=(",", ":")).encode()
+    return float(sample["at"]), zlib.compress(text, 3)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What of the history is wanted."""
@@ -166,10 +172,9 @@ class History:
         """Return whether a sample of the Unix time *at* would be kept."""
         return at - self._last >= FINE_STEP - 0.5
 
-    def add(self, sample: Sample) -> None:
-        """Keep a sample."""
-        at = self._last = float(sample["at"])
-        content = zlib.compress(json.dumps(sample, separators=(",", ":")).encode(), 3)
+    def add(self, at: float, content: bytes) -> None:
+        """Keep what `pack_sample` returned."""
+        self._last = at
         self._fine.add(at, content)
         self._coarse.add(at, content)
 

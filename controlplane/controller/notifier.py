@@ -14,6 +14,7 @@ from controlplane.controller.configuration import (
 from controlplane.controller.cycle import Cycle, CycleResult, UnfollowedPlan
 from controlplane.controller.events import EventHub
 from controlplane.controller.metrics import Metrics
+from controlplane.controller.moves import Move
 from controlplane.controller.overrides import describe
 from controlplane.errors import Fault as ConfigFault
 from controlplane.fleet.view import FleetView, Phase
@@ -148,6 +149,22 @@ class Notifier:
                 "version": event.version,
                 "text": event.text,
             },
+        )
+
+    def report_move(self, move: Move) -> None:
+        """Publish a share that changed, and why; the log has the plan's line."""
+        self._publish(
+            "shares moved",
+            {
+                "text": str(move),
+                "service": move.service,
+                "from": move.client_site,
+                "instance": move.instance,
+                "previous": round(move.before, 4),
+                "share": round(move.after, 4),
+                "reason": move.reason,
+            },
+            level="info",
         )
 
     def report_fault(self, event: str, **fields: object) -> None:

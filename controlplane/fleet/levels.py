@@ -41,16 +41,17 @@ class LevelBook:
             self._views.popleft()
 
     def levels(self) -> Mapping[str, Levels]:
-        """Return every instance's levels at the newest view."""
-        if not self._views:
+        """Return every instance's levels at the newest view; another thread may ask."""
+        views = tuple(self._views)
+        if not views:
             return {}
-        newest = self._views[-1]
+        newest = views[-1]
         if self._graded is None or self._graded[0] is not newest:
-            away = {id(view): _network(view) for view in self._views}
+            away = {id(view): _network(view) for view in views}
             graded = {
                 name: grade(
                     raw_metrics(view.instances[name], away[id(view)])
-                    for view in self._views
+                    for view in views
                     if name in view.instances
                 )
                 for name in newest.instances

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from controlplane.admin_api.documents import Document
-from controlplane.admin_api.routes import UnknownName
+from controlplane.admin_api.live import LiveOverview
+from controlplane.admin_api.served import UnknownName
 from controlplane.controller.events import EventHub
 from controlplane.controller.history import Query
 from controlplane.errors import ReportError
@@ -15,16 +16,17 @@ class FakeDocuments:
     def __init__(self) -> None:
         self.events = EventHub(client_limit=1)
         self.decided = False
+        self.live: LiveOverview | None = None
 
     def is_ready(self) -> bool:
         """Return whether the plan was made."""
         return self.decided
 
-    def fleet_document(self) -> Document | None:
+    async def fleet_document(self) -> Document | None:
         """Return a fleet."""
         return {"sites": []} if self.decided else None
 
-    def plan_document(self) -> Document | None:
+    async def plan_document(self) -> Document | None:
         """Return a plan."""
         return {"version": "v1"} if self.decided else None
 
@@ -34,7 +36,7 @@ class FakeDocuments:
             raise UnknownName("service", service, ["chat"])
         return {"service": service, "from": site}
 
-    def overview_document(self) -> Document | None:
+    async def overview_document(self) -> Document | None:
         """Return what the dashboard shows."""
         return {"sites": []} if self.decided else None
 
@@ -58,18 +60,33 @@ class FakeDocuments:
         """Say what was asked for, at length."""
         return {"span": query.span, "service": query.service, "nearest": at, "at": [0.0] * 5000}
 
-    def envoys_document(self) -> Document:
+    async def live_overview(self) -> LiveOverview | None:
+        """Return none."""
+        return self.live
+
+    async def moment_document(self, at: float) -> Document | None:
+        """Return the instant that was asked for."""
+        return {"at": at} if self.decided else None
+
+    async def instance_document(self, name: str) -> Document | None:
+        """Know one instance."""
+        if name != "near":
+            raise UnknownName("instance", name, ["near"])
+        return {"name": name}
+
+    async def envoys_document(self, name: str | None = None) -> Document:
         """Return no Envoys."""
+        del name
         return {"envoys": []}
 
-    def agents_document(self) -> Document:
+    async def agents_document(self) -> Document:
         """Return no agents."""
         return {"agents": []}
 
-    def config_document(self) -> Document:
+    async def config_document(self) -> Document:
         """Return a sound configuration."""
         return {"ok": True}
 
-    def metrics_text(self) -> bytes:
+    async def metrics_text(self) -> bytes:
         """Return one metric."""
         return b"cats_ready 1\n"

@@ -18,7 +18,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from google.protobuf import any_pb2
 
-from controlplane.admin_api.routes import json_error, json_response
+from controlplane.admin_api.answers import json_error, json_response
 from controlplane.cli.serve import command
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, make_resource

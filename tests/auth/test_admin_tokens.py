@@ -29,9 +29,9 @@ class Nothing:
         """Serve."""
         return True
 
-    def __getattr__(self, _name: str) -> object:
-        """Return nothing else."""
-        return dict
+    async def config_document(self) -> dict[str, object]:
+        """Return nothing."""
+        return {}
 
 
 @pytest.fixture

@@ -33,12 +33,35 @@ async def test_faults_are_kept_in_order_up_to_a_limit() -> None:
     """The newest faults survive; an idle watcher does not grow."""
     hub = EventHub()
     watcher = hub.watch()
-    for number in range(FAULT_LIMIT + 5):
+    for number in range(2 * FAULT_LIMIT + 5):
         hub.publish_fault(number)
 
     events = parsed(await watcher.next_bytes())
 
-    assert [("fault", number) for number in range(5, FAULT_LIMIT + 5)] == events
+    assert [("fault", number) for number in range(5, 2 * FAULT_LIMIT + 5)] == events
+
+
+async def test_what_is_only_reported_pushes_out_no_fault() -> None:
+    """A busy day of moved shares leaves earlier faults for those who come to look."""
+    hub = EventHub()
+    hub.publish_fault({"kind": "fault"})
+    for number in range(2 * FAULT_LIMIT):
+        hub.publish_fault({"kind": "moved", "level": "info", "number": number})
+
+    events = parsed(await hub.watch().next_bytes())
+
+    assert ("fault", {"kind": "fault"}) == events[0]
+    assert FAULT_LIMIT + 1 == len(events)
+
+
+async def test_a_watcher_is_woken_for_a_state_that_it_fetches_itself() -> None:
+    """Nothing is queued for it, and those who do not want the state sleep on."""
+    hub = EventHub()
+    watcher = hub.watch(frozenset({"live"}))
+    hub.wake("live")
+    hub.wake("live")
+
+    assert (b"", True, False) == (await watcher.next_bytes(), hub.wants("live"), hub.wants("plan"))
 
 
 async def test_a_new_watcher_gets_the_faults_of_before() -> None:

@@ -17,6 +17,7 @@ from controlplane.controller.history import (
     Sample,
     load_history,
     make_sample,
+    pack_sample,
     save_history,
 )
 from controlplane.fleet.view import TrafficView
@@ -53,7 +54,7 @@ def filled(seconds: float, *, step: float = 5.0) -> History:
     one = sample(1.0)
     for tick in range(int(seconds / step) + 1):
         at = 1e6 + tick * step
-        history.add({**one, "at": at})
+        history.add(*pack_sample({**one, "at": at}))
     return history
 
 
@@ -61,7 +62,7 @@ def test_a_query_gives_each_figure_over_time() -> None:
     """Demand, latency predicted and observed, failures and shares, oldest first."""
     history = History()
     for tick in range(3):
-        history.add(sample(100.0 + 5 * tick, demand=4.0 + tick))
+        history.add(*pack_sample(sample(100.0 + 5 * tick, demand=4.0 + tick)))
 
     answer = history.query(Query(service="chat", site="near", instance="a"))()
     chat = answer["services"]["chat"]
@@ -79,7 +80,7 @@ def test_a_query_gives_each_figure_over_time() -> None:
 def test_a_service_without_a_site_is_summed_over_its_client_sites() -> None:
     """Demand adds up; latency is the mean over requests."""
     history = History()
-    history.add(sample(100.0))
+    history.add(*pack_sample(sample(100.0)))
 
     whole = history.query(Query())()["services"]["chat"]
     near = history.query(Query(service="chat", site="near"))()["services"]["chat"]

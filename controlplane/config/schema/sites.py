@@ -44,6 +44,10 @@ class SiteListener(Settings):
     """Port that its Envoys listen on; ``envoy.port`` if it is left out."""
 
 
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+
+
 class Site(Settings):
     """A place that holds instances, clients or both (CATS: service site)."""
 
@@ -55,5 +59,8 @@ class Site(Settings):
     """Of the locality of its Envoys and endpoints."""
     zones: Annotated[tuple[str, ...], Field(max_length=64)] = ()
     """Further zones that belong to it: Envoys and instances there are at this site."""
+    coordinates: tuple[Latitude, Longitude] | None = None
+    """Latitude and longitude in degrees, north and east positive: its place on the dashboard's map.
+    Nothing is decided by it."""
     power: SitePower = SitePower()
     listener: SiteListener = SiteListener()

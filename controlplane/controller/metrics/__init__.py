@@ -43,7 +43,8 @@ class Metrics:
         self._add_xds()
         self._add_connections()
         self._add_inputs()
-        self.registry.register(PresentCollector(present))
+        self._present = PresentCollector(present)
+        self.registry.register(self._present)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -220,7 +221,12 @@ class Metrics:
 
     def expose(self) -> bytes:
         """Return the Prometheus text format 0.0.4."""
-        return generate_latest(self.registry)
+        return self.read()()
+
+    def read(self) -> Callable[[], bytes]:
+        """Return what makes the text of this instant; it may be called in another thread."""
+        self._present.read()
+        return lambda: generate_latest(self.registry)
 
 
 def reference(metrics: Metrics) -> str:

@@ -57,10 +57,15 @@ class PresentCollector(Collector):
 
     def __init__(self, present: Callable[[], MetricsSnapshot]) -> None:
         self._present = present
+        self._read: MetricsSnapshot | None = None
+
+    def read(self) -> None:
+        """Read what the next text is made of, where it changes."""
+        self._read = self._present()
 
     def collect(self) -> Iterator[Metric]:
         """Return every family, without the series of those that have too many."""
-        present = self._present()
+        present = self._read or self._present()
         build = InfoMetricFamily("cats_build", "The control plane's version.")
         build.add_metric([], {"version": __version__})
         yield build

@@ -24,6 +24,7 @@ NAMES = (
     "transports",
     "sustained",
     "report_to_weight",
+    "discovery",
     "ingest",
     "solve",
     "real_envoys",

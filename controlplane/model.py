@@ -218,6 +218,14 @@ class TrafficReport:
     abandoned: float = 0.0
     """Attempts that ended because their client left."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether any request was under way in the interval."""
+        return bool(
+            self.issued or self.in_progress or self.succeeded or self.failed or self.abandoned
+            or self.failures
+        )  # fmt: skip
+
 
 Report = InstanceReport | ScrapeFailure | PathReport | SiteReport | TariffReport | TrafficReport
 """Everything that `controlplane.fleet.FleetState.apply` takes."""

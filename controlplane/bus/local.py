@@ -44,6 +44,10 @@ class Bus(Protocol):
         """Return whether the bus was unreachable so long that an empty replica may decide."""
 
     @property
+    def shares_memory(self) -> bool:
+        """Return whether what is learned can reach replicas that join."""
+
+    @property
     def plan(self) -> Plan | None:
         """Return the plan that all serve; None if there is none, or no others."""
 
@@ -80,6 +84,7 @@ class LocalBus:
     leads = True
     connected = True
     alone = True
+    shares_memory = False
     plan = None
     memory = None
 

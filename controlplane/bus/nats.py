@@ -156,6 +156,11 @@ class NatsBus:
         return self._nats is not None and bool(self._nats.is_connected)
 
     @property
+    def shares_memory(self) -> bool:
+        """Return whether what is learned can reach replicas that join."""
+        return self.leads and self.connected
+
+    @property
     def alone(self) -> bool:
         """Return whether the bus has been away for so long that an empty replica may begin."""
         return self._clock() - self._heard_at > ALONE_AFTER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from urllib.parse import quote, urlsplit
@@ -149,6 +150,7 @@ def check_url(text: str) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=16_384)  # of large fleets every address is asked about again and again
 def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return None if "%" in text else ipaddress.ip_address(text)

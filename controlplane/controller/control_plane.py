@@ -140,6 +140,7 @@ class ControlPlane:
         self.configuration.cycle_wanted.subscribe(self.cycle.request)
         self.reports.cycle_wanted.subscribe(self.cycle.request)
         self.configuration.changed.subscribe(self._on_config)
+        self.reports.accepted.subscribe(self.cycle.receive_report)
         self.reports.accepted.subscribe(lambda _: self.meter.receive_report(now=self.clock()))
         self.cycle.began.subscribe(lambda _: self.meter.begin_cycle())
         self.cycle.completed.subscribe(
@@ -280,6 +281,8 @@ class ControlPlane:
             self.notifier.report_nack(event)
         elif event.what is XdsEventKind.CONNECTED and event.role:
             self.cycle.serve_role(event.site, event.role)
+        if event.what in (XdsEventKind.CONNECTED, XdsEventKind.DISCONNECTED):
+            self.cycle.wake("a client came or went")
         self.meter.observe_xds(event, now=self.clock())
         self.envoys_touched.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.bus.local import Bus
@@ -18,8 +18,10 @@ from controlplane.fleet.levels import LevelBook
 from controlplane.fleet.view import FleetView
 from controlplane.grpc_services.envoys import EnvoyRegistry
 from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
+from controlplane.model import Report
 from controlplane.runtime.broadcast import Broadcast
 from controlplane.runtime.log import Logger
+from controlplane.runtime.memory import return_free_memory
 from controlplane.runtime.throttle import LogLimit
 from controlplane.steering.plan import Plan
 from controlplane.xds.snapshot import Snapshot
@@ -69,6 +71,17 @@ class UnfollowedPlan:
 REST = 0.25
 """Rest after a cycle that outlasted its period, as a fraction of what it took: the last plan
 serves meanwhile, and streams, reports and urgent events get the processor."""
+
+SETTLED = 30.0
+"""Seconds without a report or another plan after which nothing but time can change a decision."""
+SLOW_DECISION = 0.2
+"""Seconds of a decision from which instances that went are taken out of the weights before it."""
+MAX_WITHDRAWN = 200_000
+"""Pairs of an assignment and an instance up to which that is quicker than to decide."""
+CALM_PERIOD = 60.0
+"""Seconds between two cycles of a settled fleet, unless `steering.period` is longer: five thousand
+instances that no one uses cost a processor nothing meanwhile. The first report, client or change
+ends it at once."""
 
 SUSPENDED = 5.0
 """Seconds that a wait may take too long before the process counts as suspended."""
@@ -121,6 +134,12 @@ class Cycle:
         self._decides_alone = False
         self._unfollowed_since: float | None = None
         self._told: LogLimit[str] = LogLimit()
+        self._decided_in = 0.0
+        """Seconds that the last decision took."""
+        self._changed_at = clock()
+        """When a cycle last came to another plan, or to other resources."""
+        self._calm_since: float | None = None
+        """Since when the next cycle waits for `CALM_PERIOD`; None if it does not."""
         self.view: FleetView | None = None
         self.plan: Plan | None = None
         self.levels = LevelBook()
@@ -192,9 +211,35 @@ class Cycle:
             if ended_at - started_at > steering.period:
                 self._note_overrun(ended_at - started_at, steering.period, now=ended_at)
                 started_at = ended_at + REST * (ended_at - started_at) - steering.period
-            await self._scheduler.wait(started_at=started_at, period=steering.period, now=ended_at)
-            if self._clock() - ended_at > steering.period + SUSPENDED:
+            period = steering.period
+            if self._is_settled(now=ended_at):
+                period, self._calm_since = max(period, CALM_PERIOD), ended_at
+                return_free_memory()
+            await self._scheduler.wait(started_at=started_at, period=period, now=ended_at)
+            self._calm_since = None
+            if self._clock() - ended_at > period + SUSPENDED:
                 await self._listen_again(self._clock() - ended_at)
+
+    def wake(self, reason: str) -> None:
+        """End the long wait of a settled fleet; does nothing while cycles follow each other."""
+        if self._calm_since is not None:
+            self._calm_since = None
+            self.request(reason)
+
+    def receive_report(self, _report: Report) -> None:
+        """Wake if a report says something, after a time in which none did."""
+        if self._calm_since is not None and self._fleet.stirred_at >= self._calm_since:
+            self.wake("first report after a calm")
+
+    def _is_settled(self, *, now: float) -> bool:
+        """Return whether a cycle can only come to what the last one came to."""
+        stirred_at = max(self._fleet.stirred_at, self._changed_at)
+        return (
+            now - stirred_at > SETTLED
+            and self.view is not None
+            and not self._configuration.overrides.active
+            and all(each.ramp >= 1 for each in self.view.instances.values())
+        )
 
     def _note_overrun(self, took: float, period: float, *, now: float) -> None:
         """Log, once a minute, that a cycle outlasted its period; its predecessor's plan served."""
@@ -244,7 +289,7 @@ class Cycle:
         self._decides_alone = follow is None and not bus.leads
         decision = await self._decider.decide(view, clients=frozenset(self._clients), follow=follow)
         decided = time.perf_counter()
-        plan = decision.plan
+        plan, self._decided_in = decision.plan, decided - viewed
         plan_changed = self.plan is None or self.plan.version != plan.version
         if plan_changed and follow is None and not await self._share(plan):
             self._end_idle(view)
@@ -253,6 +298,8 @@ class Cycle:
         self.view, self.plan = view, plan
         self._built = {**decision.views, **decision.derived_views}
         views_changed = self._views.publish(self.transform(self._built))
+        if plan_changed or views_changed:
+            self._changed_at = self._clock()
         # The streams that this woke send first; counting and logging can wait, weights cannot.
         await asyncio.sleep(0)
         published = time.perf_counter()
@@ -283,10 +330,30 @@ class Cycle:
         change = self._configuration.take_pending()
         if change is None:
             return
+        before = self._configuration.effective
         await self._decider.reconfigure(change.config)
         # Before the first plan nothing else serves: what is discovered by then serves at once.
         self._fleet.reconfigure(change.config, now=self._clock(), ramp=self.view is not None)
         self._configuration.put_in_force(change)
+        places = {each.name: each.site for each in change.config.instances}
+        await self._withdraw(
+            {each.name for each in before.instances if places.get(each.name) != each.site}
+        )
+
+    async def _withdraw(self, gone: Collection[str]) -> None:
+        """Publish the served plan without the instances *gone*, where deciding takes its time."""
+        if not gone or self.plan is None or self._decided_in < SLOW_DECISION:
+            return
+        if (
+            len(self.plan.assignments) * len(self._configuration.effective.instances)
+            > MAX_WITHDRAWN
+        ):
+            return
+        self._built = await self._decider.build_without(
+            self.plan, gone, clients=frozenset(self._clients)
+        )
+        self._views.publish(self.transform(self._built))
+        await asyncio.sleep(0)  # the streams that this woke send first
 
     def _plan_to_follow(self) -> Plan | None:
         """Return the plan of all replicas where it has to be taken over; None to decide."""
@@ -340,7 +407,7 @@ class Cycle:
     async def _save(self, plan: Plan) -> None:
         await self._persistence.save_plan(plan)
         bus = self._bus()
-        shared = bus.leads and bus.connected
+        shared = bus.shares_memory
         if self._persistence.estimates_due(shared=shared):
             estimates = await self._persistence.save_estimates()
             if shared:

@@ -71,6 +71,14 @@ class Decider:
         """Receive a previous plan as the last one, and build what Envoys get of it."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._restore, plan)
 
+    async def build_without(
+        self, plan: Plan, gone: Collection[str], *, clients: Collection[tuple[str, str]] = ()
+    ) -> Mapping[str, Snapshot]:
+        """Build what Envoys get of *plan* without the instances *gone*; deciding comes after."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self._build(without(plan, gone), clients)[0]
+        )
+
     async def memory(self, *, now: float) -> dict[str, Any]:
         """Return what steering has learned."""
         return await asyncio.get_running_loop().run_in_executor(
@@ -115,10 +123,17 @@ class Decider:
             plan = follow
             self._steering.restore(follow)
         decided = time.perf_counter()
+        _, views, derived = self._build(plan, clients)
+        return Decision(plan, views, derived, decided - began, time.perf_counter() - decided)
+
+    def _build(
+        self, plan: Plan, clients: Collection[tuple[str, str]]
+    ) -> tuple[Mapping[str, Snapshot], Views, Mapping[str, Snapshot]]:
+        """Return all snapshots of *plan*, and apart those of Envoys and of other clients."""
         views = self._builder.build(plan)
         grpc_sites = [site for site, role in clients if role == ROLE_GRPC]
         derived = self._grpc.build(views, grpc_sites) | self._older.build(views, clients)
-        return Decision(plan, views, derived, decided - began, time.perf_counter() - decided)
+        return {**views, **derived}, views, derived
 
     def _try_out(self, view: FleetView, config: Config) -> tuple[Plan, Plan]:
         as_is = copy.deepcopy(self._steering).decide(view)
@@ -135,6 +150,24 @@ class Decider:
     def _restore(self, plan: Plan) -> Views:
         self._steering.restore(plan)
         return self._builder.build(plan)
+
+
+def without(plan: Plan, gone: Collection[str]) -> Plan:
+    """Return *plan* without the instances *gone*; the others keep their weights.
+
+    Where no other instance is left the assignment stays as it is: the decision that follows says
+    what becomes of it.
+    """
+    assignments = {}
+    for key, assignment in plan.assignments.items():
+        kept = tuple(each for each in assignment.allocations if each.instance not in gone)
+        if kept and len(kept) < len(assignment.allocations):
+            place = {old: new for new, old in enumerate(sorted({each.priority for each in kept}))}
+            renumbered = (replace(each, priority=place[each.priority]) for each in kept)
+            assignments[key] = replace(assignment, allocations=tuple(renumbered))
+        else:
+            assignments[key] = assignment
+    return replace(plan, assignments=assignments)
 
 
 def unknown_to(plan: Plan, config: Config) -> list[str]:

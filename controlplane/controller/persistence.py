@@ -19,7 +19,10 @@ from controlplane.runtime.log import Logger
 from controlplane.steering.plan import Plan
 
 ESTIMATES_PERIOD = 10.0
-"""Seconds between two times that the estimates are saved."""
+"""Seconds between two times that the estimates are saved, at least."""
+ESTIMATES_SHARE = 50.0
+"""Times as long as it took to gather the estimates that passes before the next time: those of five
+thousand instances take a second."""
 
 
 class Persistence:
@@ -43,6 +46,7 @@ class Persistence:
         self._log = log
         self._saved_version = ""
         self._estimates_saved_at = clock()
+        self._estimates_took = 0.0
 
     async def load_plan(self) -> SavedState | None:
         """Return the plan that was saved last; None if there is none, or it cannot be read."""
@@ -134,12 +138,15 @@ class Persistence:
         """Return whether the estimates are to be saved now, on disk or for replicas (*shared*)."""
         if self._file is None and not shared:
             return False
-        return self._clock() - self._estimates_saved_at >= ESTIMATES_PERIOD
+        pause = max(ESTIMATES_PERIOD, ESTIMATES_SHARE * self._estimates_took)
+        return self._clock() - self._estimates_saved_at >= pause
 
     async def save_estimates(self) -> Mapping[str, Any]:
         """Save the estimates on disk if there is a place; return them."""
+        began_at = self._clock()
+        estimates = await self._decider.memory(now=began_at)
         self._estimates_saved_at = self._clock()
-        estimates = await self._decider.memory(now=self._estimates_saved_at)
+        self._estimates_took = self._estimates_saved_at - began_at
         if self._file is not None:
             try:
                 await asyncio.to_thread(self._file.save_memory, estimates)

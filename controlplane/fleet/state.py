@@ -5,6 +5,7 @@ Bounded by the configuration: instances, sites and services that it does not nam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -36,7 +37,12 @@ _SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE, Ph
 
 
 class FleetState:
-    """What is true of the fleet, as far as reports say."""
+    """What is true of the fleet, as far as reports say.
+
+    Attributes:
+        stirred_at: when a report last said more than that an Envoy has no requests; -inf if none
+            ever did.
+    """
 
     def __init__(self, config: Config, *, now: float) -> None:
         self._config = config
@@ -50,6 +56,7 @@ class FleetState:
         self._site_reports: dict[str, SiteReport] = {}
         self._tariffs: dict[str, TariffReport] = {}
         self._clients: dict[str, int] | None = None
+        self.stirred_at = -math.inf
         self._index(config)
 
     def _index(self, config: Config) -> None:
@@ -125,6 +132,8 @@ class FleetState:
                 self._apply_site(report, now)
             case TariffReport():
                 self._apply_tariff(report, now)
+        if not isinstance(report, TrafficReport) or report.is_busy:
+            self.stirred_at = now
 
     def _instance(self, name: str) -> InstanceState:
         state = self._instances.get(name)

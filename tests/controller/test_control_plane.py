@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.cycle import CALM_PERIOD, SETTLED
+from controlplane.controller.decider import without
+from controlplane.controller.scheduler import Scheduler
+from controlplane.model import TrafficReport
 from controlplane.runtime.log import get_logger
-from testbed.fakes.fleets import make_config
+from controlplane.xds.types import ENDPOINT
+from testbed.fakes.fleets import make_config, make_plan
 
 
 async def test_streams_send_before_anybody_is_told() -> None:
@@ -60,3 +67,130 @@ async def test_a_cycle_that_outlasts_its_period_rests_and_is_reported() -> None:
     reported = [line for line in logs if line["event"] == "cycle outlasted its period"]
     assert 1 == len(reported)
     assert reported[0]["remedy"]
+
+
+async def run_until(
+    control: ControlPlane, waits: list[float], *, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run cycles without sockets until the scheduler has been asked to wait *count* times."""
+
+    async def wait(*, started_at: float, period: float, now: float) -> None:
+        del started_at, now
+        waits.append(period)
+        if len(waits) >= count:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(Scheduler, "wait", lambda _self, **instants: wait(**instants))
+    with pytest.raises(asyncio.CancelledError):
+        await control.cycle.run()
+
+
+def traffic(at: float, *, issued: float) -> TrafficReport:
+    """Return what an Envoy reports of one interval."""
+    return TrafficReport("e", "north", "chat", "north-a", at, 1.0, issued, issued)
+
+
+def cycling(clock: Callable[[], float]) -> ControlPlane:
+    """Return a control plane whose fleet has full weights from its first cycle."""
+    return ControlPlane(make_config(), file=Path("fleet.yaml"), clock=clock, settle=0.0)
+
+
+@pytest.mark.parametrize(
+    ("reported", "is_calm"),
+    [
+        pytest.param(None, True, id="no report at all"),
+        pytest.param(0.0, True, id="an Envoy without requests"),
+        pytest.param(1.0, False, id="an Envoy with requests"),
+    ],
+)
+async def test_a_fleet_that_no_one_uses_costs_few_cycles(
+    reported: float | None, *, is_calm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but time can change the plan, so the next cycle waits; the first report ends that."""
+    now = 100.0
+    control = cycling(lambda: now)
+    waits: list[float] = []
+    await run_until(control, waits, count=2, monkeypatch=monkeypatch)
+    now += SETTLED + 1.0
+    if reported is not None:
+        control.receive(traffic(now, issued=reported))
+    await run_until(control, waits, count=3, monkeypatch=monkeypatch)
+    control.close()
+
+    assert [control.config.steering.period] * 2 == waits[:2]
+    assert is_calm == (CALM_PERIOD == waits[2])
+
+
+async def test_the_first_report_ends_a_calm() -> None:
+    """It asks for a cycle at once; so does a client, and silence does not."""
+    now = 100.0
+    control = cycling(lambda: now)
+    await control.cycle.run_once()
+    now += SETTLED + 1.0
+    running = asyncio.create_task(control.cycle.run())
+    cycles: list[str] = []
+    control.cycle.completed.subscribe(lambda result: cycles.append(result.reason))
+    while control.cycle._calm_since is None:  # noqa: ASYNC110 -- inside of the task
+        await asyncio.sleep(0.01)
+    control.receive(traffic(now, issued=0.0))
+    is_still_calm = control.cycle._calm_since is not None
+    control.receive(traffic(now, issued=3.0))
+    while len(cycles) < 2:  # noqa: ASYNC110 -- inside of the task
+        await asyncio.sleep(0.01)
+    running.cancel()
+    control.close()
+
+    assert is_still_calm
+    assert ["period", "first report after a calm"] == cycles[:2]
+
+
+async def test_what_went_is_out_of_the_weights_before_a_slow_decision() -> None:
+    """Envoys get the served plan without it while the decision takes its time."""
+    control = cycling(lambda: 100.0)
+    await control.cycle.run_once()
+    control.cycle._decided_in = 10.0
+    seen: list[bool] = []
+    decide = control.decider.decide
+
+    async def decide_slowly(*args: Any, **options: Any) -> Any:
+        snapshot = control.views.snapshot("cloud")
+        assert snapshot is not None
+        body = snapshot.of_type(ENDPOINT).resources["chat"].body
+        seen.append(b"north-b" in body)
+        return await decide(*args, **options)
+
+    control.decider.decide = decide_slowly  # type: ignore[method-assign]
+    config = control.configuration.file_config
+    left = tuple(each for each in config.instances if each.name != "north-b")
+    control.configuration.receive_file(config.model_copy(update={"instances": left}))
+    await control.cycle.run_once()
+    plan = control.plan
+    control.close()
+
+    assert [False] == seen
+    assert plan is not None
+    assert {"north-a", "cloud-a"} == {
+        each.instance for each in plan.assignments["chat", "cloud"].allocations
+    }
+
+
+def test_a_plan_without_an_instance_keeps_the_others_and_their_order() -> None:
+    """Priorities count from 0 again; where no other is left the assignment stays."""
+    split: dict[tuple[str, str], dict[str, int | tuple[int, int]]] = {
+        ("chat", "north"): {"north-a": 3, "north-b": (1, 1)},
+        ("chat", "cloud"): {"north-a": 1},
+    }
+    left = without(make_plan(make_config(), split), {"north-a"})
+
+    assert {("chat", "north"): [("north-b", 0)], ("chat", "cloud"): [("north-a", 0)]} == {
+        key: [(each.instance, each.priority) for each in assignment.allocations]
+        for key, assignment in left.assignments.items()
+    }
+
+
+async def test_estimates_without_a_place_are_not_gathered() -> None:
+    """One control plane without a state directory has no place for them."""
+    control = cycling(lambda: 100.0)
+
+    assert not control.persistence.estimates_due(shared=control.bus.shares_memory)
+    control.close()

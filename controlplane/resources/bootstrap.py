@@ -15,7 +15,7 @@ import yaml
 from controlplane.config import Config, InstanceTls
 from controlplane.config.addresses import is_ip
 from controlplane.resources import names
-from controlplane.resources.https import credential_name, credentials
+from controlplane.resources.credentials import credential_name, credentials
 
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"

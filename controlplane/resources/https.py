@@ -45,10 +45,11 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from controlplane.config import Config, Https, Instance, Protocol, Service
+from controlplane.config import Config, Https, Protocol, Service
 from controlplane.config.addresses import is_ip
 from controlplane.config.serving import protocol_of, serving_model
 from controlplane.resources import names
+from controlplane.resources.credentials import credential_name, credentials
 from controlplane.resources.packing import pack
 
 _CHOSEN = "x-cats-endpoint-instance"
@@ -173,16 +174,6 @@ def build_https_filters(service: Service, fleet: Config) -> list[HttpFilter]:
             typed_config=pack(Lua(default_source_code=DataSource(inline_string=_script(found)))),
         ),
     ]
-
-
-def credential_name(instance: str) -> str:
-    """Return the name of an instance's secret, and of its file without the suffix."""
-    return f"credential-{instance}"
-
-
-def credentials(fleet: Config) -> list[Instance]:
-    """Return the instances that have a credential."""
-    return [each for each in fleet.instances if each.https is not None and each.https.credential]
 
 
 def injected_headers(fleet: Config) -> list[str]:

@@ -43,6 +43,7 @@ from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import Source
 from controlplane.runtime.addresses import Address, is_loopback, join_address
 from controlplane.runtime.certificate_files import CertificateFiles, follow_certificates
+from controlplane.runtime.collector import set_start_aside
 from controlplane.runtime.config_file import ConfigFile, read_text
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.open_files import take_files
@@ -106,6 +107,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         async with running(settings):
+            set_start_aside()
             await stop.wait()
     finally:
         for number in signals:

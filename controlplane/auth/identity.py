@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from controlplane.config import Identity, Role
 from controlplane.errors import IdentityError
+from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.log import Logger, get_logger
-from controlplane.runtime.throttle import LogLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,7 @@ class IdentityCheck:
     ) -> None:
         self.enforced = enforced
         self._on_refused = on_refused
-        self._clock = clock
-        self._log: Logger = get_logger(part="identity") if log is None else log
-        self._told: LogLimit[Peer] = LogLimit()
+        self._log = ClientLog(get_logger(part="identity") if log is None else log, clock=clock)
         self.reconfigure(identities)
 
     def reconfigure(self, identities: Sequence[Identity]) -> None:
@@ -106,10 +104,9 @@ class IdentityCheck:
         return reason
 
     def _tell(self, peer: Peer, reason: str) -> None:
-        if not self._told.is_due(peer, now=self._clock()):
-            return
         self._log.warning(
             "client rejected",
+            peer,
             role=peer.role.value,
             claims_id=peer.id[:256],
             claims_site=peer.site[:256],

@@ -10,8 +10,12 @@ from prometheus_client.metrics import MetricWrapperBase
 from controlplane.controller.metrics import Metrics
 from controlplane.grpc_services.envoys import XdsEvent, XdsEventKind
 from controlplane.resources.versions import OLDEST_SUPPORTED, UNSUPPORTED
+from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.log import Logger
 from controlplane.xds.types import PUSH_ORDER, short_type
+
+LINES_PER_MINUTE = 600.0
+"""Lines of the log that Envoys together can cause by coming and going."""
 
 Family = TypeVar("Family", bound=MetricWrapperBase)
 
@@ -36,7 +40,7 @@ class XdsObserver:
         self, metrics: Metrics, log: Logger, on_change: Callable[[XdsEvent], None]
     ) -> None:
         self._metrics = metrics
-        self._log = log
+        self._log = ClientLog(log, lines_per_minute=LINES_PER_MINUTE)
         self._on_change = on_change
         self._pushes = _ByType(metrics.pushes)
         self._bytes = _ByType(metrics.pushed_bytes)
@@ -66,10 +70,11 @@ class XdsObserver:
         match event.what:
             case XdsEventKind.CONNECTED:
                 self._metrics.streams.labels("delta" if event.delta else "sotw").inc()
-                self._log.info("Envoy connected", envoy=event.envoy, site=event.site)
+                self._log.info("Envoy connected", event.envoy, envoy=event.envoy, site=event.site)
                 if event.role == UNSUPPORTED.role:
                     self._log.warning(
                         "Envoy version not supported",
+                        event.envoy,
                         envoy=event.envoy,
                         site=event.site,
                         version=event.text,
@@ -78,13 +83,16 @@ class XdsObserver:
                         " observed until then",
                     )
             case XdsEventKind.DISCONNECTED:
-                self._log.info("Envoy disconnected", envoy=event.envoy, site=event.site)
+                self._log.info(
+                    "Envoy disconnected", event.envoy, envoy=event.envoy, site=event.site
+                )
             case XdsEventKind.UNKNOWN_SITE:
                 self._metrics.unknown_sites.inc()
             case XdsEventKind.SEND_TIMEOUT:
                 self._metrics.stream_faults.labels(event.what.value).inc()
                 self._log.warning(
                     "stream closed because Envoy does not read it",
+                    event.envoy,
                     envoy=event.envoy,
                     site=event.site,
                     remedy="see whether it hangs or its network drops packets",

@@ -31,6 +31,7 @@ from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
 from controlplane.grpc_transport.calls import OVERHEAD, Call, Serves
 from controlplane.grpc_transport.limits import Cut, Limits
 from controlplane.grpc_transport.status import StatusCode
+from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.throttle import TokenBucket
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.snapshot import view_key
@@ -120,6 +121,7 @@ class Session:
     """
 
     __slots__ = (
+        "_client_log",
         "_encoder",
         "_identities",
         "_names",
@@ -134,6 +136,7 @@ class Session:
         "_views",
         "_wake",
         "delta",
+        "host",
     )
 
     def __init__(
@@ -144,8 +147,10 @@ class Session:
         type_url: str,
         wake: Callable[[], None],
         names: Sequence[str] = (),
+        host: str = "",
     ) -> None:
-        self.delta = delta
+        self.delta, self.host = delta, host
+        self._client_log = service.client_log
         self._names = names
         self._identities = service.identities
         self._type_url = type_url
@@ -281,8 +286,9 @@ class Session:
             stream=self._stream,
         )
         if site is None:
-            log.warning(
+            self._client_log.warning(
                 "Envoy of unknown site served the default view",
+                node.id[:256],
                 envoy=node.id[:256],
                 site=node.site[:256],
                 region=node.region[:256],
@@ -304,8 +310,9 @@ class Session:
         return head, body
 
     def _log_refusal(self, event: Nacked, record: StreamRecord) -> None:
-        log.warning(
+        self._client_log.warning(
             "resources rejected",
+            (record.envoy.id, event.type_url),
             envoy=record.envoy.id,
             site=record.envoy.site,
             type=event.type_url.rpartition(".")[2],
@@ -340,6 +347,7 @@ class XdsCall:
             type_url=type_url,
             wake=self._woken,
             names=stream.names,
+            host=stream.host,
         )
         self._held: list[bytes] | None = None
         if wait > 0:
@@ -442,6 +450,7 @@ class XdsService:
         self.settings = settings or XdsSettings()
         self.encoder = Encoder(self.settings.identifier)
         self.clock = clock
+        self.client_log = ClientLog(log, clock=clock)
         self._stream_numbers = itertools.count()
         self._per_connection: dict[str, TokenBucket] = {}
         """Peer -> what it may start; the one that started last is last."""
@@ -498,8 +507,9 @@ class XdsService:
             return StatusCode.PERMISSION_DENIED, str(error)
         if isinstance(error, ProtocolError):
             self._observe_end(session, XdsEventKind.PROTOCOL_ERROR, str(error))
-            log.warning(
+            self.client_log.warning(
                 "xDS protocol violated",
+                session.host,
                 reason=str(error),
                 remedy="check the client: it is no Envoy or gRPC client of a supported version",
             )
@@ -508,7 +518,7 @@ class XdsService:
             self._observe_end(session, XdsEventKind.SEND_TIMEOUT, "send timeout")
             return StatusCode.UNAVAILABLE, "the client does not read"
         self._observe_end(session, XdsEventKind.BUG, repr(error))
-        log.error("xDS stream failed", exc_info=error)
+        self.client_log.error("xDS stream failed", type(error).__name__, exc_info=error)
         return StatusCode.INTERNAL, "internal error"
 
     def _observe_end(self, session: Session, what: XdsEventKind, text: str) -> None:

@@ -23,8 +23,9 @@ from controlplane.grpc_services.agent_registry import AgentRecord, AgentRegistry
 from controlplane.grpc_transport.calls import Call, Conversation, Serves, conversing
 from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.model import Report
+from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.log import Logger, get_logger
-from controlplane.runtime.throttle import LogLimit, TokenBucket
+from controlplane.runtime.throttle import TokenBucket
 from controlplane.telemetry.batches import MAX_REFUSED, MAX_REPORTS, MAX_TEXT, parse_batch
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
@@ -87,10 +88,9 @@ class AgentService:
         self._settings = settings or AgentSettings()
         self._clock = clock
         self._unix_time = unix_time
-        self._log: Logger = get_logger(part="agents") if log is None else log
+        self._log = ClientLog(get_logger(part="agents") if log is None else log, clock=clock)
         self._registry = AgentRegistry() if registry is None else registry
         self._streams = 0
-        self._told: LogLimit[str] = LogLimit()
 
     @property
     def agents(self) -> tuple[AgentRecord, ...]:
@@ -143,7 +143,9 @@ class AgentService:
             self._streams -= 1
             gone = self._registry.disconnect(key)
             if gone is not None:
-                self._log.info("agent disconnected", agent=gone.id, site=gone.site, lost=gone.lost)
+                self._log.info(
+                    "agent disconnected", gone.id, agent=gone.id, site=gone.site, lost=gone.lost
+                )
 
     def _bucket(self, rate: float) -> TokenBucket:
         # A burst of some seconds: what an agent kept while we were away comes at once.
@@ -184,7 +186,9 @@ class AgentService:
             self._tell_refused(agent.id, str(error))
             raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
         now = self._clock()
-        self._log.info("agent connected", agent=agent.id, site=agent.site, version=agent.version)
+        self._log.info(
+            "agent connected", agent.id, agent=agent.id, site=agent.site, version=agent.version
+        )
         return AgentRecord(
             agent.id, agent.site[:MAX_ID], agent.version[:MAX_ID], call.peer, now, now
         )
@@ -197,15 +201,13 @@ class AgentService:
         record.clock_offset = offset
         if abs(offset) > CLOCK_OFF and not before:
             self._log.warning(
-                "agent clock skewed", agent=record.id, seconds=round(offset, 1),
+                "agent clock skewed", record.id, agent=record.id, seconds=round(offset, 1),
                 remedy="its reports count all the same; synchronise the clocks for its logs' sake",
             )  # fmt: skip
 
     def _tell_refused(self, agent: str, reason: str) -> None:
-        if not self._told.is_due(agent[:MAX_ID], now=self._clock()):
-            return
         self._log.warning(
-            "agent rejected", agent=agent[:64], reason=reason,
+            "agent rejected", agent[:MAX_ID], agent=agent[:64], reason=reason,
             remedy="see server.agents and server.identities",
         )  # fmt: skip
 
@@ -254,6 +256,7 @@ class AgentService:
             record.last_refusal = refused[0]
             self._log.warning(
                 "agent reports rejected",
+                record.id,
                 agent=record.id,
                 refused=refused[:5],
                 count=count,

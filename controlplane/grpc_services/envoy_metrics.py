@@ -29,7 +29,8 @@ from controlplane.grpc_services.messages import Node, parse_node, without_field
 from controlplane.grpc_transport.calls import Conversation, Serves, conversing
 from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.model import InstanceReport, TrafficReport
-from controlplane.runtime.throttle import LogLimit, TokenBucket
+from controlplane.runtime.client_log import ClientLog
+from controlplane.runtime.throttle import TokenBucket
 from controlplane.telemetry.envoy_stats import EnvoyStats
 from controlplane.telemetry.handshakes import parse_handshakes
 from controlplane.telemetry.load_stats import LoadReader
@@ -118,7 +119,7 @@ class EnvoyTelemetry:
         self._clock = clock
         self._streaming: dict[str, _Stream] = {}
         """Envoy -> its newest statistics stream."""
-        self._told: LogLimit[str] = LogLimit()
+        self._log = ClientLog(log)
         self._connections: Counter[str] = Counter()
         self.streams = 0
         self.reconfigure(config)
@@ -165,8 +166,9 @@ class EnvoyTelemetry:
                     del self._connections[connection]
         except CallError as refusal:
             self._on_refused(refusal.text)
-            log.warning(
+            self._log.warning(
                 "telemetry stream rejected",
+                call.call.host,
                 peer=connection,
                 reason=refusal.text,
                 remedy="use the bootstrap that cats bootstrap prints; one Envoy needs one stream",
@@ -219,17 +221,16 @@ class EnvoyTelemetry:
         stream that goes on sending has an Envoy of its own, which gets a name of its own.
         """
         newer = self._streaming.get(stats.envoy)
-        now = self._clock()
-        if newer is not None and now - newer.opened_at < ALIVE_AFTER:
+        if newer is not None and self._clock() - newer.opened_at < ALIVE_AFTER:
             return False
         if newer is not None:
-            if self._told.is_due(stats.envoy, now=now):
-                log.warning(
-                    "two Envoys have one id",
-                    envoy=stats.envoy,
-                    peers=[stream.peer, newer.peer],
-                    remedy="give each Envoy a node.id of its own, as with cats bootstrap --id",
-                )
+            self._log.warning(
+                "two Envoys have one id",
+                stats.envoy,
+                envoy=stats.envoy,
+                peers=[stream.peer, newer.peer],
+                remedy="set a node.id of its own for each Envoy, as with cats bootstrap --id",
+            )
             stats.envoy = f"{stats.envoy} ({stream.peer})"
         self._streaming[stats.envoy] = stream
         return True
@@ -289,7 +290,8 @@ class EnvoyTelemetry:
         claimed = node.site if site is None else site
         self._identities.check(call.call.names, Role.ENVOY, id=node.id, site=claimed)
         if site is None:
-            log.info("Envoy of unknown site sends telemetry", envoy=node.id, site=node.site)
+            event, envoy = "Envoy of unknown site sends telemetry", node.id[:256]
+            self._log.info(event, envoy, envoy=envoy, site=node.site[:256])
         return node.id, site or ""
 
     def _pass_on(self, site: str, reports: Sequence[TrafficReport]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.log import Logger, get_logger
-from controlplane.runtime.throttle import LogLimit
 
 _REMEDIES: Mapping[str, str] = {
     "authority": "give the instance a certificate that envoy.instance_tls.ca signed, and that has"
@@ -35,19 +35,15 @@ class FailedHandshakes:
         log: Logger | None = None,
     ) -> None:
         self._on_failed = on_failed
-        self._clock = clock
-        self._log: Logger = get_logger(part="observation") if log is None else log
-        self._told: LogLimit[tuple[str, str, str]] = LogLimit()
+        self._log = ClientLog(get_logger(part="observation") if log is None else log, clock=clock)
 
     def receive(self, envoy: str, site: str, failed: Mapping[tuple[str, str], float]) -> None:
         """Count (service, reason) -> failures of one Envoy; services and sites are configured."""
-        now = self._clock()
         for (service, reason), count in failed.items():
             self._on_failed(service, reason, count)
-            if not self._told.is_due((service, site, reason), now=now):
-                continue
             self._log.warning(
                 "TLS handshake with instance failed",
+                (service, site, reason),
                 service=service,
                 site=site,
                 envoy=envoy[:256],

@@ -131,7 +131,13 @@ class Conversation:
 
     def _raise_if_over(self) -> None:
         if self.call.is_over:
-            raise self.call.status or CallError(StatusCode.CANCELLED, "the call is over")
+            status = self.call.status
+            # A copy, since the trace of what is raised refers to what holds the status.
+            raise (
+                CallError(StatusCode.CANCELLED, "the call is over")
+                if status is None
+                else CallError(status.code, status.text)
+            )
 
     @property
     def is_over(self) -> bool:
@@ -160,8 +166,9 @@ class Conversation:
     def closed(self) -> None:
         """Let everyone who waits see that the call is over; stop a handler."""
         self._changed.set()
-        if self.task is not None and self.task is not asyncio.current_task():
-            self.task.cancel()
+        task, self.task = self.task, None  # no cycle is left behind
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
 
     def drained(self) -> None:
         """Let the writer go on."""

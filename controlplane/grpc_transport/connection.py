@@ -478,6 +478,10 @@ class Connection(ABC):
             self.forget(stream, CallError(StatusCode.UNAVAILABLE, self.reason))
         self._pool.held -= self.held
         self.held = 0
+        # Nothing may wait for the garbage collector: who reconnects fast would leave much of it.
+        self._buffer, self._at, self.wake = b"", 0, _nothing
+        self.output.clear()
+        self.h2._frame_dispatch_table.clear()  # noqa: SLF001 -- bound methods, a cycle of h2's
 
     def fail(self, code: ErrorCodes, reason: str) -> None:
         """End the connection for what the peer did."""

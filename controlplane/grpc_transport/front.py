@@ -13,7 +13,7 @@ import struct
 import termios
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol, cast
 
@@ -88,6 +88,20 @@ def peer_name(transport: asyncio.BaseTransport) -> str:
         return f"unix:{peer or ''}"
     host, port = str(peer[0]).partition("%")[0], peer[1]
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _joined(output: Iterable[bytes]) -> Iterator[memoryview]:
+    """Join pieces to blocks of at most `JOIN` bytes; larger pieces stay as they are, shared."""
+    block: list[bytes] = []
+    size = 0
+    for piece in output:
+        if block and size + len(piece) > JOIN:
+            yield memoryview(b"".join(block))
+            block, size = [], 0
+        block.append(piece)
+        size += len(piece)
+    if block:
+        yield memoryview(block[0] if len(block) == 1 else b"".join(block))
 
 
 class Front(asyncio.Protocol):
@@ -312,22 +326,15 @@ class Front(asyncio.Protocol):
         unsent, transport = self._unsent, self.transport
         if transport is None or self.connection is None or transport.is_closing():
             return
-        unsent.extend(map(memoryview, output))
-        most = JOIN if self._tls is None else ENCRYPTED
+        unsent.extend(_joined(output))
         while unsent and not self.connection.blocked:
             data = unsent.popleft()
-            if len(data) < most and unsent:
-                parts, size = [data], len(data)
-                while unsent and size + len(unsent[0]) <= most:
-                    parts.append(unsent.popleft())
-                    size += len(parts[-1])
-                data = memoryview(b"".join(parts))
             if self._tls is None:
                 self._put(data)
-            else:
-                if len(data) > most:
-                    unsent.appendleft(data[most:])
-                self._put(self._tls.encrypt(data[:most]))
+                continue
+            if len(data) > ENCRYPTED:
+                unsent.appendleft(data[ENCRYPTED:])
+            self._put(self._tls.encrypt(data[:ENCRYPTED]))
 
     def _put(self, data: bytes | memoryview) -> None:
         if data and self.transport is not None:

@@ -23,7 +23,7 @@ from controlplane.grpc_transport.served import ServerConnection
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.grpc_transport.stream import frame_header
 from controlplane.runtime.acceptor import Acceptor
-from controlplane.runtime.throttle import LogLimit
+from controlplane.runtime.client_log import ClientLog
 
 log = structlog.get_logger("grpc")
 
@@ -76,7 +76,7 @@ class GrpcServer:
         """Those that have not completed their handshake, the oldest first."""
         self._per_host: Counter[str] = Counter()
         self._pool = Pool(self.server_limits.max_held)
-        self._told: LogLimit[tuple[str, str]] = LogLimit(lines_per_minute=LINES_PER_MINUTE)
+        self._log = ClientLog(log, lines_per_minute=LINES_PER_MINUTE)
         self._acceptor = Acceptor(
             self._take, has_room=self._has_room, on_exhausted=self._report_exhausted
         )
@@ -190,7 +190,7 @@ class GrpcServer:
             most, count, what = limits.max_per_address, self._per_host[host], "of one address"
         if count >= most:
             self._on_refused()
-            self._warn(
+            self._log.warning(
                 "connections refused", host, address=host, limit=most, reason=f"limit {what}",
                 remedy="add replicas, or raise --max-connections and the limit of open files",
             )  # fmt: skip
@@ -198,7 +198,7 @@ class GrpcServer:
         return True
 
     def _report_exhausted(self, reason: str) -> None:
-        self._warn(
+        self._log.warning(
             "accepting paused", "", reason=reason, remedy="raise the limit of"
             " open files (LimitNOFILE, ulimit -n), or lower --max-connections",
         )  # fmt: skip
@@ -223,15 +223,10 @@ class GrpcServer:
             self._emptied.set()
         if front.cut is not None and not self._stopping:
             self._on_cut()
-            self._warn(
+            self._log.warning(
                 "connection cut", front.host, peer=front.peer, reason=str(front.cut),
                 detail=front.detail[:200], remedy="see what this client sends, and how it reads",
             )  # fmt: skip
-
-    def _warn(self, event: str, host: str, **fields: object) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._told.is_due((event, host), now=now):
-            log.warning(event, **fields)
 
     # -- calls ------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ PREFIX = 5
 """Bytes before each gRPC message: a flag for compression and the length."""
 PIECE_COST = 50
 """Bytes that a piece counts for beside its own, when many small ones are written at once."""
+JOINED = 4_096
+"""Bytes up to which messages that wait are joined to one piece."""
 MAX_FRAME = 1 << 18
 """Bytes of a frame that we send, even to a peer that takes larger ones: others wait behind it."""
 
@@ -174,15 +176,22 @@ class Stream(Call):
             or total > state.outbound_flow_control_window
             or total > owner.outbound_flow_control_window
         ):
-            self.pending.append(memoryview(prefix + head))
+            self._append(prefix + head)
             if body:
-                self.pending.append(memoryview(body))
+                self._append(body)
             connection.pump(self)
         else:
             state.outbound_flow_control_window -= total
             owner.outbound_flow_control_window -= total
             self._write(prefix + head, body, min(owner.max_outbound_frame_size, MAX_FRAME))
         connection.wake()
+
+    def _append(self, piece: bytes) -> None:
+        """Let *piece* wait; small ones are joined, or an empty message would hold 200 bytes."""
+        pending = self.pending
+        if pending and len(pending[-1]) + len(piece) <= JOINED:
+            piece = b"".join((pending.pop(), piece))
+        pending.append(memoryview(piece))
 
     def _write(self, head: bytes, body: bytes, frame_size: int) -> None:
         """Write a message that the windows allow: its first frame, then frames that are shared."""

@@ -31,6 +31,7 @@ from controlplane.grpc_transport.calls import Call, Conversation, conversing
 from controlplane.grpc_transport.limits import Limits
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.grpc_transport.status import StatusCode
+from controlplane.runtime.collector import set_start_aside
 from testbed import http2
 from testbed.fakes.certificates import Authority
 
@@ -120,6 +121,7 @@ async def _serve(directory: Path) -> None:
         await server.listen("127.0.0.1", 0, tls=context),
         await _serve_admin(),
     ]
+    set_start_aside()  # as ``cats serve`` does
     print(*ports, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     watching.cancel()

@@ -121,7 +121,7 @@ def test_clients_that_invent_ids_fill_neither_memory_nor_log() -> None:
             with pytest.raises(IdentityError):
                 check.check([NORTH], Role.ENVOY, id=f"e{number}", site="south")
 
-    assert MAX_TOLD >= len(check._told)
+    assert MAX_TOLD >= len(check._log)
     assert 1 < len(lines) <= 130
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -397,6 +399,26 @@ async def test_a_megabyte_read_at_8_kb_a_second_arrives_and_a_reader_that_stops_
 
     assert [] == stayed
     assert [1] == cut
+
+
+async def test_a_lost_connection_leaves_nothing_to_the_garbage_collector() -> None:
+    """Clients that come and go fast would pile up until its next pause, which grows with them."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving() as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(asking(path="/t.S/Doubled"))
+            await reader.read(1)
+            await until(lambda: any(each.connection for each in server._fronts))
+            (front,) = server._fronts
+            left = [weakref.ref(each) for each in (front, front.connection, front.connection.h2)]
+            del front
+            writer.transport.abort()
+            await until(lambda: not server.connections)
+            await until(lambda: [None, None, None] == [each() for each in left])
+    finally:
+        gc.enable()
 
 
 async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not() -> None:

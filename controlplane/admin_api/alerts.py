@@ -6,6 +6,7 @@ the case at this instant, for those who look. Pure: documents in, documents out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -82,14 +83,20 @@ def find_alerts(
 
 
 def _site_alerts(overview: Mapping[str, Any]) -> Iterator[Document]:
+    dead = [
+        site["name"]
+        for site in overview["sites"]
+        if site["phases"] and all(phase in _OUT for phase in site["phases"])
+    ]
+    if dead:
+        # One alert however many: who loses a network loses many sites at once.
+        yield _alert(
+            "bad", "site out of service", "",
+            f"No instance is in service at {_some(dead)}.",
+            "Check their network and instances; 'cats doctor' does both.", site=dead[0],
+        )  # fmt: skip
     for site in overview["sites"]:
-        name, phases = site["name"], site["phases"]
-        if phases and all(phase in _OUT for phase in phases):
-            yield _alert(
-                "bad", "site out of service", name,
-                f"None of the {sum(phases.values())} instances at {name} is in service.",
-                "Check its network and its instances; 'cats doctor' does both.", site=name,
-            )  # fmt: skip
+        name = site["name"]
         if site["lagging"]:
             yield _alert(
                 "warn", "Envoys lag", name,
@@ -110,13 +117,18 @@ def _site_alerts(overview: Mapping[str, Any]) -> Iterator[Document]:
 def _instance_alerts(overview: Mapping[str, Any]) -> Iterator[Document]:
     """Yield one alert for each phase and reason, however many instances have it."""
     groups: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], str] = {}
     for item in overview["instances"]:
         if item["phase"] in _OUT:
-            groups.setdefault((item["phase"], item["reason"]), []).append(item["name"])
-    for (phase, reason), names in groups.items():
+            # "silent for 14 s" and "silent for 15 s" are one reason, and the same as before.
+            key = item["phase"], re.sub(r"\d+(\.\d+)?", "#", item["reason"])
+            groups.setdefault(key, []).append(item["name"])
+            reasons.setdefault(key, item["reason"])
+    for (phase, subject), names in groups.items():
+        reason = reasons[phase, subject]
         words = phase.replace("_", " ")
         yield _alert(
-            "bad" if phase != "quarantined" else "warn", f"instances {words}", reason,
+            "bad" if phase != "quarantined" else "warn", f"instances {words}", subject,
             f"{_some(names)}: {words}; {reason}",
             "Check them, and what reports them; each is tried again by itself.",
             instance=names[0],

@@ -49,6 +49,11 @@ _PAGE = {
         "explanation.js",
         "flows.js",
         "format.js",
+        "glossary.js",
+        "live.js",
+        "map.js",
+        "moment.js",
+        "pages.js",
         "tables.js",
     )
 }

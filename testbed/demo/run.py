@@ -182,21 +182,25 @@ class Demo:
         task.result()
         return True
 
-    async def play(self, length: float, *, go_on: bool) -> None:
-        """Send traffic and play all phases in *length* seconds; with *go_on* until interrupted."""
+    async def play(self, length: float, *, go_on: bool, phases: Sequence[Phase] = PHASES) -> None:
+        """Send traffic and play *phases* in *length* seconds; with *go_on* until interrupted."""
         began = asyncio.get_running_loop().time()
         async with self._traffic:
             watching = asyncio.create_task(self._watch(began), name="watch")
             try:
-                await self.until_interrupted(self._play_all(began, length, go_on=go_on))
+                await self.until_interrupted(
+                    self._play_all(began, length, go_on=go_on, phases=phases)
+                )
                 await self._traffic.finish(within=ANSWER_WITHIN)
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
 
-    async def _play_all(self, began: float, length: float, *, go_on: bool) -> None:
+    async def _play_all(
+        self, began: float, length: float, *, go_on: bool, phases: Sequence[Phase]
+    ) -> None:
         due = began
-        for phase in PHASES:
+        for phase in phases:
             due += phase.part * length
             await self._play(phase, due)
         if go_on:

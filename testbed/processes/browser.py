@@ -226,7 +226,7 @@ class Page:
     async def press(self, key: str) -> None:
         """Press and release a key, such as ``Tab`` or ``Enter``."""
         text = {"text": "\r"} if key == "Enter" else {}
-        codes = {"Tab": 9, "Enter": 13, "ArrowDown": 40, "ArrowUp": 38}
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowDown": 40, "ArrowUp": 38}
         for kind in ("keyDown", "keyUp"):
             await self.call(
                 "Input.dispatchKeyEvent",

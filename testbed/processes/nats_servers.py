@@ -31,13 +31,14 @@ class NatsCluster:
         self._directory = directory
         self._nodes: dict[int, Child] = {}
 
-    async def start(self, number: int) -> None:
-        """Start a node, with what it stored before."""
+    async def start(self, number: int, *options: str) -> None:
+        """Start a node, with what it stored before; *options* are of ``nats-server``."""
         command = [
             str(Path(sys.executable).parent / "nats-server"),
             *("--addr", "127.0.0.1", "--port", str(self.ports[number])),
             *("--jetstream", "--store_dir", str(self._directory / f"node-{number}")),
             *("--name", f"node-{number}"),
+            *options,
         ]
         if len(self.ports) > 1:
             routes = ",".join(f"nats://127.0.0.1:{port}" for port in self._routes)

@@ -96,6 +96,8 @@ class Bed:
     origins: dict[str, Origin]
     bootstrap: str
     nats: NatsCluster | None
+    loads: dict[str, Load]
+    """What each instance's metrics say."""
 
     async def connected(self) -> bool:
         """Return whether Envoy has its control plane."""
@@ -271,7 +273,7 @@ async def fault_bed(
             ):
                 await asyncio.sleep(0.05)
         sending = asyncio.create_task(requests.run())
-        bed = Bed(fleet, replicas, envoy, requests, seen, origins, bootstrap, nats)
+        bed = Bed(fleet, replicas, envoy, requests, seen, origins, bootstrap, nats, loads)
         try:
             yield bed
         finally:

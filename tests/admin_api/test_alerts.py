@@ -41,8 +41,9 @@ def expired(count: int) -> list[dict[str, Any]]:
             "resources rejected", "e1 at an unknown site rejects Cluster: no", id="rejected",
         ),
         pytest.param(
-            {"sites": [{**SITE, "phases": {"expired": 2}}]},
-            "site out of service", "None of the 2 instances at north", id="dead site",
+            {"sites": [{**SITE, "phases": {"expired": 2}}] * 9},
+            "site out of service", "at north, north, north, north, north, north and 3 more",
+            id="dead sites",
         ),
         pytest.param({"sites": [{**SITE, "lagging": 2}]}, "Envoys lag", "2 of 3", id="lagging"),
         pytest.param(
@@ -91,3 +92,21 @@ def test_an_alert_keeps_its_date_until_it_ends() -> None:
     ]
     assert [] == book.date([], at=30.0)
     assert [40.0] == [each["since"] for each in book.date([slow], at=40.0)]
+
+
+def test_an_alert_is_the_same_while_its_seconds_count_on() -> None:
+    """Instances that are silent for different times are one alert, dated when it began."""
+
+    def at(seconds: int) -> list[dict[str, Any]]:
+        instances = [
+            {"name": f"i{n}", "phase": "expired", "reason": f"silent for {seconds + n} s"}
+            for n in range(3)
+        ]
+        return [*find_alerts(make_overview(instances=instances))]
+
+    book = AlertBook()
+    (first,) = book.date(at(10), at=100.0)
+    (second,) = book.date(at(20), at=110.0)
+
+    assert (100.0, "silent for 20 s") == (second["since"], second["text"][-15:])
+    assert first["id"] == second["id"]

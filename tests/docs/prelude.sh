@@ -24,9 +24,9 @@ pip() {
 }
 /opt/cats/bin/pip() {
     case "$*" in
-        *requirements/run.txt) grep -q -- --hash requirements/run.txt ;;
-        *--no-deps\ .) test -f pyproject.toml ;;
-        *"nats-py>="*) grep -q nats-py pyproject.toml ;;
+        *requirements/image.txt) grep -q '^nats-py==' requirements/image.txt ;;
+        *requirements/build.txt) grep -q '^setuptools==' requirements/build.txt ;;
+        *--no-deps\ --no-build-isolation\ .) test -f pyproject.toml ;;
         *) return 1 ;;
     esac
 }

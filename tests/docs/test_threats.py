@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import aiohttp
+import grpc
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+
+from controlplane.app.serving import Settings, running
+from controlplane.xds.types import ENDPOINT
 
 ROOT = Path(__file__).parents[2]
 HEAD = ["refused", "answer", "log line", "metric", "test"]
@@ -64,3 +74,143 @@ def test_metrics_and_log_lines_are_those_of_the_code() -> None:
         assert set() == set(names_in(row[3])) - metrics, row[0]
         for line in names_in(row[2]):
             assert f'"{line}"' in code, line
+
+
+FLEET = """
+version: 1
+sites: [{name: north, kind: edge}]
+models: [{name: m}]
+services: [{name: chat, match: [{path: /v1/chat}], models: [{name: m}]}]
+instances: [{name: a, site: north, address: "127.0.0.1:9001", model: m}]
+steering: {period: 200ms, expiry: 3h}
+server: {admin: {token_file: TOKENS}}
+"""
+TOKEN = "a-token-of-0123456789"
+
+
+@dataclass
+class Probe:
+    """One refusal of the table, tried on a running control plane."""
+
+    row: str
+    """What its first cell begins with."""
+    attempt: Callable[[str, str, Path], Awaitable[str]]
+    """Takes the admin URL, the address of xDS and the file; returns the answer."""
+
+
+async def ask(url: str, method: str = "GET", **options: Any) -> str:
+    """Return the status of an answer."""
+    async with aiohttp.ClientSession() as http, http.request(method, url, **options) as answer:
+        return str(answer.status)
+
+
+async def ask_without_token(admin: str, _xds: str, _file: Path) -> str:
+    """Ask as anyone can."""
+    return await ask(f"{admin}/api/v1/fleet")
+
+
+async def ask_for_another_host(admin: str, _xds: str, _file: Path) -> str:
+    """Ask as a page whose name was bound to this machine."""
+    return await ask(f"{admin}/healthz", headers={"Host": "evil.example"})
+
+
+async def change_from_a_foreign_page(admin: str, _xds: str, _file: Path) -> str:
+    """Change as a foreign page, by a form, and with a body that is too large."""
+    url, own = f"{admin}/api/v1/overrides", {"Authorization": f"Bearer {TOKEN}"}
+    json_type = {"Content-Type": "application/json"}
+    foreign = await ask(url, "POST", headers={**own, **json_type, "Origin": "http://evil"})
+    form = await ask(url, "POST", headers=own, data={"drain": "true"})
+    large = await ask(url, "POST", headers={**own, **json_type}, data=b" " * 100_000)
+    return f"{foreign}, {form}, {large}"
+
+
+async def change_anything_else(admin: str, _xds: str, _file: Path) -> str:
+    """Change the plan; look for a door of conformance tests."""
+    own = {"Authorization": f"Bearer {TOKEN}"}
+    changed = await ask(f"{admin}/api/v1/plan", "POST", headers=own)
+    return f"{changed}; {await ask(f'{admin}/debug/weights', headers=own)}"
+
+
+async def write_a_fault(admin: str, _xds: str, file: Path) -> str:
+    """Write a file that is wrong; see what serves."""
+    own = {"Authorization": f"Bearer {TOKEN}"}
+    text = await asyncio.to_thread(file.read_text)
+    await asyncio.to_thread(file.write_text, text.replace("expiry", "expire"))
+    async with aiohttp.ClientSession(headers=own) as http, asyncio.timeout(60):
+        while True:
+            async with http.get(f"{admin}/api/v1/config") as answer:
+                if not (await answer.json())["ok"]:
+                    break
+            await asyncio.sleep(0.05)
+        async with http.get(f"{admin}/api/v1/plan") as answer:
+            served = "chat" in (await answer.json())["services"]
+    return "the last good one serves on" if served else "nothing"
+
+
+async def name_no_node(_admin: str, xds: str, _file: Path) -> str:
+    """Open an xDS stream without saying who asks."""
+    return await _status(xds, discovery_pb2.DiscoveryRequest(type_url=ENDPOINT).SerializeToString())
+
+
+async def send_noise(_admin: str, xds: str, _file: Path) -> str:
+    """Open an xDS stream with bytes that are no request."""
+    return await _status(xds, b"\xff" * 40)
+
+
+async def _status(xds: str, content: bytes) -> str:
+    method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+    async with grpc.aio.insecure_channel(xds) as channel:
+        call = channel.stream_stream(method)(iter([content]))
+        async with asyncio.timeout(60):
+            return str((await call.code()).name)
+
+
+PROBES = (
+    Probe("the admin port without a token", ask_without_token),
+    Probe("on loopback, a Host", ask_for_another_host),
+    Probe("a change through a foreign page", change_from_a_foreign_page),
+    Probe("any other change through the admin port", change_anything_else),
+    Probe("xDS requests that are none", name_no_node),
+    Probe("xDS requests that are none", send_noise),
+    Probe("a configuration with a fault", write_a_fault),
+)
+
+
+async def test_what_is_refused_answers_as_the_table_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is done to a running control plane: its answer, its log line, its metric."""
+    tokens, file = tmp_path / "tokens", tmp_path / "fleet.yaml"
+    tokens.write_text(f"{TOKEN}\n", encoding="utf-8")
+    file.write_text(FLEET.replace("TOKENS", str(tokens)), encoding="utf-8")
+    table = {row[0]: row for row in rows()}
+    settings = Settings(file, xds=("127.0.0.1", 0), admin=("127.0.0.1", 0), settle=0.0)
+    async with running(settings) as run:
+        admin, xds = f"http://127.0.0.1:{run.admin_port}", f"127.0.0.1:{run.xds_port}"
+        async with asyncio.timeout(60):
+            while not run.control.views.ready:  # noqa: ASYNC110 -- it happens elsewhere
+                await asyncio.sleep(0.05)
+        for probe in PROBES:
+            (row,) = [cells for name, cells in table.items() if name.startswith(probe.row)]
+            before = _series(run.control.metrics.expose().decode())
+            capsys.readouterr()
+            answer = await probe.attempt(admin, xds, file)
+            after = _series(run.control.metrics.expose().decode())
+
+            assert re.findall(r"\d{3}|[A-Z]{3,}_?[A-Z]*", answer) == re.findall(
+                r"\d{3}|[A-Z]{3,}_?[A-Z]*", row[1]
+            ), probe
+            assert not re.search(r"\d{3}|[A-Z]{3,}", answer) or answer.split()[0][:3] in row[1]
+            printed = "".join(capsys.readouterr())
+            for line in names_in(row[2]):
+                assert line in printed, probe
+            for metric in names_in(row[3]):
+                assert _of(before, metric) != _of(after, metric), probe
+
+
+def _series(text: str) -> dict[str, str]:
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def _of(series: Mapping[str, str], metric: str) -> dict[str, str]:
+    return {name: value for name, value in series.items() if name.startswith(metric)}

@@ -425,7 +425,11 @@ async def test_the_wall_clock_jumps(
         phases = {
             each["phase"] for each in (await first(bed).get_json("/api/v1/fleet"))["instances"]
         }
-        bed.reported("wall clock jumps", "a day forward, a day back", 0.0, name)
+        (tmp_path / "offset").write_text("86400", encoding="utf-8")
+        jumped_at = time.monotonic()
+        change(bed, "rtt: 20ms", "rtt: 21ms")
+        seconds = await bed.recovers(lambda: reloaded(bed), since=jumped_at)
+        bed.reported("wall clock jumps", "a day forward, a day back", seconds, name)
 
     assert before["version"] == after["version"]
     assert {"live"} == phases

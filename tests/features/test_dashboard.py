@@ -211,8 +211,8 @@ async def test_a_refused_resource_is_shown(tmp_path: Path) -> None:
         await client.request(ENDPOINT, ["chat"])
         response = await client.response()
         await client.request(ENDPOINT, nonce=response.nonce, refusal=words)
-        await it.page.wait_for(says("#banners", "client-1 at north refuses"))
-        await it.page.wait_for(says(".envoys", "client-1 refuses"))
+        await it.page.wait_for(says("#banners", "client-1 at north rejects"))
+        await it.page.wait_for(says(".envoys", "client-1 rejects"))
         await it.page.wait_for(says("#event-list", "resources rejected"))
 
         assert words in await text_of(it.page, "#banners")
@@ -270,7 +270,7 @@ async def test_the_keyboard_reaches_and_chooses_a_client_site(tmp_path: Path) ->
     async with shown(tmp_path) as it:
         await it.page.open(it.url)
         await it.page.wait_for(DRAWN)
-        for _ in range(12):
+        for _ in range(24):
             await it.page.press("Tab")
             if await it.page.evaluate("document.activeElement.dataset.site === 'north'"):
                 break
@@ -309,6 +309,174 @@ async def test_axe_finds_nothing_serious(tmp_path: Path, window: dict[str, Any])
 
         assert [] == [item for item in found if item[1] in ("serious", "critical")]
         assert wide <= 0
+
+
+async def test_a_moment_of_the_past_is_shown_everywhere(tmp_path: Path) -> None:
+    """Load, shares and an instance's page are those of the moment; then the page follows again."""
+    async with shown(tmp_path) as it:
+        it.report("near", 8.0)
+        await it.page.open(f"{it.url}#service=chat&from=north&instance=near")
+        await it.page.wait_for(says("#site-rows .meter", "100 %"))
+        await it.page.wait_for(says("#detail-body", "running\t8"))
+        newest = "fetch('/api/v1/moment?at=9e9').then(answer => answer.json())"
+        await it.page.wait_for(f"{newest}.then(moment => moment.instances.near.running === 8)")
+        at = await it.page.evaluate(newest)
+        it.report("near", 2.0)
+        await it.page.wait_for(says("#site-rows .meter", "25 %"))
+        await it.page.evaluate(f"location.hash += '&at={at['at']}'")
+        await it.page.wait_for(says("#banners", "Everything here is as it was at"))
+        await it.page.wait_for(says("#site-rows .meter", "100 %"))
+        await it.page.wait_for(says("#detail-body", "8 running of 8"))
+        await it.page.wait_for(says("#explanation-body", "requests per second, predicted"))
+        await it.page.evaluate("document.querySelector('#moment button').click()")
+        await it.page.wait_for(says("#site-rows .meter", "25 %"))
+
+        assert "at=" not in await it.page.evaluate("location.hash")
+        assert [] == it.page.complaints
+
+
+async def test_pages_of_an_instance_an_envoy_agents_and_alerts(tmp_path: Path) -> None:
+    """Each has an address; they say who sends, what was sent, and what to do."""
+    async with shown(tmp_path) as it, grpc.aio.insecure_channel(it.xds) as channel:
+        it.report("far", 3.0)
+        client = XdsClient(channel, delta=True)
+        await client.request(ENDPOINT, ["chat"])
+        await client.response()
+        await it.page.open(f"{it.url}#instance=far")
+        for words in ("Who sends to it", "chat", "north", "running", "agent"):
+            await it.page.wait_for(says("#detail-body", words))
+        await it.page.evaluate("location.hash = '#envoy=client-1'")
+        await it.page.wait_for(says("#detail-body", "at north"))
+        await it.page.wait_for(says("#detail-body table", "ClusterLoadAssignment"))
+        await it.page.evaluate("location.hash = '#page=agents'")
+        await it.page.wait_for(says("#detail-body", "No agent is connected"))
+        await it.page.evaluate("location.hash = '#page=alerts'")
+        await it.page.wait_for(says("#detail-body", "have not acknowledged"))
+        await it.page.evaluate("location.hash = '#instance=nera'")
+        await it.page.wait_for(says("#detail-body", "did you mean 'near'?"))
+        await it.page.evaluate("document.querySelector('#detail-close').click()")
+        await it.page.wait_for("document.querySelector('#detail').hidden")
+        client.cancel()
+
+        assert [] == [each for each in it.page.complaints if "404" not in each]
+
+
+async def test_events_say_what_moved_and_why_and_can_be_filtered(tmp_path: Path) -> None:
+    """The line names pair, instance, shares and cause, and leads to them; a filter hides others."""
+    async with shown(tmp_path) as it:
+        await it.page.open(it.url)
+        await it.page.wait_for(DRAWN)
+        drained = FLEET + "overrides: [{instance: far, drain: true}]\n"
+        await asyncio.to_thread(it.file.write_text, drained)
+        await it.page.wait_for(says("#event-list .move", "an override: drain"))
+        await it.page.wait_for(says("#event-list .move", "far"))
+        link = await it.page.evaluate(
+            "document.querySelector('#event-list .move a[href=\"#instance=far\"]').hash"
+        )
+        await it.page.evaluate(
+            "{const list = document.querySelector('#event-group'); list.value = 'changes';"
+            " list.dispatchEvent(new Event('change'))}"
+        )
+        await it.page.wait_for(says("#event-list", "configuration reloaded"))
+        await it.page.wait_for("!document.querySelector('#event-list .move')")
+
+        assert "#instance=far" == link
+        assert "events=changes" in await it.page.evaluate("location.hash")
+        assert [] == it.page.complaints
+
+
+async def test_every_figure_has_its_meaning_by_pointer_and_keyboard(tmp_path: Path) -> None:
+    """Each heading of a column of figures can have the focus, says what it means, and hides it."""
+    async with shown(tmp_path) as it:
+        it.report("near", 1.0)
+        await it.page.open(f"{it.url}#service=chat&from=north&instance=near")
+        await it.page.wait_for(explains("chat", "north"))
+        await it.page.wait_for("document.querySelectorAll('#detail-body th').length > 5")
+        await it.page.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        bare = await it.page.evaluate(
+            "[...document.querySelectorAll('th.number[scope=col], #headline dt')]"
+            ".filter(e => !e.dataset.meaning && !e.closest('[hidden]')).map(e => e.innerText)"
+        )
+        meanings = await it.page.evaluate(
+            "[...document.querySelectorAll('[data-meaning]')].filter(e => e.checkVisibility())"
+            ".map(e => {e.focus();"
+            " const box = document.querySelector('#meaning');"
+            " return document.activeElement === e && !box.hidden ? box.innerText : ''})"
+        )
+        await it.page.press("Escape")
+
+        assert [] == bare
+        assert len(meanings) >= 30
+        assert "" not in meanings
+        assert await it.page.evaluate("document.querySelector('#meaning').hidden")
+
+
+async def test_sites_are_searched_and_placed_on_a_map(tmp_path: Path) -> None:
+    """A map is there where coordinates are; a word leaves the sites that have it."""
+    placed = FLEET.replace("kind: cloud}", "kind: cloud, coordinates: [50.1, 8.7]}").replace(
+        "kind: edge,", "kind: edge, coordinates: [59.3, 18.1],"
+    )
+    async with shown(tmp_path, placed) as it:
+        it.report_traffic(0.1)
+        await it.page.open(it.url)
+        await it.page.wait_for("document.querySelectorAll('#map circle').length === 2")
+        north, cloud = [
+            await it.page.evaluate(
+                f"(e => [+e.getAttribute('cx'), +e.getAttribute('cy')])"
+                f"(document.querySelector('[data-place={name}] circle'))"
+            )
+            for name in ("north", "cloud")
+        ]
+        await it.page.evaluate(
+            "{const box = document.querySelector('#site-filter'); box.value = 'clo';"
+            " box.dispatchEvent(new Event('input'))}"
+        )
+        await it.page.wait_for("document.querySelectorAll('#site-rows tr').length === 1")
+
+        assert north[0] > cloud[0], "north is farther east"
+        assert north[1] < cloud[1], "and farther north"
+        assert [] == it.page.complaints
+
+
+async def test_a_site_that_is_dead_shows_no_load(tmp_path: Path) -> None:
+    """What its instances said last is no load; the alert names the site."""
+    short = FLEET.replace("expiry: 3h", "expiry: 2s")
+    async with shown(tmp_path, short) as it:
+        it.report("near", 8.0)
+        await it.page.open(f"{it.url}#page=alerts")
+        await it.page.wait_for(says("#site-rows .meter", "100 %"))
+        await it.page.wait_for(says("#detail-body", "in service at north"))
+        loads = await it.page.evaluate(
+            "[...document.querySelectorAll('#site-rows .meter b')].map(e => e.innerText)"
+        )
+
+        assert "\u2013" == loads[0]
+
+
+async def test_many_sites_are_bundled_and_open_when_chosen(tmp_path: Path) -> None:
+    """50 sites are some regions; a region shows its sites, a site its instances."""
+    size = {"sites": 50, "instances": 500, "services": 2}
+    async with shown(tmp_path, large_fleets.make_crowd(**size)) as it:
+        for report in large_fleets.make_reports(
+            **size, at=it.control.clock(), rng=random.Random(7)
+        ):
+            it.control.receive(report)
+        await it.page.open(f"{it.url}#service=service-01")
+        await it.page.wait_for(DRAWN, within=90)
+        await it.page.wait_for("document.querySelectorAll('#graph [data-group]').length === 7")
+        marks = await it.page.evaluate("document.querySelectorAll('#graph .band').length")
+        await it.page.evaluate(
+            "document.querySelector('#graph [data-group]')"
+            ".dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+        )
+        await it.page.wait_for("document.querySelectorAll('#graph [data-site=edge-00]').length")
+        opened = await it.page.evaluate("document.querySelectorAll('#graph [data-site]').length")
+        await it.page.evaluate("location.hash = '#service=service-01&from=edge-00'")
+        await it.page.wait_for("document.querySelectorAll('#graph [data-site]').length === 1")
+
+        assert marks <= 60
+        assert 14 == opened, "eight sites of one region, six other regions"
+        assert [] == it.page.complaints
 
 
 async def test_an_update_of_500_instances_is_smooth(tmp_path: Path) -> None:

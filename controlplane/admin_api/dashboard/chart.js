@@ -49,21 +49,29 @@ export class History {
 }
 
 export class LatencyChart {
-  constructor(box) {
+  constructor(box, onPick) {
+    this.onPick = onPick;
     this.words = make("p", { class: "figures" });
     this.svg = draw("svg", { "aria-hidden": "true", height: HEIGHT });
     this.grid = [0, 0.5, 1].map((part) => [part, draw("line", { class: "grid" }), draw("text", { class: "small", "text-anchor": "end" })]);
     this.slo = draw("line", { class: "slo" });
     this.predicted = draw("path", { class: "line predicted" });
     this.observed = draw("path", { class: "line observed" });
+    this.cursor = draw("line", { class: "cursor", y1: 0, y2: HEIGHT - BOTTOM });
     this.start = draw("text", { class: "small", x: LEFT, y: HEIGHT - 5 });
     this.end = draw("text", { class: "small", "text-anchor": "end", y: HEIGHT - 5, text: "now" });
-    this.svg.append(...this.grid.flatMap(([, line, text]) => [line, text]), this.slo, this.observed, this.predicted, this.start, this.end);
+    this.svg.append(...this.grid.flatMap(([, line, text]) => [line, text]), this.slo, this.observed, this.predicted, this.cursor, this.start, this.end);
     this.legend = make("p", { class: "legend", "aria-hidden": "true" }, make("span", { class: "key predicted", text: "predicted" }), make("span", { class: "key observed", text: "observed by Envoys" }), make("span", { class: "key slo", text: "promised" }));
     box.append(this.words, this.svg, this.legend);
+    // The keyboard picks a moment with the slider at the top.
+    this.svg.addEventListener("click", (event) => {
+      const { left, width } = this.svg.getBoundingClientRect();
+      const at = this.instant?.((event.clientX - left) / width);
+      if (at) this.onPick(at);
+    });
   }
 
-  update(points, { service, site, slo }, width) {
+  update(points, { service, site, slo, at }, width) {
     const newest = points.at(-1);
     const pair = site ? `${service} from ${site}` : service;
     setText(this.words, newest ? `${pair}: predicted ${latency(newest[1])}, observed ${latency(newest[2])}${slo ? `, promised ${latency(slo)}` : ""}.` : `${pair}: nothing predicted or observed yet.`);
@@ -74,16 +82,20 @@ export class LatencyChart {
     const top = nice(slo && slo < 2 * high ? Math.max(high, slo) : high);
     const until = points.length ? newest[0] : 0;
     const since = Math.min(until - 30, points.length ? points[0][0] : 0);
-    const x = (at) => LEFT + ((at - since) / Math.max(1e-9, until - since)) * (width - LEFT - 8);
+    const x = (instant) => LEFT + ((instant - since) / Math.max(1e-9, until - since)) * (width - LEFT - 8);
+    this.instant = (part) => (points.length ? Math.round(Math.min(until, Math.max(since, since + ((part * width - LEFT) / (width - LEFT - 8)) * (until - since)))) : null);
+    const cursor = at !== null && at >= since && at <= until ? x(at).toFixed(1) : -10;
+    setAttribute(this.cursor, "x1", cursor);
+    setAttribute(this.cursor, "x2", cursor);
     const y = (value) => 8 + (1 - value / top) * (HEIGHT - BOTTOM - 8);
     for (const [part, line, text] of this.grid) {
-      const at = y(part * top);
+      const height = y(part * top);
       setAttribute(line, "x1", LEFT);
       setAttribute(line, "x2", width - 8);
-      setAttribute(line, "y1", at.toFixed(1));
-      setAttribute(line, "y2", at.toFixed(1));
+      setAttribute(line, "y1", height.toFixed(1));
+      setAttribute(line, "y2", height.toFixed(1));
       setAttribute(text, "x", LEFT - 8);
-      setAttribute(text, "y", (at + 4).toFixed(1));
+      setAttribute(text, "y", (height + 4).toFixed(1));
       setText(text, latency(part * top).replace(".00", ""));
     }
     const promised = Boolean(slo) && slo <= top;

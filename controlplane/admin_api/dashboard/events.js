@@ -1,35 +1,93 @@
-// What happened, newest first.
+// What happened, newest first: filtered, and each with links to what it is about.
 
-import { make } from "./dom.js";
+import { make, setText } from "./dom.js";
 import { clock } from "./format.js";
 
-const MOST = 100;
+const MOST = 200;
+const MOVES = new Set(["shares moved"]);
+
+/** Give the group of an event that a filter names. */
+export function groupOf({ kind, level }) {
+  if (MOVES.has(kind)) return "moves";
+  return level === "info" ? "changes" : "faults";
+}
 
 export class EventList {
-  constructor(list) {
+  constructor(list, count) {
     this.list = list;
-    this.clear();
+    this.count = count;
+    this.events = [];
+    this.filter = { group: "", words: "", until: null };
+    this.show();
   }
 
   clear() {
-    this.list.replaceChildren(make("li", { class: "dim", text: "Nothing happened yet." }));
-    this.empty = true;
+    this.events = [];
+    this.show();
   }
 
   add(event) {
-    if (this.empty) this.list.replaceChildren();
-    this.empty = false;
-    const { kind, at, level, ...fields } = event;
-    const grade = level === "info" ? "good" : /refused|no longer/.test(kind) ? "bad" : "warn";
-    const time = make("time", { datetime: new Date(at * 1000).toISOString(), text: clock(at) });
-    const item = make("li", { class: grade }, time, make("b", { text: kind }), make("span", { text: tell(fields) }));
-    this.list.prepend(item);
-    while (this.list.children.length > MOST) this.list.lastChild.remove();
+    this.events.unshift(event);
+    this.events.length = Math.min(this.events.length, MOST);
+    this.pending ??= requestAnimationFrame(() => {
+      this.pending = undefined;
+      this.show();
+    });
+  }
+
+  /** Show those of a group ("": all) that have `words`, up to an instant. */
+  choose(filter) {
+    const next = { ...this.filter, ...filter };
+    if (JSON.stringify(next) === JSON.stringify(this.filter)) return;
+    this.filter = next;
+    this.show();
+  }
+
+  show() {
+    const { group, words, until } = this.filter;
+    const wanted = words.trim().toLowerCase();
+    const found = this.events.filter(
+      (event) => (!group || groupOf(event) === group) && (until === null || event.at <= until + 1) && (!wanted || line(event).toLowerCase().includes(wanted)),
+    );
+    this.list.replaceChildren(...(found.length ? found.map(item) : [make("li", { class: "dim", text: this.events.length ? "No event passes the filter." : "Nothing happened yet." })]));
+    setText(this.count, found.length === this.events.length ? "" : `${found.length} of ${this.events.length}`);
   }
 }
 
-function tell(fields) {
-  return Object.entries(fields)
+function item(event) {
+  const { kind, at, level } = event;
+  const grade = level === "info" ? (MOVES.has(kind) ? "move" : "good") : /rejected|removed|silent/.test(kind) ? "bad" : "warn";
+  const moment = make("a", { href: link({ ...target(event), at: Math.floor(at) }), title: "Show this moment" }, make("time", { datetime: new Date(at * 1000).toISOString(), text: clock(at) }));
+  const words = make("span", { text: MOVES.has(kind) ? event.text.replaceAll(" -> ", "\u00a0→\u00a0") : `${kind}: ${fields(event)}` });
+  return make("li", { class: grade }, moment, words, ...links(event));
+}
+
+/** Give links to the pair, the instance and the Envoy that an event names. */
+function links(event) {
+  const { service, instance, envoy } = target(event);
+  const found = [];
+  if (instance) found.push(make("a", { href: link({ instance }), text: instance }));
+  if (envoy) found.push(make("a", { href: link({ envoy }), text: envoy }));
+  if (service && event.from) found.push(make("a", { href: link({ service, from: event.from }), text: "why" }));
+  return found;
+}
+
+function target({ service, from, instance, envoy }) {
+  return { service, from, instance, envoy };
+}
+
+/** Give the address of a selection; what is unknown is left out. */
+export function link(parts) {
+  const given = Object.entries(parts).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return `#${new URLSearchParams(given)}`;
+}
+
+function line(event) {
+  return `${event.kind} ${event.text ?? ""} ${fields(event)}`;
+}
+
+function fields({ kind, at, level, ...rest }) {
+  return Object.entries(rest)
     .filter(([, value]) => value !== "" && value !== null && value !== undefined)
     .map(([name, value]) => `${name} ${Array.isArray(value) ? value.slice(0, 8).join(", ") : value}`)
     .join(" · ");

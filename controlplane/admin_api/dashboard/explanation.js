@@ -1,7 +1,9 @@
 // Why each weight is what it is: the terms of the cost as bars, and as a table in milliseconds.
 
 import { keep, make, setAttribute, setText } from "./dom.js";
-import { age, latency, milliseconds, percent, rate } from "./format.js";
+import { link } from "./events.js";
+import { age, clock, latency, milliseconds, percent, rate } from "./format.js";
+import { explain } from "./glossary.js";
 
 export const TERMS = [
   ["rtt", "round trip"],
@@ -17,7 +19,7 @@ export const TERMS = [
   ["crowding", "crowding"],
 ];
 
-const COLUMNS = ["Share", "Was", "Weight", ...TERMS.map(([, name]) => capital(name)), "Latency", "Cost", "Load", "Known"];
+const COLUMNS = [["Share", "share"], ["Was", "was"], ["Weight", "weight"], ...TERMS.map(([key, name]) => [capital(name), key]), ["Latency", "latency"], ["Cost", "cost"], ["Load", "capacity"], ["Known", "known"]];
 
 const NAMED = 8; // instances named of those that get nothing for one reason
 
@@ -32,7 +34,7 @@ export class Explanation {
       "table",
       {},
       make("caption", {}, make("div", { text: "Times in milliseconds. Cost is what one more request there would cost everyone; the plan makes it equal over the instances in use." })),
-      make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "Instance" }), ...COLUMNS.map((name) => make("th", { scope: "col", class: "number", text: name })))),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "Instance" }), ...COLUMNS.map(([name, meaning]) => explain(make("th", { scope: "col", class: "number", text: name }), meaning)))),
     );
     this.table = make(
       "div",
@@ -44,7 +46,8 @@ export class Explanation {
     this.envoysTitle = make("h3", { text: "Envoys" });
     this.envoys = make("ul", { class: "plain envoys" });
     this.pieces = [this.note, this.bars, this.legend, this.table, make("div", { class: "columns even" }, make("div", {}, this.excludedTitle, this.excluded), make("div", {}, this.envoysTitle, this.envoys))];
-    body.append(this.summary, ...this.pieces);
+    this.past = make("ul", { class: "plain", hidden: "" });
+    body.append(this.summary, this.past, ...this.pieces);
     this.show(false);
   }
 
@@ -55,11 +58,13 @@ export class Explanation {
   clear(text) {
     setText(this.title, "Why");
     setText(this.summary, text);
+    this.past.hidden = true;
     this.show(false);
   }
 
   update(document_) {
     this.show(true);
+    this.past.hidden = true;
     setText(this.title, `Why: ${document_.service} from ${document_.from}`);
     const held = document_.held ? "; a better plan was known, and its gain too small to push" : "";
     setText(this.summary, `Policy ${document_.policy}, ${rate(document_.demand)} requests per second, plan ${document_.plan}${held}.${proposal(document_.proposed)}${canary(document_.canary)}`);
@@ -81,6 +86,29 @@ export class Explanation {
     );
     this.excludedTitle.hidden = !document_.excluded.length;
     this.updateEnvoys(document_);
+  }
+
+  /** Show the shares of a moment; the terms behind them are known of the present plan only. */
+  updatePast(overview, { service, site }) {
+    const shares = Object.entries(overview.shares[service]?.[site] ?? {}).sort((a, b) => b[1] - a[1]);
+    const [predicted, observed] = overview.latency[service]?.[site] ?? [null, null];
+    this.show(false);
+    this.past.hidden = false;
+    setText(this.title, `Why: ${service} from ${site}`);
+    setText(this.summary, `At ${clock(overview.at)}: ${rate(overview.rates[service]?.[site])} requests per second, predicted ${latency(predicted)}, observed ${latency(observed)}, plan ${overview.plan.version.slice(0, 8)}. The terms behind each weight are kept of the plan that is served now; the events say why shares moved.`);
+    keep(
+      this.past,
+      shares,
+      ([name]) => name,
+      () => make("li", {}, make("a"), make("span")),
+      (element, [name, share]) => {
+        const item = overview.instances[name];
+        setText(element.firstChild, name);
+        setAttribute(element.firstChild, "href", link({ instance: name, at: Math.floor(overview.at) }));
+        const load = item && item.running !== null ? `${item.running} running of ${item.slots}` : "no load";
+        setText(element.lastChild, `: ${percent(share, 1)}${item ? `, ${item.phase.replace("_", " ")}, ${load}` : ""}`);
+      },
+    );
   }
 
   updateBars(instances) {
@@ -113,10 +141,10 @@ export class Explanation {
       this.envoys,
       order,
       (envoy) => envoy.id,
-      () => make("li"),
+      (envoy) => make("li", {}, make("a", { text: envoy.id, href: link({ envoy: envoy.id }) }), make("span")),
       (element, envoy) => {
         setAttribute(element, "class", envoy.refusal ? "bad" : envoy.acknowledged ? "good" : "warn");
-        setText(element, envoy.refusal ? `${envoy.id} refuses: ${envoy.refusal}` : envoy.acknowledged ? `${envoy.id} acknowledged` : `${envoy.id} has not acknowledged yet`);
+        setText(element.lastChild, envoy.refusal ? ` rejects: ${envoy.refusal}` : envoy.acknowledged ? " acknowledged" : " has not acknowledged yet");
       },
     );
   }
@@ -149,13 +177,14 @@ function keepRows(table, items) {
 }
 
 function createRow() {
-  return make("tr", {}, make("th", { scope: "row" }, make("span"), make("small")), ...COLUMNS.map(() => make("td", { class: "number" })));
+  return make("tr", {}, make("th", { scope: "row" }, make("a"), make("small")), ...COLUMNS.map(() => make("td", { class: "number" })));
 }
 
 function updateRow(row, item) {
   const known = item.terms !== undefined;
   const load = known && item.capacity ? item.arrival_rate / item.capacity : null;
   setText(row.firstChild.firstChild, item.instance);
+  setAttribute(row.firstChild.firstChild, "href", link({ instance: item.instance }));
   setText(row.firstChild.lastChild, item.priority ? ` at ${item.site}, spare ${item.priority}` : ` at ${item.site}`);
   const texts = [
     percent(item.share, 1),

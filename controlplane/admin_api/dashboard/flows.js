@@ -1,61 +1,129 @@
 // The picture of one service: client sites left, who serves them right, a band for each share.
 //
-// With many instances the right side shows sites; the table of a selected client site names
-// every instance.
+// What would be too many to read is bundled: client sites by region, instances by site or region.
+// A bundle opens when it is chosen; a chosen client site stands alone, with its own instances.
 
 import { draw, keep, setAttribute, setText } from "./dom.js";
-import { percent, rate } from "./format.js";
+import { count, percent, rate } from "./format.js";
 
 const MOST_INSTANCES = 32; // drawn one by one
+const MOST_SITES = 16; // drawn one by one, on each side
 const ROW = 30;
 const GAP = 8;
-const MOST_SUBJECTS = 50;
 
 /** Give the nodes and bands of one service, before they have places. */
-export function buildFlows(overview, { service, site, width }) {
+export function buildFlows(overview, { service, site, group, width }) {
+  const sites = new Map(overview.sites.map((item) => [item.name, item]));
   const siteOf = new Map(overview.instances.map((item) => [item.name, item.site]));
-  const kindOf = new Map(overview.sites.map((item) => [item.name, item.kind]));
-  const clients = new Map(overview.sites.map((item) => [item.name, item]));
-  const all = (overview.flows[service] ?? []).filter((row) => clients.has(row.from));
-  const busy = all.filter((row) => row.rate > 0.005 || clients.get(row.from).envoys > 0 || row.from === site);
-  const rows = (busy.length ? busy : all).slice(0, MOST_SUBJECTS);
-  const used = new Set(rows.flatMap((row) => row.to.map(([name]) => name)));
-  const single = used.size <= MOST_INSTANCES;
-  const sources = rows.map((row) => ({ name: row.from, rate: row.rate, kind: kindOf.get(row.from), to: row.to }));
+  const all = (overview.flows[service] ?? []).filter((row) => sites.has(row.from));
+  const busy = all.filter((row) => row.rate > 0.005 || sites.get(row.from).envoys > 0 || row.from === site);
+  const many = all.length > MOST_SITES;
+  const rows = many && site ? all.filter((row) => row.from === site) : busy.length ? busy : all;
+  const sources = bundleSources(rows, sites, group);
+  const used = new Set(sources.flatMap((source) => source.to.map(([name]) => name)));
+  const usedSites = new Set([...used].map((name) => siteOf.get(name)));
+  const level = used.size <= MOST_INSTANCES ? "instances" : usedSites.size <= MOST_SITES ? "sites" : "regions";
+  const regionOf = regions([...usedSites].map((name) => sites.get(name)).filter(Boolean));
+  const targetOf = (name) => (level === "instances" ? name : level === "sites" ? siteOf.get(name) : regionOf.get(siteOf.get(name)));
+  const bands = buildBands(sources, targetOf, width);
+  const targets = buildTargets(overview, bands, { level, regionOf });
+  const kinds = new Map(targets.map((target) => [target.name, target.kind]));
+  for (const band of bands) band.kind = kinds.get(band.to) ?? "edge";
+  const bundled = sources.some((source) => source.group);
+  const words = `From client sites (left) to ${level} (right).${bundled ? " Sites of a region are one; choose it to see them." : ""}`;
+  return { sources, bands, targets, words };
+}
+
+function buildBands(sources, targetOf, width) {
   const sums = new Map();
+  const most = Math.max(1e-9, ...sources.map((source) => source.rate));
   for (const source of sources) {
     for (const [name, share] of source.to) {
-      const target = single ? name : siteOf.get(name);
-      const key = JSON.stringify([source.name, target]);
-      const band = sums.get(key) ?? { key, from: source.name, to: target, share: 0, site: siteOf.get(name) };
+      const to = targetOf(name);
+      const key = JSON.stringify([source.name, to]);
+      const band = sums.get(key) ?? { key, from: source.name, to, share: 0 };
       band.share += share;
       sums.set(key, band);
     }
   }
-  const bands = [...sums.values()];
-  const rates = new Map(sources.map((source) => [source.name, source.rate]));
-  const most = Math.max(1e-9, ...rates.values());
-  for (const band of bands) {
-    band.rate = band.share * rates.get(band.from);
+  for (const band of sums.values()) {
+    const source = sources.find((item) => item.name === band.from);
+    band.rate = band.share * source.rate;
     band.size = width === "rate" ? band.rate / most : band.share;
-    band.kind = kindOf.get(band.site) ?? "edge";
   }
-  return { sources, bands, targets: buildTargets(overview, bands, single, kindOf), single };
+  return [...sums.values()];
 }
 
-function buildTargets(overview, bands, single, kindOf) {
+/** Give a node for each client site, or for each region where they are many. */
+function bundleSources(rows, sites, open) {
+  const single = (row) => ({ name: row.from, rate: row.rate, kind: sites.get(row.from).kind, to: row.to });
+  if (rows.length <= MOST_SITES) return rows.map(single);
+  const regionOf = regions(rows.map((row) => sites.get(row.from)));
+  const bundles = new Map();
+  for (const row of rows) {
+    const name = regionOf.get(row.from);
+    bundles.set(name, [...(bundles.get(name) ?? []), row]);
+  }
+  return [...bundles].flatMap(([name, members]) => {
+    if (members.length === 1) return members.map(single);
+    if (name !== open) return [bundle(name, members, sites)];
+    const sorted = [...members].sort((a, b) => b.rate - a.rate);
+    const rest = sorted.slice(MOST_SITES);
+    return [...sorted.slice(0, MOST_SITES).map((row) => ({ ...single(row), member: name })), ...(rest.length ? [bundle(`${name}: others`, rest, sites)] : [])];
+  });
+}
+
+function bundle(name, members, sites) {
+  const whole = members.reduce((sum, row) => sum + row.rate, 0);
+  const shares = new Map();
+  for (const row of members) {
+    const part = whole > 0 ? row.rate / whole : 1 / members.length;
+    for (const [instance, share] of row.to) shares.set(instance, (shares.get(instance) ?? 0) + part * share);
+  }
+  const kinds = new Set(members.map((row) => sites.get(row.from).kind));
+  return { name: `${name} (${members.length})`, rate: whole, kind: kinds.size === 1 ? [...kinds][0] : "mixed", to: [...shares], group: name };
+}
+
+/** Give each site's region, or its kind where regions say nothing; too many become one. */
+function regions(sites) {
+  const named = (site) => site.region || site.kind;
+  const counts = new Map();
+  for (const site of sites) counts.set(named(site), (counts.get(named(site)) ?? 0) + 1);
+  const large = new Set([...counts].sort((a, b) => b[1] - a[1]).slice(0, MOST_SITES).map(([name]) => name));
+  return new Map(sites.map((site) => [site.name, large.has(named(site)) ? named(site) : "others"]));
+}
+
+function buildTargets(overview, bands, { level, regionOf }) {
   const incoming = new Map();
   for (const band of bands) incoming.set(band.to, (incoming.get(band.to) ?? 0) + band.size);
   const order = new Map(overview.sites.map((item, place) => [item.name, place]));
-  const items = single
-    ? overview.instances
-        .filter((item) => incoming.has(item.name))
-        .map((item) => ({ name: item.name, site: item.site, load: loadOf(item), phase: item.phase }))
-    : overview.sites
-        .filter((item) => incoming.has(item.name))
-        .map((item) => ({ name: item.name, site: item.name, load: item.slots ? item.running / item.slots : null, phase: "live" }));
+  const kindOf = new Map(overview.sites.map((item) => [item.name, item.kind]));
+  let items;
+  if (level === "instances") {
+    items = overview.instances
+      .filter((item) => incoming.has(item.name))
+      .map((item) => ({ name: item.name, site: item.site, kind: kindOf.get(item.site), load: loadOf(item), phase: item.phase }));
+  } else if (level === "sites") {
+    items = overview.sites
+      .filter((item) => incoming.has(item.name))
+      .map((item) => ({ name: item.name, site: item.name, kind: item.kind, load: item.slots ? item.running / item.slots : null, phase: "live" }));
+  } else {
+    const groups = new Map();
+    for (const site of overview.sites) {
+      const name = regionOf.get(site.name);
+      if (name) groups.set(name, [...(groups.get(name) ?? []), site]);
+    }
+    items = [...groups]
+      .filter(([name]) => incoming.has(name))
+      .map(([name, members]) => {
+        const slots = members.reduce((sum, site) => sum + site.slots, 0);
+        const running = members.reduce((sum, site) => sum + site.running, 0);
+        const kinds = new Set(members.map((site) => site.kind));
+        return { name, site: members[0].name, kind: kinds.size === 1 ? members[0].kind : "mixed", load: slots ? running / slots : null, phase: "live", words: count(members.length, "site") };
+      });
+  }
   items.sort((a, b) => order.get(a.site) - order.get(b.site) || (a.name < b.name ? -1 : 1));
-  return items.map((item) => ({ ...item, kind: kindOf.get(item.site), size: incoming.get(item.name) }));
+  return items.map((item) => ({ ...item, size: incoming.get(item.name) }));
 }
 
 /** Give what an instance is doing over what it can do at once. */
@@ -63,11 +131,12 @@ export function loadOf(item) {
   return item.running === null || !item.slots ? null : item.running / item.slots;
 }
 
-/** Draws into `box`; calls `onSelect(site)` when a client site is chosen. */
+/** Draws into `box`; calls `onSelect(site)` or `onGroup(region)` when one is chosen. */
 export class FlowGraph {
-  constructor(box, onSelect) {
+  constructor(box, { onSelect, onGroup }) {
     this.box = box;
     this.onSelect = onSelect;
+    this.onGroup = onGroup;
     this.svg = draw("svg", { role: "group", "aria-labelledby": "flows-title" });
     this.bands = draw("g", { "aria-hidden": "true" });
     this.targets = draw("g", { "aria-hidden": "true" });
@@ -92,7 +161,9 @@ export class FlowGraph {
 
   choose(event) {
     const node = event.target.closest("[data-site]");
-    if (node) this.onSelect(node.dataset.site);
+    if (!node) return;
+    if (node.dataset.group) this.onGroup(node.dataset.group);
+    else this.onSelect(node.dataset.site);
   }
 
   update(overview, selection, width) {
@@ -177,7 +248,7 @@ export class FlowGraph {
         setAttribute(text, "x", right + 8);
         setAttribute(text, "y", f(middle - 1));
         setAttribute(text, "class", target.phase === "live" ? "name" : "name troubled");
-        setText(text, shorten(target.name, letters));
+        setText(text, shorten(target.words ? `${target.name} (${target.words})` : target.name, letters));
         const long = Math.min(90, label - 16);
         setAttribute(track, "x", right + 8);
         setAttribute(track, "y", f(middle + 4));
@@ -197,6 +268,7 @@ export class FlowGraph {
         const [hit, bar, text, small] = group.children;
         const chosen = source.name === selected;
         setAttribute(group, "aria-pressed", chosen);
+        setAttribute(group, "data-group", source.group?.replace(/: others$/, "") ?? null);
         setAttribute(group, "aria-description", describe(source));
         setAttribute(hit, "x", 0);
         setAttribute(hit, "y", f(source.middle - scale / 2 - 2));
@@ -219,7 +291,7 @@ export class FlowGraph {
 function describe(source) {
   const shares = [...source.to].sort((a, b) => b[1] - a[1]).slice(0, 6);
   const reported = shares.map(([name, share]) => `${percent(share)} to ${name}`).join(", ");
-  return `${rate(source.rate)} requests per second: ${reported || "no one serves it"}`;
+  return `${rate(source.rate)} requests per second: ${reported || "no instance serves it"}`;
 }
 
 function box(rect, x, y, height) {
@@ -229,7 +301,9 @@ function box(rect, x, y, height) {
 }
 
 function shorten(text, letters) {
-  return text.length > letters ? `${text.slice(0, letters - 1)}…` : text;
+  if (text.length <= letters) return text;
+  const tail = Math.floor((letters - 1) / 2); // names differ at their end more often than not
+  return `${text.slice(0, letters - 1 - tail)}…${text.slice(-tail)}`;
 }
 
 function f(number) {

@@ -1,8 +1,10 @@
 // The tables of sites, instances and overrides: everything the graph says, for every reader.
 
 import { keep, make, setAttribute, setText } from "./dom.js";
+import { link } from "./events.js";
 import { age, clock, count, DASH, latency, percent, rate, watts } from "./format.js";
 import { loadOf } from "./flows.js";
+import { explain } from "./glossary.js";
 
 const SOUND = new Set(["live", "starting"]);
 const BAD = new Set(["expired", "not_ready", "quarantined"]);
@@ -20,12 +22,14 @@ function setMeter(element, share, text) {
 }
 
 /** Show sites; a click or Enter on a name selects it. */
-export function updateSites(body, overview, selection, onSelect) {
+export function updateSites(body, overview, selection, filter, onSelect) {
+  const wanted = filter.trim().toLowerCase();
+  const sites = overview.sites.filter((site) => !wanted || [site.name, site.kind, site.region].some((text) => text.toLowerCase().includes(wanted)));
   const flows = new Map((overview.flows[selection.service] ?? []).map((row) => [row.from, row]));
   const times = overview.latency[selection.service] ?? {};
   keep(
     body,
-    overview.sites,
+    sites,
     (site) => site.name,
     (site) => {
       const button = make("button", { type: "button", text: site.name });
@@ -47,7 +51,7 @@ export function updateSites(body, overview, selection, onSelect) {
       const budget = site.power_budget ? ` of ${watts(site.power_budget)}` : "";
       const battery = site.battery === null ? "" : `, ${percent(site.battery)} charged`;
       setText(power, site.power === null && !budget ? DASH : `${watts(site.power)}${budget}${battery}`);
-      const troubles = [site.refusing && `${site.refusing} refuse`, site.lagging && `${site.lagging} lag`].filter(Boolean);
+      const troubles = [site.refusing && `${site.refusing} reject`, site.lagging && `${site.lagging} lag`].filter(Boolean);
       setText(envoys, site.envoys ? [site.envoys, ...troubles].join(", ") : DASH);
       setAttribute(envoys, "class", site.refusing ? "number bad" : site.lagging ? "number warn" : "number");
       const flow = flows.get(site.name);
@@ -78,10 +82,11 @@ export function updateInstances(body, overview, filter, most) {
     body,
     items.slice(0, most),
     (item) => item.name,
-    () => make("tr", {}, make("th", { scope: "row" }), make("td"), make("td"), make("td"), make("td", {}, meter()), ...Array.from({ length: 4 }, () => make("td", { class: "number" })), make("td", { class: "dim" })),
+    () => make("tr", {}, make("th", { scope: "row" }, make("a")), make("td"), make("td"), make("td"), make("td", {}, meter()), ...Array.from({ length: 4 }, () => make("td", { class: "number" })), make("td", { class: "dim" })),
     (row, item) => {
       const [name, site, model, phase, load, waiting, time, seen, known, remark] = row.children;
-      setText(name, item.name);
+      setText(name.firstChild, item.name);
+      setAttribute(name.firstChild, "href", link({ instance: item.name }));
       setText(site, item.site);
       setText(model, item.model);
       setText(phase, item.phase.replace("_", " "));
@@ -90,7 +95,7 @@ export function updateInstances(body, overview, filter, most) {
       setMeter(load.firstChild, share, share === null ? DASH : `${item.running.toFixed(0)} of ${item.slots.toFixed(0)}`);
       setText(waiting, item.waiting === null ? DASH : item.waiting.toFixed(0));
       setText(time, latency(item.latency));
-      setText(seen, age(item.age));
+      setText(seen, item.age === 0 ? "<5 s" : age(item.age));
       setText(known, percent(item.confidence));
       setText(remark, item.trust < 1 ? `trusted by ${percent(item.trust)}; ${item.reason}` : item.reason);
     },
@@ -141,33 +146,44 @@ export function updateHeadline(list, overview) {
   const phases = overview.instances.filter((item) => SOUND.has(item.phase)).length;
   const envoys = overview.sites.reduce((sum, site) => sum + site.envoys, 0);
   const lagging = overview.sites.reduce((sum, site) => sum + site.lagging, 0);
+  const alerts = overview.alerts ?? [];
   const entries = [
-    ["plan", `${overview.plan.version.slice(0, 8)}${overview.plan.held ? " (held)" : ""}`],
-    ["mode", overview.mode],
-    ["sites", String(overview.sites.length)],
-    ["instances sound", `${phases} of ${overview.instances.length}`],
-    ["Envoys", lagging ? `${envoys}, ${lagging} lag` : String(envoys)],
-    ["configuration", overview.config.version.slice(0, 8)],
+    ["plan", overview.plan.held ? "held" : "plan", `${overview.plan.version.slice(0, 8)}${overview.plan.held ? " (held)" : ""}`],
+    ["mode", "mode", overview.mode],
+    ["sites", "sites", String(overview.sites.length)],
+    ["instances sound", "sound", `${phases} of ${overview.instances.length}`],
+    ["Envoys", "envoys", lagging ? `${envoys}, ${lagging} lag` : String(envoys)],
+    ["configuration", "configuration", overview.config.version.slice(0, 8)],
+    ["alerts", "alerts", String(alerts.length)],
   ];
   keep(
     list,
     entries,
     ([name]) => name,
-    ([name]) => make("div", {}, make("dt", { text: name }), make("dd")),
-    (element, [, text]) => setText(element.lastChild, text),
+    ([name, meaning]) => make("div", {}, explain(make("dt", { text: name }), meaning), name === "alerts" ? make("dd", {}, make("a", { href: link({ page: "alerts" }) })) : make("dd")),
+    (element, [name, meaning, text]) => {
+      setAttribute(element.firstChild, "data-meaning", meaning);
+      if (name === "alerts") {
+        setText(element.lastChild.firstChild, text);
+        setAttribute(element.lastChild, "class", alerts.some((alert) => alert.level === "bad") ? "bad" : alerts.length ? "warn" : null);
+      } else {
+        setText(element.lastChild, text);
+      }
+    },
   );
 }
 
 /** Show what needs an operator, each once. */
-export function updateBanners(box, overview) {
+export function updateBanners(box, overview, past) {
   const banners = [];
+  if (past) banners.push(["moment", `Everything here is as it was at ${clock(past.at)}${past.reach ? `; moments are kept back to ${clock(past.reach[0])}` : ""}. “Back to now” follows the fleet again.`]);
   if (overview.frozen) banners.push(["bad", "Every instance is silent: the last plan is kept. See whether their metrics can be reached."]);
   if (overview.mode === "observe") banners.push(["warn", "Observe mode: shares are decided and explained, and the static split is pushed."]);
-  for (const fault of overview.config.faults) banners.push(["bad", `The newest configuration is refused, the last good one serves: ${fault}`]);
+  for (const fault of overview.config.faults) banners.push(["bad", `The newest configuration is rejected, the last good one serves: ${fault}`]);
   for (const item of overview.refusals) {
-    banners.push(["bad", `${item.envoy} at ${item.site || "an unknown site"} refuses ${item.type} ${item.version.slice(0, 8)}: ${item.text}`]);
+    banners.push(["bad", `${item.envoy} at ${item.site || "an unknown site"} rejects ${item.type} ${item.version.slice(0, 8)}: ${item.text}`]);
   }
-  if (overview.refusals_left_out) banners.push(["bad", `${count(overview.refusals_left_out, "more refusal")}.`]);
+  if (overview.refusals_left_out) banners.push(["bad", `${count(overview.refusals_left_out, "more rejection")}.`]);
   const notes = new Map();
   for (const item of overview.notes) {
     if (overview.mode === "observe") break;

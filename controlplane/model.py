@@ -227,7 +227,32 @@ class TrafficReport:
         )  # fmt: skip
 
 
-Report = InstanceReport | ScrapeFailure | PathReport | SiteReport | TariffReport | TrafficReport
+@dataclass(frozen=True, slots=True)
+class LatencyReport:
+    """How long the answers of one service took that one Envoy got in one interval."""
+
+    envoy: str
+    site: str
+    service: str
+    at: float
+    """End of the interval."""
+    bounds: tuple[float, ...]
+    """Upper bounds of the buckets, seconds, rising."""
+    latency: tuple[float, ...]
+    """Answers by the time to their last byte; one bucket more than bounds, for what took longer."""
+    ttft: tuple[float, ...]
+    """The same by the time to the first byte."""
+
+
+Report = (
+    InstanceReport
+    | ScrapeFailure
+    | PathReport
+    | SiteReport
+    | TariffReport
+    | TrafficReport
+    | LatencyReport
+)
 """Everything that `controlplane.fleet.FleetState.apply` takes."""
 
 

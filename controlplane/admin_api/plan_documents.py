@@ -97,6 +97,7 @@ def encode_explanation(
         "held": plan.held,
         "gap": plan.gap,
         "at": plan.at + epoch,
+        "promises": _encode_promises(plan, assignment.service),
         "instances": instances,
         "excluded": excluded,
         "excluded_by_reason": [
@@ -104,6 +105,22 @@ def encode_explanation(
         ],
         "canary": encode_canary(plan, assignment),
         "envoys": list(envoys),
+    }
+
+
+def _encode_promises(plan: Plan, service: str) -> Document:
+    """Return what is foreseen of the service's promises, by kind; times in seconds."""
+    return {
+        kind: {
+            "limit": each.limit,
+            "predicted": each.predicted,
+            "attainment": each.attainment,
+            "binds": each.binds,
+            "charge": each.charge,
+            "missed_by": each.missed_by,
+        }
+        for (name, kind), each in plan.promises.items()
+        if name == service
     }
 
 
@@ -133,6 +150,7 @@ def _encode_why(why: Why) -> Document:
             "carbon": why.carbon,
             "price": why.price,
             "failure": why.failure,
+            "promise": why.promise,
             "crowding": why.crowding,
         },
         "predicted_latency": why.predicted_latency,

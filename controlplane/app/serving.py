@@ -338,6 +338,7 @@ def _build_grpc(
         resolve_site=control.sites.resolve,
         on_reports=control.reports.receive_all,
         on_loads=control.reports.receive_all,
+        on_latencies=control.reports.receive_all,
         on_handshakes=FailedHandshakes(
             lambda service, reason, count: control.metrics.instance_tls_failures.labels(
                 service, reason

@@ -19,6 +19,7 @@ from controlplane.errors import ReportError
 from controlplane.model import (
     FailureClass,
     InstanceReport,
+    LatencyReport,
     PathReport,
     Report,
     ScrapeFailure,
@@ -35,6 +36,7 @@ _KINDS: dict[str, type[Any]] = {
     "p": PathReport,
     "s": SiteReport,
     "e": TariffReport,
+    "l": LatencyReport,
     "t": TrafficReport,
 }
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
@@ -146,6 +148,8 @@ def _read(name: str, value: Any) -> Any:
             return tuple(Signal(signal) for signal in value)
         case "refused" | "aliases" | "ignored":
             return tuple(str(each) for each in value)
+        case "bounds" | "latency" | "ttft":
+            return tuple(_number(each) for each in value)
         case "ready" | "empty":
             return bool(value)
     return None if value is None else _number(value)

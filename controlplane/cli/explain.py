@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -90,6 +91,9 @@ def print_explanation(document: dict[str, Any], *, instance: str | None = None) 
     held = ["(held: a better plan would", "gain too little to be pushed)"]
     for line in wrap([*head.split(), *(held if document["held"] else ())], width):
         echo(line, bold=True)
+    for kind, each in document.get("promises", {}).items():
+        for line in wrap(_promise_words(kind, each).split(), width):
+            echo(line)
     if document["note"]:
         for line in wrap(document["note"].split(), width):
             echo(line, fg="yellow")
@@ -122,3 +126,16 @@ def canary_words(canary: dict[str, Any]) -> str:
         f" {split or 'not known'};"
         f" predicted {milliseconds(times[0])} ms instead of {milliseconds(times[1])} ms"
     )
+
+
+def _promise_words(kind: str, promise: Mapping[str, Any]) -> str:
+    """Return what is foreseen of one promise, in a sentence."""
+    text = f"promise {kind} {promise['limit']:g} s: "
+    if promise["predicted"] is None:
+        return text + "no requests"
+    text += f"99 of 100 within {promise['predicted']:.3g} s by the plan"
+    if promise["missed_by"] > 0.02 * promise["limit"]:
+        text += f", {promise['missed_by']:.3g} s too late"
+    if promise["binds"]:
+        text += f"; binds: a late answer is charged {promise['charge']:.3g} s"
+    return text

@@ -15,10 +15,12 @@ from controlplane.errors import ReportError
 from controlplane.fleet import plausibility
 from controlplane.fleet.instances import InstanceState, Seen, Standing
 from controlplane.fleet.paths import Paths
+from controlplane.fleet.promises import PromiseBook, promised_limits
 from controlplane.fleet.traffic import Traffic
 from controlplane.fleet.view import FleetView, InstanceView, Phase, TariffView
 from controlplane.model import (
     InstanceReport,
+    LatencyReport,
     PathReport,
     Reading,
     Report,
@@ -55,6 +57,7 @@ class FleetState:
         self._traffic = Traffic()
         self._site_reports: dict[str, SiteReport] = {}
         self._tariffs: dict[str, TariffReport] = {}
+        self._promises = PromiseBook()
         self._clients: dict[str, int] | None = None
         self.stirred_at = -math.inf
         self._index(config)
@@ -63,6 +66,9 @@ class FleetState:
         self._config = config
         self._sites = {site.name: site for site in config.sites}
         self._services = frozenset(service.name for service in config.services)
+        self._promises.reconfigure(
+            promised_limits([(s.name, s.slo.ttft, s.slo.latency) for s in config.services])
+        )
         self._round = ROUND_SHARE * config.envoy.load_period
         self._expiry = config.steering.expiry
         self._serves = {
@@ -130,6 +136,11 @@ class FleetState:
                 self._paths.apply(report)
             case SiteReport():
                 self._apply_site(report, now)
+            case LatencyReport():
+                self._require("site", report.site, self._sites)
+                self._require("service", report.service, self._services)
+                plausibility.require_instant(report.at, now=now, oldest=self._expiry)
+                self._promises.count_latencies(report)
             case TariffReport():
                 self._apply_tariff(report, now)
         if not isinstance(report, TrafficReport) or report.is_busy:
@@ -162,6 +173,7 @@ class FleetState:
         plausibility.require_instant(report.at, now=now, oldest=self._expiry)
         plausibility.require_traffic(report)
         self._traffic.apply(report, rtt=rtt, shortest=self._round)
+        self._promises.count_failures(report)
 
     def _apply_site(self, report: SiteReport, now: float) -> None:
         self._require("site", report.site, self._sites)
@@ -212,6 +224,8 @@ class FleetState:
                 for site, report in self._site_reports.items()
                 if report.battery is not None and now - report.at <= self._expiry
             },
+            latencies=self._promises.counts(),
+            promises=self._promises.view(now=now),
             tariffs={
                 site: _tariff_view(report)
                 for site, report in self._tariffs.items()

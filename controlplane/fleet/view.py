@@ -194,6 +194,34 @@ class OutcomeView:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyCounts:
+    """How long the answers of one service took, over all Envoys, since the beginning."""
+
+    bounds: tuple[float, ...]
+    """Upper bounds of the buckets, seconds, rising."""
+    latency: tuple[float, ...]
+    """Answers by the time to the last byte; one bucket more than bounds."""
+    ttft: tuple[float, ...]
+    """By the time to the first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseView:
+    """What became of one promise of one service."""
+
+    limit: float
+    """Seconds promised."""
+    attainment: float | None
+    """Part of the requests of the last five minutes that kept it; None without any."""
+    attainment_long: float | None
+    """Of the last hour."""
+    kept: float
+    """Requests that kept it since the beginning."""
+    missed: float
+    """Requests that did not, those that failed included."""
+
+
+@dataclass(frozen=True, slots=True)
 class TariffView:
     """What a kilowatt-hour costs at a site, as far as a feed says; else the configuration does."""
 
@@ -227,6 +255,10 @@ class FleetView:
     """Site -> draw in watts."""
     battery: Mapping[str, Reading] = field(default_factory=dict)
     """Site -> charge, 0 to 1; absent on mains."""
+    latencies: Mapping[str, LatencyCounts] = field(default_factory=dict)
+    """Service -> how long its answers took, for services that promise something."""
+    promises: Mapping[tuple[str, str], PromiseView] = field(default_factory=dict)
+    """(service, ``ttft`` or ``latency``) -> what became of the promise."""
     tariffs: Mapping[str, TariffView] = field(default_factory=dict)
     """Site -> what its energy costs; absent where no feed says."""
     counted: Mapping[tuple[str, str], Reading] = field(default_factory=dict)

@@ -28,9 +28,10 @@ from controlplane.errors import IdentityError, ProtocolError, ReportError
 from controlplane.grpc_services.messages import Node, parse_node, without_field
 from controlplane.grpc_transport.calls import Conversation, Serves, conversing
 from controlplane.grpc_transport.status import CallError, StatusCode
-from controlplane.model import InstanceReport, TrafficReport
+from controlplane.model import InstanceReport, LatencyReport, TrafficReport
 from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.throttle import TokenBucket
+from controlplane.telemetry.envoy_histograms import parse_histograms
 from controlplane.telemetry.envoy_stats import EnvoyStats
 from controlplane.telemetry.handshakes import parse_handshakes
 from controlplane.telemetry.load_stats import LoadReader
@@ -82,6 +83,7 @@ class EnvoyTelemetry:
         resolve_site: node -> name of its site; None when it is at none that is configured.
         on_reports: takes the reports of one message; they share one instant.
         on_loads: takes what instances said of themselves in their answers' headers.
+        on_latencies: takes how long the answers of one message took.
         on_refused: takes the reason for which a message or a stream was refused.
         on_handshakes: takes an Envoy, its site, and (service, reason) -> TLS handshakes with
             instances that failed.
@@ -102,6 +104,7 @@ class EnvoyTelemetry:
         on_reports: Callable[[Sequence[TrafficReport]], None],
         on_refused: Callable[[str], None] = lambda _: None,
         on_loads: Callable[[Sequence[InstanceReport]], None] = lambda _: None,
+        on_latencies: Callable[[Sequence[LatencyReport]], None] = lambda _: None,
         on_handshakes: Callable[[str, str, Mapping[tuple[str, str], float]], None] = (
             lambda _envoy, _site, _failed: None
         ),
@@ -115,6 +118,7 @@ class EnvoyTelemetry:
         self._on_reports = on_reports
         self._on_refused = on_refused
         self._on_loads = on_loads
+        self._on_latencies = on_latencies
         self._on_handshakes = on_handshakes
         self._clock = clock
         self._streaming: dict[str, _Stream] = {}
@@ -207,12 +211,27 @@ class EnvoyTelemetry:
                     self._on_refused(str(error))
                 else:
                     self._pass_on(stats.site, reports)
+                self._pass_on_latencies(stats, message.envoy_metrics)
                 failed = parse_handshakes(message.envoy_metrics, self._services)
                 if failed:
                     self._on_handshakes(stats.envoy, stats.site, failed)
         finally:
             if stats is not None and self._streaming.get(stats.envoy) is stream:
                 del self._streaming[stats.envoy]
+
+    def _pass_on_latencies(self, stats: EnvoyStats, families: Sequence[Any]) -> None:
+        """Return how long answers took to the callback, if the Envoy is at a known site."""
+        if not stats.site:
+            return
+        try:
+            found = parse_histograms(
+                families, envoy=stats.envoy, site=stats.site, now=self._clock()
+            )
+        except ReportError as error:
+            self._on_refused(str(error))
+            return
+        if found:
+            self._on_latencies(found)
 
     def _is_another(self, stats: EnvoyStats, stream: _Stream) -> bool:
         """Return whether a replaced stream turns out to be another Envoy's with the same id.

@@ -16,6 +16,7 @@ from controlplane.config import Config, InstanceTls
 from controlplane.config.addresses import is_ip
 from controlplane.resources import names
 from controlplane.resources.credentials import credential_name, credentials
+from controlplane.resources.histograms import histogram_bounds
 
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -43,11 +44,6 @@ _KEPT_STATS = (
     r"server\.(live|uptime|memory_allocated)",
 )
 """Every statistic that exists is sent to the control plane each period, so keep what is read."""
-_SECONDS = (
-    *(0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5),
-    *(2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0),
-)
-"""Bounds of the histograms' buckets: from a cached embedding to a long answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +103,7 @@ def build_bootstrap(
         },
         "static_resources": {"clusters": [_xds_cluster((xds, *standby), tls)]},
         "stats_flush_interval": _duration(config.envoy.load_period),
-        **_stats(),
+        **_stats(config),
         "overload_manager": _overload_manager(config.envoy.max_heap),
     }
     if config.envoy.orca_headers:
@@ -123,7 +119,7 @@ def build_bootstrap(
     return text
 
 
-def _stats() -> dict[str, Any]:
+def _stats(config: Config) -> dict[str, Any]:
     """Return what Envoy measures, and that it pushes it to the control plane."""
     return {
         "stats_sinks": [
@@ -148,7 +144,7 @@ def _stats() -> dict[str, Any]:
             "histogram_bucket_settings": [
                 {
                     "match": {"prefix": f"{names.STATS_PREFIX}."},
-                    "buckets": [round(1e6 * bound) for bound in _SECONDS],
+                    "buckets": [round(1e6 * bound) for bound in histogram_bounds(config)],
                 }
             ],
         },

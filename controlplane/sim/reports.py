@@ -20,6 +20,7 @@ from controlplane.model import (
     Signal,
     Source,
 )
+from controlplane.resources.histograms import histogram_bounds
 from controlplane.sim.world import World
 
 VLLM_SIGNALS = frozenset(
@@ -103,6 +104,7 @@ class Telemetry:
         self._settings = settings
         self._listener = listener
         self._until = until
+        self._bounds = histogram_bounds(world.fleet.config)
         self._rng = np.random.default_rng((seed, 3))
         self._silent: set[int] = set()
         self._mute_envoys = False
@@ -216,8 +218,13 @@ class Telemetry:
                 now, self._world.names, latency=self._settings.envoy_latency
             )
         ]
+        times = [
+            sidecar.latency_report(now, self._bounds)
+            for sidecar in self._world.sidecars
+            if sidecar.times is not None and sidecar.envoy == envoy
+        ]
         if seen and not self._mute_envoys:
-            self._send(now, *seen)
+            self._send(now, *seen, *filter(None, times))
 
     def _report_paths(self, now: float) -> None:
         world = self._world

@@ -8,11 +8,12 @@ as its clusters balance apart from each other.
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from heapq import heapify, heapreplace
 from itertools import count
 
-from controlplane.model import TrafficReport
+from controlplane.model import LatencyReport, TrafficReport
 
 Pick = Callable[[float], int]
 """Gives the instance for a request that comes now; -1 when there is none."""
@@ -98,6 +99,7 @@ class Sidecar:
         "site",
         "succeeded",
         "timeout",
+        "times",
         "usable",
         "weights",
         "wrr",
@@ -132,6 +134,8 @@ class Sidecar:
         """Seconds that each instance, full, needs for one mean request of the service."""
         self.timeout = timeout
         """Seconds after which the client gives up; infinite if never."""
+        self.times: list[float] | None = None
+        """Latencies since the last report; None if no histogram is kept of them."""
         self.wrr = WeightedRoundRobin(source)
         self.weights: tuple[tuple[int, int, int], ...] = ()
         """(instance, weight, priority) as last pushed."""
@@ -214,6 +218,22 @@ class Sidecar:
         self.wrr.update([(item, weight) for item, weight, level in alive if level == first])
         if self.on_health is not None:
             self.on_health(self)
+
+    def latency_report(self, now: float, bounds: Sequence[float]) -> LatencyReport | None:
+        """Return how long the answers since the last call took; None without any.
+
+        An answer begins when it is complete.
+        """
+        if not self.times:
+            return None
+        counts = [0.0] * (len(bounds) + 1)
+        for time in self.times:
+            counts[bisect_left(bounds, time)] += 1.0
+        self.times = []
+        buckets = tuple(counts)
+        return LatencyReport(
+            self.envoy, self.site, self.service, now, tuple(bounds), buckets, buckets
+        )
 
     def traffic_reports(
         self, now: float, names: Sequence[str], *, latency: bool

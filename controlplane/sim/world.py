@@ -217,6 +217,8 @@ class World:
                     timeout=service.timeout or inf,
                     source=self.random,
                 )
+                if service.slo.latency or service.slo.ttft:
+                    sidecar.times = []
                 sidecars.append(sidecar)
         return sidecars
 
@@ -285,6 +287,8 @@ class World:
         self._latency[request] = latency
         sidecar.succeeded[instance] += 1
         sidecar.latency_sum[instance] += latency
+        if sidecar.times is not None:
+            sidecar.times.append(latency)
         if sidecar.erring:
             sidecar.count_success(instance)
         if sidecar.on_response is not None:

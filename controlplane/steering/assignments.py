@@ -286,6 +286,7 @@ class Assignments(Mapping[Key, Assignment]):
             carbon=0.0,
             price=0.0,
             failure=0.0,
+            promise=0.0,
             service=alone,
             queueing=0.0,
             crowding=0.0,

@@ -49,6 +49,9 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
     alone = float(service.work[own])
     queueing = alone * (float(decision.inside[column]) - 1.0)
     price = float(decision.price[column])
+    # What the instance's price holds of a request's own lateness is shown by itself.
+    shifted = float(np.broadcast_to(service.shift, service.work.shape)[own])
+    late = float(service.lateness(np.array([site]), np.array([own]))[0]) + shifted
     client = layout.sites[site]
     path = view.paths.get((client, instance.site))
     demand = view.demand.get((client, service.layout.service.name))
@@ -75,6 +78,8 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
     if failure > 0:
         part = failure / service.layout.service.failure_cost
         words.append(f"fails {part:.0%} of its requests more than other instances do")
+    if late > 0:
+        words.append("a promise binds: what is expected to be late is charged")
     if entry is not None:
         words += _bounds(decision, entry)
         if decision.probed[entry] > 0:
@@ -87,9 +92,10 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         carbon=float(service.carbon[own]),
         price=float(service.price[own]),
         failure=failure,
+        promise=max(0.0, late) / service.layout.weight,
         service=alone,
         queueing=queueing,
-        crowding=max(0.0, alone * price - alone - queueing),
+        crowding=max(0.0, alone * price - shifted - alone - queueing),
         predicted_latency=rtt + transfer + alone + queueing,
         arrival_rate=float(decision.load[column] / problem.pace[column]),
         capacity=float(decision.sustained[column]),

@@ -27,6 +27,8 @@ class Why:
     """What is charged for the request and its tokens, likewise."""
     failure: float
     """What failures are expected to cost: their probability times what one costs the service."""
+    promise: float
+    """What being late is expected to be charged, where a promise binds."""
     service: float
     """Time an idle instance takes."""
     queueing: float
@@ -52,7 +54,8 @@ class Why:
     def marginal_cost(self) -> float:
         """Return what the optimum equalises over the instances in use."""
         money = self.energy + self.carbon + self.price
-        return self.predicted_latency + self.penalty + money + self.failure + self.crowding
+        beside = self.penalty + money + self.failure + self.promise
+        return self.predicted_latency + beside + self.crowding
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,30 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class PromiseOutlook:
+    """What is foreseen of a promise at the shares of a plan."""
+
+    limit: float
+    """Seconds promised to 99 of 100 requests."""
+    predicted: float | None
+    """Seconds in which they will be had; None without requests."""
+    attainment: float
+    """Part of the requests that will keep it, 0 to 1."""
+    charge: float
+    """What a late answer is charged, weighted seconds; 0 if the promise does not bind."""
+
+    @property
+    def binds(self) -> bool:
+        """Return whether shares would be others without the promise."""
+        return self.charge > 0
+
+    @property
+    def missed_by(self) -> float:
+        """Return how many seconds the plan is above what is promised; 0 if it keeps it."""
+        return max(0.0, (self.predicted or 0.0) - self.limit)
+
+
+@dataclass(frozen=True, slots=True)
 class Spending:
     """What a service's requests cost on average besides time, as predicted."""
 
@@ -145,6 +172,8 @@ class Plan:
     probes: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     """(service, client site) -> instance -> the part of its share that only asks how it is, so that
     what goes on from this plan knows it."""
+    promises: Mapping[tuple[str, str], PromiseOutlook] = field(default_factory=dict)
+    """(service, ``ttft`` or ``latency``) -> what is foreseen of the promise."""
     spending: Mapping[str, Spending] = field(default_factory=dict)
     """Service -> what its requests cost besides time; empty in a plan of another process."""
     predicted_cost: float = 0.0

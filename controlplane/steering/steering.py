@@ -30,6 +30,7 @@ from controlplane.steering.policy_selection import OPTIMAL, POLICIES, Choices, c
 from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
 from controlplane.steering.problem import Network, Picture, Problem, build_network, picture
+from controlplane.steering.promise_keeping import PromiseKeeper, Rest
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.spending import predict_spending
 from controlplane.steering.stability import Hysteresis, ModelMonitor, settle
@@ -65,6 +66,7 @@ class Steering:
         self._failures = FailureLearner()
         self._demand_errors = DemandErrors()
         self._shedding = Shedding()
+        self._promises = PromiseKeeper()
         self._probed_at: float | None = None
         """When another instance was last probed, or one no longer; at first, the first decision:
         a restart moves nothing."""
@@ -114,6 +116,7 @@ class Steering:
         layout = self._lay_out(view)
         if self._network is None or self._network.paths is not view.paths:
             self._network = build_network(layout, view.paths)
+        self._promises.learn(view)
         estimates = self._capacity.observe(view, layout, burstiness=self._demand_errors.burstiness)
         demand = self._measure_demand(view, layout, estimates)
         failures = self._failures.observe(view, layout)
@@ -271,7 +274,13 @@ class Steering:
     ) -> tuple[PriceTable, Optimum]:
         """Return the prices of the coming period and the optimum under them, hedged."""
         previous = self._current.shares(problem)
-        planned, start = self._optimiser.settle(made, problem, long_run, rows=rows, shares=shares)
+
+        def settle(some: Picture, entries: Problem, costs: PriceTable) -> Rest:
+            return Rest(*self._optimiser.settle(some, entries, costs, rows=rows, shares=shares))
+
+        kept = self._promises.keep(made, problem, long_run, settle=settle, used=previous)
+        made, problem = kept.charged.made, kept.problem
+        planned, start = kept.rest.load, kept.rest.shares
         prices = price_period(
             problem.curves,
             number=problem.number,
@@ -286,6 +295,7 @@ class Steering:
             ),
         )
         prices = mix_prices(prices, self._demand_errors.cases()).tilted()
+        prices = kept.charged.toll(prices, long_run, planned)
         # Of shares that are equally good, a start from even ones finds the most even.
         start = None if self._hysteresis.settled(made.at) else start
         best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)
@@ -395,6 +405,7 @@ class Steering:
             proposed=proposed,
             standing=self._build_standing(decision),
             probes=probes_of(pushed),
+            promises=self._promises.outlook,
             spending=predict_spending(pushed),
             predicted_cost=pushed.cost,
             gap=decision.gap,

@@ -11,9 +11,12 @@ import aiohttp
 import pytest
 from envoy_data_plane.envoy.service.metrics.v3 import StreamMetricsMessage
 
+from controlplane.fleet.promises import PromiseBook
+from controlplane.fleet.view import PromiseView
 from controlplane.grpc_transport.calls import Conversation, OpenCall, conversing
 from controlplane.model import FailureClass, TrafficReport
 from controlplane.resources import names
+from controlplane.telemetry.envoy_histograms import parse_histograms
 from controlplane.telemetry.envoy_stats import EnvoyStats
 from controlplane.wire.cats.envoy.v1 import metrics_pb2
 from testbed.processes.envoy_mesh import Mesh, running_mesh
@@ -221,3 +224,68 @@ async def test_demand_is_what_clients_asked_whatever_is_tried_again(
     assert {kind} == set(receiver.failures("b"))
     assert 0 < receiver.failures("b")[kind] <= failed
     assert not receiver.failures("a")
+
+
+class PromiseReceiver:
+    """Counts what became of a promise from what one Envoy streams, as the control plane does."""
+
+    def __init__(self, limit: float) -> None:
+        self.book = PromiseBook()
+        self.book.reconfigure({"chat": {"latency": limit}})
+        self._news = asyncio.Event()
+
+    def methods(self) -> dict[str, OpenCall]:
+        """Return the gRPC method."""
+        path = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
+        return {path: conversing(self._receive)}
+
+    async def _receive(self, call: Conversation) -> None:
+        while (serialised := await call.read()) is not None:
+            message = metrics_pb2.StreamMetricsMessage.FromString(serialised)
+            for report in parse_histograms(
+                message.envoy_metrics, envoy="envoy-1", site="north", now=1.0
+            ):
+                self.book.count_latencies(report)
+            self._news.set()
+        await call.write(b"")
+
+    async def wait_for(self, count: int) -> PromiseView:
+        """Return what became of the promise once *count* requests have ended."""
+        async with asyncio.timeout(60):
+            while True:
+                seen = self.book.view(now=1.0)["chat", "latency"]
+                if seen.kept + seen.missed >= count:
+                    return seen
+                self._news.clear()
+                await self._news.wait()
+
+
+async def test_attainment_is_what_clients_measured() -> None:
+    """Within a point, though Envoys send buckets and not times: what is promised bounds one."""
+    limit = 0.66
+    receiver = PromiseReceiver(limit)
+    service = {
+        "name": "chat",
+        "match": [{"path": "/v1/chat"}],
+        "models": [{"name": "m"}],
+        "slo": {"latency": "660ms"},
+    }
+    took: list[float] = []
+    async with running_mesh(
+        {"a": "north"},
+        split={"chat": {"a": 1}},
+        services=[service],
+        envoy={"load_period": "200ms"},
+        beside=receiver.methods(),
+    ) as mesh:
+
+        async def ask(gap: float) -> None:
+            began = time.monotonic()
+            await mesh.request(f"/v1/chat?events=2&gap={gap}")
+            took.append(time.monotonic() - began)
+
+        # 0.5 and 0.75 s bound buckets whatever is promised; these lie between.
+        await asyncio.gather(*(ask(0.51) for _ in range(30)), *(ask(0.74) for _ in range(10)))
+        seen = await receiver.wait_for(40)
+    measured = sum(each <= limit for each in took) / len(took)
+    assert seen.attainment == pytest.approx(measured, abs=0.01)

@@ -16,7 +16,7 @@ from controlplane import __version__
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.metrics.fleet import fleet_families, level_families
 from controlplane.controller.metrics.plan import plan_families
-from controlplane.controller.metrics.services import spending_families
+from controlplane.controller.metrics.services import promise_families, spending_families
 from controlplane.fleet.view import FleetView
 from controlplane.steering.plan import Plan
 from controlplane.telemetry.levels import Levels
@@ -76,6 +76,7 @@ class PresentCollector(Collector):
             *fleet_families(present.view),
             *plan_families(present.plan, present.view),
             *spending_families(present.plan),
+            *promise_families(present.plan, present.view),
             *level_families(present.view, present.levels),
         ):
             if len(family.samples) > SERIES_LIMIT:

@@ -94,6 +94,7 @@ def build_admin(
             web.get("/api/v1/plan", _plan),
             web.get("/api/v1/explain", _explain),
             web.get("/api/v1/envoys", _envoys),
+            web.get("/api/v1/room", _room),
             web.get("/api/v1/history", _history),
             web.get("/api/v1/moment", _moment),
             web.get("/api/v1/instance", _instance),
@@ -191,6 +192,10 @@ async def _fleet(request: web.Request) -> web.Response:
 
 async def _overview(request: web.Request) -> web.Response:
     return await _or_not_yet(await request.app[DOCUMENTS].overview_document())
+
+
+async def _room(request: web.Request) -> web.Response:
+    return await _or_not_yet(await request.app[DOCUMENTS].room_document())
 
 
 async def _plan(request: web.Request) -> web.Response:

@@ -37,6 +37,9 @@ class AdminDocuments(Protocol):
     async def plan_document(self) -> Document | None:
         """Return the plan; None before the first one."""
 
+    async def room_document(self) -> Document | None:
+        """Return what fits where, and what more replicas would win; None before the first plan."""
+
     async def explain_document(self, service: str, site: str) -> Document | None:
         """Explain one pair; None before the first plan.
 

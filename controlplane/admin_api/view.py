@@ -26,6 +26,7 @@ from controlplane.admin_api.live import STATE, LiveOverview
 from controlplane.admin_api.moments import Moments, Packed, pack
 from controlplane.admin_api.overview import encode_overview
 from controlplane.admin_api.plan_documents import encode_allocation, encode_explanation, encode_plan
+from controlplane.admin_api.room import encode_room
 from controlplane.admin_api.served import UnknownName
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
@@ -100,6 +101,13 @@ class AdminView:
     def _read_plan(self) -> Make:
         plan, epoch = self._control.plan, self._control.epoch
         return lambda: None if plan is None else encode_plan(plan, epoch=epoch)
+
+    async def room_document(self) -> Document | None:
+        """Return what fits where, and what more replicas would win; None before the first plan."""
+        plan, epoch = self._control.plan, self._control.epoch
+        return await asyncio.to_thread(
+            lambda: None if plan is None else encode_room(plan, epoch=epoch)
+        )
 
     async def explain_document(self, service: str, site: str) -> Document | None:
         """Explain one pair; None before the first plan.

@@ -37,6 +37,7 @@ from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
 from controlplane.grpc_services.agents import AgentService
 from controlplane.grpc_services.csds import ClientStatusService
 from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry
+from controlplane.grpc_services.external_scaler import ExternalScaler
 from controlplane.grpc_services.handshakes import FailedHandshakes
 from controlplane.grpc_transport.limits import ServerLimits
 from controlplane.grpc_transport.server import GrpcServer
@@ -352,6 +353,9 @@ def _build_grpc(
     )
     observed.serve_on(server)
     control.configuration.changed.subscribe(lambda change: observed.reconfigure(change.config))
+    ExternalScaler(
+        lambda: None if control.plan is None else control.plan.scaling, identities=identities
+    ).serve_on(server)
     ClientStatusService(
         control.registry,
         epoch=lambda: control.epoch,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.config import PolicyName
+from controlplane.steering.scaling_group import ScalingGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +199,12 @@ class Plan:
     """Pushes so far that undid the one before."""
     oscillating: bool = False
     """True while pushes undo each other; moves are then halved."""
+    find_scaling: Callable[[], tuple[ScalingGroup, ...]] = field(
+        default=tuple, compare=False, repr=False
+    )
+    """Makes `scaling`, when someone asks."""
+
+    @property
+    def scaling(self) -> tuple[ScalingGroup, ...]:
+        """Return what an autoscaler needs to know; empty in a plan of another process."""
+        return self.find_scaling()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
 from controlplane.steering.problem import Network, Picture, Problem, build_network, picture
 from controlplane.steering.promise_keeping import PromiseKeeper, Rest
+from controlplane.steering.scaling import scaling_groups
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.spending import predict_spending
 from controlplane.steering.stability import Hysteresis, ModelMonitor, settle
@@ -417,6 +419,9 @@ class Steering:
             fallbacks=self._monitor.count,
             reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
+            find_scaling=cache(
+                partial(scaling_groups, pushed, self._promises.tails(pushed.problem.layout))
+            ),
         )
 
     def _assign(self, decision: Decision) -> Assignments:

@@ -30,6 +30,10 @@ class FakeDocuments:
         """Return a plan."""
         return {"version": "v1"} if self.decided else None
 
+    async def room_document(self) -> Document | None:
+        """Return what fits."""
+        return {"groups": []} if self.decided else None
+
     async def explain_document(self, service: str, site: str) -> Document | None:
         """Know one service."""
         if service != "chat":

@@ -40,7 +40,7 @@ async def test_it_is_alive_before_it_is_ready(client: Client, fleet: FakeDocumen
     assert (200, "ok\n") == (answer.status, await answer.text())
 
 
-@pytest.mark.parametrize("path", ["fleet", "plan"])
+@pytest.mark.parametrize("path", ["fleet", "plan", "room"])
 async def test_before_the_first_plan_there_is_nothing_to_show(client: Client, path: str) -> None:
     """The answer says so instead of giving an empty fleet."""
     answer = await client.get(f"/api/v1/{path}")

@@ -20,6 +20,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from controlplane.app.serving import Running, Settings, running
 from controlplane.errors import ConfigError, ReportError, StartError
 from controlplane.model import InstanceReport, Signal, Source
+from controlplane.wire.externalscaler import externalscaler_pb2 as pb
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.fakes.certificates import Authority
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings
@@ -157,6 +158,27 @@ async def test_a_client_gets_everything_it_needs_to_serve(tmp_path: Path, *, del
     allocations = plan["services"]["chat"]["from"]["north"]
     assert {item["instance"]: item["weight"] for item in allocations} == sent
     assert sent["a"] > 0 < sent["b"]
+
+
+async def test_autoscalers_and_batch_systems_hear_the_same_of_a_model_at_a_site(
+    tmp_path: Path,
+) -> None:
+    """KEDA's protocol, Prometheus and the API say one number."""
+    async with whole(tmp_path) as control:
+        await control.wait_ready()
+        document = await control.get_json("/api/v1/room")
+        group = document["groups"][0]
+        metadata = {"site": group["site"], "model": group["model"]}
+        request = pb.GetMetricsRequest(scaledObjectRef=pb.ScaledObjectRef(scalerMetadata=metadata))
+        async with grpc.aio.insecure_channel(control.xds) as channel:
+            method = channel.unary_unary("/externalscaler.ExternalScaler/GetMetrics")
+            answer = pb.GetMetricsResponse.FromString(await method(request.SerializeToString()))
+        _, metrics = await control.get("/metrics")
+
+    wanted = group["replicas"]["wanted"]
+    assert answer.metricValues[0].metricValue == wanted
+    labels = f'model="{group["model"]}",site="{group["site"]}"'
+    assert f"cats_replicas_wanted{{{labels}}} {wanted:.1f}" in metrics
 
 
 async def test_nobody_is_answered_before_the_first_plan(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from controlplane import __version__
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.metrics.fleet import fleet_families, level_families
 from controlplane.controller.metrics.plan import plan_families
+from controlplane.controller.metrics.scaling import scaling_families
 from controlplane.controller.metrics.services import promise_families, spending_families
 from controlplane.fleet.view import FleetView
 from controlplane.steering.plan import Plan
@@ -77,6 +78,7 @@ class PresentCollector(Collector):
             *plan_families(present.plan, present.view),
             *spending_families(present.plan),
             *promise_families(present.plan, present.view),
+            *scaling_families(present.plan),
             *level_families(present.view, present.levels),
         ):
             if len(family.samples) > SERIES_LIMIT:

@@ -1,0 +1,39 @@
+"""`GET /api/v1/room`: how much work that can wait fits now, where, and what more replicas win."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controlplane.steering.plan import Plan
+from controlplane.steering.scaling_group import ROOM_PRICE, ScalingGroup
+
+
+def encode_room(plan: Plan, *, epoch: float) -> dict[str, Any]:
+    """Return the groups of a plan, those with most room first.
+
+    Args:
+        plan: what is served.
+        epoch: Unix time of the clock's zero.
+    """
+    groups = sorted(plan.scaling, key=lambda each: (-each.room_rate, each.site, each.model))
+    return {
+        "at": epoch + plan.at,
+        "price": ROOM_PRICE,
+        "requests_per_second": sum(each.room_rate for each in groups),
+        "groups": [_encode(each) for each in groups],
+    }
+
+
+def _encode(group: ScalingGroup) -> dict[str, Any]:
+    return {
+        "site": group.site,
+        "model": group.model,
+        "utilisation": group.utilisation,
+        "room": {"requests_per_second": group.room_rate, "concurrent": group.room_work},
+        "replicas": {
+            "now": group.replicas,
+            "wanted": group.wanted,
+            "bound_by": group.bound_by or None,
+        },
+        "gain": {"least": group.gain_least, "most": group.gain_most},
+    }

@@ -1,0 +1,42 @@
+"""`GET /api/v1/room` in its documented shape."""
+
+from __future__ import annotations
+
+from controlplane.admin_api.room import encode_room
+from controlplane.steering.plan import Plan
+from controlplane.steering.scaling_group import ScalingGroup
+
+
+def group(site: str, room: float, wanted: int | None = 3) -> ScalingGroup:
+    """Return a group with *room* requests a second."""
+    return ScalingGroup(
+        site=site,
+        model="m",
+        replicas=2,
+        work=4.0,
+        utilisation=0.5,
+        gain_least=0.1,
+        gain_most=0.4,
+        wanted=wanted,
+        bound_by="" if wanted else "chat",
+        room_work=room * 2,
+        room_rate=room,
+    )
+
+
+def test_the_group_with_most_room_comes_first() -> None:
+    """With what fits in all, so that a batch system reads one number or a list."""
+    found = group("far", 5.0), group("near", 1.0, wanted=None)
+    plan = Plan("v1", 10.0, {}, find_scaling=lambda: found)
+    document = encode_room(plan, epoch=1_000.0)
+
+    assert {"at": 1_010.0, "price": 2.0, "requests_per_second": 6.0}.items() <= document.items()
+    assert ["far", "near"] == [each["site"] for each in document["groups"]]
+    assert {
+        "site": "near",
+        "model": "m",
+        "utilisation": 0.5,
+        "room": {"requests_per_second": 1.0, "concurrent": 2.0},
+        "replicas": {"now": 2, "wanted": None, "bound_by": "chat"},
+        "gain": {"least": 0.1, "most": 0.4},
+    } == document["groups"][1]

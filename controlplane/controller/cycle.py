@@ -29,6 +29,10 @@ from controlplane.xds.snapshot import Snapshot
 UNFOLLOWED = 3.0
 """Seconds after which a leader's plan that cannot be served is reported; one replica hears of an
 instance some moments before another."""
+OWN_PLAN_AFTER = 10.0
+"""Seconds of such a plan after which a replica that serves nothing decides for itself, where its
+instances are those of its file: in a rollout that waits for it to be ready, the leader with the
+other file would never go."""
 Snapshots = Mapping[str, Snapshot]
 """View key -> what its clients get."""
 
@@ -283,9 +287,11 @@ class Cycle:
         follow = self._plan_to_follow()
         if follow is None and not self.decides:
             self._note_unfollowed()
-            self._end_idle(view)
-            return
-        self._unfollowed_since = None
+            if not self._serves_own_plan():
+                self._end_idle(view)
+                return
+        else:
+            self._unfollowed_since = None
         self._decides_alone = follow is None and not bus.leads
         decision = await self._decider.decide(view, clients=frozenset(self._clients), follow=follow)
         decided = time.perf_counter()
@@ -378,6 +384,15 @@ class Cycle:
         if now - self._unfollowed_since >= UNFOLLOWED and self._told.is_due("plan", now=now):
             served = "" if self.plan is None else self.plan.version
             self.unfollowed.publish(UnfollowedPlan(plan, unknown, served))
+
+    def _serves_own_plan(self) -> bool:
+        """Return whether to serve what is decided here, for want of a plan that can be served."""
+        if self._unfollowed_since is None or self._configuration.effective.discovery is not None:
+            return False
+        if self._decides_alone:
+            return True
+        waited = self._clock() - self._unfollowed_since
+        return self.plan is None and waited >= OWN_PLAN_AFTER
 
     async def _share(self, plan: Plan) -> bool:
         """Make *plan* the plan of all replicas, if this one leads; return whether it may serve."""

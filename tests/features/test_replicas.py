@@ -194,6 +194,35 @@ async def test_a_leader_that_hears_no_instance_gives_the_lead_up(tmp_path: Path)
     assert ([200, 200], 1) == (ready, len(versions))
 
 
+async def test_a_rollout_of_another_file_ends_with_one_plan(tmp_path: Path) -> None:
+    """The first replica with the new file cannot serve the leader's plan, and gets ready itself."""
+    async with serving_pages(LOADS) as port:
+        old = fleet(port, policy="optimal")
+        new = "\n".join(line for line in old.splitlines() if "name: c," not in line)
+        async with two_replicas(tmp_path, old, new) as replicas:
+            await replicas.start(1)
+            said = await replicas.running[1].wait_for_event("leader's plan not served")
+            own = await replicas.running[1].get_json("/api/v1/plan")
+            assert 0 == await replicas.leader()
+            process = replicas.running.pop(0)
+            process.signal(signal.SIGTERM)
+            assert 0 == await process.ended()
+            replicas.files[0] = replicas.files[1]
+            await replicas.start(0)
+            await replicas.leader()
+            await settled(replicas, quiet=1.0)
+
+    assert ["c"] == said["unknown"]
+    instances = {
+        item["instance"]
+        for of in own["services"].values()
+        for items in of["from"].values()
+        for item in items
+    }
+    assert instances
+    assert instances <= {"a", "b"}
+
+
 async def connected_envoys(replicas: Replicas) -> int:
     """Return how many clients are connected to all replicas."""
     documents = [await each.get_json("/api/v1/envoys") for each in replicas.running.values()]

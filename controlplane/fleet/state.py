@@ -233,6 +233,7 @@ class FleetState:
             },
             counted=self._traffic.counted(now=now),
             outcomes=self._traffic.outcomes(now=now),
+            served=self._traffic.served(),
             own_outcomes={
                 name: own
                 for name, state in self._instances.items()

@@ -15,7 +15,7 @@ from controlplane.errors import ReportError
 from controlplane.fleet.outcomes import OutcomeBook
 from controlplane.fleet.rates import smoothed
 from controlplane.fleet.trust import WINDOW, Observation
-from controlplane.fleet.view import OutcomeView, TrafficView
+from controlplane.fleet.view import OutcomeView, Served, TrafficView
 from controlplane.model import Reading, Source, TrafficReport
 
 INTERVALS_TO_LIVE = 3.0
@@ -218,6 +218,7 @@ class Traffic:
         self._windows: dict[tuple[str, str, str], _Window] = {}
         self._instances: dict[str, _Window] = {}
         self._outcomes = OutcomeBook()
+        self._served: dict[tuple[str, str], Served] = {}
 
     def apply(self, report: TrafficReport, *, rtt: float, shortest: float) -> None:
         """Receive a plausible report of known names into account.
@@ -241,6 +242,8 @@ class Traffic:
         key = (report.site, report.service, report.instance)
         fresh = _Window(report.at - report.interval, report.at, report.interval)
         self._windows[key] = self._windows.get(key, fresh).plus(report, rtt)
+        place = report.service, report.instance
+        self._served[place] = _serve(self._served.get(place, Served()), report, rtt)
         total = self._instances.get(report.instance, fresh)
         self._instances[report.instance] = total.plus(report, rtt)
 
@@ -259,12 +262,18 @@ class Traffic:
         self._instances = {
             name: window for name, window in self._instances.items() if name in instances
         }
+        self._served = {
+            key: served
+            for key, served in self._served.items()
+            if key[0] in services and key[1] in instances
+        }
         self._outcomes.retain(services=services, instances=instances)
 
     def forget(self, instance: str) -> None:
         """Forget what was seen of an instance that is a new one under an old name."""
         self._instances.pop(instance, None)
         self._outcomes.forget(instance)
+        self._served = {key: each for key, each in self._served.items() if key[1] != instance}
         self._windows = {key: window for key, window in self._windows.items() if key[2] != instance}
 
     def demand(
@@ -302,6 +311,10 @@ class Traffic:
         """Return (instance, service) -> how Envoys saw its attempts end."""
         return self._outcomes.view(now=now)
 
+    def served(self) -> Mapping[tuple[str, str], Served]:
+        """Return (service, instance) -> what Envoys saw of it in all."""
+        return dict(self._served)
+
     def observe(self, instance: str, *, now: float) -> Observation | None:
         """Return what all Envoys see of an instance; None when they have been silent for long."""
         window = self._instances.get(instance)
@@ -313,3 +326,13 @@ class Traffic:
         """Return when an Envoy last reported a good answer of the instance; -inf if never."""
         window = self._instances.get(instance)
         return -math.inf if window is None else window.answered_at
+
+
+def _serve(served: Served, report: TrafficReport, rtt: float) -> Served:
+    """Return *served* with *report* added."""
+    away = rtt * report.latency_count
+    return Served(
+        served.answers + report.latency_count,
+        served.inside + max(report.latency_sum - away, 0.0),
+        served.under_way + max(report.in_progress * report.interval - rtt * report.issued, 0.0),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from controlplane.config import Config, Instance
 from controlplane.model import FailureClass, Reading, Signal
@@ -140,6 +141,18 @@ class TrafficView:
     """Attempts answered well a second."""
 
 
+class Served(NamedTuple):
+    """What Envoys saw of one service at one instance, added up since it was first seen."""
+
+    answers: float = 0.0
+    """Answers whose latency is known."""
+    inside: float = 0.0
+    """Seconds that these spent there, the network not included."""
+    under_way: float = 0.0
+    """Seconds that all requests have spent there so far, ended or not, as counted at each report.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Outcomes:
     """Attempts that ended, by how; see `controlplane.model.FailureClass`."""
@@ -267,6 +280,8 @@ class FleetView:
     to see a step than either and no calmer."""
     outcomes: Mapping[tuple[str, str], OutcomeView] = field(default_factory=dict)
     """(instance, service) -> how Envoys saw its attempts end; pairs never sent to are absent."""
+    served: Mapping[tuple[str, str], Served] = field(default_factory=dict)
+    """(service, instance) -> what Envoys saw of it in all."""
     own_outcomes: Mapping[str, Outcomes] = field(default_factory=dict)
     """Instance -> how its requests ended by its own counters, all services together: a total since
     it was first seen, which restarts do not lower. Only ``answered`` and ``server_error`` are known

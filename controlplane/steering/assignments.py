@@ -277,7 +277,8 @@ class Assignments(Mapping[Key, Assignment]):
         layout, estimate = self._layout, self._decision.estimates[device]
         service = layout.services[row.service]
         near = layout.config.network.local_rtt
-        alone = estimate.pace * service.size
+        size = float(self._decision.sizes[row.service])
+        alone = estimate.pace * size
         return Why(
             rtt=near,
             transfer=0.0,
@@ -292,7 +293,7 @@ class Assignments(Mapping[Key, Assignment]):
             crowding=0.0,
             predicted_latency=near + alone,
             arrival_rate=0.0,
-            capacity=estimate.capacity / service.size,
+            capacity=estimate.capacity / size,
             confidence=self._decision.view.instances[layout.instances[device].name].confidence,
             previous_share=0.0,
             limits=("the client's own device, the last resort",) if priority else (),

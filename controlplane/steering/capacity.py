@@ -31,6 +31,7 @@ from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout
 from controlplane.steering.observation import REPORTED, Gauge, Seen, read_instance, sum_traffic
+from controlplane.steering.sizes import SizeLearner
 
 SLOWDOWNS: Array = np.array([0.0, 0.02, 0.05, 0.08, 0.12, 0.17, 0.23, 0.32, 0.5])
 """Candidates for the slowdown."""
@@ -132,6 +133,9 @@ class CapacityLearner:
     def __init__(self) -> None:
         self._state = _State.new(())
         self._alarm = ALARM
+        self.size_learner = SizeLearner()
+        self.sizes: Array = np.ones(0)
+        """(services,): work of a request, in requests of ordinary size, as last observed."""
 
     def observe(
         self, view: FleetView, layout: Layout, *, burstiness: float = 1.0
@@ -145,8 +149,18 @@ class CapacityLearner:
         names = tuple(instance.name for instance in layout.instances)
         if self._state.names != names:
             self._state = self._state.keep(names)
-        traffic = sum_traffic(view, layout)
+        services = [(each.service.name, each.size) for each in layout.services]
+        traffic = sum_traffic(view, layout, dict(services) | self.size_learner.size)
         seen = [read_instance(view.instances[name], traffic.get(name)) for name in names]
+        waits = {
+            name: one.gauge.waiting / traffic[name].rate
+            for name, one in zip(names, seen, strict=True)
+            if one.gauge is not None and name in traffic and traffic[name].rate > 0
+        }
+        self.sizes, grown = self.size_learner.observe(
+            services, view.served, waits=waits, now=view.at
+        )
+        self._rescale(names, grown)
         self._learn_slots(seen)
         slots = self._slots(seen, layout)
         self._learn_pace(seen, layout, slots, view.at)
@@ -194,6 +208,13 @@ class CapacityLearner:
         """Return when each instance's change was last noticed."""
         changed = zip(self._state.names, self._state.changed_at.tolist(), strict=True)
         return {name: at for name, at in changed if not np.isnan(at)}
+
+    def _rescale(self, names: Sequence[str], grown: Mapping[str, float]) -> None:
+        """Count what was completed before by the sizes that are believed now."""
+        if grown:
+            factor = np.array([grown.get(name, 1.0) for name in names])
+            self._state.count *= factor
+            self._state.window_count *= factor[:, None]
 
     def _learn_slots(self, seen: Sequence[Seen]) -> None:
         state = self._state

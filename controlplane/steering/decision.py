@@ -26,6 +26,8 @@ class Decision:
     view: FleetView
     problem: Problem
     estimates: Sequence[Estimate]
+    sizes: Array
+    """(services,): work of a request, in requests of ordinary size."""
     shares: Array
     """(entries,): what is used."""
     weights: Weights

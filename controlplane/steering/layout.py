@@ -5,7 +5,7 @@ Made once per configuration, so that a cycle of steering is array arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ class ServiceLayout:
     weight: float
     """Cost of a second of its delay."""
     size: float
-    """Work of a request, in requests of ordinary size."""
+    """Work of a request, in requests of ordinary size, until it is learned."""
     columns: tuple[int, ...]
     """Instances that the configuration allows, devices excepted."""
     devices: Mapping[str, tuple[int, ...]]
@@ -115,9 +115,10 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
 
 
 def _group_by_model(instances: tuple[Instance, ...]) -> tuple[tuple[int, ...], ...]:
-    by_model: dict[str, list[int]] = {}
+    """Return the positions of instances that serve the same models, under whatever first name."""
+    by_model: dict[frozenset[str], list[int]] = {}
     for position, instance in enumerate(instances):
-        by_model.setdefault(instance.model, []).append(position)
+        by_model.setdefault(frozenset(instance.model_names), []).append(position)
     return tuple(tuple(members) for members in by_model.values())
 
 
@@ -178,7 +179,7 @@ def _lay_out_service(
         policy=service.policy or config.steering.policy,
         canary=None if canary is None else (clients[canary.client_site], canary.policy),
         weight=service.cost_of_delay,
-        size=(service.service_time or ordinary) / ordinary,
+        size=_prior_time(service, config.services) / ordinary,
         columns=tuple(columns),
         devices=devices,
         penalty=penalty,
@@ -186,6 +187,23 @@ def _lay_out_service(
         limits=tuple(limits),
         fixed=fixed,
     )
+
+
+def _prior_time(service: Service, services: Sequence[Service]) -> float:
+    """Return the seconds that a request of *service* is taken to need until it is known.
+
+    What is written for another service says something of those on the same models only: images
+    take seconds, and embeddings beside them do not.
+    """
+    if service.service_time:
+        return service.service_time
+    models = {model.name for model in service.models}
+    known = [
+        other.service_time
+        for other in services
+        if other.service_time and models & {model.name for model in other.models}
+    ]
+    return sum(known) / len(known) if known else DEFAULT_SERVICE_TIME
 
 
 STATIC_WEIGHT = 100

@@ -72,9 +72,10 @@ class Sightings:
     at: float = 0.0
 
 
-def sum_traffic(view: FleetView, layout: Layout) -> dict[str, Sightings]:
-    """Add up what Envoys saw of each instance."""
-    sizes = {service.service.name: service.size for service in layout.services}
+def sum_traffic(
+    view: FleetView, layout: Layout, sizes: Mapping[str, float]
+) -> dict[str, Sightings]:
+    """Add up what Envoys saw of each instance; *sizes* are those of the services' requests."""
     sites = {instance.name: instance.site for instance in layout.instances}
     grouped: dict[str, list[tuple[str, str, TrafficView]]] = {}
     for (client, service, instance), seen in view.traffic.items():
@@ -90,7 +91,11 @@ def _sum(
     sizes: Mapping[str, float],
 ) -> Sightings:
     rate = sum(traffic.rate.value for _, _, traffic in seen)
-    work = sum(traffic.rate.value * sizes[service] for _, service, traffic in seen)
+    answered = sum(traffic.answered for _, _, traffic in seen)
+    work = sum(traffic.answered * sizes[service] for _, service, traffic in seen)
+    if answered <= 0:
+        answered = rate
+        work = sum(traffic.rate.value * sizes[service] for _, service, traffic in seen)
     number: float | None = None
     for client, _, traffic in seen:
         if traffic.latency is None:
@@ -102,7 +107,7 @@ def _sum(
     return Sightings(
         rate=rate,
         answered=sum(traffic.rate.value * (1.0 - traffic.failures) for _, _, traffic in seen),
-        size=work / rate if rate > 0 else 1.0,
+        size=work / answered if answered > 0 else 1.0,
         number=number,
         in_progress=sum(traffic.in_progress for _, _, traffic in seen),
         at=max((t.rate.at for _, _, t in seen if t.rate.at is not None), default=view.at),

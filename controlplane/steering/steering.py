@@ -89,6 +89,7 @@ class Steering:
         return {
             "capacity": self._capacity.memory(now=now),
             "demand": self._demand.memory(now=now),
+            "sizes": self._capacity.size_learner.memory(),
         }
 
     def remember(self, memory: Mapping[str, Any], *, now: float) -> tuple[str, ...]:
@@ -104,7 +105,13 @@ class Steering:
         try:
             self._demand.remember(memory["demand"], now=now)
         except (ValueError, KeyError, TypeError) as error:
-            return (*unread, f"demand: {error!r}")
+            unread = (*unread, f"demand: {error!r}")
+        # Earlier versions kept none.
+        if "sizes" in memory:
+            try:
+                self._capacity.size_learner.remember(memory["sizes"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                unread = (*unread, f"sizes: {error!r}")
         return unread
 
     def decide(self, view: FleetView) -> Plan:
@@ -130,7 +137,7 @@ class Steering:
             self._network,
             estimates=estimates,
             demand=demand,
-            sizes=np.array([service.size for service in layout.services]),
+            sizes=self._capacity.sizes,
             failures=failures,
         )
         decision = self._decide(view, made)
@@ -237,6 +244,7 @@ class Steering:
             view=view,
             problem=problem,
             estimates=made.estimates,
+            sizes=self._capacity.sizes,
             shares=shares,
             weights=self._weigh(problem, shares),
             previous=previous,

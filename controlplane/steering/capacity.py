@@ -42,10 +42,23 @@ MEMORY = 90.0
 """Seconds over which unchanging evidence is kept."""
 
 DISPERSION = 1.5
-"""Variance of completions over that of a Poisson count: occupancy is sampled, work varies."""
+"""Variance of completions over that of a Poisson count, with which they are judged: what was
+measured of it times this, and this at least, for a change has to be more than bad luck. Requests
+of very different length, and prompts read one after another, end in clumps, whose variance is
+several times as large."""
+
+_MOST_DISPERSION = 12.0
+_DISPERSION_COUNT = 20.0
+"""Observations that the dispersion of the others of a model is worth, and of all that of Poisson
+counts."""
+_OUTLIER = 36.0
+"""Largest squared deviation that counts for the dispersion, and none that is called a change: it
+would hide the next one."""
 
 ALARM = 4.5
-"""Log likelihood ratio at which an instance counts as changed."""
+"""Log likelihood ratio at which one of `_FEW` instances counts as changed; of more, each must show
+it more clearly, for one of them is always unlucky (Bonferroni)."""
+_FEW = 12
 
 NEAR = 5.0
 """Service times between two gauges up to which gauges say more than the mean number inside."""
@@ -88,6 +101,10 @@ class _State:
     gauges: list[Gauge | None]
     changed_at: Array
     """(instances,): when a change was last noticed; not a number if never."""
+    deviation: Array
+    """(instances,): squared deviations of completions from the estimate, over Poisson's."""
+    deviations: Array
+    """(instances,): how many of them are remembered."""
 
     @staticmethod
     def new(names: tuple[str, ...]) -> _State:
@@ -105,6 +122,8 @@ class _State:
             observed=np.full(size, np.nan),
             gauges=[None] * size,
             changed_at=np.full(size, np.nan),
+            deviation=np.zeros(size),
+            deviations=np.zeros(size),
         )
 
     def keep(self, names: tuple[str, ...]) -> _State:
@@ -123,8 +142,12 @@ class _State:
 
 _ARRAYS = (
     "count", "exposure", "score", "full", "highest", "window_count", "window_exposure",
-    "claimed", "observed", "changed_at",
+    "claimed", "observed", "changed_at", "deviation", "deviations",
 )  # fmt: skip
+
+
+_LATER = ("deviation", "deviations")
+"""Those that earlier versions did not save."""
 
 
 class CapacityLearner:
@@ -297,7 +320,7 @@ class CapacityLearner:
             state.exposure + _PRIOR_COUNT * prior_pace[:, None]
         )
         mean = np.maximum(predicted * exposure, 1e-9)
-        likelihood = (count[:, None] * np.log(mean) - mean) / DISPERSION
+        likelihood = (count[:, None] * np.log(mean) - mean) / self._dispersion(layout)[:, None]
         likelihood -= likelihood.max(axis=1, keepdims=True)
         # However rare reports are, some dozens are kept.
         fade = np.where(fresh, np.exp(-spans / np.maximum(MEMORY, 30.0 * spans)), 1.0)
@@ -327,20 +350,43 @@ class CapacityLearner:
         mean = np.maximum((mean * weights[:, None, :]).sum(axis=2), 1e-9)
         ratio = latest * np.log(np.maximum(latest, 1e-9) / mean) - (latest - mean)
         # The estimate it is compared with is itself only known to so many completions.
-        spread = DISPERSION * (1.0 + mean / np.maximum(before, 1.0))
+        spread = 1.0 + mean / np.maximum(before, 1.0)
         ratio = np.where(known, ratio / spread, 0.0)
+        ratio /= self._dispersion(layout)[:, None]
+        alarm = self._alarm + math.log(max(len(ratio) / _FEW, 1.0))
         best = ratio.argmax(axis=1)
         # One observation alone may be a report that lies beside the truth.
         loudest = ratio[:, 1:].max(axis=1)
         for row in rows.tolist():
             length = int(best[row]) + 1
-            if loudest[row] < self._alarm:
+            if loudest[row] < alarm:
                 continue
             state.count[row] = state.window_count[row, -length:].sum()
             state.exposure[row] = state.window_exposure[row, -length:].sum(axis=0)
             state.window_count[row, :-length] = 0.0
             state.window_exposure[row, :-length] = 0.0
             state.changed_at[row] = now
+        judged = rows[known[rows, -1] & (loudest[rows] < alarm)]
+        square = (latest - mean)[judged, -1] ** 2 / (mean * spread)[judged, -1]
+        keep = 1.0 - 1.0 / MEMORY
+        state.deviation[judged] = keep * state.deviation[judged] + np.minimum(square, _OUTLIER)
+        state.deviations[judged] = keep * state.deviations[judged] + 1.0
+
+    def _dispersion(self, layout: Layout) -> Array:
+        """Return how much more completions scatter than Poisson counts, (instances,).
+
+        It is that of sums over the window, since clumps of seconds are what looks like a change.
+        """
+        total, number = self._state.deviation, self._state.deviations
+        found = np.empty(len(total))
+        for group in layout.kin:
+            members = list(group)
+            common = total[members].sum() + _DISPERSION_COUNT
+            common /= number[members].sum() + _DISPERSION_COUNT
+            found[members] = total[members] + _DISPERSION_COUNT * common
+            found[members] /= number[members] + _DISPERSION_COUNT
+        limited: Array = np.clip(DISPERSION * found, DISPERSION, _MOST_DISPERSION)
+        return limited
 
     def _slots(self, seen: Sequence[Seen], layout: Layout) -> Array:
         state = self._state
@@ -411,7 +457,7 @@ class CapacityLearner:
         explains, their common mean is the better estimate of each; where they do differ, each
         keeps its own.
         """
-        count = self._state.count
+        count, dispersion = self._state.count, self._dispersion(layout)
         shrunk = pace.copy()
         for group in layout.kin:
             members = [
@@ -419,7 +465,7 @@ class CapacityLearner:
             ]
             if len(members) < 4:
                 continue
-            logs, noise = np.log(pace[members]), DISPERSION / count[members]
+            logs, noise = np.log(pace[members]), dispersion[members] / count[members]
             between = max(0.0, float(logs.var()) - float(noise.mean()))
             centre = float((logs / (between + noise)).sum() / (1.0 / (between + noise)).sum())
             pull = noise / (between + noise)
@@ -441,7 +487,8 @@ class CapacityLearner:
         )
         pace = (exposure + _PRIOR_COUNT * prior) / (state.count + _PRIOR_COUNT)
         pace = self._shrink(np.maximum(pace, _LEAST_PACE), layout)
-        error = np.sqrt(DISPERSION / (state.count + DISPERSION))
+        dispersion = self._dispersion(layout)
+        error = np.sqrt(dispersion / (state.count + dispersion))
         made = []
         for position, instance in enumerate(layout.instances):
             shown = view.instances[instance.name]
@@ -485,6 +532,8 @@ def _read_estimates(
         if field == "changed_at":
             age = saved["age"]
             found[field] = np.nan if age is None else now - float(age)
+            continue
+        if field in _LATER and field not in saved:
             continue
         value = np.array(saved[field], dtype=float)  # none becomes not a number
         if value.shape != getattr(state, field)[position].shape or np.isinf(value).any():

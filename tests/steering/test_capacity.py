@@ -113,6 +113,42 @@ def test_constant_load_raises_no_alarm() -> None:
     assert {} == learner.changed_at
 
 
+class Clumpy(Fluid):
+    """The same engine, whose completions come by the half dozen."""
+
+    def second(self, number: int) -> tuple[dict[Signal, float], dict[Signal, float]]:
+        """Return gauges and rates of a second with *number* requests inside."""
+        gauges, rates = super().second(number)
+        busy = gauges[Signal.RUNNING]
+        clumps = self.rng.poisson(busy / self.pace / 6.0)
+        return gauges, rates | {Signal.COMPLETED: 6.0 * float(clumps)}
+
+
+def test_completions_in_clumps_are_seldom_taken_for_a_change() -> None:
+    """Prompts read one after another and requests of uneven length end in clumps."""
+    alarms = 0
+    for seed in range(4):
+        learner, engine = CapacityLearner(), Clumpy(8, 0.0, 0.5, seed)
+        learn(learner, one(slots=8), engine, wander(2, 8, 60))
+        for minute in range(1, 5):
+            learn(learner, one(slots=8), engine, wander(2, 8, 60), start=60.0 * minute)
+            alarms += learner.changed_at.get("a", 0.0) >= 60.0 * minute
+
+    # Of sixteen minutes; with the scatter of Poisson counts it was each of them.
+    assert alarms <= 9
+
+
+def test_a_change_is_noticed_among_clumps() -> None:
+    """It takes longer, but not for ever."""
+    learner, engine = CapacityLearner(), Clumpy(8, 0.0, 0.5)
+    learn(learner, one(slots=8), engine, wander(2, 8, 120))
+    engine.pace = 2.0
+    estimate = learn(learner, one(slots=8), engine, wander(6, 8, 60), start=120.0)
+
+    assert learner.changed_at["a"] >= 120.0
+    assert pytest.approx(2.0, rel=0.4) == estimate.pace
+
+
 def test_nothing_reported_is_the_prior() -> None:
     """Without any signal the configured slots and service time are believed."""
     config = one(slots=12, service_time="250ms")

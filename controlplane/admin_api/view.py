@@ -32,7 +32,7 @@ from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.history import Query
 from controlplane.controller.moves import Moves
-from controlplane.controller.overrides import parse_request
+from controlplane.controller.overrides import left_alone, parse_request
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.runtime.json_text import dump_in_parts
 from controlplane.steering.plan import Assignment
@@ -244,10 +244,11 @@ class AdminView:
         if control.view is not None:
             config = configuration.overrides.apply(configuration.merged.config, more=[request])
             effect = encode_effect(*await control.decider.try_out(control.view, config))
+        answer = {"effect": effect, "left_alone": left_alone(request, configuration.merged.config)}
         if request.dry_run:
-            return {"added": None, "effect": effect}
+            return {"added": None, **answer}
         made = await control.add_override(request)
-        return {"added": made.id, "lasting": configuration.overrides.lasting, "effect": effect}
+        return {"added": made.id, "lasting": configuration.overrides.lasting, **answer}
 
     async def remove_override(self, name: str, by: str) -> Document:
         """End an override made while running.

@@ -72,6 +72,9 @@ def add(admin_url: str, lasts: str, *, as_json: bool, dry_run: bool, **given: An
         return
     if answer["effect"] is not None:
         print_effect(answer["effect"])
+    if answer.get("left_alone"):
+        names = ", ".join(answer["left_alone"])
+        click.echo(f"leaves {names} alone: nothing there may serve them")
     if answer["added"]:
         click.echo(f"added {answer['added']}, ends in {lasts}")
         if not answer["lasting"]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from controlplane.config import Config, Override
+from controlplane.config.eligibility import may_serve
 from controlplane.config.faults import nearest
 from controlplane.config.override_rules import (
     EFFECTS,
@@ -187,6 +188,24 @@ def _contradictions(override: Override) -> Iterator[tuple[str, str]]:
         min_share=override.min_share,
         max_share=override.max_share,
     )
+
+
+def left_alone(override: Override, config: Config) -> list[str]:
+    """Return the services that a pin leaves alone, since nothing it names may serve them."""
+    if not override.pin:
+        return []
+    sites = {site.name: site for site in config.sites}
+    places = [
+        instance
+        for instance in config.instances
+        if override.instance in (None, instance.name) and override.site in (None, instance.site)
+    ]
+    return [
+        service.name
+        for service in config.services
+        if override.service in (None, service.name)
+        and not any(may_serve(service, instance, sites) for instance in places)
+    ]
 
 
 def _list(names: Iterable[str]) -> str:

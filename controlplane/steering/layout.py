@@ -133,10 +133,12 @@ def _lay_out_service(
     sites = {site.name: site for site in config.sites}
     models = {model.name: model.penalty for model in service.models}
     overrides = [o for o in config.overrides if o.service in (None, service.name)]
+    # A pin of a site says nothing of services that nothing there may serve.
     pinned = {
         position
         for position, instance in enumerate(instances)
         if any(o.pin and _covers(o, instance) for o in overrides)
+        and not exclusion(service, instance, sites[instance.site])
     }
     penalty = np.full(len(instances), np.inf)
     reasons: dict[int, str] = {}

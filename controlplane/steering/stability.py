@@ -19,7 +19,7 @@ import numpy as np
 
 from controlplane.fleet.view import FleetView
 from controlplane.steering.latency import Array, PriceTable
-from controlplane.steering.optimiser import Flow
+from controlplane.steering.optimiser import Flags, Flow
 
 LONGEST = 3.0
 """Periods that shares are expected to be used, at most: queues do not last longer."""
@@ -53,6 +53,10 @@ _WRONG = 2.5
 
 _WORSE = 2.0
 """Observed latency over what it used to be that makes a wrong prediction matter."""
+
+
+OFF_BOUNDS = 5e-3
+"""Distance of a sum of shares from a bound that rounding and probes explain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,21 @@ def _moves(flow: Flow, used: Array, new: Array) -> bool:
     """Return whether *new* shares send a good part of all requests elsewhere."""
     moved = 0.5 * float(np.dot(flow.demand[flow.row], np.abs(new - used)))
     return moved >= MOVED * float(flow.demand.sum())
+
+
+def forced_rows(flow: Flow, used: Array) -> Flags:
+    """Report the rows whose shares in use cannot stay, (rows,).
+
+    Something that they use has gone, or their sums are out of the bounds that operators set.
+    """
+    carried = np.add.reduceat(used, flow.starts) if len(used) else used
+    forced: Flags = carried < 1.0 - 1e-6
+    bounds = flow.bounds
+    if len(bounds.entry):
+        sums = np.bincount(bounds.group, used[bounds.entry], len(bounds.low))
+        out = (sums < bounds.low - OFF_BOUNDS) | (sums > bounds.high + OFF_BOUNDS)
+        forced[flow.row[bounds.entry[out[bounds.group]]]] = True
+    return forced
 
 
 def settle(flow: Flow, *, used: Array, new: Array) -> Array:

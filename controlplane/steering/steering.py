@@ -35,7 +35,7 @@ from controlplane.steering.promise_keeping import PromiseKeeper, Rest
 from controlplane.steering.scaling import scaling_groups
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.spending import predict_spending
-from controlplane.steering.stability import Hysteresis, ModelMonitor, settle
+from controlplane.steering.stability import Hysteresis, ModelMonitor, forced_rows, settle
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
 
@@ -64,6 +64,9 @@ class Steering:
         self._hysteresis = Hysteresis()
         self._renewed = False
         """Whether an operator changed something since the last decision: then nothing is held."""
+        self._imposed = False
+        """Whether overrides were added since the last decision: what they forbid moves, nothing
+        else."""
         self._monitor = ModelMonitor()
         self._failures = FailureLearner()
         self._demand_errors = DemandErrors()
@@ -75,7 +78,9 @@ class Steering:
 
     def reconfigure(self, config: Config) -> None:
         """Receive a new configuration; what was learned of instances that stay is kept."""
-        self._renewed = self._renewed or _changed(self._config, config)
+        imposed = _only_adds_overrides(self._config, config)
+        self._imposed = self._imposed or imposed
+        self._renewed = self._renewed or (not imposed and _changed(self._config, config))
         self._config = config
         self._layout = None
 
@@ -211,16 +216,17 @@ class Steering:
         flow = problem.flow
         previous = self._current.shares(problem)
         optimal = choices.code[flow.row] == OPTIMAL
+        forced = self._forced(flow, previous)
         choice = self._hysteresis.choose(
             flow,
             prices,
             # What a rule or an operator's hand decides is not weighed against its cost.
-            used=np.where(optimal, previous, shares),
+            used=np.where(optimal & ~forced, previous, shares),
             new=shares,
             now=view.at,
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
-        self._renewed = False
+        self._renewed = self._imposed = False
         probed_at = view.at if self._probed_at is None else self._probed_at
         self._probed_at = probed_at
         former = self._current.probes(problem)
@@ -275,9 +281,16 @@ class Steering:
             mine = code == number
             ruled = RULES[POLICIES[number]](problem, inflow)
             if not self._renewed:
-                ruled = settle(flow, used=previous, new=ruled)
+                stay = np.where(self._forced(flow, previous), 0.0, previous)
+                ruled = settle(flow, used=stay, new=ruled)
             shares[mine] = ruled[mine]
         return shares
+
+    def _forced(self, flow: Flow, previous: Array) -> Flags:
+        """Report the entries of rows that overrides added since the last decision move."""
+        if not self._imposed or not len(previous):
+            return np.zeros(len(previous), dtype=bool)
+        return forced_rows(flow, previous)[flow.row]
 
     def _optimise(
         self, made: Picture, problem: Problem, rows: Rows, shares: Array, long_run: PriceTable
@@ -483,6 +496,15 @@ def _changed(old: Config, new: Config) -> bool:
     return old.model_copy(update=bare) != new.model_copy(update=bare) or any(
         known.get(instance.name, instance) != instance for instance in new.instances
     )
+
+
+def _only_adds_overrides(old: Config, new: Config) -> bool:
+    """Return whether *new* is *old* with more overrides, none of which sets a weight."""
+    if old.model_copy(update={"overrides": ()}) != new.model_copy(update={"overrides": ()}):
+        return False
+    added = [each for each in new.overrides if each not in old.overrides]
+    kept = [each for each in new.overrides if each in old.overrides]
+    return bool(added) and kept == list(old.overrides) and all(a.weight is None for a in added)
 
 
 def _completed(view: FleetView, layout: Layout) -> Array:

@@ -78,8 +78,45 @@ def warnings(doc: Sections) -> Iterator[Fault]:
                 instance, "tls", "has no effect: no instance is spoken to in TLS until"
                 " envoy.instance_tls is set"
             )  # fmt: skip
+    yield from idle_pins(doc)
+    yield from idle_prices(doc)
     yield from canary_warnings(doc)
     yield from shared_localities(doc)
+
+
+def idle_pins(doc: Sections) -> Iterator[Fault]:
+    """Warn of services that a pin of a site leaves alone, since nothing there may serve them."""
+    if doc.rule_list:
+        return  # what is discovered may be there
+    for override in doc.override_list:
+        site = override.text("site")
+        if override.get("pin") is not True or not site:
+            continue
+        there = {name for e in doc.instance_list if e.text("site") == site for name in models_of(e)}
+        alone = [
+            service.text("name") or ""
+            for service in doc.service_list
+            if override.text("service") in (None, service.text("name"))
+            and not there & {m.text("name") for m in service.entries("models")}
+        ]
+        if alone:
+            yield doc.at(
+                override, "pin", f"leaves {', '.join(alone[:5])} alone: no instance at {site} runs"
+                " their models"
+            )  # fmt: skip
+
+
+def idle_prices(doc: Sections) -> Iterator[Fault]:
+    """Warn of prices that nothing weighs against delay."""
+    steering = doc.root.entry("steering")
+    if steering.get("energy_value"):
+        return
+    for key in ("carbon_price", "tariffs"):
+        if steering.get(key):
+            yield doc.at(steering, key, "has no effect without energy_value; set it")
+    for owner in (*doc.service_list, *doc.instance_list):
+        if owner.get("price"):
+            yield doc.at(owner, "price", "has no effect without steering.energy_value; set it")
 
 
 def canary_warnings(doc: Sections) -> Iterator[Fault]:

@@ -31,6 +31,8 @@ from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
 from controlplane.controller.discovery import InstanceDiscovery, load_discovered
+from controlplane.controller.lease_replication import make_kubernetes_bus
+from controlplane.controller.replication import join, make_bus
 from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
 from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
@@ -57,6 +59,7 @@ from controlplane.sources.tariffs import TariffReader
 from controlplane.telemetry.engines.custom import build_dialects
 
 if TYPE_CHECKING:
+    from controlplane.bus.kubernetes import KubernetesBus
     from controlplane.bus.nats import NatsBus
 
 GRACE = 0.5
@@ -158,10 +161,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         _trace_cycles(control, xds_port, ends)
         bus = None
         if config.server.bus != "local":
-            joining = _import_joining()
-            bus = joining.make_bus(control)
+            bus = await _make_bus(control, ends)
             bus.may_lead = False
-            ends.push_async_callback(_end, await joining.join(control, bus))
+            ends.push_async_callback(_end, await join(control, bus))
         await control.load_state()
         await restore_history(control, admin_view.moments, settings.state_dir, ends)
         _tell_start(control, settings, xds_port, admin_port)
@@ -225,7 +227,7 @@ def _tariffs(control: ControlPlane) -> TariffReader:
 
 
 async def _run_cycles(
-    control: ControlPlane, discovery: InstanceDiscovery, bus: NatsBus | None
+    control: ControlPlane, discovery: InstanceDiscovery, bus: NatsBus | KubernetesBus | None
 ) -> None:
     await discovery.wait_first()
     if bus is not None:
@@ -233,15 +235,19 @@ async def _run_cycles(
     await control.cycle.run()
 
 
-def _import_joining() -> ModuleType:
-    """Return what needs the NATS client, which a process that is alone does without."""
-    try:
-        from controlplane.controller import replication as joining  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise StartError(
-            f"server.bus: needs the package {error.name}; pip install 'cats-controlplane[nats]'"
-        ) from error
-    return joining
+async def _make_bus(
+    control: ControlPlane, ends: contextlib.AsyncExitStack
+) -> NatsBus | KubernetesBus:
+    """Make this replica's end of the bus, whatever joins the replicas."""
+    replicas = control.config.server.replicas
+    if replicas is None:
+        return make_bus(control)
+    bus, runner = await make_kubernetes_bus(control, replicas, ends)
+    address = ("0.0.0.0", replicas.port)  # noqa: S104 -- other pods ask, and sign what they ask
+    if bus.address.startswith("127.0.0.1:"):
+        address = ("127.0.0.1", replicas.port)
+    await bind_http(runner, address, setting="server.replicas.port")
+    return bus
 
 
 def _import_tracing() -> ModuleType:

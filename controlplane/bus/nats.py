@@ -42,10 +42,10 @@ from controlplane.bus.codec import decode_message, encode_message
 from controlplane.bus.lease import Attempt, Lease
 from controlplane.bus.local import OTHER_OVERRIDES, SavedOverrides
 from controlplane.bus.override_key import OverrideKey
+from controlplane.bus.packing import deflate, inflate, inflate_bytes
 from controlplane.errors import ReportError
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
-from controlplane.steering.record import decode_plan, encode_plan
 
 BUCKET = "cats"
 REPORTS = "cats.reports"
@@ -73,8 +73,6 @@ MAX_IN_MESSAGE = 2_000
 PART = 512 * 1024
 """Bytes of one value; NATS takes 1 MiB by default."""
 MAX_PARTS = 256
-MAX_PLAN = 256_000_000
-"""Bytes of an inflated plan."""
 
 FORMAT = 1
 """Of what is stored and sent; grows when an older replica could no longer read it."""
@@ -186,7 +184,7 @@ class NatsBus:
         """Make *plan* the plan of all; false if this replica may not, or cannot."""
         if not self.leads or self._bucket is None:
             return False
-        content = await asyncio.to_thread(_deflate, plan)
+        content = await asyncio.to_thread(deflate, plan)
         try:
             revision = await self._write_plan(plan.version, content)
         except _FAULTS:
@@ -417,7 +415,7 @@ class NatsBus:
                 if hashlib.blake2b(content, digest_size=16).hexdigest() != document["digest"]:
                     self._hint.set()  # it was replaced while it was read
                     return
-                self.plan = await asyncio.to_thread(_inflate, content, self._clock())
+                self.plan = await asyncio.to_thread(inflate, content, self._clock())
                 self._on_change("another plan")
             self._slot = int(document["slot"])
             self._unreadable = False
@@ -436,7 +434,7 @@ class NatsBus:
         entry = await self._get("memory")
         if entry is not None:
             with contextlib.suppress(*_UNREADABLE):
-                self.memory = json.loads(_inflate_bytes(entry.value or b""))
+                self.memory = json.loads(inflate_bytes(entry.value or b""))
 
     async def _write_plan(self, version: str, content: bytes) -> int:
         slot = 1 - self._slot
@@ -538,19 +536,3 @@ def _holder(value: bytes | None) -> str:
         return str(json.loads(value or b"{}")["holder"])
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def _deflate(plan: Plan) -> bytes:
-    return zlib.compress(json.dumps(encode_plan(plan), separators=(",", ":")).encode(), 3)
-
-
-def _inflate(content: bytes, at: float) -> Plan:
-    return decode_plan(json.loads(_inflate_bytes(content)), at=at)
-
-
-def _inflate_bytes(content: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    text = inflater.decompress(content, MAX_PLAN)
-    if inflater.unconsumed_tail:
-        raise ValueError(f"more than {MAX_PLAN} bytes")
-    return text

@@ -27,7 +27,7 @@ _PATTERNS = {
     "KubernetesName": "is not a name in Kubernetes; use small letters, digits and '-', at most 63",
     "NamespaceName": "is not a namespace; write its name, or * for all",
     "LabelName": "is not the name of a label; write one such as app.kubernetes.io/name",
-    "bus": "is not a bus; write local, or a URL such as nats://host:4222",
+    "bus": "is not a bus; write local, kubernetes, or a URL such as nats://host:4222",
 }
 
 

@@ -6,8 +6,9 @@ import asyncio
 import secrets
 import socket
 import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from controlplane.bus.nats import NatsBus
 from controlplane.config import BusTls, Config
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
@@ -15,8 +16,17 @@ from controlplane.errors import StartError
 from controlplane.runtime.tasks import guard
 from controlplane.runtime.tls import client_context
 
+if TYPE_CHECKING:
+    from controlplane.bus.kubernetes import KubernetesBus
+    from controlplane.bus.nats import NatsBus
+
 FIRST_LOOK = 5.0
 """Seconds that a start waits for the replicas' plan; then it goes on with what it has."""
+_REMEDIES = {
+    "nats": "see whether NATS runs with JetStream on, and its address",
+    "kubernetes": "see whether the API answers, whether the role may get, create and update leases,"
+    " and whether replicas reach each other at server.replicas.port",
+}
 DEAF_AFTER = 10.0
 """Seconds of leading without any report from an instance after which another replica may try."""
 DEAF_PERIODS = 3.0
@@ -48,21 +58,22 @@ def make_bus(control: ControlPlane) -> NatsBus:
     """Make this replica's end of the bus, and let the control plane use it.
 
     Raises:
-        StartError: its certificates cannot be read.
+        StartError: its certificates cannot be read, or the NATS client is not installed.
     """
+    try:
+        from controlplane.bus.nats import NatsBus  # noqa: PLC0415 -- one that is alone needs none
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"server.bus: needs the package {error.name}; pip install 'cats-controlplane[nats]'"
+        ) from error
     server = control.config.server
-
-    def count(what: str, number: int) -> None:
-        if number:
-            control.metrics.bus_reports.labels(what).inc(number)
-
     bus = NatsBus(
         server.bus.split(","),
         # A process that comes back is another replica: the lease of the old one is not its own.
-        me=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        me=replica_name(),
         on_report=control.reports.receive_shared,
         on_change=control.receive_bus_change,
-        count=count,
+        count=bus_counter(control),
         tls=None if server.bus_tls is None else _build_context(server.bus_tls),
         clock=control.clock,
     )
@@ -70,7 +81,22 @@ def make_bus(control: ControlPlane) -> NatsBus:
     return bus
 
 
-async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
+def replica_name() -> str:
+    """Return a name unlike any other replica's, an earlier process of the same pod included."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+
+def bus_counter(control: ControlPlane) -> Callable[[str, int], None]:
+    """Return what counts reports on the bus, by what became of them."""
+
+    def count(what: str, number: int) -> None:
+        if number:
+            control.metrics.bus_reports.labels(what).inc(number)
+
+    return count
+
+
+async def join(control: ControlPlane, bus: NatsBus | KubernetesBus) -> asyncio.Task[None]:
     """Start the bus and wait for the replicas' plan; give the task that keeps it joined."""
 
     def count(name: str) -> None:
@@ -100,7 +126,7 @@ async def join(control: ControlPlane, bus: NatsBus) -> asyncio.Task[None]:
         control.log.warning(
             "bus unreachable at start",
             bus=control.config.server.bus,
-            remedy="see whether NATS runs with JetStream on, and its address",
+            remedy=_REMEDIES.get(control.config.server.bus, _REMEDIES["nats"]),
         )
     return task
 

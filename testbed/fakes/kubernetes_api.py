@@ -23,6 +23,7 @@ BOOKMARK_PERIOD = 0.2
 """Seconds; a real server takes a minute."""
 _PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[^/]+)"
+    r"(?:/(?P<name>[^/]+))?"
 )
 _IN = re.compile(r"(?P<key>\S+)\s+(?P<no>not)?in\s+\((?P<values>[^)]*)\)")
 _TERM = re.compile(r"\s*((?:[^,(]|\([^)]*\))+)\s*(?:,|$)")
@@ -158,8 +159,9 @@ class KubernetesApiServer:
         resource, namespace = matched["resource"], matched["namespace"] or ""
         query = dict(request.query)
         verb = "watch" if query.get("watch") in ("1", "true") else "list"
-        if request.method == "POST":
-            verb = "create"
+        verb = {"POST": "create", "PUT": "update"}.get(request.method, verb)
+        if verb == "list" and matched["name"]:
+            verb = "get"
         self.asked.append((verb, resource, query))
         refusal = self._refusal(request, verb, resource)
         if refusal is not None:
@@ -169,12 +171,8 @@ class KubernetesApiServer:
             _selects(selector, {})
         except ValueError as error:
             return _status(400, f"unable to parse requirement: {error}")
-        if request.method == "POST":
-            document = await request.json()
-            if resource != "events" or document["metadata"]["namespace"] != namespace:
-                return _status(400, "the namespace of the object does not match the request's")
-            self.events.append(document)
-            return web.json_response(document, status=201)
+        if verb in ("get", "create", "update"):
+            return await self._one(request, verb, resource, namespace, matched["name"] or "")
         if verb == "watch":
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
             response.enable_chunked_encoding()
@@ -188,6 +186,33 @@ class KubernetesApiServer:
                 self._watches[resource].remove(me)
             return response
         return self._list(resource, namespace, query)
+
+    async def _one(
+        self, request: web.Request, verb: str, resource: str, namespace: str, name: str
+    ) -> web.Response:
+        """Read, create or replace one object; a version that is not the present one is a 409."""
+        if verb == "get":
+            found = self._objects.get((resource, namespace, name))
+            if found is None:
+                return _status(404, f'{resource} "{name}" not found')
+            return web.json_response(found)
+        document = await request.json()
+        meta = document["metadata"]
+        if meta.get("namespace") != namespace or (verb == "update" and meta["name"] != name):
+            return _status(400, "the namespace of the object does not match the request's")
+        present = self._objects.get((resource, namespace, meta["name"]))
+        if verb == "create":
+            if present is not None:
+                return _status(409, f'{resource} "{meta["name"]}" already exists')
+            if resource == "events":
+                self.events.append(document)
+        elif present is None:
+            return _status(404, f'{resource} "{name}" not found')
+        elif meta.get("resourceVersion") not in (None, present["metadata"]["resourceVersion"]):
+            return _status(409, "the object has been modified; please apply your changes to it")
+        if resource != "events":
+            self.put(resource, document)
+        return web.json_response(document, status=201 if verb == "create" else 200)
 
     def _refusal(self, request: web.Request, verb: str, resource: str) -> web.Response | None:
         if self.busy:
@@ -337,6 +362,7 @@ async def serving_kubernetes(
     application = web.Application()
     application.router.add_get("/{path:.*}", server.answer)
     application.router.add_post("/{path:.*}", server.answer)
+    application.router.add_put("/{path:.*}", server.answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -336,7 +336,7 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {19: "server: {bus: redis://x}"},
             [
-                "19:15: server.bus: 'redis://x' is not a bus; write local, or a URL such as nats://host:4222"
+                "19:15: server.bus: 'redis://x' is not a bus; write local, kubernetes, or a URL such as nats://host:4222"
             ],
             id="an unknown bus",
         ),

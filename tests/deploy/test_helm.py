@@ -52,6 +52,7 @@ CASES = [
     pytest.param({}, id="defaults"),
     pytest.param(FULL, id="everything"),
     pytest.param(OWN_SECRETS, id="own secrets"),
+    pytest.param({"replicas": 2}, id="two replicas and a Lease"),
 ]
 Object = dict[str, Any]
 
@@ -204,7 +205,11 @@ def test_agents_have_a_namespace_that_admits_them(helm: Helm) -> None:
     [
         pytest.param({"replicaCount": 2}, "replicaCount", id="an unknown key"),
         pytest.param({"replicas": 0}, "replicas", id="none"),
-        pytest.param({"replicas": 2}, "several need nats.url", id="replicas without a bus"),
+        pytest.param(
+            {"replicas": 2, "discovery": {"enabled": False}},
+            "several need nats.url",
+            id="replicas without a bus",
+        ),
         pytest.param(
             {"gateways": [{"site": "edge-9"}]},
             "fleet.sites has no site edge-9; it has: cloud-1",
@@ -293,3 +298,22 @@ async def test_what_it_installs_steers(helm: Helm, tmp_path: Path) -> None:
                 url = f"http://127.0.0.1:{port}/v1/chat/completions"
                 async with http.post(url, json={"model": "assistant"}) as answer:
                     assert (200, "a") == (answer.status, await answer.text())
+
+
+def test_two_replicas_without_nats_are_joined_by_a_lease(helm: Helm) -> None:
+    """They may hold it, reach each other, and know their own address."""
+    objects = helm.template(CHART, values={"replicas": 2})
+    server = fleet_of(objects).server
+    (container,) = named(objects, "Deployment", "cats")["spec"]["template"]["spec"]["containers"]
+    rules = named(objects, "Role", "cats-lease")["rules"]
+    policy = named(objects, "NetworkPolicy", "cats")["spec"]
+
+    assert "kubernetes" == server.bus
+    assert server.replicas is not None
+    assert ["POD_IP"] == [each["name"] for each in container["env"]]
+    assert {"create", "get", "update"} == {verb for rule in rules for verb in rule["verbs"]}
+    assert server.replicas.port in [each["containerPort"] for each in container["ports"]]
+    for direction in ("ingress", "egress"):
+        assert ["replicas"] in [
+            [port["port"] for port in rule["ports"]] for rule in policy[direction]
+        ]

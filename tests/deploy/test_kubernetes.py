@@ -98,7 +98,7 @@ def test_what_a_pod_mounts_is_there(overlay: str) -> None:
         assert mounted - claims == volumes.keys()
 
 
-@pytest.mark.parametrize("overlay", ["single", "ha", "discovery"])
+@pytest.mark.parametrize("overlay", ["single", "ha", "discovery", "lease"])
 def test_its_fleet_is_valid(overlay: str) -> None:
     """As `cats check` sees it; and several replicas have a bus."""
     objects = rendered(KUBERNETES / "overlays" / overlay)

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from controlplane.config.addresses import check_ip, check_url
-from controlplane.config.schema.values import Name, Port, Settings
+from controlplane.config.schema.discovery import KubernetesApi
+from controlplane.config.schema.values import KubernetesName, Name, Port, Settings
 from controlplane.config.units import Share
 
 
@@ -100,6 +101,25 @@ class BusTls(Settings):
     """File of the certificate's key, in PEM."""
 
 
+class Replicas(Settings):
+    """How the replicas of one Deployment join by a Lease and by asking the leader.
+
+    A pod says its own address by the environment variable ``POD_IP``.
+    """
+
+    lease: KubernetesName = "cats"
+    """Name of the Lease, which says who decides."""
+    namespace: KubernetesName | None = None
+    """Where the Lease is; by default the pod's own namespace."""
+    api: KubernetesApi = KubernetesApi()
+    """The cluster's API; by default that of the pod's own cluster."""
+    port: Port = 18090
+    """Where the leader answers the other replicas."""
+    key_file: str
+    """File of a key that the replicas share, of 16 characters or more; signs what they say each
+    other. The admin tokens' file will do."""
+
+
 class Tracing(Settings):
     """Where traces of cycles go; needs ``pip install 'cats-controlplane[tracing]'``."""
 
@@ -142,9 +162,12 @@ class Server(Settings):
     agents: tuple[AgentRights, ...] = ()
     """Agents that may report; none given means that every agent may report for everything."""
     bus: Annotated[
-        str, Field(pattern=r"^(local|(nats|tls)://[^\s,]+(,(nats|tls)://[^\s,]+)*)$")
+        str, Field(pattern=r"^(local|kubernetes|(nats|tls)://[^\s,]+(,(nats|tls)://[^\s,]+)*)$")
     ] = "local"
-    """``local`` for one process; else the NATS servers that join several, with commas between."""
+    """``local`` for one process; ``kubernetes`` for the replicas of one Deployment, which a Lease
+    and `replicas` join; else the NATS servers that join several, with commas between."""
+    replicas: Replicas | None = None
+    """How replicas join with ``bus: kubernetes``."""
     bus_tls: BusTls | None = None
     transport: Transport = Transport.H2
     """What carries gRPC: ``h2``, or ``grpcio`` for gRPC's own C core, whose limits are its own."""
@@ -152,3 +175,9 @@ class Server(Settings):
     """Connections that one client address may have open on the gRPC port; 0 sets no bound."""
     tracing: Tracing | None = None
     webhook: Webhook | None = None
+
+    @model_validator(mode="after")
+    def _joined(self) -> Server:
+        if (self.bus == "kubernetes") != (self.replicas is not None):
+            raise ValueError("bus: kubernetes and replicas come together")
+        return self

@@ -52,6 +52,8 @@ class Failure(StrEnum):
     """404: the API does not know the kind."""
     BUSY = "busy"
     """429 or 5xx."""
+    CONFLICT = "conflict"
+    """409: someone else wrote in between, or made it first."""
     REFUSED = "refused"
     """Any other status."""
     TOO_LARGE = "too_large"
@@ -182,6 +184,51 @@ class ApiClient:
             raise _unreachable(error) from error
         answer.release()
 
+    async def read_object(
+        self, resource: Resource, namespace: str, name: str, *, within: float = LIST_TIMEOUT
+    ) -> dict[str, Any]:
+        """Return one object.
+
+        Raises:
+            ApiError: there is none (`Failure.UNKNOWN`), or it cannot be read.
+        """
+        return await self._exchange(resource, namespace, name=name, within=within)
+
+    async def write_object(
+        self,
+        resource: Resource,
+        namespace: str,
+        document: Mapping[str, Any],
+        *,
+        replace: bool,
+        within: float = LIST_TIMEOUT,
+    ) -> dict[str, Any]:
+        """Create an object, or replace the one whose ``resourceVersion`` *document* has.
+
+        Raises:
+            ApiError: someone else was first (`Failure.CONFLICT`), or it was not written.
+        """
+        name = str(document["metadata"]["name"]) if replace else ""
+        return await self._exchange(resource, namespace, name=name, within=within, content=document)
+
+    async def _exchange(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        name: str,
+        within: float,
+        content: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=within, sock_connect=CONNECT_TIMEOUT)
+        try:
+            async with await self._ask(
+                resource, namespace, {}, timeout=timeout, content=content, name=name
+            ) as answer:
+                return _parse(await answer.content.read(MAX_CHANGE))
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(error) from error
+
     @contextlib.asynccontextmanager
     async def watch(
         self,
@@ -222,6 +269,7 @@ class ApiClient:
         *,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's own
         content: Mapping[str, Any] | None = None,
+        name: str = "",
     ) -> aiohttp.ClientResponse:
         try:
             place = self._access.place()
@@ -237,8 +285,8 @@ class ApiClient:
         except ReportError as error:
             raise ApiError(Failure.DENIED, str(error), remedy="fix the token file") from error
         answer = await self._session.request(
-            "GET" if content is None else "POST",
-            place.url + resource.path(namespace),
+            "GET" if content is None else ("PUT" if name else "POST"),
+            place.url + resource.path(namespace) + (f"/{name}" if name else ""),
             params=query,
             json=content,
             headers=headers,
@@ -250,7 +298,7 @@ class ApiClient:
         if answer.status in (200, 201):
             return answer
         try:
-            verbs = "get, list and watch" if content is None else "create"
+            verbs = "get, list and watch" if content is None else "create and update"
             raise await _failed(answer, resource, namespace, verbs=verbs)
         finally:
             answer.close()
@@ -344,6 +392,8 @@ def _of_status(
             )
         case 404:
             return ApiError(Failure.UNKNOWN, reported, remedy=f"is {of} installed in the cluster?")
+        case 409:
+            return ApiError(Failure.CONFLICT, reported)
         case 410:
             return ApiError(Failure.EXPIRED, reported)
         case 429 | 500 | 502 | 503 | 504:

@@ -277,6 +277,8 @@ PODS = Resource("pods", "", parse_pod)
 NODES = Resource("nodes", "", parse_node)
 EVENTS = Resource("events", "", parse_node)
 """Written only."""
+LEASES = Resource("leases", "coordination.k8s.io", parse_node)
+"""Read and written one by one; see `leases`."""
 ENDPOINT_SLICES = Resource("endpointslices", "discovery.k8s.io", parse_endpoint_slice)
 GATEWAYS = Resource("gateways", "gateway.networking.k8s.io", parse_gateway)
 INFERENCE_POOLS = Resource("inferencepools", "inference.networking.k8s.io", parse_inference_pool)

@@ -80,3 +80,8 @@ spec:
     kind: ClusterIssuer
     {{- end }}
 {{- end }}
+
+{{/* Whether a Lease joins the replicas: there are several, and no NATS. */}}
+{{- define "cats.lease" -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.nats.url) }}yes{{ end }}
+{{- end }}

@@ -1,0 +1,40 @@
+"""A plan as bytes that travel between replicas: JSON, deflated."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+from controlplane.steering.plan import Plan
+from controlplane.steering.record import decode_plan, encode_plan
+
+MAX_PLAN = 256_000_000
+"""Bytes of an inflated plan."""
+
+
+def deflate(plan: Plan) -> bytes:
+    """Return the bytes of *plan*."""
+    return zlib.compress(json.dumps(encode_plan(plan), separators=(",", ":")).encode(), 3)
+
+
+def inflate(content: bytes, at: float) -> Plan:
+    """Read a plan back; *at* is its instant here.
+
+    Raises:
+        ValueError, KeyError, TypeError, zlib.error: it is none.
+    """
+    return decode_plan(json.loads(inflate_bytes(content)), at=at)
+
+
+def inflate_bytes(content: bytes) -> bytes:
+    """Return what was deflated.
+
+    Raises:
+        ValueError: it is longer than `MAX_PLAN`.
+        zlib.error: it was not deflated.
+    """
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(content, MAX_PLAN)
+    if inflater.unconsumed_tail:
+        raise ValueError(f"more than {MAX_PLAN} bytes")
+    return text

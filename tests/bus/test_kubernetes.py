@@ -1,0 +1,317 @@
+"""Replicas joined by a Lease of the Kubernetes API, and by asking the leader."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from controlplane.bus import kubernetes
+from controlplane.bus.kubernetes import KubernetesBus
+from controlplane.bus.peers import (
+    PATH,
+    SIGNATURE,
+    PeerClient,
+    PeerError,
+    Question,
+    make_peer_application,
+    sign,
+)
+from controlplane.config import KubernetesApi
+from controlplane.model import Report, TrafficReport
+from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
+from controlplane.sources.kubernetes.leases import LeaseRecord, LeaseStore
+from testbed.fakes.fleets import make_config, make_plan
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+
+KEY = "0123456789abcdef"
+WITHIN = 60.0
+PLAN = make_plan(make_config(), {("chat", "north"): {"north-a": 1}})
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(autouse=True)
+def _short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "DURATION": 1.5, "MARGIN": 0.5, "LOOK_PERIOD": 0.05, "ASK_PERIOD": 0.02, "WARM_UP": 0.0,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(kubernetes, name, value)
+
+
+@dataclass
+class Replica:
+    """A bus with what it heard."""
+
+    bus: KubernetesBus
+    task: asyncio.Task[None]
+    heard: list[Report] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+    async def crash(self) -> None:
+        """End without giving anything back."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def replica(
+    server: KubernetesApiServer, name: str, *, offset: float = 0.0, rate: float = 1.0
+) -> AsyncIterator[Replica]:
+    """Run a replica, whose clock is off by *offset* and runs at *rate*."""
+
+    def clock() -> float:
+        return time.monotonic() * rate + offset
+
+    async with contextlib.AsyncExitStack() as ends:
+        api = await ends.enter_async_context(new_session())
+        peers = await ends.enter_async_context(aiohttp.ClientSession())
+        heard: list[Report] = []
+        changes: list[str] = []
+        store = LeaseStore(
+            ApiClient(KubernetesApi(server=server.url), api), namespace="cats", name="cats",
+            duration=1.5, unix_time=lambda: time.time() + offset,
+        )  # fmt: skip
+        bus = KubernetesBus(
+            store, PeerClient(peers, key=lambda: KEY), me=name, address="",
+            on_report=heard.append, on_change=changes.append, clock=clock,
+        )  # fmt: skip
+        runner = web.AppRunner(make_peer_application(bus.answer, key=lambda: KEY))
+        await runner.setup()
+        ends.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        bus.address = f"127.0.0.1:{runner.addresses[0][1]}"
+        one = Replica(bus, asyncio.create_task(bus.run()), heard, changes)
+        ends.push_async_callback(one.crash)
+        yield one
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* holds."""
+    async with asyncio.timeout(WITHIN):
+        while not condition():  # noqa: ASYNC110 -- it happens elsewhere
+            await asyncio.sleep(0.01)
+
+
+def traffic(at: float) -> TrafficReport:
+    """Return what an Envoy reports."""
+    return TrafficReport("e", "north", "chat", "north-a", at, 1.0, 3.0, 3.0)
+
+
+async def test_one_of_two_leads_and_each_hears_what_the_other_hears() -> None:
+    """Reports, clients and the plan reach both; the Lease says for people who leads."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server), replica(server, "a") as a:
+        await until(lambda: a.bus.leads)
+        async with replica(server, "b", offset=1e6) as b:
+            assert await a.bus.offer(PLAN)
+            await until(lambda: b.bus.plan is not None)
+            a.bus.clients({"north": 2})
+            b.bus.clients({"north": 1, "cloud": 4})
+            b.bus.publish(traffic(time.monotonic() + 1e6))
+            await until(lambda: bool(a.heard))
+            a.bus.publish(traffic(time.monotonic()))
+            await until(lambda: bool(b.heard))
+            await until(lambda: {"north": 3, "cloud": 4} == a.bus.clients({"north": 2}))
+            await until(lambda: {"north": 3, "cloud": 4} == b.bus.clients({"north": 1, "cloud": 4}))
+            lease = server._objects["leases", "cats", "cats"]
+
+            assert (True, False) == (a.bus.leads, b.bus.leads)
+            assert b.bus.plan is not None
+            assert PLAN.version == b.bus.plan.version
+            assert 1 == a.bus.replicas == b.bus.replicas
+            assert "a" == lease["spec"]["holderIdentity"]
+            assert not b.bus.answer(Question("b", "x", 1, "", -1, "{}"))
+
+
+@pytest.mark.parametrize(
+    ("offset", "rate"),
+    [
+        pytest.param(0.0, 1.0, id="equal clocks"),
+        pytest.param(86_400.0, 1.0, id="a day ahead"),
+        pytest.param(-86_400.0, 1.0, id="a day behind"),
+        pytest.param(0.0, 1.2, id="a clock that runs a fifth too fast"),
+    ],
+)
+async def test_a_leader_that_crashed_is_followed_once_its_lease_is_over(
+    offset: float, rate: float
+) -> None:
+    """Whatever the clocks say, and never while the first one still holds it."""
+    server = KubernetesApiServer()
+    async with (
+        serving_kubernetes(server),
+        replica(server, "a") as a,
+        replica(server, "b", offset=offset, rate=rate) as b,
+    ):
+        await until(lambda: a.bus.leads or b.bus.leads)
+        first, second = (a, b) if a.bus.leads else (b, a)
+        await first.bus.offer(PLAN)
+        await until(lambda: second.bus.plan is not None)
+        await first.crash()
+        both = False
+        async with asyncio.timeout(WITHIN):
+            while not second.bus.leads:
+                await asyncio.sleep(0.01)
+                both = both or (first.bus.leads and second.bus.leads)
+
+        assert not both
+        assert not first.bus.leads
+        assert second.bus.plan is not None  # it goes on from the plan that all had
+
+
+async def test_a_leader_without_the_api_gives_up_before_another_begins() -> None:
+    """And the follower that still has the API leads; the plan stays at both."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server), replica(server, "a") as a:
+        await until(lambda: a.bus.leads)
+        await a.bus.offer(PLAN)
+        server.busy = True
+        await until(lambda: "this replica follows" in a.changes)
+
+        assert a.bus.plan is PLAN
+        assert not a.bus.connected
+        assert not await a.bus.offer(PLAN)
+        assert ["this replica leads", "the bus is unreachable", "this replica follows"] == [
+            each for each in a.changes if each != "the bus is reached"
+        ]
+        server.busy = False
+        await until(lambda: a.bus.leads)
+
+
+async def test_a_lease_that_is_given_back_is_taken_at_once() -> None:
+    """At a rollout no one waits for its end."""
+    server = KubernetesApiServer()
+    async with (
+        serving_kubernetes(server),
+        replica(server, "a") as a,
+        replica(server, "b") as b,
+    ):
+        await until(lambda: a.bus.leads or b.bus.leads)
+        first, second = (a, b) if a.bus.leads else (b, a)
+        await first.crash()
+        await first.bus.close()
+        assert "" == server._objects["leases", "cats", "cats"]["spec"]["holderIdentity"]
+        await until(lambda: second.bus.leads)
+
+
+async def test_of_two_that_write_one_is_refused() -> None:
+    """409: the object is another than the one that was read."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server), new_session() as session:
+        store = LeaseStore(
+            ApiClient(KubernetesApi(server=server.url), session), namespace="cats", name="cats",
+            duration=10.0, unix_time=time.time,
+        )  # fmt: skip
+        nothing = await store.read()
+        held = await store.hold(nothing, holder="a", address="10.0.0.1:1")
+        with pytest.raises(ApiError) as created:
+            await store.hold(nothing, holder="b", address="10.0.0.2:1")
+        await store.hold(held, holder="a", address="10.0.0.1:1")
+        with pytest.raises(ApiError) as replaced:
+            await store.hold(held, holder="b", address="10.0.0.2:1")
+        now = await store.read()
+
+    assert LeaseRecord("", 0) == nothing
+    assert {Failure.CONFLICT} == {created.value.failure, replaced.value.failure}
+    assert ("a", "10.0.0.1:1") == (now.holder, now.address)
+
+
+async def test_overrides_are_those_of_all_and_disturb_no_leader() -> None:
+    """They are kept on the Lease, where a write by a follower costs the leader nothing."""
+    server = KubernetesApiServer()
+    async with (
+        serving_kubernetes(server),
+        replica(server, "a") as a,
+        replica(server, "b") as b,
+    ):
+        await until(lambda: a.bus.leads or b.bus.leads)
+        first, second = (a, b) if a.bus.leads else (b, a)
+        for number in range(5):
+            entry = {"id": str(number)}
+            assert await second.bus.update_overrides(lambda now, e=entry: [*(now or ()), e])  # type: ignore[misc]
+        await until(lambda: 5 == len(first.bus.overrides or ()))
+
+        assert first.bus.leads
+        assert "this replica follows" not in first.changes
+
+
+async def test_versions_that_go_back_do_not_leave_the_replicas_without_a_leader() -> None:
+    """As after a restore of etcd from a backup."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server), replica(server, "a") as a:
+        backup = server.backup()
+        await until(lambda: a.bus.leads)
+        for _ in range(20):
+            server.put("pods", {"metadata": {"name": "p", "namespace": "x"}})
+        renewed = server._objects["leases", "cats", "cats"]
+        await until(lambda: server._objects["leases", "cats", "cats"] is not renewed)
+        server.restore(backup)
+        await until(lambda: ("leases", "cats", "cats") in server._objects)
+        await until(lambda: a.bus.leads)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        pytest.param({}, b"{}", 401, id="not signed"),
+        pytest.param({SIGNATURE: sign("another key of ours", b"{}")}, b"{}", 401, id="other key"),
+        pytest.param({SIGNATURE: sign(KEY, b"{}")}, b"{}", 400, id="no question"),
+        pytest.param({SIGNATURE: sign(KEY, b"\xff")}, b"\xff", 400, id="no JSON"),
+    ],
+)
+async def test_what_no_replica_said_is_rejected(
+    headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """Without the key no one can report or decide."""
+    server = KubernetesApiServer()
+    async with (
+        serving_kubernetes(server),
+        replica(server, "a") as a,
+        aiohttp.ClientSession() as http,
+        http.post(f"http://{a.bus.address}{PATH}", data=body, headers=headers) as answer,
+    ):
+        assert status == answer.status
+
+
+async def test_a_question_counts_once_and_for_one_leader() -> None:
+    """One that was recorded is answered again, and its reports are not taken again."""
+    server = KubernetesApiServer()
+    async with serving_kubernetes(server), replica(server, "a") as a:
+        await until(lambda: a.bus.leads)
+        message = json.dumps({"from": "b", "clients": {"north": 1}, "reports": []})
+        question = Question("a", "b", 7, "", -1, message)
+        a.bus.answer(question)
+        a.bus._relay._others.clear()
+        a.bus.answer(question)
+
+        assert 0 == a.bus.replicas
+        assert a.bus.answer(Question("another", "b", 8, "", -1, message)) is None
+
+
+async def test_an_answer_that_the_key_did_not_sign_is_no_plan() -> None:
+    """A Lease that names someone else's address leads to nothing."""
+
+    async def lie(_: web.Request) -> web.Response:
+        return web.json_response({"version": "x", "plan": "", "until": 1, "message": "{}"})
+
+    application = web.Application()
+    application.router.add_post(PATH, lie)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = PeerClient(session, key=lambda: KEY)
+            with pytest.raises(PeerError, match="signature"):
+                await client.ask(
+                    f"127.0.0.1:{runner.addresses[0][1]}", Question("a", "b", 1, "", -1, "{}")
+                )
+    finally:
+        await runner.cleanup()

@@ -109,6 +109,10 @@ class InstanceReport:
     of health checks, samples older than the others. Their signals may well be there."""
     empty: bool = False
     """The page held nothing at all: an engine before its first request."""
+    loaded: tuple[str, ...] = ()
+    """Models that the engine says it holds, by its own names."""
+    max_loaded: float | None = None
+    """Models that it says it holds at most."""
     reporter: str = ""
     """The agent that measured it; empty where we read it ourselves. Says the devices of one class
     apart."""

@@ -149,6 +149,7 @@ def _encode_why(why: Why) -> Document:
             "energy": why.energy,
             "carbon": why.carbon,
             "price": why.price,
+            "loading": why.loading,
             "failure": why.failure,
             "promise": why.promise,
             "crowding": why.crowding,

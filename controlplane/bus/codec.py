@@ -146,7 +146,7 @@ def _read(name: str, value: Any) -> Any:
             return {FailureClass(kind): _number(each) for kind, each in value.items()}
         case "missing":
             return tuple(Signal(signal) for signal in value)
-        case "refused" | "aliases" | "ignored":
+        case "refused" | "aliases" | "ignored" | "loaded":
             return tuple(str(each) for each in value)
         case "bounds" | "latency" | "ttft":
             return tuple(_number(each) for each in value)

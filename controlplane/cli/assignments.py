@@ -29,7 +29,7 @@ from controlplane.cli.text import (
 Document = Mapping[str, Any]
 TERMS = (
     *("rtt", "transfer", "service", "queueing"),
-    *("penalty", "energy", "carbon", "price", "failure", "promise", "crowding"),
+    *("penalty", "energy", "carbon", "price", "loading", "failure", "promise", "crowding"),
 )
 """In the order of the request's way, then what is added to steer by."""
 _SOURCE_OF = {"rtt": "rtt", "service": "capacity"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from controlplane.config.schema import Config
 from controlplane.config.schema.instances import Instance, InstanceModel
@@ -16,13 +16,19 @@ def serving_model(service: Service, instance: Instance) -> InstanceModel | None:
 
     None if the service lists none of its models, or only such as must never serve it.
     """
-    least, best = math.inf, None
-    for listed in service.models:
-        if listed.penalty < least and listed.name in instance.model_names:
-            least, best = listed.penalty, listed.name
+    best = preferred_model(service, instance.model_names)
     if best is None:
         return None
     return next(model for model in instance.serves if model.name == best)
+
+
+def preferred_model(service: Service, names: Container[str]) -> str | None:
+    """Return which of *names* serves *service* best; None if none may."""
+    least, best = math.inf, None
+    for listed in service.models:
+        if listed.penalty < least and listed.name in names:
+            least, best = listed.penalty, listed.name
+    return best
 
 
 def served_name(model: InstanceModel, models: Mapping[str, Model]) -> str:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from controlplane.config import Config, Instance, SiteKind
+from controlplane.config.serving import served_name
 from controlplane.errors import ReportError
 from controlplane.fleet import plausibility, trust
 from controlplane.fleet.devices import Devices
@@ -134,6 +136,8 @@ class InstanceState:
         self._answers_fresh = min(ANSWERS_FRESH, self._expiry / 2)
         self._slow_start = config.steering.slow_start
         self._shortest = WINDOW_SHARE * config.steering.period
+        models = {model.name: model for model in config.models}
+        self._served = {served_name(each, models): each.name for each in instance.serves}
         kinds = {site.name: site.kind for site in config.sites}
         # One entry stands for the like instance on every device: their counters are many.
         self._counts = kinds.get(instance.site) is not SiteKind.DEVICE
@@ -536,7 +540,19 @@ class InstanceState:
             awaited=standing.awaited,
             trial=standing.trial,
             disbelieved=tuple(sorted(standing.dropped)),
+            **self._loaded(ordered),
         )
+
+    def _loaded(self, ordered: list[SourceState]) -> dict[str, Any]:
+        """Return which models it says it holds, by their names in the configuration."""
+        report = next((each.report for each in reversed(ordered) if each.report.max_loaded), None)
+        if report is None:
+            return {}
+        held = (self._served.get(name) for name in report.loaded)
+        return {
+            "loaded": tuple(name for name in held if name is not None),
+            "max_loaded": round(report.max_loaded or 0) or None,
+        }
 
 
 def _readings(source: SourceState) -> SourceReadings:

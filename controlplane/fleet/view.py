@@ -63,6 +63,10 @@ class InstanceView:
     disbelieved: tuple[Signal, ...] = ()
     """Signals that are reported and do not count, since Envoys or the source refute them; they are
     in neither *readings* nor *rates*."""
+    loaded: tuple[str, ...] = ()
+    """Models that it says it holds, by their names in the configuration."""
+    max_loaded: int | None = None
+    """Models that it says it holds at most; None if it does not."""
 
     @property
     def name(self) -> str:

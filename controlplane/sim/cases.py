@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from controlplane.sim.adapter_case import adapter_case
 from controlplane.sim.run import build_trial
 from controlplane.sim.scenario import Scenario
 from controlplane.sim.suite import Case, Measure, Runs, against, ratio, value
@@ -195,6 +196,7 @@ def _cases() -> tuple[Case, ...]:
         cases.append(Case(f"batching {load}", trial, compared, tuple(measures)))
     cases += _stale_cases()
     cases += target_cases()
+    cases.append(adapter_case())
     for name, changes in _ROBUST:
         cases.append(
             Case(

@@ -51,6 +51,10 @@ class EngineSpec:
     """Watts."""
     busy_power: float = 0.0
     """Watts with all slots in use."""
+    max_loaded: int = 0
+    """Models that it holds at once, the least recently used one giving way; 0 holds all."""
+    load_time: float = 0.0
+    """Seconds alone at speed 1 that loading a model adds to the request that asks for it."""
 
     def capacity(self, work: float, prompt: float = 0.0, output: float = 0.0) -> float:
         """Return the requests a second that it sustains.
@@ -74,7 +78,7 @@ class EngineSpec:
 class EngineLoad:
     """The requests of one run, by index, as every engine reads them."""
 
-    __slots__ = ("arrived", "deadline", "output", "prompt", "work")
+    __slots__ = ("arrived", "deadline", "model", "output", "prompt", "work")
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class EngineLoad:
         prompt: Sequence[float],
         output: Sequence[float],
         deadline: Sequence[float],
+        model: Sequence[int] = (),
     ) -> None:
         self.work = work
         """Seconds alone at speed 1."""
@@ -89,6 +94,8 @@ class EngineLoad:
         self.output = output
         self.deadline = deadline
         """Instant at which the client gives up; infinite if never."""
+        self.model = model
+        """What each asks for, by number; read by engines that do not hold all."""
         self.arrived = [0.0] * len(work)
         """Instant at which the request reached its engine."""
 
@@ -98,6 +105,7 @@ class SimEngine:
 
     __slots__ = (
         "_due",
+        "_held",
         "_rate",
         "_since",
         "_spec",
@@ -113,6 +121,7 @@ class SimEngine:
         "lapse",
         "latency_sum",
         "load",
+        "loadings",
         "output_tokens",
         "prompt_tokens",
         "queue_sum",
@@ -159,6 +168,10 @@ class SimEngine:
         self.latency_sum = 0.0
         self.queue_sum = 0.0
         self.ttft_sum = 0.0
+        self.loadings = 0
+        """Models that had to be loaded."""
+        self._held: dict[int, bool] = {}
+        """The models that are loaded, the least recently used one first."""
         self.prompt_tokens = 0.0
         self.output_tokens = 0.0
         self.recent_latency = 0.0
@@ -274,7 +287,22 @@ class SimEngine:
     def _start(self, now: float, request: int) -> None:
         self.started += 1
         self.queue_sum += now - self.load.arrived[request]
-        heappush(self.running, (self._virtual + self.load.work[request], request))
+        work = self.load.work[request]
+        if self._spec.max_loaded:
+            work += self._hold(self.load.model[request])
+        heappush(self.running, (self._virtual + work, request))
+
+    def _hold(self, model: int) -> float:
+        """Have *model* loaded, and return the work of that."""
+        held = self._held
+        known = held.pop(model, False)
+        held[model] = True
+        if known:
+            return 0.0
+        self.loadings += 1
+        if len(held) > self._spec.max_loaded:
+            del held[next(iter(held))]
+        return self._spec.load_time
 
     def _plan(self, now: float) -> None:
         """Renew the rate and see that something wakes the engine when the next one ends.

@@ -57,6 +57,8 @@ class Outcome:
     """Site -> part of the requests of each second that went there."""
     load: Mapping[str, Floats] = field(default_factory=dict)
     """Site -> requests inside at each second."""
+    loadings: Floats = field(default_factory=lambda: np.empty(0))
+    """Models that engines had loaded by the end of each second, since the beginning."""
 
 
 def measure(

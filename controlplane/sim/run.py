@@ -86,11 +86,13 @@ def run_trial(
     telemetry = chosen.telemetry if isinstance(chosen, ControlPlane) else None
     schedule(trial.events, world, telemetry)
     load = np.zeros((int(np.ceil(duration)), len(world.engines)))
+    loadings = np.zeros(len(load))
 
     def sample(now: float) -> None:
         second = int(now)
         if second < len(load):
             load[second] = [engine.present for engine in world.engines]
+            loadings[second] = sum(engine.loadings for engine in world.engines)
             if progress is not None:
                 progress(now)
 
@@ -108,6 +110,7 @@ def run_trial(
         latencies=latencies,
         arrivals=record.times,
         shares=shares_over_time(fleet, record, duration=duration),
+        loadings=loadings,
         load={site: load[:, sites == site].sum(axis=1) for site in dict.fromkeys(world.sites)},
     )
     if not isinstance(chosen, ControlPlane):

@@ -115,7 +115,11 @@ class World:
             for time, owner in zip(self.times, self._owner, strict=True)
         ]
         self.load = EngineLoad(
-            arrivals.work.tolist(), arrivals.prompt.tolist(), arrivals.output.tolist(), deadline
+            arrivals.work.tolist(),
+            arrivals.prompt.tolist(),
+            arrivals.output.tolist(),
+            deadline,
+            self._models(arrivals),
         )
         self.engines: list[SimEngine] = [
             build_engine(
@@ -236,6 +240,13 @@ class World:
             owner = owner + rng.integers(0, self.fleet.sidecars, len(owner))
         owners: list[int] = owner.tolist()
         return owners
+
+    def _models(self, arrivals: Arrivals) -> list[int]:
+        """Return what each request asks for, by number: each service has a model of its own."""
+        number = {name: place for place, name in enumerate(self.fleet.service_names())}
+        own = np.array([number[stream.service] for stream in self.fleet.streams], dtype=np.int64)
+        models: list[int] = own[arrivals.stream].tolist()
+        return models
 
     def _dispatch(self, now: float, request: int) -> None:
         sidecar = self.sidecars[self._owner[request]]

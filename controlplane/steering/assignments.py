@@ -286,6 +286,7 @@ class Assignments(Mapping[Key, Assignment]):
             energy=0.0,
             carbon=0.0,
             price=0.0,
+            loading=0.0,
             failure=0.0,
             promise=0.0,
             service=alone,

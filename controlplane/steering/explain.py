@@ -91,6 +91,7 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         energy=float(service.energy[own]),
         carbon=float(service.carbon[own]),
         price=float(service.price[own]),
+        loading=float(service.loading[own]),
         failure=failure,
         promise=max(0.0, late) / service.layout.weight,
         service=alone,

@@ -72,7 +72,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """Limits on weighted sums of instances' work: power budgets of sites."""
+    """Limits on weighted sums of instances' work: power budgets of sites, rate limits."""
 
     weight: Array = field(default_factory=lambda: np.zeros((0, 0)))
     """(budgets, instances): watts per unit of work."""

@@ -52,6 +52,8 @@ class ServicePairs:
     """(usable,): the same of the carbon that it causes."""
     price: Array
     """(usable,): the same of what is charged for it."""
+    loading: Array
+    """(usable,): what loading its model is expected to cost a request, seconds."""
     failure: Array
     """(usable,): what failures there are expected to cost a request, seconds."""
     work: Array
@@ -91,7 +93,8 @@ class ServicePairs:
     @property
     def fixed(self) -> Array:
         """Return what a request costs at each usable instance besides time, (usable,), seconds."""
-        return self.penalty + self.energy + self.carbon + self.price + self.failure
+        money = self.energy + self.carbon + self.price
+        return self.penalty + self.loading + money + self.failure
 
     def node(self, price: Array) -> Array:
         """Return the weighted cost at each usable instance at the instances' *price* of work."""

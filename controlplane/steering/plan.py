@@ -26,6 +26,8 @@ class Why:
     """Price of the carbon that this energy causes, likewise."""
     price: float
     """What is charged for the request and its tokens, likewise."""
+    loading: float
+    """What loading its model there is expected to cost a request."""
     failure: float
     """What failures are expected to cost: their probability times what one costs the service."""
     promise: float
@@ -55,7 +57,7 @@ class Why:
     def marginal_cost(self) -> float:
         """Return what the optimum equalises over the instances in use."""
         money = self.energy + self.carbon + self.price
-        beside = self.penalty + money + self.failure + self.promise
+        beside = self.penalty + self.loading + money + self.failure + self.promise
         return self.predicted_latency + beside + self.crowding
 
 

@@ -18,7 +18,7 @@ from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase, st
 from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, Curves
 from controlplane.steering.layout import Layout, ServiceLayout
-from controlplane.steering.money import Money, price_requests
+from controlplane.steering.money import Money, count_tokens, price_requests
 from controlplane.steering.optimiser import Bounds, Budgets, Flow, Indices
 from controlplane.steering.pairs import Codes, Pairs, ServicePairs, join
 
@@ -26,6 +26,9 @@ DOUBTED = 0.7
 """Trust below which an instance gets less; honest ones fall this far by chance."""
 
 _LEAST_RAMP = 0.02
+
+RATE_KEPT = 0.9
+"""Part of a rate limit that is planned for: providers count by windows, and demand varies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +174,18 @@ def build_problem(
     demand: Array,
     sizes: Array,
     failures: Array | None = None,
+    loading: Array | None = None,
 ) -> Problem:
     """Return the problem of this cycle over all pairs; the arguments are those of `picture`."""
     made = picture(
-        view, layout, network, estimates=estimates, demand=demand, sizes=sizes, failures=failures
+        view,
+        layout,
+        network,
+        estimates=estimates,
+        demand=demand,
+        sizes=sizes,
+        failures=failures,
+        loading=loading,
     )
     return made.problem(made.whole())
 
@@ -188,6 +199,7 @@ def picture(
     demand: Array,
     sizes: Array,
     failures: Array | None = None,
+    loading: Array | None = None,
 ) -> Picture:
     """Put together what this cycle's decision is made of.
 
@@ -200,9 +212,12 @@ def picture(
         sizes: (services,): work of a request, in requests of ordinary size.
         failures: (services, instances): probability that a request fails there and would not
             elsewhere; none for no failures.
+        loading: (services, instances): seconds that loading a model is expected to cost a request;
+            none where nothing is loaded.
     """
     nothing = np.zeros((len(layout.services), len(layout.instances)))
     failing = nothing if failures is None else failures
+    loads = nothing if loading is None else loading
     instances = [view.instances[instance.name] for instance in layout.instances]
     pace = np.array([estimate.pace for estimate in estimates])
     limits: dict[int, list[str]] = {}
@@ -239,6 +254,7 @@ def picture(
                 energy=money.energy[number, columns] * worth / service.weight,
                 carbon=money.carbon[number, columns] * worth / service.weight,
                 price=money.price[number, columns] * worth / service.weight,
+                loading=loads[number, columns],
                 failure=service.service.failure_cost * failing[number, columns],
                 work=pace[columns] * sizes[number],
             )
@@ -259,7 +275,7 @@ def picture(
         empty=tuple(empty),
         excluded=excluded,
         limits=limits,
-        budgets=_budgets(layout, curves),
+        budgets=_budgets(layout, curves, _rate_limits(view, layout, pace, sizes, limits)),
         money=money,
     )
 
@@ -420,10 +436,33 @@ def _bounds(groups: Sequence[tuple[Indices, float, float, str]]) -> Bounds:
     )
 
 
-def _budgets(layout: Layout, curves: Curves) -> Budgets:
-    """Return the sites' power budgets as limits on work."""
+def _rate_limits(
+    view: FleetView, layout: Layout, pace: Array, sizes: Array, words: dict[int, list[str]]
+) -> dict[int, float]:
+    """Return instance -> the most work that its rate limit leaves; requests of least work count."""
+    found: dict[int, float] = {}
+    for column, instance in enumerate(layout.instances):
+        if instance.rate_limit is None:
+            continue
+        own = [number for number, each in enumerate(layout.services) if column in each.columns]
+        if not own:
+            continue
+        shown = [view.instances[instance.name]]
+        counts = [count_tokens(layout.services[n].service.tokens, shown) for n in own]
+        rate = instance.rate_limit.requests(max(map(sum, counts)))
+        if rate < np.inf:
+            found[column] = RATE_KEPT * rate * float(pace[column] * sizes[own].min())
+            words.setdefault(column, []).append(f"rate limit of {rate:.3g} requests/s")
+    return found
+
+
+def _budgets(layout: Layout, curves: Curves, rates: Mapping[int, float]) -> Budgets:
+    """Return the sites' power budgets and the instances' rate limits as limits on work."""
     weights: list[Array] = []
     limit: list[float] = []
+    for column, work in rates.items():
+        weights.append(np.eye(1, len(layout.instances), column)[0])
+        limit.append(work)
     watts = layout.joules / curves.capacity
     for position, site in enumerate(layout.config.sites):
         budget = site.power.budget

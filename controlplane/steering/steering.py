@@ -12,6 +12,7 @@ import numpy as np
 from controlplane.config import Config, Delay, Mode, PolicyName
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
+from controlplane.steering.adapters import AdapterPlacement
 from controlplane.steering.assignments import Assignments, Noted
 from controlplane.steering.burst_hedging import DemandErrors, hedge, mix_prices
 from controlplane.steering.capacity import CapacityLearner
@@ -69,6 +70,7 @@ class Steering:
         else."""
         self._monitor = ModelMonitor()
         self._failures = FailureLearner()
+        self._adapters = AdapterPlacement()
         self._demand_errors = DemandErrors()
         self._shedding = Shedding()
         self._promises = PromiseKeeper()
@@ -134,8 +136,17 @@ class Steering:
         estimates = self._capacity.observe(view, layout, burstiness=self._demand_errors.burstiness)
         demand = self._measure_demand(view, layout, estimates)
         failures = self._failures.observe(view, layout)
+        loading = self._adapters.observe(
+            view,
+            layout,
+            self._network,
+            demand=demand,
+            # As configured: what was learned has loadings in it, and homes should stay.
+            capacity=layout.slots / layout.pace,
+        )
         # What answers again gets its share back, however little that gains.
         self._renewed = self._renewed or self._failures.recovered
+        self._renewed = self._renewed or self._adapters.moved
         made = picture(
             view,
             layout,
@@ -144,6 +155,7 @@ class Steering:
             demand=demand,
             sizes=self._capacity.sizes,
             failures=failures,
+            loading=loading,
         )
         decision = self._decide(view, made)
         watching = self._config.steering.mode is Mode.OBSERVE

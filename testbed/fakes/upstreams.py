@@ -36,6 +36,7 @@ class Origin:
         content: body of the last request.
         status: what it answers.
         answers: (status, headers) of the next answers, before those of *status*.
+        ends_streams: whether streams end now, before all their events.
         hangs: whether it takes requests and never answers.
         serves: the only model it knows; a request that names another gets 404. None knows all.
         models: the models that requests named.
@@ -57,6 +58,7 @@ class Origin:
         self.status = 200
         self.answers: list[tuple[int, dict[str, str]]] = []
         self.hangs = False
+        self.ends_streams = False
         self.serves: str | None = None
         self.models: list[str] = []
         self.content = b""
@@ -115,6 +117,8 @@ class Origin:
         stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await stream.prepare(request)
         for number in range(int(request.query["events"])):
+            if self.ends_streams:
+                break
             await stream.write(f"data: {number}\n\n".encode())
             await asyncio.sleep(float(request.query["gap"]))
         return stream

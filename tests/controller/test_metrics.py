@@ -69,7 +69,9 @@ VIEW = FleetView(
 
 def why(latency: float) -> Why:
     """Return an explanation that predicts *latency*."""
-    return Why(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, latency, 1.0, 2.0, 1.0, 0.5)
+    return Why(
+        0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, latency, 1.0, 2.0, 1.0, 0.5
+    )
 
 
 PLAN = Plan(

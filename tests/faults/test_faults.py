@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import random
 import re
 import resource
@@ -468,6 +470,71 @@ async def test_a_certificate_expires(tmp_path: Path, name: str) -> None:
             seconds,
             name,
         )
+
+
+async def test_a_long_stream_outlives_all_that_operators_do(tmp_path: Path, name: str) -> None:
+    """Ten changes of services, rotated certificates and a restart cut nothing and drain no one.
+
+    It lasts until all is done, and two minutes where rows are written.
+    """
+    least = 120.0 if "CATS_FAULTS" in os.environ else 0.0
+    authority = Authority(tmp_path)
+    own = authority.issue("127.0.0.1")
+    san = "spiffe://fleet/site/north/envoy/e-1"
+    pair = authority.issue(san)
+    tls = ClientTls(str(authority.ca), str(pair.cert), str(pair.key), secrets=str(tmp_path))
+    for file, content in build_secrets(tls).items():
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    section = f"tls: {{cert: {own.cert}, key: {own.key}, client_ca: {authority.ca}}}"
+    state = ("--state-dir", str(tmp_path / "state"))
+    async with fault_bed(tmp_path, *state, server=section, tls=tls, witness=False) as bed:
+        text = bed.fleet.read_text(encoding="utf-8")
+        (listener,) = await bed.envoy.config_dump(resource="dynamic_listeners")
+        url = f"{bed.requests.urls[0]}/v1/chat/completions?events=100000&gap=0.1"
+        endless = aiohttp.ClientTimeout(total=None)
+        began_at = time.monotonic()
+        async with (
+            aiohttp.ClientSession(timeout=endless) as http,
+            http.post(url, data=b"{}") as stream,
+        ):
+            for number in range(10):
+                match = ("{path: /v1/other}", "{model: other}", "{path: /v1/chat/*, model: o}")
+                service = f"s{number}, match: [{match[number % 3]}], models: [{{name: m}}]"
+                changed = text.replace("services:\n", f"services:\n  - {{name: {service}}}\n")
+                bed.fleet.write_text(changed, encoding="utf-8")
+                await bed.recovers(
+                    functools.partial(_has_cluster, bed, f"s{number}"), since=time.monotonic()
+                )
+                if number == 3:
+                    authority.issue(san, over=pair)
+                    authority.issue("127.0.0.1", over=own)
+                if number == 6:
+                    first(bed).signal(signal.SIGKILL)
+                    await first(bed).ended()
+                    await bed.replicas.start(0)
+                    await bed.recovers(bed.connected, since=time.monotonic())
+            await bed.keep_on(max(0.0, least - (time.monotonic() - began_at)))
+            seconds = time.monotonic() - began_at
+            for origin in bed.origins.values():
+                origin.ends_streams = True
+            content = (await stream.read()).decode()
+        (after,) = await bed.envoy.config_dump(resource="dynamic_listeners")
+        numbers = [int(line.removeprefix("data: ")) for line in content.split("\n") if line]
+        assert list(range(len(numbers))) == numbers
+        assert len(numbers) > 10
+        key = "active_state"
+        assert listener[key]["version_info"] == after[key]["version_info"]
+        bed.reported(
+            f"stream of {seconds:.0f} s",
+            "ten changes of services, rotated certificates, a restart of the control plane",
+            0.0,
+            name,
+        )
+
+
+async def _has_cluster(bed: Bed, service: str) -> bool:
+    dump = await bed.envoy.config_dump(resource="dynamic_active_clusters")
+    return service in {each["cluster"]["name"] for each in dump}
 
 
 async def test_the_configuration_is_deleted(tmp_path: Path, name: str) -> None:

@@ -14,6 +14,7 @@ export const TERMS = [
   ["energy", "energy"],
   ["carbon", "carbon"],
   ["price", "price"],
+  ["loading", "loading"],
   ["failure", "failures"],
   ["promise", "promise"],
   ["crowding", "crowding"],

@@ -16,7 +16,7 @@ from controlplane.config.dialects import EngineName
 from controlplane.config.engine import Engine
 from controlplane.config.schema.https import Https
 from controlplane.config.schema.models import ServedName
-from controlplane.config.schema.prices import RequestPrice
+from controlplane.config.schema.prices import RateLimit, RequestPrice
 from controlplane.config.schema.values import Name, Port, Settings, without_default
 from controlplane.config.units import PositiveDuration, Power
 
@@ -101,6 +101,9 @@ class Instance(Settings):
     models: tuple[Name | InstanceModel, ...] = ()
     """What it runs, if there are several at one address: adapters, or an engine that loads what
     is asked for. They share its capacity. A service gets the one it prefers (least penalty)."""
+    max_loaded: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Models with a ``load_time`` that it holds at once: vLLM's ``--max-loras``, Ollama's
+    ``OLLAMA_MAX_LOADED_MODELS``; by default what its metrics page says."""
     engine: EngineName = Engine.GENERIC
     """The inference server, or the name of one of ``telemetry.dialects``."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
@@ -112,6 +115,8 @@ class Instance(Settings):
     power: InstancePower = InstancePower()
     price: RequestPrice | None = None
     """What is charged for a request here, weighed against delay by ``steering.energy_value``."""
+    rate_limit: RateLimit | None = None
+    """What it may be sent, all client sites together; shares keep to nine tenths of it."""
     tls: bool = True
     """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
     https: Https | None = None

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from controlplane.config.schema.values import Name, Settings
+from controlplane.config.units import Duration
 
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+~-]{0,255}$")]
 """What an engine calls a model: a path of a hub, a tag, an adapter."""
@@ -43,3 +44,6 @@ class Model(Settings):
     """What engines call it; by default its name."""
     protocol: Protocol = Protocol.AUTO
     """What its instances are spoken to in."""
+    load_time: Duration = 0.0
+    """What an engine takes to load it when it is asked for it and does not hold it, as an adapter
+    or a model of Ollama. Where instances have ``max_loaded``, some hold it and get its requests."""

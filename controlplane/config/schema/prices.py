@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -32,6 +33,25 @@ class RequestTokens(Settings):
     """Of a prompt."""
     output: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
     """Of an answer."""
+
+
+class RateLimit(Settings):
+    """What a provider answers at most, before it rejects requests with 429."""
+
+    requests_per_minute: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    """Requests a minute."""
+    tokens_per_minute: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)] | None = None
+    """Tokens a minute, of prompts and answers; needs ``services[].tokens``, or instances that
+    report theirs."""
+
+    def requests(self, tokens: float) -> float:
+        """Return the requests a second that it allows, of *tokens* each; infinite if all."""
+        limits = [math.inf]
+        if self.requests_per_minute is not None:
+            limits.append(self.requests_per_minute / 60)
+        if self.tokens_per_minute is not None and tokens > 0:
+            limits.append(self.tokens_per_minute / 60 / tokens)
+        return min(limits)
 
 
 class Tariffs(Settings):

@@ -91,6 +91,17 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """A metric whose labels say which models an engine holds; its value is when that was so."""
+
+    name: str
+    holds: tuple[str, ...]
+    """Labels with names, commas between."""
+    most: str
+    """Label with how many it holds at most."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """Everything that is known of one engine's metrics."""
 
@@ -102,6 +113,8 @@ class Dialect:
     """Whether the names say this engine from all others."""
     marks: tuple[str, ...] = ()
     """Beginnings of names that only this engine has."""
+    loaded: Loaded | None = None
+    """Where it says which models it holds."""
 
 
 def rule(

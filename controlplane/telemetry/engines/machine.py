@@ -11,6 +11,7 @@ from controlplane.model import Signal
 from controlplane.telemetry.engines.dialect import (
     Alias,
     Dialect,
+    Loaded,
     Merge,
     Readiness,
     Rule,
@@ -49,6 +50,7 @@ def dialect(
     *,
     distinct: bool = True,
     marks: tuple[str, ...] = (),
+    loaded: Loaded | None = None,
 ) -> Dialect:
     """Return the table of an engine, completed by the machine's metrics."""
     # The engine's own rule first, then ours for machine metrics that an exporter may have added.
@@ -56,4 +58,5 @@ def dialect(
     covered = {each.signal for each in own}
     every = own + tuple(each for each in MACHINE if each.signal not in covered)
     ready = (*readiness, OUR_READINESS)
-    return Dialect(every, ready, read_names(every, ready), distinct, marks)
+    names = read_names(every, ready) | ({loaded.name} if loaded else set())
+    return Dialect(every, ready, names, distinct, marks, loaded)

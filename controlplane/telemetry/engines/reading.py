@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
 from controlplane.model import COUNTERS, InstanceReport, Signal, Source
-from controlplane.telemetry.engines.dialect import Alias, Dialect, Expected, Merge, Readiness, Rule
+from controlplane.telemetry.engines.dialect import (
+    Alias,
+    Dialect,
+    Expected,
+    Loaded,
+    Merge,
+    Readiness,
+    Rule,
+)
 from controlplane.telemetry.engines.series import (
     Series,
     fullest,
@@ -26,6 +34,8 @@ from controlplane.telemetry.limits import LIMITS, SENTINEL, SHARES
 
 MAX_REFUSED = 16
 MAX_IGNORED = 16
+MAX_LOADED = 1000
+"""Models of one engine that are read."""
 MAX_AGE = 300.0
 """Seconds; a page that says it is older is a relay's that no longer reads its source."""
 APART = 30.0
@@ -116,6 +126,9 @@ def parse_metrics(
     for line in page.repeated:
         reader.ignore(line)
     signals, refused, aliases = _read_signals(dialect, reader)
+    loaded, most = _read_loaded(dialect.loaded, samples)
+    # What it has loaded is there before its first request.
+    samples = {name: rows for name, rows in samples.items() if not _says_loaded(dialect, name)}
     if not samples and not page.empty and not _speaks(text, dialect):
         others = [str(other) for other, its in DIALECTS.items() if _speaks(text, its)]
         if others:
@@ -135,7 +148,29 @@ def parse_metrics(
         not_ready_reason=not_ready,
         ignored=tuple(reader.ignored),
         empty=page.empty,
+        loaded=loaded,
+        max_loaded=most,
     )
+
+
+def _says_loaded(dialect: Dialect, name: str) -> bool:
+    return dialect.loaded is not None and dialect.loaded.name == name
+
+
+def _read_loaded(
+    rule: Loaded | None, samples: Mapping[str, Series]
+) -> tuple[tuple[str, ...], float | None]:
+    """Return which models the engine holds, and how many it can; the newest row counts."""
+    rows = samples.get(rule.name, ()) if rule is not None else ()
+    if rule is None or not rows:
+        return (), None
+    newest = max(rows, key=lambda row: row.value)
+    names = [
+        name.strip() for label in rule.holds for name in newest.labels.get(label, "").split(",")
+    ]
+    most = newest.labels.get(rule.most, "")
+    held = tuple(dict.fromkeys(name for name in names if name))[:MAX_LOADED]
+    return held, float(most) if most.isdecimal() and 0 < int(most) <= MAX_LOADED else None
 
 
 def _of_now(

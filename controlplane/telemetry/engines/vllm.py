@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.model import Signal
-from controlplane.telemetry.engines.dialect import Alias, Expected, Merge, Readiness, mean, rule
+from controlplane.telemetry.engines.dialect import (
+    Alias,
+    Expected,
+    Loaded,
+    Merge,
+    Readiness,
+    mean,
+    rule,
+)
 from controlplane.telemetry.engines.machine import dialect
 
 FINISHED = ("finished_reason", "finish_reason")
@@ -54,4 +62,7 @@ VLLM = dialect(
     RULES,
     (Readiness("vllm:engine_sleep_state", "it sleeps", "sleep_state", "awake", every=True),),
     marks=("vllm:", "ray_vllm_", "ray_vllm:", "vllm_num_requests_running"),
+    loaded=Loaded(
+        "vllm:lora_requests_info", ("running_lora_adapters", "waiting_lora_adapters"), "max_lora"
+    ),
 )

@@ -27,6 +27,7 @@ from controlplane.auth.agent_rights import AgentGate
 from controlplane.auth.identity import IdentityCheck
 from controlplane.config import Admin, Config, Instance, Role, Tls, Transport, Webhook
 from controlplane.config.resolution import names_of
+from controlplane.controller.configuration import DiscoveryChange
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
@@ -207,10 +208,15 @@ def _resolver(control: ControlPlane) -> NameResolver:
     configuration = control.configuration
     resolver = NameResolver(configuration.receive_addresses, log=control.log, clock=control.clock)
     resolver.reconfigure(names_of(configuration.merged.config))
-    configuration.file_changed.subscribe(
-        lambda _: resolver.reconfigure(names_of(configuration.merged.config))
-    )
+    configuration.discovery_changed.subscribe(lambda change: _follow_names(resolver, change))
     return resolver
+
+
+def _follow_names(resolver: NameResolver, change: DiscoveryChange) -> None:
+    """Resolve the names that the file or discovery has now, if they are others."""
+    names = names_of(change.now.config)
+    if names != names_of(change.before.config):
+        resolver.reconfigure(names)
 
 
 def _tariffs(control: ControlPlane) -> TariffReader:

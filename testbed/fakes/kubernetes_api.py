@@ -22,7 +22,7 @@ from aiohttp import web
 BOOKMARK_PERIOD = 0.2
 """Seconds; a real server takes a minute."""
 _PATH = re.compile(
-    r"/(?:api/v1|apis/(?P<group>[^/]+)/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[^/]+)"
+    r"/(?:api/v1|apis/(?P<group>[^/]+)/v1(?:alpha\d+|beta\d+)?)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[^/]+)"
     r"(?:/(?P<name>[^/]+))?"
 )
 _IN = re.compile(r"(?P<key>\S+)\s+(?P<no>not)?in\s+\((?P<values>[^)]*)\)")

@@ -21,6 +21,7 @@ from controlplane.sources.kubernetes.mapping import watches
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
+    INFERENCE_POOL_IMPORTS,
     INFERENCE_POOLS,
     PODS,
 )
@@ -128,7 +129,8 @@ def test_discovery_may_read_what_its_rules_want_and_nothing_else() -> None:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    known = {(each.group, each.name) for each in (ENDPOINT_SLICES, PODS, INFERENCE_POOLS, GATEWAYS)}
+    kinds = (ENDPOINT_SLICES, PODS, INFERENCE_POOLS, INFERENCE_POOL_IMPORTS, GATEWAYS)
+    known = {(each.group, each.name) for each in kinds}
     (text,) = [
         each["data"]["fleet.yaml"] for each in objects if each["metadata"]["name"] == "cats-fleet"
     ]
@@ -141,7 +143,7 @@ def test_discovery_may_read_what_its_rules_want_and_nothing_else() -> None:
     (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "kubernetes-api"]
 
     assert {"Role", "RoleBinding"} == access.keys()
-    assert [["get", "list", "watch"]] * 4 == [rule["verbs"] for rule in access["Role"]["rules"]]
+    assert [["get", "list", "watch"]] * 5 == [rule["verbs"] for rule in access["Role"]["rules"]]
     assert known == allowed
     assert {(each.resource.group, each.resource.name) for each in wanted} <= allowed
     assert {access["Role"]["metadata"]["namespace"]} == {each.namespace for each in wanted}

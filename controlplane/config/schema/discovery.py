@@ -87,6 +87,8 @@ class DiscoveryKind(StrEnum):
     """Each ready pod is an instance."""
     INFERENCE_POOLS = "inference_pools"
     """Each Gateway API InferencePool is one instance, reached by the Gateway that accepted it."""
+    INFERENCE_POOL_IMPORTS = "inference_pool_imports"
+    """Each InferencePoolImport, a pool of another cluster, is one instance behind its Gateway."""
 
 
 class FoundScrape(Settings):

@@ -31,6 +31,7 @@ from controlplane.errors import ReportError
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
+    INFERENCE_POOL_IMPORTS,
     INFERENCE_POOLS,
     NODES,
     PODS,
@@ -93,6 +94,7 @@ class _Candidate:
     namespace: str
     labels: Labels
     ip: str
+    """Or a DNS name, which is resolved before Envoys get it."""
     ports: Mapping[str, int]
     node: str = ""
     zone: str = ""
@@ -137,19 +139,27 @@ def watches(config: Config, rule: DiscoveryRule) -> Watches:
         # The pods are the instances; the few pools say which of them, and at which ports.
         pools = tuple(Watch(INFERENCE_POOLS, each, selector) for each in namespaces)
         return Watches(tuple(Watch(PODS, each) for each in namespaces), (*pools, *nodes))
-    if rule.kind is DiscoveryKind.INFERENCE_POOLS:
+    if _is_of_pools(rule):
+        imports = rule.kind is DiscoveryKind.INFERENCE_POOL_IMPORTS
+        pools_of = INFERENCE_POOL_IMPORTS if imports else INFERENCE_POOLS
         gateways = (rule.gateway_namespace,) if rule.gateway_namespace else namespaces
         return Watches(
-            tuple(Watch(INFERENCE_POOLS, each, selector) for each in namespaces),
+            tuple(Watch(pools_of, each, selector) for each in namespaces),
             tuple(Watch(GATEWAYS, each) for each in gateways),
         )
     resource = PODS if rule.kind is DiscoveryKind.PODS else ENDPOINT_SLICES
     return Watches(tuple(Watch(resource, each, selector) for each in namespaces), nodes)
 
 
+def _is_of_pools(rule: DiscoveryRule) -> bool:
+    """Return whether instances are whole pools behind Gateways."""
+    kinds = (DiscoveryKind.INFERENCE_POOLS, DiscoveryKind.INFERENCE_POOL_IMPORTS)
+    return rule.kind in kinds and not rule.members
+
+
 def _needs_nodes(rule: DiscoveryRule) -> bool:
     """Report whether nodes have to be read, which takes a ClusterRole."""
-    if rule.kind is DiscoveryKind.INFERENCE_POOLS and not rule.members:
+    if _is_of_pools(rule):
         return False
     labels = {rule.node_label, rule.site_template.label if rule.site_template else None} - {None}
     if rule.kind is DiscoveryKind.ENDPOINT_SLICES:
@@ -340,7 +350,7 @@ class _Reader:
         order = (
             candidate.namespace, candidate.name, ":" in candidate.ip, candidate.source,
         )  # fmt: skip
-        port, reason = 0, candidate.fault or ("" if candidate.ip else "has no IP address")
+        port, reason = 0, candidate.fault or ("" if candidate.ip else "has no address")
         if not reason:
             try:
                 port = self.rule.port or self._port(candidate)
@@ -357,21 +367,21 @@ class _Reader:
 
     def _pool(self, pool: InferencePool) -> _Candidate:
         at = [gateway for key in pool.gateways if (gateway := self.gateways.get(key))]
-        at.sort(key=lambda gateway: not gateway.ips)  # one that can be reached comes first
+        # One that can be reached comes first, and an address before a name.
+        at.sort(key=lambda gateway: (not gateway.hosts, not gateway.ips))
         fault = ""
         if not pool.gateways:
             fault = "no Gateway has accepted the pool; see its status.parents"
         elif not at:
             names = ", ".join("/".join(key) for key in pool.gateways)
             fault = f"its Gateway {names} is not among those read; set gateway_namespace"
-        elif not at[0].ips:
-            fault = "its Gateway has no IP address in its status; Envoys take no DNS names"
+        elif not at[0].hosts:
+            fault = "its Gateway has no address in its status yet"
         host = f"{pool.picker}.{pool.meta.namespace}.svc" if pool.picker else ""
         return _Candidate(
             pool.meta.name, pool.meta.namespace, pool.meta.labels,
-            at[0].ips[0] if at and at[0].ips else "", at[0].ports if at else {},
-            source=f"pool {pool.meta.namespace}/{pool.meta.name}",
-            about=_about(f"{INFERENCE_POOLS.group}/v1", "InferencePool", pool.meta),
+            at[0].hosts[0] if at and at[0].hosts else "", at[0].ports if at else {},
+            source=f"pool {pool.meta.namespace}/{pool.meta.name}", about=_about_pool(pool),
             metrics_host=host, fault=fault,
         )  # fmt: skip
 
@@ -382,7 +392,7 @@ class _Reader:
             ReportError: what the rule needs is not there.
         """
         rule = self.rule
-        is_pool = rule.kind is DiscoveryKind.INFERENCE_POOLS and not rule.members
+        is_pool = _is_of_pools(rule)
         prior = self._prior(candidate)
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
         # What no one said is learned; a default would pass for said.
@@ -483,7 +493,7 @@ class _Reader:
         if found is None:
             return None
         default = port
-        if self.rule.kind is DiscoveryKind.INFERENCE_POOLS and not self.rule.members:
+        if _is_of_pools(self.rule):
             if not candidate.metrics_host:
                 raise ReportError("its endpoint picker is no Service; remove scrape")
             host, default = candidate.metrics_host, PICKER_METRICS
@@ -502,9 +512,9 @@ def _endpoints(piece: EndpointSlice) -> Iterator[_Candidate]:
     source = f"service {service}" if service else f"slice {piece.meta.name}"
     fault = (
         ""
-        if piece.family in ("IPv4", "IPv6")
-        else f"its slice has addresses of the type {piece.family[:40]}, and only IPv4 and IPv6 are"
-        " discovered; list it under instances"
+        if piece.family in ("IPv4", "IPv6", "FQDN")
+        else f"its slice has addresses of the type {piece.family[:40]}, and only IPv4, IPv6 and"
+        " FQDN are discovered; list it under instances"
     )
     # A Service is what people look at; its slices have names that no one chose.
     about = (
@@ -516,13 +526,20 @@ def _endpoints(piece: EndpointSlice) -> Iterator[_Candidate]:
         if endpoint.ready:
             yield _Candidate(
                 endpoint.name or (endpoint.ip or endpoint.host).replace(".", "-").replace(":", "-"),
-                piece.meta.namespace, piece.meta.labels, endpoint.ip, piece.ports,
+                piece.meta.namespace, piece.meta.labels, endpoint.ip or endpoint.host, piece.ports,
                 source=source, node=endpoint.node, zone=endpoint.zone, fault=fault, about=about,
             )  # fmt: skip
 
 
 def _about(api_version: str, kind: str, meta: Meta) -> ObjectRef:
     return ObjectRef(api_version, kind, meta.namespace, meta.name, meta.uid)
+
+
+def _about_pool(pool: InferencePool) -> ObjectRef:
+    kind, of = "InferencePool", INFERENCE_POOLS
+    if pool.imported:
+        kind, of = "InferencePoolImport", INFERENCE_POOL_IMPORTS
+    return _about(f"{of.group}/{of.version}", kind, pool.meta)
 
 
 def _label(labels: Labels, label: str, what: str, *, of: str = "") -> str:

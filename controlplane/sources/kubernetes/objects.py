@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from controlplane.config.addresses import is_dns_name
 from controlplane.errors import ReportError
 
 MAX_LABELS = 256
@@ -102,6 +103,13 @@ class Gateway:
     ips: tuple[str, ...] = ()
     ports: Mapping[str, int] = field(default_factory=dict)
     """Name -> number of the listeners."""
+    names: tuple[str, ...] = ()
+    """DNS names, as load balancers of some clouds have in place of addresses."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Return where it is reached: its addresses, then its names."""
+        return self.ips + self.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,8 @@ class InferencePool:
     """Ports of each pod that serve, in the pool's order; up to eight."""
     ready: bool = True
     """False once it is being deleted."""
+    imported: bool = False
+    """Whether it is an InferencePoolImport."""
 
     def selects(self, labels: Labels) -> bool:
         """Report whether a pod with *labels* is a member."""
@@ -170,7 +180,7 @@ def parse_endpoint_slice(document: Any) -> EndpointSlice:
             Endpoint(
                 name=_text(target, "name") if _text(target, "kind") == "Pod" else "",
                 ip=_ip(address),
-                host=address if family == "FQDN" else "",
+                host=_dns_name(address) if family == "FQDN" else "",
                 node=_text(item, "nodeName"),
                 zone=_text(item, "zone"),
                 # An unknown state is to be taken as ready, by the API's own words.
@@ -208,17 +218,25 @@ def parse_gateway(document: Any) -> Gateway:
     Raises:
         ReportError: it is none.
     """
+    addresses = _maps(_map(document, "status"), "addresses")
     ips = [
         ip
-        for item in _maps(_map(document, "status"), "addresses")
+        for item in addresses
         if (item.get("type") or "IPAddress") == "IPAddress" and (ip := _ip(_text(item, "value")))
+    ]
+    names = [
+        name
+        for item in addresses
+        if item.get("type") == "Hostname" and (name := _dns_name(_text(item, "value")))
     ]
     ports = {
         _text(item, "name") or str(item["port"]): item["port"]
         for item in _maps(_map(document, "spec"), "listeners")
         if _is_port(item.get("port"))
     }
-    return Gateway(_meta(document), ips=tuple(ips), ports=_first(ports, MAX_PORTS))
+    return Gateway(
+        _meta(document), ips=tuple(ips), ports=_first(ports, MAX_PORTS), names=tuple(names)
+    )
 
 
 def parse_inference_pool(document: Any) -> InferencePool:
@@ -228,17 +246,6 @@ def parse_inference_pool(document: Any) -> InferencePool:
         ReportError: it is none.
     """
     meta = _meta(document)
-    gateways = []
-    for parent in _maps(_map(document, "status"), "parents"):
-        reference = _map(parent, "parentRef")
-        if (
-            (_text(reference, "kind") or "Gateway") == "Gateway"
-            and _text(reference, "name")
-            and _condition(parent, "Accepted") == "True"
-        ):
-            gateways.append(
-                (_text(reference, "namespace") or meta.namespace, _text(reference, "name"))
-            )
     spec = _map(document, "spec")
     picker = _map(spec, "endpointPickerRef")
     numbers = [port.get("number") for port in _maps(spec, "targetPorts")[:MAX_TARGET_PORTS]]
@@ -251,9 +258,46 @@ def parse_inference_pool(document: Any) -> InferencePool:
         },
         target_ports=tuple(dict.fromkeys(number for number in numbers if _is_port(number))),
         picker=_service(picker),
-        gateways=tuple(sorted(gateways)),
+        gateways=_accepted(_maps(_map(document, "status"), "parents"), meta.namespace),
         ready=not _is_deleted(document),
     )
+
+
+def parse_inference_pool_import(document: Any) -> InferencePool:
+    """Read an InferencePoolImport: a pool of another cluster of the set, behind Gateways of this.
+
+    Its members are not there, and each controller that imports it says in the status which
+    Gateways lead to it.
+
+    Raises:
+        ReportError: it is none.
+    """
+    meta = _meta(document)
+    parents = [
+        parent
+        for controller in _maps(_map(document, "status"), "controllers")
+        for parent in _maps(controller, "parents")
+    ]
+    return InferencePool(
+        meta,
+        gateways=_accepted(parents, meta.namespace),
+        ready=not _is_deleted(document),
+        imported=True,
+    )
+
+
+def _accepted(parents: Sequence[Mapping[str, Any]], namespace: str) -> tuple[tuple[str, str], ...]:
+    """Return (namespace, name) of the Gateways among *parents* that accepted the object."""
+    gateways = set()
+    for parent in parents:
+        reference = _map(parent, "parentRef")
+        if (
+            (_text(reference, "kind") or "Gateway") == "Gateway"
+            and _text(reference, "name")
+            and _condition(parent, "Accepted") == "True"
+        ):
+            gateways.add((_text(reference, "namespace") or namespace, _text(reference, "name")))
+    return tuple(sorted(gateways))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +310,11 @@ class Resource:
     """API group; empty for the core API."""
     parse: Callable[[Any], KubernetesObject]
     """Raises `ReportError`."""
+    version: str = "v1"
 
     def path(self, namespace: str) -> str:
         """Return the path of those in *namespace*; empty where they are in none."""
-        root = f"/apis/{self.group}/v1" if self.group else "/api/v1"
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         return f"{root}/namespaces/{namespace}/{self.name}" if namespace else f"{root}/{self.name}"
 
 
@@ -282,6 +327,12 @@ LEASES = Resource("leases", "coordination.k8s.io", parse_node)
 ENDPOINT_SLICES = Resource("endpointslices", "discovery.k8s.io", parse_endpoint_slice)
 GATEWAYS = Resource("gateways", "gateway.networking.k8s.io", parse_gateway)
 INFERENCE_POOLS = Resource("inferencepools", "inference.networking.k8s.io", parse_inference_pool)
+INFERENCE_POOL_IMPORTS = Resource(
+    "inferencepoolimports",
+    "inference.networking.x-k8s.io",
+    parse_inference_pool_import,
+    version="v1alpha1",
+)
 
 
 def _meta(document: Any) -> Meta:
@@ -343,6 +394,12 @@ def _text(document: Mapping[str, Any], key: str) -> str:
 
 def _first(values: Mapping[str, Any], count: int) -> dict[str, Any]:
     return dict(list(values.items())[:count])
+
+
+def _dns_name(text: str) -> str:
+    """Return a DNS name in its usual form; empty if it is none."""
+    name = text.lower().rstrip(".")
+    return name if is_dns_name(name) else ""
 
 
 def _is_port(value: object) -> TypeGuard[int]:

@@ -31,6 +31,7 @@ from controlplane.sources.kubernetes.objects import (
     parse_endpoint_slice,
     parse_gateway,
     parse_inference_pool,
+    parse_inference_pool_import,
     parse_node,
     parse_pod,
 )
@@ -231,15 +232,52 @@ def test_endpoints_of_slices_are_instances_once() -> None:
     assert () == findings.refused
 
 
-def test_a_slice_of_names_is_rejected_with_its_type() -> None:
-    """Envoys are sent addresses."""
-    piece = parse_endpoint_slice(make_slice("names", {"d": "d.example"}, family="FQDN"))
+def test_a_slice_of_names_makes_instances_at_the_names() -> None:
+    """They are resolved before Envoys get them; another type of address is rejected."""
+    piece = parse_endpoint_slice(make_slice("names", {"d": "D.Example."}, family="FQDN"))
     unnamed = make_slice("more-names", {"d": "e.example"}, family="FQDN")
     del unnamed["endpoints"][0]["targetRef"]
-    reason = "its slice has addresses of the type FQDN, and only IPv4 and IPv6 are discovered; list it under instances"
+    wrong = parse_endpoint_slice(make_slice("wrong", {"w": "no name"}, family="FQDN"))
+    other = parse_endpoint_slice(make_slice("other", {"o": "10.0.0.1"}, family="X"))
+    findings = found(
+        {"kind": "endpoint_slices"}, piece, parse_endpoint_slice(unnamed), wrong, other
+    )
 
-    assert [("d", reason), ("e-example", reason)] == reasons(
-        found({"kind": "endpoint_slices"}, piece, parse_endpoint_slice(unnamed))
+    assert [
+        ("d", "north", "d.example:8000", "m"),
+        ("e-example", "north", "e.example:8000", "m"),
+    ] == instances(findings)
+    assert [
+        (
+            "o",
+            (
+                "its slice has addresses of the type X, and only IPv4, IPv6 and FQDN are"
+                " discovered; list it under instances"
+            ),
+        ),
+        ("w", "has no address"),
+    ] == sorted(reasons(findings))
+
+
+@pytest.mark.parametrize("kind", ["inference_pools", "inference_pool_imports"])
+def test_a_pool_is_reached_by_the_name_of_its_gateway(kind: str) -> None:
+    """Load balancers of some clouds have no address of their own; an import has no picker."""
+    gateway = parse_gateway(make_gateway("gateway", {"gw.example": "Hostname"}))
+    pool = make_pool("p")
+    if kind == "inference_pool_imports":
+        controllers = [{"name": "c/x", "parents": pool.pop("status")["parents"]}]
+        pool = {"metadata": pool["metadata"], "status": {"controllers": controllers}}
+        read = parse_inference_pool_import(pool)
+    else:
+        read = parse_inference_pool(pool)
+    findings = found({"kind": kind}, read, looked_up=(gateway,))
+    refused = found({"kind": kind}, read)
+    (about,) = [each.about for each in refused.refused]
+
+    assert [("p", "north", "gw.example:80", "m")] == instances(findings)
+    assert about is not None
+    assert kind.removeprefix("inference_").removesuffix("s").replace("_", "") == (
+        about.kind.removeprefix("Inference").lower()
     )
 
 
@@ -397,9 +435,9 @@ def test_a_pool_is_one_instance_at_its_gateway() -> None:
         ),
         pytest.param(
             make_pool("p"),
-            make_gateway("gateway", {"gw.example": "Hostname"}),
-            "its Gateway has no IP address in its status; Envoys take no DNS names",
-            id="a name",
+            make_gateway("gateway", {"*.example": "Hostname"}),
+            "its Gateway has no address in its status yet",
+            id="no name either",
         ),
     ],
 )
@@ -647,9 +685,9 @@ def test_whatever_an_object_says_it_is_read_or_refused(
 
 def test_a_rejection_names_the_object_that_people_look_at() -> None:
     """The Service of a slice, by its owner; the pod, or the pool."""
-    owned = make_slice("vllm-x1", {"a": "d.example"}, family="FQDN", namespace="models")
+    owned = make_slice("vllm-x1", {"a": "d.example"}, family="X", namespace="models")
     owned["metadata"]["ownerReferences"] = [{"kind": "Service", "name": "vllm", "uid": "u-1"}]
-    bare = make_slice("by-hand", {"b": "e.example"}, family="FQDN", namespace="models")
+    bare = make_slice("by-hand", {"b": "e.example"}, family="X", namespace="models")
     slices = found(
         {"kind": "endpoint_slices"}, parse_endpoint_slice(owned), parse_endpoint_slice(bare)
     )

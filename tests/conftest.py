@@ -5,6 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something of the machine; in CI the parent is derandomized.
+settings.register_profile(
+    "no clock", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("no clock")
 
 
 def pytest_configure() -> None:

@@ -38,7 +38,7 @@ DEFAULT_LENGTH = 120.0
 """Seconds of the story when no one says how long."""
 WINDOW = 5.0
 """Seconds that the live figures look back."""
-START_WITHIN = 30.0
+START_WITHIN = 90.0
 LIVE_PERIOD = 0.5
 PLAIN_PERIOD = 5.0
 POLL_PERIOD = 1.0

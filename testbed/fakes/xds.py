@@ -34,7 +34,7 @@ ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 _END: Any = vars(grpc.aio)["EOF"]
 """What a read gives at the end of a stream; the stubs do not know it."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until a test gives up; nothing is expected to take this long."""
 
 

@@ -42,7 +42,7 @@ FLAGS = (
     "--force-color-profile=srgb",
     "--remote-debugging-port=0",
 )
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a condition that does not come true fails the test."""
 MESSAGE_LIMIT = 64 * 2**20
 _POLL = 0.05

@@ -17,7 +17,7 @@ from testbed.processes.children import bound_to_parent
 from testbed.processes.ports import free_ports
 
 _POLL = 0.02
-_START = 120.0
+_START = 180.0
 """Seconds for a process to start; what a test waits for begins after it."""
 """Seconds between two looks at a condition."""
 
@@ -88,7 +88,7 @@ class ControlPlaneProcess:
             raise AssertionError("not started")
         self._process.send_signal(number)
 
-    async def ended(self, *, within: float = 20.0) -> int:
+    async def ended(self, *, within: float = 60.0) -> int:
         """Wait until it ends; give its exit status."""
         if self._process is None:
             raise AssertionError("not started")
@@ -120,7 +120,7 @@ class ControlPlaneProcess:
             raise ControlPlaneError(f"{path}: status {status}: {text}")
         return json.loads(text)
 
-    async def wait_ready(self, *, within: float = 30.0) -> None:
+    async def wait_ready(self, *, within: float = 90.0) -> None:
         """Wait until it serves a snapshot."""
 
         async def is_ready() -> bool:
@@ -132,7 +132,7 @@ class ControlPlaneProcess:
         await self._wait_until(is_ready, "be ready", within)
 
     async def wait_for(
-        self, path: str, condition: Callable[[Any], bool], what: str, *, within: float = 20.0
+        self, path: str, condition: Callable[[Any], bool], what: str, *, within: float = 60.0
     ) -> Any:
         """Wait until *condition* holds of the document at *path*; give it."""
         document: Any = None
@@ -145,7 +145,7 @@ class ControlPlaneProcess:
         await self._wait_until(holds, what, within)
         return document
 
-    async def wait_for_event(self, event: str, *, within: float = 20.0) -> dict[str, Any]:
+    async def wait_for_event(self, event: str, *, within: float = 60.0) -> dict[str, Any]:
         """Wait until its log has a line whose event is *event*; give the last such line."""
 
         async def is_logged() -> bool:

@@ -124,7 +124,7 @@ class EnvoyProcess:
         concurrency: int = 1,
         log_level: str = "warning",
         wait_ready: bool = True,
-        timeout: float = 30.0,  # noqa: ASYNC109 -- it bounds the wait and names what was awaited
+        timeout: float = 90.0,  # noqa: ASYNC109 -- it bounds the wait and names what was awaited
     ) -> Self:
         """Start an Envoy from *bootstrap* (YAML or JSON; its admin port may be 0).
 
@@ -232,7 +232,7 @@ class EnvoyProcess:
         """Get a page of the admin interface that is JSON."""
         return json.loads(await self.get(path))
 
-    async def wait_ready(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109 -- see wait_for
+    async def wait_ready(self, *, timeout: float = 90.0) -> None:  # noqa: ASYNC109 -- see wait_for
         """Wait until it serves."""
 
         async def ready() -> bool:
@@ -249,7 +249,7 @@ class EnvoyProcess:
         condition: Callable[[Mapping[str, tuple[EnvoyEndpoint, ...]]], bool],
         what: str,
         *,
-        timeout: float = 20.0,  # noqa: ASYNC109 -- it names what was awaited
+        timeout: float = 60.0,  # noqa: ASYNC109 -- it names what was awaited
     ) -> Mapping[str, tuple[EnvoyEndpoint, ...]]:
         """Wait until *condition* holds of its clusters (see `clusters`); give them.
 
@@ -271,7 +271,7 @@ class EnvoyProcess:
         name: str,
         condition: Callable[[int], bool],
         *,
-        timeout: float = 20.0,  # noqa: ASYNC109 -- it names what was awaited
+        timeout: float = 60.0,  # noqa: ASYNC109 -- it names what was awaited
     ) -> int:
         """Wait until *condition* holds of the counter or gauge *name* (0 if absent); give it."""
         value = 0

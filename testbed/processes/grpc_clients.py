@@ -21,7 +21,7 @@ from testbed.processes.children import bound_to_parent
 
 SERVICE = "testbed.Backend"
 _CALL = f"/{SERVICE}/Ask"
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 """Seconds that a batch of calls may take."""
 
 

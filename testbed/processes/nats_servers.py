@@ -55,7 +55,7 @@ class NatsCluster:
     async def wait_ready(self, nodes: Sequence[int] | None = None) -> None:
         """Wait until JetStream answers through every node."""
         for number in range(len(self.ports)) if nodes is None else nodes:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await self._answers(self.ports[number]):  # noqa: ASYNC110 -- it is elsewhere
                     await asyncio.sleep(0.1)
 
@@ -67,7 +67,7 @@ class NatsCluster:
         except (NatsError, OSError):
             return False
         try:
-            await client.jetstream(timeout=0.5).account_info()
+            await client.jetstream(timeout=2.0).account_info()
         except (NatsError, TimeoutError):
             return False
         finally:

@@ -214,7 +214,7 @@ async def test_a_watcher_that_leaves_is_forgotten(client: Client, fleet: FakeDoc
     await stream.content.readline()
     stream.close()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(fleet.events):
             fleet.events.publish_state("plan", lambda: "x" * 100_000)
             await asyncio.sleep(0.01)

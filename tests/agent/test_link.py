@@ -72,7 +72,7 @@ async def linked(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for *condition*."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 -- the condition is another task's state
             await asyncio.sleep(0.01)
 

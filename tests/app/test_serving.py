@@ -28,7 +28,7 @@ from testbed.fakes.xds import XdsClient
 from testbed.processes.ports import free_port
 from testbed.tools import debug_updates
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a condition that should hold fails the test."""
 
 FLEET = """

@@ -83,7 +83,7 @@ async def test_certificates_rotate_while_an_envoy_runs(tmp_path: Path) -> None:
         async with await EnvoyProcess.start(bootstrap) as envoy:
             before = await serials(envoy)
             authority.issue(name, over=pair)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (after := await serials(envoy)) == before:  # noqa: ASYNC110 -- elsewhere
                     await asyncio.sleep(0.05)
             document = await control.get_json("/api/v1/envoys")

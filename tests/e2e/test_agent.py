@@ -85,7 +85,7 @@ async def test_an_agent_reports_instances_network_and_training(tmp_path: Path) -
                     and rtt(d)["source"] == "agent"
                 ),
                 "know what the agent reports",
-                within=40,
+                within=60,
             )
             async with session.put(
                 f"http://127.0.0.1:{api}/v1/training/job-1", json={"share": 0.5, "for": 60}

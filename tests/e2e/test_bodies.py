@@ -174,7 +174,7 @@ async def test_a_body_that_no_match_competes_for_is_streamed() -> None:
 
         async def body() -> Any:
             yield b'{"model":'
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not mesh.origins["b"].requests:  # noqa: ASYNC110 -- counts in a server
                     await asyncio.sleep(0.01)
             arrived.set()

@@ -21,7 +21,7 @@ from testbed.processes.ports import free_port
 
 pytestmark = pytest.mark.envoy
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 NAME = "spiffe://fleet/instance/"
 
 

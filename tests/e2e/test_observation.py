@@ -59,7 +59,7 @@ class MetricsReceiver:
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for messages until *condition* holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
@@ -175,7 +175,7 @@ class ReportReceiver:
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for messages until *condition* holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self._news.clear()
                 await self._news.wait()

@@ -108,7 +108,7 @@ async def test_a_refused_resource_is_recorded_and_not_sent_again(delta: bool) ->
 
 async def wait_for_refusal(mesh: Mesh) -> TypeRecord:
     """Wait until the Envoy refused endpoints; give what is known of that type."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             for envoy in mesh.server.registry.envoys:
                 record = envoy.types.get(ENDPOINT)

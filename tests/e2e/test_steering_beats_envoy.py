@@ -13,7 +13,7 @@ ATTEMPTS = 2
 
 
 @pytest.mark.envoy
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_the_99th_percentile_is_a_quarter_below_envoys_own_policies() -> None:
     """Twelve unequal instances, two of which lose 60 %; no one configured how large they are.
 

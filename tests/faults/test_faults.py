@@ -32,7 +32,7 @@ from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_port
 from testbed.tools.faults import Bed, Link, fault_bed
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(600)]
 
 CONNECTS = 5000
 

@@ -45,7 +45,7 @@ envoy: {address: 127.0.0.1, port: ENVOY, health_check: {interval: 100ms}}
 server: {bus: "BUS"}
 """
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 class Clusters:

@@ -64,7 +64,7 @@ class World:
         """Return who answered the last requests."""
         return Counter(record.instance for record in list(self.traffic.records)[-last:])
 
-    async def until(self, condition: Callable[[], bool], what: str, *, within: float = 40) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, *, within: float = 60) -> None:
         """Wait while the fleet works."""
         try:
             async with asyncio.timeout(within):
@@ -177,7 +177,7 @@ async def test_a_control_plane_killed_and_started_again_is_not_noticed(
         kept = await world.envoy.weights("chat")
         async with world.command() as again:
             await world.envoy.wait_for_stat(
-                "control_plane.connected_state", lambda value: value == 1, timeout=30
+                "control_plane.connected_state", lambda value: value == 1, timeout=60
             )
             await again.wait_ready()
             after = await world.answered(80)
@@ -201,7 +201,7 @@ async def test_a_dead_instance_gets_nothing_once_it_is_detected(
             assert isinstance(clusters, dict)
             return all(e.address != address or not e.healthy for e in clusters["chat"])
 
-        await world.envoy.wait_for(detected, "notice the death", timeout=10)
+        await world.envoy.wait_for(detected, "notice the death", timeout=60)
         mark = len(world.traffic.records) + world.traffic.in_flight
         await world.until(lambda: len(world.traffic.records) > mark, "answer what was under way")
         after = await world.answered(150)

@@ -25,7 +25,7 @@ STREAMS = int(os.environ.get("CATS_TEST_STREAMS", "60"))
 PATIENCE = 60.0 + STREAMS / 4
 """Seconds until the streams must be settled."""
 
-pytestmark = pytest.mark.timeout(240 + STREAMS)
+pytestmark = pytest.mark.timeout(600 + STREAMS)
 
 LOADS = {
     "a": Load(rate=6.0, latency=0.5),

@@ -100,7 +100,7 @@ async def test_a_cycle_is_a_trace_with_its_stages(tmp_path: Path) -> None:
                 )
                 second = await client.response()
                 await client.request(ENDPOINT, nonce=second.nonce)
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while not any(span.name == "convergence" for span in spans):  # noqa: ASYNC110
                         await asyncio.sleep(0.05)
                 client.cancel()

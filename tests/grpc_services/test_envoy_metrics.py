@@ -73,7 +73,7 @@ class Receiver:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition* holds."""
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not condition():  # noqa: ASYNC110 -- the callback has no event
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -378,7 +378,7 @@ async def connected(received: Receiver) -> AsyncIterator[grpc.aio.Channel]:
 
 async def ended(call: grpc.aio.StreamUnaryCall) -> grpc.StatusCode:
     """Wait for the end of a stream; give its status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         code: grpc.StatusCode = await call.code()
         return code
 

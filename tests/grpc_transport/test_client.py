@@ -262,7 +262,7 @@ async def test_both_sides_of_ours_speak_tls_with_each_other(
             return await call.read()
 
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert body == await echoed(mine)
             with pytest.raises(OSError, match=r"(?i)alert|reset|closed"):
                 await echoed(theirs)
@@ -276,7 +276,7 @@ async def test_an_old_connection_takes_no_new_call_and_ends_none() -> None:
     server.add_method("/t.S/Echo", Echo)
     port = await server.listen("127.0.0.1", 0)
     try:
-        async with asyncio.timeout(30), dialled(f"127.0.0.1:{port}") as connection:
+        async with asyncio.timeout(60), dialled(f"127.0.0.1:{port}") as connection:
             call = connection.call("/t.S/Echo")
             while not connection.draining:
                 await call.write(b"x")
@@ -303,7 +303,7 @@ async def saying(
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
             await asyncio.gather(*answering, return_exceptions=True)
     finally:

@@ -127,7 +127,7 @@ async def test_an_envoy_connects_and_acknowledges(
             tls=client,
         )
         async with await EnvoyProcess.start(bootstrap, version=version):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not all(  # noqa: ASYNC110 -- it happens in another process
                     kind.acked for each in server.registry.envoys for kind in each.types.values()
                 ) or not list(server.registry.envoys):

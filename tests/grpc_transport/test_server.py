@@ -329,7 +329,7 @@ def asking(*, path: str = "/t.S/Hose", size: int = 64, window: int = 1 << 30) ->
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 -- it happens elsewhere
             await asyncio.sleep(0.02)
 

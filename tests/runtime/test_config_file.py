@@ -35,7 +35,7 @@ class Changes:
 
     async def next(self) -> Config | ConfigError:
         """Return the next change."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await anext(self._found)
 
     async def period(self) -> float:

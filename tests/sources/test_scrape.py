@@ -85,7 +85,7 @@ async def scraping(*instances: Instance) -> AsyncIterator[tuple[Scraper, asyncio
     scraper = Scraper(instances, on_report=results.put_nowait, log=structlog.get_logger())
     task = asyncio.create_task(scraper.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield scraper, results
     finally:
         task.cancel()
@@ -304,7 +304,7 @@ async def test_a_page_that_comes_and_goes_is_a_line_a_minute(server: MetricsServ
             clock=clock,
         )  # fmt: skip
         task = asyncio.create_task(scraper.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for _ in range(3):
                 for _ in range(10):
                     await results.get()
@@ -382,7 +382,7 @@ async def test_one_of_several_instances_on_a_page_is_read_by_its_labels(
     scraper = Scraper((), on_report=results.put_nowait, log=structlog.get_logger())
     scraper.reconfigure([instance], dialects=dialects)
     task = asyncio.create_task(scraper.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         report = await results.get()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

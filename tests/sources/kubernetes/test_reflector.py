@@ -30,7 +30,7 @@ from controlplane.sources.kubernetes.reflector import Reflector
 from testbed.fakes.certificates import Authority
 from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.envoy, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[3]
 MARK = "CATS_DEMO_RUN"
 

@@ -94,7 +94,7 @@ def terminal() -> Iterator[Terminal]:
 
 
 @pytest.mark.envoy
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("moment", "closing"),
     [

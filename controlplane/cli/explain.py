@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from controlplane.cli import BadInput, examples
+from controlplane.cli import BadInput, Failure, examples
 from controlplane.cli.api import fetch
 from controlplane.cli.assignments import (
     Selection,
@@ -18,6 +19,7 @@ from controlplane.cli.assignments import (
     print_lines,
 )
 from controlplane.cli.options import admin_option, complete_from_api, selection_options
+from controlplane.cli.request_log import find_request, request_words, when
 from controlplane.cli.text import echo, mark, milliseconds, name_list, number, screen, wrap
 
 
@@ -25,6 +27,7 @@ from controlplane.cli.text import echo, mark, milliseconds, name_list, number, s
     epilog=examples(
         "cats explain chat --from edge-north",
         "cats explain --instance north-a",
+        "cats explain --request 7f1c22ee-0c4d-9d3f-8a2f-6d2b6f0e3c11 --log access.log",
         "cats explain chat --from edge-north --json | jq '.instances[0].terms'",
     )
 )
@@ -32,11 +35,30 @@ from controlplane.cli.text import echo, mark, milliseconds, name_list, number, s
 @selection_options
 @admin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the API's document.")
-def command(name: str | None, selection: Selection, admin_url: str, *, as_json: bool) -> None:
+@click.option("--request", metavar="ID", help="Explain one request, by its x-request-id.")
+@click.option(
+    "--log",
+    metavar="FILE",
+    default="-",
+    help="An Envoy's access log that has it (envoy.access_log); - is standard input.",
+)
+def command(
+    name: str | None,
+    selection: Selection,
+    admin_url: str,
+    *,
+    as_json: bool,
+    request: str | None,
+    log: str,
+) -> None:
     """Explain where the requests of SERVICE go from a client site, and why.
 
     Without SERVICE or --from: a line for each pair of both, such as all that send to --instance.
+    With --request: one request, from its line in an Envoy's access log.
     """
+    if request is not None:
+        _explain_request(find_request(request, log), admin_url, as_json=as_json)
+        return
     if None not in (name, selection.service) and name != selection.service:
         raise BadInput(f"SERVICE is '{name}' and --service is '{selection.service}'; name one")
     service = name or selection.service
@@ -52,6 +74,30 @@ def command(name: str | None, selection: Selection, admin_url: str, *, as_json: 
         click.echo(json.dumps(document, indent=2))
         return
     print_explanation(document, instance=selection.instance)
+
+
+def _explain_request(fields: dict[str, Any], admin_url: str, *, as_json: bool) -> None:
+    """Print what became of a request, the plan that stood then, and the terms of now."""
+    at = when(fields)
+    query = {"service": str(fields.get("cats.service")), "from": str(fields.get("cats.from"))}
+    sample = document = None
+    if at is not None:
+        with contextlib.suppress(BadInput, Failure):  # nothing is kept yet
+            sample = fetch(admin_url, "/api/v1/history", {"at": f"{at:.3f}"})
+    with contextlib.suppress(BadInput):  # no service matched it, or its site is not known
+        document = fetch(admin_url, "/api/v1/explain", query)
+    if as_json:
+        then = None if sample is None else {"at": sample["at"], "plan": sample["plan"]}
+        click.echo(json.dumps({"request": fields, "then": then, "now": document}, indent=2))
+        return
+    width, _ = screen()
+    for words in request_words(fields, sample):
+        print_lines(wrap(words.split(), width))
+    if document is None:
+        return
+    same = sample is not None and sample["plan"] == document["plan"]
+    print_lines(["", "the same plan stands:" if same else "another plan stands now:"])
+    print_explanation(document, instance=fields.get("cats.instance"))
 
 
 def _print_pairs(plan: dict[str, Any], selection: Selection, *, as_json: bool) -> None:

@@ -230,11 +230,15 @@ class SnapshotBuilder:
             yield from self._if_valid(CLUSTER, service.name, build_cluster(service, self._config))
 
     def _build_listeners(self) -> Mapping[str, TypeSnapshot]:
-        by_place: dict[SiteListener, TypeSnapshot] = {}
+        by_place: dict[tuple[SiteListener | None, str], TypeSnapshot] = {}
         listeners = {}
         for site in (None, *self._config.sites):
-            place = SiteListener() if site is None else site.listener
             view = UNKNOWN_SITE if site is None else site.name
+            # An access log names the site, so that no two are alike.
+            place = (
+                SiteListener() if site is None else site.listener,
+                view if self._config.envoy.access_log else "",
+            )
             if place not in by_place:
                 message = build_listener(self._config, site)
                 by_place[place] = TypeSnapshot.of(

@@ -7,6 +7,7 @@ Every answer that Envoy makes up itself is JSON in the form that clients of Open
 from __future__ import annotations
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLog,
     AccessLogFilter,
     AndFilter,
     ComparisonFilter,
@@ -43,6 +44,7 @@ from envoy_data_plane.google.protobuf import Struct
 
 from controlplane.config import Config, Site
 from controlplane.resources import names
+from controlplane.resources.access_log import build_access_log
 from controlplane.resources.bodies import build_body_filters, names_none, unreadable
 from controlplane.resources.clusters import ads_source
 from controlplane.resources.observation import (
@@ -69,7 +71,10 @@ def build_listener(
         stat_prefix=names.LISTENER,
         rds=Rds(config_source=ads_source(), route_config_name=names.ROUTES),
         http_filters=build_http_filters(log),
-        access_log=build_request_loggers(log),
+        access_log=[
+            *build_request_loggers(log),
+            *_file_logs(config.envoy.access_log, "" if site is None else site.name),
+        ],
         local_reply_config=build_local_replies(),
         stream_idle_timeout=seconds(_IDLE_STREAM),
         request_headers_timeout=seconds(_HEADERS_WITHIN),
@@ -99,6 +104,10 @@ def build_listener(
             )
         ],
     )
+
+
+def _file_logs(path: str | None, site: str) -> list[AccessLog]:
+    return [] if path is None else [build_access_log(path, site=site)]
 
 
 def build_http_filters(log: StatsLog = StatsLog.SCOPE) -> list[HttpFilter]:

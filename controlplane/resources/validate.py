@@ -20,6 +20,7 @@ from typing import Any
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.compression.brotli.decompressor.v3 import brotli_pb2
 from envoy.extensions.compression.gzip.decompressor.v3 import gzip_pb2
@@ -53,7 +54,7 @@ _DEFINITIONS: Mapping[str, Any] = {
         *(router_pb2, http_connection_manager_pb2, previous_hosts_pb2, http_protocol_options_pb2),
         *(previous_priorities_config_pb2, raw_buffer_pb2, tls_pb2, decompressor_pb2, lua_pb2),
         *(gzip_pb2, brotli_pb2, zstd_pb2, route_components_pb2, header_mutation_pb2),
-        *(upstream_codec_pb2, credential_injector_pb2, generic_pb2),
+        *(upstream_codec_pb2, credential_injector_pb2, generic_pb2, file_pb2),
     )
     for kind in definition.DESCRIPTOR.message_types_by_name.values()
 }

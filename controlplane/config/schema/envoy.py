@@ -137,6 +137,9 @@ class Envoy(Settings):
     max_heap: Annotated[Size, Field(ge=64e6)] = 384e6
     """Memory that an Envoy may hold; three quarters of its container's limit. From four fifths of
     it Envoy resets the HTTP/2 streams that hold most, and a little later new requests get 503."""
+    access_log: EnvoyFile | None = None
+    """File on Envoys' machines to which each request is one line of JSON, such as ``/dev/stdout``:
+    service, instance, model and times, by which ``cats explain --request`` says why."""
     load_period: PositiveDuration = 1.0
     """How often Envoys report their load."""
     orca_headers: bool = False

@@ -28,10 +28,31 @@ class KeyPair:
     key: Path
 
 
-class Authority:
-    """Issues certificates into a directory."""
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    **dict.fromkeys(
+        (
+            *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+            *("key_agreement", "encipher_only", "decipher_only"),
+        ),
+        False,
+    ),
+)
 
-    def __init__(self, directory: Path, *, name: str = "ca") -> None:
+
+class Authority:
+    """Issues certificates into a directory.
+
+    Args:
+        directory: takes the files.
+        name: of the authority and its files.
+        identified: whether certificates have the key identifiers and uses of RFC 5280, which
+            Python demands by default since 3.13; authorities of many clusters leave them out.
+    """
+
+    def __init__(self, directory: Path, *, name: str = "ca", identified: bool = True) -> None:
+        self._identified = identified
         self._directory = directory
         self._name = name
         self._numbers = itertools.count()
@@ -49,9 +70,16 @@ class Authority:
             .not_valid_before(now - _DAY)
             .not_valid_after(now + _DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
         )
-        self.ca.write_bytes(own.public_bytes(serialization.Encoding.PEM))
+        if identified:
+            public = self._key.public_key()
+            own = own.add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(public), critical=False
+            )
+            own = own.add_extension(_SIGNS, critical=True)
+        self.ca.write_bytes(
+            own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        )
 
     def issue(self, *names: str, lasts: float = 3600.0, over: KeyPair | None = None) -> KeyPair:
         """Issue a certificate.
@@ -63,7 +91,7 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
-        certificate = (
+        request = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(self._subject)
@@ -74,8 +102,11 @@ class Authority:
             .add_extension(
                 x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=True
             )
-            .sign(self._key, hashes.SHA256())
         )
+        if self._identified:
+            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+            request = request.add_extension(issuer, critical=False)
+        certificate = request.sign(self._key, hashes.SHA256())
         stem = self._directory / f"{self._name}-{next(self._numbers)}"
         pair = over or KeyPair(stem.with_suffix(".pem"), stem.with_suffix(".key"))
         pem = serialization.Encoding.PEM

@@ -79,7 +79,8 @@ async def test_an_authority_without_key_identifiers_is_trusted_where_it_is_named
         return context
 
     monkeypatch.setattr(ssl, "create_default_context", default)
-    ours, other = Authority(tmp_path), Authority(tmp_path, name="other")
+    ours = Authority(tmp_path, identified=False)
+    other = Authority(tmp_path, name="other", identified=False)
     trust = client_context(str(ours.ca))
     async with (
         answering(server_context(ours.issue("127.0.0.1"))) as right,

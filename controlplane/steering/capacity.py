@@ -18,7 +18,7 @@ exact by Little's law. So:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,6 +225,16 @@ class CapacityLearner:
                 getattr(state, field)[position] = value
         self._state = state
         return tuple(unread)
+
+    def forget(self, instances: Collection[str]) -> None:
+        """Forget what was learned of *instances*, which are then taken to be as their like.
+
+        Requests that are never answered look like a machine that crawls, with many slots or few.
+        """
+        if instances:
+            names = self._state.names
+            left = tuple(name for name in names if name not in instances)
+            self._state = self._state.keep(left).keep(names)
 
     @property
     def changed_at(self) -> dict[str, float]:

@@ -16,14 +16,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from controlplane.fleet.view import FleetView, Outcomes
+from controlplane.model import FailureClass
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout
+from controlplane.steering.plan import Failing
 
 FADE = 10.0
 """Seconds in which what is known of failures loses half its weight, unless it is seen again."""
 
 LEAST_MEMORY, MOST_MEMORY = 3.0, 50.0
 """Attempts that are remembered: few where few come, so that the first ones count."""
+
+DOUBT, LONGEST_DOUBT = 0.5, 60.0
+"""Probability of failure, at most, that does not fade while an instance has answered nothing since
+it failed, and the seconds without any attempt after which it does: when Envoys have ejected it, or
+no probe reaches it, silence is no sign that it is well."""
+
+_AGED, _AGES = 1.25, 3.0
+"""Least attempts that are remembered when good answers come after a silence, and the seconds of it
+in which what is remembered loses half its weight: what answers again is soon believed."""
 
 _SPAN = 5.0
 """Seconds of attempts that are remembered between those bounds."""
@@ -35,24 +46,34 @@ _CHANCE = 0.02
 """Least variance that chance is taken to have."""
 
 
+_KINDS = tuple(FailureClass)
+
+
 @dataclass(slots=True)
 class _Seen:
     """One service at one instance."""
 
-    ended: float
-    failed: float
+    total: Outcomes
     at: float
     probability: float = 0.0
     memory: float = LEAST_MEMORY
+    kind: FailureClass = FailureClass.SERVER_ERROR
+    """Of the failures that were seen last."""
+    doubt: float = 0.0
+    """Least probability while nothing was answered since it failed."""
+    tried_at: float = 0.0
+    """When an attempt last ended."""
 
 
 @dataclass(slots=True)
 class FailureLearner:
     """The probability of failure of every instance and service that Envoys have tried."""
 
-    recovered: bool = False
-    """Whether an instance that failed has just ceased to."""
-    _failing: set[tuple[str, str]] = field(default_factory=set)
+    recovered: frozenset[str] = frozenset()
+    """Instances that failed something and have just ceased to."""
+    failing: tuple[Failing, ...] = ()
+    """What fails now what others do not, in the order of instances and services."""
+    _since: dict[tuple[str, str], float] = field(default_factory=dict)
     _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
 
     def observe(self, view: FleetView, layout: Layout) -> Array:
@@ -65,7 +86,7 @@ class FailureLearner:
         found = np.zeros((len(layout.services), len(layout.instances)))
         if not view.outcomes:
             self._seen.clear()
-            self._failing, self.recovered = set(), False
+            self._since, self.failing, self.recovered = {}, (), frozenset()
             return found
         number = {each.service.name: k for k, each in enumerate(layout.services)}
         memory = np.zeros(found.shape)
@@ -75,38 +96,53 @@ class FailureLearner:
             instance, service = key
             seen = self._seen.get(key)
             if seen is None:
-                seen = self._seen[key] = _Seen(0.0, 0.0, view.at)
+                seen = self._seen[key] = _Seen(Outcomes(), view.at)
             _follow(seen, outcome.total, outcome.rate, view.at)
             if instance in layout.column and service in number:
                 place = number[service], layout.column[instance]
                 found[place], memory[place] = seen.probability, seen.memory
         own = _own_part(found, memory)
-        failing = {
-            (layout.instances[column].name, layout.services[service].service.name)
-            for service, column in zip(*np.nonzero(own), strict=True)
-        }
-        self.recovered = bool(self._failing - failing)
-        self._failing = failing
+        failing = []
+        for column, service in zip(*np.nonzero(own.T), strict=True):
+            pair = layout.instances[column].name, layout.services[service].service.name
+            since = self._since.get(pair, view.at)
+            kind = self._seen[pair].kind
+            failing.append(Failing(*pair, float(own[service, column]), kind, since))
+        known = {(each.instance, each.service): each.since for each in failing}
+        ceased = self._since.keys() - known.keys()
+        self.recovered = frozenset(instance for instance, _ in ceased)
+        self._since, self.failing = known, tuple(failing)
         return own
 
 
 def _follow(seen: _Seen, total: Outcomes, rate: float, now: float) -> None:
     """Move the estimate by the attempts that ended since the last look, or let it fade."""
-    ended = total.ended - seen.ended
-    failed = total.failed - seen.failed
+    ended = total.ended - seen.total.ended
+    failed = total.failed - seen.total.failed
     span = max(now - seen.at, 0.0)
-    seen.ended, seen.failed, seen.at = total.ended, total.failed, now
+    before = seen.total
+    seen.total, seen.at = total, now
     if ended < 0:
         # Counted from 0, by Envoys that restarted or an instance that is another one.
         return
     seen.probability *= 0.5 ** (span / FADE)
+    if now - seen.tried_at < LONGEST_DOUBT:
+        seen.probability = max(seen.probability, seen.doubt)
     if ended == 0:
         return
+    silence, seen.tried_at = now - seen.tried_at - _SPAN, now
+    if failed > 0:
+        seen.kind = max(_KINDS, key=lambda kind: total.of(kind) - before.of(kind))
     # The more has been seen, the longer it is remembered; what came before counts for as much.
     longest = min(max(rate * _SPAN, LEAST_MEMORY), MOST_MEMORY)
     seen.memory = min(seen.memory + 0.5 * ended, longest)
-    gain = 1.0 - (1.0 - 1.0 / seen.memory) ** ended
+    memory = seen.memory
+    if failed == 0 and silence > 0:
+        memory = max(memory * 0.5 ** (silence / _AGES), _AGED)
+        seen.memory = max(memory, LEAST_MEMORY)
+    gain = 1.0 - (1.0 - 1.0 / memory) ** ended
     seen.probability += gain * (min(failed / ended, 1.0) - seen.probability)
+    seen.doubt = min(seen.probability, DOUBT) if failed > 0 else 0.0
 
 
 def _own_part(probability: Array, memory: Array) -> Array:

@@ -18,6 +18,13 @@ _DISTRUSTED = 0.5
 """Trust below which an instance's claims are not used."""
 
 
+_UNANSWERED = 1.5
+"""Requests that wait at an instance over those that its answers' latencies explain, from which
+some are taken not to be answered at all."""
+
+_FEW = 0.5
+"""Attempts, decayed, from which some were cut lately."""
+
 REPORTED = "reports"
 """Source of a gauge that is the instance's own word."""
 
@@ -81,10 +88,11 @@ def sum_traffic(
     for (client, service, instance), seen in view.traffic.items():
         if instance in sites and service in sizes:
             grouped.setdefault(instance, []).append((client, service, seen))
-    return {name: _sum(seen, view, sites[name], sizes) for name, seen in grouped.items()}
+    return {name: _sum(name, seen, view, sites[name], sizes) for name, seen in grouped.items()}
 
 
 def _sum(
+    name: str,
     seen: list[tuple[str, str, TrafficView]],
     view: FleetView,
     site: str,
@@ -97,13 +105,23 @@ def _sum(
         answered = rate
         work = sum(traffic.rate.value * sizes[service] for _, service, traffic in seen)
     number: float | None = None
-    for client, _, traffic in seen:
-        if traffic.latency is None:
-            continue
+    waiting, cut = 0.0, False
+    for client, service, traffic in seen:
+        outcome = view.outcomes.get((name, service))
+        cut = cut or (
+            outcome is not None and outcome.recent.late + outcome.recent.unanswered > _FEW
+        )
         path = view.paths.get((client, site))
         away = path.rtt.value if path is not None else 0.0
+        waiting += max(traffic.in_progress - traffic.rate.value * away, 0.0)
+        if traffic.latency is None:
+            continue
         inside = traffic.rate.value * max(traffic.latency.value - away, 0.0)
         number = inside if number is None else number + inside
+    if number is not None and waiting > _UNANSWERED * number + 1.0 and not cut:
+        # Latencies are of answers: what is not answered shows only in what waits. Where Envoys cut
+        # it, it is a failure and priced as one, and says nothing of how fast answers are.
+        number = waiting
     return Sightings(
         rate=rate,
         answered=sum(traffic.rate.value * (1.0 - traffic.failures) for _, _, traffic in seen),

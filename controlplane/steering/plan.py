@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.config import PolicyName
+from controlplane.model import FailureClass
 from controlplane.steering.scaling_group import ScalingGroup
 
 
@@ -160,6 +161,25 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """An instance that fails requests of a service which its other instances answer."""
+
+    instance: str
+    service: str
+    probability: float
+    """Part of its requests that it fails beyond what the others fail, 0 to 1."""
+    kind: FailureClass
+    """How it failed most of them lately."""
+    since: float
+    """When that was first seen."""
+
+    @property
+    def awaited(self) -> str:
+        """Return what ends it, for people."""
+        return "good answers; it is asked about once in 12 s"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All assignments at one instant."""
 
@@ -201,6 +221,8 @@ class Plan:
     """Pushes so far that undid the one before."""
     oscillating: bool = False
     """True while pushes undo each other; moves are then halved."""
+    failing: tuple[Failing, ...] = ()
+    """Instances that fail requests which others answer; empty in a plan of another process."""
     find_scaling: Callable[[], tuple[ScalingGroup, ...]] = field(
         default=tuple, compare=False, repr=False
     )

@@ -29,6 +29,10 @@ _MOST_ROWS = 16
 _CLEAR = 0.5
 """Gain, as a part of what a row pays, that is worth a push by itself."""
 
+_EQUAL = 1.0
+"""Loss, as a part of what a row pays, up to which a failing instance would be used if it answered:
+equal to the others, but for what its failures have made of its estimate."""
+
 
 def probe(
     flow: Flow,
@@ -70,7 +74,9 @@ def probe(
     paid = flow.paid(shares, prices)
     hoped = flow.linear - failing + hope[column] * flow.work * prices.evaluate(flow.base)[1][column]
     gain = paid - hoped
-    margin = np.where(former > 0, -np.inf if held else -_CLEAR, _CLEAR if held else 0.0)
+    # One of equal instances gains nothing by itself; that it fails no longer is worth knowing.
+    least = np.where(failing > 0, -_EQUAL, 0.0)
+    margin = np.where(former > 0, -np.inf if held else -_CLEAR, _CLEAR if held else least)
     # What has a share of a row teaches, however few requests the row has.
     unused = shares < LEAST_SHARE
     able = np.flatnonzero(allowed & unused & doubtful[column] & (gain > margin * paid))

@@ -13,6 +13,7 @@ from controlplane.config import Config, Delay, Mode, PolicyName
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering.adapters import AdapterPlacement
+from controlplane.steering.alike import even_out
 from controlplane.steering.assignments import Assignments, Noted
 from controlplane.steering.burst_hedging import DemandErrors, hedge, mix_prices
 from controlplane.steering.capacity import CapacityLearner
@@ -31,7 +32,7 @@ from controlplane.steering.policies import RULES
 from controlplane.steering.policy_selection import OPTIMAL, POLICIES, Choices, choose_policies
 from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
-from controlplane.steering.problem import Network, Picture, Problem, build_network, picture
+from controlplane.steering.problem import DOUBTED, Network, Picture, Problem, build_network, picture
 from controlplane.steering.promise_keeping import PromiseKeeper, Rest
 from controlplane.steering.scaling import scaling_groups
 from controlplane.steering.shedding import Shedding
@@ -71,6 +72,8 @@ class Steering:
         self._monitor = ModelMonitor()
         self._failures = FailureLearner()
         self._adapters = AdapterPlacement()
+        self._returning: set[str] = set()
+        """Instances that answer again and are not trusted in full yet."""
         self._demand_errors = DemandErrors()
         self._shedding = Shedding()
         self._promises = PromiseKeeper()
@@ -133,9 +136,12 @@ class Steering:
         if self._network is None or self._network.paths is not view.paths:
             self._network = build_network(layout, view.paths)
         self._promises.learn(view)
-        estimates = self._capacity.observe(view, layout, burstiness=self._demand_errors.burstiness)
-        demand = self._measure_demand(view, layout, estimates)
         failures = self._failures.observe(view, layout)
+        self._capacity.forget(self._failures.recovered)
+        self._take_back(view)
+        learned = self._capacity.observe(view, layout, burstiness=self._demand_errors.burstiness)
+        estimates = even_out(learned, layout)
+        demand = self._measure_demand(view, layout, estimates)
         loading = self._adapters.observe(
             view,
             layout,
@@ -144,8 +150,6 @@ class Steering:
             # As configured: what was learned has loadings in it, and homes should stay.
             capacity=layout.slots / layout.pace,
         )
-        # What answers again gets its share back, however little that gains.
-        self._renewed = self._renewed or self._failures.recovered
         self._renewed = self._renewed or self._adapters.moved
         made = picture(
             view,
@@ -173,6 +177,18 @@ class Steering:
     def explain_all(self) -> Mapping[Key, Assignment]:
         """Return the assignments of the last plan, each with every term of every share."""
         return {} if self._plan is None else self._plan.assignments
+
+    def _take_back(self, view: FleetView) -> None:
+        """Let what answers again have its share, and again once it is trusted in full."""
+        recovered = self._failures.recovered
+        doubted = {
+            name
+            for name in self._returning | recovered
+            if name in view.instances and view.instances[name].trust < DOUBTED
+        }
+        # However little that gains.
+        self._renewed = self._renewed or bool(recovered or self._returning - doubted)
+        self._returning = doubted
 
     def _lay_out(self, view: FleetView) -> Layout:
         instances = tuple(shown.instance for shown in view.instances.values())
@@ -452,6 +468,7 @@ class Steering:
             fallbacks=self._monitor.count,
             reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
+            failing=self._failures.failing,
             find_scaling=cache(
                 partial(scaling_groups, pushed, self._promises.tails(pushed.problem.layout))
             ),

@@ -10,7 +10,7 @@ import pytest
 from controlplane.config import Config
 from controlplane.fleet.view import Outcomes, OutcomeView
 from controlplane.steering import Plan, Steering
-from controlplane.steering.failures import FADE, FailureLearner
+from controlplane.steering.failures import DOUBT, FADE, LONGEST_DOUBT, FailureLearner
 from controlplane.steering.layout import build_layout
 from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
@@ -137,19 +137,76 @@ def test_the_price_of_a_failure_is_the_operators() -> None:
     assert shares(plan)["a"] > 0.2
 
 
+class Attempts:
+    """What one instance of three has answered and failed so far; the others answer all."""
+
+    def __init__(self) -> None:
+        self.config = fleet()
+        self.layout = build_layout(self.config, self.config.instances)
+        self.learner = FailureLearner()
+        self.counts = (0.0, 0.0)
+
+    def look(self, at: float, *, answered: float = 0.0, failed: float = 0.0) -> float:
+        """Let attempts end; return the probability of failure that is its own."""
+        self.counts = (self.counts[0] + answered, self.counts[1] + failed)
+        outcomes = {(name, "chat"): outcome(100.0 + 5 * at, 0.0) for name in ("b", "c")}
+        outcomes["a", "chat"] = outcome(*self.counts)
+        view = make_view(self.config, at=at, outcomes=outcomes)
+        return float(self.learner.observe(view, self.layout)[0, 0])
+
+
 def test_an_old_failure_fades_while_nothing_is_sent() -> None:
-    """What is known of an instance loses half its weight in `FADE` seconds."""
-    config = fleet()
-    layout = build_layout(config, config.instances)
-    learner = FailureLearner()
-    others = {(name, "chat"): outcome(100.0, 0.0) for name in ("b", "c")}
-    outcomes = {("a", "chat"): outcome(0.0, 20.0), **others}
+    """What is known of an instance loses half its weight in `FADE` seconds, down to `DOUBT`."""
+    attempts = Attempts()
 
-    def look(at: float) -> float:
-        view = make_view(config, at=at, outcomes=outcomes)
-        return float(learner.observe(view, layout)[0, 0])
-
-    first, later = look(0.0), look(FADE)
+    first, later = attempts.look(0.0, failed=20.0), attempts.look(FADE)
 
     assert first > 0.5
     assert later < 0.6 * first
+
+
+def test_silence_after_a_failure_is_no_sign_of_health() -> None:
+    """An instance that Envoys have ejected is not tried in full as soon as they forget."""
+    attempts = Attempts()
+    attempts.look(0.0, answered=40.0)
+    attempts.look(1.0, answered=2.0, failed=3.0)
+
+    assert all(attempts.look(1.0 + second) > 0.02 for second in range(1, int(LONGEST_DOUBT)))
+
+
+def test_silence_does_not_last_for_ever() -> None:
+    """Where no probe reaches it, an instance is tried again after `LONGEST_DOUBT`."""
+    attempts = Attempts()
+    attempts.look(0.0, failed=20.0)
+    held = [attempts.look(float(second)) for second in range(1, int(LONGEST_DOUBT))]
+
+    assert min(held) > DOUBT / 3
+    assert attempts.look(LONGEST_DOUBT + 3 * FADE) == 0
+
+
+def test_one_good_answer_after_a_silence_is_believed() -> None:
+    """A few seconds later nothing is held against it any more."""
+    attempts = Attempts()
+    attempts.look(0.0, failed=20.0)
+    for second in range(1, 25):
+        attempts.look(float(second))
+
+    attempts.look(25.0, answered=1.0)
+
+    assert attempts.look(28.0) == 0
+
+
+@pytest.mark.parametrize("kind", ["server_error", "client_error"])
+def test_what_fails_is_stated_with_its_class_and_since_when(kind: str) -> None:
+    """For explanations, events and metrics; and it is gone from there when it answers again."""
+    story = Story(fleet())
+    story.go(10, {})
+
+    failing, _ = story.go(20, {"a": 1.0}, kind=kind)
+    well, _ = story.go(60, {})
+
+    (item,) = failing.failing
+    assert ("a", "chat", kind) == (item.instance, item.service, item.kind.value)
+    assert 10 < item.since < 14
+    assert item.probability > 0.2
+    assert () == well.failing

@@ -12,7 +12,7 @@ from controlplane.sim.scenario import Scenario
 from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
-from controlplane.steering.probing import TRICKLE, probe
+from controlplane.steering.probing import FAILING_TRICKLE, TRICKLE, probe
 from controlplane.steering.weights import LEAST_SHARE
 
 CURVES = Curves(np.array([4.0, 4.0]), np.zeros(2))
@@ -139,3 +139,24 @@ def test_an_instance_that_was_slow_once_is_used_again_when_it_has_recovered() ->
     """Without probes no one would ever learn that it has."""
     assert 0.05 < crippled(0.01)
     assert 0.0 == crippled(0.0)
+
+
+def test_an_equal_instance_that_fails_is_asked_whether_it_still_does() -> None:
+    """Its use gains nothing, and it must not be left out for ever for that."""
+
+    def asked(slow: float) -> float:
+        found = probe(
+            flow(2.0, slow=slow, away=0.1 + 5.0),
+            PriceTable.stationary(CURVES),
+            estimates=[Estimate(4.0, 0.0, 0.5), Estimate(4.0, 0.0, 0.5)],
+            failure=np.array([0.0, 5.0]),
+            shares=np.array([1.0, 0.0]),
+            former=np.zeros(2),
+            allowed=np.array([True, True]),
+            most=0.05,
+            held=False,
+        )
+        return float(found[1])
+
+    assert asked(0.51) == pytest.approx(FAILING_TRICKLE / 2)
+    assert asked(8.0) == 0

@@ -33,9 +33,9 @@ class OutlierDetection(Settings):
     """Failed requests in a row after which an instance is ejected."""
     interval: PositiveDuration = 1.0
     """Between two evaluations."""
-    ejection_time: PositiveDuration = 10.0
+    ejection_time: PositiveDuration = 5.0
     """Of a first ejection; each that follows takes longer by as much."""
-    max_ejection_time: PositiveDuration = 20.0
+    max_ejection_time: PositiveDuration = 10.0
     """Of every ejection, so that an instance that has recovered is soon used in full."""
     max_ejected: Share = 0.5
     """Largest share of a service's instances that are ejected at once, whatever their answers."""

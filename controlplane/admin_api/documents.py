@@ -17,6 +17,7 @@ from controlplane.fleet.view import FleetView, InstanceView, OutcomeView, PathVi
 from controlplane.model import Reading
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.resources.versions import UNSUPPORTED
+from controlplane.steering.plan import Failing
 from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
 from controlplane.xds.types import short_type
 
@@ -48,7 +49,11 @@ def _seconds(value: float | None) -> float | None:
 
 
 def encode_fleet(
-    view: FleetView, *, epoch: float, levels: Mapping[str, Levels] | None = None
+    view: FleetView,
+    *,
+    epoch: float,
+    levels: Mapping[str, Levels] | None = None,
+    failing: Iterable[Failing] = (),
 ) -> Document:
     """Return ``/api/v1/fleet`` but for the configuration's status."""
     graded = levels or {}
@@ -100,6 +105,31 @@ def encode_fleet(
             encode_outcomes(instance, service, seen, now=view.at)
             for (instance, service), seen in view.outcomes.items()
         ],
+        "failing": [encode_failing(item, now=view.at) for item in failing],
+    }
+
+
+def encode_failing(item: Failing, *, now: float) -> Document:
+    """Return what an instance fails of a service that others answer."""
+    return {
+        "instance": item.instance,
+        "service": item.service,
+        "probability": item.probability,
+        "class": item.kind.value,
+        "since": _seconds(max(0.0, now - item.since)),
+        "awaited": item.awaited,
+    }
+
+
+def encode_state(item: InstanceView, *, now: float) -> Document:
+    """Return in which phase an instance is, since when, and what would end it."""
+    return {
+        "instance": item.name,
+        "phase": item.phase.value,
+        "reason": item.reason,
+        "since": _seconds(max(0.0, now - item.changed_at)),
+        "awaited": item.awaited,
+        "disbelieved": [signal.value for signal in item.disbelieved],
     }
 
 

@@ -9,7 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from controlplane.admin_api.documents import encode_failing, encode_state
 from controlplane.admin_api.reasons import group_reasons
+from controlplane.fleet.view import FleetView, Phase
 from controlplane.steering.outcomes import predicted_latency
 from controlplane.steering.plan import Allocation, Assignment, Exclusion, Plan, Why
 
@@ -69,7 +71,12 @@ def encode_allocation(allocation: Allocation) -> Document:
 
 
 def encode_explanation(
-    plan: Plan, assignment: Assignment, *, epoch: float, envoys: Sequence[Mapping[str, Any]] = ()
+    plan: Plan,
+    assignment: Assignment,
+    *,
+    epoch: float,
+    envoys: Sequence[Mapping[str, Any]] = (),
+    view: FleetView | None = None,
 ) -> Document:
     """Return ``/api/v1/explain``: why each weight is what it is, times in seconds.
 
@@ -78,6 +85,7 @@ def encode_explanation(
         assignment: the pair that was asked for.
         epoch: Unix time of the monotonic clock's zero.
         envoys: the client site's Envoys, each with what it acknowledged of this service.
+        view: the fleet, for the states of the instances; without it none is listed.
     """
     instances = [
         {**encode_allocation(item), **(_encode_why(why) if (why := item.why) else {})}
@@ -105,6 +113,12 @@ def encode_explanation(
         ],
         "canary": encode_canary(plan, assignment),
         "envoys": list(envoys),
+        "states": _encode_states([*instances, *excluded], view),
+        "failing": [
+            encode_failing(item, now=plan.at)
+            for item in plan.failing
+            if item.service == assignment.service
+        ],
     }
 
 
@@ -122,6 +136,20 @@ def _encode_promises(plan: Plan, service: str) -> Document:
         for (name, kind), each in plan.promises.items()
         if name == service
     }
+
+
+def _encode_states(items: Iterable[Document], view: FleetView | None) -> list[Document]:
+    """Return the states of the instances among *items* that are not plainly live."""
+    if view is None:
+        return []
+    shown = [
+        view.instances[each["instance"]] for each in items if each["instance"] in view.instances
+    ]
+    return [
+        encode_state(item, now=view.at)
+        for item in shown
+        if item.phase is not Phase.LIVE or item.reason or item.disbelieved
+    ]
 
 
 def _demand_source(instances: Iterable[Document]) -> str:

@@ -87,8 +87,9 @@ class AdminView:
         levels = control.cycle.levels.levels
         rules = encode_rules(control.configuration.discovery_status())
         mode = control.config.steering.mode.value
+        failing = () if control.plan is None else control.plan.failing
         return lambda: {
-            **encode_fleet(view, epoch=epoch, levels=levels()),
+            **encode_fleet(view, epoch=epoch, levels=levels(), failing=failing),
             "mode": mode,
             "config": {"ok": not status.faults, "faults": [str(fault) for fault in status.faults]},
             "discovery": rules,
@@ -131,7 +132,7 @@ class AdminView:
             return None
         if any(item.why is None for item in assignment.allocations):
             assignment = await control.decider.explain(service, site) or assignment
-        explained, epoch = assignment, control.epoch
+        explained, epoch, view = assignment, control.epoch, control.view
         envoys = [
             _acknowledgement(envoy, control.views.snapshot(view_key(site, envoy.role)))
             for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
@@ -139,7 +140,7 @@ class AdminView:
         ]
 
         def make() -> Document:
-            document = encode_explanation(plan, explained, epoch=epoch, envoys=envoys)
+            document = encode_explanation(plan, explained, epoch=epoch, envoys=envoys, view=view)
             proposed = plan.proposed.get((service, site))
             if proposed is not None:
                 document["proposed"] = [encode_allocation(item) for item in proposed.allocations]

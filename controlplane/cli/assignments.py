@@ -74,12 +74,35 @@ def explanation_lines(document: Document, width: int, *, instance: str | None = 
         lines += wrap(
             [*words[:-1], words[-1][:-1]], width, first="fallback, if all of these fail: "
         )
+    lines += _state_lines(document, {item["instance"] for item in [*items, *excluded]}, width)
     for reason, names in group_reasons(excluded):
         head = f"no requests for {len(names)}: " if len(names) > 1 else "no requests: "
         lines += wrap([*name_list(names).split(), *f"({reason})".split()], width, first=head)
     if any(line for line in lines if "~" in line):
         lines.append(LEGEND)
     return lines
+
+
+def _state_lines(document: Document, named: set[str], width: int) -> Iterator[str]:
+    """Return a line for each of the *named* instances that is not well, or not fully believed."""
+    for item in document.get("failing", ()):
+        if item["instance"] in named:
+            words = (
+                f"{item['instance']}: fails {item['probability']:.0%} of its requests more than"
+                f" other instances do ({item['class'].replace('_', ' ')}) for"
+                f" {item['since']:.0f} s; it awaits {item['awaited']}"
+            )
+            yield from wrap(words.split(), width)
+    for item in document.get("states", ()):
+        if item["instance"] in named:
+            words = (
+                f"{item['instance']}: {item['phase'].replace('_', ' ')} for {item['since']:.0f} s"
+            )
+            words += f": {item['reason']}" if item["reason"] else ""
+            words += f"; it awaits {item['awaited']}" if item["awaited"] else ""
+            if item["disbelieved"]:
+                words += f"; not believed: {', '.join(item['disbelieved'])}"
+            yield from wrap(words.split(), width)
 
 
 def _table(items: Sequence[Document], width: int) -> list[str]:

@@ -23,11 +23,14 @@ from controlplane.model import Signal
 from controlplane.resources.build import Fault as ResourceFault
 from controlplane.runtime.log import Logger
 from controlplane.steering.assignments import notes_of
-from controlplane.steering.plan import Plan
+from controlplane.steering.plan import Failing, Plan
 from controlplane.xds.types import short_type
 
 FAULTS_LOGGED = 20
 """Faults of one configuration, or of one build, that get a line of their own in the log."""
+
+FAILING_LOGGED = 0.1
+"""Part of its requests that an instance fails, beyond what others do, from which it is reported."""
 
 NAMES_LOGGED = 10
 """Names listed in one line; more are counted."""
@@ -47,6 +50,7 @@ class Notifier:
         self._unix_time = unix_time
         self._phases: Mapping[str, Phase] = {}
         self._missing: Mapping[str, tuple[Signal, ...]] = {}
+        self._failing: Mapping[tuple[str, str], Failing] = {}
         self._notes: Mapping[tuple[str, str], str] = {}
         self._resource_faults: frozenset[ResourceFault] = frozenset()
         self._frozen = False
@@ -78,6 +82,8 @@ class Notifier:
                 remedy="check whether their metrics can be reached from here",
             )
         self._frozen = view.frozen
+        if not result.followed:
+            self._report_failing(plan)
         self._report_notes(plan)
         self._report_resources(frozenset(result.decision.views.faults))
         if result.plan_changed:
@@ -267,6 +273,26 @@ class Notifier:
         for name in self._missing.keys() - missing.keys():
             self._log.info("instance signals restored", instance=name)
         self._missing = missing
+
+    def _report_failing(self, plan: Plan) -> None:
+        """Report what instances fail that others answer: once at its beginning, once at its end."""
+        now = {(each.instance, each.service): each for each in plan.failing}
+        for key, item in now.items():
+            if key not in self._failing and item.probability >= FAILING_LOGGED:
+                self._failing = {**self._failing, key: item}
+                self.report_fault(
+                    "instance failing",
+                    instance=item.instance,
+                    service=item.service,
+                    probability=round(item.probability, 3),
+                    failure=item.kind.value,
+                    awaited=item.awaited,
+                    remedy="check the instance: other instances answer these requests; until it"
+                    " answers again it gets next to none",
+                )
+        for key in [key for key in self._failing if key not in now]:
+            self.report("instance answers again", instance=key[0], service=key[1])
+            self._failing = {name: item for name, item in self._failing.items() if name != key}
 
     def _report_notes(self, plan: Plan) -> None:
         notes = notes_of(plan.assignments)

@@ -291,11 +291,29 @@ def examine_fleet(fleet: Any) -> Iterator[Finding]:
                 "warning", f"{name} does not report {', '.join(item['missing'])}",
                 "see that its engine is the configured one and of a present version",
             )  # fmt: skip
+        if item.get("disbelieved") and remedy is None:
+            yield Finding(
+                "warning",
+                f"{name}: {', '.join(item['disbelieved'])} not believed: {item['reason']}",
+                "see docs/phases.md; traffic goes on by what Envoys see",
+            )
         if item["trust"] < 0.9:
             yield Finding(
                 "warning", f"{name} is trusted by {item['trust']:.0%}: Envoys see other latencies",
                 "see whether its metrics are of this instance, or something stands between",
             )  # fmt: skip
+
+
+def examine_failing(fleet: Any) -> Iterator[Finding]:
+    """Look at what instances fail that others answer, in ``/api/v1/fleet``."""
+    for item in fleet.get("failing", ()):
+        yield Finding(
+            "bad",
+            f"{item['instance']} fails {item['probability']:.0%} of its requests for"
+            f" {item['service']} more than other instances do ({item['class'].replace('_', ' ')})"
+            f" for {item['since']:.0f} s; it awaits {item['awaited']}",
+            f"see the log of {item['instance']}, and 'cats explain {item['service']}'",
+        )
 
 
 def _examine_rule(rule: Any) -> Iterator[Finding]:
@@ -380,6 +398,6 @@ async def examine(config: Config | None, documents: Iterable[Any]) -> list[Findi
     if given:
         date, fleet, envoys = given
         found += examine_clock(date, unix_now=time.time())
-        found += examine_fleet(fleet)
+        found += [*examine_fleet(fleet), *examine_failing(fleet)]
         found += examine_envoys(envoys)
     return sorted(found, key=lambda finding: finding.level)

@@ -45,3 +45,29 @@ def test_what_gets_nothing_and_who_lags_are_told(capsys: pytest.CaptureFixture[s
     assert "no requests: c (drained by an override)" in reported
     assert "have acknowledged these weights; not yet: e2" in reported
     assert "without observe mode" not in reported
+
+
+def test_the_state_of_an_instance_its_age_and_what_ends_it_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """For each instance that is not plainly live, or that fails what others answer."""
+    states = [
+        {"instance": "b", "phase": "not_ready", "since": 12.0, "reason": "asleep",
+         "awaited": "a report that it is ready", "disbelieved": []},
+        {"instance": "c", "phase": "live", "since": 3.0, "reason": "gauges that froze",
+         "awaited": "", "disbelieved": ["running", "waiting"]},
+    ]  # fmt: skip
+    failing = [
+        {"instance": "a", "service": "chat", "probability": 0.5, "class": "client_error",
+         "since": 7.0, "awaited": "good answers"}
+    ]  # fmt: skip
+
+    print_explanation({**DOCUMENT, "states": states, "failing": failing})
+    shown = " ".join(capsys.readouterr().out.split())
+
+    assert (
+        "a: fails 50% of its requests more than other instances do (client error) for 7 s" in shown
+    )
+    assert "it awaits good answers" in shown
+    assert "b: not ready for 12 s: asleep; it awaits a report that it is ready" in shown
+    assert "c: live for 3 s: gauges that froze; not believed: running, waiting" in shown

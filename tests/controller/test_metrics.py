@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from controlplane.fleet.view import (
     Phase,
     TrafficView,
 )
-from controlplane.model import Reading, Signal, Source
-from controlplane.steering.plan import Allocation, Assignment, Plan, Why
+from controlplane.model import FailureClass, Reading, Signal, Source
+from controlplane.steering.plan import Allocation, Assignment, Failing, Plan, Why
 from controlplane.telemetry.levels import WINDOW, Category, Levels
 
 CONFIG = Config.model_validate(
@@ -235,6 +236,20 @@ def test_attempts_are_counted_by_how_they_ended() -> None:
     assert ("a", "chat", 1.0) == (
         document["instance"], document["service"], document["recent"]["late"]
     )  # fmt: skip
+
+
+def test_what_an_instance_fails_that_others_answer_is_a_gauge() -> None:
+    """By class, so that an alert can say how it fails; and the fleet's document has it."""
+    item = Failing("a", "chat", 0.4, FailureClass.OVERLOAD, 6.0)
+    registry = Metrics(lambda: MetricsSnapshot(VIEW, replace(PLAN, failing=(item,)))).registry
+    (document,) = encode_fleet(VIEW, epoch=0.0, failing=[item])["failing"]
+
+    labels = {"instance": "a", "service": "chat", "class": "overload"}
+    assert registry.get_sample_value("cats_instance_failing", labels) == 0.4
+    assert ("a", "overload", VIEW.at - 6.0) == (
+        document["instance"], document["class"], document["since"]
+    )  # fmt: skip
+    assert document["awaited"]
 
 
 def test_an_instance_that_is_gone_leaves_no_series() -> None:

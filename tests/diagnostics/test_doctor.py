@@ -18,6 +18,7 @@ from controlplane.diagnostics.doctor import (
     examine_clock,
     examine_discovery,
     examine_envoys,
+    examine_failing,
     examine_fleet,
     examine_names,
     examine_scrapes,
@@ -290,3 +291,23 @@ async def test_names_that_are_not_resolved_are_findings(monkeypatch: pytest.Monk
     assert ["bad", "bad"] == [each.level for each in found]
     assert "slow.example of c is not resolved: no answer within 5 s" in found[0].what
     assert "typo.example of a, b is not resolved: Name or service not known" in found[1].what
+
+
+def test_what_an_instance_fails_is_found_with_since_when_and_what_ends_it() -> None:
+    """Though it is live, and its metrics say that all is well."""
+    item = {"instance": "a", "service": "chat", "probability": 0.5, "class": "late", "since": 9.0,
+            "awaited": "good answers"}  # fmt: skip
+
+    (finding,) = examine_failing({**make_fleet(), "failing": [item]})
+
+    assert finding.level == "bad"
+    assert "a fails 50% of its requests for chat" in finding.what
+    assert "(late) for 9 s; it awaits good answers" in finding.what
+    assert finding.remedy
+
+
+def test_signals_that_are_not_believed_are_found_of_a_live_instance() -> None:
+    """A page that is wrong harms no traffic, so nothing else would show it."""
+    (finding,) = fleet_with(disbelieved=["running"], reason="its values have stood still for 9 s")
+
+    assert "running not believed: its values have stood still" in finding.what

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
+from controlplane.config import OutlierDetection
 from controlplane.fleet import Outcomes, Phase, sources, trials
 from controlplane.fleet.instances import ANSWERS_FRESH, MIN_RAMP
 from controlplane.fleet.trust import FLOOR, RECOVERY, REFUTED
+from controlplane.steering import failures, probing
 
 PAGE = (Path(__file__).parents[2] / "docs" / "phases.md").read_text(encoding="utf-8")
 ROWS = [
@@ -47,6 +49,17 @@ def test_the_figures_are_those_of_the_code() -> None:
         REFUTED,
     )
     assert f"within about {3 * RECOVERY:.0f} s" in PAGE
+
+
+def test_the_figures_of_failing_instances_are_those_of_the_code() -> None:
+    """Tests in tests/steering/test_failures.py and test_probing.py hold the code to them."""
+    outliers = OutlierDetection()
+
+    assert f"| {probing.FAILING_TRICKLE:g} requests a second" in PAGE
+    assert f"| {probing.TRICKLE:g} requests a second (a probe)" in PAGE
+    assert f"{failures.LONGEST_DOUBT:.0f} s after the last attempt" in PAGE
+    assert outliers.consecutive_errors == 3
+    assert f"| {outliers.ejection_time:.0f} s, then {outliers.max_ejection_time:.0f} s |" in PAGE
 
 
 def test_every_outcome_is_explained() -> None:

@@ -57,7 +57,14 @@ def plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric]
         "Most that any other shares could still gain, over every pair that may be used, as a"
         " fraction of the plan's cost.",
     )
+    failing = GaugeMetricFamily(
+        "cats_instance_failing",
+        "Part of a service's requests that an instance fails beyond what others do; class is how.",
+        labels=("instance", "service", "class"),
+    )
     if plan is not None:
+        for item in plan.failing:
+            failing.add_metric((item.instance, item.service, item.kind.value), item.probability)
         cost.add_metric((), plan.predicted_cost)
         gap.add_metric((), plan.gap)
         oscillating.add_metric((), float(plan.oscillating))
@@ -76,7 +83,7 @@ def plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric]
             refused.add_metric((service, site), assignment.drop)
     seen = {} if view is None else observed_latencies(view)
     yield from (share, refused, predicted, _observed_latency(seen))
-    yield from (error, oscillating, cost, gap, noted)
+    yield from (error, oscillating, cost, gap, noted, failing)
     yield from _canary_families([] if plan is None else compare_canaries(plan, seen))
 
 

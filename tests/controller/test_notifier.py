@@ -1,0 +1,46 @@
+"""An instance that fails what others answer is reported once, and once when that is over."""
+
+from __future__ import annotations
+
+from structlog.testing import capture_logs
+
+from controlplane.controller.cycle import CycleResult
+from controlplane.controller.decider import Decision
+from controlplane.controller.events import EventHub
+from controlplane.controller.metrics import Metrics
+from controlplane.controller.notifier import Notifier
+from controlplane.model import FailureClass
+from controlplane.resources.build import Views
+from controlplane.runtime.log import get_logger
+from controlplane.steering.plan import Failing, Plan
+from testbed.fakes.views import make_config, make_instance, make_view
+
+VIEW = make_view(make_config(instances=[make_instance("a", "near")]))
+
+
+def failing(probability: float) -> tuple[Failing, ...]:
+    """Return an instance that fails that part of its requests."""
+    return (Failing("a", "chat", probability, FailureClass.UNANSWERED, 1.0),)
+
+
+def test_a_failing_instance_is_reported_once_and_once_when_it_answers_again() -> None:
+    """However the probability moves in between; chance is not reported at all."""
+    hub = EventHub()
+    notifier = Notifier(log=get_logger(), events=hub, metrics=Metrics(), unix_time=lambda: 0.0)
+
+    def cycle(*items: Failing) -> None:
+        plan = Plan(version="1", at=0.0, assignments={}, failing=items)
+        notifier.report_cycle(CycleResult(VIEW, Decision(plan, Views({}), {}, 0.0, 0.0)))
+
+    with capture_logs() as logs:
+        cycle(*failing(0.02))
+        cycle(*failing(0.8))
+        cycle(*failing(0.05))
+        cycle(*failing(0.9))
+        cycle()
+        cycle()
+
+    assert ["instance failing", "instance answers again"] == [each["event"] for each in logs]
+    assert ("unanswered", "warning") == (logs[0]["failure"], logs[0]["log_level"])
+    assert logs[0]["remedy"]
+    assert logs[0]["awaited"]

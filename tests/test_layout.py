@@ -54,9 +54,6 @@ ELSEWHERE = {
     "controller/discovery": "features/test_discovery.py",
     "controller/discovery_status": "features/test_discovery.py",
     "controller/lease_replication": "features/test_lease_replicas.py",
-    "controller/notifier": "app/test_serving.py",
-
-
     "controller/persistence": "app/test_serving.py",
     "controller/rejection_events": "features/test_discovery.py",
     "controller/reports": "app/test_serving.py",

@@ -24,7 +24,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +45,10 @@ WORDS = ("shares", "never", "herd", "but", "winners", "do", "so", "spread", "the
 DEFAULT_CURVE = Curve(base=0.2, crowding=0.01, slots=16)
 BODY_LIMIT = 32 * 2**20
 EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+"""What an instance answers instead of what it should; None lets it answer as it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,17 @@ class EmulatedInstance:
     Attributes:
         engine: what it is doing; tests look at it.
         port: where it listens once started.
+        fault: what it does to requests for inference before the engine sees them; its metrics and
+            its health stay as they are.
+        requests: the requests for inference that reached it, whatever became of them.
     """
 
     def __init__(self, settings: InstanceSettings) -> None:
         self.settings = settings
         self.port = settings.port
         self.failing = False
+        self.fault: Fault | None = None
+        self.requests = 0
         self._loop = asyncio.get_running_loop()
         self.engine = BatchingEngine(
             settings.curve, kv_tokens=settings.kv_tokens, now=self._loop.time()
@@ -190,6 +199,10 @@ class EmulatedInstance:
         if request.path != "/emulation":
             if not self._awake.is_set():
                 await self._awake.wait()
+            if request.path.startswith("/v1/") and request.method == "POST":
+                self.requests += 1
+                if self.fault is not None and (bad := await self.fault(request)) is not None:
+                    return bad
             if self.failing:
                 return _refusal(500, "the instance was informed to fail", "internal_error")
             if self.settings.serves and request.method == "POST":

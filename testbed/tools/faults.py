@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -128,9 +129,7 @@ class Bed:
             "seconds": round(seconds, 1),
             "test": test,
         }
-        if name := os.environ.get("CATS_FAULTS"):
-            with Path(name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        write_row(**row)
         assert self.requests.sent > 50
         assert self.requests.lost == []
         assert self.witness.removed == []
@@ -306,17 +305,72 @@ Written by `make faults` from the rows of the tests, which hold `lost` to 0 at e
 """
 
 
+FAILING_HEADING = """
+## One instance fails among equal ones
+
+Equal instances of 100 ms behind one Envoy, default settings, `slo: {ttft: 200ms, latency: 500ms}`.
+The fault lasts 60 s; it comes before the engine, so that the metrics are those of an idle machine.
+Lost is what was not answered with 200 to its end within 30 s.
+Share is the part of all attempts that reached the instance from the sixth second on.
+Recovered is when its share over 5 s was nine tenths of an even one again.
+Demand is what the control plane took for it, over what clients sent.
+
+| fault | instances | requests/s | scraped | sent | lost | before | share | recovered | demand |
+|---|---:|---:|---|---:|---:|---:|---:|---:|---:|
+"""
+
+CLIENT_HEADING = """
+A client that asks for a model that no instance has, as often as the others ask for theirs:
+
+| instances | requests/s | scraped | sent by others | lost | share before | meanwhile |
+|---:|---:|---|---:|---:|---:|---:|
+"""
+
+
+def write_row(**row: object) -> None:
+    """Append a row to the file that ``CATS_FAULTS`` names, if it does."""
+    if name := os.environ.get("CATS_FAULTS"):
+        with Path(name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _failing_line(row: dict[str, Any]) -> str:
+    recovered = row["seconds"]
+    cells = [
+        row["fault"], row["instances"], f"{row['rate']:.0f}", _yes(row["scraped"]), row["sent"],
+        row["lost"], f"{row['before']:.0%}", f"{row['share']:.1%}",
+        "never" if recovered == float("inf") else f"{recovered:.0f} s", f"{row['demand']:.1%}",
+    ]  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _client_line(row: dict[str, Any]) -> str:
+    cells = [
+        row["instances"], f"{row['rate']:.0f}", _yes(row["scraped"]), row["sent"], row["lost"],
+        f"{row['before']:.1%}", f"{row['share']:.1%}",
+    ]  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def write_table(rows: Path, table: Path) -> None:
     """Write docs/faults.md from the rows of a run."""
-    lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
-    lines.sort(key=lambda row: row["test"])
+    every = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    failing = [row for row in every if row.get("table") == "failing"]
+    clients = [row for row in every if row.get("table") == "client"]
+    lines = sorted((row for row in every if "test" in row), key=lambda row: row["test"])
     table.write_text(
         HEADING
         + "".join(
             f"| {row['fault']} | {row['done']} | {row['sent']} | {row['lost']} |"
             f" {row['seconds']} s | `{row['test']}` |\n"
             for row in lines
-        ),
+        )
+        + (FAILING_HEADING + "".join(map(_failing_line, failing)) if failing else "")
+        + (CLIENT_HEADING + "".join(map(_client_line, clients)) if clients else ""),
         encoding="utf-8",
     )
 

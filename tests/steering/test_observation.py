@@ -29,6 +29,6 @@ def test_what_is_not_answered_is_inside_as_well(in_progress: float, number: floa
     )
     view = make_view(config, traffic={("near", "chat", "a"): seen}, rtt={("near", "near"): 0.0})
 
-    found = sum_traffic(view, build_layout(config, config.instances))["a"]
+    found = sum_traffic(view, build_layout(config, config.instances), {"chat": 1.0})["a"]
 
     assert found.number == pytest.approx(number, abs=0.05)

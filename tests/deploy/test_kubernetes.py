@@ -59,7 +59,26 @@ def test_an_overlay_is_valid(overlay: str) -> None:
         kubernetes_validate.validate(each, VERSION, strict=True)
 
     assert objects
-    assert 1 == len({each["metadata"]["namespace"] for each in objects})
+    assert 1 == len(
+        {each["metadata"]["namespace"] for each in objects if each["kind"] != "Namespace"}
+    )
+
+
+def test_agents_have_a_namespace_that_admits_their_host_network() -> None:
+    """No other overlay asks for what PodSecurity refuses under `restricted`."""
+    (namespace,) = [
+        each for each in rendered(KUBERNETES / "overlays" / "agents") if each["kind"] == "Namespace"
+    ]
+    on_hosts = {
+        overlay
+        for overlay in OVERLAYS
+        for _, pod in pod_specs(rendered(KUBERNETES / "overlays" / overlay))
+        if pod.get("hostNetwork")
+    }
+
+    assert {"agents"} == on_hosts
+    labels = namespace["metadata"]["labels"]
+    assert "privileged" == labels["pod-security.kubernetes.io/enforce"]
 
 
 @pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != "discovery-access"])

@@ -15,19 +15,23 @@ import aiohttp
 
 from controlplane.config import (
     Config,
+    Conflict,
     DiscoveredInstance,
     Discovery,
     DiscoveryRule,
     KubernetesApi,
     KubernetesCluster,
+    ObjectRef,
+    RejectedInstance,
     Site,
     unserved,
 )
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedInstances
 from controlplane.controller.discovery_status import RuleStatus
-from controlplane.controller.rejection_events import RejectionEvents
+from controlplane.controller.rejection_events import OF_FILE, RejectionEvents
 from controlplane.controller.state_file import StateError
+from controlplane.errors import Fault
 from controlplane.runtime.files import keep_aside
 from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
@@ -46,6 +50,8 @@ SAVE_PERIOD = 5.0
 FIRST_LIST = 30.0
 """Seconds that the first plan waits for the first lists; longer if without them a service would
 have no instance at all."""
+MAX_FILE_EVENTS = 10
+"""Errors of a rejected file that become Events; the log has them all."""
 REMINDER = 5.0
 """Seconds after which a start that still waits is reported."""
 
@@ -125,10 +131,12 @@ class InstanceDiscovery:
         self._events = RejectionEvents(
             self._client_of, unix_time=control.unix_time, log=control.log
         )
+        self._session: aiohttp.ClientSession | None = None
         self._failing: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._may_begin = asyncio.Event()
         control.configuration.discovery_status = self.status
+        control.configuration.rejected.subscribe(self._note_rejected_file)
         control.configuration.file_changed.subscribe(lambda _: self._changed.set())
         self._note_beginning()
 
@@ -161,6 +169,7 @@ class InstanceDiscovery:
         """Follow until cancelled."""
         loop = asyncio.get_running_loop()
         async with new_session() as session, asyncio.TaskGroup() as group:
+            self._session = session
             try:
                 group.create_task(self._keep_saved(), name="save discovered")
                 group.create_task(self._events.run(), name="write Events")
@@ -285,7 +294,22 @@ class InstanceDiscovery:
             return []
         return [self._followed[key].follower for key in keys]
 
+    def _note_rejected_file(self, faults: tuple[Fault, ...]) -> None:
+        """Have Events written on the ConfigMap for the errors of a file that is rejected."""
+        discovery = self._discovery
+        if discovery is None or not discovery.events or discovery.config_map is None:
+            return
+        namespace, _, name = discovery.config_map.partition("/")
+        about = ObjectRef("v1", "ConfigMap", namespace, name)
+        self._events.note(
+            RejectedInstance(OF_FILE, fault.file, Conflict.OBJECT, str(fault), about)
+            for fault in faults[:MAX_FILE_EVENTS]
+        )
+
     def _client_of(self, rule_name: str) -> ApiClient | None:
+        if rule_name == OF_FILE:
+            discovery, session = self._discovery, self._session
+            return ApiClient(discovery.api, session) if discovery and session else None
         for rule in self._rules:
             if rule.name == rule_name:
                 for key in _keys(self._configuration.file_config, rule):

@@ -25,6 +25,8 @@ MAX_KNOWN = 2_000
 MAX_MESSAGE = 1024
 """Characters that the API takes."""
 COMPONENT = "cats"
+OF_FILE = ""
+"""In place of a rule: the configuration itself was rejected."""
 
 
 class RejectionEvents:
@@ -105,11 +107,11 @@ def build_event(
             **({"uid": about.uid} if about.uid else {}),
         },
         "type": "Warning",
-        "reason": "InstanceRejected",
+        "reason": "InstanceRejected" if refused.rule != OF_FILE else "FleetRejected",
         "message": message,
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
-        "reportingInstance": f"{COMPONENT}-{refused.rule}",
+        "reportingInstance": f"{COMPONENT}-{refused.rule or 'fleet'}",
         "firstTimestamp": at,
         "lastTimestamp": at,
         "count": 1,

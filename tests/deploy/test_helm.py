@@ -169,7 +169,8 @@ def test_the_webhook_is_asked_about_the_fleet_alone(helm: Helm) -> None:
 def test_its_role_writes_events_only_where_they_are_wanted(helm: Helm, events: bool) -> None:
     """And nothing else, ever."""
     values = {"fleet": {"discovery": {"events": events}}}
-    role = named(helm.template(CHART, values=values), "Role", "cats-discovery")
+    objects = helm.template(CHART, values=values)
+    role = named(objects, "Role", "cats-discovery")
     writes = [
         (rule["resources"], rule["verbs"])
         for rule in role["rules"]
@@ -177,6 +178,9 @@ def test_its_role_writes_events_only_where_they_are_wanted(helm: Helm, events: b
     ]
 
     assert ([(["events"], ["create"])] if events else []) == writes
+    discovery = fleet_of(objects).discovery
+    assert discovery is not None
+    assert ("cats/cats-fleet" if events else None) == discovery.config_map
 
 
 def test_agents_have_a_namespace_that_admits_them(helm: Helm) -> None:

@@ -327,7 +327,10 @@ async def test_a_rejection_is_an_event_on_its_object(tmp_path: Path) -> None:
     async with serving_kubernetes(server, tls=cluster.tls()), Origin("a") as a:
         text = cluster.write()
         cluster.fleet.write_text(
-            text.replace("namespace: models", "namespace: models\n  events: true"),
+            text.replace(
+                "namespace: models",
+                "namespace: models\n  events: true\n  config_map: cats/cats-fleet",
+            ),
             encoding="utf-8",
         )
         server.denied = {"events"}
@@ -343,6 +346,14 @@ async def test_a_rejection_is_an_event_on_its_object(tmp_path: Path) -> None:
             async with asyncio.timeout(60):
                 while not server.events:  # noqa: ASYNC110 -- it happens elsewhere
                     await asyncio.sleep(0.05)
+            cluster.fleet.write_text(
+                cluster.fleet.read_text(encoding="utf-8").replace("kind: edge", "kind: moon"),
+                encoding="utf-8",
+            )
+            async with asyncio.timeout(60):
+                while len(server.events) < 2:  # noqa: ASYNC110 -- it happens elsewhere
+                    await asyncio.sleep(0.05)
+            of_file = server.events.pop()
             cluster.put("a", a, terminating=True)
             await control.wait_for_event(
                 "last instances of a service gone; kept until others are discovered"
@@ -356,3 +367,8 @@ async def test_a_rejection_is_an_event_on_its_object(tmp_path: Path) -> None:
     )
     assert ("Warning", "InstanceRejected") == (event["type"], event["reason"])
     assert "c: has no port named 'http'; it has: none" == event["message"]
+    assert ("ConfigMap", "cats-fleet", "cats") == tuple(
+        of_file["involvedObject"][key] for key in ("kind", "name", "namespace")
+    )
+    assert "FleetRejected" == of_file["reason"]
+    assert "'moon'" in of_file["message"]

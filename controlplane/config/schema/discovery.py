@@ -24,6 +24,8 @@ from controlplane.config.schema.values import (
 )
 from controlplane.config.units import PositiveDuration
 
+_CONFIG_MAP = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
 
 def _check_template(text: str) -> str:
     rest = text
@@ -237,6 +239,9 @@ class Discovery(Settings):
     events: bool = False
     """Writes an Event on the pod, Service or pool of each rejected instance, where ``kubectl
     describe`` shows it; needs ``create`` on ``events``."""
+    config_map: Annotated[str, Field(pattern=_CONFIG_MAP)] | None = None
+    """``NAMESPACE/NAME`` of the ConfigMap that holds this file, in the cluster of `api`: with
+    *events*, a file that is rejected is an Event on it, with its errors."""
     rules: Annotated[tuple[DiscoveryRule, ...], Field(min_length=1, max_length=32)]
 
     def cluster(self, name: str) -> KubernetesApi | KubernetesCluster:

@@ -298,7 +298,7 @@ class ApiClient:
         if answer.status in (200, 201):
             return answer
         try:
-            verbs = "get, list and watch" if content is None else "create and update"
+            verbs = "get, list and watch" if content is None else "update" if name else "create"
             raise await _failed(answer, resource, namespace, verbs=verbs)
         finally:
             answer.close()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from controlplane.sim.adapter_case import adapter_case
+from controlplane.sim.promise_cases import promise_cases
 from controlplane.sim.run import build_trial
 from controlplane.sim.scenario import Scenario
 from controlplane.sim.suite import Case, Measure, Runs, against, ratio, value
@@ -197,6 +198,7 @@ def _cases() -> tuple[Case, ...]:
     cases += _stale_cases()
     cases += target_cases()
     cases.append(adapter_case())
+    cases += promise_cases()
     for name, changes in _ROBUST:
         cases.append(
             Case(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from controlplane.config import Config, PolicyName
+from controlplane.config import Config, PolicyName, Slo
 from controlplane.errors import ReportError
 from controlplane.fleet import FleetState
 from controlplane.model import Report
@@ -44,15 +44,19 @@ class ControlPlane(Policy):
         seed: int,
         until: float,
         policy: PolicyName | None = None,
+        unpromised: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(world)
         config = world.fleet.config
         if policy is not None:
             config = _with_policy(config, policy)
+        if unpromised:
+            config = _without_promises(config)
         self.period = config.steering.period
         self._fleet = FleetState(config, now=0.0)
         self._steering = Steering(config)
+        self._until = until
         self._version = ""
         self._clock = clock
         self.solve_times: list[float] = []
@@ -81,8 +85,14 @@ class ControlPlane(Policy):
 
     def annotate(self, outcome: Outcome, error: float | None) -> Outcome:
         """Add what only a control plane has to say."""
+        seen = self._fleet.view(now=self._until).promises
         return replace(
             outcome,
+            attainment={
+                service: each.attainment
+                for (service, kind), each in seen.items()
+                if kind == "latency" and each.attainment is not None
+            },
             refused=self.refused,
             gains=tuple(self.gains),
             undone=tuple(self.undone),
@@ -168,6 +178,11 @@ def _moved(demand: Mapping[_Row, float], some: _Pushed, other: _Pushed) -> float
 
 def _shares(allocations: Sequence[Allocation]) -> dict[str, float]:
     return {item.instance: item.share for item in allocations if not item.priority}
+
+
+def _without_promises(config: Config) -> Config:
+    services = tuple(item.model_copy(update={"slo": Slo()}) for item in config.services)
+    return config.model_copy(update={"services": services})
 
 
 def _with_policy(config: Config, policy: PolicyName) -> Config:

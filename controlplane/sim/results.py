@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ class Figures:
     """Part that failed, timed out, or was not answered by the end of the simulation, 0 to 1."""
     goodput: float
     """Answers a second that came within the window, in time (the service's SLO, if it has one)."""
+    kept: float = 1.0
+    """Of a service: part of the requests that were answered well and within ``slo.latency``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Outcome:
     """Predicted gain of each push of the control plane, as a part of the cost."""
     undone: tuple[float, ...] = ()
     """Instants of the control plane's pushes that took back most of the push before."""
+    attainment: Mapping[str, float] = field(default_factory=dict)
+    """Service -> the part of the requests that kept its ``slo.latency``, as the control plane
+    counted it over the last five minutes."""
     refused: int = 0
     """Reports that the fleet did not believe."""
     predicted_error: float | None = None
@@ -86,9 +91,11 @@ def measure(
         by_window[name] = _figures(latency[inside], failed[inside], answered, end - start)
         for service in dict.fromkeys(names):
             mine = inside & (owner == service)
-            by_service[name, service] = _figures(
+            figures = _figures(
                 latency[mine], failed[mine], answered & (owner == service), end - start
             )
+            kept = float(good[mine].mean()) if mine.any() else 1.0
+            by_service[name, service] = replace(figures, kept=kept)
     return by_window, by_service, latency
 
 

@@ -21,6 +21,8 @@ from controlplane.sim.trial import Trial
 from controlplane.sim.workload import draw_arrivals
 from controlplane.sim.world import World
 
+UNPROMISED = "unpromised"
+"""``controlplane:unpromised`` steers by cost alone: promises stay out of its configuration."""
 DRAIN = 60.0
 """Seconds after the last arrival in which requests may still be answered."""
 
@@ -138,6 +140,7 @@ def _build_policy(
         trial.telemetry,
         seed=seed,
         until=trial.duration,
-        policy=PolicyName(override) if override else None,
+        policy=PolicyName(override) if override not in ("", UNPROMISED) else None,
+        unpromised=override == UNPROMISED,
         clock=clock,
     )

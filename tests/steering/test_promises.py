@@ -135,11 +135,11 @@ def foreseen(plan: Plan) -> float:
 
 def settle(_: Picture, problem: Problem, prices: PriceTable) -> Rest:
     """Solve the long run."""
-    shares = solve(problem.flow, prices, tolerance=1e-5, most_iterations=200).shares
+    shares = solve(problem.flow, prices, tolerance=1e-4, most_iterations=80).shares
     return Rest(problem.flow.load(shares), shares)
 
 
-def keep(limit: float, *, cycles: int = 20) -> tuple[PromiseKeeper, float]:
+def keep(limit: float, *, cycles: int = 8) -> tuple[PromiseKeeper, float]:
     """Return who keeps chat's promise at a load of 0.9, and what that costs beside charges."""
     made = problem_of(fleet(limit), 0.9)
     problem = made.problem(made.whole())

@@ -131,9 +131,6 @@ class Service(Settings):
     delay by ``steering.energy_value``."""
     tokens: RequestTokens | None = None
     """Tokens of its requests, for prices per token; by default what instances report."""
-    carbon_cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Grams of CO2 that a request may cause on average, by ``power.carbon`` of the sites and
-    ``power`` of the instances; shares keep it at the least cost in time."""
     timeout: Duration = 0.0
     """Longest a whole answer may take; 0 is no limit, which streaming answers need."""
     idle_timeout: Duration = 300.0

@@ -279,6 +279,7 @@ class Assignments(Mapping[Key, Assignment]):
         near = layout.config.network.local_rtt
         size = float(self._decision.sizes[row.service])
         alone = estimate.pace * size
+        confidence = self._decision.view.instances[layout.instances[device].name].confidence
         return Why(
             rtt=near,
             transfer=0.0,
@@ -295,7 +296,7 @@ class Assignments(Mapping[Key, Assignment]):
             predicted_latency=near + alone,
             arrival_rate=0.0,
             capacity=estimate.capacity / size,
-            confidence=self._decision.view.instances[layout.instances[device].name].confidence,
+            confidence=confidence * estimate.known,
             previous_share=0.0,
             limits=("the client's own device, the last resort",) if priority else (),
         )

@@ -39,7 +39,7 @@ SLOWDOWNS: Array = np.array([0.0, 0.02, 0.05, 0.08, 0.12, 0.17, 0.23, 0.32, 0.5]
 _BATCHING = frozenset({Engine.VLLM, Engine.SGLANG, Engine.TRTLLM, Engine.TGI, Engine.EPP})
 
 MEMORY = 90.0
-"""Seconds over which unchanging evidence is kept."""
+"""Seconds, in which some instance of the model is asked, over which unchanging evidence is kept."""
 
 DISPERSION = 1.5
 """Variance of completions over that of a Poisson count, with which they are judged: what was
@@ -322,7 +322,8 @@ class CapacityLearner:
         self, count: Array, exposure: Array, spans: Array, layout: Layout, now: float
     ) -> None:
         state = self._state
-        fresh = spans > 0
+        # An instance that no one asked for anything has shown nothing.
+        fresh = (spans > 0) & ((count > 0) | (exposure[:, 0] > 0))
         if not fresh.any():
             return
         prior_pace = self._prior_pace(layout)
@@ -332,15 +333,17 @@ class CapacityLearner:
         mean = np.maximum(predicted * exposure, 1e-9)
         likelihood = (count[:, None] * np.log(mean) - mean) / self._dispersion(layout)[:, None]
         likelihood -= likelihood.max(axis=1, keepdims=True)
-        # However rare reports are, some dozens are kept.
-        fade = np.where(fresh, np.exp(-spans / np.maximum(MEMORY, 30.0 * spans)), 1.0)
+        # However rare reports are, some dozens are kept. Beside others of its model that are asked,
+        # an idle instance is forgotten, since it may be idle on old evidence; where none is asked,
+        # nothing is: the silence of clients says nothing of machines.
+        fade = np.exp(-spans / np.maximum(MEMORY, 30.0 * spans))
+        fade = np.where(_with_kin(fresh, layout), fade, 1.0)
         # A candidate is judged by what it predicted from some evidence, not from the prior.
         ready = fresh & (state.count > 10.0)
         state.score = state.score * fade[:, None] + np.where(ready[:, None], likelihood, 0.0)
         state.count = state.count * fade + count
         state.exposure = state.exposure * fade[:, None] + exposure
-        # An instance that no one asked for anything has shown nothing.
-        rows = np.flatnonzero(fresh & ((count > 0) | (exposure[:, 0] > 0)))
+        rows = np.flatnonzero(fresh)
         state.window_count[rows] = np.roll(state.window_count[rows], -1, axis=1)
         state.window_count[rows, -1] = count[rows]
         state.window_exposure[rows] = np.roll(state.window_exposure[rows], -1, axis=1)
@@ -527,6 +530,15 @@ class CapacityLearner:
                 )
             )
         return made
+
+
+def _with_kin(some: NDArray[np.bool_], layout: Layout) -> NDArray[np.bool_]:
+    """Return *some* instances, (instances,), and all that serve the same models as one of them."""
+    every = some.copy()
+    for group in layout.kin:
+        members = list(group)
+        every[members] = some[members].any()
+    return every
 
 
 def _read_estimates(

@@ -29,6 +29,11 @@ class Estimate:
     """Where it comes from, in a word."""
 
     @property
+    def known(self) -> float:
+        """Return the part that evidence has in the pace, beside the prior: 0 to 1."""
+        return 1.0 - min(self.uncertainty, 1.0) ** 2
+
+    @property
     def capacity(self) -> float:
         """Return the requests a second of ordinary size that it can sustain."""
         return self.slots / (1.0 + self.slowdown * (self.slots - 1.0)) / self.pace

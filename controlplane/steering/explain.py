@@ -100,7 +100,7 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         predicted_latency=rtt + transfer + alone + queueing,
         arrival_rate=float(decision.load[column] / problem.pace[column]),
         capacity=float(decision.sustained[column]),
-        confidence=seen.confidence,
+        confidence=seen.confidence * decision.estimates[column].known,
         previous_share=0.0 if entry is None else float(decision.previous[entry]),
         ages=ages,
         sources=sources,

@@ -46,6 +46,8 @@ class Why:
     capacity: float
     """Requests a second it is believed to sustain."""
     confidence: float
+    """How far the estimate of the instance rests on what was measured, 0 for a default to 1, times
+    how fresh its reports are."""
     previous_share: float
     ages: Mapping[str, float | None] = field(default_factory=dict)
     """Input -> seconds since it was measured; None if it never was."""

@@ -172,6 +172,25 @@ def test_occupancy_alone_is_used_as_state() -> None:
     assert 9 == estimate.number
 
 
+def test_the_silence_of_clients_is_no_reason_to_forget() -> None:
+    """Half an hour without requests; the instance goes on reporting that it is idle."""
+    learner, config = CapacityLearner(), one()
+    before = learn(learner, config, Fluid(4, 0.0, 0.11), wander(1, 4, 60))
+    after = learn(learner, config, Fluid(4, 0.0, 0.11), [0] * 1800, start=60.0)
+
+    assert after.pace == pytest.approx(before.pace, rel=0.01)
+    assert after.known == pytest.approx(before.known, rel=0.01)
+
+
+def test_a_default_is_not_known() -> None:
+    """What evidence has no part in is not known, however fresh the reports are."""
+    idle = learn(CapacityLearner(), one(), Fluid(4, 0.0, 0.11), [0] * 60)
+    busy = learn(CapacityLearner(), one(), Fluid(4, 0.0, 0.11), wander(1, 4, 60))
+
+    assert idle.known == pytest.approx(0.0)
+    assert busy.known > 0.98
+
+
 def test_silence_fades_to_the_prior() -> None:
     """As confidence falls to nothing, so does what was learned."""
     learner, config = CapacityLearner(), one(service_time="1s")

@@ -194,6 +194,10 @@ def _reading_routes(match: Match) -> Iterator[Route]:
                 "the service is chosen by the model in the body, which cannot be read under this"
                 " content-encoding; send gzip, br, zstd or none",
             ),
+            # RFC 9110, section 15.5.16: what would have been accepted.
+            response_headers_to_add=[
+                HeaderValueOption(header=HeaderValue(key="accept-encoding", value="gzip, br, zstd"))
+            ],
         )
         yield Route(
             name=names.NO_SERVICE,

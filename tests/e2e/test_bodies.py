@@ -112,6 +112,9 @@ async def test_what_cannot_be_read_is_answered_in_a_sentence() -> None:
             assert "b" == (await mesh.request(data=body, headers=JSON)).text
         none = await rejection(mesh, "/v2/chat", b"{}")
         deflated = await rejection(mesh, "/v2/chat", zlib.compress(BODY), encoding="deflate")
+        headers = {**JSON, "content-encoding": "deflate"}
+        answer = await mesh.request("/v2/chat", data=b"x", headers=headers)
+        assert "gzip, br, zstd" == answer.headers["accept-encoding"]
         bomb = gzip.compress(b'{"model": "big", "x": "' + b"0" * 300_000_000 + b'"}')
         status, _, _ = await rejection(mesh, "/v2/chat", bomb, encoding="gzip")
         memory = await mesh.envoy.get_json("/memory")

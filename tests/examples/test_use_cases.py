@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -102,3 +103,29 @@ async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> Non
         assert 0 == await demo.count_rejected()
         # Emulated engines refuse names of models that they do not serve.
         assert [] == [record for record in demo.records if record.status == 404]
+
+
+@pytest.mark.envoy
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["cloud-edge", "cloud-edge-device"])
+async def test_the_missions_figures_meet_no_foreign_name(name: str, tmp_path: Path) -> None:
+    """Engines that refuse foreign names, a training job, an edge that dies: no answer is 404.
+
+    Two thousand requests where ``CATS_FAULTS`` asks for the long forms, four hundred elsewhere.
+    """
+    count = 2000 if "CATS_FAULTS" in os.environ else 400
+    world = build_world(EXAMPLES / name)
+    assert all(settings.serves for settings in world.instances.values())
+    async with Demo(world, tmp_path, seed=2) as demo:
+        length = count / sum(stream.rate for stream in world.streams)
+        playing = asyncio.create_task(demo.play(length, go_on=True))
+        async with asyncio.timeout(240):
+            while len(demo.records) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        demo.interrupted.set()
+        await playing
+        answered = [record for record in demo.records if record.answered]
+    models = {world.instances[record.instance].model for record in answered}
+    assert [] == [record for record in demo.records if record.status == 404]
+    assert len(answered) >= 0.98 * count
+    assert len(models) >= 2

@@ -303,5 +303,6 @@ class ControlPlane:
             config_ok=not self.configuration.status.faults,
             leads=self.bus.leads,
             bus_connected=self.bus.connected,
+            follows=self.cycle.follows,
             discovery=self.configuration.discovery_status(),
         )

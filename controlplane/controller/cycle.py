@@ -29,10 +29,6 @@ from controlplane.xds.snapshot import Snapshot
 UNFOLLOWED = 3.0
 """Seconds after which a leader's plan that cannot be served is reported; one replica hears of an
 instance some moments before another."""
-OWN_PLAN_AFTER = 10.0
-"""Seconds of such a plan after which a replica that serves nothing decides for itself, where its
-instances are those of its file: in a rollout that waits for it to be ready, the leader with the
-other file would never go."""
 Snapshots = Mapping[str, Snapshot]
 """View key -> what its clients get."""
 
@@ -287,7 +283,8 @@ class Cycle:
         follow = self._plan_to_follow()
         if follow is None and not self.decides:
             self._note_unfollowed()
-            if not self._serves_own_plan():
+            follow = self._plan_to_fit()
+            if follow is None:
                 self._end_idle(view)
                 return
         else:
@@ -372,6 +369,24 @@ class Cycle:
             return None
         return shared if covers(shared, self._configuration.effective) else None
 
+    def _plan_to_fit(self) -> Plan | None:
+        """Return the leader's plan if what fits of it is to be served, though not all of it does.
+
+        At once where there is nothing else to serve; otherwise after some moments, in which this
+        replica or the leader may hear of what the other one knows. Not where instances are
+        discovered: what is lacking may be this replica's access to a cluster.
+        """
+        since = self._unfollowed_since
+        if since is None or self._configuration.effective.discovery is not None:
+            return None
+        waited = self._clock() - since
+        return self._bus().plan if self.plan is None or waited >= UNFOLLOWED else None
+
+    @property
+    def follows(self) -> bool:
+        """Return whether the leader's plan can be served whole; true without another leader."""
+        return self._unfollowed_since is None
+
     def _note_unfollowed(self) -> None:
         """Report, soon and then once a minute, that the leader's plan cannot be served here."""
         plan, now = self._bus().plan, self._clock()
@@ -384,15 +399,6 @@ class Cycle:
         if now - self._unfollowed_since >= UNFOLLOWED and self._told.is_due("plan", now=now):
             served = "" if self.plan is None else self.plan.version
             self.unfollowed.publish(UnfollowedPlan(plan, unknown, served))
-
-    def _serves_own_plan(self) -> bool:
-        """Return whether to serve what is decided here, for want of a plan that can be served."""
-        if self._unfollowed_since is None or self._configuration.effective.discovery is not None:
-            return False
-        if self._decides_alone:
-            return True
-        waited = self._clock() - self._unfollowed_since
-        return self.plan is None and waited >= OWN_PLAN_AFTER
 
     async def _share(self, plan: Plan) -> bool:
         """Make *plan* the plan of all replicas, if this one leads; return whether it may serve."""

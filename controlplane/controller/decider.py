@@ -21,6 +21,7 @@ from controlplane.resources.grpc_clients import GrpcViews
 from controlplane.resources.names import ROLE_GRPC
 from controlplane.resources.versions import OlderEnvoyViews
 from controlplane.steering import Steering
+from controlplane.steering.digest import assignment_digest, plan_version
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.xds.snapshot import Snapshot
 
@@ -120,8 +121,8 @@ class Decider:
         began = time.perf_counter()
         plan = self._steering.decide(view)
         if follow is not None:
-            plan = follow
-            self._steering.restore(follow)
+            plan = fit(follow, plan, view.config)
+            self._steering.restore(plan)
         decided = time.perf_counter()
         _, views, derived = self._build(plan, clients)
         return Decision(plan, views, derived, decided - began, time.perf_counter() - decided)
@@ -185,6 +186,26 @@ def unknown_to(plan: Plan, config: Config) -> list[str]:
     }
     other = {f"{service} from {site}" for service, site in plan.assignments.keys() ^ pairs}
     return sorted(missing) + sorted(other)
+
+
+def fit(plan: Plan, own: Plan, config: Config) -> Plan:
+    """Return *plan* as far as *config* knows what it names, and *own* for the rest.
+
+    Replicas have different configurations during a rollout; each serves what all decided where it
+    can, and what it decided itself for a service, a site or an instance that the others lack.
+    """
+    if covers(plan, config):
+        return plan
+    places = {instance.name: instance.site for instance in config.instances}
+    assignments = {
+        key: shared
+        if (shared := plan.assignments.get(key)) is not None
+        and all(places.get(each.instance) == each.site for each in shared.allocations)
+        else decided
+        for key, decided in own.assignments.items()
+    }
+    digests = ((key, assignment_digest(each)) for key, each in assignments.items())
+    return replace(own, assignments=assignments, version=plan_version(digests))
 
 
 def covers(plan: Plan, config: Config) -> bool:

@@ -36,7 +36,6 @@ class BlockingCalls:
         future: asyncio.Future[Any] = loop.create_future()
 
         def finish(result: Any, error: BaseException | None) -> None:
-            self._under_way = False
             if future.done():  # it came too late
                 return
             if error is None:
@@ -50,13 +49,19 @@ class BlockingCalls:
                 result = call()
             except Exception as raised:  # noqa: BLE001 -- raised again where it is awaited
                 error = raised
+            # Here and not on the loop, which may not hear of it: memory may be short.
+            self._under_way = False
             try:
                 loop.call_soon_threadsafe(finish, result, error)
             except RuntimeError:  # the loop has ended meanwhile
                 return
 
         self._under_way = True
-        threading.Thread(target=work, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=work, name=self._name, daemon=True).start()
+        except (RuntimeError, MemoryError):  # no room for a thread, now
+            self._under_way = False
+            raise
         async with asyncio.timeout(within):
             found: Result = await future
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.controller.decider import covers
+from controlplane.controller.decider import covers, fit
 from testbed.fakes.fleets import make_config, make_plan
 
 PLACES = {"a": ("north", "10.0.0.1:1"), "b": ("cloud", "10.0.0.2:1")}
@@ -33,3 +33,22 @@ def test_a_plan_of_another_fleet_is_not_served(
     plan = make_plan(make_config(instances=instances), {("chat", site): weights for site in sites})
 
     assert served == covers(plan, make_config(instances=PLACES))
+
+
+def test_what_fits_of_a_plan_is_served_and_the_rest_decided() -> None:
+    """A pair that the plan lacks, or that names what the configuration lacks, is one's own."""
+    config = make_config()
+    names = [instance.name for instance in config.instances]
+    keys = [(service.name, site.name) for service in config.services for site in config.sites]
+    own = make_plan(config, {key: {names[0]: 1} for key in keys})
+    whole = make_plan(config, {key: {names[1]: 1} for key in keys})
+    partial = make_plan(config, {key: {names[1]: 1} for key in keys[1:]})
+    strange = make_plan(config, {keys[0]: {"gone": 1}, **{key: {names[1]: 1} for key in keys[1:]}})
+
+    assert whole is fit(whole, own, config)
+    for plan in (partial, strange):
+        fitted = fit(plan, own, config)
+        assert covers(fitted, config)
+        assert fitted.assignments[keys[0]] == own.assignments[keys[0]]
+        assert fitted.assignments[keys[1]] == whole.assignments[keys[1]]
+        assert fitted.version not in (own.version, plan.version)

@@ -50,6 +50,7 @@ class MetricsSnapshot:
     levels: Callable[[], Mapping[str, Levels]] = dict
     leads: bool = True
     bus_connected: bool = True
+    follows: bool = True
     discovery: tuple[RuleStatus, ...] = ()
 
 
@@ -108,6 +109,12 @@ def _state_families(present: MetricsSnapshot) -> Iterator[Metric]:
         "cats_bus_connected",
         "0 while other replicas cannot be heard.",
         float(present.bus_connected),
+    )
+    yield GaugeMetricFamily(
+        "cats_leader_plan_served",
+        "0 while the leader's plan names what this replica's configuration lacks, or the reverse,"
+        " and only what fits of it is served.",
+        float(present.follows),
     )
     yield GaugeMetricFamily("cats_views", "Sets of resources kept, one per site.", present.views)
     envoys = GaugeMetricFamily(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
 from email.parser import Parser
 from pathlib import Path
+
+from controlplane.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,3 +65,13 @@ def test_the_licence_of_every_trace_is_stated() -> None:
     for name in traces:
         row = next(line for line in stated.splitlines() if f"`{name}`" in line)
         assert "CC-BY 4.0" in row or "Apache-2.0" in row
+
+
+def test_the_readme_of_the_package_leads_nowhere_that_an_index_lacks() -> None:
+    """Paths of the repository are broken links on an index; its commands are those that exist."""
+    text = (ROOT / "controlplane" / "README.md").read_text(encoding="utf-8")
+    commands = {line.split()[1] for line in text.splitlines() if line.startswith("cats ")}
+
+    assert [] == re.findall(r"\]\((?!https://)[^)]*\)", text)
+    assert commands
+    assert commands <= COMMANDS.keys()

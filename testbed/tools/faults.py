@@ -296,7 +296,7 @@ What was done to a running system, and what its clients noticed.
 Real processes: control planes, NATS, agents, Envoy, two instances; fifty requests a second.
 Lost is every request that was not answered with 200, retries by Envoy included in the answer.
 Recovered is when the part that was hit did its work again; clients were served all along.
-A second subscriber, but for the cut site and the expired and rotated certificates, saw no resource taken away.
+A second subscriber, but for the cut site and where certificates change, lost no resource.
 
 Written by `make faults` from the rows of the tests, which hold `lost` to 0 at every run.
 

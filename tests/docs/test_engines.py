@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from controlplane.config import Engine
+from controlplane.config import Engine, parse_config
 from controlplane.telemetry.engines import DIALECTS
 from controlplane.telemetry.engines.machine import MACHINE
 
@@ -40,3 +42,46 @@ def test_a_page_has_what_is_needed_missing_and_defect(page: Path) -> None:
     if page.stem != "nothing-to-scrape":
         for heading in ("## Signals that are read", "## Without them", "## Known defects"):
             assert heading in text
+
+
+def _blocks(page: Path, key: str) -> list[dict[str, Any]]:
+    """Return the YAML examples of a page that have *key*."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [block for block in map(yaml.safe_load, found) if key in block]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_its_instances_are_taken_by_the_control_plane(page: Path) -> None:
+    """As they stand, with the sites and models that they name."""
+    blocks = _blocks(page, "instances")
+    assert blocks
+    for block in blocks:
+        instances = block["instances"]
+        models = {each["model"] for each in instances if "model" in each}
+        document = {
+            "version": 1,
+            "sites": [{"name": each, "kind": "cloud"} for each in {i["site"] for i in instances}],
+            "models": [{"name": name} for name in sorted(models)],
+            "services": [
+                {"name": "s", "match": [{"path": "/v1/x"}], "models": [{"name": min(models)}]}
+            ],
+            **block,
+        }
+        parse_config(yaml.safe_dump(document), file=page.name)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_its_compose_file_is_one(page: Path) -> None:
+    """An image, a command of words, and published ports, of which one is what is scraped."""
+    instances = [each for block in _blocks(page, "instances") for each in block["instances"]]
+    for block in _blocks(page, "image") + [
+        service for each in _blocks(page, "services") for service in each["services"].values()
+    ]:
+        assert re.fullmatch(r"[\w./-]+:[\w.-]+", block["image"])
+        assert all(isinstance(word, str) and word for word in block.get("command", []))
+        ports = [str(port).split(":") for port in block["ports"]]
+        assert all(len(pair) == 2 and all(part.isdigit() for part in pair) for pair in ports)
+        reached = {each["address"].rpartition(":")[2] for each in instances}
+        reached |= {str(urlsplit(i["scrape"]["url"]).port) for i in instances if "scrape" in i}
+        assert not reached or reached & {inside for _, inside in ports}

@@ -75,6 +75,10 @@ def encode_fleet(
             }
             for site in config.sites
         ],
+        "models": [
+            {"name": model.name, "kind": model.kind.value, "base": model.base}
+            for model in config.models
+        ],
         "services": [
             {
                 "name": service.name,

@@ -78,10 +78,39 @@ def warnings(doc: Sections) -> Iterator[Fault]:
                 instance, "tls", "has no effect: no instance is spoken to in TLS until"
                 " envoy.instance_tls is set"
             )  # fmt: skip
+    yield from idle_affinity_timeouts(doc)
+    yield from idle_device_shares(doc)
     yield from idle_pins(doc)
     yield from idle_prices(doc)
     yield from canary_warnings(doc)
     yield from shared_localities(doc)
+
+
+def idle_affinity_timeouts(doc: Sections) -> Iterator[Fault]:
+    """Warn of times after which sessions would be forgotten, which a hash does not remember."""
+    for service in doc.service_list:
+        affinity = service.entry("affinity")
+        if affinity.get("timeout") is not None:
+            yield doc.at(
+                affinity, "timeout", "has no effect: a hash of the header places sessions, however"
+                " long they pause; leave it out"
+            )  # fmt: skip
+
+
+def idle_device_shares(doc: Sections) -> Iterator[Fault]:
+    """Warn of shares of devices, whose own models are the last resort and get none."""
+    devices = {e.text("name") for e in doc.site_list if e.text("kind") == "device"}
+    home = {e.text("name"): e.text("site") for e in doc.instance_list}
+    for override in doc.override_list:
+        place = override.text("site") or home.get(override.text("instance"))
+        if place not in devices:
+            continue
+        for key in ("min_share", "max_share"):
+            if override.get(key) is not None:
+                yield doc.at(
+                    override, key, f"has no effect: instances of the device site {place} answer"
+                    " when nothing else does; drain or pin them instead"
+                )  # fmt: skip
 
 
 def idle_pins(doc: Sections) -> Iterator[Fault]:

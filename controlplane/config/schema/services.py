@@ -73,7 +73,7 @@ class Affinity(Settings):
     header: HeaderName
     """The client's name for its session; its hash places the session, weights respected."""
     timeout: PositiveDuration = 600.0
-    """Pause after which a session may move. A hash needs no memory, so sessions keep their place
+    """Decides nothing, and is a warning: a hash needs no memory, so sessions keep their place
     however long they pause; they move when their instance goes, and some when weights change."""
 
 

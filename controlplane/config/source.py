@@ -262,6 +262,9 @@ class _Composer:
         lines = text.splitlines()
         line = lines[mark.line - 1] if mark.line <= len(lines) else ""
         problem = " ".join(filter(None, (error.context, error.problem)))
+        if "nesting depth" in problem:
+            # The newest libyaml reads a thousand levels ahead of the events that are counted here.
+            return _refused(self._file, mark, _TOO_DEEP)
         begun = error.context_mark
         if error.context is not None and begun is not None and begun.line + 1 != mark.line:
             problem = f"{error.context} begun on line {begun.line + 1} {error.problem}"

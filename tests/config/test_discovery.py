@@ -74,7 +74,7 @@ def test_a_rule_is_read_with_its_defaults() -> None:
         ),
         pytest.param(
             "{name: r, kind: pod, site: north, model: m}",
-            "discovery.rules[0].kind: 'pod' is not one of endpoint_slices, pods, inference_pools; did you mean 'pods'?",
+            "discovery.rules[0].kind: 'pod' is not one of endpoint_slices, pods, inference_pools, inference_pool_imports; did you mean 'pods'?",
             id="an unknown kind",
         ),
         pytest.param(
@@ -130,7 +130,7 @@ models: [{name: assistant-70b}]
 services: [{name: chat, match: [{path: /chat}], models: [{name: assistant-70b}]}]
 """
 
-    assert 3 == len(blocks)
+    assert 4 == len(blocks)
     assert [] == faults_in(head + blocks[0])
     assert [] == faults_in(head + blocks[2])
     assert [] == faults_in(

@@ -44,6 +44,10 @@ PATIENCE = 180.0
 DRAWN = "document.documentElement.dataset.drawn"
 EXPLAINED = "document.querySelector('#explanation-title').innerText.startsWith('Why: ')"
 OBSERVED = "document.querySelector('#chart').innerText.includes('observed ')"
+SETTLED = """['graph', 'chart'].every(name => {
+    const box = document.getElementById(name);
+    return Math.abs(box.querySelector('svg').viewBox.baseVal.width - box.clientWidth) < 2})"""
+"""Pictures have the width of their window."""
 DEAD_SEEN = f"document.querySelector('#detail-body').innerText.includes('{DEAD}')"
 
 
@@ -169,7 +173,7 @@ async def _see(address: str, fleet: str, directory: Path, *, wanted: Iterable[st
     for suffix, window in _WINDOWS.items():
         async with Page(width=window.width, height=window.height, dark=window.dark) as page:
             await page.open(address)
-            for condition in wanted:
+            for condition in (*wanted, SETTLED):
                 await page.wait_for(condition, within=PATIENCE)
             await page.screenshot(directory / f"dashboard-{fleet}{suffix}.png")
             complaints += page.complaints

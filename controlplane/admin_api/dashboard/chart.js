@@ -85,6 +85,7 @@ export class LatencyChart {
     const x = (instant) => LEFT + ((instant - since) / Math.max(1e-9, until - since)) * (width - LEFT - 8);
     this.instant = (part) => (points.length ? Math.round(Math.min(until, Math.max(since, since + ((part * width - LEFT) / (width - LEFT - 8)) * (until - since)))) : null);
     const cursor = at !== null && at >= since && at <= until ? x(at).toFixed(1) : -10;
+    setAttribute(this.cursor, "visibility", cursor < 0 ? "hidden" : null);
     setAttribute(this.cursor, "x1", cursor);
     setAttribute(this.cursor, "x2", cursor);
     const y = (value) => 8 + (1 - value / top) * (HEIGHT - BOTTOM - 8);

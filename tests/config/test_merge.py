@@ -108,7 +108,7 @@ def test_what_is_found_follows_what_the_file_lists() -> None:
         pytest.param(
             found("x", "10.0.0.2:1", model="hug3"),
             Conflict.MODEL,
-            "no model is named 'hug3'; known here: big, small",
+            "no model is named 'hug3'; known: big, small",
             id="an unknown model",
         ),
         pytest.param(

@@ -29,7 +29,7 @@ AT_ONCE = 3
 SHORT = {"404": answers(404), "hang": hangs()}
 
 MOST_LOST: Mapping[str, float] = {
-    "answers 404": 0.01, "answers 401": 0.01, "answers 400 with a page": 0.01,
+    "answers 404": 0.01, "answers 401": 0.01, "answers 400 with an HTML page": 0.01,
     "answers 500": 0.005, "answers 503": 0.005, "answers 429": 0.005,
     "answers 429 without Retry-After": 0.005, "hangs": 0.01, "hangs for 1 %": 0.01,
 }  # fmt: skip

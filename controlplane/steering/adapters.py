@@ -32,7 +32,7 @@ REVIEW = 15.0
 """Seconds between two looks at the homes, while the same instances are in use."""
 MEMORY = 300.0
 """Seconds over which a model's rate is averaged: what is asked for rarely is known slowly."""
-AWAY = 4.0
+AWAY = 8.0
 """Loadings that a request away from home is charged: its own, later that of what it pushed out, and
 what the requests beside them wait meanwhile."""
 HEADROOM = 1.15

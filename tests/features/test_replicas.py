@@ -190,7 +190,7 @@ async def test_a_leader_that_hears_no_instance_gives_the_lead_up(tmp_path: Path)
             ready = [(await each.get("/readyz"))[0] for each in replicas.running.values()]
 
     assert 1 == said["replicas"]
-    assert DEAF_AFTER < said["seconds"]
+    assert DEAF_AFTER <= said["seconds"]  # rounded
     assert ([200, 200], 1) == (ready, len(versions))
 
 

@@ -47,10 +47,22 @@ def test_paces_that_differ_by_more_stay(apart: float) -> None:
 
 
 def test_first_requests_that_seemed_slow_do_not_leave_an_instance_out() -> None:
-    """What is hardly known is taken to be as its like, in full, and is soon known."""
-    assert paces(estimate(0.1), estimate(0.2, uncertainty=0.6)) == pytest.approx(
+    """Where instances are few, what is hardly known is taken to be as the others."""
+    assert paces(estimate(0.1), estimate(0.12, uncertainty=0.6)) == pytest.approx(
         [0.1, 0.1], rel=0.05
     )
+
+
+def test_an_instance_of_many_is_what_it_seems_to_be() -> None:
+    """Many instances are seldom equal, and one that is left out for a while is missed little."""
+    assert paces(*[estimate(0.1)] * 5, estimate(0.12, uncertainty=0.6))[-1] == pytest.approx(0.12)
+
+
+def test_instances_that_differ_are_no_pattern_for_one_that_is_hardly_known() -> None:
+    """Uneven machines say nothing of what the next one is like."""
+    uneven = estimate(0.1), estimate(0.3)
+
+    assert paces(*uneven, estimate(0.12, uncertainty=0.6))[-1] == pytest.approx(0.12)
 
 
 def test_what_is_hardly_known_but_far_away_stays() -> None:

@@ -6,6 +6,7 @@ or by running the whole, is named here, so that no one has to search for it.
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PRODUCT, TESTS = ROOT / "controlplane", ROOT / "tests"
 GENERATED = "wire"
+MOST_LINES = 60
 ELSEWHERE = {
     "admin_api/answers": "admin_api/test_routes.py",
     "admin_api/event_stream": "admin_api/test_routes.py",
@@ -124,3 +126,29 @@ def test_the_table_names_what_there_is(module: str) -> None:
     assert (PRODUCT / f"{module}.py").exists(), "the module is gone; remove its entry"
     assert (TESTS / ELSEWHERE[module]).exists(), f"{ELSEWHERE[module]} is gone"
     assert not own_test(module).exists(), "it has a test of its own; remove its entry"
+
+
+def long_functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Return the functions that have more than `MOST_LINES` lines beside their docstring."""
+    found = []
+    for path in (*PRODUCT.rglob("*.py"), *(ROOT / "testbed").rglob("*.py")):
+        if GENERATED in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            first, *_ = node.body
+            said = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) else 0
+            if (node.end_lineno or 0) - node.lineno + 1 - said > MOST_LINES:
+                found.append((f"{path.relative_to(ROOT)}:{node.name}", node))
+    return found
+
+
+def test_a_long_function_says_why_it_is_long() -> None:
+    """In its docstring, with the word *long*; the others fit a screen."""
+    silent = [
+        name
+        for name, node in long_functions()
+        if "long" not in (ast.get_docstring(node) or "").lower()
+    ]
+    assert [] == silent, "split these, or say why they are long"

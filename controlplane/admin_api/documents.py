@@ -55,7 +55,7 @@ def encode_fleet(
     levels: Mapping[str, Levels] | None = None,
     failing: Iterable[Failing] = (),
 ) -> Document:
-    """Return ``/api/v1/fleet`` but for the configuration's status."""
+    """Return ``/api/v1/fleet`` but for the configuration's status; long, as it is one literal."""
     graded = levels or {}
     config = view.config
     hosts = {instance.instance.site for instance in view.instances.values()}

@@ -123,6 +123,8 @@ async def serve(settings: Settings) -> None:
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Run a control plane for the duration of the block.
 
+    Long, since the order in which parts start is to be read in one place.
+
     Raises:
         ConfigError: the configuration is wrong.
         StartError: a port cannot be opened, or a setting is not supported.
@@ -317,26 +319,28 @@ def _identities(control: ControlPlane) -> IdentityCheck:
     return check
 
 
+def _make_transport(control: ControlPlane, xds: XdsSettings, max_connections: int) -> AnyGrpcServer:
+    configured = control.config.server
+    if configured.transport is Transport.GRPCIO:
+        from controlplane.grpc_transport.grpcio import GrpcioServer  # noqa: PLC0415 -- 20 MB
+
+        return GrpcioServer(limits=limits(xds))
+    return GrpcServer(
+        limits=limits(xds),
+        server_limits=ServerLimits(
+            max_connections=max_connections,
+            max_per_address=configured.max_connections_per_address,
+        ),
+        on_refused=control.metrics.connections_refused.inc,
+        on_cut=control.metrics.connections_cut.inc,
+    )
+
+
 def _build_grpc(
     control: ControlPlane, identities: IdentityCheck, max_connections: int
 ) -> AnyGrpcServer:
     xds = XdsSettings(identifier=f"cats/{__version__}")
-    configured = control.config.server
-    server: AnyGrpcServer
-    if configured.transport is Transport.GRPCIO:
-        from controlplane.grpc_transport.grpcio import GrpcioServer  # noqa: PLC0415 -- 20 MB
-
-        server = GrpcioServer(limits=limits(xds))
-    else:
-        server = GrpcServer(
-            limits=limits(xds),
-            server_limits=ServerLimits(
-                max_connections=max_connections,
-                max_per_address=configured.max_connections_per_address,
-            ),
-            on_refused=control.metrics.connections_refused.inc,
-            on_cut=control.metrics.connections_cut.inc,
-        )
+    server = _make_transport(control, xds, max_connections)
     control.metrics.count_connections(lambda: server.connections)
     XdsService(
         control.views,

@@ -176,6 +176,7 @@ _ROBUST: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def _cases() -> tuple[Case, ...]:
+    """Return all cases; long, as it is a list."""
     compared = ("controlplane", "capacity", "oracle")
     cases = []
     for load, mean, p99 in ((0.6, 1.05, 1.25), (0.8, 1.05, 1.25), (0.9, None, 1.35)):

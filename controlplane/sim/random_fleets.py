@@ -82,7 +82,7 @@ class _Service:
 
 
 def draw_random_fleet(seed: int, number: int, *, scale: Scale = FULL) -> RandomFleet:
-    """Draw fleet *number* of *seed*."""
+    """Draw fleet *number* of *seed*; long, since the order of draws is what a seed repeats."""
     rng = np.random.default_rng((seed, number, 12))
     count = _log_int(rng, *scale.instances)
     kind = str(rng.choice(["queue", "batch", "tokens", "mixed"], p=[0.3, 0.3, 0.15, 0.25]))

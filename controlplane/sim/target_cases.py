@@ -15,7 +15,7 @@ _SPARSE: Window = ("steady", 60.0, 240.0)
 
 
 def target_cases() -> list[Case]:
-    """Return the cases, each with the limits that were promised for it."""
+    """Return the cases with the limits that were promised for each; long, as it is a list."""
     cases = [
         Case(
             f"{size} instances at 0.9",

@@ -34,7 +34,10 @@ class RowSpan:
 
 
 def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
-    """Return the terms behind what the instance *column* gets of a row; it may be nothing."""
+    """Return the terms behind what the instance *column* gets of a row, which may be nothing.
+
+    Long, as each term is a line.
+    """
     problem, view = decision.problem, decision.view
     layout = problem.layout
     instance = layout.instances[column]

@@ -157,24 +157,13 @@ def _lay_out_service(
         else:
             columns.append(position)
     fixed = np.full(len(instances), float(STATIC_WEIGHT))
-    limits: list[tuple[tuple[int, ...], float, float, str]] = []
+    limits: list[_Limit] = []
     for override in overrides:
         covered = tuple(p for p, instance in enumerate(instances) if _covers(override, instance))
         if override.weight is not None:
             fixed[list(covered)] = float(override.weight)
         if override.min_share is not None or override.max_share is not None:
-            low = override.min_share if override.min_share is not None else 0.0
-            high = override.max_share if override.max_share is not None else 1.0
-            place = override.instance or override.site or "all"
-            words = " and ".join(
-                part
-                for part, given in (
-                    (f"min_share {low:.0%} at {place}", override.min_share is not None),
-                    (f"max_share {high:.0%} at {place}", override.max_share is not None),
-                )
-                if given
-            )
-            limits.append((covered, low, high, words))
+            limits.append(_limit(override, covered))
     canary = service.canary or (None if service.policy else config.steering.canary)
     return ServiceLayout(
         service=service,
@@ -189,6 +178,26 @@ def _lay_out_service(
         limits=tuple(limits),
         fixed=fixed,
     )
+
+
+_Limit = tuple[tuple[int, ...], float, float, str]
+"""Instances, least and largest share, and the words for them."""
+
+
+def _limit(override: Override, covered: tuple[int, ...]) -> _Limit:
+    """Return the bounds on shares that *override* sets for the instances it covers."""
+    low = override.min_share if override.min_share is not None else 0.0
+    high = override.max_share if override.max_share is not None else 1.0
+    place = override.instance or override.site or "all"
+    words = " and ".join(
+        part
+        for part, given in (
+            (f"min_share {low:.0%} at {place}", override.min_share is not None),
+            (f"max_share {high:.0%} at {place}", override.max_share is not None),
+        )
+        if given
+    )
+    return covered, low, high, words
 
 
 def _prior_time(service: Service, services: Sequence[Service]) -> float:

@@ -201,7 +201,7 @@ def picture(
     failures: Array | None = None,
     loading: Array | None = None,
 ) -> Picture:
-    """Put together what this cycle's decision is made of.
+    """Put together what this cycle's decision is made of; long, as each term is one line.
 
     Args:
         view: the fleet now.
@@ -342,7 +342,7 @@ def _bare_rows(number: int, sites: int) -> tuple[Row, ...]:
 
 
 def _assemble(made: Picture, codes: Codes) -> Problem:
-    """Return the problem over *codes*, service by service."""
+    """Return the problem over *codes*, service by service; long, as each array is one line."""
     pairs, layout = made.pairs, made.layout
     span = pairs.sites * pairs.instances
     none = np.zeros(0)

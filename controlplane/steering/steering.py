@@ -37,7 +37,7 @@ from controlplane.steering.promise_keeping import PromiseKeeper, Rest
 from controlplane.steering.scaling import scaling_groups
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.spending import predict_spending
-from controlplane.steering.stability import Hysteresis, ModelMonitor, forced_rows, settle
+from controlplane.steering.stability import Choice, Hysteresis, ModelMonitor, forced_rows, settle
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
 
@@ -218,7 +218,10 @@ class Steering:
         return demand
 
     def _decide(self, view: FleetView, made: Picture) -> Decision:
-        """Return what is decided; each stage is a method or a module of its own."""
+        """Return what is decided; each stage is a method or a module of its own.
+
+        Long, so that all stages are read in one place.
+        """
         whole = _wants_every_pair(made)
         current = self._current.codes(made.layout)
         problem = self._optimiser.start(made, whole=whole, current=current)
@@ -255,23 +258,8 @@ class Steering:
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
         self._renewed = self._imposed = False
-        probed_at = view.at if self._probed_at is None else self._probed_at
-        self._probed_at = probed_at
         former = self._current.probes(problem)
-        probed = probe(
-            flow,
-            prices,
-            estimates=made.estimates,
-            failure=problem.weight * problem.failure,
-            shares=choice.shares,
-            former=former,
-            allowed=optimal & ~flow.limited,
-            most=self._config.steering.probe_share,
-            # A calm fleet is pushed seldom; what may be better is asked all the same.
-            held=choice.held and view.at - probed_at < _PROBE_AGAIN,
-        )
-        if not np.array_equal(probed > 0, former > 0):
-            self._probed_at = view.at
+        probed = self._probe(made, problem, prices, choice, optimal & ~flow.limited)
         shares = _with_probes(flow, choice.shares, probed)
         load = flow.load(shares)
         return Decision(
@@ -298,6 +286,29 @@ class Steering:
             gain=0.0 if choice.held else choice.gain,
             probed=probed,
         )
+
+    def _probe(
+        self, made: Picture, problem: Problem, prices: PriceTable, choice: Choice, allowed: Flags
+    ) -> Array:
+        """Return the part of its row's requests that each entry gets to be asked, (entries,)."""
+        former = self._current.probes(problem)
+        probed_at = made.at if self._probed_at is None else self._probed_at
+        self._probed_at = probed_at
+        probed = probe(
+            problem.flow,
+            prices,
+            estimates=made.estimates,
+            failure=problem.weight * problem.failure,
+            shares=choice.shares,
+            former=former,
+            allowed=allowed,
+            most=self._config.steering.probe_share,
+            # A calm fleet is pushed seldom; what may be better is asked all the same.
+            held=choice.held and made.at - probed_at < _PROBE_AGAIN,
+        )
+        if not np.array_equal(probed > 0, former > 0):
+            self._probed_at = made.at
+        return probed
 
     def _apply_rules(self, problem: Problem, choices: Choices, previous: Array) -> Array:
         """Return *previous* with the shares of the rows that rules decide, (entries,)."""

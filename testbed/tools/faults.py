@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,7 @@ async def fault_bed(
     witness: bool = True,
     log: str = "",
 ) -> AsyncIterator[Bed]:
-    """Run a bed and wait until requests flow.
+    """Run a bed and wait until requests flow; long, since each part waits for the one before.
 
     Args:
         directory: for files.
@@ -237,10 +237,13 @@ async def fault_bed(
             await scrapes.open(pages)
             ends.push_async_callback(scrapes.close)
             pages_of_a = scrapes.port
-        text = FLEET.replace("PAGES_OF_A", str(pages_of_a)).replace("PAGES", str(pages))
-        text = text.replace("LISTENER", str(listener)).replace("POLICY", policy)
-        text = text.replace('"A"', f'"{origins["a"].address}"')
-        text = text.replace('"B"', f'"{origins["b"].address}"').replace("SERVER", section)
+        text = _fleet_text(
+            pages=(pages_of_a, pages),
+            listener=listener,
+            policy=policy,
+            origins=origins,
+            server=section,
+        )
         fleet = directory / "fleet.yaml"
         fleet.write_text(text, encoding="utf-8")
         replicas = Replicas(fleet, count, *options, log=log)
@@ -278,6 +281,21 @@ async def fault_bed(
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+
+def _fleet_text(
+    *,
+    pages: tuple[int, int],
+    listener: int,
+    policy: str,
+    origins: Mapping[str, Origin],
+    server: str,
+) -> str:
+    """Return ``fleet.yaml`` for instances ``a`` and ``b``, whose metrics are at ports *pages*."""
+    text = FLEET.replace("PAGES_OF_A", str(pages[0])).replace("PAGES", str(pages[1]))
+    text = text.replace("LISTENER", str(listener)).replace("POLICY", policy)
+    text = text.replace('"A"', f'"{origins["a"].address}"')
+    return text.replace('"B"', f'"{origins["b"].address}"').replace("SERVER", server)
 
 
 async def _answers(url: str) -> bool:

@@ -23,7 +23,7 @@ from controlplane.steering.plan import Plan
 
 
 def plan_families(plan: Plan | None, view: FleetView | None) -> Iterator[Metric]:
-    """Return shares, predictions and what they are measured against."""
+    """Return shares, predictions and what they are measured against; long, as it is a list."""
     share = GaugeMetricFamily(
         "cats_share",
         "Part of a client site's requests that a site gets, in the first priority.",

@@ -23,6 +23,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     HeaderMatcher,
+    HedgePolicy,
     RetryPolicy,
     RetryPolicyRateLimitedRetryBackOff,
     RetryPolicyResetHeader,
@@ -267,6 +268,9 @@ def _specificity(match: Match) -> tuple[int, int, bool, int]:
 
 def _service_route(match: Match, service: Service, config: Config, *, fallback: bool) -> Route:
     protocol = protocol_of(service, {model.name: model for model in config.models})
+    retry_policy = _retry_policy(
+        service, config.envoy, fallback=fallback, grpc=protocol is Protocol.GRPC
+    )
     return Route(
         name=service.name,
         match=_route_match(match),
@@ -275,9 +279,10 @@ def _service_route(match: Match, service: Service, config: Config, *, fallback: 
             # Envoy's default of 15 s counts the whole answer and would cut every long stream.
             timeout=seconds(service.timeout),
             idle_timeout=seconds(service.idle_timeout),
-            retry_policy=_retry_policy(
-                service, config.envoy, fallback=fallback, grpc=protocol is Protocol.GRPC
-            ),
+            retry_policy=retry_policy,
+            hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True)
+            if service.waits_on and retry_policy and retry_policy.per_try_timeout
+            else None,
             hash_policy=[]
             if service.affinity is None
             else [
@@ -308,7 +313,7 @@ def _retry_policy(
     service: Service, envoy: Envoy, *, fallback: bool, grpc: bool
 ) -> RetryPolicy | None:
     retries, first_byte = envoy.retries, service.longest_first_byte
-    if retries.attempts == 0 and first_byte is None:
+    if retries.attempts == 0 and (first_byte is None or service.waits_on):
         return None
     return RetryPolicy(
         retry_on=f"{retries.on},{_GRPC_RETRIES}" if grpc else retries.on,

@@ -38,6 +38,7 @@ class Origin:
         answers: (status, headers) of the next answers, before those of *status*.
         ends_streams: whether streams end now, before all their events.
         hangs: whether it takes requests and never answers.
+        delay: seconds before it answers.
         serves: the only model it knows; a request that names another gets 404. None knows all.
         models: the models that requests named.
         headers: of the last request.
@@ -58,6 +59,7 @@ class Origin:
         self.status = 200
         self.answers: list[tuple[int, dict[str, str]]] = []
         self.hangs = False
+        self.delay = 0.0
         self.ends_streams = False
         self.serves: str | None = None
         self.models: list[str] = []
@@ -104,6 +106,8 @@ class Origin:
         self.bodies.append(len(body))
         if self.hangs:
             await asyncio.Event().wait()
+        if self.delay:
+            await asyncio.sleep(self.delay)
         status, headers = self.answers.pop(0) if self.answers else (self.status, {})
         if status != 200:
             return web.Response(status=status, text="failed as asked", headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from typing import Any
@@ -33,6 +34,29 @@ async def test_a_hung_instance_costs_no_answer(version: str) -> None:
         asked = mesh.origins["a"].requests
     assert Counter({"b": 12}) == counts
     assert asked == 3
+
+
+@pytest.mark.parametrize("version", ["1.37", ""])
+async def test_a_hung_instance_costs_no_answer_where_no_wait_is_stated(version: str) -> None:
+    """Another one is asked as well, and the first answer to come serves the client."""
+    services = chat(slo={"latency": "50ms"})
+    async with running_mesh(PLACES, services=services, split=EVEN, version=version) as mesh:
+        mesh.origins["a"].hangs = True
+        counts = Counter([(await mesh.request()).text for _ in range(12)])
+        asked = mesh.origins["a"].requests
+    assert Counter({"b": 12}) == counts
+    assert asked == 3
+
+
+async def test_an_answer_that_takes_longer_than_another_is_waited_for_arrives() -> None:
+    """Each instance takes four times the wait after which the other one is asked as well."""
+    async with running_mesh(
+        PLACES, services=chat(slo={"latency": "50ms"}), split=EVEN, envoy=PATIENT
+    ) as mesh:
+        for origin in mesh.origins.values():
+            origin.delay = 2.0
+        statuses = await asyncio.gather(*(mesh.request() for _ in range(4)))
+    assert [200] * 4 == [each.status for each in statuses]
 
 
 async def test_a_stream_is_not_cut_by_the_limit_of_its_first_byte() -> None:

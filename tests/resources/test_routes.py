@@ -100,25 +100,33 @@ def test_all_fields_of_a_match_are_conditions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "seconds"),
+    ("fields", "seconds", "waits_on"),
     [
-        ({}, None),
-        ({"slo": {"ttft": "500ms"}}, 5.0),
-        ({"slo": {"ttft": "500ms", "latency": "4s"}}, 8.0),
-        ({"slo": {"ttft": "500ms"}, "first_byte": "2s"}, 2.0),
-        ({"slo": {"ttft": "500ms"}, "first_byte": "0s"}, None),
+        ({}, 60.0, True),
+        ({"idle_timeout": "20m"}, 240.0, True),
+        ({"idle_timeout": "0s"}, None, False),
+        ({"slo": {"latency": "4s"}}, 40.0, True),
+        ({"slo": {"ttft": "500ms"}}, 5.0, False),
+        ({"slo": {"ttft": "500ms", "latency": "4s"}}, 8.0, False),
+        ({"slo": {"ttft": "500ms"}, "first_byte": "2s"}, 2.0, False),
+        ({"slo": {"ttft": "500ms"}, "first_byte": "0s"}, None, False),
+        ({"first_byte": "2s"}, 2.0, False),
     ],
 )
 def test_the_wait_for_a_first_byte_comes_from_the_promise(
-    fields: dict[str, Any], seconds: float | None
+    fields: dict[str, Any], seconds: float | None, waits_on: bool
 ) -> None:
-    """Ten times the promised time to a first token, and twice that to a whole answer."""
+    """Ten times the promised time to a first token, and twice that to a whole answer.
+
+    Where nothing says how long an answer may take to begin, the attempt goes on beside the next.
+    """
     (host,) = build_routes(config_of({"path": "/a"}, **fields)).virtual_hosts
     action = _of_service(host)[0].route
     assert action is not None
     assert action.retry_policy is not None
     limit = action.retry_policy.per_try_timeout
     assert seconds == (None if limit is None else limit.total_seconds())
+    assert waits_on == (action.hedge_policy is not None)
 
 
 def test_a_service_without_a_limit_has_none() -> None:

@@ -98,7 +98,11 @@ class Canary(Settings):
 
 
 _PATIENCE = 10.0
-"""How many times ``slo.ttft``, which is kept in 99 of 100 requests, an answer may take to begin."""
+"""How many times what ``slo`` states, which is kept in 99 of 100 requests, an answer may take."""
+
+_SILENCE = 0.2
+"""Part of ``idle_timeout`` after which an answer that has not begun is asked for elsewhere as well,
+where ``slo`` states nothing: some attempts have room before the timeout ends them all."""
 
 
 class Service(Settings):
@@ -142,16 +146,28 @@ class Service(Settings):
     """Longest wait for the beginning of an answer, after which the request goes to another
     instance; never cuts an answer that has begun. 0 is no limit. By default ten times
     ``slo.ttft`` and at least twice ``slo.latency``, since an answer that is not streamed begins
-    when it is complete; without ``slo.ttft`` no limit."""
+    when it is complete. Without ``slo.ttft`` no attempt is given up: after ten times
+    ``slo.latency``, or else a fifth of ``idle_timeout``, another instance is asked as well, and
+    the first to answer serves the client."""
 
     @property
     def longest_first_byte(self) -> float | None:
         """Return the longest wait for the beginning of an answer in seconds; None if unlimited."""
         if self.first_byte is not None:
             return self.first_byte or None
-        if self.slo.ttft is None:
-            return None
-        return max(_PATIENCE * self.slo.ttft, 2 * (self.slo.latency or 0.0))
+        if self.slo.ttft is not None:
+            return max(_PATIENCE * self.slo.ttft, 2 * (self.slo.latency or 0.0))
+        if self.slo.latency is not None:
+            return _PATIENCE * self.slo.latency
+        return _SILENCE * self.idle_timeout or None
+
+    @property
+    def waits_on(self) -> bool:
+        """Return whether an attempt that outlasts that wait goes on beside the next one.
+
+        Nothing says then how long an answer may take; one that takes long must still arrive.
+        """
+        return self.first_byte is None and self.slo.ttft is None
 
     @property
     def cost_of_delay(self) -> float:

@@ -6,12 +6,13 @@ import asyncio
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from controlplane.config import BusTls, Config
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
+from controlplane.controller.discovery_status import RuleStatus
 from controlplane.errors import StartError
 from controlplane.runtime.tasks import guard
 from controlplane.runtime.tls import client_context
@@ -29,8 +30,13 @@ _REMEDIES = {
 }
 DEAF_AFTER = 10.0
 """Seconds of leading without any report from an instance after which another replica may try."""
+LOOK_PERIOD = 2.0
+"""Seconds between two looks at what the leader's discovery hears."""
 DEAF_PERIODS = 3.0
 """The same in scrape periods, where they are long."""
+BLIND_AFTER = 15.0
+"""Seconds of leading without the Kubernetes API after which another replica may try; an API server
+that is restarted is back before."""
 
 
 class Deafness:
@@ -52,6 +58,29 @@ class Deafness:
         if self._since is None:
             self._since = now
         return now - self._since
+
+
+class Blindness:
+    """How long a leader has had no answer of the Kubernetes API, for any rule of discovery.
+
+    Once in an outage it gives the lead up: where no replica has an answer, each has led once and
+    the last one stays.
+    """
+
+    def __init__(self) -> None:
+        self._outage = Deafness()
+        self._resigned = False
+
+    def is_due(self, status: Sequence[RuleStatus], *, leads: bool, now: float) -> bool:
+        """Report whether the lead should go to another replica now."""
+        blind = bool(status) and all(rule.reason for rule in status)
+        self._resigned &= blind
+        blind_for = self._outage.observe(leads=leads, silent=blind, now=now)
+        return blind_for > BLIND_AFTER and not self._resigned
+
+    def note_resigned(self) -> None:
+        """Record that the lead was given up for it."""
+        self._resigned = True
 
 
 def make_bus(control: ControlPlane) -> NatsBus:
@@ -96,32 +125,74 @@ def bus_counter(control: ControlPlane) -> Callable[[str, int], None]:
     return count
 
 
+class Resignation:
+    """Gives the lease up where this replica leads and does not hear what it should."""
+
+    def __init__(self, control: ControlPlane, bus: NatsBus | KubernetesBus) -> None:
+        self._control = control
+        self._bus = bus
+        self._deafness = Deafness()
+        self._blindness = Blindness()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def resign_if_deaf(self, result: CycleResult) -> None:
+        """Give the lease up if no instance has been heard for long."""
+        view, bus = result.view, self._bus
+        deaf_for = self._deafness.observe(leads=bus.leads, silent=view.frozen, now=view.at)
+        if deaf_for <= _patience(view.config) or not self._may_resign:
+            return
+        self._control.log.warning(
+            "leader hears no instance; lease given up",
+            seconds=round(deaf_for, 1),
+            replicas=bus.replicas,
+            remedy="see whether this replica reaches the instances; another one leads meanwhile",
+        )
+        self._resign()
+
+    async def resign_if_blind(self) -> None:
+        """Give the lease up whenever no rule of discovery has been answered for long.
+
+        Apart from the cycles, which pause for a minute where nothing changes.
+        """
+        while True:
+            await asyncio.sleep(LOOK_PERIOD)
+            status, bus = self._control.configuration.discovery_status(), self._bus
+            due = self._blindness.is_due(status, leads=bus.leads, now=self._control.clock())
+            if not due or not self._may_resign:
+                continue
+            self._blindness.note_resigned()
+            self._control.log.warning(
+                "leader hears no Kubernetes API; lease given up",
+                replicas=bus.replicas,
+                remedy="see 'discovery failed' in this replica's log; another one leads meanwhile",
+            )
+            self._resign()
+
+    @property
+    def _may_resign(self) -> bool:
+        return self._bus.may_resign and not self._tasks
+
+    def _resign(self) -> None:
+        task = asyncio.create_task(self._bus.resign(), name="resign")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
 async def join(control: ControlPlane, bus: NatsBus | KubernetesBus) -> asyncio.Task[None]:
     """Start the bus and wait for the replicas' plan; give the task that keeps it joined."""
 
     def count(name: str) -> None:
         control.metrics.task_failures.labels(name).inc()
 
-    resigning: set[asyncio.Task[None]] = set()
-    deafness = Deafness()
+    resignation = Resignation(control, bus)
+    control.cycle.completed.subscribe(resignation.resign_if_deaf)
 
-    def resign_if_deaf(result: CycleResult) -> None:
-        view = result.view
-        deaf_for = deafness.observe(leads=bus.leads, silent=view.frozen, now=view.at)
-        if deaf_for <= _patience(view.config) or not bus.may_resign or resigning:
-            return
-        control.log.warning(
-            "leader hears no instance; lease given up",
-            seconds=round(deaf_for, 1),
-            replicas=bus.replicas,
-            remedy="see whether this replica reaches the instances; another one leads meanwhile",
-        )
-        task = asyncio.create_task(bus.resign(), name="resign")
-        resigning.add(task)
-        task.add_done_callback(resigning.discard)
+    async def run() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(bus.run(), name="replicas")
+            tasks.create_task(resignation.resign_if_blind(), name="leader's discovery")
 
-    control.cycle.completed.subscribe(resign_if_deaf)
-    task = asyncio.create_task(guard("bus", bus.run, log=control.log, on_failure=count), name="bus")
+    task = asyncio.create_task(guard("bus", run, log=control.log, on_failure=count), name="bus")
     if not await bus.wait_for_look(within=FIRST_LOOK):
         control.log.warning(
             "bus unreachable at start",

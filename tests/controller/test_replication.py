@@ -1,10 +1,11 @@
-"""When a leader that hears no instance gives the lead up."""
+"""When a leader that hears no instance, or no Kubernetes API, gives the lead up."""
 
 from __future__ import annotations
 
 import pytest
 
-from controlplane.controller.replication import Deafness
+from controlplane.controller.discovery_status import RuleStatus
+from controlplane.controller.replication import BLIND_AFTER, Blindness, Deafness
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,58 @@ def test_deafness_counts_from_when_a_replica_leads(
         deaf_for = deafness.observe(leads="lead" in what, silent="silent" in what, now=float(at))
 
     assert seconds == deaf_for
+
+
+def rules(*reasons: str) -> tuple[RuleStatus, ...]:
+    """Return rules of discovery, each with why its API does not answer."""
+    return tuple(
+        RuleStatus(str(number), "pods", listed=True, age=1.0, reason=reason)
+        for number, reason in enumerate(reasons)
+    )
+
+
+LATER = BLIND_AFTER + 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_due"),
+    [
+        pytest.param([(0, rules("away")), (LATER, rules("away"))], True, id="away"),
+        pytest.param([(0, rules("away")), (5, rules("away"))], False, id="away for a moment"),
+        pytest.param([(0, rules("away")), (LATER, rules(""))], False, id="is back"),
+        pytest.param(
+            [(0, rules("away", "away")), (LATER, rules("away", "denies"))], True, id="all clusters"
+        ),
+        pytest.param(
+            [(0, rules("away", "")), (LATER, rules("away", ""))], False, id="one cluster of two"
+        ),
+        pytest.param([(0, ()), (LATER, ())], False, id="no discovery"),
+    ],
+)
+def test_a_leader_is_blind_when_no_cluster_answers(
+    seen: list[tuple[float, tuple[RuleStatus, ...]]], is_due: bool
+) -> None:
+    """One cluster that answers is worth more than a change of leaders."""
+    blindness = Blindness()
+    due = [blindness.is_due(status, leads=True, now=at) for at, status in seen]
+
+    assert is_due == due[-1]
+
+
+def test_the_lead_is_given_up_once_in_an_outage() -> None:
+    """Where no replica has an answer, the lead does not go round and round."""
+    blindness = Blindness()
+    due = []
+    for at, reason in (
+        (0, "away"),
+        (20, "away"),
+        (90, "away"),
+        (91, ""),
+        (92, "away"),
+        (120, "away"),
+    ):
+        due.append(blindness.is_due(rules(reason), leads=True, now=float(at)))
+        if due[-1]:
+            blindness.note_resigned()
+
+    assert [False, True, False, False, False, True] == due

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.processes.nats_servers import running_nats
 from testbed.processes.replicas import Replicas, connected, running_replicas
 
 FLEET = """
@@ -88,3 +90,41 @@ async def test_a_replica_that_hears_late_keeps_its_plan_meanwhile(tmp_path: Path
 
             assert [] == [name for client in clients for name in client.removed]
             assert {("chat",)} == {tuple(client.held[ENDPOINT]) for client in clients}
+
+
+async def test_a_leader_that_hears_no_kubernetes_api_gives_the_lead_up(tmp_path: Path) -> None:
+    """Only its own way there is cut, so that what the other replica discovers reaches both."""
+    cut, whole = KubernetesApiServer(), KubernetesApiServer()
+    async with (
+        serving_kubernetes(cut),
+        serving_kubernetes(whole),
+        running_nats(tmp_path) as cluster,
+        AsyncExitStack() as ends,
+    ):
+        files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+        for server, file in zip((cut, whole), files, strict=True):
+            server.put("pods", make_pod("a", "10.0.0.97"))
+            text = FLEET.replace("SERVER", server.url).replace("BUS", cluster.url)
+            file.write_text(text, encoding="utf-8")
+        replicas = Replicas(files[0], 2)
+        replicas.files = files
+        ends.push_async_callback(replicas.close)
+        await replicas.start(0)
+        assert 0 == await replicas.leader()
+        await replicas.start(1)
+        await settle(replicas, {"a"})
+        cut.busy = True
+        cut.break_connections()
+        said = await replicas.running[0].wait_for_event(
+            "leader hears no Kubernetes API; lease given up", within=90.0
+        )
+        async with asyncio.timeout(60):
+            while 1 != await replicas.leader():  # noqa: ASYNC110 -- it happens elsewhere
+                await asyncio.sleep(0.1)
+        whole.put("pods", make_pod("b", "10.0.0.98"))
+        async with asyncio.timeout(60):
+            while {"a", "b"} != await served(replicas, 1):  # noqa: ASYNC110 -- elsewhere
+                await asyncio.sleep(0.1)
+        ready = [(await each.get("/readyz"))[0] for each in replicas.running.values()]
+
+    assert (1, [200, 200]) == (said["replicas"], ready)

@@ -126,7 +126,7 @@ def bus_counter(control: ControlPlane) -> Callable[[str, int], None]:
 
 
 class Resignation:
-    """Gives the lease up where this replica leads and does not hear what it should."""
+    """Resigns where this replica leads and does not hear what it should."""
 
     def __init__(self, control: ControlPlane, bus: NatsBus | KubernetesBus) -> None:
         self._control = control
@@ -136,7 +136,7 @@ class Resignation:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def resign_if_deaf(self, result: CycleResult) -> None:
-        """Give the lease up if no instance has been heard for long."""
+        """Resign if no instance has been heard for long."""
         view, bus = result.view, self._bus
         deaf_for = self._deafness.observe(leads=bus.leads, silent=view.frozen, now=view.at)
         if deaf_for <= _patience(view.config) or not self._may_resign:
@@ -150,7 +150,7 @@ class Resignation:
         self._resign()
 
     async def resign_if_blind(self) -> None:
-        """Give the lease up whenever no rule of discovery has been answered for long.
+        """Resign whenever no rule of discovery has been answered for long.
 
         Apart from the cycles, which pause for a minute where nothing changes.
         """

@@ -19,6 +19,12 @@ NAMED = 6
 CLOCK = 2.0
 """Seconds that an agent's clock may be off."""
 
+KEPT = 60.0
+"""Seconds for which an alert that has ended keeps its date.
+
+An instance that goes on trial for some seconds and fails it has not been well meanwhile.
+"""
+
 _OUT = ("expired", "not_ready", "quarantined")
 
 
@@ -26,13 +32,19 @@ class AlertBook:
     """Remembers since when each alert has been the case."""
 
     def __init__(self) -> None:
-        self._since: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
+        """Alert -> when it began and when it was last the case, Unix times."""
 
     def date(self, alerts: Iterable[Document], *, at: float) -> list[Document]:
-        """Return *alerts* with ``since`` (Unix time), the worst first."""
+        """Return *alerts* with ``since`` (Unix time), the worst first.
+
+        One that was gone for less than `KEPT` has the date of its first time.
+        """
         found = {alert["id"]: alert for alert in alerts}
-        self._since = {name: self._since.get(name, at) for name in found}
-        dated = [{**alert, "since": self._since[name]} for name, alert in found.items()]
+        lately = {name: seen for name, seen in self._seen.items() if at - seen[1] < KEPT}
+        now = {name: (lately.get(name, (at, at))[0], at) for name in found}
+        self._seen = {**lately, **now}
+        dated = [{**alert, "since": now[name][0]} for name, alert in found.items()]
         dated.sort(key=lambda alert: (alert["level"] != "bad", alert["since"]))
         return dated[:MOST]
 

@@ -84,7 +84,7 @@ def explanation_lines(document: Document, width: int, *, instance: str | None = 
 
 
 def _state_lines(document: Document, named: set[str], width: int) -> Iterator[str]:
-    """Return a line for each of the *named* instances that is not well, or not fully believed."""
+    """Return what is not well with the *named* instances, or not believed; alike ones in one."""
     for item in document.get("failing", ()):
         if item["instance"] in named:
             words = (
@@ -93,16 +93,18 @@ def _state_lines(document: Document, named: set[str], width: int) -> Iterator[st
                 f" {item['since']:.0f} s; it awaits {item['awaited']}"
             )
             yield from wrap(words.split(), width)
+    alike: dict[str, list[str]] = {}
     for item in document.get("states", ()):
         if item["instance"] in named:
-            words = (
-                f"{item['instance']}: {item['phase'].replace('_', ' ')} for {item['since']:.0f} s"
-            )
+            words = f"{item['phase'].replace('_', ' ')} for {item['since']:.0f} s"
             words += f": {item['reason']}" if item["reason"] else ""
             words += f"; it awaits {item['awaited']}" if item["awaited"] else ""
-            if item["disbelieved"]:
+            # Of one that is out of service nothing counts, whatever it claimed before.
+            if item["disbelieved"] and item["phase"] not in ("expired", "not_ready"):
                 words += f"; not believed: {', '.join(item['disbelieved'])}"
-            yield from wrap(words.split(), width)
+            alike.setdefault(words, []).append(item["instance"])
+    for words, names in alike.items():
+        yield from wrap(f"{name_list(names)}: {words}".split(), width)
 
 
 def _table(items: Sequence[Document], width: int) -> list[str]:

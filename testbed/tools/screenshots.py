@@ -44,9 +44,10 @@ PATIENCE = 180.0
 DRAWN = "document.documentElement.dataset.drawn"
 EXPLAINED = "document.querySelector('#explanation-title').innerText.startsWith('Why: ')"
 OBSERVED = "document.querySelector('#chart').innerText.includes('observed ')"
-SETTLED = """['graph', 'chart'].every(name => {
+SETTLED = """['graph', 'chart', 'map-box'].every(name => {
     const box = document.getElementById(name);
-    return Math.abs(box.querySelector('svg').viewBox.baseVal.width - box.clientWidth) < 2})"""
+    const svg = box.querySelector('svg');
+    return !box.clientWidth || Math.abs(svg.viewBox.baseVal.width - box.clientWidth) < 2})"""
 """Pictures have the width of their window."""
 DEAD_SEEN = f"document.querySelector('#detail-body').innerText.includes('{DEAD}')"
 
@@ -175,7 +176,12 @@ async def _see(address: str, fleet: str, directory: Path, *, wanted: Iterable[st
             await page.open(address)
             for condition in (*wanted, SETTLED):
                 await page.wait_for(condition, within=PATIENCE)
-            await page.screenshot(directory / f"dashboard-{fleet}{suffix}.png")
+            # Chromium changes the layout while it captures what is beyond the window, and a page
+            # that is drawn just then is drawn too narrow: the window is made as high as the page.
+            height = await page.evaluate("document.documentElement.scrollHeight")
+            await page.resize(window.width, height)
+            await page.wait_for(SETTLED, within=PATIENCE)
+            await page.screenshot(directory / f"dashboard-{fleet}{suffix}.png", whole=False)
             complaints += page.complaints
     return complaints
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.admin_api.alerts import AlertBook, find_alerts
+from controlplane.admin_api.alerts import KEPT, AlertBook, find_alerts
 
 SITE = {
     "name": "north", "phases": {"live": 2}, "lagging": 0, "envoys": 3,
@@ -81,7 +81,7 @@ def test_the_bus_and_the_clocks_of_agents_are_watched() -> None:
 
 
 def test_an_alert_keeps_its_date_until_it_ends() -> None:
-    """The worst first; one that comes again is a new one."""
+    """The worst first; one that comes again after a minute is a new one."""
     book = AlertBook()
     slow = {"id": "slow", "level": "warn"}
     dead = {"id": "dead", "level": "bad"}
@@ -91,7 +91,27 @@ def test_an_alert_keeps_its_date_until_it_ends() -> None:
         (each["id"], each["since"]) for each in book.date([slow, dead], at=20.0)
     ]
     assert [] == book.date([], at=30.0)
-    assert [40.0] == [each["since"] for each in book.date([slow], at=40.0)]
+    assert [90.0] == [each["since"] for each in book.date([slow], at=90.0)]
+
+
+def test_an_alert_keeps_its_date_through_trials() -> None:
+    """An instance that goes on trial again and again, and fails, has been out all the while."""
+    book = AlertBook()
+    out = {"id": "instances expired", "level": "bad"}
+    for start in range(0, 1000, 50):
+        dates = [each["since"] for each in book.date([out], at=float(start))]
+        assert [0.0] == dates
+        assert [] == book.date([], at=start + 20.0)
+        assert [] == book.date([], at=start + 25.0)
+
+
+def test_many_alerts_that_end_are_forgotten() -> None:
+    """A year of different ones takes no memory."""
+    book = AlertBook()
+    for at in range(1000):
+        book.date([{"id": f"fault {at}", "level": "warn"}], at=float(at))
+
+    assert len(book._seen) <= KEPT + 1
 
 
 def test_an_alert_is_the_same_while_its_seconds_count_on() -> None:

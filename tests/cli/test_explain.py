@@ -71,3 +71,17 @@ def test_the_state_of_an_instance_its_age_and_what_ends_it_are_shown(
     assert "it awaits good answers" in shown
     assert "b: not ready for 12 s: asleep; it awaits a report that it is ready" in shown
     assert "c: live for 3 s: gauges that froze; not believed: running, waiting" in shown
+
+
+def test_instances_in_the_same_state_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A site that is dead fills no screen; of who is out of service no signal is listed."""
+    states = [
+        {"instance": name, "phase": "expired", "since": 22.0, "reason": "silent for 73 s",
+         "awaited": "a report", "disbelieved": ["running", "waiting"]}
+        for name in "abc"
+    ]  # fmt: skip
+
+    print_explanation({**DOCUMENT, "states": states})
+    shown = " ".join(capsys.readouterr().out.split())
+
+    assert "a, b, c: expired for 22 s: silent for 73 s; it awaits a report no requests" in shown

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.fakes.faults import FAULTS, answers, hangs
+from testbed.fakes.faults import FAULTS, answers, hangs, resets
 from testbed.processes.failing_fleets import (
     Figures,
     failing_fleet,
@@ -55,6 +55,19 @@ async def test_neither_errors_nor_silence_of_one_instance_of_two_lose_a_request(
         assert figures.lost == 0
         assert figures.share < 0.1
         assert figures.recovered_after < float("inf")
+
+
+@pytest.mark.timeout(300)
+async def test_streams_that_one_instance_of_two_resets_draw_no_traffic_to_it(
+    tmp_path: Path,
+) -> None:
+    """After the first byte nothing can be tried again; what counts is that few more go there."""
+    async with failing_fleet(tmp_path, count=2, scraped=False) as bed:
+        figures = await measure(
+            bed, resets(), rate=20.0, warm_up=6.0, seconds=10.0, recovery=90.0, stream=True
+        )
+    assert figures.share < 0.1
+    assert figures.recovered_after < float("inf")
 
 
 @long_form

@@ -450,7 +450,54 @@ async def test_a_site_that_is_dead_shows_no_load(tmp_path: Path) -> None:
             "[...document.querySelectorAll('#site-rows .meter b')].map(e => e.innerText)"
         )
 
+        await it.page.wait_for(
+            says("#event-list .bad", "rotation \u2013 near: stale \u2192 expired")
+        )
+        remedy = await it.page.evaluate("document.querySelector('.bad .remedy').innerText")
+
         assert "\u2013" == loads[0]
+        assert remedy.startswith("What to do: check the instance")
+
+
+async def test_alerts_are_read_whole_on_a_phone(tmp_path: Path) -> None:
+    """Each column stands below the one before, with its name; nothing is beyond the edge."""
+    short = FLEET.replace("expiry: 3h", "expiry: 2s")
+    async with shown(tmp_path, short) as it:
+        it.report("near", 8.0)
+        await it.page.resize(390, 844)
+        await it.page.open(f"{it.url}#page=alerts")
+        await it.page.wait_for(says("#detail-body", "in service at north"))
+        beyond = await it.page.evaluate(
+            "[...document.querySelectorAll('#detail-body td')]"
+            ".filter(e => e.getBoundingClientRect().right > innerWidth).length"
+        )
+        name = await it.page.evaluate(
+            "getComputedStyle(document.querySelectorAll('#detail-body td')[2], '::before').content"
+        )
+
+        assert 0 == beyond
+        assert '"What to do"' == name
+        assert [] == it.page.complaints
+
+
+async def test_what_was_hidden_is_drawn_with_its_width_again(tmp_path: Path) -> None:
+    """A part that has no width for a moment is not drawn for the narrowest of phones."""
+    drawn = "document.querySelector('#graph svg').viewBox.baseVal.width"
+    async with shown(tmp_path) as it:
+        it.report("near", 8.0)
+        await it.page.open(it.url)
+        await it.page.wait_for(DRAWN)
+        await it.page.wait_for(f"{drawn} > 400 && {drawn} !== 600")
+        wide = await it.page.evaluate(drawn)
+        await it.page.evaluate("document.querySelector('#flows').hidden = true")
+        # Observers of sizes are called before the second frame from now.
+        await it.page.evaluate(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+        before = await it.page.evaluate(DRAWN)
+        await it.page.wait_for(f"{DRAWN} > {before}")
+
+        assert wide == await it.page.evaluate(drawn)
 
 
 async def test_many_sites_are_bundled_and_open_when_chosen(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import time
@@ -13,6 +14,7 @@ import grpc
 import pytest
 
 from controlplane.xds.types import CLUSTER, ENDPOINT
+from testbed.fakes import large_fleets
 from testbed.fakes.metrics_pages import Load, serving_pages
 from testbed.fakes.xds import XdsClient
 from testbed.processes.control_planes import ControlPlaneProcess
@@ -248,3 +250,25 @@ async def test_a_taken_port_is_told_in_one_line(fleet: Path) -> None:
 
     assert 1 == status
     assert f"Error: --admin 127.0.0.1:{port}: cannot listen there" in line
+
+
+@pytest.mark.timeout(300)
+async def test_a_fleet_that_grows_to_5000_instances_takes_400_mb_at_most(tmp_path: Path) -> None:
+    """Memory grows with what is used, not with the square of the instances."""
+    size = {"sites": 5, "services": 2}
+    file = tmp_path / "fleet.yaml"
+    slow = {"period": "20s"}
+    write(file, large_fleets.make_crowd(**size, instances=3, steering=slow))
+    async with ControlPlaneProcess(file) as control:
+        await control.wait_ready()
+        before = (await control.get_json("/api/v1/plan"))["version"]
+        write(file, large_fleets.make_crowd(**size, instances=5000, steering=slow))
+        await control.wait_for(
+            "/api/v1/plan", lambda plan: plan["version"] != before, "decide", within=240.0
+        )
+        fleet = await control.get_json("/api/v1/fleet")
+        status = await asyncio.to_thread(Path(f"/proc/{control.pid}/status").read_text)
+    most = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+    assert 5000 == len(fleet["instances"])
+    assert most <= 400, f"{most:.0f} MB at most"

@@ -221,6 +221,7 @@ function watchWidths() {
   const observer = new ResizeObserver((entries) => {
     for (const entry of entries) {
       const name = entry.target.id;
+      if (!entry.contentRect.width) continue; // hidden, or not laid out: its last width holds
       const width = Math.max(280, Math.round(entry.contentRect.width));
       if (widths[name] !== width) {
         widths[name] = width;

@@ -1,9 +1,10 @@
 // What happened, newest first: filtered, and each with links to what it is about.
 
 import { make, setText } from "./dom.js";
-import { clock } from "./format.js";
+import { dated } from "./format.js";
 
 const MOST = 200;
+const NAMED = 8; // of a list in one line
 const MOVES = new Set(["shares moved"]);
 
 /** Give the group of an event that a filter names. */
@@ -57,9 +58,10 @@ export class EventList {
 function item(event) {
   const { kind, at, level } = event;
   const grade = level === "info" ? (MOVES.has(kind) ? "move" : "good") : /rejected|removed|silent/.test(kind) ? "bad" : "warn";
-  const moment = make("a", { href: link({ ...target(event), at: Math.floor(at) }), title: "Show this moment" }, make("time", { datetime: new Date(at * 1000).toISOString(), text: clock(at) }));
-  const words = make("span", { text: MOVES.has(kind) ? event.text.replaceAll(" -> ", "\u00a0→\u00a0") : `${kind}: ${fields(event)}` });
-  return make("li", { class: grade }, moment, words, ...links(event));
+  const moment = make("a", { href: link({ ...target(event), at: Math.floor(at) }), title: "Show this moment" }, make("time", { datetime: new Date(at * 1000).toISOString(), text: dated(at) }));
+  const words = make("span", { text: MOVES.has(kind) ? event.text.replaceAll(" -> ", "\u00a0→\u00a0") : sentence(event) });
+  const remedy = event.remedy ? [make("div", { class: "remedy", text: `What to do: ${event.remedy}.` })] : [];
+  return make("li", { class: grade }, moment, words, ...links(event), ...remedy);
 }
 
 /** Give links to the pair, the instance and the Envoy that an event names. */
@@ -86,9 +88,31 @@ function line(event) {
   return `${event.kind} ${event.text ?? ""} ${fields(event)}`;
 }
 
+/** What happened, as a reader would say it; what a link or the remedy's line says is left out. */
+function sentence({ kind, at, level, remedy, previous, phase, reason, awaited, fault, faults, service, from, instance, envoy, ...rest }) {
+  const name = instance || envoy || (service ? `${service}${from ? ` from ${from}` : ""}` : "");
+  const change = phase ? `${words(previous)} → ${words(phase)}` : "";
+  const causes = [fault, ...(faults ?? []), reason].filter(Boolean).join("; ");
+  const more = Object.entries(rest).filter(([, value]) => known(value)).map(([field, value]) => `${words(field)} ${plain(value)}`);
+  const facts = [instance && service ? `for ${service}` : "", change, ...more].filter(Boolean).join(", ");
+  const about = [name, facts].filter(Boolean).join(": ");
+  const said = [kind, about, causes].filter(Boolean).join(" – ");
+  return awaited ? `${said}. Awaited: ${awaited}.` : said;
+}
+
+function words(text) {
+  return String(text).replaceAll("_", " ");
+}
+
+function known(value) {
+  return value !== "" && value !== null && value !== undefined;
+}
+
+function plain(value) {
+  if (Array.isArray(value)) return value.length > NAMED ? `${value.slice(0, NAMED).join(", ")} and ${value.length - NAMED} more` : value.join(", ");
+  return value !== null && typeof value === "object" ? Object.entries(value).map(([name, each]) => `${words(name)} ${plain(each)}`).join(", ") : String(value);
+}
+
 function fields({ kind, at, level, ...rest }) {
-  return Object.entries(rest)
-    .filter(([, value]) => value !== "" && value !== null && value !== undefined)
-    .map(([name, value]) => `${name} ${Array.isArray(value) ? value.slice(0, 8).join(", ") : value}`)
-    .join(" · ");
+  return Object.entries(rest).filter(([, value]) => known(value)).map(([name, value]) => `${name} ${plain(value)}`).join(" · ");
 }

@@ -47,6 +47,13 @@ export function clock(unixSeconds) {
   return [at.getHours(), at.getMinutes(), at.getSeconds()].map((n) => String(n).padStart(2, "0")).join(":");
 }
 
+/** The time, with the date where it is not today's. */
+export function dated(unixSeconds) {
+  const at = new Date(unixSeconds * 1000);
+  const day = [at.getFullYear(), at.getMonth() + 1, at.getDate()].map((n) => String(n).padStart(2, "0")).join("-");
+  return at.toDateString() === new Date().toDateString() ? clock(unixSeconds) : `${day} ${clock(unixSeconds)}`;
+}
+
 export function count(number, word) {
   return `${number} ${word}${number === 1 ? "" : "s"}`;
 }

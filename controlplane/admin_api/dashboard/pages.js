@@ -2,7 +2,7 @@
 
 import { draw, keep, make, setAttribute, setText } from "./dom.js";
 import { link } from "./events.js";
-import { age, clock, count, DASH, latency, percent, rate } from "./format.js";
+import { age, clock, count, DASH, dated, latency, percent, rate } from "./format.js";
 import { explain } from "./glossary.js";
 
 const MOST_ROWS = 50; // pairs listed of those that send to an instance
@@ -138,7 +138,7 @@ function alertsPage(alerts, now) {
   return [
     table("alerts", "", ["What", "Since", "What to do", "See"], alerts.map((alert) => [
       { text: alert.text, class: alert.level },
-      `${clock(alert.since)}, ${age(Math.max(0, now - alert.since))} ago`,
+      `${dated(alert.since)}, ${age(Math.max(0, now - alert.since))} ago`,
       alert.remedy,
       alert.links.instance ? [alert.links.instance, link({ instance: alert.links.instance })] : alert.links.envoy ? [alert.links.envoy, link({ envoy: alert.links.envoy })] : alert.links.site ? [alert.links.site, link({ service: alert.links.service, from: alert.links.site })] : DASH,
     ]), "Nothing needs an operator."),
@@ -166,8 +166,9 @@ function table(key, title, columns, rows, nothing) {
       words.hidden = rows.length > 0;
       scroll.hidden = !rows.length;
       setText(words, nothing);
+      const names = columns.map((column) => (Array.isArray(column) ? column[0] : column));
       const keyed = rows.map((cells, place) => ({ cells, key: `${place}` }));
-      keep(scroll.querySelector("tbody"), keyed, (row) => row.key, (row) => make("tr", {}, ...row.cells.map(() => make("td"))), (element_, row) => row.cells.forEach((cell, place) => setCell(element_.children[place], cell)));
+      keep(scroll.querySelector("tbody"), keyed, (row) => row.key, (row) => make("tr", {}, ...row.cells.map((_, place) => make("td", { "data-column": names[place] }))), (element_, row) => row.cells.forEach((cell, place) => setCell(element_.children[place], cell)));
     },
   };
 }

@@ -1,0 +1,81 @@
+"""What the admin port shows is made where no stream waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.admin_api import view
+from controlplane.admin_api.view import AdminView
+from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.history import Query
+from testbed.fakes.fleets import make_config
+
+
+@pytest.mark.parametrize(
+    ("makers", "ask"),
+    [
+        (["encode_overview", "find_alerts"], lambda shown: shown.overview_document()),
+        (["encode_overview", "key_overview", "pack"], lambda shown: shown.live_overview()),
+        (["encode_fleet"], lambda shown: shown.fleet_document()),
+        (["encode_plan"], lambda shown: shown.plan_document()),
+        (["encode_room"], lambda shown: shown.room_document()),
+        (["encode_envoys"], lambda shown: shown.envoys_document()),
+        (["encode_instance_page"], lambda shown: shown.instance_document("north-a")),
+        (["encode_explanation"], lambda shown: shown.explain_document("chat", "north")),
+    ],
+)
+async def test_a_document_is_not_made_on_the_event_loop(
+    makers: list[str],
+    ask: Callable[[AdminView], Awaitable[object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That of a large fleet takes a tenth of a second; each part of it runs in another thread."""
+    control = ControlPlane(make_config(), file=Path("fleet.yaml"), settle=0.0)
+    await control.cycle.run_once()
+    shown = AdminView(control)
+    threads: dict[str, int] = {}
+
+    def noting(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            threads[name] = threading.get_ident()
+            return make(*args, **kwargs)
+
+        return run
+
+    for name in makers:
+        monkeypatch.setattr(view, name, noting(name, getattr(view, name)))
+    document = await ask(shown)
+    control.close()
+
+    assert document is not None
+    assert set(makers) == threads.keys()
+    assert threading.get_ident() not in threads.values()
+
+
+async def test_history_and_moments_are_read_on_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A day of samples is much to go through."""
+    control = ControlPlane(make_config(), file=Path("fleet.yaml"), settle=0.0)
+    await control.cycle.run_once()
+    shown = AdminView(control)
+    threads: list[int] = []
+
+    def made(*_: object) -> Callable[[], None]:
+        return lambda: threads.append(threading.get_ident())
+
+    monkeypatch.setattr(control.history, "query", made)
+    monkeypatch.setattr(control.history, "nearest", made)
+    monkeypatch.setattr(shown.moments, "nearest", made)
+    await shown.history_document(Query(), None)
+    await shown.history_document(Query(), 1.0)
+    await shown.moment_document(1.0)
+    control.close()
+
+    assert 3 == len(threads)
+    assert threading.get_ident() not in threads

@@ -27,7 +27,6 @@ ELSEWHERE = {
     "admin_api/discovery": "features/test_discovery.py",
     "admin_api/effect": "features/test_override.py",
     "admin_api/plan_documents": "cli/test_plan.py",
-    "admin_api/view": "app/test_serving.py",
     "agent/orca_server": "sources/test_orca.py",
     "agent/settings": "agent/test_schema.py",
     "app/listeners": "app/test_serving.py",

@@ -108,6 +108,9 @@ STARTS = {
     "not an authority of the bus": (
         "bus: 'tls://127.0.0.1:1', bus_tls: {ca: DIR/text}", (), "give PEM files",
     ),
+    "not a certificate for the bus": (
+        "bus: 'tls://127.0.0.1:1', bus_tls: {cert: DIR/text, key: DIR/text}", (), "give PEM files",
+    ),
     "port taken, xDS": ("", ("--xds", "TAKEN"), "choose another with --xds"),
     "port taken, admin": ("", ("--admin", "TAKEN"), "choose another with --admin"),
     "no place to record": ("", ("--record", "DIR/text/below"), "that can be written"),

@@ -461,3 +461,17 @@ async def test_a_wrong_file_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nroth"):
         async with whole(tmp_path, fleet=FLEET.replace("site: north", "site: nroth")):
             pass
+
+
+async def test_one_address_has_as_many_connections_as_it_may(tmp_path: Path) -> None:
+    """One more is refused with a reason."""
+    fleet = FLEET + "server: {max_connections_per_address: 1}\n"
+    async with whole(tmp_path, fleet=fleet) as control:
+        host, port = control.xds.rsplit(":", 1)
+        first, one = await asyncio.open_connection(host, int(port))
+        one.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        await first.readexactly(9)
+        late, another = await asyncio.open_connection(host, int(port))
+        assert b"too many connections" in await late.read()
+        for writer in (one, another):
+            writer.close()

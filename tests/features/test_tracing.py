@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from aiohttp import web
 
+from controlplane.config import Tracing
+from controlplane.controller.cycle_record import CycleRecord
+from controlplane.controller.tracing import CycleTracer
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.xds import XdsClient
 from testbed.processes.control_planes import ControlPlaneProcess
@@ -153,3 +157,20 @@ async def test_a_missing_package_is_named(tmp_path: Path) -> None:
     _, said = await child.communicate()
     assert 1 == child.returncode
     assert "pip install 'cats-controlplane[tracing]'" in said.decode()
+
+
+@pytest.mark.parametrize(("sample", "spans"), [(0.0, 0), (1.0, 1)])
+async def test_a_sample_of_the_cycles_is_traced(sample: float, spans: int) -> None:
+    """None of them, or every one."""
+    seen: list[Span] = []
+    record = CycleRecord(
+        (("cycle", "", 0.0, 1.0),), {"cats.plan.outcome": "published"}, version="v"
+    )
+    async with receiving(seen) as port:
+        tracer = CycleTracer(
+            Tracing(endpoint=f"http://127.0.0.1:{port}/v1/traces", sample=sample), replica="r"
+        )
+        tracer.tell_cycle(record)
+        await asyncio.to_thread(tracer.close)
+
+    assert spans == len(seen)

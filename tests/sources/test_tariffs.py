@@ -117,3 +117,24 @@ def test_a_tariff_counts_until_it_expires_and_never_goes_back() -> None:
         fleet.apply(TariffReport("moon", Source.FEED, 10.0, 0.3, None), now=10.0)
     with pytest.raises(ReportError, match="carbon"):
         fleet.apply(TariffReport("near", Source.FEED, 12.0, None, 1e6), now=12.0)
+
+
+async def test_a_url_is_read_with_the_files_of_its_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As pages of metrics are, whose reader is tested against real servers."""
+    asked: list[Any] = []
+
+    async def fetch(page: Any, _: object, **__: object) -> str:
+        asked.append(page)
+        return "sites: {cloud: {price: 0.2}}"
+
+    monkeypatch.setattr("controlplane.sources.tariffs.fetch_page", fetch)
+    files = {"ca": "a", "cert": "b", "key": "c", "token_file": "d"}
+    settings = Tariffs(url="https://feed.example/t", timeout="3s", **files)
+    async with reading(settings) as (reports, _):
+        await until(lambda: bool(reports))
+
+    page = asked[0]
+    assert files == {name: getattr(page, name) for name in files}
+    assert (page.url, page.timeout) == ("https://feed.example/t", 3.0)

@@ -15,7 +15,7 @@ ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+~-]{0,25
 
 
 class ModelKind(StrEnum):
-    """How a model came to be, which decides who prefers it."""
+    """How a model came to be."""
 
     FOUNDATION = "foundation"
     CUSTOMISED = "customised"
@@ -38,8 +38,10 @@ class Model(Settings):
 
     name: Name
     kind: ModelKind = ModelKind.FOUNDATION
+    """How the model came to be, shown in the API.
+    Nothing is decided by it; who prefers which model is said by ``services[].models[].penalty``."""
     base: Name | None = None
-    """The model it was customised or pruned from."""
+    """The model it was customised or pruned from, shown in the API. Nothing is decided by it."""
     served_as: ServedName | None = None
     """What engines call it; by default its name."""
     protocol: Protocol = Protocol.AUTO

@@ -110,6 +110,8 @@ class Service(Settings):
 
     name: Name
     task: Task = Task.TEXT
+    """What goes in and out of the service, shown in the API and on the dashboard.
+    Nothing is decided by it; what a request takes is learned, or said by ``service_time``."""
     delay: Delay = Delay.SENSITIVE
     slo: Slo = Slo()
     match: Annotated[tuple[Match, ...], Field(min_length=1)]

@@ -15,6 +15,7 @@ import yaml
 from controlplane.admin_api.admission import PATH
 from controlplane.agent.schema import parse_agent_config
 from controlplane.config import Config, check_config
+from deploy.render import SIDECAR_HEAP
 from testbed.fakes.certificates import Authority, KeyPair
 from testbed.fakes.kubernetes_api import KubernetesApiServer, make_slice, serving_kubernetes
 from testbed.fakes.upstreams import Origin
@@ -302,6 +303,21 @@ async def test_what_it_installs_steers(helm: Helm, tmp_path: Path) -> None:
                 url = f"http://127.0.0.1:{port}/v1/chat/completions"
                 async with http.post(url, json={"model": "assistant"}) as answer:
                     assert (200, "a") == (answer.status, await answer.text())
+
+
+def test_an_envoys_heap_is_its_containers(helm: Helm) -> None:
+    """A sidecar's limit is half of a gateway's, so its Envoy sheds load at half of the memory."""
+    objects = helm.template(CHART, values=FULL)
+    heaps = {}
+    for name in ("cats-gateway-edge-1", "cats-sidecar"):
+        bootstrap = yaml.safe_load(named(objects, "ConfigMap", name)["data"]["envoy.yaml"])
+        (heaps[name],) = [
+            monitor["typed_config"]["max_heap_size_bytes"]
+            for monitor in bootstrap["overload_manager"]["resource_monitors"]
+            if "max_heap_size_bytes" in monitor["typed_config"]
+        ]
+
+    assert {"cats-gateway-edge-1": 384_000_000, "cats-sidecar": SIDECAR_HEAP} == heaps
 
 
 def test_two_replicas_without_nats_are_joined_by_a_lease(helm: Helm) -> None:

@@ -38,11 +38,14 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* Envoy's configuration directory for a site; (dict "root" $ "site" NAME). */ -}}
+{{- /* Envoy's configuration directory for a site; (dict "root" $ "site" NAME), and "heap" BYTES
+where its container is smaller than a gateway's. */ -}}
 {{- define "cats.envoyFiles" -}}
 {{- $root := .root }}
+{{- $bootstrap := $root.Files.Get "files/envoy.yaml" }}
+{{- with .heap }}{{ $bootstrap = regexReplaceAll "max_heap_size_bytes: [0-9]+" $bootstrap (printf "max_heap_size_bytes: %s" .) }}{{ end }}
 envoy.yaml: |
-  {{- $root.Files.Get "files/envoy.yaml" | replace "replaced-site" .site | replace "replaced-host" (include "cats.host" $root) | nindent 2 }}
+  {{- $bootstrap | replace "replaced-site" .site | replace "replaced-host" (include "cats.host" $root) | nindent 2 }}
 own.yaml: |
   {{- $root.Files.Get "files/own.yaml" | nindent 2 }}
 ca.yaml: |

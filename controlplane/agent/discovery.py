@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import aiohttp
 
-from controlplane.agent.settings import Discovery, LocalInstance, Scrape
+from controlplane.agent.settings import Discovery, LocalInstance, MetricsPage
 from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
 from controlplane.telemetry.engines import recognise_engine
@@ -45,7 +45,7 @@ async def discover(
             continue
         engine, url = answer
         name = settings.name.format(agent=agent, engine=engine.value, port=port)[:63]
-        scrape = Scrape(url, period)
+        scrape = MetricsPage(url, period)
         instances.setdefault(name, LocalInstance(name=name, engine=engine, scrape=scrape))
     return tuple(instances.values())
 

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from controlplane.agent import settings
 from controlplane.agent.settings import ENGINE_PORTS, ExporterKind, ProbeKind
-from controlplane.config import Engine, Scrape
+from controlplane.config import Engine, MetricsPage
 from controlplane.config.addresses import check_url
 from controlplane.config.parse import read_values
 from controlplane.config.schema.values import Name, Port, Settings, UrlPath
@@ -95,7 +95,7 @@ class LocalInstance(Settings):
     """As in the control plane's configuration."""
     engine: Engine = Engine.GENERIC
     """Which inference server it is."""
-    scrape: Scrape
+    scrape: MetricsPage
     gpus: tuple[Annotated[int, Field(ge=0, le=64)], ...] = ()
     """Indices of the GPUs that it uses; none means all that the machine has."""
 
@@ -115,7 +115,7 @@ class Exporter(Settings):
     """An exporter that already runs on the machine."""
 
     kind: ExporterKind
-    scrape: Scrape
+    scrape: MetricsPage
 
 
 class Machine(Settings):
@@ -135,7 +135,7 @@ class Machine(Settings):
 class TrainingMetric(Settings):
     """A metric that says the share of the machine that training takes."""
 
-    scrape: Scrape
+    scrape: MetricsPage
     name: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
     """Of the metric."""
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0

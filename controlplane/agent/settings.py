@@ -55,7 +55,7 @@ class ControlPlaneTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Scrape:
+class MetricsPage:
     """A page of metrics."""
 
     url: str
@@ -67,13 +67,17 @@ class Scrape:
     token_file: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def models_url(self) -> None:
+        """Return none: an agent's report does not carry which models are loaded."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalInstance:
     """An instance beside the agent."""
 
     name: str
-    scrape: Scrape
+    scrape: MetricsPage
     engine: Engine = Engine.GENERIC
     gpus: tuple[int, ...] = ()
 
@@ -92,7 +96,7 @@ class Exporter:
     """An exporter that already runs on the machine."""
 
     kind: ExporterKind
-    scrape: Scrape
+    scrape: MetricsPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class Machine:
 class TrainingMetric:
     """A metric that says the share of the machine that training takes."""
 
-    scrape: Scrape
+    scrape: MetricsPage
     name: str
     scale: float = 1.0
 

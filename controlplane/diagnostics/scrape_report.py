@@ -34,6 +34,7 @@ class PageSource:
     key: str | None = None
     token_file: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    models_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

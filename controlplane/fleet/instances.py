@@ -394,7 +394,7 @@ class InstanceState:
             reasons.append(BY_ENVOYS)
         if not best.report.signals:
             own = 0.0
-            reasons.append("its metrics page is empty")
+            reasons.append("its reports say nothing of its load")
             if by_envoys:
                 reasons.append(BY_ENVOYS)
         elif dropped >= LOAD:
@@ -545,7 +545,8 @@ class InstanceState:
 
     def _loaded(self, ordered: list[SourceState]) -> dict[str, Any]:
         """Return which models it says it holds, by their names in the configuration."""
-        report = next((each.report for each in reversed(ordered) if each.report.max_loaded), None)
+        said = (each.report for each in reversed(ordered))
+        report = next((each for each in said if each.max_loaded or each.loaded), None)
         if report is None:
             return {}
         held = (self._served.get(name) for name in report.loaded)

@@ -13,6 +13,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,13 +22,15 @@ import structlog
 
 from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
-from controlplane.model import InstanceReport, ScrapeFailure
+from controlplane.model import InstanceReport, ScrapeFailure, Source
 from controlplane.runtime.tls import client_context
+from controlplane.sources.loaded_models import LoadedModels
 from controlplane.sources.network_errors import reason_of
 from controlplane.sources.tokens import read_token
 from controlplane.telemetry import decode_exposition, parse_metrics
 from controlplane.telemetry.engines import TABLES, Dialect
 from controlplane.telemetry.exposition import MAX_TEXT
+from controlplane.telemetry.loaded_models import LIST, parse_loaded_models
 
 CONCURRENCY = 64
 """Scrapes under way at once."""
@@ -62,6 +65,13 @@ class Scrape(Protocol):
     def labels(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
+class InstanceScrape(Scrape, Protocol):
+    """Where an instance is read."""
+
+    @property
+    def models_url(self) -> str | None: ...  # noqa: D102
+
+
 class Scraped(Protocol):
     """What a scraper must know of an instance."""
 
@@ -70,7 +80,7 @@ class Scraped(Protocol):
     @property
     def engine(self) -> Engine | str: ...  # noqa: D102
     @property
-    def scrape(self) -> Scrape | None: ...  # noqa: D102
+    def scrape(self) -> InstanceScrape | None: ...  # noqa: D102
 
 
 def offset_of(name: str, period: float) -> float:
@@ -171,9 +181,10 @@ class Scraper:
                 text = decode_exposition(await target.fetch())
                 # The engine looked at itself somewhere between question and answer.
                 at = (sent_at + self._clock()) / 2
-                result = read_page(
+                report = read_page(
                     text, target.instance, at=at, wall=self._wall(), dialects=self._dialects
                 )
+                result = await target.complete(report, now=self._clock(), log=self._log)
             except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
                 # TimeoutError is an OSError; ValueError is what faulty URLs and files raise.
                 result = ScrapeFailure(target.instance.name, self._clock(), _reason(error))
@@ -194,9 +205,14 @@ def read_page(
 ) -> InstanceReport:
     """Read the page of *instance*, as its configuration says.
 
+    Ollama has no metrics page: a list of what it has loaded is read in its place.
+
     Raises:
         ReportError: it is no page of metrics, or all of it is too old.
     """
+    if instance.engine == Engine.OLLAMA and text.startswith(LIST):
+        loaded = parse_loaded_models(text)
+        return InstanceReport(instance.name, Source.SCRAPE, at, {}, loaded=loaded)
     return parse_metrics(
         text,
         engine=instance.engine,
@@ -212,7 +228,11 @@ class _Target:
     """One instance's scraping."""
 
     def __init__(
-        self, scraper: Scraper, instance: Scraped, scrape: Scrape, session: aiohttp.ClientSession
+        self,
+        scraper: Scraper,
+        instance: Scraped,
+        scrape: InstanceScrape,
+        session: aiohttp.ClientSession,
     ) -> None:
         self.instance = instance
         self._scraper = scraper
@@ -221,6 +241,7 @@ class _Target:
         self._faults: dict[str, _Repeated] = {}
         self._shown: tuple[tuple[str, ...], ...] = ((), (), ())
         self._shown_at = -REMIND_PERIOD
+        self._loaded = LoadedModels(self._fetch_models, clock=asyncio.get_running_loop().time)
 
     async def loop(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -240,7 +261,27 @@ class _Target:
             ReportError: the answer is not what was asked for.
             aiohttp.ClientError, OSError, ValueError: no answer.
         """
-        return await _fetch(self._scrape, self._session, trust=self._scraper.context(self._scrape))
+        return await self._get(self._scrape.url)
+
+    async def _fetch_models(self) -> str:
+        return decode_exposition(await self._get(self._scrape.models_url or ""))
+
+    async def _get(self, url: str) -> bytes:
+        trust = self._scraper.context(self._scrape)
+        return await _fetch(self._scrape, self._session, url=url, trust=trust)
+
+    async def complete(self, report: InstanceReport, *, now: float, log: Logger) -> InstanceReport:
+        """Add which models its list says are loaded, unless its metrics say it themselves."""
+        if self._scrape.models_url is None or report.loaded:
+            return report
+        try:
+            await self._loaded.refresh()
+        except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
+            self._fault(
+                "list of loaded models unreadable", _reason(error), now=now, log=log,
+                remedy=f"see scrape.models_url {self._scrape.models_url}; the last list stays",
+            )  # fmt: skip
+        return replace(report, loaded=self._loaded.names)
 
     def tell(self, result: InstanceReport | ScrapeFailure, *, now: float, log: Logger) -> None:
         """Log what changed: a failure at once and then once a minute, recovery, missing signals.
@@ -366,7 +407,8 @@ async def fetch_page(scrape: Scrape, session: aiohttp.ClientSession) -> str:
         ReportError: the answer is not what was asked for.
         aiohttp.ClientError, OSError, ValueError: no answer.
     """
-    return decode_exposition(await _fetch(scrape, session, trust=build_trust(scrape)))
+    trust = build_trust(scrape)
+    return decode_exposition(await _fetch(scrape, session, url=scrape.url, trust=trust))
 
 
 async def fetch_once(scrape: Scrape) -> str:
@@ -431,13 +473,13 @@ def build_trust(scrape: Scrape) -> ssl.SSLContext | bool:
 
 
 async def _fetch(
-    scrape: Scrape, session: aiohttp.ClientSession, *, trust: ssl.SSLContext | bool
+    scrape: Scrape, session: aiohttp.ClientSession, *, url: str, trust: ssl.SSLContext | bool
 ) -> bytes:
     headers = {}
     if scrape.token_file is not None:
         headers["Authorization"] = f"Bearer {read_token(scrape.token_file)}"
     async with session.get(
-        scrape.url,
+        url,
         headers=headers,
         ssl=trust,
         timeout=aiohttp.ClientTimeout(total=scrape.timeout),

@@ -21,7 +21,7 @@ from controlplane.agent.settings import (
     ExporterKind,
     LocalInstance,
     Machine,
-    Scrape,
+    MetricsPage,
     Training,
     TrainingMetric,
 )
@@ -106,9 +106,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def scrape(url: str) -> Scrape:
+def scrape(url: str) -> MetricsPage:
     """Read often."""
-    return Scrape(url, period=0.1, timeout=1.0)
+    return MetricsPage(url, period=0.1, timeout=1.0)
 
 
 async def test_exporters_and_training_metrics_reach_every_control_plane() -> None:

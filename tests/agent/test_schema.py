@@ -92,7 +92,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 CLASSES = [
     model
-    for model in (*vars(schema).values(), config.Scrape)
+    for model in (*vars(schema).values(), config.MetricsPage)
     if isinstance(model, type) and issubclass(model, Settings) and hasattr(settings, model.__name__)
 ]
 

@@ -389,3 +389,51 @@ async def test_one_of_several_instances_on_a_page_is_read_by_its_labels(
 
     assert isinstance(report, InstanceReport)
     assert {Signal.RUNNING: 5.0} == report.signals
+
+
+VLLM_MODELS = '{"object": "list", "data": [{"id": "base"}, {"id": "support", "parent": "base"}]}'
+
+
+async def test_what_is_loaded_is_read_from_the_engines_list(server: MetricsServer) -> None:
+    """By the session and with the token of its metrics; a page that says so itself wins."""
+    server.answer = lambda request: web.Response(
+        text=VLLM_MODELS if request.query.get("list") else PAGE
+    )
+    instance = make_instance(server)
+    assert instance.scrape is not None
+    url = f"{instance.scrape.url}?list=1"
+    listed = instance.scrape.model_copy(update={"models_url": url})
+    async with scraping(instance.model_copy(update={"scrape": listed})) as (_, results):
+        reports = [await results.get() for _ in range(4)]
+
+    assert [("base", "support")] * 4 == [getattr(each, "loaded", None) for each in reports]
+    assert 1 == sum("list" in request.query for request in server.requests)
+
+
+async def test_a_list_that_cannot_be_read_costs_no_metrics(server: MetricsServer) -> None:
+    """It is logged once, with a remedy; the engine's load is known all the same."""
+    server.answer = lambda request: (
+        web.Response(status=404) if request.query.get("list") else web.Response(text=PAGE)
+    )
+    instance = make_instance(server)
+    assert instance.scrape is not None
+    listed = instance.scrape.model_copy(update={"models_url": f"{instance.scrape.url}?list=1"})
+    with capture_logs() as lines:
+        async with scraping(instance.model_copy(update={"scrape": listed})) as (_, results):
+            reports = [await results.get() for _ in range(3)]
+
+    assert all(isinstance(each, InstanceReport) and not each.loaded for each in reports)
+    (line,) = [each for each in lines if each["event"] == "list of loaded models unreadable"]
+    assert "status 404" == line["reason"]
+    assert "models_url" in line["remedy"]
+
+
+async def test_ollama_is_scraped_by_what_it_has_loaded(server: MetricsServer) -> None:
+    """It has no metrics page; its list stands in, and is no report of its load."""
+    server.answer = lambda _: web.Response(text='{"models": [{"name": "llama3.2:3b"}]}')
+    ollama = make_instance(server).model_copy(update={"engine": Engine.OLLAMA})
+    async with scraping(ollama) as (_, results):
+        report = await results.get()
+
+    assert isinstance(report, InstanceReport)
+    assert (("llama3.2:3b",), {}, ()) == (report.loaded, report.signals, report.missing)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from controlplane.config import Config
 from controlplane.fleet import FleetState
 from controlplane.fleet.view import InstanceView, Phase
+from controlplane.model import InstanceReport, Source
 from controlplane.steering import Plan, Steering
 from controlplane.steering.adapters import HEADROOM, Wanted, choose_shared, place
 from controlplane.telemetry import parse_metrics
@@ -172,3 +173,13 @@ def test_what_vllm_says_it_has_loaded_is_known_by_the_names_of_the_configuration
     state.apply(parse_metrics(page, engine="vllm", instance="i", at=1.0), now=1.0)
     shown = state.view(now=1.0).instances["i"]
     assert (("law",), 4) == (shown.loaded, shown.max_loaded)
+
+
+def test_a_list_of_what_is_loaded_is_known_where_the_room_is_configured() -> None:
+    """Ollama's list says no limit; the configuration does."""
+    state = FleetState(fleet(max_loaded=2, count=1), now=0.0)
+    report = InstanceReport("i0", Source.SCRAPE, 1.0, {}, loaded=("a5", "elsewhere", "a1"))
+    state.apply(report, now=1.0)
+    shown = state.view(now=1.0).instances["i0"]
+    assert (("a5", "a1"), None) == (shown.loaded, shown.max_loaded)
+    assert Phase.LIVE == shown.phase

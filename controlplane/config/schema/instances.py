@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -21,8 +21,8 @@ from controlplane.config.schema.values import Name, Port, Settings, without_defa
 from controlplane.config.units import PositiveDuration, Power
 
 
-class Scrape(Settings):
-    """Where the control plane reads an instance's metrics itself."""
+class MetricsPage(Settings):
+    """Where a page of metrics is, and how it is read."""
 
     url: Annotated[str, AfterValidator(check_url)]
     """Of the metrics page."""
@@ -43,10 +43,19 @@ class Scrape(Settings):
     several instances (Ray Serve: ``ReplicaId``)."""
 
     @model_validator(mode="after")
-    def _pair(self) -> Scrape:
+    def _pair(self) -> Self:
         if (self.cert is None) != (self.key is None):
             raise ValueError("cert and key come together")
         return self
+
+
+class Scrape(MetricsPage):
+    """Where the control plane reads an instance's metrics itself."""
+
+    models_url: Annotated[str, AfterValidator(check_url)] | None = None
+    """Of the list of models that it holds, where its metrics do not say: ``/v1/models``, Ollama's
+    ``/api/ps``. Read every 15 seconds, with the same trust and token; at first, a model is at home
+    where it is loaded."""
 
 
 class Orca(Settings):

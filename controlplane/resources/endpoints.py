@@ -51,17 +51,24 @@ class EndpointEncoder:
         self._localities = {site.name: _field(1, _locality(site)) for site in sites}
         known = {model.name: model for model in models}
         listed = tuple(instances)
-        self._heads = {each.name: _heads(_endpoint(each, each.serves[0], known)) for each in listed}
+        self._constants = {each.name: _endpoint(each, each.serves[0], known) for each in listed}
         several = [each for each in listed if len(each.models) > 1]
-        self._own_heads: dict[str, dict[str, tuple[bytes, ...]]] = {}
-        """Service -> heads, where an instance of several models serves it with one of them."""
+        self._own_constants: dict[str, dict[str, bytes]] = {}
+        """Service -> constants, where an instance of several models serves it with one of them."""
         for service in services if several else ():
             pairs = ((each, serving_model(service, each)) for each in several)
-            self._own_heads[service.name] = self._heads | {
-                each.name: _heads(_endpoint(each, model, known))
+            self._own_constants[service.name] = self._constants | {
+                each.name: _endpoint(each, model, known)
                 for each, model in pairs
                 if model is not None
             }
+        constants = (
+            *self._constants.values(),
+            *(constant for own in self._own_constants.values() for constant in own.values()),
+        )
+        longest = max(map(len, constants), default=0) + _LONGEST
+        self._tags = tuple(b"\x12" + _varint(size) for size in range(longest + 1))
+        """Bytes of an endpoint -> what stands before it."""
         self._weights: dict[int, bytes] = {}
         """Weight -> its bytes; a few thousand at most, since weights have a fixed sum."""
 
@@ -77,7 +84,8 @@ class EndpointEncoder:
             drop: part of the requests that Envoy answers 503 itself, 0 to 1.
         """
         groups: dict[tuple[int, str], list[bytes]] = {}
-        heads, weights = self._own_heads.get(cluster, self._heads), self._weights
+        constants = self._own_constants.get(cluster, self._constants)
+        tags, weights = self._tags, self._weights
         mark = max(1, round(drop * _FINER)) if drop > 0 else 0
         for each in allocations:
             if mark:
@@ -88,8 +96,8 @@ class EndpointEncoder:
             group = groups.get(place)
             if group is None:
                 group = groups[place] = [self._localities[each.site]]
-            group.append(heads[each.instance][len(weight)])
-            group.append(weight)
+            constant = constants[each.instance]
+            group += (tags[len(constant) + len(weight)], constant, weight)
         parts = [_field(1, cluster.encode())]
         ordered = sorted(groups)
         for place in ordered:
@@ -114,10 +122,6 @@ class EndpointEncoder:
 
 def _weight(weight: int) -> bytes:
     return b"\x22" + _message(b"\x08" + _varint(weight))
-
-
-def _heads(constant: bytes) -> tuple[bytes, ...]:
-    return tuple(b"\x12" + _varint(len(constant) + size) + constant for size in range(_LONGEST + 1))
 
 
 def _endpoint(instance: Instance, model: InstanceModel, models: Mapping[str, Model]) -> bytes:

@@ -297,6 +297,8 @@ class _Reader:
         self, config: Config, rule: DiscoveryRule, looked_up: Iterable[KubernetesObject]
     ) -> None:
         self.rule = rule
+        self._said: dict[frozenset[str], set[str]] = {}
+        """Fields that instances were made with, by themselves."""
         self.nodes: dict[str, Labels] = {}
         self.gateways: dict[tuple[str, str], Gateway] = {}
         self.pools: list[InferencePool] = []
@@ -396,24 +398,27 @@ class _Reader:
         prior = self._prior(candidate)
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
         # What no one said is learned; a default would pass for said.
-        said = rule.model_fields_set & {"slots", "tls"}
-        reported: dict[str, Any] = {key: getattr(rule, key) for key in said}
+        reported: dict[str, Any] = {
+            key: getattr(rule, key) for key in rule.model_fields_set & {"slots", "tls"}
+        }
         if prior.slots is not None:
             reported["slots"] = prior.slots
-        return Instance.model_construct(
-            name=name,
-            site=site,
-            address=f"{host}:{port}",
-            model=rule.model or _label(candidate.labels, rule.model_label or "", "its model"),
-            engine=rule.engine or (Engine.EPP if is_pool else Engine.GENERIC),
-            service_time=prior.service_time or rule.service_time,
-            scrape=self._scrape(candidate, host, port),
-            orca=None if rule.orca is None else Orca.model_construct(
+        reported |= {
+            "name": name,
+            "site": site,
+            "address": f"{host}:{port}",
+            "model": rule.model or _label(candidate.labels, rule.model_label or "", "its model"),
+            "engine": rule.engine or (Engine.EPP if is_pool else Engine.GENERIC),
+            "service_time": prior.service_time or rule.service_time,
+            "scrape": self._scrape(candidate, host, port),
+            "orca": None if rule.orca is None else Orca.model_construct(
                 port=rule.orca.port, address=None, period=rule.orca.period
             ),
-            power=rule.power,
-            **reported,
-        )  # fmt: skip
+            "power": rule.power,
+        }  # fmt: skip
+        # One set for all that say the same: thousands of their own would be some megabytes.
+        said = self._said.setdefault(frozenset(reported), set(reported))
+        return Instance.model_construct(_fields_set=said, **reported)
 
     def _port(self, candidate: _Candidate) -> int:
         ports, sidecars = candidate.ports, candidate.sidecar_ports

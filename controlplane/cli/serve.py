@@ -84,7 +84,9 @@ def command(
     read_config(config_file)  # so that a wrong one is reported before everything is loaded
     from controlplane.app.serving import Settings, serve  # noqa: PLC0415 -- loads everything
     from controlplane.runtime.log import set_up_logs  # noqa: PLC0415
+    from controlplane.runtime.memory import bound_heap  # noqa: PLC0415
 
+    bound_heap()
     set_up_logs(style=log_format, level=log_level)
     asyncio.run(
         serve(

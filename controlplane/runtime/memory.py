@@ -7,6 +7,24 @@ import gc
 from functools import cache
 from typing import Any
 
+LARGE = 512 * 1024
+"""Bytes from which an allocation has pages of its own: the arrays of a decision on thousands of
+instances, and little else."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+
+
+def bound_heap() -> bool:
+    """Have large blocks returned to the system once they are freed; return whether it could be.
+
+    By itself glibc raises its threshold to the largest block that was ever freed, up to 32 MB, and
+    from then on arrays leave holes in a heap, or in one heap for each thread that decides.
+    To be called before threads begin.
+    """
+    if (mallopt := _libc("mallopt")) is None:
+        return False
+    wanted = ((_MMAP_THRESHOLD, LARGE), (_TRIM_THRESHOLD, 2 * LARGE), (_ARENA_MAX, 1))
+    return all(mallopt(parameter, value) for parameter, value in wanted)
+
 
 def return_free_memory() -> bool:
     """Return freed memory to the system, some 0.1 s; return whether it could be.
@@ -14,14 +32,14 @@ def return_free_memory() -> bool:
     Only for a process that rests: what comes next has to ask for its pages again.
     """
     gc.collect()
-    trim = _trim()
+    trim = _libc("malloc_trim")
     return trim is not None and trim(0) >= 0
 
 
 @cache
-def _trim() -> Any:
-    """Return ``malloc_trim``, which glibc has and musl has not; None without it."""
+def _libc(name: str) -> Any:
+    """Return a function that glibc has and musl has not; None without it."""
     try:
-        return ctypes.CDLL(None).malloc_trim
+        return getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError, TypeError):
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ from typing import Any
 import pytest
 
 from controlplane.admin_api import view
+from controlplane.admin_api.live import LiveOverview
 from controlplane.admin_api.view import AdminView
+from controlplane.config.schema import Config
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.history import Query
+from testbed.fakes import large_fleets
 from testbed.fakes.fleets import make_config
 
 
@@ -79,3 +84,30 @@ async def test_history_and_moments_are_read_on_another_thread(
 
     assert 3 == len(threads)
     assert threading.get_ident() not in threads
+
+
+async def test_a_page_of_500_instances_is_sent_little_each_second() -> None:
+    """All of it once, then what changed: 60 kB a second, 10 kB of them on the wire."""
+    now = 1000.0
+    size = {"sites": 50, "instances": 500, "services": 20}
+    config = Config.model_validate_json(large_fleets.make_crowd(**size))
+    control = ControlPlane(config, file=Path("fleet.yaml"), settle=0.0, clock=lambda: now)
+    shown, rng = AdminView(control), random.Random(7)
+    seen: LiveOverview | None = None
+    packer = zlib.compressobj(level=3, wbits=zlib.MAX_WBITS | 16)
+    sent: list[tuple[int, int]] = []
+    for _ in range(3):
+        for report in large_fleets.make_reports(**size, at=now, rng=rng):
+            control.receive(report)
+        await control.cycle.run_once()
+        live = await shown.live_overview()
+        assert live is not None
+        event, seen = live.event_after(seen), live
+        packed = packer.compress(event) + packer.flush(zlib.Z_SYNC_FLUSH)
+        sent.append((len(event), len(packed)))
+        now += 1.0
+    control.close()
+    whole, *_, last = sent
+
+    assert whole[0] > 200_000
+    assert (True, True) == (last[0] < 60_000, last[1] < 10_000), sent

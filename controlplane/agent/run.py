@@ -7,7 +7,7 @@ import contextlib
 import copy
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import aiohttp
@@ -182,7 +182,8 @@ class Agent:
 
     def _look(self, now: float) -> MachineSnapshot:
         machine = self._machine.read(now=now)
-        gpus = self._gpus.read() if self._gpus is not None else ()
+        processes = self._watch.share(now=now)
+        gpus = self._gpus.read(self._watch.jobs) if self._gpus is not None else ()
         exported = join_exported(
             one
             for read_at, one in self._exported.values()
@@ -192,7 +193,8 @@ class Agent:
             now,
             machine,
             gpus,
-            self._training_share(now),
+            self._worth_reporting([self.jobs.share(now=now), *self._training_metrics.values()]),
+            self._worth_reporting([processes]),
             power=draw_of(machine, exported, gpus, idle=self.config.machine.idle_power),
             battery=exported.battery if machine.battery is None else machine.battery,
             pressure=exported.pressure,
@@ -201,9 +203,17 @@ class Agent:
         )
 
     def _training_share(self, now: float) -> float | None:
+        return self._worth_reporting(
+            [
+                self._watch.share(now=now),
+                self.jobs.share(now=now),
+                *self._training_metrics.values(),
+            ]
+        )
+
+    def _worth_reporting(self, reported: Iterable[float | None]) -> float | None:
+        """Return the largest of *reported*; 0 if it is small, or if none is there that could be."""
         config = self.config
-        reported = [self._watch.share(now=now), self.jobs.share(now=now)]
-        reported += self._training_metrics.values()
         shares = [share for share in reported if share is not None]
         if not shares:
             watched = config.training.processes or config.training.metrics or config.api

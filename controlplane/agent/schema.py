@@ -146,7 +146,8 @@ class Training(Settings):
     """How a training job on the machine is noticed; jobs may also push to the agent's own API."""
 
     processes: tuple[Pattern, ...] = ()
-    """Regular expressions that a command line of a training job matches."""
+    """Regular expressions that a command line of a training job matches. Such a job counts by what
+    it takes of an instance's GPUs where NVIDIA's driver says so, else by its processor time."""
     metrics: tuple[TrainingMetric, ...] = ()
 
 

@@ -44,6 +44,9 @@ class MachineSnapshot:
     machine: MachineState
     gpus: tuple[GpuState, ...] = ()
     training: float | None = None
+    """Share of the machine that training jobs take, as they or metrics say."""
+    processes: float | None = None
+    """Share of its processors that processes of training jobs take."""
     power: float | None = None
     """Draw of the machine in watts, from the best source."""
     battery: float | None = None
@@ -116,10 +119,11 @@ def _instance(
     if isinstance(result, ScrapeFailure):
         failure = pb.InstanceReport(instance=result.instance, engine=engine, failure=result.reason)
         return Item(result.at, failure)
-    signals = {**machine_signals(around, local), **result.signals}
-    if around.training is not None:
+    own = machine_signals(around, local)
+    signals = {**own, **result.signals}
+    if Signal.TRAINING in own:
         # An engine that knows of no job beside it does not prove that there is none.
-        signals[Signal.TRAINING] = max(signals[Signal.TRAINING], around.training)
+        signals[Signal.TRAINING] = max(signals[Signal.TRAINING], own[Signal.TRAINING])
     message = pb.InstanceReport(
         instance=result.instance,
         engine=engine,
@@ -147,9 +151,18 @@ def machine_signals(around: MachineSnapshot, local: Local | None) -> dict[Signal
     pressure = around.machine.pressure if around.machine.pressure is not None else around.pressure
     if pressure is not None:
         signals[Signal.PRESSURE] = pressure
-    if around.training is not None:
-        signals[Signal.TRAINING] = around.training
+    training = _training(around, gpus)
+    if training is not None:
+        signals[Signal.TRAINING] = training
     return signals
+
+
+def _training(around: MachineSnapshot, gpus: Iterable[GpuState]) -> float | None:
+    """Return what training takes of an instance: of its own GPUs where their driver says so."""
+    taken = [gpu.training for gpu in gpus if gpu.training is not None]
+    # A job that computes on GPUs keeps a processor busy too, which slows no one on the GPU.
+    watched = sum(taken) / len(taken) if taken else around.processes
+    return max((each for each in (around.training, watched) if each is not None), default=None)
 
 
 def _path(measured: Measured) -> Item:

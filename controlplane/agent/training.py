@@ -30,6 +30,11 @@ class ProcessWatch:
         """Process id -> process, processor seconds at the last look."""
         self._looked_at: float | None = None
 
+    @property
+    def jobs(self) -> frozenset[int]:
+        """Ids of the processes that trained at the last look."""
+        return frozenset(self._jobs)
+
     def share(self, *, now: float) -> float | None:
         """Return the share of the machine's processors that jobs took since the last look.
 

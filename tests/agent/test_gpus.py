@@ -43,6 +43,17 @@ class FakeNvml:
         """In bytes."""
         return SimpleNamespace(used=(1 + device) * 2**30, total=4 * 2**30)
 
+    def nvmlDeviceGetProcessUtilization(self, device: int, since: int) -> list[SimpleNamespace]:
+        """In per cent; an older sample of a process stands before its newest one."""
+        if not device:
+            raise self.NVMLError("Not Found")
+        samples = [(7, 1, 90), (7, 2, 60), (8, 2, 15), (9, 2, 20)]
+        return [
+            SimpleNamespace(pid=pid, timeStamp=at, smUtil=share)
+            for pid, at, share in samples
+            if at > since
+        ]
+
     def nvmlDeviceGetPowerUsage(self, device: int) -> int:
         """In milliwatts."""
         if device:
@@ -60,6 +71,17 @@ def test_gpus_are_read_in_shares_and_watts() -> None:
     assert (GpuState(0.4, 0.25, 250.0), GpuState(0.6, 0.5, None)) == states
     assert not library.open
     assert () == reader.read()
+
+
+def test_a_job_takes_of_each_gpu_what_its_processes_take_there() -> None:
+    """Of the one that it does not use nothing; where the driver knows none of them, no one says."""
+    reader = GpuReader(FakeNvml())
+
+    first, second = reader.read({7, 8})
+    assert (0.0, 0.75) == (first.training, second.training)
+    assert (0.0, 0.0) == tuple(each.training for each in reader.read({7, 8}))
+    assert (None, None) == tuple(each.training for each in GpuReader(FakeNvml()).read({4}))
+    assert (None, None) == tuple(each.training for each in reader.read())
 
 
 def test_a_machine_without_a_driver_has_no_gpus() -> None:

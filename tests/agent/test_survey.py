@@ -77,6 +77,28 @@ def test_a_round_arrives_at_the_control_plane_as_it_was_measured() -> None:
     assert ("north", 120.0, 0.4) == (site.site, site.power, site.battery)
 
 
+@pytest.mark.parametrize(
+    ("on_gpus", "pushed", "expected"),
+    [
+        pytest.param((0.75, 0.25), None, 0.5, id="on its GPUs, however busy a processor is"),
+        pytest.param((0.0, 0.0), None, 0.0, id="on others' GPUs"),
+        pytest.param((None, None), None, 0.9, id="on processors, as no driver says otherwise"),
+        pytest.param((0.75, 0.25), 0.6, 0.6, id="more, as the job says itself"),
+    ],
+)
+def test_a_job_counts_by_what_it_takes_of_an_instances_gpus(
+    on_gpus: tuple[float | None, float | None], pushed: float | None, expected: float
+) -> None:
+    """Its processor time counts where no driver says of GPUs."""
+    around = MachineSnapshot(10.0, IDLE, training=pushed, processes=0.9)
+    gpus = tuple(GpuState(0.9, None, None, training) for training in on_gpus)
+
+    (report,) = sent(build_items([said({})], [], around, local={"a": Local("vllm", gpus)}))
+
+    assert isinstance(report, InstanceReport)
+    assert expected == report.signals[Signal.TRAINING]
+
+
 def test_an_instances_own_word_beats_the_machines() -> None:
     """And its own GPUs beat the processors."""
     around = MachineSnapshot(10.0, IDLE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.app.serving import Settings, running
-from controlplane.xds.types import ENDPOINT
+from controlplane.grpc_services.agents import SERVICE
+from controlplane.wire.cats.telemetry.v1 import telemetry_pb2
+from controlplane.xds.types import CLUSTER, ENDPOINT
 
 ROOT = Path(__file__).parents[2]
 HEAD = ["refused", "answer", "log line", "metric", "test"]
@@ -83,7 +87,9 @@ models: [{name: m}]
 services: [{name: chat, match: [{path: /v1/chat}], models: [{name: m}]}]
 instances: [{name: a, site: north, address: "127.0.0.1:9001", model: m}]
 steering: {period: 200ms, expiry: 3h}
-server: {admin: {token_file: TOKENS}}
+server:
+  admin: {token_file: TOKENS}
+  agents: [{name: known, sites: [north], token_hash_file: HASHES}]
 """
 TOKEN = "a-token-of-0123456789"
 
@@ -157,8 +163,43 @@ async def send_noise(_admin: str, xds: str, _file: Path) -> str:
     return await _status(xds, b"\xff" * 40)
 
 
-async def _status(xds: str, content: bytes) -> str:
-    method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+async def change_the_type(_admin: str, xds: str, _file: Path) -> str:
+    """Ask a stream of endpoints for clusters."""
+    request = discovery_pb2.DiscoveryRequest(type_url=CLUSTER)
+    request.node.id = "a-client"
+    method = "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints"
+    return await _status(xds, request.SerializeToString(), method)
+
+
+async def report_as_a_stranger(_admin: str, xds: str, _file: Path) -> str:
+    """Report as an agent that the configuration does not name."""
+    batch = telemetry_pb2.ReportBatch(
+        agent=telemetry_pb2.Agent(id="stranger", site="north"), sequence=1
+    )
+    return await _status(xds, batch.SerializeToString(), f"/{SERVICE}/Report")
+
+
+async def break_the_framing(_admin: str, xds: str, _file: Path) -> str:
+    """Send data on stream 0, which no stream is; see whether the last frame says good-bye."""
+    host, _, port = xds.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    settings, data = b"\0\0\0\4\0\0\0\0\0", b"\0\0\1\0\0\0\0\0\0x"
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + data)
+    kinds = []
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionResetError):
+        async with asyncio.timeout(60):
+            while True:
+                head = await reader.readexactly(9)
+                kinds.append(head[3])
+                await reader.readexactly(int.from_bytes(head[:3], "big"))
+    writer.close()
+    return "GOAWAY" if kinds[-1:] == [7] else f"frames {kinds}"
+
+
+_ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+
+
+async def _status(xds: str, content: bytes, method: str = _ADS) -> str:
     async with grpc.aio.insecure_channel(xds) as channel:
         call = channel.stream_stream(method)(iter([content]))
         async with asyncio.timeout(60):
@@ -172,6 +213,9 @@ PROBES = (
     Probe("any other change through the admin port", change_anything_else),
     Probe("xDS requests that are none", name_no_node),
     Probe("xDS requests that are none", send_noise),
+    Probe("xDS requests that are none", change_the_type),
+    Probe("an agent that `server.agents` does not name", report_as_a_stranger),
+    Probe("HTTP/2 that is malformed", break_the_framing),
     Probe("a configuration with a fault", write_a_fault),
 )
 
@@ -180,9 +224,11 @@ async def test_what_is_refused_answers_as_the_table_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each is done to a running control plane: its answer, its log line, its metric."""
-    tokens, file = tmp_path / "tokens", tmp_path / "fleet.yaml"
+    tokens, hashes, file = tmp_path / "tokens", tmp_path / "hashes", tmp_path / "fleet.yaml"
     tokens.write_text(f"{TOKEN}\n", encoding="utf-8")
-    file.write_text(FLEET.replace("TOKENS", str(tokens)), encoding="utf-8")
+    hashes.write_text(hashlib.sha256(TOKEN.encode()).hexdigest(), encoding="utf-8")
+    text = FLEET.replace("TOKENS", str(tokens)).replace("HASHES", str(hashes))
+    file.write_text(text, encoding="utf-8")
     table = {row[0]: row for row in rows()}
     settings = Settings(file, xds=("127.0.0.1", 0), admin=("127.0.0.1", 0), settle=0.0)
     async with running(settings) as run:

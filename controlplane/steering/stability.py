@@ -30,7 +30,12 @@ QUIET, BUSY = 0.7, 0.85
 SETTLED, MOVED, TIE = 30.0, 0.1, 1e-3
 """Seconds without a push after which shares that are as good may replace those in use, the part of
 the requests that they must move, and the part of the cost by which they may be worse. Where it
-makes no difference to latency, equal instances get equal shares in the end."""
+makes no difference to latency, equal instances get equal shares in the end. Of few instances each
+is a good part of what there is: a move that spreads their load needs a gain that falls in
+proportion until then, so that what first requests got wrong is soon corrected."""
+
+FEW, SPREAD = 8, 0.9
+"""Instances that are few, and the part of the sum of squared loads that a spread leaves at most."""
 
 GREAT = 0.2
 """Gain that is a change of the fleet, not of its queues."""
@@ -104,7 +109,7 @@ class Hysteresis:
 
     def settled(self, now: float) -> bool:
         """Return whether shares have stayed so long that ties between instances may be broken."""
-        return self._pushed_at is not None and now - self._pushed_at >= SETTLED
+        return self._rested(now) >= SETTLED
 
     def choose(
         self,
@@ -125,13 +130,21 @@ class Hysteresis:
             return Choice(new, held=False, gain=1.0)
         old_cost = flow.cost(used, prices)
         gain = (old_cost - flow.cost(new, prices)) / max(old_cost, 1e-12)
-        if gain < min_gain and not (self.settled(now) and _moves(flow, used, new) and gain > -TIE):
+        rested = min(self._rested(now) / SETTLED, 1.0)
+        if rested < 1.0 and not (len(flow.base) <= FEW and _spreads(flow, used, new)):
+            rested = 0.0
+        least = (1.0 - rested) * min_gain - rested * TIE
+        if gain < min_gain and not (_moves(flow, used, new) and gain > least):
             return Choice(used, held=True, gain=gain)
         self._watch(flow.load(new) - flow.load(used))
         self._push(now, gain)
         if self.oscillating:
             new = used + 0.5 * (new - used)
         return Choice(new, held=False, gain=gain)
+
+    def _rested(self, now: float) -> float:
+        """Return the seconds since the last push; 0 before the first one."""
+        return 0.0 if self._pushed_at is None else now - self._pushed_at
 
     def _push(self, now: float, gain: float) -> None:
         """Note a push; after a great change the ones before it say nothing any more."""
@@ -161,6 +174,12 @@ def _moves(flow: Flow, used: Array, new: Array) -> bool:
     """Return whether *new* shares send a good part of all requests elsewhere."""
     moved = 0.5 * float(np.dot(flow.demand[flow.row], np.abs(new - used)))
     return moved >= MOVED * float(flow.demand.sum())
+
+
+def _spreads(flow: Flow, used: Array, new: Array) -> bool:
+    """Return whether *new* shares spread load over instances that those in use leave out."""
+    before, after = flow.load(used), flow.load(new)
+    return float(after @ after) <= SPREAD * float(before @ before)
 
 
 def forced_rows(flow: Flow, used: Array) -> Flags:

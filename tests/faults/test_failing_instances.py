@@ -26,7 +26,10 @@ pytestmark = pytest.mark.envoy
 
 AT_ONCE = 3
 """Fleets that run beside each other in the long form."""
-SHORT = {"404": answers(404), "hang": hangs()}
+WARM_UP = 60.0
+"""Seconds in the long form, over whose second half equal instances must share evenly."""
+SHORT = {"404": (answers(404), 6.0), "hang": (hangs(), 1.0)}
+"""Faults, and the seconds of calm before each."""
 
 MOST_LOST: Mapping[str, float] = {
     "answers 404": 0.01, "answers 401": 0.01, "answers 400 with an HTML page": 0.01,
@@ -45,12 +48,13 @@ long_form = pytest.mark.skipif("CATS_FAULTS" not in os.environ, reason="`make fa
 async def test_neither_errors_nor_silence_of_one_instance_of_two_lose_a_request(
     tmp_path: Path,
 ) -> None:
-    """First it answers 404, then it hangs; each time it has its share again afterwards."""
+    """First it answers 404, then it hangs; before and after each, equal instances share evenly."""
     async with failing_fleet(tmp_path, count=2, scraped=False) as bed:
         found = {
-            name: await measure(bed, fault, rate=20.0, warm_up=6.0, seconds=10.0, recovery=90.0)
-            for name, fault in SHORT.items()
+            name: await measure(bed, fault, rate=20.0, warm_up=calm, seconds=6.0, recovery=90.0)
+            for name, (fault, calm) in SHORT.items()
         }
+    assert found["404"].before == pytest.approx(0.5, abs=0.05)
     for figures in found.values():
         assert figures.lost == 0
         assert figures.share < 0.1
@@ -83,7 +87,9 @@ async def test_one_instance_fails(count: int, rate: float, scraped: bool, tmp_pa
         folder = tmp_path / str(number)
         folder.mkdir()
         async with gate, failing_fleet(folder, count=count, scraped=scraped) as bed:
-            return await measure(bed, FAULTS[name], rate=rate, stream="streams" in name)
+            return await measure(
+                bed, FAULTS[name], rate=rate, stream="streams" in name, warm_up=WARM_UP
+            )
 
     found = dict(
         zip(FAULTS, await asyncio.gather(*map(one, range(len(FAULTS)), FAULTS)), strict=True)
@@ -97,7 +103,8 @@ async def test_one_instance_fails(count: int, rate: float, scraped: bool, tmp_pa
     short = {
         name: figures
         for name, figures in found.items()
-        if figures.lost > MOST_LOST.get(name, 0.05) * figures.sent
+        if not 0.9 < figures.before * count < 1.1
+        or figures.lost > MOST_LOST.get(name, 0.05) * figures.sent
         or figures.share > MOST_SHARE.get(name, 0.01)
         or figures.recovered_after > 30.0
     }

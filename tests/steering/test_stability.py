@@ -39,6 +39,35 @@ def test_a_large_gain_is_pushed() -> None:
     assert not choose(Hysteresis(), UNEVEN, EVEN)
 
 
+@pytest.mark.parametrize(
+    ("instances", "rested", "held"),
+    [(2, 5.0, True), (2, 20.0, False), (2, 31.0, False), (9, 20.0, True), (9, 31.0, False)],
+)
+def test_a_good_part_of_the_requests_moves_for_less_the_longer_shares_stay(
+    instances: int, rested: float, held: bool
+) -> None:
+    """Of two instances each is half of what there is; of many none is missed before it settles."""
+    flow = Flow(
+        demand=np.array([4.0]),
+        row=np.zeros(2, dtype=np.intp),
+        column=np.arange(2),
+        linear=np.zeros(2),
+        work=np.ones(2),
+        base=np.zeros(instances),
+    )
+    prices = PriceTable.stationary(Curves(np.full(instances, 8.0), np.zeros(instances)))
+    hysteresis = Hysteresis()
+    hysteresis.choose(
+        flow, prices, used=np.zeros(2), new=np.array([0.9, 0.1]), min_gain=0.04, now=0.0
+    )
+    gain = 1.0 - flow.cost(EVEN, prices) / flow.cost(np.array([0.9, 0.1]), prices)
+    choice = hysteresis.choose(
+        flow, prices, used=np.array([0.9, 0.1]), new=EVEN, min_gain=2.0 * gain, now=rested
+    )
+    assert 0 < gain
+    assert held == choice.held
+
+
 def test_what_may_no_longer_be_used_is_replaced_whatever_the_gain() -> None:
     """Shares that do not add up lost an instance; the new ones are used."""
     assert not choose(Hysteresis(), np.array([0.5, 0.0]), EVEN)

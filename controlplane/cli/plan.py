@@ -49,7 +49,7 @@ A report file:
     - {instance: north-b, at: 1s, ready: false}
     - {from: phones, to: edge-north, rtt: 5ms, bandwidth: 100Mbps}
     - {from: phones, service: chat, rate: 12}
-    - {from: phones, service: chat, instance: north-a, rate: 9, latency: 800ms}
+    - {from: phones, service: chat, instance: north-a, rate: 9, latency: 1s}
     - {site: cloud-1, power: 4kW}
 """
 

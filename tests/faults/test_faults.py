@@ -172,9 +172,12 @@ async def test_an_agent_is_killed(tmp_path: Path, name: str) -> None:
         command = [*_python(), "agent", "-c", str(file), "--log-format", "json"]
         agent = await children.start("agent", command)
 
+        peers: set[str] = set()
+
         async def greeted(times: int) -> bool:
-            events = [line["event"] for line in first(bed).events()]
-            return events.count("agent connected") >= times
+            found = await first(bed).get_json("/api/v1/agents")
+            peers.update(each["peer"] for each in found["agents"])
+            return len(peers) >= times
 
         await bed.recovers(lambda: greeted(1), since=time.monotonic())
         await agent.kill()

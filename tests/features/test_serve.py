@@ -119,19 +119,18 @@ def scraped_fleet(loads: dict[str, Load], port: int, *, steering: str = "") -> s
     return f"{head}instances:\n" + "\n".join(lines) + f"\n{rest}"
 
 
-async def settled_shares(control: ControlPlaneProcess) -> dict[tuple[str, str], float]:
+async def settled_shares(control: ControlPlaneProcess) -> Shares:
     """Return the shares once they have stayed as they are for three seconds."""
     async with asyncio.timeout(90):
         since, settled = time.monotonic(), shares(await control.get_json("/api/v1/plan"))
         while time.monotonic() - since < 3.0:
             await asyncio.sleep(0.1)
             now = shares(await control.get_json("/api/v1/plan"))
-            if any(abs(settled.get(k, 0) - now.get(k, 0)) > 0.005 for k in settled | now):
+            if largest_move(settled, now) > 0.005:
                 since, settled = time.monotonic(), now
     return settled
 
 
-@pytest.mark.xfail(reason="known defect: shares move after a suspension; cause not found yet")
 async def test_a_process_that_was_suspended_moves_no_weight(tmp_path: Path) -> None:
     """All reports are older than the expiry when it goes on; nothing listened meanwhile."""
     loads = {"a": Load(6.0, 0.5), "b": Load(3.0, 0.9, waiting=1.0), "c": Load(9.0, 1.4)}
@@ -148,9 +147,7 @@ async def test_a_process_that_was_suspended_moves_no_weight(tmp_path: Path) -> N
             phases = set()
             while time.monotonic() < until:
                 after = shares(await control.get_json("/api/v1/plan"))
-                moved = max(
-                    moved, *(abs(before.get(k, 0) - after.get(k, 0)) for k in before | after)
-                )
+                moved = max(moved, largest_move(before, after))
                 instances = (await control.get_json("/api/v1/fleet"))["instances"]
                 phases |= {each["phase"] for each in instances}
                 await asyncio.sleep(0.02)
@@ -180,22 +177,38 @@ async def test_a_warm_restart_moves_no_weight_by_a_hundredth(tmp_path: Path) -> 
             moved, until = 0.0, time.monotonic() + 6.0
             while time.monotonic() < until:
                 after = shares(await control.get_json("/api/v1/plan"))
-                moved = max(
-                    moved, *(abs(before.get(k, 0) - after.get(k, 0)) for k in before | after)
-                )
+                moved = max(moved, largest_move(before, after))
                 await asyncio.sleep(0.1)
 
     assert len(before) > 3
     assert moved <= 0.01
 
 
-def shares(plan: Any) -> dict[tuple[str, str], float]:
-    """Return (client site, instance) -> share in its priority."""
+Shares = dict[tuple[str, str], tuple[int, float]]
+"""(client site, instance) -> priority, and share in it."""
+
+
+def shares(plan: Any) -> Shares:
+    """Return where the requests of each client site go, and where they would go instead."""
     return {
-        (site, item["instance"]): item["share"]
+        (site, item["instance"]): (item["priority"], item["share"])
         for site, items in plan["services"]["chat"]["from"].items()
         for item in items
     }
+
+
+def largest_move(before: Shares, after: Shares) -> float:
+    """Return by how much the share of an instance has changed at most.
+
+    A fallback gets nothing; one that is probed instead has moved by what the probe gets.
+    """
+    moved = 0.0
+    for key in before | after:
+        (first, share), (then, other) = before.get(key, (0, 0.0)), after.get(key, (0, 0.0))
+        if first != then:
+            share, other = (share if first == 0 else 0.0), (other if then == 0 else 0.0)
+        moved = max(moved, abs(share - other))
+    return moved
 
 
 async def test_broken_state_is_set_aside_and_a_plan_is_made(fleet: Path, tmp_path: Path) -> None:

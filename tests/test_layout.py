@@ -65,6 +65,7 @@ ELSEWHERE = {
     "diagnostics/replay": "features/test_replay.py",
     "grpc_services/agent_registry": "admin_api/test_documents.py",
     "model": "telemetry/test_batches.py",
+    "runtime/kept_files": "controller/test_history.py",
     "runtime/otlp": "features/test_tracing.py",
     "runtime/tls": "sources/test_scrape.py",
     "sources/kubernetes/client": "sources/kubernetes/test_reflector.py",

@@ -8,25 +8,21 @@ all moments that have the same. Instants are Unix seconds.
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from controlplane.admin_api.keyed import Document
 from controlplane.controller.history import COARSE_SPAN, COARSE_STEP, FINE_SPAN, FINE_STEP
-from controlplane.runtime.files import replace_file
 from controlplane.runtime.json_text import dump_in_parts
+from controlplane.runtime.kept_files import KeptFile, inflate_json
 
 MAX_BYTES = 24_000_000
 """Of compressed overviews and shares together."""
 MAX_OVERVIEW = 64_000_000
 """Bytes of one inflated overview."""
-FILE_NAME = "moments.bin"
-SAVE_PERIOD = 300.0
 TOLERANCE = 0.5
 """Seconds that a cycle may come too early for its moment."""
 _FORMAT = b"cats moments 1\n"
@@ -67,6 +63,8 @@ def pack(document: Document) -> Packed:
 
 class Moments:
     """The packed overviews of one control plane. Belongs to the event loop's thread."""
+
+    file: ClassVar = KeptFile("moments.bin", max_bytes=4 * MAX_BYTES, save_period=300.0)
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -128,7 +126,10 @@ class Moments:
         shares, reach = self._shares[moment.shares], self.reach
 
         def unpack() -> Document:
-            document: Document = {**_inflate(moment.content), "shares": _inflate(shares)}
+            document: Document = {
+                **inflate_json(moment.content, MAX_OVERVIEW),
+                "shares": inflate_json(shares, MAX_OVERVIEW),
+            }
             return {**document, "reach": reach}
 
         return unpack
@@ -162,7 +163,7 @@ class Moments:
                     shares[name] = piece
                     continue
                 series = self._fine if kind == b"f" else self._coarse
-                moment = Moment(float(_inflate(piece)["at"]), piece, name)
+                moment = Moment(float(inflate_json(piece, MAX_OVERVIEW)["at"]), piece, name)
                 self._append(series, moment, shares[name])
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             return f"moment unreadable: {error}"
@@ -192,32 +193,3 @@ def _pieces(content: bytes) -> Iterator[tuple[bytes, str, bytes]]:
             raise ValueError("cut")
         at += 17 + size
         yield kind, name, piece
-
-
-def _inflate(content: bytes) -> Any:
-    inflater = zlib.decompressobj()
-    text = inflater.decompress(content, MAX_OVERVIEW)
-    if inflater.unconsumed_tail:
-        raise ValueError("larger than an overview is")
-    return json.loads(text)
-
-
-def load_moments(moments: Moments, directory: Path) -> str:
-    """Restore *moments* from a state directory; return what could not be read, else nothing."""
-    try:
-        with (directory / FILE_NAME).open("rb") as file:
-            content = file.read(4 * MAX_BYTES)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return error.strerror or str(error)
-    return moments.restore(content)
-
-
-def save_moments(content: Callable[[], bytes], directory: Path) -> None:
-    """Replace the saved moments.
-
-    Raises:
-        OSError: they cannot be written; the old ones stay.
-    """
-    replace_file(directory / FILE_NAME, content())

@@ -28,8 +28,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0
 """Seconds before dialling again: doubles at each failure; the actual pause is a random part."""
 ANSWER_WITHIN = 10.0
 """Seconds in which a batch must be answered; a half-open connection looks like silence."""
-GOOD_AFTER = 3
-"""Answered batches after which a connection counts as good."""
 MAX_BATCH = 2_000
 """Reports of one batch; the rest follows in the next."""
 MAX_TOKEN = 16_384

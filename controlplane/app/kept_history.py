@@ -4,55 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from controlplane.admin_api.moments import SAVE_PERIOD as MOMENTS_PERIOD
-from controlplane.admin_api.moments import Moments, load_moments, save_moments
-from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.history import SAVE_PERIOD, load_history, save_history
+from controlplane.runtime.kept_files import Kept, restore_kept, save_kept
+from controlplane.runtime.log import Logger
 
 
 async def restore_history(
-    control: ControlPlane,
-    moments: Moments,
+    kept: Sequence[Kept],
     directory: Path | None,
     ends: contextlib.AsyncExitStack,
+    *,
+    log: Logger,
 ) -> None:
     """Restore what was kept of the last day, and have it saved at the end."""
     if directory is None:
         return
-    for unread in (
-        await asyncio.to_thread(load_history, control.history, directory),
-        await asyncio.to_thread(load_moments, moments, directory),
-    ):
-        if unread:
-            control.log.warning(
+    for each in kept:
+        if unread := await asyncio.to_thread(restore_kept, each, directory):
+            log.warning(
                 "saved history partly unreadable; the rest restored",
                 reason=unread,
                 remedy="none needed; look at the file if this happens again",
             )
-
-    async def save() -> None:
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(save_history, control.history.encode(), directory)
-            await asyncio.to_thread(save_moments, moments.encode(), directory)
-
-    ends.push_async_callback(save)
+        ends.push_async_callback(_save, each, directory)
 
 
-async def save_moments_on(moments: Moments, directory: Path | None) -> None:
-    """Save the moments now and then, if there is a place for them."""
+async def save_on(kept: Kept, directory: Path | None) -> None:
+    """Save *kept* now and then, if there is a place for it."""
     while True:
-        await asyncio.sleep(MOMENTS_PERIOD)
+        await asyncio.sleep(kept.file.save_period)
         if directory is not None:
-            with contextlib.suppress(OSError):  # the plan's save reports a full disk
-                await asyncio.to_thread(save_moments, moments.encode(), directory)
+            await _save(kept, directory)
 
 
-async def save_history_on(control: ControlPlane, directory: Path | None) -> None:
-    """Save the history now and then, if there is a place for it."""
-    while True:
-        await asyncio.sleep(SAVE_PERIOD)
-        if directory is not None:
-            with contextlib.suppress(OSError):  # the plan's save reports a full disk
-                await asyncio.to_thread(save_history, control.history.encode(), directory)
+async def _save(kept: Kept, directory: Path) -> None:
+    with contextlib.suppress(OSError):  # the plan's save reports a full disk
+        await asyncio.to_thread(save_kept, kept.file, kept.encode(), directory)

@@ -20,7 +20,7 @@ from controlplane import __version__
 from controlplane.admin_api.admission import build_admission
 from controlplane.admin_api.routes import build_admin
 from controlplane.admin_api.view import AdminView
-from controlplane.app.kept_history import restore_history, save_history_on, save_moments_on
+from controlplane.app.kept_history import restore_history, save_on
 from controlplane.app.listeners import AnyGrpcServer, bind_grpc, bind_http
 from controlplane.auth.admin_tokens import Login, TokenFile
 from controlplane.auth.agent_rights import AgentGate
@@ -168,7 +168,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             bus.may_lead = False
             ends.push_async_callback(_end, await join(control, bus))
         await control.load_state()
-        await restore_history(control, admin_view.moments, settings.state_dir, ends)
+        last_day = control.history, admin_view.moments
+        await restore_history(last_day, settings.state_dir, ends, log=control.log)
         _tell_start(control, settings, xds_port, admin_port)
         _report_open_files(control, settings, most)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
@@ -183,8 +184,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "admin states": admin_view.run_states,
             "certificates": lambda: follow_certificates(filter(None, certificates)),
             "watchdog": _watchdog(control).run,
-            "history": lambda: save_history_on(control, settings.state_dir),
-            "moments": lambda: save_moments_on(admin_view.moments, settings.state_dir),
+            "history": lambda: save_on(control.history, settings.state_dir),
+            "moments": lambda: save_on(admin_view.moments, settings.state_dir),
         }
         _reload_on_hangup(file, ends)
         running_loops = asyncio.create_task(_run_guarded(control, loops), name="loops")

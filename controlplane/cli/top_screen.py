@@ -35,7 +35,6 @@ def _known(write: Callable[[Any], str]) -> Callable[[Any], str]:
 
 _COUNT = _known(lambda value: f"{value:.0f}")
 _SHARE = _known(lambda value: f"{value:.0%}")
-_TEXT = Column("", str, right=False)
 _COLUMNS: dict[str, tuple[Column, ...]] = {
     "instances": (
         Column("instance", right=False),

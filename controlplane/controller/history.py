@@ -13,12 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
-from controlplane.runtime.files import replace_file
+from controlplane.runtime.kept_files import KeptFile, inflate_json
 from controlplane.steering.outcomes import observed_latencies, predicted_latency
 from controlplane.steering.plan import Plan
 
@@ -34,8 +33,6 @@ MAX_PAIRS = 400
 MAX_INSTANCES = 2_000
 MAX_POINTS = 720
 """Points of one answer; more are thinned."""
-FILE_NAME = "history.bin"
-SAVE_PERIOD = 60.0
 LEAST_SHARE = 0.005
 _FORMAT = b"cats history 1\n"
 _MAX_SAMPLE = 10_000_000
@@ -163,6 +160,8 @@ class _Series:
 class History:
     """The samples of one control plane. `add` and `query` belong to the event loop's thread."""
 
+    file: ClassVar = KeptFile("history.bin", max_bytes=4 * MAX_BYTES, save_period=60.0)
+
     def __init__(self) -> None:
         self._fine = _Series(FINE_STEP, FINE_SPAN)
         self._coarse = _Series(COARSE_STEP, COARSE_SPAN)
@@ -234,11 +233,7 @@ class History:
 
 
 def _inflate(content: bytes) -> Sample:
-    inflater = zlib.decompressobj()
-    text = inflater.decompress(content, _MAX_SAMPLE)
-    if inflater.unconsumed_tail:
-        raise ValueError("larger than a sample is")
-    sample: Sample = json.loads(text)
+    sample: Sample = inflate_json(content, _MAX_SAMPLE)
     return sample
 
 
@@ -276,24 +271,3 @@ def _service(points: Sequence[Sample], name: str, query: Query) -> dict[str, Any
             instance: [entry["shares"].get(instance, 0.0) for entry in entries] for instance in used
         }
     return document
-
-
-def load_history(history: History, directory: Path) -> str:
-    """Restore *history* from a state directory; return what could not be read, else nothing."""
-    try:
-        with (directory / FILE_NAME).open("rb") as file:
-            content = file.read(4 * MAX_BYTES)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return error.strerror or str(error)
-    return history.restore(content)
-
-
-def save_history(content: Callable[[], bytes], directory: Path) -> None:
-    """Replace the saved history.
-
-    Raises:
-        OSError: it cannot be written; the old one stays.
-    """
-    replace_file(directory / FILE_NAME, content())

@@ -21,7 +21,6 @@ import structlog
 from controlplane.runtime.log_stream import QueuedStream, RateLimit
 
 LEVELS = ("debug", "info", "warning", "error")
-FORMATS = ("json", "console")
 
 FIELD_LIMIT = 500
 """Characters of one field; a refusal of Envoy's, the longest thing we quote, rarely has more."""

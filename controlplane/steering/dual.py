@@ -111,21 +111,18 @@ class Dual:
     def __post_init__(self) -> None:
         self.table = self.table.tilted()
 
-    def solve(
-        self, start: Array | None, *, toll: Array | float, temperature: float
-    ) -> tuple[Array, list[Answer]]:
+    def solve(self, start: Array | None, *, temperature: float) -> tuple[Array, list[Answer]]:
         """Return the prices of work at each temperature, and what the rows do at the last.
 
         Args:
             start: (stages, instances): the prices of nearly the same problem; none from nothing.
-            toll: (instances,): what a unit of work costs beside its price: budgets.
             temperature: at the end, weighted seconds.
 
         Returns:
             Prices, (stages, instances), the last of which are the solution's.
         """
         heats: Array = temperature * _COOLING ** np.arange(STAGES - 1.0, -1.0, -1.0)
-        path, first = self._begin(start, toll, heats)
+        path, first = self._begin(start, heats)
         answers: list[Answer] = []
         moved: Array = np.zeros(path.shape[1])
         for stage in range(first, STAGES):
@@ -136,13 +133,13 @@ class Dual:
             elif stage > first:
                 price = path[stage - 1] if start is None else price + moved
             last = stage == STAGES - 1
-            found = self._descend(price, toll, float(heats[stage]), last=last)
+            found = self._descend(price, float(heats[stage]), last=last)
             if found[2] > _LOST and stage > first:
                 # Too far in one step: half of the way first.
                 middle = float(np.sqrt(heats[stage] * heats[stage - 1]))
-                halfway = self._descend(path[stage - 1], toll, middle, last=False)
+                halfway = self._descend(path[stage - 1], middle, last=False)
                 if halfway[2] <= _LOST:
-                    found = self._descend(halfway[0], toll, float(heats[stage]), last=last)
+                    found = self._descend(halfway[0], float(heats[stage]), last=last)
                     if found[2] > _LOST:
                         path[stage:], answers = halfway[0], halfway[1]
                         break
@@ -155,14 +152,14 @@ class Dual:
             path[stage], answers = found[0], found[1]
         return path, answers
 
-    def _begin(self, start: Array | None, toll: Array | float, heats: Array) -> tuple[Array, int]:
+    def _begin(self, start: Array | None, heats: Array) -> tuple[Array, int]:
         """Return prices at each temperature to begin with, and the stage to begin at."""
         if start is None:
             return np.tile(self._even(), (STAGES, 1)), 0
         path = np.maximum(start, self.table.price[:, 0])
         # As hot as it takes for the old prices to be about right.
         for stage in range(STAGES - 1, -1, -1):
-            _, load, _ = self._evaluate(path[stage], toll, float(heats[stage]))
+            _, load, _ = self._evaluate(path[stage], float(heats[stage]))
             if self._apart(path[stage], load) <= _NEAR:
                 return path, stage
         return path, 0
@@ -180,11 +177,11 @@ class Dual:
         return self.table.evaluate(min(level, 1.2) * self.table.capacity)[1]
 
     def _descend(
-        self, price: Array, toll: Array | float, heat: float, *, last: bool
+        self, price: Array, heat: float, *, last: bool
     ) -> tuple[Array, list[Answer], float]:
         """Maximise the dual at one temperature from *price*; return the mismatch left, too."""
         price = np.maximum(price, self.table.price[:, 0])
-        value, load, answers = self._evaluate(price, toll, heat)
+        value, load, answers = self._evaluate(price, heat)
         whole = max(float(load.sum()), 1e-12)
         curvature: _Curvature | None = None
         before, length = np.inf, 1.0
@@ -204,7 +201,7 @@ class Dual:
             rise = float(np.dot(step, apart))
             while True:
                 tried = np.maximum(price + length * step, self.table.price[:, 0])
-                found, load_there, answers_there = self._evaluate(tried, toll, heat)
+                found, load_there, answers_there = self._evaluate(tried, heat)
                 if found >= value + 1e-4 * length * min(rise, 0.0) - 1e-9 * abs(value):
                     break
                 length *= 0.35
@@ -213,9 +210,7 @@ class Dual:
             price, value, load, answers = tried, found, load_there, answers_there
         return price, answers, self._apart(price, load)
 
-    def _evaluate(
-        self, price: Array, toll: Array | float, heat: float
-    ) -> tuple[float, Array, list[Answer]]:
+    def _evaluate(self, price: Array, heat: float) -> tuple[float, Array, list[Answer]]:
         """Return the dual at *price*, the load that the rows answer with, and their splits."""
         offered, _ = self.table.invert(price)
         conjugate = price * offered - self.table.evaluate(offered)[0]
@@ -223,7 +218,7 @@ class Dual:
         load = self.base.copy()
         answers = []
         for block in self.blocks:
-            least, answer = answer_block(block, price + toll, heat)
+            least, answer = answer_block(block, price, heat)
             value += float(np.dot(block.demand, least))
             load[block.columns] += answer.total[block.site] * answer.inside * block.work
             answers.append(answer)

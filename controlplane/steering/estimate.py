@@ -23,8 +23,6 @@ class Estimate:
     """Requests inside when last seen; None when not known."""
     number_age: float = 0.0
     """Seconds since then."""
-    background: float = 0.0
-    """Requests a second of ordinary size that come from elsewhere."""
     source: str = "prior"
     """Where it comes from, in a word."""
 

@@ -149,7 +149,7 @@ class Optimiser:
             return last[3], None
         heat = _COARSE * PRECISE * _scale(made, blocks)
         dual = Dual([b for b, _ in blocks], prices, base)
-        path, answers = dual.solve(self._prices.get("rest"), toll=0.0, temperature=heat)
+        path, answers = dual.solve(self._prices.get("rest"), temperature=heat)
         self._prices["rest"] = path
         load = base.copy()
         for (block, _), answer in zip(blocks, answers, strict=True):
@@ -218,7 +218,7 @@ class Optimiser:
         heat = PRECISE * _scale(made, blocks)
         if blocks:
             dual = Dual([b for b, _ in blocks], prices, base)
-            path, answers = dual.solve(self._prices.get("period"), toll=0.0, temperature=heat)
+            path, answers = dual.solve(self._prices.get("period"), temperature=heat)
             self._prices["period"] = path
             price = path[-1]
             found = [

@@ -165,31 +165,6 @@ class Picture:
         return _assemble(self, codes)
 
 
-def build_problem(
-    view: FleetView,
-    layout: Layout,
-    network: Network,
-    *,
-    estimates: Sequence[Estimate],
-    demand: Array,
-    sizes: Array,
-    failures: Array | None = None,
-    loading: Array | None = None,
-) -> Problem:
-    """Return the problem of this cycle over all pairs; the arguments are those of `picture`."""
-    made = picture(
-        view,
-        layout,
-        network,
-        estimates=estimates,
-        demand=demand,
-        sizes=sizes,
-        failures=failures,
-        loading=loading,
-    )
-    return made.problem(made.whole())
-
-
 def picture(
     view: FleetView,
     layout: Layout,
@@ -380,7 +355,7 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         column=columns,
         linear=weight[rows] * (rtt + transfer) + fixed if len(rows) else none,
         work=work,
-        base=np.array([estimate.background for estimate in made.estimates]) * made.pace,
+        base=np.zeros(pairs.instances),
         bounds=_bounds(groups),
         budgets=made.budgets,
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.admin_api.moments import Moments, load_moments, pack, save_moments
+from controlplane.admin_api.moments import Moments, pack
+from controlplane.runtime.kept_files import restore_kept, save_kept
 
 
 def document(at: float, *, plan: int = 1, noise: int = 0) -> dict[str, Any]:
@@ -72,15 +73,15 @@ def test_moments_survive_a_restart(tmp_path: Path) -> None:
     """What is cut or damaged is left out, and the rest shown."""
     moments, again, damaged, nothing = Moments(), Moments(), Moments(), Moments()
     fill(moments, [float(at) for at in range(0, 600, 5)])
-    save_moments(moments.encode(), tmp_path)
+    save_kept(moments.file, moments.encode(), tmp_path)
 
-    assert "" == load_moments(again, tmp_path)
+    assert "" == restore_kept(again, tmp_path)
     assert (moments.reach, moments.size) == (again.reach, again.size)
     content = (tmp_path / "moments.bin").read_bytes()
     assert "cut" in damaged.restore(content[:-3])
     assert (0.0, 595.0) == damaged.reach
     assert "no moments" in nothing.restore(b"something else")
-    assert "" == load_moments(nothing, tmp_path / "none")
+    assert "" == restore_kept(nothing, tmp_path / "none")
 
 
 @pytest.mark.parametrize("cut", range(0, 400, 7))

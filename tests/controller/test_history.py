@@ -15,13 +15,12 @@ from controlplane.controller.history import (
     History,
     Query,
     Sample,
-    load_history,
     make_sample,
     pack_sample,
-    save_history,
 )
 from controlplane.fleet.view import TrafficView
 from controlplane.model import Reading, Signal, Source
+from controlplane.runtime.kept_files import restore_kept, save_kept
 from controlplane.steering import Steering
 from testbed.fakes.views import make_config, make_instance, make_reported, make_view
 
@@ -116,14 +115,14 @@ def test_memory_is_bounded_whatever_the_fleet(monkeypatch: pytest.MonkeyPatch) -
 def test_it_outlives_the_process_as_far_as_it_can_be_read(tmp_path: Path) -> None:
     """A file that was cut costs its end only."""
     before = filled(600.0)
-    save_history(before.encode(), tmp_path)
+    save_kept(before.file, before.encode(), tmp_path)
     after, cut = History(), History()
 
-    assert "" == load_history(after, tmp_path)
+    assert "" == restore_kept(after, tmp_path)
     assert before.query(Query())() == after.query(Query())()
     path = tmp_path / "history.bin"
     path.write_bytes(path.read_bytes()[:-20])
-    assert "sample unreadable" in load_history(cut, tmp_path)
+    assert "sample unreadable" in restore_kept(cut, tmp_path)
     assert before.query(Query())() == cut.query(Query())()  # the cut one was a coarse sample
 
 
@@ -133,7 +132,7 @@ def test_what_is_no_history_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "history.bin").write_bytes(content)
     history = History()
 
-    assert load_history(history, tmp_path)
+    assert restore_kept(history, tmp_path)
     assert [] == history.query(Query())()["at"]
 
 

@@ -79,7 +79,7 @@ def problem_of(config: Config, load: float) -> Picture:
     demand[:, layout.sites.index("clients")] = np.array([0.3, 0.7]) * load * capacity
     estimates = [
         Estimate(
-            pace=PACES[each.name], slowdown=0.0, slots=float(SLOTS), background=0.0,
+            pace=PACES[each.name], slowdown=0.0, slots=float(SLOTS),
             number=None, number_age=0.0, source="test",
         )
         for each in layout.instances

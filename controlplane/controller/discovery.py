@@ -35,8 +35,9 @@ from controlplane.errors import Fault
 from controlplane.runtime.files import keep_aside
 from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
-from controlplane.sources.kubernetes.mapping import Mapped, Mapper, Watch, watches
+from controlplane.sources.kubernetes.mapping import Mapped, Mapper
 from controlplane.sources.kubernetes.reflector import Reflector
+from controlplane.sources.kubernetes.watches import Watch, watches
 
 JOINED = 0.1
 """Seconds of changes that are taken at once: pods come and go by the dozen."""

@@ -24,7 +24,7 @@ from controlplane.model import InstanceReport
 from controlplane.resources.versions import OLDEST_SUPPORTED
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
-from controlplane.sources.kubernetes.mapping import Watch, watches
+from controlplane.sources.kubernetes.watches import Watch, watches
 from controlplane.sources.scrape import fetch_page, read_page, remedy_of
 from controlplane.sources.scrape import new_session as new_scrape_session
 from controlplane.telemetry.engines import Dialect

@@ -28,7 +28,7 @@ from controlplane.errors import ConfigError, IdentityError
 from controlplane.fleet import FleetState
 from controlplane.resources import bootstrap
 from controlplane.resources.build import SnapshotBuilder
-from controlplane.sources.kubernetes.mapping import map_objects, watches
+from controlplane.sources.kubernetes.mapping import map_objects
 from controlplane.sources.kubernetes.objects import (
     KubernetesObject,
     parse_endpoint_slice,
@@ -37,6 +37,7 @@ from controlplane.sources.kubernetes.objects import (
     parse_node,
     parse_pod,
 )
+from controlplane.sources.kubernetes.watches import watches
 from controlplane.steering import Steering
 from controlplane.steering.plan import Plan
 from controlplane.telemetry import parse_metrics

@@ -17,7 +17,6 @@ import yaml
 from controlplane.agent.schema import parse_agent_config
 from controlplane.config import check_config
 from controlplane.sources.kubernetes.access import ACCOUNT
-from controlplane.sources.kubernetes.mapping import watches
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
@@ -25,6 +24,7 @@ from controlplane.sources.kubernetes.objects import (
     INFERENCE_POOLS,
     PODS,
 )
+from controlplane.sources.kubernetes.watches import watches
 from deploy import render
 
 ROOT = Path(__file__).parents[2]

@@ -6,76 +6,30 @@ and go. One that is ready and does not say what the rule needs is refused with w
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from controlplane.config import (
     Config,
     Conflict,
     DiscoveredInstance,
-    DiscoveryKind,
     DiscoveryRule,
     Engine,
     Instance,
-    NodePrior,
     ObjectRef,
     Orca,
     RejectedInstance,
     Scrape,
-    Site,
 )
 from controlplane.errors import ReportError
-from controlplane.sources.kubernetes.objects import (
-    ENDPOINT_SLICES,
-    GATEWAYS,
-    INFERENCE_POOL_IMPORTS,
-    INFERENCE_POOLS,
-    NODES,
-    PODS,
-    EndpointSlice,
-    Gateway,
-    InferencePool,
-    KubernetesObject,
-    Labels,
-    Meta,
-    Node,
-    Pod,
-    Resource,
-)
+from controlplane.sources.kubernetes.candidates import Candidate, CandidateReader
+from controlplane.sources.kubernetes.objects import KubernetesObject
+from controlplane.sources.kubernetes.placement import Placement, cut, label_of
+from controlplane.sources.kubernetes.watches import is_of_pools
 
-ZONE = "topology.kubernetes.io/zone"
-SERVICE_NAME = "kubernetes.io/service-name"
-"""Label of a slice that names its Service."""
-LONGEST_NAME = 63
 PICKER_METRICS = 9090
 """Port of an endpoint picker's metrics."""
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]")
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Objects that have to be followed for a rule."""
-
-    resource: Resource
-    namespace: str = ""
-    selector: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Watches:
-    """Everything that has to be followed for a rule."""
-
-    objects: tuple[Watch, ...]
-    """Of the rule's kind, one for each namespace."""
-    looked_up: tuple[Watch, ...] = ()
-    """Nodes or Gateways."""
-
-    def __iter__(self) -> Iterator[Watch]:
-        yield from self.objects
-        yield from self.looked_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +38,6 @@ class Mapped:
 
     found: tuple[DiscoveredInstance, ...] = ()
     refused: tuple[RejectedInstance, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """Something ready that could be an instance."""
-
-    name: str
-    namespace: str
-    labels: Labels
-    ip: str
-    """Or a DNS name, which is resolved before Envoys get it."""
-    ports: Mapping[str, int]
-    node: str = ""
-    zone: str = ""
-    sidecar_ports: Mapping[str, int] = field(default_factory=dict)
-    """Ports that count by name, or where the object names no others."""
-    source: str = ""
-    """What it was read from, as a rejection names it."""
-    about: ObjectRef | None = None
-    """The object that an Event on it names."""
-    metrics_host: str = ""
-    """Where metrics are, if not at the address."""
-    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,51 +51,6 @@ class _Outcome:
     about: ObjectRef | None
     found: DiscoveredInstance | None = None
     reason: str = ""
-
-
-def watches(config: Config, rule: DiscoveryRule) -> Watches:
-    """Return what has to be followed for *rule*."""
-    discovery = config.discovery
-    namespaces: tuple[str, ...] = rule.namespaces or (
-        rule.namespace or (discovery.namespace if discovery else "default"),
-    )
-    if "*" in namespaces:
-        namespaces = ("",)
-    selector = rule.selector
-    if rule.service is not None:
-        of_service = f"{SERVICE_NAME}={rule.service}"
-        selector = f"{of_service},{selector}" if selector else of_service
-    nodes = (Watch(NODES),) if _needs_nodes(rule) else ()
-    if rule.members:
-        # The pods are the instances; the few pools say which of them, and at which ports.
-        pools = tuple(Watch(INFERENCE_POOLS, each, selector) for each in namespaces)
-        return Watches(tuple(Watch(PODS, each) for each in namespaces), (*pools, *nodes))
-    if _is_of_pools(rule):
-        imports = rule.kind is DiscoveryKind.INFERENCE_POOL_IMPORTS
-        pools_of = INFERENCE_POOL_IMPORTS if imports else INFERENCE_POOLS
-        gateways = (rule.gateway_namespace,) if rule.gateway_namespace else namespaces
-        return Watches(
-            tuple(Watch(pools_of, each, selector) for each in namespaces),
-            tuple(Watch(GATEWAYS, each) for each in gateways),
-        )
-    resource = PODS if rule.kind is DiscoveryKind.PODS else ENDPOINT_SLICES
-    return Watches(tuple(Watch(resource, each, selector) for each in namespaces), nodes)
-
-
-def _is_of_pools(rule: DiscoveryRule) -> bool:
-    """Return whether instances are whole pools behind Gateways."""
-    kinds = (DiscoveryKind.INFERENCE_POOLS, DiscoveryKind.INFERENCE_POOL_IMPORTS)
-    return rule.kind in kinds and not rule.members
-
-
-def _needs_nodes(rule: DiscoveryRule) -> bool:
-    """Report whether nodes have to be read, which takes a ClusterRole."""
-    if _is_of_pools(rule):
-        return False
-    labels = {rule.node_label, rule.site_template.label if rule.site_template else None} - {None}
-    if rule.kind is DiscoveryKind.ENDPOINT_SLICES:
-        labels -= {ZONE}  # slices say it themselves
-    return bool(labels) or rule.priors is not None
 
 
 def map_objects(
@@ -270,7 +156,7 @@ def _shown(found: DiscoveredInstance) -> str:
     return f"{found.instance.address} ({found.instance.model} at {found.instance.site})"
 
 
-def _name(rule: DiscoveryRule, candidate: _Candidate, port: int) -> str:
+def _name(rule: DiscoveryRule, candidate: Candidate, port: int) -> str:
     text = (
         rule.instance_name.replace("{rule}", rule.name)
         .replace("{namespace}", candidate.namespace)
@@ -278,16 +164,7 @@ def _name(rule: DiscoveryRule, candidate: _Candidate, port: int) -> str:
         .replace("{port}", str(port or ""))
         .replace("{name}", candidate.name)
     )
-    return _cut(text)
-
-
-def _cut(text: str) -> str:
-    """Return *text* as a name may be; a longer one is cut, and made unique."""
-    name = _NO_NAME.sub("-", text).strip("._-")
-    if len(name) <= LONGEST_NAME and name:
-        return name
-    mark = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-    return f"{name[: LONGEST_NAME - 9].rstrip('._-')}-{mark}".lstrip("-")
+    return cut(text)
 
 
 class _Reader:
@@ -296,58 +173,14 @@ class _Reader:
     def __init__(
         self, config: Config, rule: DiscoveryRule, looked_up: Iterable[KubernetesObject]
     ) -> None:
+        looked_up = tuple(looked_up)
         self.rule = rule
+        self.candidates = CandidateReader(rule, looked_up).candidates
+        self._placement = Placement(config, rule, looked_up)
         self._said: dict[frozenset[str], set[str]] = {}
         """Fields that instances were made with, by themselves."""
-        self.nodes: dict[str, Labels] = {}
-        self.gateways: dict[tuple[str, str], Gateway] = {}
-        self.pools: list[InferencePool] = []
-        self.zones: dict[str, list[str]] = {}
-        for each in looked_up:
-            if isinstance(each, Node):
-                self.nodes[each.meta.name] = each.meta.labels
-            elif isinstance(each, Gateway):
-                self.gateways[each.meta.key] = each
-            elif isinstance(each, InferencePool) and each.ready:
-                self.pools.append(each)
-        self.pools.sort(key=lambda pool: pool.meta.key)
-        for site in config.sites:
-            for zone in {site.zone, *site.zones} - {""}:
-                self.zones.setdefault(zone, []).append(site.name)
-        self.names = {site.name for site in config.sites}
 
-    def candidates(self, each: KubernetesObject) -> Iterator[_Candidate]:
-        """Return what of an object is ready."""
-        match each:
-            case Pod(ready=True) if self.rule.members:
-                yield from self._member(each)
-            case Pod(ready=True):
-                yield _Candidate(
-                    each.meta.name, each.meta.namespace, each.meta.labels,
-                    each.ip, each.ports, sidecar_ports=each.sidecar_ports, node=each.node,
-                    source=f"pod {each.meta.namespace}/{each.meta.name}",
-                    about=_about("v1", "Pod", each.meta),
-                )  # fmt: skip
-            case EndpointSlice():
-                yield from _endpoints(each)
-            case InferencePool(ready=True):
-                yield self._pool(each)
-
-    def _member(self, pod: Pod) -> Iterator[_Candidate]:
-        """Return a pod once for each target port of the pools that select it."""
-        for pool in self.pools:
-            if pool.meta.namespace != pod.meta.namespace or not pool.selects(pod.meta.labels):
-                continue
-            for port in pool.target_ports:
-                name = pod.meta.name if len(pool.target_ports) == 1 else f"{pod.meta.name}-{port}"
-                yield _Candidate(
-                    name, pod.meta.namespace, {**pool.meta.labels, **pod.meta.labels},
-                    pod.ip, {str(port): port}, node=pod.node,
-                    source=f"pool {pool.meta.namespace}/{pool.meta.name}",
-                    about=_about("v1", "Pod", pod.meta),
-                )  # fmt: skip
-
-    def outcome(self, candidate: _Candidate) -> _Outcome:
+    def outcome(self, candidate: Candidate) -> _Outcome:
         """Return the instance that a candidate is, or why it is none."""
         order = (
             candidate.namespace, candidate.name, ":" in candidate.ip, candidate.source,
@@ -357,7 +190,7 @@ class _Reader:
             try:
                 port = self.rule.port or self._port(candidate)
                 name = _name(self.rule, candidate, port)
-                place, made = self._place(candidate)
+                place, made = self._placement.place(candidate)
                 instance = self.instance(name, candidate, port, site=place)
                 found = DiscoveredInstance(self.rule.name, instance, made, candidate.about)
             except ReportError as error:
@@ -367,35 +200,15 @@ class _Reader:
         name = _name(self.rule, candidate, port)
         return _Outcome((*order, port), name, candidate.source, candidate.about, reason=reason)
 
-    def _pool(self, pool: InferencePool) -> _Candidate:
-        at = [gateway for key in pool.gateways if (gateway := self.gateways.get(key))]
-        # One that can be reached comes first, and an address before a name.
-        at.sort(key=lambda gateway: (not gateway.hosts, not gateway.ips))
-        fault = ""
-        if not pool.gateways:
-            fault = "no Gateway has accepted the pool; see its status.parents"
-        elif not at:
-            names = ", ".join("/".join(key) for key in pool.gateways)
-            fault = f"its Gateway {names} is not among those read; set gateway_namespace"
-        elif not at[0].hosts:
-            fault = "its Gateway has no address in its status yet"
-        host = f"{pool.picker}.{pool.meta.namespace}.svc" if pool.picker else ""
-        return _Candidate(
-            pool.meta.name, pool.meta.namespace, pool.meta.labels,
-            at[0].hosts[0] if at and at[0].hosts else "", at[0].ports if at else {},
-            source=f"pool {pool.meta.namespace}/{pool.meta.name}", about=_about_pool(pool),
-            metrics_host=host, fault=fault,
-        )  # fmt: skip
-
-    def instance(self, name: str, candidate: _Candidate, port: int, *, site: str) -> Instance:
+    def instance(self, name: str, candidate: Candidate, port: int, *, site: str) -> Instance:
         """Make an instance.
 
         Raises:
             ReportError: what the rule needs is not there.
         """
         rule = self.rule
-        is_pool = _is_of_pools(rule)
-        prior = self._prior(candidate)
+        is_pool = is_of_pools(rule)
+        prior = self._placement.prior(candidate)
         host = f"[{candidate.ip}]" if ":" in candidate.ip else candidate.ip
         # What no one said is learned; a default would pass for said.
         reported: dict[str, Any] = {
@@ -407,7 +220,7 @@ class _Reader:
             "name": name,
             "site": site,
             "address": f"{host}:{port}",
-            "model": rule.model or _label(candidate.labels, rule.model_label or "", "its model"),
+            "model": rule.model or label_of(candidate.labels, rule.model_label or "", "its model"),
             "engine": rule.engine or (Engine.EPP if is_pool else Engine.GENERIC),
             "service_time": prior.service_time or rule.service_time,
             "scrape": self._scrape(candidate, host, port),
@@ -420,7 +233,7 @@ class _Reader:
         said = self._said.setdefault(frozenset(reported), set(reported))
         return Instance.model_construct(_fields_set=said, **reported)
 
-    def _port(self, candidate: _Candidate) -> int:
+    def _port(self, candidate: Candidate) -> int:
         ports, sidecars = candidate.ports, candidate.sidecar_ports
         if self.rule.port_name is not None:
             for known in (ports, sidecars):
@@ -436,69 +249,12 @@ class _Reader:
             raise ReportError(f"{reason}; give port or port_name in the rule")
         return numbers.pop()
 
-    def _prior(self, candidate: _Candidate) -> NodePrior:
-        priors = self.rule.priors
-        if priors is None:
-            return NodePrior()
-        hardware = self.nodes.get(candidate.node, {}).get(priors.label, "")
-        return priors.values.get(hardware, NodePrior())
-
-    def _place(self, candidate: _Candidate) -> tuple[str, Site | None]:
-        """Return the name of a candidate's site, and the site if it is made of a label."""
-        template = self.rule.site_template
-        if template is None:
-            return self._site(candidate), None
-        from_zone = template.label == ZONE
-        value = candidate.zone if from_zone else ""
-        value = value or self.nodes.get(candidate.node, {}).get(template.label, "")
-        value = value or candidate.labels.get(template.label, "")
-        if not value:
-            raise ReportError(
-                f"neither its node nor it has the label {template.label}, which would name its site"
-            )
-        here = self.zones.get(value, [])
-        if len(here) == 1:
-            return here[0], None
-        cluster = self.rule.cluster or ""
-        name = _cut(template.name.replace("{cluster}", cluster).replace("{value}", value))
-        zone = value if from_zone else ""
-        return name, Site.model_construct(
-            name=name, kind=template.kind, region=template.region, zone=zone
-        )
-
-    def _site(self, candidate: _Candidate) -> str:
-        rule = self.rule
-        if rule.site is not None:
-            return rule.site
-        if rule.site_label is not None:
-            place = _label(candidate.labels, rule.site_label, "its site")
-        elif rule.node_label == ZONE and candidate.zone:
-            place = candidate.zone
-        elif rule.kind is DiscoveryKind.ENDPOINT_SLICES and rule.node_label == ZONE:
-            # The slice's own word, so that nodes need not be read.
-            raise ReportError(
-                f"its endpoint has no zone, which would name its site; label its node with {ZONE}"
-            )
-        else:
-            labels = self.nodes.get(candidate.node)
-            if labels is None:
-                shown = candidate.node or "of its own"
-                raise ReportError(f"its node {shown} is not known, which would name its site")
-            place = _label(labels, rule.node_label or "", "its site", of="its node")
-        if place in self.names:
-            return place
-        here = self.zones.get(place, [])
-        if len(here) == 1:
-            return here[0]
-        reported = f"the sites {', '.join(here)} share the zone" if here else "no site has the zone"
-        raise ReportError(f"no site is named '{place}', and {reported} '{place}'")
-
-    def _scrape(self, candidate: _Candidate, host: str, port: int) -> Scrape | None:
+    def _scrape(self, candidate: Candidate, host: str, port: int) -> Scrape | None:
         found = self.rule.scrape
         if found is None:
             return None
         default = port
-        if _is_of_pools(self.rule):
+        if is_of_pools(self.rule):
             if not candidate.metrics_host:
                 raise ReportError("its endpoint picker is no Service; remove scrape")
             host, default = candidate.metrics_host, PICKER_METRICS
@@ -510,45 +266,3 @@ class _Reader:
             ca=found.ca,
             token_file=found.token_file,
         )
-
-
-def _endpoints(piece: EndpointSlice) -> Iterator[_Candidate]:
-    service = piece.meta.labels.get(SERVICE_NAME)
-    source = f"service {service}" if service else f"slice {piece.meta.name}"
-    fault = (
-        ""
-        if piece.family in ("IPv4", "IPv6", "FQDN")
-        else f"its slice has addresses of the type {piece.family[:40]}, and only IPv4, IPv6 and"
-        " FQDN are discovered; list it under instances"
-    )
-    # A Service is what people look at; its slices have names that no one chose.
-    about = (
-        _about("v1", "Service", piece.service)
-        if piece.service is not None
-        else _about(f"{ENDPOINT_SLICES.group}/v1", "EndpointSlice", piece.meta)
-    )
-    for endpoint in piece.endpoints:
-        if endpoint.ready:
-            yield _Candidate(
-                endpoint.name or (endpoint.ip or endpoint.host).replace(".", "-").replace(":", "-"),
-                piece.meta.namespace, piece.meta.labels, endpoint.ip or endpoint.host, piece.ports,
-                source=source, node=endpoint.node, zone=endpoint.zone, fault=fault, about=about,
-            )  # fmt: skip
-
-
-def _about(api_version: str, kind: str, meta: Meta) -> ObjectRef:
-    return ObjectRef(api_version, kind, meta.namespace, meta.name, meta.uid)
-
-
-def _about_pool(pool: InferencePool) -> ObjectRef:
-    kind, of = "InferencePool", INFERENCE_POOLS
-    if pool.imported:
-        kind, of = "InferencePoolImport", INFERENCE_POOL_IMPORTS
-    return _about(f"{of.group}/{of.version}", kind, pool.meta)
-
-
-def _label(labels: Labels, label: str, what: str, *, of: str = "") -> str:
-    value = labels.get(label)
-    if not value:
-        raise ReportError(f"{of or 'it'} has no label {label}, which would name {what}")
-    return value

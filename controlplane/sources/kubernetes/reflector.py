@@ -21,8 +21,8 @@ import structlog
 
 from controlplane.errors import ReportError
 from controlplane.sources.kubernetes.client import PAGE_LIMIT, ApiClient, ApiError, Failure
-from controlplane.sources.kubernetes.mapping import Watch
 from controlplane.sources.kubernetes.objects import KubernetesObject
+from controlplane.sources.kubernetes.watches import Watch
 
 MAX_OBJECTS = 20_000
 """Objects of one kind that are kept; more are refused, and what was known stays."""

@@ -14,12 +14,9 @@ from hypothesis import strategies as st
 from controlplane.config import Config, DiscoveryRule, Instance, parse_config
 from controlplane.errors import ReportError
 from controlplane.sources.kubernetes.mapping import (
-    ZONE,
     Mapped,
     Mapper,
-    Watch,
     map_objects,
-    watches,
 )
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
@@ -35,6 +32,7 @@ from controlplane.sources.kubernetes.objects import (
     parse_node,
     parse_pod,
 )
+from controlplane.sources.kubernetes.watches import ZONE, Watch, watches
 from testbed.fakes.kubernetes_api import make_gateway, make_node, make_pod, make_pool, make_slice
 
 

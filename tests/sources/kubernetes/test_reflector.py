@@ -24,9 +24,9 @@ from controlplane.sources.kubernetes.client import (
     Failure,
     new_session,
 )
-from controlplane.sources.kubernetes.mapping import Watch
 from controlplane.sources.kubernetes.objects import INFERENCE_POOLS, PODS, Pod
 from controlplane.sources.kubernetes.reflector import Reflector
+from controlplane.sources.kubernetes.watches import Watch
 from testbed.fakes.certificates import Authority
 from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
 

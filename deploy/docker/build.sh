@@ -8,8 +8,8 @@
 #   PUSH       1 pushes it
 set -eu
 cd "$(dirname "$0")/../.."
-version="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
-image="${IMAGE:-cats-controlplane:${version:-latest}}"
+version="$(sed -n 's/^__version__ = "\(.*\)"/\1/p' controlplane/__init__.py)"
+image="${IMAGE:-cats-controlplane:${version:?is not stated in controlplane/__init__.py}}"
 platforms="${PLATFORMS:-linux/amd64,linux/arm64}"
 name="$(sed -n 's/^ARG PYTHON_IMAGE=//p' deploy/docker/Containerfile)"
 

@@ -70,6 +70,8 @@ ELSEWHERE = {
     "runtime/tls": "sources/test_scrape.py",
     "sources/kubernetes/candidates": "sources/kubernetes/test_mapping.py",
     "sources/kubernetes/client": "sources/kubernetes/test_reflector.py",
+    "sources/kubernetes/documents": "sources/kubernetes/test_mapping.py",
+    "sources/kubernetes/gateway_api": "sources/kubernetes/test_mapping.py",
     "sources/kubernetes/leases": "bus/test_kubernetes.py",
     "sources/kubernetes/objects": "sources/kubernetes/test_mapping.py",
     "sources/kubernetes/placement": "sources/kubernetes/test_mapping.py",

@@ -28,12 +28,11 @@ from controlplane.errors import ConfigError, IdentityError
 from controlplane.fleet import FleetState
 from controlplane.resources import bootstrap
 from controlplane.resources.build import SnapshotBuilder
+from controlplane.sources.kubernetes.gateway_api import parse_gateway, parse_inference_pool
 from controlplane.sources.kubernetes.mapping import map_objects
 from controlplane.sources.kubernetes.objects import (
     KubernetesObject,
     parse_endpoint_slice,
-    parse_gateway,
-    parse_inference_pool,
     parse_node,
     parse_pod,
 )

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.config import DiscoveryRule, ObjectRef
+from controlplane.sources.kubernetes.documents import Labels, Meta
+from controlplane.sources.kubernetes.gateway_api import Gateway, InferencePool
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     INFERENCE_POOL_IMPORTS,
     INFERENCE_POOLS,
     EndpointSlice,
-    Gateway,
-    InferencePool,
     KubernetesObject,
-    Labels,
-    Meta,
     Pod,
 )
 from controlplane.sources.kubernetes.watches import SERVICE_NAME

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from controlplane.config import Config, DiscoveryKind, DiscoveryRule, NodePrior, Site
 from controlplane.errors import ReportError
 from controlplane.sources.kubernetes.candidates import Candidate
-from controlplane.sources.kubernetes.objects import KubernetesObject, Labels, Node
+from controlplane.sources.kubernetes.documents import Labels
+from controlplane.sources.kubernetes.objects import KubernetesObject, Node
 from controlplane.sources.kubernetes.watches import ZONE
 
 LONGEST_NAME = 63

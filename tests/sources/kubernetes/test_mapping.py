@@ -13,6 +13,11 @@ from hypothesis import strategies as st
 
 from controlplane.config import Config, DiscoveryRule, Instance, parse_config
 from controlplane.errors import ReportError
+from controlplane.sources.kubernetes.gateway_api import (
+    parse_gateway,
+    parse_inference_pool,
+    parse_inference_pool_import,
+)
 from controlplane.sources.kubernetes.mapping import (
     Mapped,
     Mapper,
@@ -26,9 +31,6 @@ from controlplane.sources.kubernetes.objects import (
     PODS,
     KubernetesObject,
     parse_endpoint_slice,
-    parse_gateway,
-    parse_inference_pool,
-    parse_inference_pool_import,
     parse_node,
     parse_pod,
 )

@@ -23,6 +23,7 @@ def encode_rules(rules: tuple[RuleStatus, ...]) -> list[Document]:
             "age": None if rule.age is None else round(rule.age, 3),
             "instances": rule.instances,
             "held": rule.held,
+            "matches": rule.matches,
             "refused_count": len(rule.refused),
             "refused": [
                 {"name": each.name, "clash": each.conflict.value, "message": each.message}

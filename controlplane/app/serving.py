@@ -140,6 +140,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         state_dir=settings.state_dir,
         settle=settings.settle,
         found=saved.found,
+        matches=saved.matches,
         addresses=await _resolve_first(config),
     )
     discovery = InstanceDiscovery(control, state_dir=settings.state_dir, saved=saved)

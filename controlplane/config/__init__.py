@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from controlplane.config.merge import (
         Conflict,
         DiscoveredInstance,
+        DiscoveredMatch,
         MergedConfig,
         ObjectRef,
         RejectedInstance,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from controlplane.config.schema.services import (
         Affinity,
         Delay,
+        HttpRouteSource,
         Match,
         PolicyName,
         Residency,
@@ -89,6 +91,7 @@ __all__ = [
     "Delay",
     "Dialect",
     "DiscoveredInstance",
+    "DiscoveredMatch",
     "Discovery",
     "DiscoveryKind",
     "DiscoveryRule",
@@ -98,6 +101,7 @@ __all__ = [
     "FoundOrca",
     "FoundScrape",
     "HealthCheck",
+    "HttpRouteSource",
     "Https",
     "Identity",
     "Instance",
@@ -157,6 +161,7 @@ _MODULES = {
     "merge": (
         "Conflict",
         "DiscoveredInstance",
+        "DiscoveredMatch",
         "MergedConfig",
         "ObjectRef",
         "RejectedInstance",
@@ -209,6 +214,7 @@ _MODULES = {
     "schema.services": (
         "Affinity",
         "Delay",
+        "HttpRouteSource",
         "Match",
         "PolicyName",
         "Residency",

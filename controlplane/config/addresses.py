@@ -98,6 +98,24 @@ def canonical_endpoint(text: str) -> str:
     return f"[{ip.compressed}]:{int(port)}" if ip.version == 6 else f"{ip}:{int(port)}"
 
 
+def check_match_host(text: str) -> str:
+    """Pass a host name on, or ``*.`` before one, in lower case.
+
+    Raises:
+        PydanticCustomError: it is none.
+    """
+    name = text.lower().removesuffix(".")
+    bare = name.removeprefix("*.")
+    if not is_dns_name(bare) and not is_ip(bare):
+        raise PydanticCustomError(
+            "host",
+            "'{text}' is no host name; write one such as chat.example.com or *.example.com,"
+            " without a port",
+            {"text": text},
+        )
+    return name
+
+
 def check_match_path(text: str) -> str:
     """Pass a path on that requests can have when Envoy compares it.
 

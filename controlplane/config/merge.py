@@ -15,11 +15,13 @@ from controlplane.config.eligibility import may_serve
 from controlplane.config.faults import nearest
 from controlplane.config.schema import Config
 from controlplane.config.schema.instances import Instance
-from controlplane.config.schema.services import Service
+from controlplane.config.schema.services import HttpRouteSource, Match, Service
 from controlplane.config.schema.sites import Site, SiteKind
 
 MAX_FOUND = 10_000
 """DiscoveredInstance instances of one configuration; more are refused."""
+MAX_MATCHES = 1_000
+"""Matches from HTTPRoutes of one configuration; each is a route in every Envoy."""
 MAX_SITES_MADE = 200
 """Sites that are made of labels; each is a row of every assignment."""
 
@@ -34,6 +36,8 @@ class Conflict(StrEnum):
     CIRCLE = "circle"
     OVERRIDE = "override"
     LIMIT = "limit"
+    MATCH = "match"
+    """Another service has the same match."""
     OBJECT = "object"
     """The object does not say what the rule needs."""
 
@@ -62,6 +66,19 @@ class DiscoveredInstance:
     """The object that it was read from."""
 
 
+@dataclass(frozen=True, slots=True)
+class DiscoveredMatch:
+    """A match of a service that an HTTPRoute says."""
+
+    source: str
+    """Which of ``http_routes`` asked for it; see `route_sources`."""
+    service: str
+    match: Match = field(hash=False)
+    route: str
+    """NAMESPACE/NAME of the HTTPRoute."""
+    about: ObjectRef | None = field(default=None, compare=False)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class RejectedInstance:
     """An instance that a rule found and that does not take part."""
@@ -87,12 +104,15 @@ class MergedConfig:
     held: tuple[DiscoveredInstance, ...] = ()
     """Those that are found no longer, and stay because nothing else serves their service."""
     refused: tuple[RejectedInstance, ...] = ()
+    matches: tuple[DiscoveredMatch, ...] = ()
+    """Those of HTTPRoutes that are in force."""
 
 
 def merge(
     config: Config,
     found: Iterable[DiscoveredInstance] = (),
     *,
+    matches: Iterable[DiscoveredMatch] = (),
     before: Iterable[DiscoveredInstance] = (),
     awaited: bool = False,
 ) -> MergedConfig:
@@ -101,6 +121,7 @@ def merge(
     Args:
         config: as the file has it.
         found: what is there now; an earlier rule goes before a later one.
+        matches: what HTTPRoutes say, in an order that every replica has.
         before: what took part until now. Where a service would be left without any instance,
             those of its instances stay: they may be gone, but an empty set of endpoints is
             certain to fail every request.
@@ -109,10 +130,11 @@ def merge(
     """
     if config.discovery is None:
         return MergedConfig(config)
+    config, taken_matches, refused_matches = _with_matches(config, matches)
     merging = _Merging(config)
     for each in merging.ordered(found):
         merging.add(each)
-    refused = tuple(sorted(set(merging.refused)))
+    refused = tuple(sorted({*merging.refused, *refused_matches}))
     alone = unserved(merging.config())
     sites = {site.name: site for site in config.sites}
     held = tuple(
@@ -121,7 +143,70 @@ def merge(
         if any(may_serve(service, each.instance, _sites_with(sites, each)) for service in alone)
         and merging.add(each)
     )
-    return MergedConfig(merging.config(), tuple(merging.taken), held, refused)
+    return MergedConfig(merging.config(), tuple(merging.taken), held, refused, taken_matches)
+
+
+def route_sources(config: Config) -> tuple[tuple[str, Service, HttpRouteSource], ...]:
+    """Return each entry of the services' ``http_routes`` with its name and its service.
+
+    The names hold a slash, so none is that of a rule.
+    """
+    return tuple(
+        (f"http_routes/{service.name}" + (f"/{number}" if number else ""), service, source)
+        for service in config.services
+        for number, source in enumerate(service.http_routes)
+    )
+
+
+def _with_matches(
+    config: Config, matches: Iterable[DiscoveredMatch]
+) -> tuple[Config, tuple[DiscoveredMatch, ...], list[RejectedInstance]]:
+    """Return *config* with the matches of HTTPRoutes, those taken, and those that are not."""
+    by_source: dict[str, list[DiscoveredMatch]] = {}
+    for each in matches:
+        by_source.setdefault(each.source, []).append(each)
+    owners = {_match_key(m): service.name for service in config.services for m in service.match}
+    taken: list[DiscoveredMatch] = []
+    refused: list[RejectedInstance] = []
+    own: dict[str, list[Match]] = {}
+    for name, service, _ in route_sources(config):
+        for each in by_source.get(name, ()):
+            owner = owners.setdefault(_match_key(each.match), service.name)
+            if owner != service.name:
+                message = (
+                    f"service '{owner}' has the match {_shown(each.match)} as well; a request can"
+                    " belong to one service only"
+                )
+                refused.append(
+                    RejectedInstance(name, each.route, Conflict.MATCH, message, each.about)
+                )
+            elif len(taken) >= MAX_MATCHES:
+                message = f"HTTPRoutes say more than {MAX_MATCHES} matches; name fewer of them"
+                refused.append(
+                    RejectedInstance(name, each.route, Conflict.LIMIT, message, each.about)
+                )
+            elif each.match not in (*service.match, *own.get(service.name, ())):
+                taken.append(each)
+                own.setdefault(service.name, []).append(each.match)
+    if not own:
+        return config, (), refused
+    services = tuple(
+        service.model_copy(update={"match": (*service.match, *own[service.name])})
+        if service.name in own
+        else service
+        for service in config.services
+    )
+    return config.model_copy(update={"services": services}), tuple(taken), refused
+
+
+def _match_key(match: Match) -> tuple[object, ...]:
+    headers = frozenset((name.lower(), value) for name, value in match.header.items())
+    return match.host, match.path, match.model, headers
+
+
+def _shown(match: Match) -> str:
+    said = match.model_dump(exclude_none=True, exclude_defaults=True)
+    return ", ".join(f"{key} {value}" for key, value in said.items())
 
 
 def unserved(config: Config) -> tuple[Service, ...]:

@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from controlplane.config import Config, DiscoveredInstance, Instance, MergedConfig, RejectedInstance
+from controlplane.config import (
+    Config,
+    DiscoveredInstance,
+    DiscoveredMatch,
+    Instance,
+    MergedConfig,
+    RejectedInstance,
+)
 from controlplane.config.merge import merge
 from controlplane.config.resolution import with_addresses
 from controlplane.controller.discovery_status import RuleStatus
@@ -90,6 +97,7 @@ class Configuration:
         file: Path,
         overrides: OverrideStore,
         found: Iterable[DiscoveredInstance],
+        matches: Iterable[DiscoveredMatch] = (),
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float],
         unix_time: Callable[[], float],
@@ -99,9 +107,10 @@ class Configuration:
         self.overrides = overrides
         self.discovery_status: Callable[[], tuple[RuleStatus, ...]] = tuple
         self._found = tuple(found)
+        self._matches = tuple(matches)
         self._not_found: tuple[RejectedInstance, ...] = ()
         self._addresses = addresses or {}
-        self.merged = merge(file_config, self._found)
+        self.merged = merge(file_config, self._found, matches=self._matches)
         self.effective = with_addresses(self.merged.config, self._addresses)
         self._clock = clock
         self._unix_time = unix_time
@@ -139,18 +148,23 @@ class Configuration:
         self.file_changed.publish(content)
 
     def receive_discovered(
-        self, found: Iterable[DiscoveredInstance], refused: Iterable[RejectedInstance] = ()
+        self,
+        found: Iterable[DiscoveredInstance],
+        refused: Iterable[RejectedInstance] = (),
+        matches: Iterable[DiscoveredMatch] = (),
     ) -> None:
-        """Receive which instances there are beside the file's.
+        """Receive which instances and matches there are beside the file's.
 
         Args:
             found: all of them.
-            refused: objects that are no instances, and why.
+            refused: objects that come to nothing, and why.
+            matches: what HTTPRoutes say.
         """
-        taken = self.merged.taken
+        before = self.merged.taken, self.merged.matches
         self._found, self._not_found = tuple(found), tuple(refused)
+        self._matches = tuple(matches)
         self._merge()
-        if self.merged.taken != taken:
+        if (self.merged.taken, self.merged.matches) != before:
             quiet = self._pending is None or self._pending.quiet
             self._prepare("instances were discovered", quiet=quiet)
 
@@ -244,6 +258,7 @@ class Configuration:
         self.merged = merge(
             self.file_config,
             self._found,
+            matches=self._matches,
             before=(*before.taken, *(DiscoveredInstance("", instance) for instance in former)),
             awaited=any(not rule.listed for rule in self.discovery_status()),
         )

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from controlplane.bus.local import OTHER_OVERRIDES, Bus, LocalBus, SavedOverrides
-from controlplane.config import Config, DiscoveredInstance
+from controlplane.config import Config, DiscoveredInstance, DiscoveredMatch
 from controlplane.controller.configuration import ConfigChange, Configuration
 from controlplane.controller.cycle import Cycle, CycleResult
 from controlplane.controller.cycle_metrics import CycleMeter
@@ -75,6 +75,7 @@ class ControlPlane:
         state_dir: Path | None = None,
         settle: float | None = None,
         found: Iterable[DiscoveredInstance] = (),
+        matches: Iterable[DiscoveredMatch] = (),
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         log: Logger | None = None,
@@ -92,6 +93,7 @@ class ControlPlane:
             file=file,
             overrides=OverrideStore(state_dir),
             found=found,
+            matches=matches,
             addresses=addresses,
             clock=clock,
             unix_time=self.unix_time,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controlplane.config import DiscoveredInstance, Instance, Site
+from controlplane.config import DiscoveredInstance, DiscoveredMatch, Instance, Match, Site
 from controlplane.controller.state_file import StateError
 from controlplane.runtime.files import replace_file
 
@@ -30,6 +30,7 @@ class SavedInstances:
     found: tuple[DiscoveredInstance, ...]
     rules: frozenset[str]
     """Rules whose objects were known, though they may have come to no instance."""
+    matches: tuple[DiscoveredMatch, ...] = ()
     unread: tuple[str, ...] = ()
     """What could not be read; the rest was."""
 
@@ -43,7 +44,13 @@ class DiscoveredStore:
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
 
-    def save(self, found: Sequence[DiscoveredInstance], *, rules: Sequence[str]) -> None:
+    def save(
+        self,
+        found: Sequence[DiscoveredInstance],
+        *,
+        rules: Sequence[str],
+        matches: Sequence[DiscoveredMatch] = (),
+    ) -> None:
         """Replace what was saved.
 
         Raises:
@@ -56,6 +63,15 @@ class DiscoveredStore:
                 {"rule": each.rule, "instance": _as_written(each.instance)}
                 | ({} if each.site is None else {"site": _as_written(each.site)})
                 for each in found
+            ],
+            "matches": [
+                {
+                    "source": each.source,
+                    "service": each.service,
+                    "route": each.route,
+                    "match": each.match.model_dump(mode="json", exclude_none=True),
+                }
+                for each in matches
             ],
         }
         replace_file(self.path, json.dumps(document, separators=(",", ":")).encode())
@@ -99,7 +115,19 @@ def _decode(content: bytes) -> SavedInstances:
             found.append(DiscoveredInstance(str(item["rule"]), instance, site))
         except (ValueError, KeyError, TypeError) as error:
             unread.append(f"instance {number}: {str(error).splitlines()[0]}")
-    return SavedInstances(tuple(found), frozenset(map(str, document["rules"])), tuple(unread))
+    matches = []
+    for number, item in enumerate(document.get("matches", ())):
+        try:
+            match = Match.model_validate_json(json.dumps(item["match"]), strict=True)
+            matches.append(
+                DiscoveredMatch(
+                    str(item["source"]), str(item["service"]), match, str(item["route"])
+                )
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            unread.append(f"match {number}: {str(error).splitlines()[0]}")
+    rules = frozenset(map(str, document["rules"]))
+    return SavedInstances(tuple(found), rules, tuple(matches), tuple(unread))
 
 
 def _as_written(made: Instance | Site) -> dict[str, Any]:

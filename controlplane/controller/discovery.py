@@ -7,8 +7,7 @@ the merged configuration between two cycles, as it takes a changed file.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -16,28 +15,35 @@ import aiohttp
 from controlplane.config import (
     Config,
     Conflict,
-    DiscoveredInstance,
+    DiscoveredMatch,
     Discovery,
     DiscoveryRule,
-    KubernetesApi,
-    KubernetesCluster,
     ObjectRef,
     RejectedInstance,
     Site,
     unserved,
 )
+from controlplane.config.merge import route_sources
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedInstances
 from controlplane.controller.discovery_status import RuleStatus
+from controlplane.controller.followers import (
+    DiscoverySource,
+    Followers,
+    age_of,
+    failure_of,
+    sources_of,
+)
 from controlplane.controller.rejection_events import OF_FILE, RejectionEvents
 from controlplane.controller.state_file import StateError
 from controlplane.errors import Fault
 from controlplane.runtime.files import keep_aside
 from controlplane.runtime.log import Logger
-from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
+from controlplane.sources.kubernetes.client import ApiClient, new_session
 from controlplane.sources.kubernetes.mapping import Mapped, Mapper
+from controlplane.sources.kubernetes.matches import map_routes
 from controlplane.sources.kubernetes.reflector import Reflector
-from controlplane.sources.kubernetes.watches import Watch, watches
+from controlplane.sources.kubernetes.watches import watches
 
 JOINED = 0.1
 """Seconds of changes that are taken at once: pods come and go by the dozen."""
@@ -55,23 +61,6 @@ MAX_FILE_EVENTS = 10
 """Errors of a rejected file that become Events; the log has them all."""
 REMINDER = 5.0
 """Seconds after which a start that still waits is reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """What is followed once, however many rules want it."""
-
-    name: str
-    """Of the cluster; empty for the one of ``discovery.api``."""
-    cluster: KubernetesApi | KubernetesCluster
-    wanted: Watch
-
-
-@dataclass(frozen=True, slots=True)
-class _Followed:
-    follower: Reflector
-    task: asyncio.Task[None]
-    client: ApiClient
 
 
 def load_discovered(directory: Path | None, *, log: Logger) -> SavedInstances:
@@ -118,16 +107,21 @@ class InstanceDiscovery:
         self._control = control
         self._configuration = control.configuration
         self._file = None if state_dir is None else DiscoveredStore(state_dir)
-        self._saved: tuple[tuple[DiscoveredInstance, ...], frozenset[str]] | None = None
+        self._saved: tuple[object, ...] | None = None
+        self._sources_of: tuple[Config, tuple[DiscoverySource, ...]] | None = None
         self._findings = {
             name: Mapped(tuple(each for each in saved.found if each.rule == name))
             for name in saved.rules
         }
+        self._routes: dict[str, tuple[Sequence[DiscoveredMatch], Sequence[RejectedInstance]]] = {
+            name: ([each for each in saved.matches if each.source == name], ())
+            for name in saved.rules
+        }
         self._known = set(saved.rules)
-        """Rules whose objects are known, or were when they were saved."""
+        """Sources whose objects are known, or were when they were saved."""
         self._mappers: dict[str, tuple[DiscoveryRule, tuple[Site, ...], Mapper]] = {}
-        self._followed: dict[_Key, _Followed] = {}
         self._found = saved.found
+        self._matches = saved.matches
         self._to_save = asyncio.Event()
         self._events = RejectionEvents(
             self._client_of, unix_time=control.unix_time, log=control.log
@@ -135,6 +129,7 @@ class InstanceDiscovery:
         self._session: aiohttp.ClientSession | None = None
         self._failing: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._followers = Followers(control, on_change=self._changed.set)
         self._may_begin = asyncio.Event()
         control.configuration.discovery_status = self.status
         control.configuration.rejected.subscribe(self._note_rejected_file)
@@ -159,7 +154,7 @@ class InstanceDiscovery:
                     reported = True
                     self._control.log.warning(
                         "first plan delayed until instances are discovered",
-                        unread=sorted(rule.name for rule in self._rules if self._misses(rule)),
+                        unread=sorted(each.name for each in self._sources if self._misses(each)),
                         instances=len(self._configuration.merged.config.instances),
                         remedy="see why above, and the rules' selectors; 'cats doctor' asks, too",
                     )
@@ -175,7 +170,8 @@ class InstanceDiscovery:
                 group.create_task(self._keep_saved(), name="save discovered")
                 group.create_task(self._events.run(), name="write Events")
                 while True:
-                    self._start(session, group)
+                    keys = (key for each in self._sources for key in each.keys)
+                    self._followers.follow(keys, session=session, group=group)
                     self._changed.clear()
                     began_at = loop.time()
                     await self._look()
@@ -185,28 +181,27 @@ class InstanceDiscovery:
                     await asyncio.sleep(max(JOINED, ended_at + pause - loop.time()))
             finally:
                 self._write()
-                for followed in self._followed.values():
-                    followed.task.cancel()
-                self._followed.clear()
+                self._followers.stop()
 
     def status(self) -> tuple[RuleStatus, ...]:
         """Return how the rules fare."""
         merged, now = self._configuration.merged, self._control.clock()
         return tuple(
             RuleStatus(
-                name=rule.name,
-                kind=rule.kind.value,
+                name=source.name,
+                kind=source.kind,
                 listed=all(each.listed for each in followers) and bool(followers),
-                age=_age(followers, now),
-                reason="" if (error := _failure(followers)) is None else str(error),
+                age=age_of(followers, now),
+                reason="" if (error := failure_of(followers)) is None else str(error),
                 remedy="" if error is None else error.remedy,
-                instances=sum(each.rule == rule.name for each in merged.taken),
-                held=sum(each.rule == rule.name for each in merged.held),
-                refused=tuple(e for e in self._configuration.refused if e.rule == rule.name),
-                cluster=rule.cluster or "",
+                instances=sum(each.rule == source.name for each in merged.taken),
+                held=sum(each.rule == source.name for each in merged.held),
+                matches=sum(each.source == source.name for each in merged.matches),
+                refused=tuple(e for e in self._configuration.refused if e.rule == source.name),
+                cluster=source.cluster,
             )
-            for rule in self._rules
-            for followers in [self._followers(rule)]
+            for source in self._sources
+            for followers in [self._followers.of(source)]
         )
 
     @property
@@ -217,59 +212,60 @@ class InstanceDiscovery:
     def _rules(self) -> tuple[DiscoveryRule, ...]:
         return self._discovery.rules if self._discovery is not None else ()
 
-    def _start(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
-        """Follow what is wanted now, and nothing else; what is wanted still goes on."""
+    @property
+    def _sources(self) -> tuple[DiscoverySource, ...]:
         config = self._configuration.file_config
-        discovery = config.discovery
-        wanted: dict[_Key, None] = {}
-        if discovery is not None:
-            for rule in discovery.rules:
-                wanted |= dict.fromkeys(_keys(config, rule))
-        for key in [key for key in self._followed if key not in wanted]:
-            self._followed.pop(key).task.cancel()
-        for key in wanted:
-            if key in self._followed:
-                continue
-            client = ApiClient(key.cluster, session)
-            follower = Reflector(
-                key.wanted,
-                client,
-                on_change=self._changed.set,
-                count=_counted(self._control, key),
-                clock=self._control.clock,
-                log=self._control.log.bind(cluster=key.name) if key.name else self._control.log,
-            )
-            name = f"follow {key.wanted.resource.name} {key.name}".rstrip()
-            task = group.create_task(follower.run(), name=name)
-            self._followed[key] = _Followed(follower, task, client)
+        if self._sources_of is None or self._sources_of[0] is not config:
+            self._sources_of = config, sources_of(config)
+        return self._sources_of[1]
 
     async def _look(self) -> None:
-        config = self._configuration.file_config
+        config, sources = self._configuration.file_config, self._sources
         self._tell_failures()
-        for rule in self._rules:
-            if self._misses(rule):
+        rules = {rule.name: rule for rule in self._rules}
+        for source in sources:
+            if self._misses(source):
                 continue
-            count = len(watches(config, rule).objects)
-            followers = self._followers(rule)
-            # Copies, since objects come and go while the thread reads them.
-            objects, looked_up = (
-                [item for each in part for item in each.objects.values()]
-                for part in (followers[:count], followers[count:])
-            )
-            mapper = self._mapper(config, rule)
-            self._findings[rule.name] = await asyncio.to_thread(mapper.map, objects, looked_up)
-            self._known.add(rule.name)
-        names = {rule.name for rule in self._rules}
+            if source.name in rules:
+                await self._find(config, rules[source.name], self._followers.of(source))
+            self._known.add(source.name)
+        self._find_matches(config, {each.name: each for each in sources})
+        names = {each.name for each in sources}
         self._findings = {name: each for name, each in self._findings.items() if name in names}
         self._known &= names
         found = tuple(each for item in self._findings.values() for each in item.found)
-        refused = tuple(each for item in self._findings.values() for each in item.refused)
-        self._configuration.receive_discovered(found, refused)
+        refused = [each for item in self._findings.values() for each in item.refused]
+        refused += [each for _, its in self._routes.values() for each in its]
+        matches = tuple(each for its, _ in self._routes.values() for each in its)
+        self._configuration.receive_discovered(found, refused, matches)
         if self._discovery is not None and self._discovery.events:
             self._events.note(self._configuration.refused)
         self._note_beginning()
-        self._found = found
-        self._to_save.set()
+        self._found, self._matches = found, matches
+        if self._known:  # else the first lists would wait for a save that saves nothing
+            self._to_save.set()
+
+    async def _find(
+        self, config: Config, rule: DiscoveryRule, followers: Sequence[Reflector]
+    ) -> None:
+        count = len(watches(config, rule).objects)
+        # Copies, since objects come and go while the thread reads them.
+        objects, looked_up = (
+            [item for each in part for item in each.objects.values()]
+            for part in (followers[:count], followers[count:])
+        )
+        mapper = self._mapper(config, rule)
+        self._findings[rule.name] = await asyncio.to_thread(mapper.map, objects, looked_up)
+
+    def _find_matches(self, config: Config, sources: Mapping[str, DiscoverySource]) -> None:
+        before, self._routes = self._routes, {}
+        for name, service, route_source in route_sources(config):
+            source = sources.get(name)
+            if source is None or self._misses(source):
+                self._routes[name] = before.get(name, ((), ()))
+                continue
+            routes = [item for each in self._followers.of(source) for item in each.objects.values()]
+            self._routes[name] = map_routes(config, name, service.name, route_source, routes)
 
     def _mapper(self, config: Config, rule: DiscoveryRule) -> Mapper:
         """Return what makes instances by *rule*, which keeps what it read."""
@@ -284,16 +280,9 @@ class InstanceDiscovery:
 
         Envoys may hold what an earlier process gave them; an empty plan would wipe it.
         """
-        known = all(rule.name in self._known for rule in self._rules)
+        known = all(each.name in self._known for each in self._sources)
         if self._discovery is None or (known and self._configuration.merged.config.instances):
             self._may_begin.set()
-
-    def _followers(self, rule: DiscoveryRule) -> list[Reflector]:
-        """Return who follows what *rule* wants; no one until all of it is followed."""
-        keys = _keys(self._configuration.file_config, rule)
-        if any(key not in self._followed for key in keys):
-            return []
-        return [self._followed[key].follower for key in keys]
 
     def _note_rejected_file(self, faults: tuple[Fault, ...]) -> None:
         """Have Events written on the ConfigMap for the errors of a file that is rejected."""
@@ -311,29 +300,27 @@ class InstanceDiscovery:
         if rule_name == OF_FILE:
             discovery, session = self._discovery, self._session
             return ApiClient(discovery.api, session) if discovery and session else None
-        for rule in self._rules:
-            if rule.name == rule_name:
-                for key in _keys(self._configuration.file_config, rule):
-                    if key in self._followed:
-                        return self._followed[key].client
+        for source in self._sources:
+            if source.name == rule_name:
+                return self._followers.client(source)
         return None
 
-    def _misses(self, rule: DiscoveryRule) -> bool:
-        followers = self._followers(rule)
+    def _misses(self, source: DiscoverySource) -> bool:
+        followers = self._followers.of(source)
         return not followers or not all(each.listed for each in followers)
 
     def _tell_failures(self) -> None:
         failing: dict[str, str] = {}
-        for rule in self._rules:
-            error = _failure(self._followers(rule))
+        for source in self._sources:
+            error = failure_of(self._followers.of(source))
             if error is None:
                 continue
-            failing[rule.name] = str(error)
-            if rule.name not in self._failing:
+            failing[source.name] = str(error)
+            if source.name not in self._failing:
                 self._control.notifier.report_fault(
                     "discovery failed; known instances stay in use",
-                    rule=rule.name, reason=str(error), remedy=error.remedy,
-                    **({"cluster": rule.cluster} if rule.cluster else {}),
+                    rule=source.name, reason=str(error), remedy=error.remedy,
+                    **({"cluster": source.cluster} if source.cluster else {}),
                 )  # fmt: skip
         for name in self._failing.keys() - failing.keys():
             self._control.notifier.report("discovery restored", rule=name)
@@ -348,7 +335,7 @@ class InstanceDiscovery:
 
     def _write(self) -> None:
         """Save what was found, unless it is saved already; blocks."""
-        state = self._found, frozenset(self._known)
+        state = self._found, self._matches, frozenset(self._known)
         if self._file is None or self._discovery is None or state == self._saved:
             return
         if not self._known:
@@ -361,7 +348,7 @@ class InstanceDiscovery:
             if each.rule and each.instance.name not in names
         )
         try:
-            self._file.save((*self._found, *held), rules=sorted(self._known))
+            self._file.save((*self._found, *held), rules=sorted(self._known), matches=self._matches)
         except OSError as error:
             self._control.metrics.state_saves.labels("failed").inc()
             self._control.log.warning(
@@ -371,30 +358,3 @@ class InstanceDiscovery:
                 remedy="make room in --state-dir, and see that it can be written",
             )
         self._saved = state
-
-
-def _keys(config: Config, rule: DiscoveryRule) -> list[_Key]:
-    """Return what has to be followed for *rule*: its objects first, then what it looks up."""
-    if config.discovery is None:
-        return []
-    name = rule.cluster or ""
-    cluster = config.discovery.cluster(name)
-    return [_Key(name, cluster, each) for each in watches(config, rule)]
-
-
-def _counted(control: ControlPlane, key: _Key) -> Callable[[str, str], None]:
-    def count(verb: str, outcome: str) -> None:
-        labels = (key.name, key.wanted.resource.name, verb, outcome)
-        control.metrics.discovery_requests.labels(*labels).inc()
-
-    return count
-
-
-def _failure(followers: list[Reflector]) -> ApiError | None:
-    return next((each.failure for each in followers if each.failure is not None), None)
-
-
-def _age(followers: list[Reflector], now: float) -> float | None:
-    heard = [each.confirmed_at for each in followers]
-    known = [at for at in heard if at is not None]
-    return max(0.0, now - min(known)) if known and len(known) == len(heard) else None

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from controlplane.config import RejectedInstance
 
+HTTP_ROUTES = "http_routes"
+"""Kind of what is no rule, but an entry of a service's ``http_routes``."""
+
 
 @dataclass(frozen=True, slots=True)
 class RuleStatus:
-    """One rule now."""
+    """One rule, or one entry of a service's ``http_routes``, now."""
 
     name: str
     kind: str
@@ -24,6 +27,8 @@ class RuleStatus:
     """That take part."""
     held: int = 0
     """Among these, those that no longer exist but whose service nothing else serves."""
+    matches: int = 0
+    """Of HTTPRoutes that are in force, where the source is a service's ``http_routes``."""
     cluster: str = ""
     """Where it looks; empty for the cluster of ``discovery.api``."""
     refused: tuple[RejectedInstance, ...] = ()

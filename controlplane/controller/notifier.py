@@ -185,6 +185,7 @@ class Notifier:
 
     def _report_discovery_change(self, change: DiscoveryChange) -> None:
         self._report_discovered(change.before, change.now)
+        self._report_matches(change.before, change.now)
         self._report_refused(change.refused_before, change.refused_now)
 
     def _report_discovered(self, before: MergedConfig, now: MergedConfig) -> None:
@@ -209,6 +210,23 @@ class Notifier:
                 "last instances of a service gone; kept until others are discovered",
                 instances=_some(held),
                 remedy="check their pods, and the rule's selector; to have none, remove the rule",
+            )
+
+    def _report_matches(self, before: MergedConfig, now: MergedConfig) -> None:
+        """Report which HTTPRoutes say other matches, and services that have none any more."""
+        if before.matches == now.matches:
+            return
+        changed = {each.route for each in set(before.matches) ^ set(now.matches)}
+        self.report(
+            "discovered matches changed", routes=_some(sorted(changed)), matches=len(now.matches)
+        )
+        had = {service.name for service in before.config.services if service.match}
+        bare = [each.name for each in now.config.services if not each.match and each.name in had]
+        if bare:
+            self.report_fault(
+                "service without any match; its requests are answered 404",
+                services=_some(bare),
+                remedy="check the HTTPRoutes that lead to its pool or Service",
             )
 
     def _report_refused(

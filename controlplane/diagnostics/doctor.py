@@ -19,12 +19,14 @@ import aiohttp
 
 from controlplane.config import Config, Discovery, Instance, Tls
 from controlplane.config.resolution import names_of
+from controlplane.controller.discovery_status import HTTP_ROUTES
+from controlplane.controller.followers import sources_of
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport
 from controlplane.resources.versions import OLDEST_SUPPORTED
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
-from controlplane.sources.kubernetes.watches import Watch, watches
+from controlplane.sources.kubernetes.watches import Watch
 from controlplane.sources.scrape import fetch_page, read_page, remedy_of
 from controlplane.sources.scrape import new_session as new_scrape_session
 from controlplane.telemetry.engines import Dialect
@@ -202,9 +204,9 @@ async def examine_discovery(config: Config) -> list[Finding]:
         return []
     found: list[Finding] = []
     wanted: dict[str, dict[Watch, list[str]]] = {}
-    for rule in discovery.rules:
-        for each in watches(config, rule):
-            wanted.setdefault(rule.cluster or "", {}).setdefault(each, []).append(rule.name)
+    for source in sources_of(config):
+        for key in source.keys:
+            wanted.setdefault(key.name, {}).setdefault(key.wanted, []).append(source.name)
     async with new_session() as http:
         for name, of_cluster in wanted.items():
             found += await _examine_cluster(discovery, name, of_cluster, http)
@@ -328,6 +330,11 @@ def _examine_rule(rule: Any) -> Iterator[Finding]:
         yield Finding(
             "bad", f"rule {name}: {rule['held']} instances are gone and kept, since nothing else"
             " serves their service", "see their pods, and the selector of the rule",
+        )  # fmt: skip
+    if rule["kind"] == HTTP_ROUTES and rule["ok"] and rule["listed"] and not rule["matches"]:
+        yield Finding(
+            "warning", f"rule {name}: no HTTPRoute leads to its pool or Service",
+            "see the backendRefs of the HTTPRoutes, and route_namespaces",
         )  # fmt: skip
     for item in rule["refused"]:
         yield Finding(

@@ -3,13 +3,14 @@
 A site's table differs from another's only where it has a fallback of its own: a device's local
 model, to which the last retry may go.
 Most specific first, so that the order of services in the file decides only between equals:
-an exact path before a prefix, a longer path before a shorter one, a path before none; then a
-model before none, more headers before fewer.
+a host before any below a name before none; an exact path before a prefix, a longer path before a
+shorter one, a path before none; then a model before none, more headers before fewer.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -43,7 +44,11 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import Previ
 from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import (
     PreviousPrioritiesConfig,
 )
-from envoy_data_plane.envoy.type.matcher.v3 import MetadataMatcher, StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    RegexMatcher,
+    StringMatcher,
+)
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from controlplane.config import Config, Envoy, Match, Protocol, Service
@@ -137,8 +142,9 @@ def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[
             yield from _reading_routes(match)
 
 
-def _beside_model(match: Match) -> tuple[str | None, tuple[tuple[str, str], ...]]:
-    return match.path, tuple(sorted((name.lower(), value) for name, value in match.header.items()))
+def _beside_model(match: Match) -> tuple[str | None, str | None, tuple[tuple[str, str], ...]]:
+    headers = sorted((name.lower(), value) for name, value in match.header.items())
+    return match.host, match.path, tuple(headers)
 
 
 def _model_list(config: Config, available: Collection[str] | None) -> Iterator[Route]:
@@ -241,9 +247,12 @@ def _nowhere() -> RouteAction:
 def _hint(config: Config) -> str:
     paths = sorted({m.path for s in config.services for m in s.match if m.path is not None})
     headers = sorted({name.lower() for s in config.services for m in s.match for name in m.header})
+    hosts = sorted({m.host for s in config.services for m in s.match if m.host is not None})
     parts = [f"paths {', '.join(paths)}"] if paths else []
     if reads_model(config):
         parts.append("the 'model' of an application/json or multipart/form-data body")
+    if hosts:
+        parts.append(f"hosts {', '.join(hosts)}")
     if headers:
         parts.append(f"headers {', '.join(headers)}")
     return f"; services are known by {'; '.join(parts)}" if parts else ""
@@ -260,10 +269,11 @@ def reads_model(config: Config) -> bool:
     return any(match.model is not None for _, match in in_order(config))
 
 
-def _specificity(match: Match) -> tuple[int, int, bool, int]:
-    path = match.path or ""
+def _specificity(match: Match) -> tuple[int, int, int, int, bool, int]:
+    host, path = match.host or "", match.path or ""
+    of_host = 2 if not host else 1 if host.startswith("*") else 0
     kind = 2 if not path else 1 if path.endswith("*") else 0
-    return kind, -len(path), match.model is None, -len(match.header)
+    return of_host, -len(host), kind, -len(path), match.model is None, -len(match.header)
 
 
 def _service_route(match: Match, service: Service, config: Config, *, fallback: bool) -> Route:
@@ -299,6 +309,8 @@ def _route_match(match: Match) -> RouteMatch:
         HeaderMatcher(name=name, string_match=StringMatcher(exact=value))
         for name, value in sorted((name.lower(), value) for name, value in match.header.items())
     ]
+    if match.host is not None:
+        headers.insert(0, _host_is(match.host))
     metadata = [] if match.model is None else [model_is(match.model)]
     if match.path is None:
         return RouteMatch(prefix="/", headers=headers, dynamic_metadata=metadata)
@@ -307,6 +319,17 @@ def _route_match(match: Match) -> RouteMatch:
             prefix=match.path.removesuffix("*"), headers=headers, dynamic_metadata=metadata
         )
     return RouteMatch(path=match.path, headers=headers, dynamic_metadata=metadata)
+
+
+def _host_is(host: str) -> HeaderMatcher:
+    """Build the condition on the host; its port does not count (RFC 9110, section 7.2)."""
+    below = r"[^.:]+(\.[^.:]+)*\." if host.startswith("*.") else ""
+    name = re.escape(host.removeprefix("*."))
+    literal = rf"\[{name}\]" if ":" in host else name
+    regex = rf"(?i){below}{literal}\.?(:[0-9]+)?"
+    return HeaderMatcher(
+        name=":authority", string_match=StringMatcher(safe_regex=RegexMatcher(regex=regex))
+    )
 
 
 def _retry_policy(

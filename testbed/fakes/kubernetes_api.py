@@ -13,7 +13,7 @@ import contextlib
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -455,6 +455,36 @@ def make_gateway(
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"listeners": [{"name": k, "port": p} for k, p in (ports or {"http": 80}).items()]},
         "status": {"addresses": [{"type": k, "value": v} for v, k in addresses.items()]},
+    }
+
+
+def make_http_route(
+    name: str,
+    backends: Sequence[str],
+    *,
+    matches: Sequence[Mapping[str, Any]] = (),
+    hostnames: Sequence[str] = (),
+    replaced_prefix: str | None = None,
+    namespace: str = "default",
+    listener: str = "",
+) -> Document:
+    """Make an HTTPRoute; *backends* are ``Service/NAME`` or ``InferencePool/NAME``."""
+    references = []
+    for each in backends:
+        kind, _, of = each.partition("/")
+        group = {} if kind == "Service" else {"group": "inference.networking.k8s.io"}
+        references.append({"kind": kind, "name": of, **group})
+    rewrite = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": replaced_prefix}}
+    filters = [] if replaced_prefix is None else [{"type": "URLRewrite", "urlRewrite": rewrite}]
+    rule = {"matches": [dict(each) for each in matches], "backendRefs": references}
+    parent = {"name": "gateway"} | ({"sectionName": listener} if listener else {})
+    return {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "parentRefs": [parent],
+            "hostnames": list(hostnames),
+            "rules": [rule | ({"filters": filters} if filters else {})],
+        },
     }
 
 

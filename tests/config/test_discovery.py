@@ -123,19 +123,23 @@ def test_the_rules_of_the_how_to_are_valid() -> None:
     """Anyone who copies them starts from something that works."""
     page = Path(__file__).parents[2] / "docs" / "how-to" / "discover-in-kubernetes.md"
     blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    head = """\
+    fleet = """\
 version: 1
 sites: [{name: cloud-1, kind: cloud}]
 models: [{name: assistant-70b}]
-services: [{name: chat, match: [{path: /chat}], models: [{name: assistant-70b}]}]
 """
+    head = (
+        f"{fleet}services:\n"
+        "  - {name: chat, match: [{path: /chat}], models: [{name: assistant-70b}]}\n"
+    )
 
-    assert 4 == len(blocks)
+    assert 5 == len(blocks)
     assert [] == faults_in(head + blocks[0])
-    assert [] == faults_in(head + blocks[2])
+    assert [] == faults_in(head + blocks[3])
+    assert [] == faults_in(fleet + blocks[1] + blocks[0])
     assert [] == faults_in(
         head
-        + blocks[1]
+        + blocks[2]
         + f"  rules: [{RULE.replace('north', 'cloud-1').replace(' m}', ' assistant-70b}')}]\n"
     )
 
@@ -204,6 +208,28 @@ def test_two_rules_cannot_share_a_name() -> None:
     assert [
         "discovery.rules[1].name: 'r' already names the rule on line 10; choose another"
     ] == faults_in(text)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{}", "http_routes[0]: does not say where they lead; give pool, service"),
+        ("{pool: p, service: s}", "http_routes[0].service: says it twice; keep one of pool, serv"),
+        ("{pool: p, cluster: c}", "http_routes[0].cluster: names one, and discovery.clusters is"),
+        (
+            "{pool: p, route_namespaces: [a, '*']}",
+            "http_routes[0].route_namespaces: names others beside",
+        ),
+        ("{pool: 'P!'}", "http_routes[0].pool: "),
+    ],
+)
+def test_a_source_of_matches_says_where_its_routes_lead(source: str, expected: str) -> None:
+    """To one pool or Service, in a cluster that there is."""
+    text = BASE.replace("RULE", RULE)
+    assert "match: [{path: /chat}]" in text
+    (fault,) = faults_in(text.replace("match: [{path: /chat}]", f"http_routes: [{source}]"))
+
+    assert fault.startswith(f"services[0].{expected}")
 
 
 def test_a_token_is_not_sent_in_the_clear() -> None:

@@ -524,6 +524,32 @@ def faults_in(text: str) -> list[str]:
             id="no region",
         ),
         pytest.param(
+            {11: "    http_routes: [{pool: p}]"},
+            [
+                "11:19: services[0].http_routes[0]: asks a Kubernetes API, and there is no discovery; add it"
+            ],
+            id="HTTPRoutes without discovery",
+        ),
+        pytest.param(
+            {11: "    task: text"},
+            ["10:5: services[0]: 'match' is missing; give it, or http_routes"],
+            id="a service without a match",
+        ),
+        pytest.param(
+            {11: "    match: [{host: 'a.example:80'}]"},
+            [
+                "11:20: services[0].match[0].host: 'a.example:80' is no host name; write one such as chat.example.com or *.example.com, without a port"
+            ],
+            id="a host with a port",
+        ),
+        pytest.param(
+            {11: "    match: [{host: a.example}]", 14: "    match: [{host: A.example.}]"},
+            [
+                "14:13: services[1].match[0]: service 'chat' has the same match (line 11); a request can belong to one service only"
+            ],
+            id="a host match of two services, in another case",
+        ),
+        pytest.param(
             {11: "    match: [{}]"},
             [
                 "11:13: services[0].match[0]: an empty match would take every request; give a path, a header or a model"

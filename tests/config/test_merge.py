@@ -13,7 +13,9 @@ from controlplane.config import (
     Config,
     Conflict,
     DiscoveredInstance,
+    DiscoveredMatch,
     Instance,
+    Match,
     Site,
     parse_config,
     unserved,
@@ -303,3 +305,40 @@ def test_a_site_made_of_a_label_is_there_while_an_instance_is(
         each.message for each in merged.refused
     ]
     assert ["cloud", "edge", "phones"] == [site.name for site in merge(config(), []).config.sites]
+
+
+def test_a_match_of_two_services_is_the_first_ones() -> None:
+    """The file's goes before, then the earlier service; the route of the other one is refused."""
+    services = [
+        {**service, "http_routes": [{"pool": service["name"]}]} for service in FILE["services"]
+    ]
+    routed = config(services=services)
+    found = [
+        DiscoveredMatch("http_routes/sum", "sum", Match(path="/chat"), "ns/taken"),
+        DiscoveredMatch("http_routes/sum", "sum", Match(path="/both"), "ns/both"),
+        DiscoveredMatch("http_routes/chat", "chat", Match(path="/both"), "ns/both"),
+        DiscoveredMatch("http_routes/chat", "chat", Match(path="/both"), "ns/again"),
+        DiscoveredMatch("http_routes/sum", "sum", Match(path="/own"), "ns/own"),
+        DiscoveredMatch("http_routes/gone", "gone", Match(path="/gone"), "ns/gone"),
+    ]
+    merged = merge(routed, matches=found)
+    paths = {each.name: [match.path for match in each.match] for each in merged.config.services}
+
+    assert {"chat": ["/chat", "/both"], "sum": ["/sum", "/own"]} == paths
+    assert ["ns/both", "ns/taken"] == [each.name for each in merged.refused]
+    assert {Conflict.MATCH} == {each.conflict for each in merged.refused}
+    assert routed.services == merge(routed).config.services
+
+
+def test_more_matches_than_envoys_should_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones serve."""
+    monkeypatch.setattr(merge_module, "MAX_MATCHES", 2)
+    service = {**FILE["services"][0], "http_routes": [{"pool": "p"}]}
+    found = [
+        DiscoveredMatch("http_routes/chat", "chat", Match(path=f"/{i}"), f"ns/{i}")
+        for i in range(3)
+    ]
+    merged = merge(config(services=[service, FILE["services"][1]]), matches=found)
+
+    assert found[:2] == list(merged.matches)
+    assert [Conflict.LIMIT] == [each.conflict for each in merged.refused]

@@ -20,6 +20,7 @@ from controlplane.sources.kubernetes.access import ACCOUNT
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
+    HTTP_ROUTES,
     INFERENCE_POOL_IMPORTS,
     INFERENCE_POOLS,
     PODS,
@@ -148,7 +149,9 @@ def test_discovery_may_read_what_its_rules_want_and_nothing_else() -> None:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    kinds = (ENDPOINT_SLICES, PODS, INFERENCE_POOLS, INFERENCE_POOL_IMPORTS, GATEWAYS)
+    kinds = (
+        ENDPOINT_SLICES, PODS, INFERENCE_POOLS, INFERENCE_POOL_IMPORTS, GATEWAYS, HTTP_ROUTES,
+    )  # fmt: skip
     known = {(each.group, each.name) for each in kinds}
     (text,) = [
         each["data"]["fleet.yaml"] for each in objects if each["metadata"]["name"] == "cats-fleet"

@@ -50,7 +50,8 @@ def fleet_with(**fields: Any) -> Iterator[Finding]:
 def rule_with(**fields: Any) -> Iterator[Finding]:
     """Examine a sound rule of discovery, but for *fields* of it."""
     rule = {
-        "rule": "r", "ok": True, "reason": "", "remedy": "", "age": 0.1, "held": 0,
+        "rule": "r", "kind": "pods", "listed": True, "matches": 0, "ok": True,
+        "reason": "", "remedy": "", "age": 0.1, "held": 0,
         "refused": [], "refused_count": 0, **fields,
     }  # fmt: skip
     return examine_fleet({**make_fleet(), "discovery": [rule]})
@@ -78,6 +79,9 @@ def test_a_sound_fleet_has_no_findings() -> None:
         pytest.param(fleet_with(trust=0.5), "warning", "50%", id="distrust"),
         pytest.param(examine_fleet({**make_fleet(), "frozen": True}), "bad", "silent", id="frozen"),
         pytest.param(rule_with(ok=False, reason="x", age=7.0), "bad", "for 7 s: x", id="api"),
+        pytest.param(
+            rule_with(kind="http_routes"), "warning", "no HTTPRoute leads", id="no routes"
+        ),
         pytest.param(rule_with(held=2), "bad", "2 instances are gone and kept", id="held"),
         pytest.param(
             rule_with(refused_count=1, refused=[{"name": "p", "clash": "site", "message": "m"}]),

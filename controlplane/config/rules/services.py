@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controlplane.config.faults import nearest
-from controlplane.config.rules.sections import Entry, Sections
+from controlplane.config.rules.sections import Entry, Names, Sections
 from controlplane.config.schema.steering import Steering
 from controlplane.config.source import dotted
 from controlplane.config.units import (
@@ -54,9 +54,36 @@ def service_faults(doc: Sections) -> Iterator[Fault]:
         )
         if ttft is not None and latency is not None and ttft > latency:
             yield doc.at(slo, "ttft", "is longer than latency, which includes it")
+        yield from http_route_faults(doc, service)
         yield from protocol_faults(doc, service)
         yield from residency_faults(doc, service)
         yield from canary_faults(doc, service)
+
+
+def http_route_faults(doc: Sections, service: Entry) -> Iterator[Fault]:
+    """Check where *service* has its matches from."""
+    if not isinstance(service.raw, dict):
+        return
+    if service.get("match") is None and service.get("http_routes") is None:
+        yield doc.at(service, None, "'match' is missing; give it, or http_routes")
+    clusters = doc.root.entry("discovery").entries("clusters")
+    for source in service.entries("http_routes"):
+        if not isinstance(source.raw, dict):
+            continue
+        if not isinstance(doc.root.get("discovery"), dict):
+            yield doc.at(source, None, "asks a Kubernetes API, and there is no discovery; add it")
+        given = [key for key in ("pool", "service") if source.get(key) is not None]
+        if len(given) != 1:
+            wrong = "says it twice; keep one of" if given else "does not say where they lead; give"
+            yield doc.at(source, given[1] if given else None, f"{wrong} pool, service")
+        if source.get("cluster") is not None and not clusters:
+            yield doc.at(source, "cluster", "names one, and discovery.clusters is empty")
+        yield from doc.known(source, "cluster", "cluster", Names(clusters))
+        listed = source.get("route_namespaces")
+        if isinstance(listed, list) and "*" in listed and len(listed) > 1:
+            yield doc.at(
+                source, "route_namespaces", 'names others beside "*", which is all; keep one'
+            )
 
 
 def protocol_faults(doc: Sections, service: Entry) -> Iterator[Fault]:
@@ -100,8 +127,8 @@ def match_faults(
     header = match.get("header")
     if header is not None and not isinstance(header, dict):
         return
-    if not header and match.get("path") is None and match.get("model") is None:
-        if not set(match.raw) - {"path", "header", "model"}:
+    if not header and all(match.get(key) is None for key in ("path", "model", "host")):
+        if not set(match.raw) - {"path", "header", "model", "host"}:
             yield doc.at(
                 match, None, "an empty match would take every request;"
                 " give a path, a header or a model"
@@ -109,7 +136,8 @@ def match_faults(
         return
     # RFC 9110, section 5.1: field names are case-insensitive.
     headers = frozenset((name.lower(), str(v)) for name, v in (header or {}).items())
-    key = (str(match.get("path")), headers, str(match.get("model")))
+    host = str(match.get("host")).lower().removesuffix(".")
+    key = (str(match.get("path")), headers, str(match.get("model")), host)
     owner, first = seen.setdefault(key, (service, match))
     if first is match:
         return

@@ -7,10 +7,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from controlplane.config.addresses import check_match_path
+from controlplane.config.addresses import check_match_host, check_match_path
 from controlplane.config.schema.models import Protocol
 from controlplane.config.schema.prices import RequestPrice, RequestTokens
-from controlplane.config.schema.values import HeaderName, HeaderValue, Name, Settings, UrlPath
+from controlplane.config.schema.values import (
+    HeaderName,
+    HeaderValue,
+    KubernetesName,
+    KubernetesObjectName,
+    Name,
+    NamespaceName,
+    Settings,
+    UrlPath,
+)
 from controlplane.config.units import Duration, Penalty, PositiveDuration, Size
 
 
@@ -44,12 +53,34 @@ class Slo(Settings):
 class Match(Settings):
     """Requests that belong to a service; every field given must hold."""
 
+    host: Annotated[str, Field(max_length=255), AfterValidator(check_match_host)] | None = None
+    """The host name that is asked, whatever the port; ``*.example.com`` is any name below it."""
     path: Annotated[UrlPath, AfterValidator(check_match_path)] | None = None
     """The exact path, without the query; a final '*' makes it a prefix."""
     header: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Headers and the exact values they must have."""
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The ``model`` member of a JSON body."""
+
+
+class HttpRouteSource(Settings):
+    """HTTPRoutes that lead to a pool or a Service: what they match belongs to a service."""
+
+    cluster: Name | None = None
+    """One of ``discovery.clusters``; by default the cluster of ``discovery.api``."""
+    namespace: KubernetesName | None = None
+    """Of the pool or the Service; by default that of ``discovery``."""
+    pool: KubernetesObjectName | None = None
+    """The InferencePool that they lead to. One of *pool* and *service* is needed."""
+    service: KubernetesName | None = None
+    """The Kubernetes Service that they lead to."""
+    route_namespaces: (
+        Annotated[tuple[NamespaceName, ...], Field(min_length=1, max_length=32)] | None
+    ) = None
+    """Where the HTTPRoutes are, or ``["*"]`` for all namespaces; by default *namespace*."""
+    hostnames: bool = True
+    """Whether a request must ask for one of the HTTPRoute's host names; false for sidecars, which
+    applications reach as 127.0.0.1."""
 
 
 class ServiceModel(Settings):
@@ -114,7 +145,10 @@ class Service(Settings):
     Nothing is decided by it; what a request takes is learned, or said by ``service_time``."""
     delay: Delay = Delay.SENSITIVE
     slo: Slo = Slo()
-    match: Annotated[tuple[Match, ...], Field(min_length=1)]
+    match: Annotated[tuple[Match, ...], Field(min_length=1)] = ()
+    """Which requests are meant. One of *match* and *http_routes* is needed, and both may stand."""
+    http_routes: Annotated[tuple[HttpRouteSource, ...], Field(min_length=1, max_length=8)] = ()
+    """Takes further matches from HTTPRoutes of the Gateway API."""
     models: Annotated[tuple[ServiceModel, ...], Field(min_length=1)]
     residency: Residency | None = None
     affinity: Affinity | None = None

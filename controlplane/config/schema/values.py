@@ -20,6 +20,8 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
 """A token of RFC 9110, section 5.6.2."""
 KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A DNS label (RFC 1123), which namespaces, Services and ports are named by."""
+KubernetesObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""A DNS subdomain (RFC 1123), which most other objects are named by."""
 NamespaceName = Annotated[str, Field(pattern=r"^(\*|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)$")]
 """A namespace, or ``*`` for all of them."""
 LabelName = Annotated[

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from controlplane import __version__
-from controlplane.controller.discovery_status import RuleStatus
+from controlplane.controller.discovery_status import HTTP_ROUTES, RuleStatus
 from controlplane.controller.metrics.fleet import fleet_families, level_families
 from controlplane.controller.metrics.plan import plan_families
 from controlplane.controller.metrics.scaling import scaling_families
@@ -151,14 +151,22 @@ def _discovery_families(rules: tuple[RuleStatus, ...]) -> Iterator[Metric]:
         "Instances that are gone and kept, because nothing else serves their service.",
         labels=("rule",),
     )
+    matches = GaugeMetricFamily(
+        "cats_discovered_matches",
+        "Matches of HTTPRoutes that are in force.",
+        labels=("rule",),
+    )
     for rule in rules:
         is_ok = not rule.reason and rule.listed
         ok.add_metric((rule.name,), float(is_ok))
         clusters[rule.cluster] = clusters.get(rule.cluster, True) and is_ok
         if rule.age is not None:
             age.add_metric((rule.name,), rule.age)
-        instances.add_metric((rule.name,), rule.instances)
-        held.add_metric((rule.name,), rule.held)
+        if rule.kind == HTTP_ROUTES:
+            matches.add_metric((rule.name,), rule.matches)
+        else:
+            instances.add_metric((rule.name,), rule.instances)
+            held.add_metric((rule.name,), rule.held)
     for cluster, answers in sorted(clusters.items()):
         cluster_ok.add_metric((cluster,), float(answers))
-    yield from (ok, cluster_ok, age, instances, held)
+    yield from (ok, cluster_ok, age, instances, held, matches)

@@ -26,6 +26,7 @@ from controlplane.sources.kubernetes.documents import (
     text_of,
 )
 
+GROUP = "gateway.networking.k8s.io"
 MAX_PORTS = 100
 MAX_TARGET_PORTS = 8
 """Of an InferencePool, which the API bounds as well."""

@@ -26,6 +26,7 @@ from controlplane.sources.kubernetes.documents import (
     text_of,
 )
 from controlplane.sources.kubernetes.gateway_api import (
+    GROUP,
     MAX_PORTS,
     Gateway,
     InferencePool,
@@ -33,6 +34,7 @@ from controlplane.sources.kubernetes.gateway_api import (
     parse_inference_pool,
     parse_inference_pool_import,
 )
+from controlplane.sources.kubernetes.http_routes import HttpRoute, parse_http_route
 
 MAX_ENDPOINTS = 1000
 """Endpoints of one slice, which the API bounds as well."""
@@ -87,7 +89,7 @@ class Node:
     meta: Meta
 
 
-KubernetesObject = Pod | EndpointSlice | Node | Gateway | InferencePool
+KubernetesObject = Pod | EndpointSlice | Node | Gateway | HttpRoute | InferencePool
 
 
 def parse_pod(document: Any) -> Pod:
@@ -191,7 +193,8 @@ EVENTS = Resource("events", "", parse_node)
 LEASES = Resource("leases", "coordination.k8s.io", parse_node)
 """Read and written one by one; see `leases`."""
 ENDPOINT_SLICES = Resource("endpointslices", "discovery.k8s.io", parse_endpoint_slice)
-GATEWAYS = Resource("gateways", "gateway.networking.k8s.io", parse_gateway)
+GATEWAYS = Resource("gateways", GROUP, parse_gateway)
+HTTP_ROUTES = Resource("httproutes", GROUP, parse_http_route)
 INFERENCE_POOLS = Resource("inferencepools", "inference.networking.k8s.io", parse_inference_pool)
 INFERENCE_POOL_IMPORTS = Resource(
     "inferencepoolimports",

@@ -66,6 +66,10 @@ class Signal(StrEnum):
     QUEUE_COUNT = "queue_count"
     PROMPT_TOKENS = "prompt_tokens"
     OUTPUT_TOKENS = "output_tokens"
+    PREFIX_QUERIES = "prefix_queries"
+    """Counter: prompt tokens looked up in the cache of prefixes."""
+    PREFIX_HITS = "prefix_hits"
+    """Counter: of these, the tokens that were found there and not computed again."""
 
 
 COUNTERS = frozenset(
@@ -80,6 +84,8 @@ COUNTERS = frozenset(
         Signal.QUEUE_COUNT,
         Signal.PROMPT_TOKENS,
         Signal.OUTPUT_TOKENS,
+        Signal.PREFIX_QUERIES,
+        Signal.PREFIX_HITS,
     }
 )
 """Signals whose difference over time is meant, not their value."""

@@ -43,6 +43,8 @@ _MAX_GROWTH = {
     Signal.QUEUE_SUM: 1e8,
     Signal.PROMPT_TOKENS: 1e10,
     Signal.OUTPUT_TOKENS: 1e9,
+    Signal.PREFIX_QUERIES: 1e10,
+    Signal.PREFIX_HITS: 1e10,
 }
 """Counter -> most it can gain in a second; the fastest engines stay a hundred times below."""
 

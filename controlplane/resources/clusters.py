@@ -13,6 +13,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakersThresholds,
     Cluster,
     ClusterCommonLbConfig,
+    ClusterCommonLbConfigConsistentHashingLbConfig,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
@@ -73,7 +74,10 @@ def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
         # Envoy's default panics at half the endpoints down and sends to the dead ones too. At one
         # per cent it does so only when no endpoint is known to be healthy: endpoints that a plan
         # has just brought in count as unhealthy until their first check, and would be refused.
-        common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=1.0)),
+        common_lb_config=ClusterCommonLbConfig(
+            healthy_panic_threshold=Percent(value=1.0),
+            consistent_hashing_lb_config=_bounded(service.affinity),
+        ),
         connect_timeout=seconds(envoy.connect_timeout),
         # A drained instance leaves the endpoints. With active checks Envoy would otherwise go on
         # sending to it for as long as it answers them.
@@ -99,6 +103,16 @@ def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
                 )
             )
         },
+    )
+
+
+def _bounded(
+    affinity: config.Affinity | None,
+) -> ClusterCommonLbConfigConsistentHashingLbConfig | None:
+    if affinity is None or not affinity.balance_factor:
+        return None
+    return ClusterCommonLbConfigConsistentHashingLbConfig(
+        hash_balance_factor=round(100 * affinity.balance_factor)
     )
 
 

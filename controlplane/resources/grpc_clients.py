@@ -181,7 +181,8 @@ def _retries(envoy: Envoy) -> RetryPolicy | None:
 
 
 def _hashes(service: Service) -> Iterable[RouteActionHashPolicy]:
-    if service.affinity is not None:
+    # Of cookies these clients know nothing.
+    if service.affinity is not None and service.affinity.header is not None:
         header = RouteActionHashPolicyHeader(header_name=service.affinity.header.lower())
         yield RouteActionHashPolicy(header=header)
 

@@ -35,6 +35,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteAction,
     RouteActionClusterNotFoundResponseCode,
     RouteActionHashPolicy,
+    RouteActionHashPolicyCookie,
     RouteActionHashPolicyHeader,
     RouteConfiguration,
     RouteMatch,
@@ -51,7 +52,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 )
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from controlplane.config import Config, Envoy, Match, Protocol, Service
+from controlplane.config import Affinity, Config, Envoy, Match, Protocol, Service
 from controlplane.config.serving import asked_names, protocol_of, rewrites_model
 from controlplane.resources import names
 from controlplane.resources.bodies import (
@@ -293,14 +294,19 @@ def _service_route(match: Match, service: Service, config: Config, *, fallback: 
             hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True)
             if service.waits_on and retry_policy and retry_policy.per_try_timeout
             else None,
-            hash_policy=[]
-            if service.affinity is None
-            else [
-                RouteActionHashPolicy(
-                    header=RouteActionHashPolicyHeader(header_name=service.affinity.header.lower())
-                )
-            ],
+            hash_policy=[] if service.affinity is None else [_session_hash(service.affinity)],
         ),
+    )
+
+
+def _session_hash(affinity: Affinity) -> RouteActionHashPolicy:
+    if affinity.header is not None:
+        header = RouteActionHashPolicyHeader(header_name=affinity.header.lower())
+        return RouteActionHashPolicy(header=header)
+    return RouteActionHashPolicy(
+        cookie=RouteActionHashPolicyCookie(
+            name=affinity.cookie or "", ttl=seconds(affinity.timeout), path="/"
+        )
     )
 
 

@@ -12,6 +12,7 @@ from controlplane.sim.adapter_case import adapter_case
 from controlplane.sim.promise_cases import promise_cases
 from controlplane.sim.run import build_trial
 from controlplane.sim.scenario import Scenario
+from controlplane.sim.session_case import session_case
 from controlplane.sim.suite import Case, Measure, Runs, against, ratio, value
 from controlplane.sim.target_cases import target_cases
 from controlplane.sim.trial import Trial
@@ -200,6 +201,7 @@ def _cases() -> tuple[Case, ...]:
     cases += target_cases()
     cases.append(adapter_case())
     cases += promise_cases()
+    cases.append(session_case())
     for name, changes in _ROBUST:
         cases.append(
             Case(

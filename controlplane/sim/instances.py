@@ -53,6 +53,12 @@ class EngineSpec:
     """Watts with all slots in use."""
     max_loaded: int = 0
     """Models that it holds at once, the least recently used one giving way; 0 holds all."""
+    prompt_part: float = 0.5
+    """Part of a request's work that is reading its prompt (kind work, where any is remembered)."""
+    cached_sessions: int = 0
+    """Sessions whose prompts it remembers, the least recently used one giving way; 0 for none."""
+    cache_saves: float = 0.6
+    """Part of a prompt that need not be read again where its session is remembered."""
     load_time: float = 0.0
     """Seconds alone at speed 1 that loading a model adds to the request that asks for it."""
 
@@ -78,7 +84,7 @@ class EngineSpec:
 class EngineLoad:
     """The requests of one run, by index, as every engine reads them."""
 
-    __slots__ = ("arrived", "deadline", "model", "output", "prompt", "work")
+    __slots__ = ("arrived", "deadline", "model", "output", "prompt", "session", "work")
 
     def __init__(
         self,
@@ -87,6 +93,8 @@ class EngineLoad:
         output: Sequence[float],
         deadline: Sequence[float],
         model: Sequence[int] = (),
+        *,
+        session: Sequence[int] = (),
     ) -> None:
         self.work = work
         """Seconds alone at speed 1."""
@@ -96,6 +104,8 @@ class EngineLoad:
         """Instant at which the client gives up; infinite if never."""
         self.model = model
         """What each asks for, by number; read by engines that do not hold all."""
+        self.session = session
+        """What each belongs to, by number, -1 for nothing; empty where no request has any."""
         self.arrived = [0.0] * len(work)
         """Instant at which the request reached its engine."""
 
@@ -104,7 +114,9 @@ class SimEngine:
     """One engine under way; *finish* is notified of every answer, *lapse* of every one given up."""
 
     __slots__ = (
+        "_cached",
         "_due",
+        "_first",
         "_held",
         "_rate",
         "_since",
@@ -123,6 +135,8 @@ class SimEngine:
         "load",
         "loadings",
         "output_tokens",
+        "prefix_hits",
+        "prefix_queries",
         "prompt_tokens",
         "queue_sum",
         "recent_latency",
@@ -174,6 +188,13 @@ class SimEngine:
         """The models that are loaded, the least recently used one first."""
         self.prompt_tokens = 0.0
         self.output_tokens = 0.0
+        self._cached: dict[int, None] = {}
+        """The sessions whose prompts are remembered, the least recently used one first."""
+        self._first: dict[int, tuple[float, float]] = {}
+        """Request in service -> when that began, and the part of it until the first token."""
+        self.prefix_queries = 0.0
+        """Tokens of prompts that were looked up, and those of them that were known."""
+        self.prefix_hits = 0.0
         self.recent_latency = 0.0
         """Exponential mean over about the last ten answers, seconds."""
 
@@ -235,6 +256,7 @@ class SimEngine:
         lost = [request for _, request in self.running] + list(self.waiting)
         self.running.clear()
         self.waiting.clear()
+        self._first.clear()
         self._token += 1
         self._due = float("inf")
         self.failed += len(lost)
@@ -248,6 +270,8 @@ class SimEngine:
         self.started = self.completed = self.failed = 0
         self.latency_sum = self.queue_sum = self.ttft_sum = 0.0
         self.prompt_tokens = self.output_tokens = 0.0
+        self.prefix_queries = self.prefix_hits = 0.0
+        self._cached.clear()
 
     def signals(self, now: float) -> dict[Signal, float]:
         """Read everything that an engine of this kind can say of itself."""
@@ -270,6 +294,9 @@ class SimEngine:
         }
         if spec.busy_power:
             values[Signal.POWER] = self.power()
+        if spec.cached_sessions:
+            values[Signal.PREFIX_QUERIES] = self.prefix_queries
+            values[Signal.PREFIX_HITS] = self.prefix_hits
         return values
 
     def _current_rate(self) -> float:
@@ -290,6 +317,8 @@ class SimEngine:
         work = self.load.work[request]
         if self._spec.max_loaded:
             work += self._hold(self.load.model[request])
+        if self._spec.cached_sessions:
+            work = self._read(now, request, work)
         heappush(self.running, (self._virtual + work, request))
 
     def _hold(self, model: int) -> float:
@@ -303,6 +332,33 @@ class SimEngine:
         if len(held) > self._spec.max_loaded:
             del held[next(iter(held))]
         return self._spec.load_time
+
+    def _read(self, now: float, request: int, work: float) -> float:
+        """Return the work that is left of *work* where a part of the prompt is known.
+
+        Prompts are read in the batch, as engines do that read them in pieces: the first token
+        comes after the same part of the time as of the work.
+        """
+        prompt = self._spec.prompt_part * work * (1.0 - self._recall(request))
+        left = prompt + (1.0 - self._spec.prompt_part) * work
+        self._first[request] = now, prompt / left
+        return left
+
+    def _recall(self, request: int) -> float:
+        """Remember the session of *request*; return the part of its prompt that was known."""
+        spec, load = self._spec, self.load
+        if not spec.cached_sessions or not load.session or load.session[request] < 0:
+            return 0.0
+        session, cached = load.session[request], self._cached
+        known = session in cached
+        cached.pop(session, None)
+        cached[session] = None
+        if len(cached) > spec.cached_sessions:
+            del cached[next(iter(cached))]
+        found = spec.cache_saves if known else 0.0
+        self.prefix_queries += load.prompt[request]
+        self.prefix_hits += found * load.prompt[request]
+        return found
 
     def _plan(self, now: float) -> None:
         """Renew the rate and see that something wakes the engine when the next one ends.
@@ -337,7 +393,12 @@ class SimEngine:
         latency = now - self.load.arrived[request]
         self.completed += 1
         self.latency_sum += latency
-        self.ttft_sum += latency
+        if self._first:
+            started, part = self._first.pop(request)
+            latency_to_first = started - self.load.arrived[request] + part * (now - started)
+            self.ttft_sum += latency_to_first
+        else:
+            self.ttft_sum += latency
         self.recent_latency += 0.1 * (latency - self.recent_latency)
         self.finish(now, request)
 
@@ -455,7 +516,8 @@ class TokenEngine(SimEngine):
     def _plan(self, now: float) -> None:
         if self._reading < 0 and self._pending:
             self._reading = self._pending.popleft()
-            self._prefill_left = max(self.load.prompt[self._reading], 1.0)
+            prompt = self.load.prompt[self._reading]
+            self._prefill_left = max(prompt * (1.0 - self._recall(self._reading)), 1.0)
         self._rate = self._current_rate()
         speed = self.speed
         if speed <= 0:

@@ -44,15 +44,19 @@ class ControlPlane(Policy):
         seed: int,
         until: float,
         policy: PolicyName | None = None,
-        unpromised: bool = False,
+        variant: str = "",
         clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(world)
         config = world.fleet.config
         if policy is not None:
             config = _with_policy(config, policy)
-        if unpromised:
-            config = _without_promises(config)
+        if variant:
+            config = VARIANTS[variant](config)
+            for sidecar in world.sidecars:
+                sidecar.affine = any(
+                    each.name == sidecar.service and each.affinity for each in config.services
+                )
         self.period = config.steering.period
         self._fleet = FleetState(config, now=0.0)
         self._steering = Steering(config)
@@ -183,6 +187,29 @@ def _shares(allocations: Sequence[Allocation]) -> dict[str, float]:
 def _without_promises(config: Config) -> Config:
     services = tuple(item.model_copy(update={"slo": Slo()}) for item in config.services)
     return config.model_copy(update={"services": services})
+
+
+def _without_sessions(config: Config) -> Config:
+    services = tuple(item.model_copy(update={"affinity": None}) for item in config.services)
+    return config.model_copy(update={"services": services})
+
+
+def _unpriced(config: Config) -> Config:
+    services = tuple(
+        item
+        if item.affinity is None
+        else item.model_copy(update={"affinity": item.affinity.model_copy(update={"pause": 0.0})})
+        for item in config.services
+    )
+    return config.model_copy(update={"services": services})
+
+
+VARIANTS: Mapping[str, Callable[[Config], Config]] = {
+    "unpromised": _without_promises,
+    "sessionless": _without_sessions,
+    "unpriced": _unpriced,
+}
+"""Name -> the configuration with something left out: ``slo``, ``affinity``, the price of moves."""
 
 
 def _with_policy(config: Config, policy: PolicyName) -> Config:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from controlplane.config import Delay, Slo
 from controlplane.sim.fleets import edge_fleet
-from controlplane.sim.run import UNPROMISED, run_trial
+from controlplane.sim.run import run_trial
 from controlplane.sim.suite import Case, Measure, Runs
 from controlplane.sim.trial import Trial, Window
 from controlplane.sim.world import Fleet
@@ -18,7 +18,7 @@ PART = 0.3
 """Of the requests that are the promising service's; the others can wait."""
 _STEADY: Window = ("steady", 30.0, 120.0)
 _WHOLE: Window = ("whole", 0.0, 120.0)
-_PLAIN = f"controlplane:{UNPROMISED}"
+_PLAIN = "controlplane:unpromised"
 
 
 def promise_cases() -> list[Case]:

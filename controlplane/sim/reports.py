@@ -37,6 +37,8 @@ VLLM_SIGNALS = frozenset(
         Signal.KV_USE,
         Signal.PROMPT_TOKENS,
         Signal.OUTPUT_TOKENS,
+        Signal.PREFIX_QUERIES,
+        Signal.PREFIX_HITS,
         Signal.TRAINING,
         Signal.POWER,
     }

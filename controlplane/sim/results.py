@@ -64,6 +64,13 @@ class Outcome:
     """Site -> requests inside at each second."""
     loadings: Floats = field(default_factory=lambda: np.empty(0))
     """Models that engines had loaded by the end of each second, since the beginning."""
+    warm: Mapping[str, float] = field(default_factory=dict)
+    """Window -> part of the turns of sessions that went to the site of the turn before."""
+    warm_instance: Mapping[str, float] = field(default_factory=dict)
+    """Window -> the same of the very instance."""
+    crowded: float = float("nan")
+    """Most requests that an instance got over those of its shares; instances of a hundredth of
+    the requests or more."""
 
 
 def measure(
@@ -115,6 +122,39 @@ def _figures(
         float(failed.mean()),
         float(good.sum()) / length,
     )
+
+
+def measure_sessions(
+    fleet: Fleet, record: Record, windows: Sequence[tuple[str, float, float]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the part of each window's turns at the site, and at the instance, of those before."""
+    if not len(record.session):
+        return {}, {}
+    sites = [item.site for item in fleet.config.instances]
+    number = np.array([sites.index(site) for site in sites] + [-1])
+    order = np.argsort(record.session, kind="stable")
+    order = order[record.session[order] >= 0]
+    before, after = order[:-1], order[1:]
+    same = record.session[before] == record.session[after]
+    before, after = before[same], after[same]
+    one, other = record.instance[before], record.instance[after]
+    by_site, by_instance = {}, {}
+    for name, start, end in windows:
+        inside = (record.times[after] >= start) & (record.times[after] < end)
+        if inside.any():
+            by_site[name] = float((number[one] == number[other])[inside].mean())
+            by_instance[name] = float((one == other)[inside].mean())
+    return by_site, by_instance
+
+
+def crowding(record: Record) -> float:
+    """Return the most requests of sessions that an instance got, over those of its shares."""
+    expected = record.expected
+    if not expected.sum() > 0:
+        return float("nan")
+    got = np.bincount(record.instance[record.instance >= 0], minlength=len(expected))
+    large = expected >= 0.01 * expected.sum()
+    return float((got[large] / expected[large]).max())
 
 
 def shares_over_time(fleet: Fleet, record: Record, *, duration: float) -> dict[str, Floats]:

@@ -12,17 +12,22 @@ import numpy as np
 
 from controlplane.config import Config, PolicyName
 from controlplane.sim.happenings import schedule
-from controlplane.sim.loop import ControlPlane
+from controlplane.sim.loop import VARIANTS, ControlPlane
 from controlplane.sim.policies import BASELINES
 from controlplane.sim.policy import Policy
-from controlplane.sim.results import Outcome, measure, prediction_error, shares_over_time
+from controlplane.sim.results import (
+    Outcome,
+    crowding,
+    measure,
+    measure_sessions,
+    prediction_error,
+    shares_over_time,
+)
 from controlplane.sim.scenario import Scenario, build_fleet
 from controlplane.sim.trial import Trial
 from controlplane.sim.workload import draw_arrivals
 from controlplane.sim.world import World
 
-UNPROMISED = "unpromised"
-"""``controlplane:unpromised`` steers by cost alone: promises stay out of its configuration."""
 DRAIN = 60.0
 """Seconds after the last arrival in which requests may still be answered."""
 
@@ -102,6 +107,7 @@ def run_trial(
     ended = duration + DRAIN
     record = world.run(ended)
     by_window, by_service, latencies = measure(fleet, record, trial.windows, ended=ended)
+    warm, warm_instance = measure_sessions(fleet, record, trial.windows)
     sites = np.array(world.sites)
     outcome = Outcome(
         policy=policy,
@@ -113,6 +119,9 @@ def run_trial(
         arrivals=record.times,
         shares=shares_over_time(fleet, record, duration=duration),
         loadings=loadings,
+        warm=warm,
+        warm_instance=warm_instance,
+        crowded=crowding(record),
         load={site: load[:, sites == site].sum(axis=1) for site in dict.fromkeys(world.sites)},
     )
     if not isinstance(chosen, ControlPlane):
@@ -140,7 +149,7 @@ def _build_policy(
         trial.telemetry,
         seed=seed,
         until=trial.duration,
-        policy=PolicyName(override) if override not in ("", UNPROMISED) else None,
-        unpromised=override == UNPROMISED,
+        policy=PolicyName(override) if override and override not in VARIANTS else None,
+        variant=override if override in VARIANTS else "",
         clock=clock,
     )

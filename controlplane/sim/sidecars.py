@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from heapq import heapify, heapreplace
 from itertools import count
+from math import inf, log
 
 from controlplane.model import LatencyReport, TrafficReport
 
@@ -70,16 +71,31 @@ class WeightedRoundRobin:
         return instance
 
 
+_MASK = 2**64 - 1
+
+
+def _exponential(session: int, instance: int) -> float:
+    """Return a number of the exponential distribution that only depends on the pair."""
+    mixed = (session * 0x9E3779B97F4A7C15 + instance * 0xD1B54A32D192ED03 + 1) & _MASK
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = ((mixed ^ (mixed >> shift)) * factor) & _MASK
+    return -log(((mixed ^ (mixed >> 31)) + 1) / (_MASK + 1))
+
+
 class Sidecar:
     """One Envoy's cluster for one service: the picker in force, its endpoints, its counters."""
 
     __slots__ = (
         "_asked",
+        "_counted",
         "_ejected_until",
         "_errors",
+        "_expected",
         "_period_start",
         "_probed_down",
+        "_sent",
         "active",
+        "affine",
         "back",
         "drop",
         "dropped",
@@ -136,6 +152,11 @@ class Sidecar:
         """Seconds after which the client gives up; infinite if never."""
         self.times: list[float] | None = None
         """Latencies since the last report; None if no histogram is kept of them."""
+        self.affine = False
+        """Whether requests go by the hash of their session."""
+        self._expected = [0.0] * size
+        self._sent = 0
+        self._counted: list[tuple[int, int]] = []
         self.wrr = WeightedRoundRobin(source)
         self.weights: tuple[tuple[int, int, int], ...] = ()
         """(instance, weight, priority) as last pushed."""
@@ -173,6 +194,30 @@ class Sidecar:
         self.weights = given
         self._rebuild()
         return True
+
+    def pick_session(self, session: int, *, tried: Sequence[int] = ()) -> int:
+        """Return the instance of a session; -1 if there is none.
+
+        Weighted rendezvous hashing (Schindler and Reutter 2005): a change of weights moves as few
+        sessions as its shares allow, as Envoy's Maglev nearly does, and every sidecar agrees.
+        """
+        best, least = -1, inf
+        for instance, weight in self._counted:
+            if instance in tried:
+                continue
+            score = _exponential(session, instance) / weight
+            if score < least:
+                best, least = instance, score
+        self._sent += 1
+        return best
+
+    def expected(self) -> list[float]:
+        """Return the requests of sessions that each instance would have got by the shares."""
+        total = sum(weight for _, weight in self._counted)
+        for instance, weight in self._counted:
+            self._expected[instance] += self._sent * weight / total
+        self._sent = 0
+        return self._expected
 
     def healthy(self, instance: int) -> bool:
         """Return whether the Envoy would send to *instance*."""
@@ -215,7 +260,9 @@ class Sidecar:
         """Return the round robin the healthy endpoints of the first priority that has some."""
         alive = [entry for entry in self.weights if self.healthy(entry[0])]
         first = min((priority for _, _, priority in alive), default=0)
-        self.wrr.update([(item, weight) for item, weight, level in alive if level == first])
+        self.expected()
+        self._counted = [(item, weight) for item, weight, level in alive if level == first]
+        self.wrr.update(self._counted)
         if self.on_health is not None:
             self.on_health(self)
 

@@ -63,6 +63,16 @@ class Surge:
 
 
 @dataclass(frozen=True, slots=True)
+class Sessions:
+    """Requests that belong together: each turn of a session repeats the prompt of those before."""
+
+    turns: float = 8.0
+    """Mean number of turns; geometric."""
+    pause: float = 20.0
+    """Mean seconds from one turn to the next; exponential."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """The requests for one service from one client site."""
 
@@ -85,6 +95,9 @@ class Stream:
     trace: str = ""
     """Name of a trace whose times and lengths replace the drawn ones."""
     surges: tuple[Surge, ...] = field(default=())
+    sessions: Sessions | None = None
+    """What the requests belong to; Poisson arrivals of sessions then replace those of requests,
+    and the stream has no rhythm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,8 @@ class Arrivals:
     work: Floats
     prompt: Floats
     output: Floats
+    session: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Number of the session of each request, -1 for none; empty where no request has one."""
 
 
 def draw_arrivals(streams: Sequence[Stream], *, duration: float, seed: int) -> Arrivals:
@@ -105,12 +120,18 @@ def draw_arrivals(streams: Sequence[Stream], *, duration: float, seed: int) -> A
     Each stream has its own random source, so that a change to one leaves the others as they are.
     """
     times, works, prompts, outputs, owners = [], [], [], [], []
+    members: list[NDArray[np.int64]] = []
+    drawn = 0
     for index, stream in enumerate(streams):
         rng = np.random.default_rng((seed, index, 1))
+        owned = None
         if stream.trace:
             moments, prompt, output = _replay(stream, duration, rng)
         else:
-            moments = _draw_times(stream, duration, rng)
+            if stream.sessions is None:
+                moments = _draw_times(stream, duration, rng)
+            else:
+                moments, owned = _draw_turns(stream.rate, stream.sessions, duration, rng)
             prompt = _lengths(rng, stream.work.prompt, len(moments))
             output = _lengths(rng, stream.work.output, len(moments))
         times.append(moments)
@@ -118,6 +139,8 @@ def draw_arrivals(streams: Sequence[Stream], *, duration: float, seed: int) -> A
         prompts.append(prompt)
         outputs.append(output)
         owners.append(np.full(len(moments), index))
+        members.append(np.full(len(moments), -1) if owned is None else owned + drawn)
+        drawn += 0 if owned is None else int(owned.max(initial=-1)) + 1
     when = np.concatenate(times) if times else np.empty(0)
     order = np.argsort(when, kind="stable")
     return Arrivals(
@@ -126,7 +149,27 @@ def draw_arrivals(streams: Sequence[Stream], *, duration: float, seed: int) -> A
         np.concatenate(works)[order] if works else np.empty(0),
         np.concatenate(prompts)[order] if prompts else np.empty(0),
         np.concatenate(outputs)[order] if outputs else np.empty(0),
+        np.concatenate(members)[order] if drawn else np.empty(0, dtype=np.int64),
     )
+
+
+def _draw_turns(
+    rate: float, sessions: Sessions, duration: float, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Draw the times of turns, in order, and the session of each, as if all had begun long ago."""
+    before = 5 * sessions.turns * sessions.pause
+    count = int(rng.poisson(rate / sessions.turns * (duration + before)))
+    begun = rng.uniform(-before, duration, count)
+    turns = rng.geometric(1 / sessions.turns, count)
+    session = np.repeat(np.arange(count, dtype=np.int64), turns)
+    gaps = rng.exponential(sessions.pause, len(session))
+    first = np.cumsum(turns) - turns
+    gaps[first] = 0.0
+    since = np.cumsum(gaps)
+    times = begun[session] + since - since[first][session]
+    kept = np.flatnonzero((times >= 0) & (times < duration))
+    order = kept[np.argsort(times[kept], kind="stable")]
+    return times[order], session[order]
 
 
 def rate_over_time(stream: Stream, grid: Floats, rng: np.random.Generator) -> Floats:

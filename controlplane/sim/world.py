@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappush
 from math import inf, nan
 
@@ -78,6 +78,10 @@ class Record:
     """Index of the instance that was tried last; -1 when there was none."""
     stream: NDArray[np.int64]
     failed: NDArray[np.bool_]
+    session: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Number of each request's session, -1 for none; empty where no request has one."""
+    expected: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """(instances,): requests that each would have got by the shares in force as each was sent."""
 
 
 def usable_instances(config: Config, service: Service, *, client_site: str) -> list[int]:
@@ -114,12 +118,17 @@ class World:
             time + self.sidecars[owner].timeout
             for time, owner in zip(self.times, self._owner, strict=True)
         ]
+        self._sessions: list[int] = (
+            arrivals.session.tolist() if any(each.affine for each in self.sidecars) else []
+        )
+        """The session of each request, where some sidecar goes by it."""
         self.load = EngineLoad(
             arrivals.work.tolist(),
             arrivals.prompt.tolist(),
             arrivals.output.tolist(),
             deadline,
             self._models(arrivals),
+            session=arrivals.session.tolist(),
         )
         self.engines: list[SimEngine] = [
             build_engine(
@@ -156,6 +165,8 @@ class World:
             np.array(self._where, dtype=np.int64),
             self._arrivals.stream,
             np.frombuffer(bytes(self._failed), dtype=np.bool_),
+            self._arrivals.session,
+            np.sum([sidecar.expected() for sidecar in self.sidecars], axis=0),
         )
 
     def stretch_paths(self, from_sites: Sequence[str], to_sites: Sequence[str], by: float) -> None:
@@ -221,6 +232,7 @@ class World:
                     timeout=service.timeout or inf,
                     source=self.random,
                 )
+                sidecar.affine = service.affinity is not None
                 if service.slo.latency or service.slo.ttft:
                     sidecar.times = []
                 sidecars.append(sidecar)
@@ -255,7 +267,12 @@ class World:
             self._failed[request] = 1
             self._latency[request] = now - self.times[request]
             return
-        instance = sidecar.pick(now)
+        if sidecar.affine and self._sessions and self._sessions[request] >= 0:
+            instance = sidecar.pick_session(
+                self._sessions[request], tried=self._tried.get(request, ())
+            )
+        else:
+            instance = sidecar.pick(now)
         if self._tried and request in self._tried:
             for _ in range(RESELECTIONS):
                 if instance not in self._tried[request]:

@@ -109,7 +109,7 @@ class Hysteresis:
 
     def settled(self, now: float) -> bool:
         """Return whether shares have stayed so long that ties between instances may be broken."""
-        return self._rested(now) >= SETTLED
+        return self.rested(now) >= SETTLED
 
     def choose(
         self,
@@ -120,8 +120,12 @@ class Hysteresis:
         new: Array,
         now: float,
         min_gain: float,
+        toll: float = 0.0,
     ) -> Choice:
-        """Choose for the coming period. *used* is 0 in rows that have no shares yet."""
+        """Choose for the coming period. *used* is 0 in rows that have no shares yet.
+
+        *toll* is what going over to the new shares loses, in the unit of the cost.
+        """
         carried = np.add.reduceat(used, flow.starts) if len(used) else used
         if not len(used) or bool((carried < 1.0 - 1e-6).any()):
             # Something in use has gone, or something is new.
@@ -129,8 +133,8 @@ class Hysteresis:
             self._push(now, 1.0)
             return Choice(new, held=False, gain=1.0)
         old_cost = flow.cost(used, prices)
-        gain = (old_cost - flow.cost(new, prices)) / max(old_cost, 1e-12)
-        rested = min(self._rested(now) / SETTLED, 1.0)
+        gain = (old_cost - flow.cost(new, prices) - toll) / max(old_cost, 1e-12)
+        rested = min(self.rested(now) / SETTLED, 1.0)
         if rested < 1.0 and not (len(flow.base) <= FEW and _spreads(flow, used, new)):
             rested = 0.0
         least = (1.0 - rested) * min_gain - rested * TIE
@@ -142,7 +146,7 @@ class Hysteresis:
             new = used + 0.5 * (new - used)
         return Choice(new, held=False, gain=gain)
 
-    def _rested(self, now: float) -> float:
+    def rested(self, now: float) -> float:
         """Return the seconds since the last push; 0 before the first one."""
         return 0.0 if self._pushed_at is None else now - self._pushed_at
 

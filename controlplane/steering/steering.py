@@ -35,6 +35,7 @@ from controlplane.steering.probing import probe
 from controlplane.steering.problem import DOUBTED, Network, Picture, Problem, build_network, picture
 from controlplane.steering.promise_keeping import PromiseKeeper, Rest
 from controlplane.steering.scaling import scaling_groups
+from controlplane.steering.sessions import SessionKeeper
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.spending import predict_spending
 from controlplane.steering.stability import Choice, Hysteresis, ModelMonitor, forced_rows, settle
@@ -77,6 +78,7 @@ class Steering:
         self._demand_errors = DemandErrors()
         self._shedding = Shedding()
         self._promises = PromiseKeeper()
+        self._sessions = SessionKeeper()
         self._probed_at: float | None = None
         """When another instance was last probed, or one no longer; at first, the first decision:
         a restart moves nothing."""
@@ -248,12 +250,22 @@ class Steering:
         previous = self._current.shares(problem)
         optimal = choices.code[flow.row] == OPTIMAL
         forced = self._forced(flow, previous)
+        shares, toll = self._sessions.keep(
+            view,
+            problem,
+            prices,
+            used=previous,
+            new=shares,
+            free=~optimal | forced | self._renewed,
+            rested=self._hysteresis.rested(view.at),
+        )
         choice = self._hysteresis.choose(
             flow,
             prices,
             # What a rule or an operator's hand decides is not weighed against its cost.
             used=np.where(optimal & ~forced, previous, shares),
             new=shares,
+            toll=toll,
             now=view.at,
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )

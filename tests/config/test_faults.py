@@ -591,6 +591,27 @@ def faults_in(text: str) -> list[str]:
             id="all models excluded",
         ),
         pytest.param(
+            {15: "    models: [{name: big}]\n    affinity: {header: x-a, cookie: b}"},
+            [
+                "16:37: services[1].affinity.cookie: a session is named by a header or a cookie; remove one"
+            ],
+            id="sessions named twice",
+        ),
+        pytest.param(
+            {15: "    models: [{name: big}]\n    affinity: {pause: 1s}"},
+            [
+                "16:15: services[1].affinity: does not say what names a session; give header, such as x-session-id, or cookie"
+            ],
+            id="sessions without a name",
+        ),
+        pytest.param(
+            {15: "    models: [{name: big}]\n    affinity: {header: x-a, balance_factor: 0.5}"},
+            [
+                "16:45: services[1].affinity.balance_factor: must be 1 or more, or 0 for no bound: 1 is an instance's very share"
+            ],
+            id="less than an instance's share",
+        ),
+        pytest.param(
             {15: "    models: [{name: big}]\n    slo: {ttft: 5s, latency: 4s}"},
             ["16:17: services[1].slo.ttft: is longer than latency, which includes it"],
             id="a first token after the answer",

@@ -226,25 +226,3 @@ async def test_a_devices_own_model_answers_only_when_nothing_else_does() -> None
         assert {"local": 1} == await mesh.answers(1)
         await left(1)
         assert {"local": 40} == await mesh.answers(40)
-
-
-async def test_a_session_stays_where_it_is() -> None:
-    """Requests with one session's header go to one instance; many sessions follow the weights."""
-    services: list[dict[str, Any]] = [
-        {
-            "name": "chat",
-            "match": [{"path": "/v1/chat"}],
-            "models": [{"name": "m"}],
-            "affinity": {"header": "X-Session-Id"},
-        }
-    ]
-    places = {"a": "north", "b": "north"}
-    async with running_mesh(places, services=services, split={"chat": {"a": 1, "b": 3}}) as mesh:
-        for session in range(5):
-            counts = await mesh.answers(10, headers={"x-session-id": f"s{session}"})
-            assert 1 == len(counts)
-        first = [
-            (await mesh.request(headers={"x-session-id": f"s{number}"})).text
-            for number in range(400)
-        ]
-        assert 60 < first.count("a") < 140

@@ -84,6 +84,23 @@ def test_a_cluster_follows_its_weights_and_bounds_what_it_opens() -> None:
         pytest.param(
             {"affinity": {"header": "x-id"}}, {}, "lb_policy", "MAGLEV", id="sessions are hashed"
         ),
+        pytest.param(
+            {"affinity": {"header": "x-id", "balance_factor": 1.5}},
+            {},
+            "common_lb_config",
+            {
+                "healthy_panic_threshold": {"value": 1.0},
+                "consistent_hashing_lb_config": {"hash_balance_factor": 150},
+            },
+            id="a hot session overflows",
+        ),
+        pytest.param(
+            {"affinity": {"cookie": "id", "balance_factor": 0}},
+            {},
+            "common_lb_config",
+            {"healthy_panic_threshold": {"value": 1.0}},
+            id="no bound",
+        ),
     ],
 )
 def test_what_is_configured_is_built(

@@ -36,6 +36,8 @@ vllm:time_to_first_token_seconds_count{{{M}}} 9.0
 vllm:time_to_first_token_seconds_sum{{{M}}} 0.9
 vllm:request_queue_time_seconds_count{{{M}}} 9.0
 vllm:request_queue_time_seconds_sum{{{M}}} 0.45
+vllm:prefix_cache_queries_total{{{M}}} 1000.0
+vllm:prefix_cache_hits_total{{{M}}} 400.0
 """
 VLLM_SIGNALS = {
     Signal.RUNNING: 3.0,
@@ -51,6 +53,8 @@ VLLM_SIGNALS = {
     Signal.QUEUE_COUNT: 9.0,
     Signal.PROMPT_TOKENS: 1000.0,
     Signal.OUTPUT_TOKENS: 500.0,
+    Signal.PREFIX_QUERIES: 1000.0,
+    Signal.PREFIX_HITS: 400.0,
 }
 VLLM_OLD = (
     VLLM_NEW.replace("kv_cache_usage_perc", "gpu_cache_usage_perc")
@@ -74,6 +78,7 @@ sglang:num_requests_total{{{S}}} 12
 sglang:num_aborted_requests_total{{{S}}} 1
 sglang:prompt_tokens_total{{{S}}} 300
 sglang:generation_tokens_total{{{S}}} 200
+sglang:cached_tokens_total{{{S}}} 120
 sglang:e2e_request_latency_seconds_sum{{{S}}} 6
 sglang:e2e_request_latency_seconds_count{{{S}}} 12
 sglang:time_to_first_token_seconds_sum{{{S},is_streaming="true"}} 1
@@ -97,6 +102,8 @@ SGLANG_SIGNALS = {
     Signal.QUEUE_COUNT: 12.0,
     Signal.PROMPT_TOKENS: 300.0,
     Signal.OUTPUT_TOKENS: 200.0,
+    Signal.PREFIX_QUERIES: 300.0,
+    Signal.PREFIX_HITS: 120.0,
 }
 SGLANG_RANKS = SGLANG + SGLANG.replace('tp_rank="0"', 'tp_rank="1"')
 

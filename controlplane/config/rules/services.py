@@ -55,6 +55,7 @@ def service_faults(doc: Sections) -> Iterator[Fault]:
         if ttft is not None and latency is not None and ttft > latency:
             yield doc.at(slo, "ttft", "is longer than latency, which includes it")
         yield from http_route_faults(doc, service)
+        yield from affinity_faults(doc, service)
         yield from protocol_faults(doc, service)
         yield from residency_faults(doc, service)
         yield from canary_faults(doc, service)
@@ -84,6 +85,21 @@ def http_route_faults(doc: Sections, service: Entry) -> Iterator[Fault]:
             yield doc.at(
                 source, "route_namespaces", 'names others beside "*", which is all; keep one'
             )
+
+
+def affinity_faults(doc: Sections, service: Entry) -> Iterator[Fault]:
+    """Check that sessions are named in one way."""
+    affinity = service.entry("affinity")
+    if not isinstance(affinity.raw, dict):
+        return
+    named = [key for key in ("header", "cookie") if affinity.get(key) is not None]
+    if len(named) == 2:
+        yield doc.at(affinity, "cookie", "a session is named by a header or a cookie; remove one")
+    elif not named:
+        yield doc.at(
+            affinity, None, "does not say what names a session; give header, such as"
+            " x-session-id, or cookie"
+        )  # fmt: skip
 
 
 def protocol_faults(doc: Sections, service: Entry) -> Iterator[Fault]:

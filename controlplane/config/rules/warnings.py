@@ -90,7 +90,7 @@ def idle_affinity_timeouts(doc: Sections) -> Iterator[Fault]:
     """Warn of times after which sessions would be forgotten, which a hash does not remember."""
     for service in doc.service_list:
         affinity = service.entry("affinity")
-        if affinity.get("timeout") is not None:
+        if affinity.get("timeout") is not None and affinity.get("cookie") is None:
             yield doc.at(
                 affinity, "timeout", "has no effect: a hash of the header places sessions, however"
                 " long they pause; leave it out"

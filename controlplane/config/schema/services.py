@@ -98,14 +98,32 @@ class Residency(Settings):
     """Regions whose sites may serve the requests."""
 
 
-class Affinity(Settings):
-    """Keeps requests of one session on one instance while it lives."""
+def _check_balance(factor: float) -> float:
+    if 0 < factor < 1:
+        raise ValueError("must be 1 or more, or 0 for no bound: 1 is an instance's very share")
+    return factor
 
-    header: HeaderName
-    """The client's name for its session; its hash places the session, weights respected."""
+
+class Affinity(Settings):
+    """Keeps requests of one session on one instance, weights respected: by a hash of its name."""
+
+    header: HeaderName | None = None
+    """The request header in which clients name their session."""
+    cookie: HeaderName | None = None
+    """Instead of a header: the cookie that names the session; Envoy sets it where a client that
+    keeps cookies sends none."""
     timeout: PositiveDuration = 600.0
-    """Decides nothing, and is a warning: a hash needs no memory, so sessions keep their place
-    however long they pause; they move when their instance goes, and some when weights change."""
+    """How long clients keep that cookie. With a header it decides nothing, and is a warning: a hash
+    needs no memory, so sessions keep their place however long they pause; they move when their
+    instance goes, and some when weights change."""
+    pause: Duration = 20.0
+    """Mean time between two requests of a session, by which the cached prefixes are counted that a
+    change of shares would lose; 0 weighs nothing against a change."""
+    balance_factor: Annotated[
+        float, Field(ge=0, le=1000, allow_inf_nan=False), AfterValidator(_check_balance)
+    ] = 2.0
+    """Requests in progress at an instance, over its share of those of the Envoy, at which further
+    ones go to the next instance, so that one hot session does not fill its own; 0 is no bound."""
 
 
 class PolicyName(StrEnum):

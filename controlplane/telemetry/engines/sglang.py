@@ -52,6 +52,9 @@ SGLANG = dialect(
         *mean(Signal.QUEUE_SUM, Signal.QUEUE_COUNT, "sglang:queue_time_seconds"),
         rule(Signal.PROMPT_TOKENS, "sglang:prompt_tokens_total", expected=Expected.USED),
         rule(Signal.OUTPUT_TOKENS, "sglang:generation_tokens_total", expected=Expected.USED),
+        # Every prompt is looked up, so what is looked up is what came in.
+        rule(Signal.PREFIX_QUERIES, "sglang:prompt_tokens_total"),
+        rule(Signal.PREFIX_HITS, "sglang:cached_tokens_total"),
     ),
     marks=("sglang:",),
 )

@@ -56,6 +56,16 @@ RULES = (
     ),
     rule(Signal.PROMPT_TOKENS, "vllm:prompt_tokens_total", expected=Expected.USED),
     rule(Signal.OUTPUT_TOKENS, "vllm:generation_tokens_total", expected=Expected.USED),
+    rule(
+        Signal.PREFIX_QUERIES,
+        "vllm:prefix_cache_queries_total",
+        Alias("vllm:gpu_prefix_cache_queries_total", was="before 0.9"),
+    ),
+    rule(
+        Signal.PREFIX_HITS,
+        "vllm:prefix_cache_hits_total",
+        Alias("vllm:gpu_prefix_cache_hits_total", was="before 0.9"),
+    ),
 )
 
 VLLM = dialect(

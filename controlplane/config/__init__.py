@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         OutlierDetection,
         Retries,
     )
+    from controlplane.config.schema.gateways import BehindGateway
     from controlplane.config.schema.https import Https
     from controlplane.config.schema.instances import (
         Instance,
@@ -83,6 +84,7 @@ __all__ = [
     "Admin",
     "Affinity",
     "AgentRights",
+    "BehindGateway",
     "BusTls",
     "Checked",
     "CircuitBreakers",
@@ -187,6 +189,7 @@ _MODULES = {
         "OutlierDetection",
         "Retries",
     ),
+    "schema.gateways": ("BehindGateway",),
     "schema.https": ("Https",),
     "schema.instances": (
         "Instance",

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from controlplane.config.eligibility import may_serve
 from controlplane.config.faults import nearest
+from controlplane.config.places import Place, Places, place_of
 from controlplane.config.schema import Config
 from controlplane.config.schema.instances import Instance
 from controlplane.config.schema.services import HttpRouteSource, Match, Service
@@ -230,11 +231,6 @@ def _place_in_line(instance: Instance) -> tuple[str, ...]:
     return instance.name, instance.address, instance.site, instance.model
 
 
-def _own_place(site: Site, instance: Instance) -> tuple[str, str]:
-    """Return what only one instance may have: addresses of devices are the device's own."""
-    return site.name if site.kind is SiteKind.DEVICE else "", instance.address
-
-
 class _Merging:
     """A configuration that grows, instance by instance."""
 
@@ -250,7 +246,9 @@ class _Merging:
         self._made: dict[str, Site] = {}
         self._models = {model.name: model for model in config.models}
         self._owners = {instance.name: "the file" for instance in config.instances}
-        self._addresses = {self._place(item): item.name for item in config.instances}
+        self._places = Places(config.services)
+        for item in config.instances:
+            self._places.add(self._place(self._sites[item.site], item), item)
         self._homes = {
             item.instance: item.site
             for item in config.overrides
@@ -279,7 +277,8 @@ class _Merging:
         self._owners[found.instance.name] = f"rule '{found.rule}'"
         if found.site is not None and found.site.name not in self._sites:
             self._sites[found.site.name] = self._made[found.site.name] = found.site
-        self._addresses[self._place(found.instance)] = found.instance.name
+        site = self._sites[found.instance.site]
+        self._places.add(self._place(site, found.instance), found.instance)
         return True
 
     def config(self) -> Config:
@@ -304,8 +303,9 @@ class _Merging:
             update["sites"] = (*self._config.sites, *made)
         return self._config.model_copy(update=update)
 
-    def _place(self, instance: Instance) -> tuple[str, str]:
-        return _own_place(self._sites[instance.site], instance)
+    @staticmethod
+    def _place(site: Site, instance: Instance) -> Place:
+        return place_of(instance, (site.name,) if site.kind is SiteKind.DEVICE else ())
 
     def _why_not(self, found: DiscoveredInstance) -> tuple[Conflict, str] | None:
         instance = found.instance
@@ -329,11 +329,15 @@ class _Merging:
                 Conflict.NAME,
                 f"{owner} has an instance of this name; give instance_name a prefix",
             )
-        other = self._addresses.get(_own_place(site, instance))
-        if other is not None:
-            return (
-                Conflict.ADDRESS,
-                f"{instance.address} is already the address of '{other}'; remove one of the two",
+        rival = self._places.rival(self._place(site, instance), instance)
+        if rival is not None:
+            message = f"{instance.address} is already the address of '{rival.name}'"
+            if rival.gateway == instance.gateway:
+                return Conflict.ADDRESS, f"{message}; remove one of the two"
+            both = ", ".join(sorted(self._places.shared(rival, instance)))
+            return Conflict.ADDRESS, (
+                f"{message}, and the service {both} has both; have the gateway listen for one of"
+                " them at another port"
             )
         port = self._config.envoy.port if site.listener.port is None else site.listener.port
         if instance.host in ("127.0.0.1", "::1") and instance.port == port:

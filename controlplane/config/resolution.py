@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.config.addresses import is_ip
+from controlplane.config.places import Places, place_of
 from controlplane.config.schema import Config
-from controlplane.config.schema.instances import Instance
 from controlplane.config.schema.sites import SiteKind
 
 
@@ -31,7 +31,10 @@ def with_addresses(config: Config, addresses: Mapping[str, str]) -> Config:
     if not names_of(config):
         return config
     devices = {site.name for site in config.sites if site.kind is SiteKind.DEVICE}
-    taken = {_place(each, devices) for each in config.instances if is_ip(each.host)}
+    places = Places(config.services)
+    for each in config.instances:
+        if is_ip(each.host):
+            places.add(place_of(each, devices), each)
     instances = []
     for instance in config.instances:
         resolved = instance
@@ -41,12 +44,9 @@ def with_addresses(config: Config, addresses: Mapping[str, str]) -> Config:
                 continue
             shown = f"[{ip}]" if ":" in ip else ip
             resolved = instance.model_copy(update={"address": f"{shown}:{instance.port}"})
-            if _place(resolved, devices) in taken:
+            place = place_of(resolved, devices)
+            if places.rival(place, resolved) is not None:
                 continue
-            taken.add(_place(resolved, devices))
+            places.add(place, resolved)
         instances.append(resolved)
     return config.model_copy(update={"instances": tuple(instances)})
-
-
-def _place(instance: Instance, devices: set[str]) -> tuple[str, str]:
-    return instance.site if instance.site in devices else "", instance.address

@@ -151,6 +151,11 @@ def _endpoint(instance: Instance, model: InstanceModel, models: Mapping[str, Mod
         endpoint.metadata.filter_metadata[names.TRANSPORT_MATCH].update(
             {names.TRANSPORT_PLAIN: True}
         )
+    if instance.gateway is not None and instance.gateway.path:
+        # A check's path is the cluster's, and would reach what else is behind the gateway.
+        endpoint.endpoint.health_check_config.disable_active_health_check = True
+    elif instance.gateway is not None:
+        endpoint.endpoint.health_check_config.hostname = instance.gateway.host
     serialised: bytes = endpoint.SerializeToString(deterministic=True)
     return serialised
 

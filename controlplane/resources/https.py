@@ -1,5 +1,7 @@
 """Instances behind HTTPS of their own, such as a provider's API: TLS, host, path and credential.
 
+Those behind a gateway that several share have a host and a path alike, without the rest.
+
 Filters of the cluster: each attempt passes them once its endpoint is chosen. Envoy reads a
 credential from a file of its own machine, over SDS; here are only paths and names.
 All attempts of a request share one set of headers (Envoy 1.37 to 1.40, measured), so what an
@@ -10,7 +12,7 @@ a credential, and no host or path, reaches an instance that it is not for.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from envoy_data_plane.envoy.config.cluster.v3 import ClusterTransportSocketMatch
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation as Mutation
@@ -45,7 +47,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from controlplane.config import Config, Https, Protocol, Service
+from controlplane.config import BehindGateway, Config, Https, Protocol, Service
 from controlplane.config.addresses import is_ip
 from controlplane.config.serving import protocol_of, serving_model
 from controlplane.resources import names
@@ -78,7 +80,7 @@ function envoy_on_request(handle)
     for _, name in ipairs(replaced) do saved:set(SAVED, name, headers:get(name) or false) end
   end
   if not chosen then return end
-  headers:replace(":authority", chosen.host)
+  if chosen.host then headers:replace(":authority", chosen.host) end
   headers:replace(":path", chosen.path .. headers:get(":path"))
   if not chosen.from then return end
   for _, name in ipairs(private) do headers:remove(name) end
@@ -140,9 +142,14 @@ def _context(https: Https, *, http2: bool) -> UpstreamTlsContext:
 
 
 def build_https_filters(service: Service, fleet: Config) -> list[HttpFilter]:
-    """Build the upstream filters of a cluster's HTTPS instances; none where there are none."""
+    """Build the filters of a cluster's instances behind HTTPS or a gateway; none without such."""
     found = https_instances(service, fleet)
-    if not found:
+    behind = [
+        (instance.name, instance.gateway)
+        for instance in fleet.instances
+        if instance.gateway is not None and serving_model(service, instance) is not None
+    ]
+    if not found and not behind:
         return []
     return [
         *(_injector(name, https) for name, https in found if https.credential is not None),
@@ -171,7 +178,9 @@ def build_https_filters(service: Service, fleet: Config) -> list[HttpFilter]:
         ),
         HttpFilter(
             name="cats.https",
-            typed_config=pack(Lua(default_source_code=DataSource(inline_string=_script(found)))),
+            typed_config=pack(
+                Lua(default_source_code=DataSource(inline_string=_script(found, behind)))
+            ),
         ),
     ]
 
@@ -214,7 +223,7 @@ def _injector(name: str, https: Https) -> HttpFilter:
     )
 
 
-def _script(found: Sequence[tuple[str, Https]]) -> str:
+def _script(found: Sequence[tuple[str, Https]], behind: Sequence[tuple[str, BehindGateway]]) -> str:
     rows, injected = [], []
     private = list(_PRIVATE)
     for name, https in found:
@@ -228,8 +237,10 @@ def _script(found: Sequence[tuple[str, Https]]) -> str:
                 "header": header,
                 "prefix": https.credential.prefix,
             }
-        row = ", ".join(f"[{_quote(key)}] = {_quote(value)}" for key, value in fields.items())
-        rows.append(f"[{_quote(name)}] = {{{row}}}")
+        rows.append(_row(name, fields))
+    for name, gateway in behind:
+        host = {"host": gateway.host} if gateway.host else {}
+        rows.append(_row(name, host | {"path": gateway.path}))
     withheld = list(dict.fromkeys(private))
     tables = {
         "instances": rows,
@@ -239,6 +250,11 @@ def _script(found: Sequence[tuple[str, Https]]) -> str:
     }
     head = "".join(f"local {name} = {{{', '.join(each)}}}\n" for name, each in tables.items())
     return f'{head}local CHOSEN, SAVED = "{_CHOSEN}", "{_SAVED}"{_APPLY}'
+
+
+def _row(name: str, fields: Mapping[str, str]) -> str:
+    row = ", ".join(f"[{_quote(key)}] = {_quote(value)}" for key, value in fields.items())
+    return f"[{_quote(name)}] = {{{row}}}"
 
 
 def _quote(text: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from controlplane.config import Config, SiteKind
+from controlplane.config.serving import serving_model
 from controlplane.model import InstanceReport, TrafficReport
 from controlplane.telemetry.orca import MAX_METRICS, parse_metric_means
 
@@ -34,6 +35,8 @@ class LoadReader:
         self._services = frozenset(service.name for service in config.services)
         self._anywhere: dict[_Address, str] = {}
         self._at_site: dict[tuple[str, _Address], str] = {}
+        self._behind: dict[tuple[str, _Address], str] = {}
+        """Service and address -> instance, where several stand behind a gateway."""
         self._alone = {
             endpoint_sub_zone(each.site, each.name): each.name for each in config.instances
         }
@@ -43,11 +46,15 @@ class LoadReader:
                 self._at_site[instance.site, address] = instance.name
             else:
                 self._anywhere[address] = instance.name
+            if instance.gateway is not None:
+                for service in config.services:
+                    if serving_model(service, instance) is not None:
+                        self._behind[service.name, address] = instance.name
 
-    def instance(self, site: str, host: str, port: int) -> str | None:
+    def instance(self, site: str, host: str, port: int, *, service: str = "") -> str | None:
         """Return the instance that an Envoy of *site* reaches at an address; None if unknown."""
         address = _canonical(host, port)
-        own = self._at_site.get((site, address))
+        own = self._at_site.get((site, address)) or self._behind.get((service, address))
         return own if own is not None else self._anywhere.get(address)
 
     def parse(
@@ -94,7 +101,7 @@ class LoadReader:
                 continue
             for locality in cluster.upstream_locality_stats:
                 for stats in locality.upstream_endpoint_stats:
-                    name = self._named(site, stats)
+                    name = self._named(site, stats, cluster.cluster_name)
                     for metric in stats.load_metric_stats if name else ():
                         count = metric.num_requests_finished_with_metric
                         total = sums.setdefault(name, {}).setdefault(metric.metric_name, [0, 0.0])
@@ -114,7 +121,7 @@ class LoadReader:
         for locality in cluster.upstream_locality_stats:
             # Without per-endpoint granularity, the locality is all there is.
             for stats in locality.upstream_endpoint_stats or [locality]:
-                total = sums.setdefault(self._named(base.site, stats), [0.0] * 4)
+                total = sums.setdefault(self._named(base.site, stats, base.service), [0.0] * 4)
                 total[0] += stats.total_issued_requests
                 total[1] += stats.total_successful_requests
                 total[2] += stats.total_error_requests
@@ -136,11 +143,11 @@ class LoadReader:
             for instance, (issued, succeeded, failed, in_progress) in sorted(busy.items())
         ] or [base]
 
-    def _named(self, site: str, stats: Any) -> str:
+    def _named(self, site: str, stats: Any, service: str) -> str:
         if "address" not in stats.DESCRIPTOR.fields_by_name:
             return self._alone.get(stats.locality.sub_zone, "")
         socket = stats.address.socket_address
-        return self.instance(site, socket.address, socket.port_value) or ""
+        return self.instance(site, socket.address, socket.port_value, service=service) or ""
 
 
 def _canonical(host: str, port: int) -> _Address:

@@ -342,3 +342,26 @@ def test_more_matches_than_envoys_should_have_are_refused(monkeypatch: pytest.Mo
 
     assert found[:2] == list(merged.matches)
     assert [Conflict.LIMIT] == [each.conflict for each in merged.refused]
+
+
+def test_pools_behind_one_gateway_have_room_there_if_it_can_distinguish_them() -> None:
+    """Envoys know the instances of one service by address alone, so one service has one of them."""
+    behind = {name: {"host": f"{name}.example"} for name in ("x", "y", "z")}
+
+    def at_gateway(name: str, model: str, **gateway: str) -> DiscoveredInstance:
+        fields = {"name": name, "site": "edge", "address": "10.0.0.9:80", "model": model}
+        return DiscoveredInstance(
+            "first", Instance.model_validate({**fields, "gateway": gateway or behind[name]})
+        )
+
+    merged = merge(
+        config(),
+        [at_gateway("x", "big"), at_gateway("y", "small"), at_gateway("z", "big")],
+    )
+    again = merge(config(), [at_gateway("x", "big"), at_gateway("y", "small", host="x.example")])
+
+    assert ["x"] == [each.instance.name for each in merged.taken]
+    said = {each.name: each.message for each in merged.refused}
+    assert "the service sum has both" in said["y"]
+    assert "the service chat, sum has both" in said["z"]
+    assert "remove one of the two" in again.refused[0].message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controlplane.config.rules.instances import engine_faults, scrape_faults
-from controlplane.config.rules.sections import Names, Sections
+from controlplane.config.rules.sections import Entry, Names, Sections
 from controlplane.config.schema.steering import Steering
 from controlplane.config.units import (
     parse_duration,
@@ -17,7 +17,8 @@ _KEYS_OF_KINDS = {
     "service": ("endpoint_slices",),
     "node_label": ("endpoint_slices", "pods"),
     "members": ("inference_pools",),
-    "gateway_namespace": ("inference_pools",),
+    "gateway_namespace": ("inference_pools", "inference_pool_imports"),
+    "http_routes": ("inference_pools", "inference_pool_imports"),
 }
 """Keys of a discovery rule that only some kinds know."""
 
@@ -48,8 +49,7 @@ def discovery_faults(doc: Sections) -> Iterator[Fault]:
         for key, kinds in _KEYS_OF_KINDS.items():
             if kind is not None and rule.get(key) is not None and kind not in kinds:
                 yield doc.at(rule, key, f"means nothing to {kind}; remove it")
-        if rule.get("port") is not None and rule.get("port_name") is not None:
-            yield doc.at(rule, "port_name", "is not asked where port is given; keep one")
+        yield from pair_faults(doc, rule)
         scrape = rule.entry("scrape")
         yield from scrape_faults(doc, scrape, Steering().expiry if expiry is None else expiry)
         if scrape.get("ca") is not None and scrape.get("https") is not True:
@@ -58,6 +58,14 @@ def discovery_faults(doc: Sections) -> Iterator[Fault]:
         idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
         if idle is not None and busy is not None and busy < idle:
             yield doc.at(power, "busy", "is less than idle; busy is the draw at full load")
+
+
+def pair_faults(doc: Sections, rule: Entry) -> Iterator[Fault]:
+    """Check keys of a rule of which one makes the other mean nothing."""
+    if rule.get("members") is True and rule.get("http_routes") is True:
+        yield doc.at(rule, "http_routes", "means nothing to members of pools; remove it")
+    if rule.get("port") is not None and rule.get("port_name") is not None:
+        yield doc.at(rule, "port_name", "is not asked where port is given; keep one")
 
 
 def cluster_faults(doc: Sections) -> Iterator[Fault]:

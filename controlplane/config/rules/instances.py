@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from controlplane.config.addresses import canonical_endpoint
 from controlplane.config.engine import Engine
 from controlplane.config.faults import nearest
-from controlplane.config.rules.sections import Entry, Sections
+from controlplane.config.rules.sections import Entry, Sections, models_of
 from controlplane.config.schema.envoy import Envoy
 from controlplane.config.schema.instances import Instance, Scrape
 from controlplane.config.schema.steering import Steering
@@ -24,7 +24,7 @@ def instance_faults(doc: Sections) -> Iterator[Fault]:
     """Check instances: names they refer to, addresses, metrics pages, power."""
     expiry = doc.root.entry("steering").number("expiry", parse_duration)
     expiry = Steering().expiry if expiry is None else expiry
-    addresses: dict[tuple[str, str], Entry] = {}
+    addresses: dict[tuple[str, str], list[Entry]] = {}
     for instance in doc.instance_list:
         yield from doc.known(instance, "site", "site", doc.sites)
         yield from doc.known(instance, "model", "model", doc.models)
@@ -34,13 +34,8 @@ def instance_faults(doc: Sections) -> Iterator[Fault]:
         address = instance.text("address")
         if address is not None:
             key = (site if site in doc.devices else "", canonical_endpoint(address))
-            first = addresses.setdefault(key, instance)
-            if first is not instance:
-                name = first.text("name") or dotted(first.path)
-                yield doc.at(
-                    instance, "address", f"'{address}' is already the address of '{name}'"
-                    "; an address is one instance"
-                )  # fmt: skip
+            yield from place_faults(doc, instance, addresses.setdefault(key, []))
+            addresses[key].append(instance)
             host, _, port = address.rpartition(":")
             if host in ("127.0.0.1", "[::1]") and port == str(listener_port(doc, site)):
                 yield doc.at(
@@ -55,6 +50,31 @@ def instance_faults(doc: Sections) -> Iterator[Fault]:
         idle, busy = power.number("idle", parse_power), power.number("busy", parse_power)
         if idle is not None and busy is not None and busy < idle:
             yield doc.at(power, "busy", "is less than idle; busy is the draw at full load")
+
+
+def place_faults(doc: Sections, instance: Entry, others: Iterable[Entry]) -> Iterator[Fault]:
+    """Check that *instance* has room at its address beside *others*; see `config.places`."""
+    address = instance.text("address")
+    for other in others:
+        name = other.text("name") or dotted(other.path)
+        reported = f"'{address}' is already the address of '{name}'"
+        if _gateway_key(instance) == _gateway_key(other):
+            yield doc.at(instance, "address", f"{reported}; an address is one instance")
+            return
+        for service in doc.service_list:
+            listed = {each.text("name") for each in service.entries("models")}
+            if listed & models_of(instance) and listed & models_of(other):
+                yield doc.at(
+                    instance, "address", f"{reported}, and the service '{service.text('name')}' has"
+                    " both; have the gateway listen for one of them at another port"
+                )  # fmt: skip
+                return
+
+
+def _gateway_key(instance: Entry) -> tuple[str, str]:
+    gateway = instance.entry("gateway")
+    host, path = gateway.text("host") or "", gateway.text("path") or ""
+    return host.lower().removesuffix("."), path.rstrip("/")
 
 
 def engine_faults(doc: Sections, entry: Entry) -> Iterator[Fault]:

@@ -185,6 +185,9 @@ class DiscoveryRule(Settings):
     """The Kubernetes Service whose endpoint slices are meant."""
     gateway_namespace: KubernetesName | None = None
     """Where the Gateways of inference pools are; by default beside the pools."""
+    http_routes: bool = False
+    """Requests for a pool get the host and the path by which its HTTPRoute leads to it, so that
+    several pools behind one Gateway are distinguished; reads HTTPRoutes beside the pools."""
     instance_name: Annotated[str, Field(max_length=200), AfterValidator(_check_template)] = "{name}"
     """How an instance is called; knows the places {name}, {namespace}, {rule}, {cluster} and
     {port}. A longer name than 63 characters is cut, and made unique."""

@@ -14,6 +14,7 @@ from controlplane.config.addresses import (
 )
 from controlplane.config.dialects import EngineName
 from controlplane.config.engine import Engine
+from controlplane.config.schema.gateways import BehindGateway
 from controlplane.config.schema.https import Https
 from controlplane.config.schema.models import ServedName
 from controlplane.config.schema.prices import RateLimit, RequestPrice
@@ -130,6 +131,8 @@ class Instance(Settings):
     """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
     https: Https | None = None
     """With it, Envoys speak HTTPS to it whatever ``envoy.instance_tls`` says."""
+    gateway: BehindGateway | None = None
+    """Host and path of its requests, where a gateway at its address serves several instances."""
 
     @model_validator(mode="after")
     def _name_first(self) -> Instance:
@@ -146,6 +149,12 @@ class Instance(Settings):
             raise ValueError("https needs a name where the address has none; add https.name")
         # Kept when the address is resolved.
         object.__setattr__(self, "https", self.https.model_copy(update={"name": self.host}))
+        return self
+
+    @model_validator(mode="after")
+    def _one_host(self) -> Instance:
+        if self.https is not None and self.gateway is not None:
+            raise ValueError("https has a name and a path of its own; remove gateway")
         return self
 
     @property

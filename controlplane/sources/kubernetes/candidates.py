@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.config import DiscoveryRule, ObjectRef
+from controlplane.errors import ReportError
 from controlplane.sources.kubernetes.documents import Labels, Meta
 from controlplane.sources.kubernetes.gateway_api import Gateway, InferencePool
+from controlplane.sources.kubernetes.http_routes import HttpRoute
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     INFERENCE_POOL_IMPORTS,
@@ -16,6 +18,7 @@ from controlplane.sources.kubernetes.objects import (
     KubernetesObject,
     Pod,
 )
+from controlplane.sources.kubernetes.pool_routes import PoolRoute, pool_route
 from controlplane.sources.kubernetes.watches import SERVICE_NAME
 
 
@@ -39,6 +42,8 @@ class Candidate:
     """The object that an Event on it names."""
     metrics_host: str = ""
     """Where metrics are, if not at the address."""
+    route: PoolRoute | None = None
+    """What its requests have, at a Gateway that others stand behind."""
     fault: str = ""
 
 
@@ -47,18 +52,22 @@ class CandidateReader:
 
     Args:
         rule: what makes an instance.
-        looked_up: Gateways and pools, where the rule asks for them.
+        looked_up: Gateways, HTTPRoutes and pools, where the rule asks for them.
     """
 
     def __init__(self, rule: DiscoveryRule, looked_up: Iterable[KubernetesObject]) -> None:
         self.rule = rule
         self.gateways: dict[tuple[str, str], Gateway] = {}
+        self.routes: list[HttpRoute] = []
         self.pools: list[InferencePool] = []
         for each in looked_up:
             if isinstance(each, Gateway):
                 self.gateways[each.meta.key] = each
+            elif isinstance(each, HttpRoute):
+                self.routes.append(each)
             elif isinstance(each, InferencePool) and each.ready:
                 self.pools.append(each)
+        self.routes.sort(key=lambda route: route.meta.key)
         self.pools.sort(key=lambda pool: pool.meta.key)
 
     def candidates(self, each: KubernetesObject) -> Iterator[Candidate]:
@@ -104,10 +113,19 @@ class CandidateReader:
             fault = f"its Gateway {names} is not among those read; set gateway_namespace"
         elif not at[0].hosts:
             fault = "its Gateway has no address in its status yet"
+        route = None
+        if self.rule.http_routes and at and not fault:
+            try:
+                route = pool_route(pool, at[0], self.routes)
+            except ReportError as error:
+                fault = str(error)
+        ports = at[0].ports if at else {}
+        if route is not None and route.port and self.rule.port_name is None:
+            ports = {"its HTTPRoute's": route.port}
         host = f"{pool.picker}.{pool.meta.namespace}.svc" if pool.picker else ""
         return Candidate(
             pool.meta.name, pool.meta.namespace, pool.meta.labels,
-            at[0].hosts[0] if at and at[0].hosts else "", at[0].ports if at else {},
+            at[0].hosts[0] if at and at[0].hosts else "", ports, route=route,
             source=f"pool {pool.meta.namespace}/{pool.meta.name}", about=_about_pool(pool),
             metrics_host=host, fault=fault,
         )  # fmt: skip
@@ -142,7 +160,5 @@ def _about(api_version: str, kind: str, meta: Meta) -> ObjectRef:
 
 
 def _about_pool(pool: InferencePool) -> ObjectRef:
-    kind, of = "InferencePool", INFERENCE_POOLS
-    if pool.imported:
-        kind, of = "InferencePoolImport", INFERENCE_POOL_IMPORTS
-    return _about(f"{of.group}/{of.version}", kind, pool.meta)
+    of = INFERENCE_POOL_IMPORTS if pool.imported else INFERENCE_POOLS
+    return _about(f"{of.group}/{of.version}", pool.kind, pool.meta)

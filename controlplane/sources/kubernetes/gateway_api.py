@@ -69,6 +69,11 @@ class InferencePool:
     imported: bool = False
     """Whether it is an InferencePoolImport."""
 
+    @property
+    def kind(self) -> str:
+        """Return its kind, as HTTPRoutes name it."""
+        return "InferencePoolImport" if self.imported else "InferencePool"
+
     def selects(self, labels: Labels) -> bool:
         """Report whether a pod with *labels* is a member."""
         return bool(self.selector) and self.selector.items() <= labels.items()

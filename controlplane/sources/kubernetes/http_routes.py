@@ -48,7 +48,7 @@ class Backend:
     """Where requests go."""
 
     kind: str
-    """``Service`` or ``InferencePool``; of other groups, with the group before it."""
+    """``Service``, ``InferencePool`` or its import; of other groups, with the group before it."""
     namespace: str
     name: str
 
@@ -151,7 +151,11 @@ def _rule(rule: Mapping[str, Any], meta: Meta) -> RouteRule:
 
 def _kind(reference: Mapping[str, Any]) -> str:
     kind, group = text_of(reference, "kind") or "Service", text_of(reference, "group")
-    known = {("Service", ""), ("InferencePool", "inference.networking.k8s.io")}
+    known = {
+        ("Service", ""),
+        ("InferencePool", "inference.networking.k8s.io"),
+        ("InferencePoolImport", "inference.networking.x-k8s.io"),
+    }
     return kind if (kind, group) in known else f"{group}/{kind}"
 
 

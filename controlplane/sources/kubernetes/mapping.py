@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from controlplane.config import (
+    BehindGateway,
     Config,
     Conflict,
     DiscoveredInstance,
@@ -229,6 +232,16 @@ class _Reader:
             ),
             "power": rule.power,
         }  # fmt: skip
+        route = candidate.route
+        if route is not None and (route.host or route.path):
+            known = {"host": route.host, "path": route.path}
+            try:
+                reported["gateway"] = BehindGateway.model_validate(
+                    {key: value for key, value in known.items() if value}
+                )
+            except ValidationError as error:
+                reason = error.errors(include_url=False)[0]["msg"]
+                raise ReportError(f"its HTTPRoute cannot be followed: {reason}") from None
         # One set for all that say the same: thousands of their own would be some megabytes.
         said = self._said.setdefault(frozenset(reported), set(reported))
         return Instance.model_construct(_fields_set=said, **reported)

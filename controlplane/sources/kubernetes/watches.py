@@ -9,6 +9,7 @@ from controlplane.config import Config, DiscoveryKind, DiscoveryRule
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
     GATEWAYS,
+    HTTP_ROUTES,
     INFERENCE_POOL_IMPORTS,
     INFERENCE_POOLS,
     NODES,
@@ -37,7 +38,7 @@ class Watches:
     objects: tuple[Watch, ...]
     """Of the rule's kind, one for each namespace."""
     looked_up: tuple[Watch, ...] = ()
-    """Nodes or Gateways."""
+    """Nodes, pools, Gateways or HTTPRoutes."""
 
     def __iter__(self) -> Iterator[Watch]:
         yield from self.objects
@@ -65,9 +66,13 @@ def watches(config: Config, rule: DiscoveryRule) -> Watches:
         imports = rule.kind is DiscoveryKind.INFERENCE_POOL_IMPORTS
         pools_of = INFERENCE_POOL_IMPORTS if imports else INFERENCE_POOLS
         gateways = (rule.gateway_namespace,) if rule.gateway_namespace else namespaces
+        routes = namespaces if rule.http_routes else ()
         return Watches(
             tuple(Watch(pools_of, each, selector) for each in namespaces),
-            tuple(Watch(GATEWAYS, each) for each in gateways),
+            (
+                *(Watch(GATEWAYS, each) for each in gateways),
+                *(Watch(HTTP_ROUTES, each) for each in routes),
+            ),
         )
     resource = PODS if rule.kind is DiscoveryKind.PODS else ENDPOINT_SLICES
     return Watches(tuple(Watch(resource, each, selector) for each in namespaces), nodes)

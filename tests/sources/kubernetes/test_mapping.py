@@ -18,6 +18,7 @@ from controlplane.sources.kubernetes.gateway_api import (
     parse_inference_pool,
     parse_inference_pool_import,
 )
+from controlplane.sources.kubernetes.http_routes import parse_http_route
 from controlplane.sources.kubernetes.mapping import (
     Mapped,
     Mapper,
@@ -35,7 +36,14 @@ from controlplane.sources.kubernetes.objects import (
     parse_pod,
 )
 from controlplane.sources.kubernetes.watches import ZONE, Watch, watches
-from testbed.fakes.kubernetes_api import make_gateway, make_node, make_pod, make_pool, make_slice
+from testbed.fakes.kubernetes_api import (
+    make_gateway,
+    make_http_route,
+    make_node,
+    make_pod,
+    make_pool,
+    make_slice,
+)
 
 
 def configured(rule: Mapping[str, Any]) -> tuple[Config, DiscoveryRule]:
@@ -450,6 +458,79 @@ def test_a_pool_that_cannot_be_reached_is_refused(
     )
 
     assert [("p", reason)] == reasons(findings)
+
+
+LEADS = {
+    "host": make_http_route("r", ["InferencePool/p"], hostnames=["*.x", "p.example"]),
+    "path": make_http_route(
+        "r", ["InferencePool/p"], matches=[{"path": {"value": "/p/"}}], replaced_prefix="/"
+    ),
+    "part": make_http_route(
+        "r", ["InferencePool/p"], matches=[{"path": {"value": "/p/v1"}}], replaced_prefix="/v1"
+    ),
+    "kept": make_http_route("r", ["InferencePool/p"], matches=[{"path": {"value": "/v1"}}]),
+    "port": make_http_route("r", ["InferencePool/p"], listener="second"),
+}
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        ("host", ("p.example", "", 80)),
+        ("path", ("", "/p", 80)),
+        ("part", ("", "/p", 80)),
+        ("kept", ("", "", 80)),
+        ("port", ("", "", 81)),
+    ],
+)
+def test_an_http_route_says_how_a_pool_is_reached_at_its_gateway(
+    route: str, expected: tuple[str, str, int]
+) -> None:
+    """By a host, by what it takes off the path again, or by a listener."""
+    ports = {"first": 80, "second": 81} if route == "port" else None
+    gateway = parse_gateway(make_gateway("gateway", {"10.0.0.9": "IPAddress"}, ports=ports))
+    findings = found(
+        {"kind": "inference_pools", "http_routes": True},
+        parse_inference_pool(make_pool("p")),
+        looked_up=(gateway, parse_http_route(LEADS[route])),
+    )
+    (one,) = findings.found
+    behind = one.instance.gateway
+
+    assert expected == (
+        behind.host if behind else "", behind.path if behind else "", one.instance.port
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("route", "reason"),
+    [
+        (make_http_route("r", ["InferencePool/other"]), "no HTTPRoute of its Gateway"),
+        (make_http_route("r", ["InferencePool/p"], namespace="x"), "no HTTPRoute of its Gateway"),
+        (make_http_route("r", ["InferencePool/p"], hostnames=["*.x"]), "only hosts below *.x"),
+        (make_http_route("r", ["InferencePool/p"], hostnames=["a b"]), "cannot be followed"),
+        (
+            make_http_route("r", ["InferencePool/p"], matches=[{"method": "POST"}]),
+            "asks for a method",
+        ),
+        (
+            make_http_route("r", ["InferencePool/p"], replaced_prefix="/other"),
+            "puts /other in place of /;",
+        ),
+    ],
+)
+def test_a_pool_that_no_http_route_leads_to_is_refused(route: dict[str, Any], reason: str) -> None:
+    """With what keeps it from being used, rather than sent requests for another pool."""
+    gateway = parse_gateway(make_gateway("gateway", {"10.0.0.9": "IPAddress"}))
+    findings = found(
+        {"kind": "inference_pools", "http_routes": True},
+        parse_inference_pool(make_pool("p")),
+        looked_up=(gateway, parse_http_route(route)),
+    )
+    ((_, why),) = reasons(findings)
+
+    assert () == findings.found
+    assert reason in why
 
 
 def test_a_pickers_name_is_no_way_to_another_host() -> None:

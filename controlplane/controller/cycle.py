@@ -277,7 +277,7 @@ class Cycle:
         await self._apply_pending_config()
         bus = self._bus()
         self._fleet.set_clients(bus.clients(self._registry.clients))
-        view = self._fleet.view(now=self._clock())
+        view = await self._view_fleet()
         self.began.publish(view.at)
         viewed = time.perf_counter()
         follow = self._plan_to_follow()
@@ -328,6 +328,17 @@ class Cycle:
                     marks=marks,
                 )
             )
+
+    async def _view_fleet(self) -> FleetView:
+        """Return the fleet as it is now; streams and reports go on meanwhile."""
+        steps = self._fleet.view_in_steps(now=self._clock())
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                view: FleetView = end.value
+                return view
+            await asyncio.sleep(0)
 
     async def _apply_pending_config(self) -> None:
         change = self._configuration.take_pending()

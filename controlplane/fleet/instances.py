@@ -479,8 +479,11 @@ class InstanceState:
 
     def _ordered(self, now: float) -> list[SourceState]:
         """Return the sources, best last: believed, fresh before stale, by kind, the newest."""
+        spoken = [each for each in self._sources.values() if each.spoke_at > -math.inf]
+        if len(spoken) < 2:
+            return spoken
         return sorted(
-            (each for each in self._sources.values() if each.spoke_at > -math.inf),
+            spoken,
             key=lambda each: (
                 not each.quarantine,
                 fresh := now - each.report.at <= each.fresh_for(self._expiry),

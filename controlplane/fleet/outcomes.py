@@ -9,15 +9,19 @@ nothing is judged here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from operator import add
 
+from controlplane.fleet.steps import Steps, collect
 from controlplane.fleet.trust import WINDOW
 from controlplane.fleet.view import Outcomes, OutcomeView
 from controlplane.model import FailureClass, TrafficReport
 
 _CLASSES = tuple(FailureClass)
 _NOTHING = (0.0,) * (2 + len(_CLASSES))
+
+STEP = 500
+"""Pairs that are looked at between two pauses: some five milliseconds."""
 
 _Counts = tuple[float, ...]
 """In the order of the fields of `Outcomes`."""
@@ -118,6 +122,7 @@ class OutcomeBook:
         """Forget an instance that is a new one under an old name."""
         self._tallies = {key: tally for key, tally in self._tallies.items() if key[0] != instance}
 
-    def view(self, *, now: float) -> Mapping[tuple[str, str], OutcomeView]:
+    def view_in_steps(self, *, now: float) -> Steps[dict[tuple[str, str], OutcomeView]]:
         """Return (instance, service) -> outcomes at *now*."""
-        return {key: tally.view(now) for key, tally in self._tallies.items()}
+        tallies = self._tallies.copy().items()
+        return collect(((key, tally.view(now)) for key, tally in tallies), size=STEP)

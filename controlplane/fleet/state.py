@@ -16,6 +16,7 @@ from controlplane.fleet import plausibility
 from controlplane.fleet.instances import InstanceState, Seen, Standing
 from controlplane.fleet.paths import Paths
 from controlplane.fleet.promises import PromiseBook, promised_limits
+from controlplane.fleet.steps import Steps, collect, finish
 from controlplane.fleet.traffic import Traffic
 from controlplane.fleet.view import FleetView, InstanceView, Phase, TariffView
 from controlplane.model import (
@@ -34,6 +35,9 @@ from controlplane.model import (
 
 ROUND_SHARE = 0.9
 """Part of the Envoys' load period after which demand is estimated again."""
+
+STEP = 200
+"""Instances that are looked at between two pauses: some five milliseconds."""
 
 _SERVING = frozenset({Phase.UNKNOWN, Phase.STARTING, Phase.LIVE, Phase.STALE, Phase.QUARANTINED})
 
@@ -193,31 +197,41 @@ class FleetState:
 
     def view(self, *, now: float) -> FleetView:
         """Return what is true at *now*."""
-        standings = {}
-        for name, state in self._instances.items():
-            observed = self._traffic.observe(name, now=now)
-            state.watch(observed, now=now)
-            seen = Seen(self._traffic.answered_at(name), observed)
-            standings[name] = state.standing(now=now, seen=seen)
+        return finish(self.view_in_steps(now=now))
+
+    def view_in_steps(self, *, now: float) -> Steps[FleetView]:
+        """Return what is true at *now*, with a pause after every few milliseconds of work.
+
+        Reports may be applied in a pause: what has not been looked at by then is a little newer
+        than *now*, as with clocks that differ. `reconfigure` may not be called in one.
+        """
+        states = self._instances.items()
+        standings = yield from collect(
+            ((name, self._standing(name, state, now)) for name, state in states), size=STEP
+        )
         serving = [one for one in standings.values() if one.phase in _SERVING]
         if serving and all(one.ramp < 1 for one in serving):
             # No one is there to take the rest: a fleet that starts as a whole serves at once.
             standings = {name: _at_full(one) for name, one in standings.items()}
-        instances = {
-            name: state.view(standings[name], now=now) for name, state in self._instances.items()
-        }
-        heard = [
-            standings[name] for name, state in self._instances.items() if state.heard_at is not None
-        ]
+        instances = yield from collect(
+            ((name, state.view(standings[name], now=now)) for name, state in states), size=STEP
+        )
+        own_outcomes = yield from collect(
+            ((name, state.own_outcomes()) for name, state in states), size=STEP
+        )
+        traffic = yield from self._traffic.view_in_steps(now=now, expiry=self._expiry)
+        outcomes = yield from self._traffic.outcomes_in_steps(now=now)
+        heard = [standings[name] for name, state in states if state.heard_at is not None]
         demand = self._traffic.demand(now=now, expiry=self._expiry, clients=self._clients)
         self._add_own_accounts(demand, now)
+        yield
         return FleetView(
             at=now,
             config=self._config,
             instances=instances,
             paths=self._paths.view(now=now),
             demand=demand,
-            traffic=self._traffic.view(now=now, expiry=self._expiry),
+            traffic=traffic,
             power=self._power(instances, now),
             battery={
                 site: Reading(report.battery, report.source, report.at)
@@ -232,16 +246,17 @@ class FleetState:
                 if now - report.at <= self._config.steering.tariff_expiry
             },
             counted=self._traffic.counted(now=now),
-            outcomes=self._traffic.outcomes(now=now),
+            outcomes=outcomes,
             served=self._traffic.served(),
-            own_outcomes={
-                name: own
-                for name, state in self._instances.items()
-                if (own := state.own_outcomes()) is not None
-            },
+            own_outcomes={name: own for name, own in own_outcomes.items() if own is not None},
             clients=dict(self._clients or {}),
             frozen=bool(heard) and all(one.silent for one in heard),
         )
+
+    def _standing(self, name: str, state: InstanceState, now: float) -> Standing:
+        observed = self._traffic.observe(name, now=now)
+        state.watch(observed, now=now)
+        return state.standing(now=now, seen=Seen(self._traffic.answered_at(name), observed))
 
     def _add_own_accounts(self, demand: dict[tuple[str, str], Reading], now: float) -> None:
         """Estimate the demand of services that no Envoy reports from the instances' counters.

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from controlplane.errors import ReportError
 from controlplane.fleet.outcomes import OutcomeBook
 from controlplane.fleet.rates import smoothed
+from controlplane.fleet.steps import Steps, collect
 from controlplane.fleet.trust import WINDOW, Observation
 from controlplane.fleet.view import OutcomeView, Served, TrafficView
 from controlplane.model import Reading, Source, TrafficReport
@@ -181,6 +182,10 @@ class _Window(NamedTuple):
         )
 
 
+STEP = 10_000
+"""Triples that are looked at between two pauses: some five milliseconds."""
+
+
 class WindowViews(Mapping[tuple[str, str, str], TrafficView]):
     """Windows as they were at one instant, each turned into its view when it is asked for."""
 
@@ -301,15 +306,15 @@ class Traffic:
             if not flow.silent(now)
         }
 
-    def view(self, *, now: float, expiry: float) -> WindowViews:
+    def view_in_steps(self, *, now: float, expiry: float) -> Steps[WindowViews]:
         """Return (client site, service, instance) -> what Envoys saw within *expiry*."""
         oldest = now - expiry
-        recent = {key: window for key, window in self._windows.items() if window.at >= oldest}
-        return WindowViews(recent, now)
+        recent = (each for each in self._windows.copy().items() if each[1].at >= oldest)
+        return WindowViews((yield from collect(recent, size=STEP)), now)
 
-    def outcomes(self, *, now: float) -> Mapping[tuple[str, str], OutcomeView]:
+    def outcomes_in_steps(self, *, now: float) -> Steps[dict[tuple[str, str], OutcomeView]]:
         """Return (instance, service) -> how Envoys saw its attempts end."""
-        return self._outcomes.view(now=now)
+        return self._outcomes.view_in_steps(now=now)
 
     def served(self) -> Mapping[tuple[str, str], Served]:
         """Return (service, instance) -> what Envoys saw of it in all."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from controlplane.errors import ReportError
 from controlplane.fleet import FleetState, FleetView
 from controlplane.fleet.outcomes import OutcomeBook, count_outcomes
+from controlplane.fleet.steps import finish
 from controlplane.fleet.view import Outcomes
 from controlplane.model import FailureClass, InstanceReport, Signal, Source, TrafficReport
 from testbed.fakes.fleets import make_config
@@ -87,8 +88,8 @@ def test_the_recent_past_fades_and_the_total_stays() -> None:
     for at in range(1, 31):
         book.apply(report(float(at)))
 
-    at_once = book.view(now=30.0)["a", "chat"]
-    later = book.view(now=60.0)["a", "chat"]
+    at_once = finish(book.view_in_steps(now=30.0))["a", "chat"]
+    later = finish(book.view_in_steps(now=60.0))["a", "chat"]
 
     assert (300.0, 300.0) == (at_once.total.answered, later.total.answered)
     assert pytest.approx(10.0, rel=0.01) == at_once.rate
@@ -116,7 +117,7 @@ def test_the_order_of_reports_changes_no_total(seen: list[tuple[float, int]]) ->
         book = OutcomeBook()
         for at, count in order:
             book.apply(report(100.0 + at, issued=count, succeeded=count))
-        totals.add(round(book.view(now=150.0)["a", "chat"].total.answered, 6))
+        totals.add(round(finish(book.view_in_steps(now=150.0))["a", "chat"].total.answered, 6))
 
     assert {sum(count for _, count in seen)} == totals
 

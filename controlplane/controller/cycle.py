@@ -345,14 +345,15 @@ class Cycle:
         if change is None:
             return
         before = self._configuration.effective
+        places = {each.name: each.site for each in change.config.instances}
+        # Before the new configuration is put in force, which takes its time as well.
+        await self._withdraw(
+            {each.name for each in before.instances if places.get(each.name) != each.site}
+        )
         await self._decider.reconfigure(change.config)
         # Before the first plan nothing else serves: what is discovered by then serves at once.
         self._fleet.reconfigure(change.config, now=self._clock(), ramp=self.view is not None)
         self._configuration.put_in_force(change)
-        places = {each.name: each.site for each in change.config.instances}
-        await self._withdraw(
-            {each.name for each in before.instances if places.get(each.name) != each.site}
-        )
 
     async def _withdraw(self, gone: Collection[str]) -> None:
         """Publish the served plan without the instances *gone*, where deciding takes its time."""

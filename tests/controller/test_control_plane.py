@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.config import Config
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CALM_PERIOD, SETTLED
 from controlplane.controller.decider import without
@@ -145,21 +146,29 @@ async def test_the_first_report_ends_a_calm() -> None:
 
 
 async def test_what_went_is_out_of_the_weights_before_a_slow_decision() -> None:
-    """Envoys get the served plan without it while the decision takes its time."""
+    """Envoys get the served plan without it while configuring and deciding take their time."""
     control = cycling(lambda: 100.0)
     await control.cycle.run_once()
     control.cycle._decided_in = 10.0
     seen: list[bool] = []
-    decide = control.decider.decide
+    decide, reconfigure = control.decider.decide, control.decider.reconfigure
 
-    async def decide_slowly(*args: Any, **options: Any) -> Any:
+    def look() -> None:
         snapshot = control.views.snapshot("cloud")
         assert snapshot is not None
         body = snapshot.of_type(ENDPOINT).resources["chat"].body
         seen.append(b"north-b" in body)
+
+    async def decide_slowly(*args: Any, **options: Any) -> Any:
+        look()
         return await decide(*args, **options)
 
+    async def reconfigure_slowly(config: Config) -> None:
+        look()
+        await reconfigure(config)
+
     control.decider.decide = decide_slowly  # type: ignore[method-assign]
+    control.decider.reconfigure = reconfigure_slowly  # type: ignore[method-assign]
     config = control.configuration.file_config
     left = tuple(each for each in config.instances if each.name != "north-b")
     control.configuration.receive_file(config.model_copy(update={"instances": left}))
@@ -167,7 +176,7 @@ async def test_what_went_is_out_of_the_weights_before_a_slow_decision() -> None:
     plan = control.plan
     control.close()
 
-    assert [False] == seen
+    assert [False, False] == seen
     assert plan is not None
     assert {"north-a", "cloud-a"} == {
         each.instance for each in plan.assignments["chat", "cloud"].allocations

@@ -63,8 +63,6 @@ class KubernetesBus:
     """
 
     replicated = True
-    shares_memory = False
-    memory: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -143,8 +141,19 @@ class KubernetesBus:
         await self._relay.set_plan(plan)
         return self.leads
 
+    @property
+    def shares_memory(self) -> bool:
+        """Return whether replicas that join get what this one has learned."""
+        return self.leads
+
+    @property
+    def memory(self) -> Mapping[str, Any] | None:
+        """Return what the leader had learned when this replica joined; None if unknown."""
+        return self._relay.memory
+
     async def share_memory(self, memory: Mapping[str, Any]) -> None:
-        """Do nothing: a follower hears every report, and learns for itself."""
+        """Keep what was learned for replicas that join; the others hear every report."""
+        await self._relay.set_memory(memory)
 
     async def update_overrides(
         self, change: Callable[[SavedOverrides | None], SavedOverrides]

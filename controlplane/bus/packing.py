@@ -1,9 +1,11 @@
-"""A plan as bytes that travel between replicas: JSON, deflated."""
+"""Plans and estimates as bytes that travel between replicas: JSON, deflated."""
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 from controlplane.steering.plan import Plan
 from controlplane.steering.record import decode_plan, encode_plan
@@ -14,7 +16,7 @@ MAX_PLAN = 256_000_000
 
 def deflate(plan: Plan) -> bytes:
     """Return the bytes of *plan*."""
-    return zlib.compress(json.dumps(encode_plan(plan), separators=(",", ":")).encode(), 3)
+    return deflate_document(encode_plan(plan))
 
 
 def inflate(content: bytes, at: float) -> Plan:
@@ -23,7 +25,21 @@ def inflate(content: bytes, at: float) -> Plan:
     Raises:
         ValueError, KeyError, TypeError, zlib.error: it is none.
     """
-    return decode_plan(json.loads(inflate_bytes(content)), at=at)
+    return decode_plan(inflate_document(content), at=at)
+
+
+def deflate_document(document: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a JSON document."""
+    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 3)
+
+
+def inflate_document(content: bytes) -> Any:
+    """Read a JSON document back.
+
+    Raises:
+        ValueError, zlib.error: it is none.
+    """
+    return json.loads(inflate_bytes(content))
 
 
 def inflate_bytes(content: bytes) -> bytes:

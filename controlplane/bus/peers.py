@@ -1,9 +1,10 @@
 """What replicas say each other where no broker does: questions to the leader, and its answers.
 
 A question carries a follower's reports and the version of the plan that it has; the answer has the
-others' reports and, if it is another one, the plan. Both are JSON, signed with a key that the
-replicas share, so that no one else can report or decide; a question names whom it is meant for and
-counts up, and the answer signs the question's count too, so none can be used twice.
+others' reports and, if it is another one, the plan; that to a follower which joins also has what
+the leader learned. Both are JSON, signed with a key that the replicas share, so that no one else
+can report or decide; a question names whom it is meant for and counts up, and the answer signs the
+question's count too, so none can be used twice.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import json
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp import web
 
 from controlplane.bus.codec import Message, decode_message, encode_message
-from controlplane.bus.packing import deflate, inflate
+from controlplane.bus.packing import deflate, deflate_document, inflate, inflate_document
 from controlplane.errors import ControlPlaneError, ReportError
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
@@ -33,6 +34,8 @@ PATH = "/replicas/v1"
 SIGNATURE = "X-Cats-Signature"
 MAX_BODY = 64_000_000
 """Bytes of a question or an answer."""
+MAX_MEMORY = 16_000_000
+"""Bytes of the deflated estimates that a follower gets when it joins."""
 MAX_QUEUED = 50_000
 """Reports that wait; the oldest go first."""
 MAX_IN_MESSAGE = 5_000
@@ -75,6 +78,8 @@ class Answer:
     until: int
     """Number of the last report in *message*."""
     message: str
+    memory: str = ""
+    """Base 64 of the deflated estimates, for a follower that joins; empty if there are none."""
 
 
 _T = TypeVar("_T", Question, Answer)
@@ -85,6 +90,9 @@ class Relay:
 
     def __init__(self, me: str, *, clock: Callable[[], float]) -> None:
         self.plan: Plan | None = None
+        self.memory: Mapping[str, Any] | None = None
+        """What the leader had learned when this replica joined."""
+        self._shared_memory = ""
         self._me = me
         self._clock = clock
         self._content = b""
@@ -133,6 +141,13 @@ class Relay:
         content = await asyncio.to_thread(deflate, plan)
         self.plan, self._content = plan, content
 
+    async def set_memory(self, memory: Mapping[str, Any]) -> None:
+        """Make *memory* what followers that join get; too much of it is left out."""
+        content = await asyncio.to_thread(deflate_document, memory)
+        self._shared_memory = (
+            base64.b64encode(content).decode() if len(content) <= MAX_MEMORY else ""
+        )
+
     # As a follower.
 
     def ask(self, leader: str) -> tuple[Question, int]:
@@ -165,6 +180,9 @@ class Relay:
                 content = base64.b64decode(answer.plan, validate=True)
                 plan = await asyncio.to_thread(inflate, content, self._clock())
                 self._content = content
+            if answer.memory:
+                shared = base64.b64decode(answer.memory, validate=True)
+                self.memory = await asyncio.to_thread(inflate_document, shared)
         except (ReportError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise PeerError(f"an answer that cannot be read: {error}"[:200]) from error
         self._sent, self._since = self._pending, answer.until
@@ -201,7 +219,9 @@ class Relay:
         version = "" if self.plan is None else self.plan.version
         plan = "" if version == question.have else base64.b64encode(self._content).decode()
         text = encode_message(self._me, clients, fresh[-MAX_IN_MESSAGE:], now=now).decode()
-        return message, Answer(version, plan, self._last, text)
+        joins = question.since < 0 and not question.have
+        memory = self._shared_memory if joins else ""
+        return message, Answer(version, plan, self._last, text, memory)
 
     def _clients(self, *, apart: str) -> Mapping[str, int]:
         limit = self._clock() - PRESENCE_TIMEOUT
@@ -319,8 +339,14 @@ def _encode(what: Question | Answer) -> bytes:
 def _decode(kind: type[_T], content: bytes) -> _T:
     try:
         document: Any = json.loads(content)
-        values = [document[name] for name in kind.__slots__]
-        wanted = [{"str": str, "int": int}[str(kind.__annotations__[n])] for n in kind.__slots__]
+        # What a replica of an earlier version does not say has its default.
+        values = [
+            document[each.name]
+            if each.default is MISSING
+            else document.get(each.name, each.default)
+            for each in fields(kind)
+        ]
+        wanted = [{"str": str, "int": int}[str(each.type)] for each in fields(kind)]
         _require_types(values, wanted)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PeerError(f"no message of a replica: {error!r}"[:200]) from error

@@ -13,11 +13,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from controlplane.bus import kubernetes
+from controlplane.bus import kubernetes, peers
 from controlplane.bus.kubernetes import KubernetesBus
 from controlplane.bus.peers import (
     PATH,
     SIGNATURE,
+    Answer,
     PeerClient,
     PeerError,
     Question,
@@ -129,6 +130,39 @@ async def test_one_of_two_leads_and_each_hears_what_the_other_hears() -> None:
             assert 1 == a.bus.replicas == b.bus.replicas
             assert "a" == lease["spec"]["holderIdentity"]
             assert not b.bus.answer(Question("b", "x", 1, "", -1, "{}"))
+
+
+async def test_one_that_joins_gets_what_the_leader_learned() -> None:
+    """Once, with the first answer; one of an earlier version that says nothing of it is heard."""
+    server, learned = KubernetesApiServer(), {"capacity": {"north-a": {"slots": 3.5}}}
+    async with serving_kubernetes(server), replica(server, "a") as a:
+        await until(lambda: a.bus.leads)
+        assert a.bus.shares_memory
+        assert await a.bus.offer(PLAN)
+        await a.bus.share_memory(learned)
+        async with replica(server, "b") as b:
+            await until(lambda: b.bus.memory is not None)
+            message = json.dumps({"from": "c", "clients": {}, "reports": []})
+            again = a.bus.answer(Question("a", "c", 1, PLAN.version, -1, message))
+
+            assert not b.bus.shares_memory
+            assert learned == b.bus.memory
+            assert again is not None
+            assert "" == again.memory
+    earlier = {"version": "v", "plan": "", "until": 1, "message": "{}"}
+    assert Answer("v", "", 1, "{}") == peers._decode(Answer, json.dumps(earlier).encode())
+
+
+@pytest.mark.parametrize("content", ["no base 64", "bm9uZQ=="])
+async def test_estimates_that_cannot_be_read_are_an_answer_that_cannot(content: str) -> None:
+    """The question is asked again; what was known stays."""
+    relay = peers.Relay("b", clock=time.monotonic)
+    message = json.dumps({"from": "a", "clients": {}, "reports": []})
+    relay.ask("a")
+
+    with pytest.raises(peers.PeerError, match="cannot be read"):
+        await relay.receive("a", Answer("", "", 1, message, content))
+    assert relay.memory is None
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,8 @@ def _encode_why(why: Why) -> Document:
         },
         "predicted_latency": why.predicted_latency,
         "marginal_cost": why.marginal_cost,
+        "prefix_loss": why.prefix_loss,
+        "least_gain": why.least_gain,
         "arrival_rate": why.arrival_rate,
         "capacity": why.capacity,
         "confidence": why.confidence,

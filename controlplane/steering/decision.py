@@ -61,6 +61,10 @@ class Decision:
     """Predicted gain of *shares* over the ones before, as a part of the cost; 0 when held."""
     probed: Array
     """(entries,): the part of *shares* that is given to learn of an instance; mostly 0."""
+    losses: Array
+    """(instances,): seconds alone in the engine that a session loses by moving there."""
+    least_gain: Array
+    """(entries,): weighted seconds that a request had to gain for its session to move there."""
 
     @property
     def sustained(self) -> Array:

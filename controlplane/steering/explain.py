@@ -87,6 +87,13 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         words += _bounds(decision, entry)
         if decision.probed[entry] > 0:
             words.append("probed: it may be as fast as others of its model again")
+    least = 0.0 if entry is None else float(decision.least_gain[entry]) / service.layout.weight
+    lost = float(decision.losses[column]) if least > 0 else 0.0
+    if least > 0:
+        words.append(
+            f"a session that moves here loses {lost * 1e3:.0f} ms of cached prompt; sessions moved"
+            f" only for {least * 1e3:.0f} ms a request"
+        )
     return Why(
         rtt=rtt,
         transfer=transfer,
@@ -105,6 +112,8 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
         capacity=float(decision.sustained[column]),
         confidence=seen.confidence * decision.estimates[column].known,
         previous_share=0.0 if entry is None else float(decision.previous[entry]),
+        prefix_loss=lost,
+        least_gain=least,
         ages=ages,
         sources=sources,
         limits=tuple(words),

@@ -49,6 +49,11 @@ class Why:
     """How far the estimate of the instance rests on what was measured, 0 for a default to 1, times
     how fresh its reports are."""
     previous_share: float
+    prefix_loss: float = 0.0
+    """What a session that moves there loses once: its prompt is read again. 0 where no prefix is
+    known to be cached, or the service has no affinity."""
+    least_gain: float = 0.0
+    """What each request had to gain for sessions to move there."""
     ages: Mapping[str, float | None] = field(default_factory=dict)
     """Input -> seconds since it was measured; None if it never was."""
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -122,13 +122,25 @@ class _Costs:
     """(instances,): logarithm of a request's cost at the load in use, smoothed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Shares that keep sessions, and what a move had to gain."""
+
+    shares: Array
+    """(entries,)."""
+    toll: float
+    """Of the moves that are made, weighted seconds a second."""
+    losses: Array
+    """(instances,): seconds alone in the engine that a lost prefix costs; 0 where none is known."""
+    least_gain: Array
+    """(entries,): weighted seconds that a request had to gain for moving there; 0 if nothing."""
+
+
 @dataclass(slots=True)
 class SessionKeeper:
     """Keeps sessions where they are for as long as moving them does not pay."""
 
     prefixes: PrefixLearner = field(default_factory=PrefixLearner)
-    losses: Array = field(default_factory=lambda: np.zeros(0))
-    """(instances,): seconds alone in the engine that a lost prefix costs, as last learned."""
     _last: _Costs | None = None
 
     def keep(
@@ -141,7 +153,7 @@ class SessionKeeper:
         new: Array,
         free: Flags,
         rested: float,
-    ) -> tuple[Array, float]:
+    ) -> Kept:
         """Return *new* shares without the moves that lose sessions more than they gain.
 
         Args:
@@ -152,30 +164,28 @@ class SessionKeeper:
             new: (entries,): the shares that are best if moves lose nothing.
             free: (entries,): those that move whatever that loses.
             rested: seconds for which the shares have stayed.
-
-        Returns:
-            The shares (entries,), and the toll of the moves to them, weighted seconds a second.
         """
         layout, flow = problem.layout, problem.flow
         affinities = [each.service.affinity for each in layout.services]
         pause = np.array([0.0 if each is None else each.pause for each in affinities])
-        if not pause.any():
-            return new, 0.0
-        self.losses = self.prefixes.observe(view, layout)
-        if not self.losses.any() or not used.any():
-            return new, 0.0
+        losses = np.zeros(len(layout.instances))
+        if pause.any():
+            losses = self.prefixes.observe(view, layout)
+        if not losses.any() or not used.any():
+            return Kept(new, 0.0, losses, np.zeros(len(new)))
         calm = self._calm(view.at, problem, prices, flow.load(used))
         price = calm.evaluate(flow.load(used))[1]
         toll = toll_moves(
             flow,
-            losses=self.losses,
+            losses=losses,
             price=price,
             weight=problem.weight,
             pause=np.where(free, 0.0, pause[problem.service_of][flow.row]),
             rested=rested,
         )
         doubt = (DOUBT * problem.uncertainty * price)[flow.column] * flow.work
-        return keep_sessions(flow, calm, used=used, new=new, toll=toll, doubt=doubt)
+        shares, charged = keep_sessions(flow, calm, used=used, new=new, toll=toll, doubt=doubt)
+        return Kept(shares, charged, losses, np.where(toll > 0, toll + doubt, 0.0))
 
     def _calm(self, now: float, problem: Problem, prices: PriceTable, load: Array) -> PriceTable:
         """Return *prices* at the level that they had over the last seconds."""

@@ -34,6 +34,7 @@ from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
 from controlplane.steering.problem import DOUBTED, Network, Picture, Problem, build_network, picture
 from controlplane.steering.promise_keeping import PromiseKeeper, Rest
+from controlplane.steering.reconfiguration import changes_settings, only_adds_overrides
 from controlplane.steering.scaling import scaling_groups
 from controlplane.steering.sessions import SessionKeeper
 from controlplane.steering.shedding import Shedding
@@ -85,9 +86,9 @@ class Steering:
 
     def reconfigure(self, config: Config) -> None:
         """Receive a new configuration; what was learned of instances that stay is kept."""
-        imposed = _only_adds_overrides(self._config, config)
+        imposed = only_adds_overrides(self._config, config)
         self._imposed = self._imposed or imposed
-        self._renewed = self._renewed or (not imposed and _changed(self._config, config))
+        self._renewed = self._renewed or (not imposed and changes_settings(self._config, config))
         self._config = config
         self._layout = None
 
@@ -250,7 +251,7 @@ class Steering:
         previous = self._current.shares(problem)
         optimal = choices.code[flow.row] == OPTIMAL
         forced = self._forced(flow, previous)
-        shares, toll = self._sessions.keep(
+        kept = self._sessions.keep(
             view,
             problem,
             prices,
@@ -263,9 +264,9 @@ class Steering:
             flow,
             prices,
             # What a rule or an operator's hand decides is not weighed against its cost.
-            used=np.where(optimal & ~forced, previous, shares),
-            new=shares,
-            toll=toll,
+            used=np.where(optimal & ~forced, previous, kept.shares),
+            new=kept.shares,
+            toll=kept.toll,
             now=view.at,
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
@@ -297,6 +298,8 @@ class Steering:
             and np.array_equal(probed, former),
             gain=0.0 if choice.held else choice.gain,
             probed=probed,
+            losses=kept.losses,
+            least_gain=kept.least_gain,
         )
 
     def _probe(
@@ -536,27 +539,6 @@ class Steering:
     def _freeze(self, view: FleetView, plan: Plan) -> Plan:
         note = "frozen: every instance that ever reported is silent"
         return replace(plan, at=view.at, held=True, assignments=Noted(plan.assignments, note))
-
-
-def _changed(old: Config, new: Config) -> bool:
-    """Return whether more has changed than which instances there are.
-
-    Those that come and go, as discovered ones do all the time, are seen by what is in use.
-    """
-    known = {instance.name: instance for instance in old.instances}
-    bare = {"instances": ()}
-    return old.model_copy(update=bare) != new.model_copy(update=bare) or any(
-        known.get(instance.name, instance) != instance for instance in new.instances
-    )
-
-
-def _only_adds_overrides(old: Config, new: Config) -> bool:
-    """Return whether *new* is *old* with more overrides, none of which sets a weight."""
-    if old.model_copy(update={"overrides": ()}) != new.model_copy(update={"overrides": ()}):
-        return False
-    added = [each for each in new.overrides if each not in old.overrides]
-    kept = [each for each in new.overrides if each in old.overrides]
-    return bool(added) and kept == list(old.overrides) and all(a.weight is None for a in added)
 
 
 def _completed(view: FleetView, layout: Layout) -> Array:

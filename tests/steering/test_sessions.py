@@ -19,7 +19,14 @@ from controlplane.steering.sessions import (
     keep_sessions,
     toll_moves,
 )
-from testbed.fakes.views import make_config, make_instance, make_reported, make_view
+from controlplane.steering.steering import Steering
+from testbed.fakes.views import (
+    make_config,
+    make_instance,
+    make_reported,
+    make_service,
+    make_view,
+)
 
 CONFIG = make_config(instances=[make_instance("a", "near"), make_instance("b", "far")])
 LAYOUT = build_layout(CONFIG, CONFIG.instances)
@@ -214,3 +221,27 @@ def test_what_is_kept_costs_no_more_than_staying(
     assert 1.0 == pytest.approx(float(shares.sum()))
     assert (shares >= -1e-12).all()
     assert flow.cost(shares, prices) + charged <= flow.cost(before, prices) + 1e-9
+
+
+def test_an_explanation_says_what_a_session_would_lose() -> None:
+    """The loss, and the gain for which sessions would have moved, beside the other terms."""
+    config = make_config(
+        instances=[make_instance("a", "near"), make_instance("b", "far")],
+        services=[make_service("chat", affinity={"header": "x-session-id"})],
+    )
+    steering = Steering(config)
+    for at in range(1, 8):
+        rates = {**prompts(0.5, 0.2), Signal.COMPLETED: 10.0}
+        gauges = {Signal.RUNNING: 4.0, Signal.WAITING: 0.0}
+        shown = {
+            name: make_reported(config, name, at=at, gauges=gauges, rates=rates, interval=1.0)
+            for name in ("a", "b")
+        }
+        demand = {("near", "chat"): 10.0, ("far", "chat"): 10.0}
+        plan = steering.decide(make_view(config, at=at, demand=demand, instances=shown))
+    for allocation in plan.assignments["chat", "near"].allocations:
+        why = allocation.why
+        assert why is not None
+        assert 0.2 == pytest.approx(why.prefix_loss, abs=0.01)
+        assert why.least_gain > why.prefix_loss
+        assert any("cached prompt" in words for words in why.limits)

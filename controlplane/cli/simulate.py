@@ -202,6 +202,10 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "pushes": list(outcome.pushes),
         "refused_reports": outcome.refused,
         "predicted_error": outcome.predicted_error,
+        "warm_turns": {
+            window: {"site": warm, "instance": outcome.warm_instance[window]}
+            for window, warm in outcome.warm.items()
+        },
         "shares": {site: [round(v, 4) for v in values] for site, values in outcome.shares.items()},
         "load": {site: values.tolist() for site, values in outcome.load.items()},
     }
@@ -221,6 +225,11 @@ def _print_table(title: str, duration: float, outcomes: Sequence[Outcome]) -> No
                 f"{outcome.policy:<24}{window:<12}{service:<12}{found.requests:>9}"
                 f"{found.mean:>9.3f}{found.p50:>9.3f}{found.p90:>9.3f}{found.p99:>9.3f}"
                 f"{found.failed:>9.2%}{found.goodput:>9.1f}"
+            )
+        for window, warm in outcome.warm.items():
+            click.echo(
+                f"  {window}: {warm:.1%} of the turns at the site of the turn before,"
+                f" {outcome.warm_instance[window]:.1%} at the very instance"
             )
         if outcome.predicted_error is not None:
             click.echo(

@@ -31,9 +31,10 @@ from controlplane.sim.fleets import (
 )
 from controlplane.sim.happenings import Happening, What, surge_streams
 from controlplane.sim.instances import EngineSpec
+from controlplane.sim.loop import VARIANTS
 from controlplane.sim.policies import BASELINES
 from controlplane.sim.reports import TelemetrySettings
-from controlplane.sim.workload import TRACES, Burst, Stream, Work
+from controlplane.sim.workload import TRACES, Burst, Sessions, Stream, Work
 from controlplane.sim.world import Fleet
 
 Factor = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
@@ -75,6 +76,12 @@ class EngineSettings(Settings):
     kv_tokens: Annotated[float, Field(gt=0)] = 200_000.0
     idle_power: Power = 0.0
     busy_power: Power = 0.0
+    cached_sessions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Sessions whose prompts it remembers; 0 for none."""
+    cache_saves: Share = 0.6
+    """Part of a remembered prompt that need not be read again."""
+    prompt_part: Share = 0.5
+    """Part of a request's work that is reading its prompt (kind work)."""
 
     def spec(self) -> EngineSpec:
         """Return the engine's value."""
@@ -126,6 +133,15 @@ class WorkloadSettings(Settings):
         )
 
 
+class SessionSettings(Settings):
+    """Requests that belong together: each turn repeats the prompt of those before."""
+
+    turns: Annotated[float, Field(ge=1, le=10_000)] = 8.0
+    """Mean number of turns of a session."""
+    pause: PositiveDuration = 20.0
+    """Mean time from one turn to the next."""
+
+
 class ClientSettings(WorkloadSettings):
     """Requests for one service from one client site of a custom fleet."""
 
@@ -139,11 +155,16 @@ class ClientSettings(WorkloadSettings):
     """Spread of the work (log-normal)."""
     prompt: Annotated[float, Field(gt=0)] = 1155.0
     output: Annotated[float, Field(gt=0)] = 211.0
+    sessions: SessionSettings | None = None
+    """What requests belong to; they then have no rhythm of their own."""
 
     def stream(self) -> Stream:
         """Return the stream."""
         work = Work(self.work, self.sigma, "lognormal", self.prompt, self.output)
-        return self.shape(Stream(self.site, self.service, self.rate, work))
+        sessions = None
+        if self.sessions is not None:
+            sessions = Sessions(self.sessions.turns, self.sessions.pause)
+        return self.shape(Stream(self.site, self.service, self.rate, work, sessions=sessions))
 
 
 class FleetSettings(Settings):
@@ -220,9 +241,13 @@ class WindowSettings(Settings):
     end: Annotated[Duration, Field(alias="to")]
 
 
-POLICIES = ("controlplane", *(f"controlplane:{name}" for name in PolicyName), *BASELINES)
-"""Everything that can be asked for: the control plane as configured, or under one of its policies,
-and the baselines."""
+POLICIES = (
+    "controlplane",
+    *(f"controlplane:{name}" for name in (*PolicyName, *VARIANTS)),
+    *BASELINES,
+)
+"""Everything that can be asked for: the control plane as configured, under one of its policies or
+without something that is configured, and the baselines."""
 
 
 def check_policy(name: str) -> str:

@@ -16,9 +16,10 @@ from controlplane.sim.world import Fleet
 SITES, LOAD = 6, 0.8
 _WINDOW: Window = ("steady", 60.0, 360.0)
 _DEATH = 240.0
-_PUSHES = 100
 _WORK = Work(2.0)
 """Seconds alone of a request that finds nothing remembered; half of them go to its prompt."""
+_CACHED = 8
+"""Sessions that an engine remembers for each slot: half as many again as are under way there."""
 _SESSIONS = Sessions(turns=8.0, pause=20.0)
 
 
@@ -51,29 +52,12 @@ def draw_session_fleet(seed: int, *, load: float = LOAD, clients: int = 12) -> F
     """Draw six sites of two engines and a cloud; *load* is of what remembers no session."""
     rng = np.random.default_rng((seed, 23))
     places = [
-        Place(
-            f"site-{site}-{letter}",
-            f"site-{site}",
-            EngineSpec(
-                int(rng.choice((8, 16, 32))),
-                float(rng.uniform(0.7, 1.6)),
-                float(rng.uniform(0.02, 0.1)),
-                cached_sessions=400,
-            ),
-            f"region-{site}",
-        )
+        Place(f"site-{site}-{letter}", f"site-{site}", _draw_engine(rng), f"region-{site}")
         for site in range(SITES)
         for letter in "ab"
     ]
-    places.append(
-        Place(
-            "cloud-a",
-            "cloud",
-            EngineSpec(64, 1.2, 0.03, cached_sessions=1600),
-            "cloud",
-            "cloud",
-        )
-    )
+    cloud = EngineSpec(64, 1.2, 0.03, cached_sessions=64 * _CACHED)
+    places.append(Place("cloud-a", "cloud", cloud, "cloud", "cloud"))
     spots, homes = rng.random((SITES, 2)), rng.integers(0, SITES, clients)
     sizes = rng.pareto(1.5, clients) + 0.5
     total = load * sum(place.engine.capacity(_WORK.mean) for place in places)
@@ -96,6 +80,12 @@ def draw_session_fleet(seed: int, *, load: float = LOAD, clients: int = 12) -> F
         rtt,
         mean_work=_WORK.mean,
     )
+
+
+def _draw_engine(rng: np.random.Generator) -> EngineSpec:
+    slots = int(rng.choice((8, 16, 32)))
+    speed, slowdown = float(rng.uniform(0.7, 1.6)), float(rng.uniform(0.02, 0.1))
+    return EngineSpec(slots, speed, slowdown, cached_sessions=slots * _CACHED)
 
 
 def _cold(runs: Runs) -> float:

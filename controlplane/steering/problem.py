@@ -72,8 +72,6 @@ class Problem:
     """(instances,): requests inside when last seen; not a number when unknown."""
     age: Array
     """(instances,): seconds since then."""
-    uncertainty: Array
-    """(instances,): relative standard error of what a request there is believed to take."""
     excluded: Mapping[int, Mapping[int, str]]
     """Service -> instance -> why it gets nothing."""
     limits: Mapping[int, Sequence[str]]
@@ -377,7 +375,6 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         pace=made.pace,
         number=np.array([np.nan if b.number is None else b.number for b in made.estimates]),
         age=np.array([estimate.number_age for estimate in made.estimates]),
-        uncertainty=np.array([estimate.uncertainty for estimate in made.estimates]),
         excluded=made.excluded,
         limits=made.limits,
         limit_words=tuple(words for *_, words in groups),

@@ -40,14 +40,13 @@ FORGET = 900.0
 LEAST_TOKENS = 2000.0
 """Tokens that must have been looked up before their part that was found says something."""
 
-SHORTEST, LONGEST = 5.0, 120.0
-"""Seconds that shares are expected to stay, at least and at most."""
+SHORTEST, LONGEST = 60.0, 300.0
+"""Seconds that shares are expected to stay, at least and at most. With 5 at least, moves that
+paid were made too late after a push; with none, half of what is kept was lost."""
 
-DOUBT = 1.0
-"""Standard errors by which an instance may be other than believed, against a move."""
-
-CALM = 10.0
-"""Seconds over which what instances cost is smoothed."""
+CALM = 3.0
+"""Seconds over which what instances cost is smoothed. With 10, instances that slowed down for a
+while were left too late, and queues grew by more than the prefixes were worth."""
 
 _PASSES = 4
 _STEPS = (1.0, 0.5, 0.25, 0.1)
@@ -183,9 +182,8 @@ class SessionKeeper:
             pause=np.where(free, 0.0, pause[problem.service_of][flow.row]),
             rested=rested,
         )
-        doubt = (DOUBT * problem.uncertainty * price)[flow.column] * flow.work
-        shares, charged = keep_sessions(flow, calm, used=used, new=new, toll=toll, doubt=doubt)
-        return Kept(shares, charged, losses, np.where(toll > 0, toll + doubt, 0.0))
+        shares, charged = keep_sessions(flow, calm, used=used, new=new, toll=toll)
+        return Kept(shares, charged, losses, toll)
 
     def _calm(self, now: float, problem: Problem, prices: PriceTable, load: Array) -> PriceTable:
         """Return *prices* at the level that they had over the last seconds."""
@@ -241,7 +239,7 @@ def toll_moves(
 
 
 def keep_sessions(
-    flow: Flow, prices: PriceTable, *, used: Array, new: Array, toll: Array, doubt: Array
+    flow: Flow, prices: PriceTable, *, used: Array, new: Array, toll: Array
 ) -> tuple[Array, float]:
     """Return shares between those in use and *new*, and the toll of getting there.
 
@@ -254,7 +252,6 @@ def keep_sessions(
         used: (entries,): the shares in use; 0 in rows that have none yet.
         new: (entries,): the shares that are best if moves lose nothing.
         toll: (entries,): see `toll_moves`.
-        doubt: (entries,): what a request may cost less, or more, than is believed.
 
     Returns:
         The shares (entries,), and their toll in weighted seconds a second.
@@ -274,9 +271,7 @@ def keep_sessions(
 
     best = flow.cost(shares, prices)
     for _ in range(_PASSES):
-        step = _worthwhile(
-            flow, prices, shares=shares, new=new, toll=toll, doubt=doubt, held=entries
-        )
+        step = _worthwhile(flow, prices, shares=shares, new=new, toll=toll, held=entries)
         if not step.any():
             break
         costs = [
@@ -309,17 +304,16 @@ def _worthwhile(
     shares: Array,
     new: Array,
     toll: Array,
-    doubt: Array,
     held: Flags,
 ) -> Array:
     """Return the moves towards *new* whose first requests gain more than their toll, (entries,)."""
     starts, row = flow.starts, flow.row
     marginal = flow.marginal(prices.evaluate(flow.load(shares))[1])
     gains, loses = held & (new > shares), held & (new < shares)
-    there, here = marginal + doubt + toll, marginal - doubt
+    there = marginal + toll
     cheapest = np.minimum.reduceat(np.where(gains, there, np.inf), starts)[row]
-    highest = np.maximum.reduceat(np.where(loses, here, -np.inf), starts)[row]
-    away = np.where(loses & (here > cheapest), shares - new, 0.0)
+    highest = np.maximum.reduceat(np.where(loses, marginal, -np.inf), starts)[row]
+    away = np.where(loses & (marginal > cheapest), shares - new, 0.0)
     towards = np.where(gains & (there < highest), new - shares, 0.0)
     left, got = np.add.reduceat(away, starts), np.add.reduceat(towards, starts)
     moved = np.minimum(left, got)

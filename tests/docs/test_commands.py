@@ -21,6 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
     "examples/scenarios/README.md": "takes minutes; tests/cli runs the command on small ones",
+    "examples/sessions/README.md": "takes a minute; tests/sim/test_scenario.py reads what it runs",
     "examples/real_models/README.md": "downloads models; tests/examples/test_real_models.py",
 }
 PAGES = {

@@ -12,7 +12,8 @@ from controlplane.errors import ConfigError
 from controlplane.sim.run import simulate
 from controlplane.sim.scenario import build_fleet, parse_scenario
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "scenarios").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = [*sorted((FOLDER / "scenarios").glob("*.yaml")), FOLDER / "sessions" / "simulation.yaml"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -30,7 +30,6 @@ from testbed.fakes.views import (
 
 CONFIG = make_config(instances=[make_instance("a", "near"), make_instance("b", "far")])
 LAYOUT = build_layout(CONFIG, CONFIG.instances)
-NOTHING: Array = np.zeros(2)
 
 
 def counted(at: float, **of: dict[Signal, float]) -> FleetView:
@@ -125,19 +124,17 @@ def test_a_pause_of_zero_weighs_nothing() -> None:
     """Then shares are those that are best if moves lose nothing."""
     free = toll(0.0, 10.0)
     shares, charged = keep_sessions(
-        flow_of([0.0, -0.1], 1.0), PRICES, used=HERE, new=THERE, toll=free, doubt=NOTHING
+        flow_of([0.0, -0.1], 1.0), PRICES, used=HERE, new=THERE, toll=free
     )
     assert (THERE.tolist(), 0.0) == (shares.tolist(), charged)
 
 
 def test_a_gain_that_lasts_pays_in_the_end() -> None:
-    """0.4 s for each request: below the toll at first, above it once shares have long stayed."""
-    flow = flow_of([0.4, 0.0], 1.0)
+    """0.1 s for each request: below the toll at first, above it once shares have long stayed."""
+    flow = flow_of([0.1, 0.0], 1.0)
     made = [
-        keep_sessions(flow, PRICES, used=HERE, new=THERE, toll=toll(20.0, rested), doubt=NOTHING)[
-            0
-        ][1]
-        for rested in (SHORTEST, 10.0, 60.0, LONGEST)
+        keep_sessions(flow, PRICES, used=HERE, new=THERE, toll=toll(20.0, rested))[0][1]
+        for rested in (0.0, SHORTEST, 250.0, LONGEST)
     ]
     assert [0.0, 0.0] == made[:2]
     assert 0.5 < made[2] <= made[3] <= 1.0
@@ -151,23 +148,9 @@ def test_an_overload_is_left_at_once() -> None:
         used=HERE,
         new=np.array([0.5, 0.5]),
         toll=toll(20.0, 0.0),
-        doubt=NOTHING,
     )
     assert 0.2 < shares[1] <= 0.5
     assert charged > 0
-
-
-def test_what_may_be_an_error_of_the_estimates_moves_nothing() -> None:
-    """A gain within the doubt is none."""
-    shares, _ = keep_sessions(
-        flow_of([0.4, 0.0], 1.0),
-        PRICES,
-        used=HERE,
-        new=THERE,
-        toll=toll(20.0, LONGEST),
-        doubt=np.full(2, 0.3),
-    )
-    assert HERE.tolist() == shares.tolist()
 
 
 def test_of_a_lost_instance_only_its_own_requests_move() -> None:
@@ -187,7 +170,6 @@ def test_of_a_lost_instance_only_its_own_requests_move() -> None:
         used=np.array([0.5, 0.2, 0.0]),
         new=np.array([0.2, 0.3, 0.5]),
         toll=np.ones(3),
-        doubt=np.zeros(3),
     )
     assert 0.5 == pytest.approx(shares[0])
     assert 1.0 == pytest.approx(shares.sum())
@@ -216,7 +198,7 @@ def test_what_is_kept_costs_no_more_than_staying(
     prices = PriceTable.stationary(Curves(np.full(4, 4.0), np.zeros(4)))
     before, best = np.array(used) / sum(used), np.array(new) / sum(new)
     shares, charged = keep_sessions(
-        flow, prices, used=before, new=best, toll=np.full(4, charge + 1e-9), doubt=np.zeros(4)
+        flow, prices, used=before, new=best, toll=np.full(4, charge + 1e-9)
     )
     assert 1.0 == pytest.approx(float(shares.sum()))
     assert (shares >= -1e-12).all()
@@ -243,5 +225,5 @@ def test_an_explanation_says_what_a_session_would_lose() -> None:
         why = allocation.why
         assert why is not None
         assert 0.2 == pytest.approx(why.prefix_loss, abs=0.01)
-        assert why.least_gain > why.prefix_loss
+        assert 0.0 < why.least_gain < why.prefix_loss
         assert any("cached prompt" in words for words in why.limits)

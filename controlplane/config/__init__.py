@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from controlplane.config.schema.services import (
         Affinity,
+        BodySize,
         Delay,
         HttpRouteSource,
         Match,
@@ -85,6 +86,7 @@ __all__ = [
     "Affinity",
     "AgentRights",
     "BehindGateway",
+    "BodySize",
     "BusTls",
     "Checked",
     "CircuitBreakers",
@@ -216,6 +218,7 @@ _MODULES = {
     ),
     "schema.services": (
         "Affinity",
+        "BodySize",
         "Delay",
         "HttpRouteSource",
         "Match",

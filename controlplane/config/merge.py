@@ -202,7 +202,7 @@ def _with_matches(
 
 def _match_key(match: Match) -> tuple[object, ...]:
     headers = frozenset((name.lower(), value) for name, value in match.header.items())
-    return match.host, match.path, match.model, headers
+    return match.host, match.path, match.model, match.body_size, headers
 
 
 def _shown(match: Match) -> str:

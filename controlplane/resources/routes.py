@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from math import inf
 
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
@@ -50,9 +51,10 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     RegexMatcher,
     StringMatcher,
 )
+from envoy_data_plane.envoy.type.v3 import Int64Range
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from controlplane.config import Affinity, Config, Envoy, Match, Protocol, Service
+from controlplane.config import Affinity, BodySize, Config, Envoy, Match, Protocol, Service
 from controlplane.config.serving import asked_names, protocol_of, rewrites_model
 from controlplane.resources import names
 from controlplane.resources.bodies import (
@@ -82,6 +84,9 @@ _HOST_SELECTION_ATTEMPTS = 300
 """How often a retry that picks a host already tried may pick again. Round robin gives a share s its
 turn once in 1/s picks, so a retry leaves a dead instance that has 99 % for one that has 1; a pick
 costs well below a microsecond."""
+
+_MOST_BYTES = 2**62
+"""Beyond every content-length."""
 
 
 def build_routes(
@@ -143,9 +148,9 @@ def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[
             yield from _reading_routes(match)
 
 
-def _beside_model(match: Match) -> tuple[str | None, str | None, tuple[tuple[str, str], ...]]:
+def _beside_model(match: Match) -> tuple[object, ...]:
     headers = sorted((name.lower(), value) for name, value in match.header.items())
-    return match.host, match.path, tuple(headers)
+    return match.host, match.path, match.body_size, tuple(headers)
 
 
 def _model_list(config: Config, available: Collection[str] | None) -> Iterator[Route]:
@@ -177,7 +182,7 @@ def _model_list(config: Config, available: Collection[str] | None) -> Iterator[R
 def _preflight_route(match: Match, service: Service, config: Config) -> Route:
     """Build the route of CORS preflights, which have no body: one of the services answers."""
     route = _service_route(
-        match.model_copy(update={"model": None}), service, config, fallback=False
+        match.model_copy(update={"model": None, "body_size": None}), service, config, fallback=False
     )
     if route.match is not None:
         route.match.headers += [
@@ -270,11 +275,16 @@ def reads_model(config: Config) -> bool:
     return any(match.model is not None for _, match in in_order(config))
 
 
-def _specificity(match: Match) -> tuple[int, int, int, int, bool, int]:
+def _specificity(match: Match) -> tuple[int, int, int, int, bool, float, int]:
     host, path = match.host or "", match.path or ""
     of_host = 2 if not host else 1 if host.startswith("*") else 0
     kind = 2 if not path else 1 if path.endswith("*") else 0
-    return of_host, -len(host), kind, -len(path), match.model is None, -len(match.header)
+    size = match.body_size
+    lengths = inf if size is None else (_MOST_BYTES if size.below is None else size.below)
+    if size is not None:
+        lengths -= size.least
+    headers = -len(match.header)
+    return of_host, -len(host), kind, -len(path), match.model is None, lengths, headers
 
 
 def _service_route(match: Match, service: Service, config: Config, *, fallback: bool) -> Route:
@@ -317,6 +327,8 @@ def _route_match(match: Match) -> RouteMatch:
     ]
     if match.host is not None:
         headers.insert(0, _host_is(match.host))
+    if match.body_size is not None:
+        headers.append(_length_is(match.body_size))
     metadata = [] if match.model is None else [model_is(match.model)]
     if match.path is None:
         return RouteMatch(prefix="/", headers=headers, dynamic_metadata=metadata)
@@ -325,6 +337,13 @@ def _route_match(match: Match) -> RouteMatch:
             prefix=match.path.removesuffix("*"), headers=headers, dynamic_metadata=metadata
         )
     return RouteMatch(path=match.path, headers=headers, dynamic_metadata=metadata)
+
+
+def _length_is(size: BodySize) -> HeaderMatcher:
+    below = _MOST_BYTES if size.below is None else round(size.below)
+    return HeaderMatcher(
+        name="content-length", range_match=Int64Range(start=round(size.least), end=below)
+    )
 
 
 def _host_is(host: str) -> HeaderMatcher:

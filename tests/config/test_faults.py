@@ -612,6 +612,13 @@ def faults_in(text: str) -> list[str]:
             id="less than an instance's share",
         ),
         pytest.param(
+            {14: "    match: [{path: /p, body_size: {least: 8kB, below: 8kB}}]"},
+            [
+                "14:55: services[1].match[0].body_size.below: is no more than least, so no length is between; raise it"
+            ],
+            id="a class of no length",
+        ),
+        pytest.param(
             {15: "    models: [{name: big}]\n    slo: {ttft: 5s, latency: 4s}"},
             ["16:17: services[1].slo.ttft: is longer than latency, which includes it"],
             id="a first token after the answer",

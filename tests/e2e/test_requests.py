@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -226,3 +227,31 @@ async def test_a_devices_own_model_answers_only_when_nothing_else_does() -> None
         assert {"local": 1} == await mesh.answers(1)
         await left(1)
         assert {"local": 40} == await mesh.answers(40)
+
+
+async def test_long_bodies_are_a_service_of_their_own() -> None:
+    """By what the request says of its length; those that say nothing are in no class."""
+    services: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "match": [{"path": "/v1/chat", **match}],
+            "models": [{"name": "m"}],
+        }
+        for name, match in (
+            ("short", {}),
+            ("long", {"body_size": {"least": "8kB", "below": "1MB"}}),
+            ("longest", {"body_size": {"least": "1MB"}}),
+        )
+    ]
+    places = {"a": "north", "b": "north", "c": "north"}
+    split = {"short": {"a": 1}, "long": {"b": 1}, "longest": {"c": 1}}
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x" * 10_000
+
+    async with running_mesh(places, services=services, split=split) as mesh:
+        found = [
+            (await mesh.request(data=body)).text
+            for body in (b"x" * 7_999, b"x" * 8_000, b"x" * 999_999, b"x" * 1_000_000, chunks())
+        ]
+    assert ["a", "b", "b", "c", "a"] == found

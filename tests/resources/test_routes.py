@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
+from envoy_data_plane.envoy.type.v3 import Int64Range
 
 from controlplane.config import Config
 from controlplane.resources import names
@@ -53,6 +54,32 @@ def test_the_most_specific_match_comes_first() -> None:
     (host,) = build_routes(config).virtual_hosts
     assert want == [route.name for route in _of_service(host)]
     assert names.NO_SERVICE == host.routes[-1].name
+
+
+def test_a_class_of_lengths_comes_before_the_rest_of_its_path() -> None:
+    """The narrower first; a header then decides between equals."""
+    config = config_of(
+        {"path": "/v1/chat"},
+        {"path": "/v1/chat", "body_size": {"least": "8kB"}},
+        {"path": "/v1/chat", "body_size": {"least": "8kB", "below": "64kB"}},
+        {"path": "/v1/chat", "model": "big"},
+    )
+    assert ["s3", "s2", "s1", "s0"] == [service.name for service, _ in in_order(config)]
+    (host,) = build_routes(config).virtual_hosts
+    routes = {route.name: route for route in _of_service(host)}
+    match = routes["s2"].match
+    assert match is not None
+    (length,) = match.headers
+    assert ("content-length", Int64Range(start=8_000, end=64_000)) == (
+        length.name,
+        length.range_match,
+    )
+    preflights = [route for route in host.routes if _is_preflight(route)]
+    assert all(
+        header.name != "content-length"
+        for route in preflights
+        for header in (route.match.headers if route.match else ())
+    )
 
 
 def test_only_requests_that_a_match_on_the_model_competes_for_are_read() -> None:

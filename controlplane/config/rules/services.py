@@ -13,6 +13,7 @@ from controlplane.config.units import (
     NEVER,
     parse_duration,
     parse_penalty,
+    parse_size,
 )
 from controlplane.errors import Fault
 
@@ -143,8 +144,10 @@ def match_faults(
     header = match.get("header")
     if header is not None and not isinstance(header, dict):
         return
-    if not header and all(match.get(key) is None for key in ("path", "model", "host")):
-        if not set(match.raw) - {"path", "header", "model", "host"}:
+    yield from body_size_faults(doc, match.entry("body_size"))
+    conditions = ("path", "model", "host", "body_size")
+    if not header and all(match.get(key) is None for key in conditions):
+        if not set(match.raw) - {"header", *conditions}:
             yield doc.at(
                 match, None, "an empty match would take every request;"
                 " give a path, a header or a model"
@@ -153,7 +156,8 @@ def match_faults(
     # RFC 9110, section 5.1: field names are case-insensitive.
     headers = frozenset((name.lower(), str(v)) for name, v in (header or {}).items())
     host = str(match.get("host")).lower().removesuffix(".")
-    key = (str(match.get("path")), headers, str(match.get("model")), host)
+    size = str(match.get("body_size"))
+    key = (str(match.get("path")), headers, str(match.get("model")), host, size)
     owner, first = seen.setdefault(key, (service, match))
     if first is match:
         return
@@ -165,6 +169,13 @@ def match_faults(
             match, None, f"service '{name}' has the same match (line {doc.line(first.path)});"
             " a request can belong to one service only"
         )  # fmt: skip
+
+
+def body_size_faults(doc: Sections, size: Entry) -> Iterator[Fault]:
+    """Check that some length is in a class of lengths."""
+    least, below = size.number("least", parse_size), size.number("below", parse_size)
+    if below is not None and below <= (least or 0.0):
+        yield doc.at(size, "below", "is no more than least, so no length is between; raise it")
 
 
 def residency_faults(doc: Sections, service: Entry) -> Iterator[Fault]:

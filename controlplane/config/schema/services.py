@@ -50,6 +50,15 @@ class Slo(Settings):
     do."""
 
 
+class BodySize(Settings):
+    """A class of requests by the length of their bodies, as ``content-length`` says it."""
+
+    least: Size = 0.0
+    """The least that belongs to it."""
+    below: Size | None = None
+    """What is too long for it; by default nothing is."""
+
+
 class Match(Settings):
     """Requests that belong to a service; every field given must hold."""
 
@@ -61,6 +70,10 @@ class Match(Settings):
     """Headers and the exact values they must have."""
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The ``model`` member of a JSON body."""
+    body_size: BodySize | None = None
+    """How long the body is: long prompts become a service with shares and promises of its own.
+    Requests that do not state their length, as chunked ones, are in no class; leave them a match
+    without one."""
 
 
 class HttpRouteSource(Settings):

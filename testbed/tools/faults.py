@@ -19,7 +19,8 @@ from typing import Any
 import aiohttp
 
 from controlplane.config import parse_config
-from controlplane.resources.bootstrap import ClientTls, build_bootstrap
+from controlplane.resources.bootstrap import ClientTls, build_bootstrap, build_secrets
+from testbed.fakes.certificates import Authority, KeyPair
 from testbed.fakes.metrics_pages import Load, serving_pages
 from testbed.fakes.upstreams import Origin
 from testbed.processes.envoys import EnvoyProcess
@@ -106,6 +107,24 @@ class Bed:
             "control_plane.connected_state"
         ) == 1
 
+    async def leaders(self) -> float:
+        """Return how many replicas lead."""
+        return sum([await self.replicas.metric(n, "cats_leader") for n in self.replicas.running])
+
+    async def led(self) -> bool:
+        """Return whether one replica leads."""
+        return await self.leaders() == 1
+
+    async def serves_without_a_leader(self) -> None:
+        """Wait until no replica leads, and see that two seconds later all serve one plan."""
+
+        async def leaderless() -> bool:
+            return await self.leaders() == 0
+
+        await self.recovers(leaderless, since=time.monotonic())
+        await self.keep_on(2.0)
+        assert len(await self.replicas.versions()) == 1
+
     async def recovers(self, condition: Callable[[], Awaitable[bool]], *, since: float) -> float:
         """Wait until *condition* holds; give the seconds since *since*."""
         async with asyncio.timeout(PATIENCE):
@@ -133,6 +152,43 @@ class Bed:
         assert self.requests.sent > 50
         assert self.requests.lost == []
         assert self.witness.removed == []
+
+
+@dataclass(frozen=True)
+class Secured:
+    """Certificates of a control plane and of the Envoy of site ``north``, of one authority."""
+
+    authority: Authority
+    tls: ClientTls
+    """The Envoy's files."""
+    section: str
+    """What ``server`` says of them in ``fleet.yaml``, without braces."""
+    _own: KeyPair
+    _pair: KeyPair
+
+    def renew(self) -> None:
+        """Replace both pairs."""
+        self.authority.issue(CONTROL_PLANE, over=self._own)
+        self.renew_envoy()
+
+    def renew_envoy(self, *, lasts: float = 3600.0) -> None:
+        """Replace the Envoy's pair by one that ends *lasts* seconds from now, or ago if below 0."""
+        self.authority.issue(ENVOY, over=self._pair, lasts=lasts)
+
+
+CONTROL_PLANE, ENVOY = "127.0.0.1", "spiffe://fleet/site/north/envoy/e-1"
+"""Names in certificates."""
+
+
+def secured(directory: Path) -> Secured:
+    """Issue certificates into *directory*, and write the files by which an Envoy finds its own."""
+    authority = Authority(directory)
+    own, pair = authority.issue(CONTROL_PLANE), authority.issue(ENVOY)
+    tls = ClientTls(str(authority.ca), str(pair.cert), str(pair.key), secrets=str(directory))
+    for file, content in build_secrets(tls).items():
+        (directory / file).write_text(content, encoding="utf-8")
+    section = f"tls: {{cert: {own.cert}, key: {own.key}, client_ca: {authority.ca}}}"
+    return Secured(authority, tls, section, own, pair)
 
 
 class Link:

@@ -19,14 +19,12 @@ import psutil
 import pytest
 
 from controlplane.bus.nats import BUCKET
-from controlplane.resources.bootstrap import ClientTls, build_secrets
 from testbed.fakes import large_fleets
-from testbed.fakes.certificates import Authority
 from testbed.fakes.metrics_pages import Load
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_port
-from testbed.tools.faults import Bed, fault_bed
+from testbed.tools.faults import Bed, fault_bed, secured
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(600)]
 
@@ -142,18 +140,6 @@ async def test_memory_runs_out(tmp_path: Path, name: str) -> None:
         )
 
 
-async def led(bed: Bed) -> bool:
-    """Return whether one replica leads."""
-    leads = [await bed.replicas.metric(number, "cats_leader") for number in bed.replicas.running]
-    return sum(leads) == 1
-
-
-async def not_led(bed: Bed) -> bool:
-    """Return whether no replica leads."""
-    leads = [await bed.replicas.metric(number, "cats_leader") for number in bed.replicas.running]
-    return sum(leads) == 0
-
-
 async def test_the_brokers_stream_is_full(tmp_path: Path, name: str) -> None:
     """No one can renew the lease, so no one leads and the last plan stays; then one leads."""
     async with fault_bed(tmp_path, count=2, nodes=1) as bed:
@@ -164,11 +150,9 @@ async def test_the_brokers_stream_is_full(tmp_path: Path, name: str) -> None:
             stream = client.jetstream()
             config = (await stream.stream_info(f"KV_{BUCKET}")).config
             await stream.update_stream(config, max_bytes=1)
-            await bed.recovers(lambda: not_led(bed), since=time.monotonic())
-            await bed.keep_on(2.0)
-            assert 1 == len(await bed.replicas.versions())
+            await bed.serves_without_a_leader()
             await stream.update_stream(config, max_bytes=-1)
-            seconds = await bed.recovers(lambda: led(bed), since=time.monotonic())
+            seconds = await bed.recovers(bed.led, since=time.monotonic())
         finally:
             await client.close()
         bed.reported("broker's stream full", "its bucket takes no byte more", seconds, name)
@@ -182,13 +166,11 @@ async def test_the_broker_refuses_the_credentials(tmp_path: Path, name: str) -> 
         assert bed.nats is not None
         await bed.nats.kill(0)
         await bed.nats.start(0, "--user", "someone", "--pass", "else")
-        await bed.recovers(lambda: not_led(bed), since=time.monotonic())
-        await bed.keep_on(2.0)
-        assert 1 == len(await bed.replicas.versions())
+        await bed.serves_without_a_leader()
         await bed.nats.kill(0)
         await bed.nats.start(0)
         back_at = time.monotonic()
-        seconds = await bed.recovers(lambda: led(bed), since=back_at)
+        seconds = await bed.recovers(bed.led, since=back_at)
         bed.reported("broker refuses credentials", "started again with a password", seconds, name)
         assert [] == bed.witness.changed
 
@@ -284,22 +266,14 @@ async def read_stream(url: str, seconds: float) -> int:
 async def test_streams_outlast_the_rotation_of_certificates(tmp_path: Path, name: str) -> None:
     """Certificates of both sides are renewed while answers stream: none is cut."""
     lasts = 300.0 if LONG else 8.0
-    authority = Authority(tmp_path)
-    own = authority.issue("127.0.0.1")
-    san = "spiffe://fleet/site/north/envoy/e-1"
-    pair = authority.issue(san)
-    tls = ClientTls(str(authority.ca), str(pair.cert), str(pair.key), secrets=str(tmp_path))
-    for file, content in build_secrets(tls).items():
-        (tmp_path / file).write_text(content, encoding="utf-8")
-    section = f"tls: {{cert: {own.cert}, key: {own.key}, client_ca: {authority.ca}}}"
-    async with fault_bed(tmp_path, server=section, tls=tls, witness=False) as bed:
+    secrets = secured(tmp_path)
+    async with fault_bed(tmp_path, server=secrets.section, tls=secrets.tls, witness=False) as bed:
         url = bed.requests.urls[0]
         streams = [asyncio.create_task(read_stream(url, lasts)) for _ in range(10)]
         began = time.monotonic()
         seconds = 0.0
         while time.monotonic() - began < lasts - 2.0:
-            authority.issue("127.0.0.1", over=own)
-            authority.issue(san, over=pair)
+            secrets.renew()
             await bed.keep_on(2.0)
             seconds = await bed.recovers(bed.connected, since=time.monotonic())
         events = await asyncio.gather(*streams)

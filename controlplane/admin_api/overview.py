@@ -158,6 +158,8 @@ def _sites(view: FleetView, tallies: Mapping[str, EnvoyState]) -> Iterable[Docum
             "coordinates": None if site.coordinates is None else [*site.coordinates],
             "running": fsum(_load(item, Signal.RUNNING) or 0.0 for item in items),
             "waiting": fsum(_load(item, Signal.WAITING) or 0.0 for item in items),
+            # What no instance reports is assumed to be idle, which people must see.
+            "assumed": bool(items) and all(_load(item, Signal.RUNNING) is None for item in items),
             # Those that are out of service have neither load nor room.
             "slots": fsum(_slots(item) for item in items if item.phase not in OUT_OF_SERVICE),
             "phases": dict(Counter(item.phase.value for item in items)),

@@ -99,3 +99,25 @@ def test_sites_flows_and_latencies_are_summed() -> None:
     assert pytest.approx(0.4) == observed
     assert 600 == len(document["refusals"][0]["text"])
     assert 105.0 == document["at"]
+
+
+def test_the_load_of_a_site_of_which_nothing_reports_is_assumed() -> None:
+    """Zero of an idle site and zero of a silent one must not look alike."""
+    config = make_config(
+        instances=[make_instance("a", "near"), make_instance("b", "far", address="10.0.0.2:80")]
+    )
+    idle = make_reported(config, "a", at=4.0, gauges={Signal.RUNNING: 0.0})
+    view = make_view(config, at=5.0, instances={"a": idle})
+
+    document = encode_overview(
+        view,
+        Steering(config).decide(view),
+        epoch=100.0,
+        status=ConfigStatus("fleet.yaml", "v1", 0.0),
+        envoys=[],
+        versions={},
+    )
+
+    assert {"near": False, "far": True} == {
+        each["name"]: each["assumed"] for each in document["sites"]
+    }

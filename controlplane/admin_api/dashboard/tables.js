@@ -44,7 +44,8 @@ export function updateSites(body, overview, selection, filter, onSelect) {
       setAttribute(row, "class", site.name === selection.site ? "chosen" : null);
       const share = site.slots ? site.running / site.slots : null;
       const waits = site.waiting ? `, ${site.waiting.toFixed(0)} wait` : "";
-      setMeter(load.firstChild, share, share === null ? DASH : `${percent(share)}${waits}`);
+      setMeter(load.firstChild, share, share === null ? DASH : `${site.assumed ? "~" : ""}${percent(share)}${waits}`);
+      setAttribute(load, "title", site.assumed && share !== null ? "No instance here reports its load: assumed to be idle." : null);
       const [grade, words] = health_(site);
       setAttribute(health, "class", grade);
       setText(health, words);

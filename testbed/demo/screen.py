@@ -37,7 +37,7 @@ class Scene:
     """Seconds to the next phase; None at the end of the story."""
     seen: Mapping[tuple[str, str], Summary] = field(default_factory=dict)
     """(service, client site) -> the last seconds, as clients saw them."""
-    control_plane: bool = False
+    control_plane: bool = True
     """Whether it answers."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     fleet: Mapping[str, Any] = field(default_factory=dict)

@@ -310,6 +310,8 @@ class AdminView:
             ):
                 await self.live_overview()
                 self.events.wake(STATE)
+                if not self.events.wants(STATE):
+                    self.live = None  # no page has seen it; thousands of instances are megabytes
             for kind, read in makers.items():
                 if kind in due and self.events.wants(kind):
                     await self._publish_state(kind, read())

@@ -214,6 +214,7 @@ class Cycle:
             period = steering.period
             if self._is_settled(now=ended_at):
                 period, self._calm_since = max(period, CALM_PERIOD), ended_at
+                self.levels.rest()
                 return_free_memory()
             await self._scheduler.wait(started_at=started_at, period=period, now=ended_at)
             self._calm_since = None

@@ -103,6 +103,11 @@ class Standing:
     trial: bool = False
 
 
+NOTHING_READ: Mapping[Signal, Reading] = {}
+"""One for all that never reported: thousands in each view."""
+AWAITED = f"reports, until which {BY_ENVOYS}"
+
+
 class InstanceState:
     """What is known of one instance."""
 
@@ -444,7 +449,7 @@ class InstanceState:
             return Standing(
                 Phase.QUARANTINED if quarantine else Phase.UNKNOWN,
                 by_envoys, ramp, reason, silent=silent, dropped=everything,
-                awaited=f"reports, until which {BY_ENVOYS}",
+                awaited=AWAITED,
             )  # fmt: skip
         if quarantine and self._spoke_lately(now):
             return Standing(
@@ -504,8 +509,7 @@ class InstanceState:
             self._phase = standing.phase
             self._changed_at = now
         ordered = [each for each in self._ordered(now) if not each.quarantine]
-        readings: Mapping[Signal, Reading] = {}
-        rates: Mapping[Signal, Reading] = {}
+        readings = rates = NOTHING_READ
         interval = 0.0
         missing: tuple[Signal, ...] = ()
         if ordered:
@@ -524,7 +528,7 @@ class InstanceState:
                 for signal in dict.fromkeys((*best.report.missing, *best.vanished))
                 if len(ordered) == 1 or signal not in readings
             )
-        if standing.dropped:
+        if standing.dropped and ordered:
             readings = {key: readings[key] for key in readings if key not in standing.dropped}
             rates = {key: rates[key] for key in rates if key not in standing.dropped}
             interval = interval if rates else 0.0

@@ -40,6 +40,11 @@ class LevelBook:
         while view.at - self._views[0].at > self.window:
             self._views.popleft()
 
+    def rest(self) -> None:
+        """Keep the newest view alone, for a fleet in which nothing happens."""
+        while len(self._views) > 1:
+            self._views.popleft()
+
     def levels(self) -> Mapping[str, Levels]:
         """Return every instance's levels at the newest view; another thread may ask."""
         views = tuple(self._views)

@@ -50,3 +50,16 @@ def test_an_instance_that_never_spoke_has_no_level_but_the_networks() -> None:
     book.observe(FleetState(config, now=0.0).view(now=0.0))
 
     assert {Category.COMMUNICATION} == set(book.levels()["a"].l1)
+
+
+def test_a_fleet_at_rest_keeps_one_view() -> None:
+    """Each view of thousands of instances is some megabytes; the levels stay those of the last."""
+    fleet = FleetState(make_config(instances=[make_instance("a", "near")]), now=0.0)
+    book = LevelBook()
+    for second in range(1, 4):
+        book.observe(fleet.view(now=float(second)))
+    before = book.levels()
+    book.rest()
+
+    assert 1 == len(book._views)
+    assert before == book.levels()

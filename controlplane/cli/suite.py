@@ -88,6 +88,7 @@ def run_suite(options: SuiteOptions) -> None:
             document += [_as_document(line) for line in done]
             if not options.as_json:
                 _print_lines(done)
+            if fleets and not options.as_json:
                 _print_worst(fleets, options.seed)
             if fleets:
                 title = f"{len(fleets)} random fleets, seed {options.seed}"
@@ -156,8 +157,10 @@ def _print_lines(lines: Sequence[Line]) -> None:
 
 
 def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
-    from controlplane.sim.random_suite import worst  # noqa: PLC0415
+    from controlplane.sim.random_suite import count_pushes, worst  # noqa: PLC0415
 
+    middle, most = count_pushes(fleets)
+    click.echo(f"  pushes a minute: median {middle:.0f}, most {most:.0f}")
     for fleet in worst(fleets):
         ratios = ", ".join(
             f"{figure} {fleet.ratio(figure, other):.2f}x {other}"
@@ -170,7 +173,7 @@ def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
             f" {fleet.bound('p99'):.2f}x with fixed shares;"
             f" {fleet.bound('mean', 'policy_iteration'):.2f}x,"
             f" {fleet.bound('p99', 'policy_iteration'):.2f}x request by request\n"
-            f"    {', '.join(fleet.traits)}\n"
+            f"    {fleet.pushes_a_minute:.0f} pushes a minute; {', '.join(fleet.traits)}\n"
             f"    cats simulate --suite --only {RANDOM} --seed {seed} --fleet {fleet.number}"
         )
 

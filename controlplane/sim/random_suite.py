@@ -140,6 +140,16 @@ def judge_fleets(results: Sequence[FleetResult]) -> list[Line]:
     return [line for line in lines if not math.isnan(line.measured)]
 
 
+def count_pushes(results: Sequence[FleetResult]) -> tuple[float, float]:
+    """Return the median and the largest number of the control plane's pushes a minute.
+
+    They have no target here, since queues of few slots and demand that jumps call for pushes;
+    the case ``calm`` holds steady fleets to one.
+    """
+    pushes = [result.pushes_a_minute for result in results]
+    return float(np.median(pushes)), max(pushes)
+
+
 def worst(results: Sequence[FleetResult], count: int = 5) -> list[FleetResult]:
     """Return the fleets that are furthest beyond their limits, worst first."""
     return sorted(results, key=lambda result: -result.excess())[:count]

@@ -116,6 +116,7 @@ def test_the_suite_prints_the_seed_that_repeats_it() -> None:
 
     assert "--seed 77" in result.stdout.splitlines()[0]
     assert "cats simulate --suite --only random --seed 77 --fleet 0" in result.stdout
+    assert "pushes a minute: median" in result.stdout
     lines = [line for line in result.stdout.splitlines() if "target" in line]
     assert lines
     assert all(line.endswith(("pass", "short")) for line in lines)

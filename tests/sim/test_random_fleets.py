@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain, combinations
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 
 from controlplane.sim.happenings import What
 from controlplane.sim.random_fleets import FULL, PEAK, SHORT, RandomFleet, Scale, draw_random_fleet
-from controlplane.sim.random_suite import TARGETS, FleetResult, Target, judge_fleets, worst
+from controlplane.sim.random_suite import (
+    TARGETS,
+    FleetResult,
+    Target,
+    count_pushes,
+    judge_fleets,
+    worst,
+)
 from controlplane.sim.results import Figures
 from controlplane.sim.workload import draw_arrivals
 from controlplane.sim.world import Fleet, usable_instances
@@ -130,6 +138,15 @@ def test_the_worst_fleets_come_first() -> None:
     results = [result(0, 1.0, 1.0), result(1, 1.0, 2.2), result(2, 1.5, 1.0)]
 
     assert [1, 2] == [fleet.number for fleet in worst(results, 2)]
+
+
+def test_pushes_are_counted_in_the_middle_and_at_most() -> None:
+    """Of three fleets, the one between says what is usual."""
+    pushed = [
+        replace(result(n, 1.0, 1.0), pushes_a_minute=rate) for n, rate in enumerate((2, 50, 8))
+    ]
+
+    assert (8, 50) == count_pushes(pushed)
 
 
 def test_a_target_says_what_it_is() -> None:

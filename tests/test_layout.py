@@ -37,7 +37,6 @@ ELSEWHERE = {
     "cli/doctor": "diagnostics/test_doctor.py",
     "bus/packing": "bus/test_kubernetes.py",
     "bus/peers": "bus/test_kubernetes.py",
-    "cli/effect": "features/test_override.py",
     "cli/options": "cli/test_cli.py",
     "cli/override": "features/test_override.py",
     "cli/reference": "docs/test_docs.py",

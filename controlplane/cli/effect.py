@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.cli.text import number
+
 
 def print_effect(effect: dict[str, Any]) -> None:
     """Print what a plan would change against another."""
@@ -42,5 +44,5 @@ def print_effect(effect: dict[str, Any]) -> None:
 
 
 def _change(values: list[float | None], factor: float) -> str:
-    before, after = ("-" if v is None else f"{v * factor:.3g}" for v in values)
+    before, after = (number(None if each is None else each * factor) for each in values)
     return f"{before} -> {after}"

@@ -179,9 +179,9 @@ def _promise_words(kind: str, promise: Mapping[str, Any]) -> str:
     text = f"promise {kind} {promise['limit']:g} s: "
     if promise["predicted"] is None:
         return text + "no requests"
-    text += f"99 of 100 within {promise['predicted']:.3g} s by the plan"
+    text += f"99 of 100 within {number(promise['predicted'])} s by the plan"
     if promise["missed_by"] > 0.02 * promise["limit"]:
-        text += f", {promise['missed_by']:.3g} s too late"
+        text += f", {number(promise['missed_by'])} s too late"
     if promise["binds"]:
-        text += f"; binds: a late answer is charged {promise['charge']:.3g} s"
+        text += f"; binds: a late answer is charged {number(promise['charge'])} s"
     return text

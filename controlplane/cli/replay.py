@@ -11,6 +11,7 @@ import click
 from controlplane.cli import BadInput, examples
 from controlplane.cli.options import FILE, read_config
 from controlplane.cli.plan import read_policy
+from controlplane.cli.text import number
 
 if TYPE_CHECKING:
     from controlplane.config import Config
@@ -90,7 +91,7 @@ def _print(summary: dict[str, Any]) -> None:
     before, after = summary["cost"]
     console.print(
         f"{summary['cycles']} cycles over {summary['seconds']:.0f} s; predicted cost"
-        f" {before:.3g} -> {after:.3g} s of delay per s, {_judge(before, after)}"
+        f" {number(before)} -> {number(after)} s of delay per s, {_judge(before, after)}"
     )
 
 

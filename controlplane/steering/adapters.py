@@ -35,10 +35,12 @@ MEMORY = 300.0
 AWAY = 8.0
 """Loadings that a request away from home is charged: its own, later that of what it pushed out, and
 what the requests beside them wait meanwhile."""
-HEADROOM = 1.15
+HEADROOM = 1.3
 """Work that an instance's homes may add up to, as a multiple of its part of the whole."""
 FULL = 1.25
 """Work that instances which are shared may get before another one is shared, likewise."""
+SMALL = 0.25
+"""Part of an instance's work up to which a model has one home, though that be a little more."""
 STAY = 1.5
 """How much more another model must be wanted to take a home."""
 NEAR = 0.01
@@ -98,15 +100,18 @@ def place(wanted: Wanted, *, homes: Flags, shared: Flags) -> Flags:
     chosen = np.zeros_like(homes)
     kept = (homes & own).any(axis=1)
     order = np.argsort(-wanted.rates * np.where(kept, STAY, 1.0), kind="stable")
+    smallest = _least_with_place(wanted.rates, room)
     for model in order.tolist():
         rest = float(wanted.rates[model])
         while rest > 0:
-            able = wanted.allowed[model] & (room > 0) & (left > 0) & ~chosen[model]
+            # A model that needs a whole instance would waste the room for all others there.
+            usable = np.maximum(left - smallest * np.maximum(room - 1, 0), 0.0)
+            able = wanted.allowed[model] & (room > 0) & (usable > 0) & ~chosen[model]
             if not able.any():
                 break
-            whole = able & (left >= rest)
-            instance = _pick(wanted, model, homes[model], left, whole if whole.any() else able)
-            part = min(rest, float(left[instance]))
+            whole = able & ((usable >= rest) | (rest <= SMALL * fair))
+            instance = _pick(wanted, model, homes[model], usable, whole if whole.any() else able)
+            part = rest if whole[instance] else float(usable[instance])
             chosen[model, instance] = True
             room[instance] -= 1
             left[instance] -= part
@@ -124,6 +129,12 @@ def place(wanted: Wanted, *, homes: Flags, shared: Flags) -> Flags:
         chosen[model, instance] = True
         load[instance] += wanted.rates[model]
     return chosen
+
+
+def _least_with_place(rates: Array, room: Indices) -> float:
+    """Return the rate of the last model that finds a place of its own, were all alike in size."""
+    places = int(room.sum())
+    return float(np.sort(rates)[::-1][min(places, len(rates)) - 1]) if places else 0.0
 
 
 def _fair(wanted: Wanted) -> Array:

@@ -50,3 +50,13 @@ def with_addresses(config: Config, addresses: Mapping[str, str]) -> Config:
             places.add(place, resolved)
         instances.append(resolved)
     return config.model_copy(update={"instances": tuple(instances)})
+
+
+def shared_addresses(config: Config, addresses: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of instances that `with_addresses` leaves out for another's address."""
+    kept = {each.name for each in with_addresses(config, addresses).instances}
+    return tuple(
+        each.name
+        for each in config.instances
+        if each.name not in kept and addresses.get(each.host) is not None
+    )

@@ -20,7 +20,7 @@ from controlplane.config import (
     RejectedInstance,
 )
 from controlplane.config.merge import merge
-from controlplane.config.resolution import with_addresses
+from controlplane.config.resolution import shared_addresses, with_addresses
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.overrides import ActiveOverride, OverrideRequest, OverrideStore
 from controlplane.errors import ConfigError, Fault
@@ -119,6 +119,8 @@ class Configuration:
             str(file), config_version(self.effective), loaded_at=clock()
         )  # fmt: skip
         self._pending: ConfigChange | None = None
+        self._sharing: tuple[str, ...] = ()
+        self._warn_of_shared_addresses()
         self.file_changed = Broadcast[Config]()
         self.rejected = Broadcast[tuple[Fault, ...]]()
         self.discovery_changed = Broadcast[DiscoveryChange]()
@@ -171,8 +173,19 @@ class Configuration:
     def receive_addresses(self, addresses: Mapping[str, str]) -> None:
         """Adopt the IP addresses of the DNS names that instances have."""
         self._addresses = dict(addresses)
+        self._warn_of_shared_addresses()
         quiet = self._pending is None or self._pending.quiet
         self._prepare("instances' names were resolved", quiet=quiet)
+
+    def _warn_of_shared_addresses(self) -> None:
+        sharing = shared_addresses(self.merged.config, self._addresses)
+        if sharing != self._sharing and sharing:
+            self._log.warning(
+                "instances left out; their names resolve to another instance's address",
+                instances=list(sharing),
+                remedy="give each its own address or port, or list the models of one instance",
+            )
+        self._sharing = sharing
 
     def add_override(self, request: OverrideRequest) -> ActiveOverride:
         """Add an operator's override; it is in force from the next cycle, which runs at once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.config.resolution import names_of, with_addresses
+from controlplane.config.resolution import names_of, shared_addresses, with_addresses
 from testbed.fakes.fleets import make_config
 
 
@@ -35,6 +35,7 @@ def test_names_are_replaced_by_addresses() -> None:
         "local": "127.0.0.1:80",
     } == {each.name: each.address for each in resolved.instances}
     assert not names_of(resolved)
+    assert ("twin",) == shared_addresses(config, addresses)
 
 
 def test_a_fleet_of_addresses_stays_as_it_is() -> None:

@@ -122,7 +122,7 @@ class Decider:
         plan = self._steering.decide(view)
         if follow is not None:
             plan = fit(follow, plan, view.config)
-            self._steering.restore(plan)
+            self._steering.follow(plan, now=view.at)
         decided = time.perf_counter()
         _, views, derived = self._build(plan, clients)
         return Decision(plan, views, derived, decided - began, time.perf_counter() - decided)

@@ -83,6 +83,8 @@ class Hysteresis:
         self._turns = 0.0
         self._gaps: deque[float] = deque(maxlen=_GAPS)
         self._pushed_at: float | None = None
+        self._resumed = False
+        self._followed: tuple[str, float, tuple[float, ...]] | None = None
         self.pushes = 0
         self.reversals = 0
         """Pushes that undid the one before."""
@@ -100,12 +102,32 @@ class Hysteresis:
         otherwise: there queues last, and are what counts. *load* is that of the fleet, as a part
         of its capacity.
         """
-        if self._pushed_at is None:
-            return period
-        gaps = [*self._gaps, now - self._pushed_at]
         calm = min(max((BUSY - load) / (BUSY - QUIET), 0.0), 1.0)
         longest = 1.0 + calm * (LONGEST - 1.0)
+        if self._pushed_at is None:
+            return longest * period if self._resumed else period
+        gaps = [*self._gaps, now - self._pushed_at]
         return min(max(sum(gaps) / len(gaps), period), longest * period)
+
+    def resume(self) -> None:
+        """Go on from shares of an earlier run, which have been in use for an unknown time."""
+        self._resumed = True
+
+    def follow(self, version: str, *, now: float) -> None:
+        """Go on from shares that another process pushed, and count its pushes instead of one's own.
+
+        A follower decides in order to learn. What it would have pushed, nothing received; counting
+        it would have a new leader take shares that have long been in use for the news of a period,
+        and move them.
+        """
+        if self._followed is None:
+            self._followed = (version, now, ())
+        elif version != self._followed[0]:
+            _, before, gaps = self._followed
+            self._followed = (version, now, (*gaps, now - before)[-_GAPS:])
+        _, self._pushed_at, gaps = self._followed
+        self._gaps = deque(gaps, maxlen=_GAPS)
+        self._last_move, self._turns, self._resumed = None, 0.0, True
 
     def settled(self, now: float) -> bool:
         """Return whether shares have stayed so long that ties between instances may be broken."""

@@ -96,6 +96,12 @@ class Steering:
         """Go on from a plan of an earlier run: its shares stay until something better is known."""
         self._plan = plan
         self._current.restore(plan)
+        self._hysteresis.resume()
+
+    def follow(self, plan: Plan, *, now: float) -> None:
+        """Go on from the plan of another process, which decides in this one's place."""
+        self.restore(plan)
+        self._hysteresis.follow(plan.version, now=now)
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Return what was learned of instances and demand as a JSON-ready document."""

@@ -19,6 +19,7 @@ from testbed.fakes.metrics_pages import Load, serving_pages
 from testbed.processes.nats_servers import running_nats
 from testbed.processes.replicas import Replicas, connected, running_replicas
 from testbed.tools.faults import Link
+from testbed.tools.plan_shares import largest_move, shares
 
 STREAMS = int(os.environ.get("CATS_TEST_STREAMS", "60"))
 """A thousand are for a machine of one's own."""
@@ -66,16 +67,9 @@ def fleet(port: int, *, policy: str) -> str:
     return FLEET.replace("INSTANCES", "\n".join(lines)).replace("POLICY", policy)
 
 
-async def shares(replicas: Replicas, number: int) -> dict[tuple[str, str, str], float]:
-    """Return (service, client site, instance) -> share that a replica serves."""
-    plan: Any = await replicas.running[number].get_json("/api/v1/plan")
-    return {
-        (service, site, item["instance"]): item["weight"]
-        / sum(each["weight"] for each in items if each["priority"] == item["priority"])
-        for service, of in plan["services"].items()
-        for site, items in of["from"].items()
-        for item in items
-    }
+async def plan_of(replicas: Replicas, number: int) -> Any:
+    """Return the plan that a replica serves."""
+    return await replicas.running[number].get_json("/api/v1/plan")
 
 
 @pytest.mark.parametrize(
@@ -127,21 +121,15 @@ async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: 
             first = await replicas.leader()
             await settled(replicas, quiet=8.0)
             survivors = [number for number in range(3) if number != first]
-            before = await shares(replicas, survivors[0])
+            before = shares(await plan_of(replicas, survivors[0]))
             replicas.running.pop(first).signal(signal.SIGKILL)
             second = await replicas.leader()
             leads_from = time.monotonic()
             moved = 0.0
             while time.monotonic() < leads_from + 8.0:
                 for number in survivors:
-                    now = await shares(replicas, number)
-                    moved = max(
-                        moved,
-                        *(
-                            abs(now.get(k, 0) - before.get(k, 0))
-                            for k in now.keys() | before.keys()
-                        ),
-                    )
+                    now = shares(await plan_of(replicas, number))
+                    moved = max(moved, largest_move(before, now))
                 await asyncio.sleep(0.25)
             assert second != first
             assert moved <= 0.01

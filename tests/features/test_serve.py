@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -18,6 +17,7 @@ from testbed.fakes import large_fleets
 from testbed.fakes.metrics_pages import Load, serving_pages
 from testbed.fakes.xds import XdsClient
 from testbed.processes.control_planes import ControlPlaneProcess
+from testbed.tools.plan_shares import largest_move, settled_shares, shares
 
 FLEET = """
 version: 1
@@ -119,18 +119,6 @@ def scraped_fleet(loads: dict[str, Load], port: int, *, steering: str = "") -> s
     return f"{head}instances:\n" + "\n".join(lines) + f"\n{rest}"
 
 
-async def settled_shares(control: ControlPlaneProcess) -> Shares:
-    """Return the shares once they have stayed as they are for three seconds."""
-    async with asyncio.timeout(90):
-        since, settled = time.monotonic(), shares(await control.get_json("/api/v1/plan"))
-        while time.monotonic() - since < 3.0:
-            await asyncio.sleep(0.1)
-            now = shares(await control.get_json("/api/v1/plan"))
-            if largest_move(settled, now) > 0.005:
-                since, settled = time.monotonic(), now
-    return settled
-
-
 async def test_a_process_that_was_suspended_moves_no_weight(tmp_path: Path) -> None:
     """All reports are older than the expiry when it goes on; nothing listened meanwhile."""
     loads = {"a": Load(6.0, 0.5), "b": Load(3.0, 0.9, waiting=1.0), "c": Load(9.0, 1.4)}
@@ -139,7 +127,7 @@ async def test_a_process_that_was_suspended_moves_no_weight(tmp_path: Path) -> N
         write(fleet, scraped_fleet(loads, port, steering=", expiry: 6s"))
         async with ControlPlaneProcess(fleet) as control:
             await control.wait_ready()
-            before = await settled_shares(control)
+            before = await settled_shares(lambda: control.get_json("/api/v1/plan"))
             control.signal(signal.SIGSTOP)
             await asyncio.sleep(8.0)
             control.signal(signal.SIGCONT)
@@ -182,33 +170,6 @@ async def test_a_warm_restart_moves_no_weight_by_a_hundredth(tmp_path: Path) -> 
 
     assert len(before) > 3
     assert moved <= 0.01
-
-
-Shares = dict[tuple[str, str], tuple[int, float]]
-"""(client site, instance) -> priority, and share in it."""
-
-
-def shares(plan: Any) -> Shares:
-    """Return where the requests of each client site go, and where they would go instead."""
-    return {
-        (site, item["instance"]): (item["priority"], item["share"])
-        for site, items in plan["services"]["chat"]["from"].items()
-        for item in items
-    }
-
-
-def largest_move(before: Shares, after: Shares) -> float:
-    """Return by how much the share of an instance has changed at most.
-
-    A fallback gets nothing; one that is probed instead has moved by what the probe gets.
-    """
-    moved = 0.0
-    for key in before | after:
-        (first, share), (then, other) = before.get(key, (0, 0.0)), after.get(key, (0, 0.0))
-        if first != then:
-            share, other = (share if first == 0 else 0.0), (other if then == 0 else 0.0)
-        moved = max(moved, abs(share - other))
-    return moved
 
 
 async def test_broken_state_is_set_aside_and_a_plan_is_made(fleet: Path, tmp_path: Path) -> None:

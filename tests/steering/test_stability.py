@@ -34,6 +34,32 @@ def test_a_small_gain_is_not_pushed() -> None:
     assert choose(Hysteresis(), np.array([0.51, 0.49]), EVEN)
 
 
+def test_a_new_leader_knows_how_long_the_shares_it_heard_of_have_been_in_use() -> None:
+    """What it would have pushed while it followed, nothing received."""
+    leader, follower = Hysteresis(), Hysteresis()
+    used = np.zeros(2)
+    for second in range(10):
+        used = leader.choose(
+            FLOW, PRICES, used=used, new=EVEN, min_gain=0.01, now=float(second)
+        ).shares
+        follower.choose(FLOW, PRICES, used=UNEVEN, new=EVEN, min_gain=0.01, now=float(second))
+        follower.follow("the leader's", now=float(second))
+
+    assert leader.rested(10.0) == follower.rested(10.0) == 10.0
+    assert leader.lifetime(10.0, 1.0, load=0.5) == follower.lifetime(10.0, 1.0, load=0.5) == 3.0
+
+
+def test_shares_that_were_restored_are_not_taken_for_the_news_of_a_period() -> None:
+    """They have been in use for long, as far as one can say."""
+    restarted = Hysteresis()
+    restarted.resume()
+
+    assert (1.0, 3.0) == (
+        Hysteresis().lifetime(0.0, 1.0, load=0.5),
+        restarted.lifetime(0.0, 1.0, load=0.5),
+    )
+
+
 def test_a_large_gain_is_pushed() -> None:
     """Shares that cost much more are replaced."""
     assert not choose(Hysteresis(), UNEVEN, EVEN)

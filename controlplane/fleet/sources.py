@@ -36,6 +36,9 @@ ANSWERED_AFTER = 5.0
 TURNS = 3.0
 """Runs backwards, each forgiven within `TURN_FORGIVEN` reports, that no restart explains."""
 TURN_FORGIVEN = 20.0
+UNEXPLAINED = 2.0
+"""Runs backwards that one counts for where no restart explains it: a single one is a page that was
+overtaken by a later one, as when two replicas read the instance while the lead changes hands."""
 TURNS_OVER = 60.0
 """Seconds of counters that only grow after which they are believed again."""
 RESTARTED = 0.1
@@ -157,11 +160,10 @@ class SourceState:
             <= max(RESTARTED * (report.signals[signal] - growth[signal]), FEW_REQUESTS)
             for signal in reporting
         )
-        self._turns += 1.0
+        self._turns += 1.0 if restarted else UNEXPLAINED
         self._turned_at = report.at
         self.window.restart(report.signals, at=report.at)
-        # No restarted engine has counted about as much as before within a moment.
-        if self._turns >= TURNS or not restarted:
+        if self._turns >= TURNS:
             self.doubt = (
                 "its counters run backwards: several processes answer behind one address; "
                 "set PROMETHEUS_MULTIPROC_DIR, or scrape each by itself"

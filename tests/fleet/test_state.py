@@ -444,6 +444,17 @@ class TestRefusals:
         assert "PROMETHEUS_MULTIPROC_DIR" in view.reason
         assert "backwards" in view.reason
 
+    def test_one_page_that_a_later_one_overtook_is_no_doubt(self) -> None:
+        """While the lead changes hands two replicas read an instance, and share what they read."""
+        fleet = FleetState(make_config(), now=0.0)
+        for now, completed in ((1.0, 100.0), (2.0, 106.0), (2.1, 104.0), (3.1, 112.0)):
+            fleet.apply(said(now, {Signal.COMPLETED: completed}), now=now)
+
+        view = fleet.view(now=3.1).instances["a"]
+
+        assert "" == view.reason
+        assert pytest.approx(8.0) == view.rates[Signal.COMPLETED].value
+
 
 class TestDemand:
     """Requests a second per client site and service."""

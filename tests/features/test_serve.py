@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -227,6 +228,7 @@ async def test_a_taken_port_is_told_in_one_line(fleet: Path) -> None:
     assert f"Error: --admin 127.0.0.1:{port}: cannot listen there" in line
 
 
+@pytest.mark.skipif("CATS_FAULTS" not in os.environ, reason="nine seconds; make faults runs it")
 @pytest.mark.timeout(300)
 async def test_a_fleet_that_grows_to_5000_instances_takes_400_mb_at_most(tmp_path: Path) -> None:
     """Memory grows with what is used, not with the square of the instances."""

@@ -20,7 +20,7 @@ from controlplane.config import (
     RejectedInstance,
 )
 from controlplane.config.merge import merge
-from controlplane.config.resolution import shared_addresses, with_addresses
+from controlplane.config.resolution import SHARED_ADDRESS_REMEDY, shared_addresses, with_addresses
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.overrides import ActiveOverride, OverrideRequest, OverrideStore
 from controlplane.errors import ConfigError, Fault
@@ -28,6 +28,8 @@ from controlplane.runtime.broadcast import Broadcast
 from controlplane.runtime.log import Logger
 
 _RELOADABLE_SERVER_KEYS = {"identities", "agents"}
+_MOST_NAMED = 20
+"""Instances that one line of the log names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Configuration:
             str(file), config_version(self.effective), loaded_at=clock()
         )  # fmt: skip
         self._pending: ConfigChange | None = None
-        self._sharing: tuple[str, ...] = ()
+        self._sharing: dict[str, str] = {}
         self._warn_of_shared_addresses()
         self.file_changed = Broadcast[Config]()
         self.rejected = Broadcast[tuple[Fault, ...]]()
@@ -179,11 +181,12 @@ class Configuration:
 
     def _warn_of_shared_addresses(self) -> None:
         sharing = shared_addresses(self.merged.config, self._addresses)
-        if sharing != self._sharing and sharing:
+        if sharing and sharing != self._sharing:
             self._log.warning(
                 "instances left out; their names resolve to another instance's address",
-                instances=list(sharing),
-                remedy="give each its own address or port, or list the models of one instance",
+                left_out=[f"{name}: {holder}" for name, holder in sharing.items()][:_MOST_NAMED],
+                count=len(sharing),
+                remedy=SHARED_ADDRESS_REMEDY,
             )
         self._sharing = sharing
 
@@ -275,6 +278,7 @@ class Configuration:
             before=(*before.taken, *(DiscoveredInstance("", instance) for instance in former)),
             awaited=any(not rule.listed for rule in self.discovery_status()),
         )
+        self._warn_of_shared_addresses()
         self.discovery_changed.publish(
             DiscoveryChange(before, self.merged, refused, self.refused)
         )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import aiohttp
 
 from controlplane.config import Config, Discovery, Instance, Tls
-from controlplane.config.resolution import names_of
+from controlplane.config.resolution import SHARED_ADDRESS_REMEDY, names_of, shared_addresses
 from controlplane.controller.discovery_status import HTTP_ROUTES
 from controlplane.controller.followers import sources_of
 from controlplane.errors import ReportError
@@ -27,6 +27,7 @@ from controlplane.resources.versions import OLDEST_SUPPORTED
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
 from controlplane.sources.kubernetes.watches import Watch
+from controlplane.sources.names import first_choice
 from controlplane.sources.scrape import fetch_page, read_page, remedy_of
 from controlplane.sources.scrape import new_session as new_scrape_session
 from controlplane.telemetry.engines import Dialect
@@ -134,28 +135,35 @@ async def examine_names(config: Config) -> list[Finding]:
     loop = asyncio.get_running_loop()
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(name: str) -> list[Finding]:
+    async def one(name: str) -> str | Finding:
         try:
             async with gate, asyncio.timeout(RESOLVED_WITHIN):
-                await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+                answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # a timeout is an OSError
             reason = getattr(error, "strerror", None) or f"no answer within {RESOLVED_WITHIN:.0f} s"
         else:
-            return []
+            return first_choice({str(answer[4][0]).partition("%")[0] for answer in answers})
         those = ", ".join(each.name for each in config.instances if each.host == name)
-        return [
+        return Finding(
+            "bad",
+            f"the DNS name {name} of {those} is not resolved: {reason}",
+            "fix the name or the resolver, or look from where the control plane runs;"
+            " without an address an instance gets no requests",
+        )
+
+    names = sorted(names_of(config))
+    found = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+    addresses = {name: each for name, each in found.items() if isinstance(each, str)}
+    return [
+        *(each for each in found.values() if isinstance(each, Finding)),
+        *(
             Finding(
                 "bad",
-                f"the DNS name {name} of {those} is not resolved: {reason}",
-                "fix the name or the resolver, or look from where the control plane runs;"
-                " without an address an instance gets no requests",
+                f"{name} gets no requests: its name resolves to the address of {holder}",
+                SHARED_ADDRESS_REMEDY,
             )
-        ]
-
-    return [
-        finding
-        for found in await asyncio.gather(*map(one, sorted(names_of(config))))
-        for finding in found
+            for name, holder in shared_addresses(config, addresses).items()
+        ),
     ]
 
 

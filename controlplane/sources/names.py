@@ -22,6 +22,12 @@ REMINDER = 60.0
 AT_ONCE = 20
 
 
+def first_choice(addresses: Collection[str]) -> str:
+    """Return the one of an answer's *addresses* that is used while none of them is in use yet."""
+    # IPv4 first: what speaks both is often reached by it alone.
+    return min(addresses, key=lambda ip: (ipaddress.ip_address(ip).version, ip))
+
+
 class NameResolver:
     """Holds the address of every name that instances have.
 
@@ -94,8 +100,7 @@ class NameResolver:
             return last
         if last in addresses:
             return last
-        # IPv4 first: what speaks both is often reached by it alone.
-        return min(addresses, key=lambda ip: (ipaddress.ip_address(ip).version, ip))
+        return first_choice(addresses)
 
     def _warn(self, name: str, reason: str, last: str | None) -> None:
         now = self._clock()

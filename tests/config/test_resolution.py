@@ -35,7 +35,29 @@ def test_names_are_replaced_by_addresses() -> None:
         "local": "127.0.0.1:80",
     } == {each.name: each.address for each in resolved.instances}
     assert not names_of(resolved)
-    assert ("twin",) == shared_addresses(config, addresses)
+    assert {"twin": "ip"} == shared_addresses(config, addresses)
+
+
+def test_a_written_address_holds_before_a_name_and_the_first_name_before_the_next() -> None:
+    """In any order of the list; each that is left out has its holder."""
+    config = make_config(
+        instances={
+            "first": ("north", "one.example:80"),
+            "second": ("cloud", "two.example:80"),
+            "other-port": ("cloud", "two.example:81"),
+            "named": ("cloud", "three.example:80"),
+            "written": ("cloud", "10.0.0.3:80"),
+        }
+    )
+    addresses = {
+        "one.example": "10.0.0.1",
+        "two.example": "10.0.0.1",
+        "three.example": "10.0.0.3",
+    }
+    assert {"second": "first", "named": "written"} == shared_addresses(config, addresses)
+    kept = [each.name for each in with_addresses(config, addresses).instances]
+    assert ["first", "other-port", "written"] == kept
+    assert {} == shared_addresses(config, {})
 
 
 def test_a_fleet_of_addresses_stays_as_it_is() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from controlplane.config import Config, DiscoveredInstance, Instance
 from controlplane.controller.configuration import Configuration, config_version
@@ -113,3 +114,25 @@ def test_no_receiver_relies_on_the_order_of_another(seed: int) -> None:
     configuration.put_in_force(change)
 
     assert {(n, change.version) for n in range(4)} == set(seen)
+
+
+def test_an_instance_whose_name_has_anothers_address_is_warned_of_once() -> None:
+    """With the one that holds it: when names are resolved, and when a file brings another one."""
+    places = {"a": ("north", "one.example:80"), "b": ("cloud", "two.example:80")}
+    addresses = {"one.example": "10.0.0.1", "two.example": "10.0.0.1"}
+    with capture_logs() as logs:
+        configuration, _ = make_configuration(make_config(instances=places))
+        assert [] == logs
+        for _ in range(2):
+            configuration.receive_addresses(addresses)
+        (first,) = logs
+        places["c"] = ("cloud", "10.0.0.1:80")
+        for _ in range(2):
+            configuration.receive_file(make_config(instances=places))
+        _, second = logs
+    assert ("warning", ["b: a"]) == (first["log_level"], first["left_out"])
+    assert first["remedy"]
+    assert ["a: c", "b: c"] == second["left_out"]
+    change = configuration.take_pending()
+    assert change is not None
+    assert ["c"] == [each.name for each in change.config.instances]

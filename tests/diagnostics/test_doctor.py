@@ -297,6 +297,26 @@ async def test_names_that_are_not_resolved_are_findings(monkeypatch: pytest.Monk
     assert "typo.example of a, b is not resolved: Name or service not known" in found[1].what
 
 
+async def test_an_instance_whose_name_has_anothers_address_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both are named, with what to do."""
+    resolver = asyncio.get_running_loop().getaddrinfo
+
+    async def answer(_: str, *rest: Any, **options: Any) -> Any:
+        return await resolver("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
+    addresses = {"a": "one.example:80", "b": "two.example:80", "c": "two.example:81"}
+    config = make_config(instances={name: ("north", at) for name, at in addresses.items()})
+
+    (finding,) = await examine_names(config)
+
+    assert "bad" == finding.level
+    assert "b gets no requests: its name resolves to the address of a" in finding.what
+    assert "a port of its own" in finding.remedy
+
+
 def test_what_an_instance_fails_is_found_with_since_when_and_what_ends_it() -> None:
     """Though it is live, and its metrics say that all is well."""
     item = {"instance": "a", "service": "chat", "probability": 0.5, "class": "late", "since": 9.0,

@@ -64,6 +64,7 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
         parse_source((example / name).read_text(), file=name).tree
         for name in ("fleet.yaml", "emulation.yaml")
     )
+    fleet.setdefault("envoy", {}).setdefault("address", "127.0.0.1")
     clients = list(dict.fromkeys(each["from"] for each in emulation["traffic"]))
     ports = iter(free_ports(len(fleet["instances"]) + len(clients)))
     listeners = {site: next(ports) for site in clients}
@@ -132,6 +133,8 @@ def _distances(network: Mapping[str, Any], site: str) -> Iterator[tuple[str, flo
 def _move(configured: dict[str, Any], address: str) -> None:
     old = configured["address"]
     configured["address"] = address
+    # Emulated engines have no certificate, and their clients no key.
+    configured.pop("https", None)
     if "scrape" in configured:
         configured["scrape"]["url"] = configured["scrape"]["url"].replace(old, address)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import grpc
 import pytest
 from envoy.service.status.v3 import csds_pb2
 
-from controlplane.app.serving import Settings, running
+from controlplane.app.serving import Running, Settings, running
 from controlplane.config import parse_config
 from controlplane.grpc_services.csds import SERVICE as CSDS
 from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry, ObservationSettings
@@ -87,6 +88,17 @@ async def ask_status(xds_port: int) -> dict[str, set[int]]:
     }
 
 
+@asynccontextmanager
+async def planned(file: Path, xds_port: int) -> AsyncIterator[Running]:
+    """Run a control plane, and go on once it has a plan: calls before that fail at once."""
+    settings = Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0)
+    async with running(settings) as run:
+        async with asyncio.timeout(60):
+            while run.control.cycle.plan is None:  # noqa: ASYNC110 -- it happens elsewhere
+                await asyncio.sleep(0.01)
+        yield run
+
+
 async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> None:
     """Both split by the plan's weights, follow a change, and no call fails."""
     file = tmp_path / "fleet.yaml"
@@ -97,9 +109,7 @@ async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> Non
         places = [each.address for each in speakers], [each.address for each in chatters]
         text = fleet(*places, weights=WEIGHTS, port=port)
         file.write_text(text)
-        run = await stack.enter_async_context(
-            running(Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0))
-        )
+        run = await stack.enter_async_context(planned(file, xds_port))
         client = await stack.enter_async_context(GrpcClient("speak", xds_port=xds_port, node=NODE))
         bootstrap = build_bootstrap(
             parse_config(text, file="fleet.yaml"),
@@ -146,9 +156,7 @@ async def test_a_grpc_client_of_no_known_site_is_served_everybodys_view(tmp_path
         speaker = await stack.enter_async_context(GrpcBackend("speaker-0"))
         text = fleet([speaker.address], [], weights=(1,), port=free_port())
         file.write_text(text.replace("  - {service: chat, instance: chatter-0, weight: 1}\n", ""))
-        await stack.enter_async_context(
-            running(Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0))
-        )
+        await stack.enter_async_context(planned(file, xds_port))
         client = await stack.enter_async_context(
             GrpcClient("speak", xds_port=xds_port, node={"id": "client-2"})
         )
@@ -170,9 +178,7 @@ async def test_load_reports_of_grpc_clients_name_instances(
         text = fleet([each.address for each in speakers], [], weights=(1, 1), port=free_port())
         lines = [line for line in text.splitlines() if "instance: chatter" not in line]
         file.write_text("\n".join(lines))
-        run = await stack.enter_async_context(
-            running(Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0))
-        )
+        run = await stack.enter_async_context(planned(file, xds_port))
         client = await stack.enter_async_context(GrpcClient("speak", xds_port=xds_port, node=NODE))
         wanted = {("north", "speak", each.name) for each in speakers}
         async with asyncio.timeout(60):

@@ -127,7 +127,7 @@ class Hysteresis:
             self._followed = (version, now, (*gaps, now - before)[-_GAPS:])
         _, self._pushed_at, gaps = self._followed
         self._gaps = deque(gaps, maxlen=_GAPS)
-        self._last_move, self._turns, self._resumed = None, 0.0, True
+        self._last_move, self._turns = None, 0.0
 
     def settled(self, now: float) -> bool:
         """Return whether shares have stayed so long that ties between instances may be broken."""

@@ -319,7 +319,7 @@ class Connection(ABC):
             if stream is not None:
                 self.dropped(stream, int(event.error_code or 0))
         elif isinstance(event, PingAckReceived):
-            self._take_pong()
+            self._take_pong(event.ping_data)
         elif isinstance(event, (RequestReceived, ResponseReceived, TrailersReceived)):
             self._take_headers(event, stream)
 
@@ -553,7 +553,7 @@ class Connection(ABC):
     def end(self, stream: Stream, code: StatusCode, text: str) -> None:
         """End this side of a call now."""
 
-    def _take_pong(self) -> None:  # noqa: B027 -- a client need not know
+    def _take_pong(self, payload: bytes) -> None:  # noqa: B027 -- a client need not know
         """Receive the answer to a ping."""
 
     def _idle(self) -> None:

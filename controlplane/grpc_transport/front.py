@@ -27,6 +27,8 @@ JOIN = 1 << 16
 """Bytes of output that are joined for one write; larger pieces are shared, and written as such."""
 ENCRYPTED = 1 << 15
 """Bytes that are encrypted at once: no more than that wait for a socket in encrypted form."""
+LINGER = 5.0
+"""Seconds that a peer has for closing its side once ours is closed."""
 FILLS = 4
 """Times that a socket which takes everything is written to before the others are served."""
 SEND_QUEUE = struct.Struct("i")
@@ -135,6 +137,8 @@ class Front(asyncio.Protocol):
         self._tls = None if tls is None else MemoryTls(tls)
         self._queued = self._running = self._paused = self._ending = False
         self._sent = self._delivered = self._unread_replies = 0
+        self._closes_at: float | None = None
+        """Instant at which the wait for the peer's own end is over; None before ours."""
         self._unsent: deque[memoryview] = deque()
         """Output that the socket has no room for yet."""
 
@@ -150,7 +154,7 @@ class Front(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes, and handle them unless others come first."""
-        if self._ending:
+        if self._ending or self._closes_at is not None:
             return  # nothing more is read, only what was written leaves
         if self._tls is not None:
             self._tls.receive(data)
@@ -188,7 +192,7 @@ class Front(asyncio.Protocol):
             return
         self._unread_replies = 0
         if self._ending:
-            self.close()
+            self._take_leave()
             return
         connection.resume()
         self._settle()
@@ -214,7 +218,7 @@ class Front(asyncio.Protocol):
             self._wait()
             return
         self._dispatch()
-        if connection.congested:
+        if connection.congested and self._closes_at is None:
             self._pause()
         else:
             self._read_on()
@@ -319,7 +323,7 @@ class Front(asyncio.Protocol):
         if connection.output:
             self._loop.call_soon(self._settle)
         elif connection.closing and self.transport is not None:
-            self.close()
+            self._take_leave()
 
     def _write(self, output: Iterable[bytes]) -> None:
         """Write *output* as far as the socket takes it; what is left waits."""
@@ -337,7 +341,7 @@ class Front(asyncio.Protocol):
             self._put(self._tls.encrypt(data[:ENCRYPTED]))
 
     def _put(self, data: bytes | memoryview) -> None:
-        if data and self.transport is not None:
+        if data and self.transport is not None and self._closes_at is None:
             self._sent += len(data)
             self.transport.write(data)
 
@@ -379,6 +383,8 @@ class Front(asyncio.Protocol):
         cut = connection.check(now=now, delivered=self._delivered, waiting=waiting > 0)
         if cut is not None:
             self.abort(cut)
+        elif self._closes_at is not None and now > self._closes_at:
+            transport.close()
         else:
             self.flush()
 
@@ -413,11 +419,34 @@ class Front(asyncio.Protocol):
 
     def close(self) -> None:
         """Close once everything written has left."""
+        if (self._ends() or self._closes_at is not None) and self.transport is not None:
+            self._closes_at = self._loop.time()
+            self.transport.close()
+
+    def _take_leave(self) -> None:
+        """Close once everything written has left, and the peer has closed its own side or had time.
+
+        A socket that is closed while bytes of the peer still arrive resets the connection, and the
+        last answers may be lost with it (as RFC 9112, section 9.6, says of HTTP/1.1).
+        """
+        if self.connection is None or self.connection.cut is not None:
+            self.close()
+        elif self._ends() and self.transport is not None:
+            self._closes_at = self._loop.time() + LINGER
+            self.transport.write_eof()
+            self._read_on()
+
+    def _ends(self) -> bool:
+        """Note why the connection ends; return whether its last byte has been written just now."""
         self._ending = bool(self._unsent)
         if self.connection is not None:
             self.cut = self.cut or self.connection.cut
             self.detail = self.detail or self.connection.reason
-        if self.transport is not None and not self._ending and not self.transport.is_closing():
-            if self._tls is not None:
-                self._put(self._tls.close())
-            self.transport.close()
+        transport = self.transport
+        if transport is None or self._ending or self._closes_at is not None:
+            return False
+        if transport.is_closing():
+            return False
+        if self._tls is not None:
+            self._put(self._tls.close())
+        return True

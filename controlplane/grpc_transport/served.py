@@ -20,6 +20,9 @@ from controlplane.grpc_transport.connection import (
 from controlplane.grpc_transport.status import CallError, StatusCode, parse_timeout
 from controlplane.grpc_transport.stream import Stream
 
+DRAINING = b"draining"
+"""Payload of the ping whose answer shows that the client knows that it should leave."""
+
 
 class ServerConnection(Connection):
     """The server's side."""
@@ -27,6 +30,8 @@ class ServerConnection(Connection):
     _preface_seen = False
     _last_accepted = HIGHEST_STREAM
     """Highest stream that is served, once a GOAWAY has named it."""
+    _asks_to_leave = False
+    """Whether the client has been asked to leave, and may not have read that yet."""
 
     def _begin(self, data: bytes) -> bool:
         if self._preface_seen:
@@ -100,7 +105,7 @@ class ServerConnection(Connection):
 
     def _take_goaway(self, last: int, code: int, text: bytes) -> None:
         del last, code, text
-        self.draining = True
+        self.draining, self._asks_to_leave = True, False  # it begins no more calls
         if not self.streams:
             self._idle()
 
@@ -111,28 +116,34 @@ class ServerConnection(Connection):
         stream is named once the client has answered a ping that followed the first GOAWAY.
         """
         if not self.closing and not self.draining:
-            self.draining = True
+            self.draining = self._asks_to_leave = True
             self._goaway(HIGHEST_STREAM)
-            self.h2.ping(b"draining")
+            self.h2.ping(DRAINING)
             self.collect()
             if not self.streams and not self.greeted:
                 self._idle()
 
-    def _take_pong(self) -> None:
-        if self.draining and self._last_accepted == HIGHEST_STREAM:
+    def _take_pong(self, payload: bytes) -> None:
+        if self._asks_to_leave and payload == DRAINING:
+            self._asks_to_leave = False
             self._last_accepted = self.h2.highest_inbound_stream_id
             self._goaway(self._last_accepted)
             if not self.streams:
                 self._idle()
 
     def _idle(self) -> None:
+        if self._asks_to_leave and self.greeted:
+            return  # a call may be under way that it made before it read of this
         if self._last_accepted == HIGHEST_STREAM and self.greeted and not self.closing:
             self._last_accepted = self.h2.highest_inbound_stream_id
             self._goaway(self._last_accepted)
         super()._idle()
 
     def finish_all(self, code: StatusCode, text: str) -> None:
-        """End every call with a status."""
+        """End every call with a status; a draining connection waits for nothing more."""
+        self._asks_to_leave = False
         for stream in list(self.streams.values()):
             stream.pending.clear()
             stream.finish(code, text)
+        if self.draining and not self.streams and not self.closing:
+            self._idle()

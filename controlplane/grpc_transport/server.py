@@ -256,6 +256,7 @@ class GrpcServer:
                         front.connection.finish_all(
                             StatusCode.UNAVAILABLE, "connection is old; connect again"
                         )
+                        front.flush()
                 elif now > move_on_at:
                     self._drain(front)
                 if number % 256 == 255:

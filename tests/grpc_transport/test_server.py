@@ -16,6 +16,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.grpc_transport import front as front_module
 from controlplane.grpc_transport import server as server_module
 from controlplane.grpc_transport.calls import Call, Conversation, conversing
 from controlplane.grpc_transport.grpcio import GrpcioServer, PemFiles
@@ -450,6 +451,70 @@ async def test_an_old_connection_moves_on_without_an_error_to_its_caller() -> No
                 await asyncio.sleep(0.05)
 
 
+def call(stream: int, path: str, flags: int) -> bytes:
+    """Write the header block and one message of a call."""
+    fields = tuple((name, path if name == ":path" else value) for name, value in http2.REQUEST)
+    head = http2.headers(stream, fields, flags=http2.END_HEADERS)
+    return head + http2.data(stream, http2.message(b"m"), flags)
+
+
+async def frames_until(reader: asyncio.StreamReader, kind: int, stream: int) -> list[http2.Frame]:
+    """Read frames up to one of *kind* on *stream*."""
+    received = b""
+    while True:
+        received += await reader.read(1 << 16)
+        frames = list(http2.read_frames(received))
+        if any((each.kind, each.stream) == (kind, stream) for each in frames):
+            return frames
+        assert not reader.at_eof(), frames
+
+
+async def test_a_call_under_way_when_its_client_is_asked_to_leave_is_served() -> None:
+    """Even if the call that kept the old connection open ends before the client has read that."""
+    async with serving(Limits(max_age=0.1, max_age_grace=60)) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(asking(path="/t.S/Doubled"))
+        asked = await frames_until(reader, http2.GOAWAY, 0)
+        if all(each.kind != http2.PING for each in asked):
+            await frames_until(reader, http2.PING, 0)
+        writer.write(http2.data(1, b"", http2.END_STREAM))
+        await until(lambda: not any(f.connection and f.connection.streams for f in server._fronts))
+        writer.write(call(3, "/t.S/Joined", http2.END_STREAM))
+        writer.write(http2.ping(b"draining", flags=http2.ACK))
+        answered = list(http2.read_frames(await reader.read(-1)))
+        writer.close()
+
+    assert any((each.kind, each.stream) == (http2.DATA, 3) for each in answered)
+    assert [3] == [
+        int.from_bytes(each.payload[:4], "big") for each in answered if each.kind == http2.GOAWAY
+    ]
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["a client that closes", "one that does not"])
+async def test_an_ended_connection_stays_until_its_client_has_read_all(
+    closes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it still sends would reset the connection, and its last answers be lost; for a time."""
+    monkeypatch.setattr(front_module, "LINGER", 60.0 if closes else 0.2)
+    async with serving(Limits(max_age=0.1, max_age_grace=60)) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(http2.PREFACE + http2.settings() + call(1, "/t.S/Joined", http2.END_STREAM))
+        asked = await frames_until(reader, http2.GOAWAY, 0)
+        writer.write(http2.ping(b"draining", flags=http2.ACK))
+        rest = await reader.read(-1)
+        stayed = server.connections
+        writer.write(http2.window(1) * 3)
+        if closes:
+            writer.close()
+        await until(lambda: server.connections == 0)
+        writer.close()
+
+    received = [*asked, *http2.read_frames(rest)]
+    assert any((each.kind, each.stream) == (http2.DATA, 1) for each in received)
+    assert http2.GOAWAY == received[-1].kind
+    assert not closes or stayed == 1
+
+
 async def test_a_client_that_sent_goaway_still_ends_by_age() -> None:
     """Its running calls end when the grace is over, like those of anyone else."""
     async with serving(Limits(max_age=0.1, max_age_grace=0.2)) as (server, port):
@@ -457,9 +522,9 @@ async def test_a_client_that_sent_goaway_still_ends_by_age() -> None:
         writer.write(asking(path="/t.S/Doubled") + http2.goaway())
         received = await reader.read(-1)
         writer.close()
+        await until(lambda: server.connections == 0)
 
     assert any(each.kind == http2.HEADERS for each in http2.read_frames(received))
-    assert 0 == server.connections
 
 
 @BOTH

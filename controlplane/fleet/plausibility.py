@@ -25,6 +25,7 @@ from controlplane.telemetry.limits import (
     MAX_GAUGE,
     MAX_POWER,
     MAX_RTT,
+    SHARES,
 )
 
 FUTURE_SLACK = 2.0
@@ -74,7 +75,7 @@ def require_instance(report: InstanceReport) -> None:
     for signal, value in report.signals.items():
         # Checked in place: this line runs for every signal of every report.
         if not 0 <= value <= LIMITS[signal]:
-            _require(signal.value, value, LIMITS[signal])
+            _require(signal.value, value, 1.0 if signal in SHARES else LIMITS[signal])
 
 
 def require_growth(growth: Mapping[Signal, float], *, elapsed: float) -> None:

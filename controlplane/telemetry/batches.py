@@ -50,10 +50,11 @@ _Message = TypeVar("_Message", pb.InstanceReport, pb.PathReport, pb.SiteReport)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a batch said, as far as it can be."""
+    """What a batch said, as far as it can be read."""
 
     sequence: int
     reports: tuple[Report, ...]
+    """Signals of instances are as sent, NaN included: the fleet judges them and their source."""
     refused: tuple[str, ...]
     """One line for each report that was dropped, at most `MAX_REFUSED`."""
     refused_count: int
@@ -150,10 +151,8 @@ def _instance(message: pb.InstanceReport, at: float, agent: str, unknown: list[s
             unknown.append(key)
             continue
         signal, limit, largest = known
-        # NaN fails every comparison.
-        if not 0 <= value <= limit:
-            raise ReportError(f"{name}: {key} is {value:g}; it lies between 0 and {largest:g}")
-        signals[signal] = value if value <= largest else largest  # noqa: FURB136 -- as above
+        # What lies beyond its bounds goes on: the fleet rejects it and counts it as a strike.
+        signals[signal] = largest if largest < value <= limit else value
     missing = tuple(_SIGNALS[key][0] for key in message.missing[:MAX_SIGNALS] if key in _SIGNALS)
     reason = ""
     if message.not_ready:

@@ -241,6 +241,23 @@ async def report_what_is_not_its_own(_admin: str, xds: str, _file: Path) -> str:
     return "reported, the rest taken" if (taken, len(refused)) == (1, 1) else f"{status}"
 
 
+async def report_nonsense(admin: str, xds: str, _file: Path) -> str:
+    """Report what cannot be until the instance is in quarantine."""
+    reported = True
+    for number, value in enumerate((-1.0, 1e12, float("nan"), -1.0), 1):
+        status = await _report(xds, _batch(number, ("a", value)))
+        reported &= (status.accepted, len(status.refused)) == (0, 1)
+    own = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(headers=own) as session, asyncio.timeout(60):
+        while True:
+            async with session.get(f"{admin}/api/v1/fleet") as response:
+                fleet = await response.json()
+            if "quarantined" in [each["phase"] for each in fleet["instances"]]:
+                break
+            await asyncio.sleep(0.05)
+    return "reported in the answer; the source is quarantined" if reported else "taken"
+
+
 async def report_no_batch(_admin: str, xds: str, _file: Path) -> str:
     """Send as an agent what is no batch, and one of too many reports."""
     method, own = f"/{SERVICE}/Report", (("authorization", f"Bearer {TOKEN}"),)
@@ -317,6 +334,7 @@ PROBES = (
     Probe("an agent that `server.agents` does not name", report_as_a_stranger),
     Probe("an agent's report on what is not its own", report_what_is_not_its_own),
     Probe("a batch that is none", report_no_batch),
+    Probe("reports that cannot be", report_nonsense),
     Probe("statistics and load reports without a node", send_statistics_of_no_one),
     Probe("HTTP/2 that is malformed", break_the_framing),
     Probe("a configuration with a fault", write_a_fault),

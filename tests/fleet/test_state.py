@@ -419,6 +419,25 @@ class TestRefusals:
         assert [Phase.UNKNOWN] * 2 + [Phase.QUARANTINED] * 6 == phases[:8]
         assert Phase.LIVE is phases[9]
 
+    @pytest.mark.parametrize("value", [float("nan"), -1.0, 1e12])
+    def test_an_agents_nonsense_costs_nothing_of_an_instance_that_is_scraped(
+        self, value: float
+    ) -> None:
+        """The agent alone is in quarantine: phase, readings and confidence are the scrape's."""
+        fleets = [FleetState(make_config(), now=0.0) for _ in range(2)]
+        alone, beside = fleets
+        for second in range(1, 11):
+            now = float(second)
+            for fleet in fleets:
+                signals = {Signal.RUNNING: 3.0, Signal.COMPLETED: 5.0 * now}
+                fleet.apply(said(now, signals, source=Source.SCRAPE), now=now)
+            with pytest.raises(ReportError):
+                beside.apply(said(now, {Signal.RUNNING: value}, source=Source.AGENT), now=now)
+
+            assert alone.view(now=now).instances["a"] == beside.view(now=now).instances["a"]
+
+        assert Phase.LIVE is beside.view(now=10.0).instances["a"].phase
+
     def test_a_jump_that_nothing_can_make_is_refused_and_the_next_report_goes_on(self) -> None:
         """A counter that wrapped must not count as a flood of completions."""
         fleet = FleetState(make_config(), now=0.0)

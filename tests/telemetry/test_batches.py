@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.errors import ReportError
+from controlplane.fleet import plausibility
 from controlplane.model import (
     InstanceReport,
     PathReport,
@@ -100,26 +102,6 @@ def test_the_site_of_the_stream_stands_in_for_the_batchs_own() -> None:
 @pytest.mark.parametrize(
     ("batch", "line"),
     [
-        pytest.param(
-            make_batch(make_instance(signals={"running": math.nan})),
-            "instances[0]: a: running is nan; it lies between 0 and 1e+09", id="nan",
-        ),
-        pytest.param(
-            make_batch(make_instance(signals={"completed": math.inf})),
-            "instances[0]: a: completed is inf", id="infinity",
-        ),
-        pytest.param(
-            make_batch(make_instance(signals={"waiting": -1.0})),
-            "instances[0]: a: waiting is -1", id="negative",
-        ),
-        pytest.param(
-            make_batch(make_instance(signals={"kv_use": 20.0})),
-            "instances[0]: a: kv_use is 20", id="percentage",
-        ),
-        pytest.param(
-            make_batch(make_instance(signals={"completed": 2.0**63})),
-            "instances[0]: a: completed is 9.22337e+18", id="sentinel",
-        ),
         pytest.param(make_batch(make_instance(instance="")), "instance is empty", id="nameless"),
         pytest.param(
             make_batch(make_instance(instance="x" * 100)), "is longer than 63", id="long_name"
@@ -170,6 +152,18 @@ def test_a_faulty_report_costs_itself_and_is_told_in_a_line(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1e12])
+def test_values_beyond_their_bounds_are_left_to_the_fleet(value: float) -> None:
+    """Only there they count against their source; what is dropped here would count as silence."""
+    batch = make_batch(make_instance(signals={"running": value}))
+
+    (report,) = parse_batch(batch, received_at=50.0).reports
+
+    assert isinstance(report, InstanceReport)
+    with pytest.raises(ReportError, match=r"running is .*; it lies between 0 and 1e\+09"):
+        plausibility.require_instance(report)
+
+
 def test_bounds_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of reports, and of the lines that refuse them."""
     monkeypatch.setattr(batches, "MAX_REFUSED", 3)
@@ -214,10 +208,13 @@ def test_bounds_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whatever_comes_is_a_report_or_a_line(
     instances: list[pb.InstanceReport], paths: list[pb.PathReport]
 ) -> None:
-    """Nothing an agent can encode raises, and no report holds what cannot be."""
+    """Nothing an agent can encode raises, and the fleet takes no report of what cannot be."""
     parsed = parse_batch(make_batch(*instances, paths=tuple(paths)), received_at=50.0)
 
     assert len(instances) + len(paths) == len(parsed.reports) + parsed.refused_count
     for report in parsed.reports:
         if isinstance(report, InstanceReport):
-            assert all(0 <= value < 2.0**63 for value in report.signals.values())
+            possible = all(0 <= value < 2.0**63 for value in report.signals.values())
+            with contextlib.suppress(ReportError):
+                plausibility.require_instance(report)
+                assert possible

@@ -10,8 +10,9 @@ import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.grpc_services.ads import SERVICES, SOTW_TTL_FEATURE, TTL_FEATURE, XdsSettings
+from controlplane.grpc_services.ads import SERVICES, XdsSettings
 from controlplane.grpc_services.envoys import XdsEvent, XdsEventKind
+from controlplane.grpc_services.session import SOTW_TTL_FEATURE, TTL_FEATURE
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.fakes.xds import (

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +15,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from controlplane import __version__
-from controlplane.admin_api.admission import build_admission
-from controlplane.admin_api.routes import build_admin
 from controlplane.admin_api.view import AdminView
+from controlplane.app.admin_port import build_http, open_certificates, open_webhook
+from controlplane.app.grpc_port import build_grpc, build_identities
 from controlplane.app.kept_history import restore_history, save_on
-from controlplane.app.listeners import AnyGrpcServer, bind_grpc, bind_http
-from controlplane.auth.admin_tokens import Login, TokenFile
-from controlplane.auth.agent_rights import AgentGate
-from controlplane.auth.identity import IdentityCheck
-from controlplane.config import Admin, Config, Instance, Role, Tls, Transport, Webhook
-from controlplane.config.resolution import names_of
-from controlplane.controller.configuration import DiscoveryChange
+from controlplane.app.listeners import bind_grpc, bind_http
+from controlplane.app.readers import (
+    make_resolver,
+    make_tariff_reader,
+    read_while_deciding,
+    resolve_first,
+)
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
@@ -36,28 +34,16 @@ from controlplane.controller.lease_replication import make_kubernetes_bus
 from controlplane.controller.replication import join, make_bus
 from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
-from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
-from controlplane.grpc_services.agents import AgentService
-from controlplane.grpc_services.csds import ClientStatusService
-from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry
-from controlplane.grpc_services.external_scaler import ExternalScaler
-from controlplane.grpc_services.handshakes import FailedHandshakes
-from controlplane.grpc_transport.limits import ServerLimits
-from controlplane.grpc_transport.server import GrpcServer
-from controlplane.model import Source
 from controlplane.runtime.addresses import Address, is_loopback, join_address
-from controlplane.runtime.certificate_files import CertificateFiles, follow_certificates
+from controlplane.runtime.certificate_files import follow_certificates
 from controlplane.runtime.collector import set_start_aside
 from controlplane.runtime.config_file import ConfigFile, read_text
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.open_files import take_files
 from controlplane.runtime.tasks import guard
 from controlplane.runtime.watchdog import LoopWatchdog
-from controlplane.sources.names import NameResolver
 from controlplane.sources.orca import OrcaReader
 from controlplane.sources.scrape import Scraper
-from controlplane.sources.tariffs import TariffReader
-from controlplane.telemetry.engines.custom import build_dialects
 
 if TYPE_CHECKING:
     from controlplane.bus.kubernetes import KubernetesBus
@@ -141,7 +127,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         settle=settings.settle,
         found=saved.found,
         matches=saved.matches,
-        addresses=await _resolve_first(config),
+        addresses=await resolve_first(config),
     )
     discovery = InstanceDiscovery(control, state_dir=settings.state_dir, saved=saved)
     _log_warnings(control, file)
@@ -152,16 +138,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         admin_view = AdminView(control)
         scraper = Scraper((), on_report=control.receive, clock=control.clock)
         orca = OrcaReader((), on_report=control.receive, clock=control.clock)
-        _read_while_deciding(control, scraper, orca)
+        read_while_deciding(control, scraper, orca)
         most = take_files(settings.max_connections)
-        server = _build_grpc(control, _identities(control), most)
+        server = build_grpc(control, build_identities(control), most)
         ends.push_async_callback(server.stop, GRACE)
-        xds_tls, admin_tls, webhook_tls = certificates = _certificates(control)
+        xds_tls, admin_tls, webhook_tls = certificates = open_certificates(control)
         xds_port = await bind_grpc(server, settings.xds, certificates=xds_tls)
-        runner = await _build_http(control, admin_view, settings)
+        extra = () if settings.extend is None else settings.extend(control)
+        runner = await build_http(control, admin_view, settings.admin, extra_routes=extra)
         ends.push_async_callback(runner.cleanup)
         admin_port = await bind_http(runner, settings.admin, certificates=admin_tls)
-        await _open_webhook(config.server.webhook, webhook_tls, ends)
+        await open_webhook(config.server.webhook, webhook_tls, ends)
         _trace_cycles(control, xds_port, ends)
         bus = None
         if config.server.bus != "local":
@@ -176,10 +163,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "cycles": lambda: _run_cycles(control, discovery, bus),
             "discovery": discovery.run,
-            "names": _resolver(control).run,
+            "names": make_resolver(control).run,
             "scrapes": scraper.run,
             "orca streams": orca.run,
-            "tariffs": _tariffs(control).run,
+            "tariffs": make_tariff_reader(control).run,
             "configuration file": lambda: _follow_file(control, file),
             "envoy events": admin_view.run_envoy_events,
             "admin states": admin_view.run_states,
@@ -198,42 +185,6 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 await bus.close()
             running_loops.cancel()
             await asyncio.gather(running_loops, return_exceptions=True)
-
-
-async def _resolve_first(config: Config) -> Mapping[str, str]:
-    """Return the addresses of the instances' names, as far as they are known soon."""
-    resolver = NameResolver(lambda _: None, log=get_logger(), clock=time.monotonic)
-    resolver.reconfigure(names_of(config))
-    await resolver.resolve()
-    return resolver.addresses
-
-
-def _resolver(control: ControlPlane) -> NameResolver:
-    configuration = control.configuration
-    resolver = NameResolver(configuration.receive_addresses, log=control.log, clock=control.clock)
-    resolver.reconfigure(names_of(configuration.merged.config))
-    configuration.discovery_changed.subscribe(lambda change: _follow_names(resolver, change))
-    return resolver
-
-
-def _follow_names(resolver: NameResolver, change: DiscoveryChange) -> None:
-    """Resolve the names that the file or discovery has now, if they are others."""
-    names = names_of(change.now.config)
-    if names != names_of(change.before.config):
-        resolver.reconfigure(names)
-
-
-def _tariffs(control: ControlPlane) -> TariffReader:
-    """Return what reads the prices of energy; on every replica, since they cost one answer each."""
-    reader = TariffReader(on_report=control.receive, clock=control.clock, log=control.log)
-
-    def follow(config: Config) -> None:
-        names = frozenset(site.name for site in config.sites)
-        reader.reconfigure(config.steering.tariffs, sites=names)
-
-    control.configuration.changed.subscribe(lambda change: follow(change.config))
-    follow(control.config)
-    return reader
 
 
 async def _run_cycles(
@@ -277,23 +228,6 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _read_while_deciding(control: ControlPlane, scraper: Scraper, orca: OrcaReader) -> None:
-    """Read instances on the replica that decides only; it lets the others hear what it reads."""
-    scraped: tuple[Instance, ...] = ()
-
-    def see(_: object = None) -> None:
-        nonlocal scraped
-        wanted = control.config.instances if control.cycle.decides else ()
-        if wanted is not scraped:
-            scraped = wanted
-            scraper.reconfigure(wanted, dialects=build_dialects(control.config.telemetry.dialects))
-            orca.reconfigure(wanted)
-
-    control.configuration.changed.subscribe(see)
-    control.cycle.completed.subscribe(see)
-    see()
-
-
 async def _run_guarded(
     control: ControlPlane, loops: Mapping[str, Callable[[], Awaitable[None]]]
 ) -> None:
@@ -304,128 +238,6 @@ async def _run_guarded(
         for name, run in loops.items():
             guarded = guard(name, run, log=control.log, on_failure=count)
             tasks.create_task(guarded, name=name)
-
-
-def _identities(control: ControlPlane) -> IdentityCheck:
-    server = control.config.server
-    check = IdentityCheck(
-        server.identities,
-        enforced=server.tls is not None and server.tls.client_ca is not None,
-        on_refused=lambda role: control.metrics.clients_refused.labels(role.value).inc(),
-        clock=control.clock,
-        log=control.log,
-    )
-    control.configuration.changed.subscribe(
-        lambda change: check.reconfigure(change.config.server.identities)
-    )
-    return check
-
-
-def _make_transport(control: ControlPlane, xds: XdsSettings, max_connections: int) -> AnyGrpcServer:
-    configured = control.config.server
-    if configured.transport is Transport.GRPCIO:
-        from controlplane.grpc_transport.grpcio import GrpcioServer  # noqa: PLC0415 -- 20 MB
-
-        return GrpcioServer(limits=limits(xds))
-    return GrpcServer(
-        limits=limits(xds),
-        server_limits=ServerLimits(
-            max_connections=max_connections,
-            max_per_address=configured.max_connections_per_address,
-        ),
-        on_refused=control.metrics.connections_refused.inc,
-        on_cut=control.metrics.connections_cut.inc,
-    )
-
-
-def _build_grpc(
-    control: ControlPlane, identities: IdentityCheck, max_connections: int
-) -> AnyGrpcServer:
-    xds = XdsSettings(identifier=f"cats/{__version__}")
-    server = _make_transport(control, xds, max_connections)
-    control.metrics.count_connections(lambda: server.connections)
-    XdsService(
-        control.views,
-        control.registry,
-        resolve_site=control.sites.resolve,
-        settings=xds,
-        clock=control.clock,
-        identities=identities,
-    ).serve_on(server)
-    observed = EnvoyTelemetry(
-        control.config,
-        resolve_site=control.sites.resolve,
-        on_reports=control.reports.receive_all,
-        on_loads=control.reports.receive_all,
-        on_latencies=control.reports.receive_all,
-        on_handshakes=FailedHandshakes(
-            lambda service, reason, count: control.metrics.instance_tls_failures.labels(
-                service, reason
-            ).inc(count),
-            clock=control.clock,
-            log=control.log,
-        ).receive,
-        on_refused=lambda _: control.metrics.reports.labels(Source.ENVOY.value, "refused").inc(),
-        clock=control.clock,
-        identities=identities,
-    )
-    observed.serve_on(server)
-    control.configuration.changed.subscribe(lambda change: observed.reconfigure(change.config))
-    ExternalScaler(
-        lambda: None if control.plan is None else control.plan.scaling, identities=identities
-    ).serve_on(server)
-    ClientStatusService(
-        control.registry,
-        epoch=lambda: control.epoch,
-        clock=control.clock,
-        identities=identities,
-    ).serve_on(server)
-    gate = AgentGate(
-        control.config,
-        enforced=identities.enforced,
-        on_refused=lambda: control.metrics.clients_refused.labels(Role.AGENT.value).inc(),
-    )
-    control.configuration.changed.subscribe(lambda change: gate.reconfigure(change.config))
-    AgentService(
-        control.receive,
-        clock=control.clock,
-        identities=identities,
-        gate=gate,
-        registry=control.agents,
-    ).serve_on(server)
-    return server
-
-
-def _certificates(control: ControlPlane) -> list[CertificateFiles | None]:
-    """Return the certificates of the gRPC, the admin and the webhook port, where they have some."""
-    server = control.config.server
-    webhook = server.webhook
-    made: list[CertificateFiles | None] = []
-    for tls, section, alpn, verify in (
-        (server.tls, "server.tls", "h2", ssl.CERT_REQUIRED),
-        # Who shows no certificate may still show a token, or ask for health only.
-        (server.admin.tls, "server.admin.tls", "http/1.1", ssl.CERT_OPTIONAL),
-        (
-            None if webhook is None else Tls(cert=webhook.cert, key=webhook.key),
-            "server.webhook",
-            "http/1.1",
-            ssl.CERT_NONE,
-        ),
-    ):
-        if tls is None:
-            made.append(None)
-            continue
-        made.append(
-            CertificateFiles(
-                tls,
-                section=section,
-                alpn=alpn,
-                verify=verify,
-                on_state=control.metrics.certificates_ok.labels(section).set,
-                log=control.log,
-            )
-        )
-    return made
 
 
 def _report_open_files(control: ControlPlane, settings: Settings, most: int) -> None:
@@ -446,46 +258,6 @@ def _watchdog(control: ControlPlane) -> LoopWatchdog:
     return watchdog
 
 
-def _login(admin: Admin, settings: Settings) -> Login | None:
-    """Return what is asked of who uses the admin port; None where only this machine reaches it."""
-    certificates = admin.tls is not None and admin.tls.client_ca is not None
-    if admin.token_file is None and not certificates:
-        if is_loopback(settings.admin[0]):
-            return None
-        raise StartError(
-            f"--admin {join_address(settings.admin)}: other machines can reach it and none would"
-            " be asked who it is; set server.admin.token_file or server.admin.tls.client_ca, or"
-            " bind it to 127.0.0.1"
-        )
-    try:
-        return Login(
-            None if admin.token_file is None else TokenFile(Path(admin.token_file)),
-            certificates=certificates,
-        )
-    except OSError as error:
-        raise StartError(
-            f"server.admin.token_file: {admin.token_file}: {error.strerror};"
-            " name a file that is there and that the user of the control plane may read"
-        ) from error
-
-
-async def _build_http(
-    control: ControlPlane, admin_view: AdminView, settings: Settings
-) -> web.AppRunner:
-    application = build_admin(
-        admin_view,
-        host=settings.admin[0],
-        login=_login(control.config.server.admin, settings),
-        extra_routes=() if settings.extend is None else settings.extend(control),
-    )
-    # Inflating is left to the handlers: aiohttp answers 500 to what is no gzip, on any path.
-    runner = web.AppRunner(
-        application, access_log=None, shutdown_timeout=1.0, auto_decompress=False
-    )
-    await runner.setup()
-    return runner
-
-
 def _trace_cycles(control: ControlPlane, xds_port: int, ends: contextlib.AsyncExitStack) -> None:
     """Send traces of the cycles, if the configuration says where to."""
     tracing = control.config.server.tracing
@@ -497,19 +269,6 @@ def _trace_cycles(control: ControlPlane, xds_port: int, ends: contextlib.AsyncEx
     control.cycle.measured.subscribe(tracer.tell_cycle)
     control.meter.settled.subscribe(tracer.tell_settled)
     ends.push_async_callback(asyncio.to_thread, tracer.close)
-
-
-async def _open_webhook(
-    webhook: Webhook | None, certificates: CertificateFiles | None, ends: contextlib.AsyncExitStack
-) -> None:
-    """Let the Kubernetes API server ask about fleets, on a port of its own: it shows no token."""
-    if webhook is None:
-        return
-    runner = web.AppRunner(build_admission(), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    ends.push_async_callback(runner.cleanup)
-    address = webhook.address, webhook.port
-    await bind_http(runner, address, certificates=certificates, setting="server.webhook.port")
 
 
 def _record(

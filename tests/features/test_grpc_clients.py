@@ -170,7 +170,7 @@ async def test_load_reports_of_grpc_clients_name_instances(
 ) -> None:
     """What they send counts as demand of their site, instance by instance."""
     often = partial(EnvoyTelemetry, settings=ObservationSettings(load_report_period=0.2))
-    monkeypatch.setattr("controlplane.app.serving.EnvoyTelemetry", often)
+    monkeypatch.setattr("controlplane.app.grpc_port.EnvoyTelemetry", often)
     file = tmp_path / "fleet.yaml"
     xds_port = free_port()
     async with AsyncExitStack() as stack:

@@ -152,6 +152,11 @@ class InstanceState:
             self._devices = Devices()
 
     @property
+    def devices(self) -> int:
+        """Return how many devices reported lately; 0 where the instance is one machine."""
+        return 0 if self._devices is None else len(self._devices)
+
+    @property
     def heard_at(self) -> float | None:
         """Return the instant of the newest report that was believed; None if there is none."""
         return self._heard_at

@@ -214,7 +214,11 @@ class FleetState:
             # No one is there to take the rest: a fleet that starts as a whole serves at once.
             standings = {name: _at_full(one) for name, one in standings.items()}
         instances = yield from collect(
-            ((name, state.view(standings[name], now=now)) for name, state in states), size=STEP
+            (
+                (name, self._counted(state, state.view(standings[name], now=now)))
+                for name, state in states
+            ),
+            size=STEP,
         )
         own_outcomes = yield from collect(
             ((name, state.own_outcomes()) for name, state in states), size=STEP
@@ -257,6 +261,14 @@ class FleetState:
         observed = self._traffic.observe(name, now=now)
         state.watch(observed, now=now)
         return state.standing(now=now, seen=Seen(self._traffic.answered_at(name), observed))
+
+    def _counted(self, state: InstanceState, shown: InstanceView) -> InstanceView:
+        """Return *shown* with the number of devices it stands for: their Envoys, else agents."""
+        site = self._sites.get(shown.instance.site)
+        if site is None or site.kind is not SiteKind.DEVICE:
+            return shown
+        count = (self._clients or {}).get(site.name) or state.devices
+        return shown if count <= 1 else replace(shown, copies=count)
 
     def _add_own_accounts(self, demand: dict[tuple[str, str], Reading], now: float) -> None:
         """Estimate the demand of services that no Envoy reports from the instances' counters.

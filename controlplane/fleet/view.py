@@ -56,6 +56,9 @@ class InstanceView:
     """Why the phase is what it is, for people."""
     changed_at: float = 0.0
     """When the phase last changed."""
+    copies: int = 1
+    """Like instances that this one stands for: the devices of its class, each with its own. What is
+    read here is that of one of them; what Envoys count is the sum."""
     trial: bool = False
     """Out of service, and asked a little for some seconds to see whether it answers again."""
     awaited: str = ""

@@ -313,7 +313,7 @@ def _tabulate(layout: Layout, rooms: tuple[int | None, ...]) -> _Table | None:
     names = [frozenset(instance.model_names) for instance in layout.instances]
     for service, each in enumerate(layout.services):
         for column in each.columns:
-            if rooms[column]:
+            if rooms[column] and layout.reach[column] < 0:
                 model = preferred_model(each.service, names[column])
                 of[service, column] = number.get(model or "", -1)
     room = np.array([each or 0 for each in rooms], dtype=np.intp)

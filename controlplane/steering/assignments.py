@@ -97,7 +97,7 @@ class Assignments(Mapping[Key, Assignment]):
         ).astype(np.int64)
         found = {
             (layout.instances[c].name, layout.instances[c].site): int(weights[c])
-            for c in np.flatnonzero(weights).tolist()
+            for c in np.flatnonzero(np.where(layout.reach < 0, weights, 0)).tolist()
         }
         return found, decision.drops.get(number, 0.0)
 
@@ -143,9 +143,10 @@ class Assignments(Mapping[Key, Assignment]):
             if service in self._rows:
                 totals[service * self._sites : (service + 1) * self._sites] += drop_words(drop)
         for number, row in enumerate((*decision.problem.rows, *decision.problem.empty)):
-            if row.devices:
+            spare = self._spare(number, row)
+            if spare:
                 priority = self._device_priority(number, row)
-                devices = self._device_weights(row)
+                devices = self._device_weights(spare)
                 weights = np.array(list(devices.values()), dtype=np.int64)
                 words = term_words(names[list(devices)], weights, priority)
                 terms = words.sum(axis=1, dtype=np.uint64)
@@ -184,7 +185,9 @@ class Assignments(Mapping[Key, Assignment]):
             for column, weight in zip(chosen, self._fallback_weights(chosen), strict=True)
         ]
         allocations += sorted(fall, key=lambda each: each.instance)
-        allocations += self._allocate_devices(row, priority=self._device_priority(number, row))
+        allocations += self._allocate_devices(
+            row, self._spare(number, row), priority=self._device_priority(number, row)
+        )
         return Assignment(
             service=layout.services[service].service.name,
             client_site=layout.sites[site],
@@ -228,7 +231,7 @@ class Assignments(Mapping[Key, Assignment]):
     def _make_bare(self, row: Row) -> Assignment:
         """Return the assignment of a row that nothing but its own devices may serve."""
         decision, layout = self._decision, self._layout
-        devices = self._allocate_devices(row, priority=0)
+        devices = self._allocate_devices(row, row.devices, priority=0)
         return Assignment(
             service=layout.services[row.service].service.name,
             client_site=layout.sites[row.site],
@@ -245,19 +248,32 @@ class Assignments(Mapping[Key, Assignment]):
             return 0
         return 2 if number in self._fallbacks else 1
 
-    def _device_weights(self, row: Row) -> dict[int, int]:
+    def _spare(self, number: int, row: Row) -> tuple[int, ...]:
+        """Return those of a row's own devices that have no share of it: an endpoint has one."""
+        if not row.devices or row.service not in self._rows:
+            return row.devices
+        decision = self._decision
+        first = int(self._starts[number])
+        end = int(self._starts[number + 1]) if number + 1 < len(self._starts) else None
+        own = slice(first, end)
+        used = set(decision.problem.flow.column[own][decision.weights[own] > 0].tolist())
+        return tuple(device for device in row.devices if device not in used)
+
+    def _device_weights(self, devices: tuple[int, ...]) -> dict[int, int]:
         """Return device -> weight, by believed capacity."""
         layout = self._layout
-        rate = {d: self._decision.estimates[d].capacity for d in row.devices}
-        names = {layout.instances[d].name: d for d in row.devices}
+        rate = {d: self._decision.estimates[d].capacity for d in devices}
+        names = {layout.instances[d].name: d for d in devices}
         weights = round_shares(
             {name: rate[d] / sum(rate.values()) for name, d in names.items()},
             total=layout.config.steering.weight_sum,
         )
         return {names[name]: weight for name, weight in sorted(weights.items())}
 
-    def _allocate_devices(self, row: Row, *, priority: int) -> list[Allocation]:
-        if not row.devices:
+    def _allocate_devices(
+        self, row: Row, devices: tuple[int, ...], *, priority: int
+    ) -> list[Allocation]:
+        if not devices:
             return []
         layout = self._layout
         total = layout.config.steering.weight_sum
@@ -270,7 +286,7 @@ class Assignments(Mapping[Key, Assignment]):
                 priority=priority,
                 reason=partial(self._explain_device, row, device, priority),
             )
-            for device, weight in self._device_weights(row).items()
+            for device, weight in self._device_weights(devices).items()
         ]
 
     def _explain_device(self, row: Row, device: int, priority: int) -> Why:

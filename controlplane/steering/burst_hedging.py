@@ -97,7 +97,11 @@ def hedge(problem: Problem, shares: Array, prices: PriceTable, *, burstiness: fl
     # More for an instance under a power budget could be more than the budget allows.
     if len(flow.budgets.limit):
         able &= np.all(flow.budgets.weight[:, flow.column] <= 0, axis=0)
-    spread = normalise(problem, np.where(able, problem.sustained[flow.column], 0.0))
+    room = problem.sustained[flow.column]
+    # A class of devices may sustain thousands of times what its own clients ask.
+    own = problem.layout.reach[flow.column] >= 0
+    room = np.where(own, np.minimum(room, flow.demand[flow.row]), room)
+    spread = normalise(problem, np.where(able, room, 0.0))
     return np.where(flow.limited, shares, (1.0 - part) * shares + part * spread)
 
 

@@ -77,6 +77,8 @@ def explain_share(decision: Decision, span: RowSpan, column: int) -> Why:
     if tariff is not None:
         sources |= {name: reading.source.value for name, reading in tariff.readings}
     words = [*problem.limits.get(column, ())]
+    if layout.reach[column] >= 0:
+        words.append(f"each of {seen.copies} devices serves its own requests only")
     failure = float(service.failure[own])
     if failure > 0:
         part = failure / service.layout.service.failure_cost
@@ -139,7 +141,7 @@ def explain_exclusions(
             layout.instances[column].site,
             _too_expensive(decision, span, column, marginal),
         )
-        for column in _service(decision, span).columns.tolist()
+        for column in _shared(_service(decision, span))
         if column not in used
     )
     return expensive + excluded(decision, span.row)
@@ -148,6 +150,12 @@ def explain_exclusions(
 def _service(decision: Decision, span: RowSpan) -> ServicePairs:
     pairs = decision.problem.pairs
     return pairs.services[span.number // pairs.sites]
+
+
+def _shared(service: ServicePairs) -> list[int]:
+    """Return the instances that may serve every client site."""
+    shared: list[int] = service.columns[~service.reserved].tolist()
+    return shared
 
 
 def _entry(decision: Decision, span: RowSpan, column: int) -> int | None:

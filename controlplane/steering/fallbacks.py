@@ -113,6 +113,7 @@ class Fallbacks:
         # The time alone is learned; a price of 1 counts it once, whatever the load.
         cost = service.path(sites)[:, service.place] + service.node(np.ones(pairs.instances))
         cost[site_of[None, :] == alone[rows][:, None]] = np.inf
+        cost[:, service.reserved] = np.inf  # a device's own comes after all others
         if len(barred):
             code = (number * pairs.sites + sites)[:, None] * pairs.instances + service.columns
             cost[np.isin(code, barred)] = np.inf
@@ -151,7 +152,13 @@ def barred_codes(problem: Problem) -> Codes:
 
 
 def _alone(problem: Problem, used: Indices) -> Indices:
-    """Return, for each row, the one site that the *used* entries are at; -1 if there are more."""
+    """Return, for each row, the one site that the *used* entries are at; -1 if there are more.
+
+    A client's own device is no second site: it cannot take what another site loses.
+    """
+    shared = problem.layout.reach[problem.flow.column[used]] < 0
+    served = np.bincount(problem.flow.row[used][shared], minlength=len(problem.rows)) > 0
+    used = used[shared | ~served[problem.flow.row[used]]]
     site = np.array(problem.layout.site_of, dtype=np.intp)[problem.flow.column[used]]
     row = problem.flow.row[used]
     low = np.full(len(problem.rows), np.iinfo(np.intp).max, dtype=np.intp)

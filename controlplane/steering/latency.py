@@ -58,10 +58,18 @@ class Curves:
     """Requests worked on at once, at least 1."""
     slowdown: Array
     """Share by which each further request in the batch slows the others, 0 to below 1."""
+    copies: Array | float = 1.0
+    """Like instances that stand behind one and share nothing but the load, evenly: a class of
+    devices, each of which serves itself. Work, numbers and capacity are those of all together."""
 
     @property
     def capacity(self) -> Array:
         """Return the most work that can be sustained, in request-seconds a second."""
+        capacity: Array = self.copies * self._each
+        return capacity
+
+    @property
+    def _each(self) -> Array:
         return self.slots / (1.0 + self.slowdown * (self.slots - 1.0))
 
     @property
@@ -80,7 +88,8 @@ class Curves:
 
     def column(self) -> Curves:
         """Return the same curves shaped to broadcast against (instances, loads)."""
-        return Curves(self.slots[:, None], self.slowdown[:, None])
+        copies = self.copies[:, None] if isinstance(self.copies, np.ndarray) else self.copies
+        return Curves(self.slots[:, None], self.slowdown[:, None], copies)
 
     def number(self, work: Array) -> Array:
         """Return the mean number inside at offered *work*; finite and convex everywhere."""
@@ -107,8 +116,10 @@ class Curves:
 
     def _terms(self, work: Array) -> tuple[Array, Array, Array]:
         """Return number, its slope and its curvature below capacity."""
-        rho = work / self.capacity
-        sharing = 1.0 / (1.0 - self.slowdown * work)
+        each = self._each
+        own = work / self.copies
+        rho = own / each
+        sharing = 1.0 / (1.0 - self.slowdown * own)
         power = self.exponent
         tail = 1.0 - rho
         # Queue q = rho^p / (1 - rho), its logarithmic derivatives give slope and curvature.
@@ -121,9 +132,9 @@ class Curves:
             / tail**3
         )
         return (
-            work * sharing + queue,
-            sharing**2 + first / self.capacity,
-            2.0 * self.slowdown * sharing**3 + second / self.capacity**2,
+            work * sharing + self.copies * queue,
+            sharing**2 + first / each,
+            (2.0 * self.slowdown * sharing**3 + second / each**2) / self.copies,
         )
 
 

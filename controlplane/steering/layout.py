@@ -19,6 +19,8 @@ from controlplane.steering.shedding import Pool, find_pools
 DEFAULT_SERVICE_TIME = 1.0
 """Seconds a request takes alone, where no one ever said or measured anything."""
 
+Indices = NDArray[np.intp]
+
 Key = tuple[str, str]
 """(service, client site)."""
 
@@ -36,15 +38,18 @@ class ServiceLayout:
     size: float
     """Work of a request, in requests of ordinary size, until it is learned."""
     columns: tuple[int, ...]
-    """Instances that the configuration allows, devices excepted."""
+    """Instances that the configuration allows; a device's for its own clients only."""
     devices: Mapping[str, tuple[int, ...]]
     """Device site -> its own instances that may serve the service."""
+    pinned: frozenset[int]
+    """Devices' instances to which an override pins their clients; others' clients are free."""
     penalty: Array
     """(instances,): seconds; infinite where excluded."""
     reasons: Mapping[int, str]
     """Instance -> why the configuration excludes it."""
-    limits: tuple[tuple[tuple[int, ...], float, float, str], ...]
-    """(instances, least share, largest share, in words) for each override that bounds shares."""
+    limits: tuple[tuple[tuple[int, ...], float, float, str, int], ...]
+    """(instances, least share, largest share, in words, the only client site or -1) for each
+    override that bounds shares."""
     fixed: Array
     """(instances,): weights under the policy ``static``."""
 
@@ -56,12 +61,14 @@ class Layout:
     config: Config
     instances: tuple[Instance, ...]
     column: Mapping[str, int]
-    rank: NDArray[np.intp]
+    rank: Indices
     """(instances,): place in the order of names."""
     sites: tuple[str, ...]
     """Client sites: every configured site."""
     site_of: tuple[int, ...]
     """Instance -> index of its site."""
+    reach: Indices
+    """(instances,): index of the only client site that may use it, a device's; -1 for all."""
     services: tuple[ServiceLayout, ...]
     keys: tuple[Key, ...]
     """Every row by name: services, then client sites."""
@@ -92,20 +99,25 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         for service in config.services
     )
     keys = tuple((service.service.name, name) for service in services for name in names)
+    site_of = tuple(index[instance.site] for instance in instances)
+    own = np.array([site.kind is SiteKind.DEVICE for site in config.sites], dtype=bool)
+    places = np.array(site_of, dtype=np.intp)
+    reach = np.where(own[places], places, -1).astype(np.intp)
     return Layout(
         config=config,
         instances=instances,
         column={instance.name: position for position, instance in enumerate(instances)},
         rank=np.argsort(np.argsort(np.array([instance.name for instance in instances], dtype=str))),
         sites=names,
-        site_of=tuple(index[instance.site] for instance in instances),
+        site_of=site_of,
+        reach=reach,
         services=services,
         keys=keys,
         key={key: place for place, key in enumerate(keys)},
         kin=_group_by_model(instances),
         pools=find_pools(
             [service.service.name for service in services],
-            [service.columns for service in services],
+            [tuple(c for c in service.columns if reach[c] < 0) for service in services],
         ),
         pace=np.array([instance.service_time or ordinary for instance in instances]),
         slots=np.array([float(instance.slots) for instance in instances]),
@@ -140,13 +152,16 @@ def _lay_out_service(
         if any(o.pin and _covers(o, instance) for o in overrides)
         and not exclusion(service, instance, sites[instance.site])
     }
+    # A device's instance serves its own clients only, so that a pin there binds no others.
+    own = {p for p in pinned if sites[instances[p].site].kind is SiteKind.DEVICE}
+    elsewhere = bool(pinned - own)
     penalty = np.full(len(instances), np.inf)
     reasons: dict[int, str] = {}
     columns: list[int] = []
     devices: dict[str, tuple[int, ...]] = {}
     for position, instance in enumerate(instances):
         reason = exclusion(service, instance, sites[instance.site]) or _drained(instance, overrides)
-        if not reason and pinned and position not in pinned:
+        if not reason and elsewhere and position not in pinned:
             reason = "an override pins the service elsewhere"
         if reason:
             reasons[position] = reason
@@ -154,16 +169,10 @@ def _lay_out_service(
         penalty[position] = min(models.get(name, np.inf) for name in instance.model_names)
         if sites[instance.site].kind is SiteKind.DEVICE:
             devices[instance.site] = (*devices.get(instance.site, ()), position)
-        else:
-            columns.append(position)
-    fixed = np.full(len(instances), float(STATIC_WEIGHT))
-    limits: list[_Limit] = []
-    for override in overrides:
-        covered = tuple(p for p, instance in enumerate(instances) if _covers(override, instance))
-        if override.weight is not None:
-            fixed[list(covered)] = float(override.weight)
-        if override.min_share is not None or override.max_share is not None:
-            limits.append(_limit(override, covered))
+        columns.append(position)
+    kept = {} if elsewhere else {instances[p].site: clients[instances[p].site] for p in own}
+    limits = _limits(overrides, instances)
+    limits += _device_pins(kept, tuple(column for column in columns if column not in own))
     canary = service.canary or (None if service.policy else config.steering.canary)
     return ServiceLayout(
         service=service,
@@ -173,15 +182,35 @@ def _lay_out_service(
         size=_prior_time(service, config.services) / ordinary,
         columns=tuple(columns),
         devices=devices,
+        pinned=frozenset() if elsewhere else frozenset(own),
         penalty=penalty,
         reasons=reasons,
         limits=tuple(limits),
-        fixed=fixed,
+        fixed=_fixed_weights(overrides, instances),
     )
 
 
-_Limit = tuple[tuple[int, ...], float, float, str]
-"""Instances, least and largest share, and the words for them."""
+_Limit = tuple[tuple[int, ...], float, float, str, int]
+"""Instances, least and largest share, the words for them, and the only client site; -1 for all."""
+
+
+def _fixed_weights(overrides: list[Override], instances: tuple[Instance, ...]) -> Array:
+    """Return each instance's weight under ``static``, (instances,)."""
+    fixed = np.full(len(instances), float(STATIC_WEIGHT))
+    for override in overrides:
+        if override.weight is not None:
+            covered = [p for p, instance in enumerate(instances) if _covers(override, instance)]
+            fixed[covered] = float(override.weight)
+    return fixed
+
+
+def _limits(overrides: list[Override], instances: tuple[Instance, ...]) -> list[_Limit]:
+    """Return the bounds on shares that *overrides* set."""
+    return [
+        _limit(o, tuple(p for p, instance in enumerate(instances) if _covers(o, instance)))
+        for o in overrides
+        if o.min_share is not None or o.max_share is not None
+    ]
 
 
 def _limit(override: Override, covered: tuple[int, ...]) -> _Limit:
@@ -197,7 +226,15 @@ def _limit(override: Override, covered: tuple[int, ...]) -> _Limit:
         )
         if given
     )
-    return covered, low, high, words
+    return covered, low, high, words, -1
+
+
+def _device_pins(sites: Mapping[str, int], others: tuple[int, ...]) -> list[_Limit]:
+    """Return what keeps the clients of the *sites* whose devices are pinned from all *others*."""
+    return [
+        (others, 0.0, 0.0, f"an override pins clients at {name} there", client)
+        for name, client in sites.items()
+    ]
 
 
 def _prior_time(service: Service, services: Sequence[Service]) -> float:

@@ -8,7 +8,7 @@ weights must have sent. Nothing is remembered here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.fleet.view import FleetView, InstanceView, TrafficView
 from controlplane.model import Signal
@@ -88,7 +88,23 @@ def sum_traffic(
     for (client, service, instance), seen in view.traffic.items():
         if instance in sites and service in sizes:
             grouped.setdefault(instance, []).append((client, service, seen))
-    return {name: _sum(name, seen, view, sites[name], sizes) for name, seen in grouped.items()}
+    return {
+        name: _one_of(_sum(name, seen, view, sites[name], sizes), view.instances[name].copies)
+        for name, seen in grouped.items()
+    }
+
+
+def _one_of(whole: Sightings, copies: int) -> Sightings:
+    """Return what was seen of one of *copies* like instances, of what was seen of all."""
+    if copies == 1:
+        return whole
+    return replace(
+        whole,
+        rate=whole.rate / copies,
+        answered=whole.answered / copies,
+        number=None if whole.number is None else whole.number / copies,
+        in_progress=whole.in_progress / copies,
+    )
 
 
 def _sum(

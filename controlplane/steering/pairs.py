@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout, ServiceLayout
-from controlplane.steering.optimiser import Indices
+from controlplane.steering.optimiser import Flags, Indices
 
 Codes = NDArray[np.int64]
 """Pairs as ``(service * sites + client site) * instances + instance`` of one layout, ascending."""
@@ -34,6 +34,8 @@ class ServicePairs:
     """(client sites,): requests a second."""
     columns: Indices
     """(usable,): instances, ascending."""
+    reach: Indices
+    """(usable,): the only client site that may use the instance; -1 for all."""
     place: Indices
     """(usable,): the instance's site, as a place in `at`."""
     at: Indices
@@ -65,6 +67,11 @@ class ServicePairs:
     """(usable,): the same of the instance, beside what its price of work holds."""
     shift: Array | float = 0.0
     """(usable,): the part of a request's charge that its instance's price of work holds."""
+
+    @property
+    def reserved(self) -> Flags:
+        """Report the usable instances that are one client site's own, (usable,)."""
+        return self.reach >= 0
 
     def way(self, site: Indices | int, place: Indices) -> tuple[Array, Array]:
         """Return round trip and transfer from each client *site* to the site at each *place*."""
@@ -134,7 +141,8 @@ class Pairs:
     @property
     def count(self) -> int:
         """Return how many pairs there are."""
-        return self.sites * sum(len(service.columns) for service in self.services)
+        own = sum(int(service.reserved.sum()) for service in self.services)
+        return self.sites * (sum(len(each.columns) for each in self.services) - own) + own
 
     @property
     def rows(self) -> int:
@@ -143,18 +151,27 @@ class Pairs:
 
     def whole(self, service: int) -> Codes:
         """Return every pair of *service*, an index of `services`."""
+        each = self.services[service]
         rows = self.numbers[service] * self.sites + np.arange(self.sites, dtype=np.int64)
-        codes: Codes = (rows[:, None] * self.instances + self.services[service].columns).ravel()
-        return codes
+        codes: Codes = (rows[:, None] * self.instances + each.columns[~each.reserved]).ravel()
+        own = np.flatnonzero(each.reserved)
+        if not len(own):
+            return codes
+        return join([codes, np.sort(rows[each.reach[own]] * self.instances + each.columns[own])])
 
     def usable(self, codes: Codes) -> Codes:
         """Return those of *codes* whose pairs may be used now."""
         number = codes // (self.sites * self.instances)
         able = np.zeros((int(self.numbers.max(initial=-1)) + 2, self.instances), dtype=bool)
+        reach = np.full(self.instances, -1, dtype=np.intp)
         for index, service in zip(self.numbers.tolist(), self.services, strict=True):
             able[index, service.columns] = True
+            reach[service.columns] = service.reach
         number = np.minimum(number, len(able) - 1)
-        return codes[able[number, codes % self.instances]]
+        only = reach[codes % self.instances]
+        near = (only < 0) | (only == codes // self.instances % self.sites)
+        found: Codes = codes[able[number, codes % self.instances] & near]
+        return found
 
     def cheapest(self, price: Array, rows: Indices) -> tuple[Array, Codes]:
         """Return the least that one more request costs anywhere, and where, for each of *rows*."""

@@ -7,12 +7,14 @@ steering falls back to when its predictions are refuted.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from controlplane.config import PolicyName
 from controlplane.steering.latency import Array
-from controlplane.steering.optimiser import Indices
+from controlplane.steering.optimiser import Flags, Indices
+from controlplane.steering.pricing import restrict
 from controlplane.steering.problem import Problem
 
 FULL = 0.8
@@ -66,6 +68,39 @@ def by_waterfall(problem: Problem, _load: Array) -> Array:
 def by_spray(problem: Problem, _load: Array) -> Array:
     """Spread over the nearest region to `FULL`; what is left goes over the world by free room."""
     return _fill(problem, rounds=1)
+
+
+def apply_rule(policy: PolicyName, problem: Problem, load: Array) -> Array:
+    """Return the shares by the rule of *policy*; a client's own device stays its last resort.
+
+    Rules know nothing of latency, so none of them sees when a device is the better choice. A row
+    that an override pins to its device stays there.
+    """
+    flow = problem.flow
+    shared = problem.layout.reach[flow.column] < 0
+    free = shared.copy()
+    free[flow.bounds.entry[flow.bounds.high[flow.bounds.group] <= 0.0]] = False
+    bound = np.bincount(flow.row[free], minlength=len(flow.demand)) == 0
+    own = np.bincount(flow.row[~shared], minlength=len(flow.demand)) > 0
+    shared = np.where((bound & own)[flow.row], ~shared, shared)
+    if shared.all():
+        return RULES[policy](problem, load)
+    shares = np.zeros(len(shared))
+    shares[shared] = RULES[policy](_without(problem, shared), load)
+    return shares
+
+
+def _without(problem: Problem, kept: Flags) -> Problem:
+    """Return the problem of the entries that are *kept*, (entries,); at least one a row."""
+    return replace(
+        problem,
+        codes=problem.codes[kept],
+        flow=restrict(problem.flow, kept, np.zeros(len(kept))),
+        rtt=problem.rtt[kept],
+        transfer=problem.transfer[kept],
+        penalty=problem.penalty[kept],
+        failure=problem.failure[kept],
+    )
 
 
 Rule = Callable[[Problem, Array], Array]

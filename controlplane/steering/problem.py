@@ -27,6 +27,10 @@ DOUBTED = 0.7
 
 _LEAST_RAMP = 0.02
 
+UNREACHABLE = 1e9
+"""Round trip in seconds to what a client site may not use: the device of others. It is finite, so
+that differences of costs stay numbers."""
+
 RATE_KEPT = 0.9
 """Part of a rate limit that is planned for: providers count by windows, and demand varies."""
 
@@ -117,6 +121,8 @@ def build_network(layout: Layout, paths: Mapping[tuple[str, str], PathView]) -> 
     serving = np.unique(np.array(layout.site_of, dtype=np.intp))
     settings = layout.config.network
     rtt = np.full((len(layout.sites), len(serving)), settings.default_rtt)
+    own = np.unique(layout.reach[layout.reach >= 0])
+    rtt[:, np.searchsorted(serving, own)] = UNREACHABLE
     rtt[serving, np.arange(len(serving))] = settings.local_rtt
     bandwidth: Array | None = None
     if settings.default_bandwidth:
@@ -127,6 +133,8 @@ def build_network(layout: Layout, paths: Mapping[tuple[str, str], PathView]) -> 
         if source not in client or target not in column:
             continue
         place = client[source], column[target]
+        if rtt[place] == UNREACHABLE:
+            continue
         rtt[place] = path.rtt.value
         if path.bandwidth is not None and path.bandwidth.value > 0:
             if bandwidth is None:
@@ -197,9 +205,7 @@ def picture(
     pace = np.array([estimate.pace for estimate in estimates])
     limits: dict[int, list[str]] = {}
     curves = _curves(instances, estimates, limits)
-    money = price_requests(
-        view, layout, watts=layout.joules / curves.capacity, work=sizes[:, None] * pace
-    )
+    money = price_requests(view, layout, watts=_watts(layout, curves), work=sizes[:, None] * pace)
     worth = layout.config.steering.energy_value
     excluded: dict[int, Mapping[int, str]] = {}
     rows: list[Row] = []
@@ -210,16 +216,17 @@ def picture(
     for number, service in enumerate(layout.services):
         usable, excluded[number] = _usable(service, instances)
         every = _rows(number, layout, instances)
-        if not usable:
+        columns = np.array(usable, dtype=np.intp)
+        if not (layout.reach[columns] < 0).any():
             empty.extend(every)
             continue
-        columns = np.array(usable, dtype=np.intp)
         serving, place = np.unique(site_of[columns], return_inverse=True)
         parts.append(
             ServicePairs(
                 layout=service,
                 demand=demand[number],
                 columns=columns,
+                reach=layout.reach[columns],
                 place=place,
                 at=np.searchsorted(network.serving, serving),
                 network_rtt=network.rtt,
@@ -269,7 +276,8 @@ def _curves(
             part *= max(instance.trust / DOUBTED, _LEAST_RAMP)
             limits.setdefault(position, []).append(f"trusted by {instance.trust:.0%}")
         slots[position] *= part
-    return Curves(slots, np.array([estimate.slowdown for estimate in estimates]))
+    slowdown = np.array([estimate.slowdown for estimate in estimates])
+    return Curves(slots, slowdown, np.array([float(each.copies) for each in instances]))
 
 
 def _usable(
@@ -279,18 +287,25 @@ def _usable(
     reasons = dict(service.reasons)
     standing: list[int] = []
     silent: list[int] = []
+    devices = {device for own in service.devices.values() for device in own}
     for column in service.columns:
         phase = instances[column].phase
-        if phase is Phase.NOT_READY:
+        if column in service.pinned:
+            standing.append(column)  # whatever its phase: nothing else may answer its clients
+        elif phase is Phase.NOT_READY and column in devices:
+            continue  # its own clients alone are concerned, and see it in their row
+        elif phase is Phase.NOT_READY:
             reasons[column] = instances[column].reason or "says that it is not ready"
         elif phase is Phase.EXPIRED:
             silent.append(column)
         else:
             standing.append(column)
-    if not standing:
+    if all(column in devices for column in standing):
         # Silence of everyone says more about the reports than about the instances.
-        return silent, reasons
+        return sorted((*standing, *silent)), reasons
     for column in silent:
+        if column in devices:
+            continue  # still the last resort
         reasons[column] = instances[column].reason or "silent beyond the expiry while others live"
     return standing, reasons
 
@@ -373,7 +388,8 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         failure=failure,
         curves=made.curves,
         pace=made.pace,
-        number=np.array([np.nan if b.number is None else b.number for b in made.estimates]),
+        number=made.curves.copies
+        * np.array([np.nan if b.number is None else b.number for b in made.estimates]),
         age=np.array([estimate.number_age for estimate in made.estimates]),
         excluded=made.excluded,
         limits=made.limits,
@@ -387,8 +403,9 @@ def _groups(
 ) -> list[tuple[Indices, float, float, str]]:
     """Return (entries, least, largest share, in words) of each row that an override bounds."""
     groups: list[tuple[Indices, float, float, str]] = []
-    for covered, low, high, words in service.limits:
-        members = np.flatnonzero(np.isin(instance, np.array(covered, dtype=np.intp)))
+    for covered, low, high, words, client in service.limits:
+        bound = np.isin(instance, np.array(covered, dtype=np.intp))
+        members = np.flatnonzero(bound if client < 0 else bound & (site == client))
         own = np.bincount(site[members], minlength=sites)
         every = np.bincount(site, minlength=sites)
         groups += [
@@ -431,6 +448,12 @@ def _rate_limits(
     return found
 
 
+def _watts(layout: Layout, curves: Curves) -> Array:
+    """Return the watts above idle for each unit of work, (instances,)."""
+    watts: Array = layout.joules * curves.copies / curves.capacity
+    return watts
+
+
 def _budgets(layout: Layout, curves: Curves, rates: Mapping[int, float]) -> Budgets:
     """Return the sites' power budgets and the instances' rate limits as limits on work."""
     weights: list[Array] = []
@@ -438,7 +461,8 @@ def _budgets(layout: Layout, curves: Curves, rates: Mapping[int, float]) -> Budg
     for column, work in rates.items():
         weights.append(np.eye(1, len(layout.instances), column)[0])
         limit.append(work)
-    watts = layout.joules / curves.capacity
+    watts = _watts(layout, curves)
+    copies = np.broadcast_to(curves.copies, watts.shape)
     for position, site in enumerate(layout.config.sites):
         budget = site.power.budget
         if budget is None:
@@ -446,7 +470,11 @@ def _budgets(layout: Layout, curves: Curves, rates: Mapping[int, float]) -> Budg
         here = np.array([at == position for at in layout.site_of], dtype=bool)
         if not (watts[here] > 0).any():
             continue
-        idle = sum(i.power.idle for i in layout.instances if i.site == site.name)
+        idle = sum(
+            i.power.idle * float(copies[column])
+            for column, i in enumerate(layout.instances)
+            if i.site == site.name
+        )
         weights.append(np.where(here, watts, 0.0))
         limit.append(max(budget - idle, 1e-3 * budget))
     if not weights:

@@ -45,7 +45,8 @@ def scaling_groups(decision: Decision, tails: Sequence[Tail]) -> tuple[ScalingGr
     layout, curves = problem.layout, problem.curves
     usable = np.zeros(len(layout.instances), dtype=bool)
     for service in problem.pairs.services:
-        usable[service.columns] = True
+        # A device has one instance of its own, which nothing scales.
+        usable[service.columns[~service.reserved]] = True
     members: dict[tuple[str, str], list[int]] = {}
     for column in np.flatnonzero(usable).tolist():
         instance = layout.instances[column]

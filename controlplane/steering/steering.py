@@ -28,7 +28,7 @@ from controlplane.steering.layout import Key, Layout, build_layout
 from controlplane.steering.optimiser import Flags, Flow, solve
 from controlplane.steering.optimum import Optimiser, Optimum, Rows
 from controlplane.steering.plan import Assignment, Plan
-from controlplane.steering.policies import RULES
+from controlplane.steering.policies import apply_rule
 from controlplane.steering.policy_selection import OPTIMAL, POLICIES, Choices, choose_policies
 from controlplane.steering.pricing import restrict
 from controlplane.steering.probing import probe
@@ -339,7 +339,7 @@ class Steering:
         code = choices.code[flow.row]
         for number in np.unique(code[code != OPTIMAL]).tolist():
             mine = code == number
-            ruled = RULES[POLICIES[number]](problem, inflow)
+            ruled = apply_rule(POLICIES[number], problem, inflow)
             if not self._renewed:
                 stay = np.where(self._forced(flow, previous), 0.0, previous)
                 ruled = settle(flow, used=stay, new=ruled)
@@ -374,7 +374,7 @@ class Steering:
             period=self._hysteresis.lifetime(
                 made.at,
                 self._config.steering.period,
-                load=float(planned.sum() / problem.curves.capacity.sum()),
+                load=_fullness(problem, planned),
             ),
         )
         prices = mix_prices(prices, self._demand_errors.cases()).tilted()
@@ -400,7 +400,7 @@ class Steering:
         for number in np.unique(code[canary]).tolist():
             mine = canary & (code == number)
             if number != OPTIMAL:
-                standing[mine] = RULES[POLICIES[number]](problem, load)[mine]
+                standing[mine] = apply_rule(POLICIES[number], problem, load)[mine]
             else:
                 part = restrict(flow, mine, shares)
                 standing[mine] = solve(part, prices, tolerance=1e-4, most_iterations=60).shares
@@ -518,7 +518,7 @@ class Steering:
     def _observe(self, decision: Decision) -> Decision:
         """Return the static split of the same problem, pushed while operators only watch."""
         problem = decision.problem
-        shares = RULES[PolicyName.STATIC](problem, decision.load)
+        shares = apply_rule(PolicyName.STATIC, problem, decision.load)
         pairs = [(row.service, row.site) for row in (*problem.rows, *problem.empty)]
         watching = "observe mode: the decided shares are proposed, not pushed"
         return replace(
@@ -590,8 +590,15 @@ def _overload_notes(problem: Problem, drops: Mapping[int, float]) -> dict[Pair, 
     }
 
 
+def _fullness(problem: Problem, load: Array) -> float:
+    """Return *load* over capacity, (instances,), of all instances that clients share."""
+    shared = problem.layout.reach < 0
+    return float(load[shared].sum() / problem.curves.capacity[shared].sum())
+
+
 def _standing_latency(made: Picture) -> float:
     """Return the mean latency that the requests known to be inside amount to, seconds."""
     demand = sum(float(service.demand.sum()) for service in made.pairs.services)
-    number = sum(estimate.number or 0.0 for estimate in made.estimates)
+    each = np.array([estimate.number or 0.0 for estimate in made.estimates])
+    number = float((made.curves.copies * each).sum())
     return number / demand if demand > 0 else 0.0

@@ -56,14 +56,14 @@ def test_the_fleet_itself_has_none() -> None:
             "leaves chat alone",
         ),
         (
-            {"rest": "overrides: [{site: phones, min_share: 10%}]"},
+            {"rest": "overrides: [{site: phones, min_share: 10%}]\nsteering: {policy: capacity}"},
             "overrides[0].min_share",
-            "drain or pin",
+            "pin them, or use policy optimal",
         ),
         (
-            {"rest": "overrides: [{instance: s, max_share: 10%}]"},
-            "overrides[0].max_share",
-            "drain or pin",
+            {"rest": "overrides: [{instance: s, weight: 9}]\nsteering: {policy: static}"},
+            "overrides[0].weight",
+            "the device site phones",
         ),
     ],
 )
@@ -72,6 +72,12 @@ def test_what_decides_nothing_is_a_warning(lines: dict[str, str], path: str, wor
     (found,) = warnings(**lines)
     assert found.startswith(f"{path}: ")
     assert word in found
+
+
+@pytest.mark.parametrize("bound", ["min_share: 10%", "max_share: 10%"])
+def test_shares_of_devices_are_none_where_an_optimum_decides(bound: str) -> None:
+    """They hold there, as those of any other instance."""
+    assert warnings(rest=f"overrides: [{{site: phones, {bound}}}]") == []
 
 
 def test_prices_that_are_weighed_are_none() -> None:

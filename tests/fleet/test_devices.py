@@ -75,3 +75,17 @@ def test_one_mad_device_costs_only_itself() -> None:
 
     assert Phase.QUARANTINED is not view.phase
     assert 3.0 == view.readings[Signal.RUNNING].value
+
+
+def test_a_class_counts_for_as_many_as_there_are_devices() -> None:
+    """Connected Envoys first, else the agents that reported; one machine elsewhere is one."""
+    fleet = make_fleet()
+    unheard = fleet.view(now=0.0).instances["on-device"].copies
+    for number in range(3):
+        fleet.apply(said(f"phone-{number}", 1.0, 0.0), now=1.0)
+    by_agents = fleet.view(now=1.0).instances["on-device"].copies
+    fleet.set_clients({"phones": 5, "cloud": 7})
+    view = fleet.view(now=1.0).instances
+
+    assert (1, 3, 5) == (unheard, by_agents, view["on-device"].copies)
+    assert 1 == view["far"].copies

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from controlplane.config import PolicyName
+from controlplane.config import Config, PolicyName
 from controlplane.fleet.view import InstanceView, Phase
+from controlplane.model import Signal
 from controlplane.steering import Plan, Steering
-from testbed.fakes.views import make_config, make_instance, make_service, make_view
+from controlplane.steering.latency import Curves
+from testbed.fakes.views import (
+    make_config,
+    make_instance,
+    make_reported,
+    make_service,
+    make_view,
+)
 
 
 def shares(plan: Plan, service: str = "chat", site: str = "near") -> dict[str, float]:
@@ -119,6 +129,7 @@ def test_tolerant_traffic_leaves_first_when_the_near_site_fills() -> None:
 def test_what_one_site_could_lose_has_spares_at_others() -> None:
     """All shares at one site: the cheapest others follow as priority 1, the device comes last."""
     config = make_config(
+        overrides=[{"instance": "own", "max_share": "0%"}],
         sites=["near", "far", "farther", {"name": "phones", "kind": "device"}],
         instances=[
             make_instance("a", "near", slots=64),
@@ -180,7 +191,10 @@ def test_a_device_serves_its_own_clients_as_the_last_resort() -> None:
     """The pruned model on a device is priority 1 at home and no choice for anybody else."""
     config = make_config(
         sites=["edge", {"name": "phones", "kind": "device"}],
-        instances=[make_instance("e", "edge"), make_instance("own", "phones", slots=1)],
+        instances=[
+            make_instance("e", "edge", slots=8, service_time="100ms"),
+            make_instance("own", "phones", slots=1, service_time="2s"),
+        ],
     )
 
     plan = Steering(config).decide(make_view(config))
@@ -192,6 +206,115 @@ def test_a_device_serves_its_own_clients_as_the_last_resort() -> None:
     assert {"own": "serves the clients of phones only"} == {
         e.instance: e.reason for e in away.excluded
     }
+
+
+def fleet_with_phones(**more: Any) -> Config:
+    """Make an edge of four slots and phones with a slot each, four times as slow."""
+    return make_config(
+        sites=["edge", {"name": "phones", "kind": "device"}],
+        instances=[
+            make_instance("e", "edge", slots=4, service_time="100ms"),
+            make_instance("own", "phones", slots=1, service_time="400ms"),
+        ],
+        **more,
+    )
+
+
+def shares_at_home(
+    config: Config, rate: float, *, devices: int = 1, inside: float | None = None
+) -> dict[str, float]:
+    """Return what serves the phones' *rate* of requests a second, by instance.
+
+    The edge says that *inside* requests are there, or nothing.
+    """
+    view = make_view(config, demand={("phones", "chat"): rate, ("edge", "chat"): 5.0})
+    shown = dict(view.instances) | {"own": replace(view.instances["own"], copies=devices)}
+    if inside is not None:
+        gauges = {Signal.RUNNING: min(inside, 4.0), Signal.WAITING: max(0.0, inside - 4.0)}
+        shown["e"] = make_reported(config, "e", at=0.0, gauges=gauges)
+    plan = Steering(config).decide(replace(view, instances=shown))
+    home = plan.assignments["chat", "phones"].allocations
+    return {each.instance: each.share for each in home if each.priority == 0}
+
+
+def test_a_device_is_used_when_the_edge_is_full_and_not_before() -> None:
+    """One more request at a busy edge costs everyone; on the device it costs its own time."""
+    calm = shares_at_home(fleet_with_phones(), 5.0, devices=100)
+    full = shares_at_home(fleet_with_phones(), 60.0, devices=100)
+
+    assert calm.get("own", 0.0) < 0.02
+    assert 0.3 < full["own"] < 1.0
+
+
+def test_the_room_of_a_class_grows_with_its_devices() -> None:
+    """Each device has a queue of its own, so that a hundred take more than twenty."""
+    few = shares_at_home(fleet_with_phones(), 60.0, devices=20)
+    many = shares_at_home(fleet_with_phones(), 60.0, devices=100)
+
+    assert few["own"] < many["own"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "rate", "low", "high"),
+    [({"min_share": "30%"}, 5.0, 0.299, 0.31), ({"max_share": "10%"}, 60.0, 0.0, 0.101)],
+)
+def test_bounds_on_the_share_of_a_device_hold(
+    bound: dict[str, str], rate: float, low: float, high: float
+) -> None:
+    """What an operator asks of a device's own model is kept, as of any other instance."""
+    config = fleet_with_phones(overrides=[{"site": "phones", **bound}])
+
+    assert low <= shares_at_home(config, rate, devices=100).get("own", 0.0) <= high
+
+
+@pytest.mark.parametrize("policy", [PolicyName.OPTIMAL, PolicyName.CAPACITY, PolicyName.STATIC])
+@pytest.mark.parametrize("place", [{"instance": "own"}, {"site": "phones"}])
+def test_a_pin_of_a_device_binds_its_own_clients_only(
+    policy: PolicyName, place: dict[str, str]
+) -> None:
+    """Theirs go to no other place, not even as a fallback; no one else can use the device."""
+    config = fleet_with_phones(
+        overrides=[{**place, "pin": True}], steering={"policy": policy.value}
+    )
+
+    plan = Steering(config).decide(make_view(config))
+
+    found = {
+        site: [(each.instance, each.share, each.priority) for each in assignment.allocations]
+        for (_, site), assignment in plan.assignments.items()
+    }
+    assert found == {"edge": [("e", 1.0, 0)], "phones": [("own", 1.0, 0)]}
+
+
+def test_a_pin_of_a_silent_device_is_no_leave_for_others() -> None:
+    """What must remain on the device fails there rather than be answered elsewhere."""
+    config = fleet_with_phones(overrides=[{"instance": "own", "pin": True}])
+    own = InstanceView(config.instances[1], Phase.NOT_READY, confidence=0.0, ramp=1.0)
+
+    plan = Steering(config).decide(make_view(config, instances={"own": own}))
+
+    assert {a.instance for a in plan.assignments["chat", "phones"].allocations} <= {"own"}
+
+
+@pytest.mark.parametrize("rate", [25.0, 33.0, 50.0])
+def test_a_device_beside_an_edge_that_says_nothing_gets_what_it_would_beside_one_at_rest(
+    rate: float,
+) -> None:
+    """An unknown occupancy counts as the one that the edge comes to rest at."""
+    config = fleet_with_phones()
+    unknown = shares_at_home(config, rate, devices=100)["own"]
+    work = 0.1 * (5.0 + rate * (1.0 - unknown))
+    rested = float(Curves(np.array([4.0]), np.array([0.0])).number(np.array([work]))[0])
+    known = shares_at_home(config, rate, devices=100, inside=rested)["own"]
+
+    assert unknown == pytest.approx(known, abs=0.02)
+
+
+def test_a_device_is_used_at_once_when_a_queue_stands_at_the_edge() -> None:
+    """Forty requests there are a second's wait, which the device's 400 ms are not."""
+    config = fleet_with_phones()
+
+    assert shares_at_home(config, 5.0, devices=100, inside=40.0)["own"] > 0.9
 
 
 def test_a_device_is_first_where_nothing_else_can_serve() -> None:

@@ -98,18 +98,22 @@ def idle_affinity_timeouts(doc: Sections) -> Iterator[Fault]:
 
 
 def idle_device_shares(doc: Sections) -> Iterator[Fault]:
-    """Warn of shares of devices, whose own models are the last resort and get none."""
+    """Warn of shares of devices under rules, which keep a device as the last resort."""
     devices = {e.text("name") for e in doc.site_list if e.text("kind") == "device"}
     home = {e.text("name"): e.text("site") for e in doc.instance_list}
+    default = doc.root.entry("steering").text("policy") or "optimal"
+    policies = {e.text("name"): e.text("policy") or default for e in doc.service_list}
     for override in doc.override_list:
         place = override.text("site") or home.get(override.text("instance"))
-        if place not in devices:
+        if place not in devices or override.get("pin") is True:
             continue
-        for key in ("min_share", "max_share"):
-            if override.get(key) is not None:
+        service = override.text("service")
+        deciding = {policies.get(service)} if service else set(policies.values())
+        for key in ("min_share", "weight"):
+            if override.get(key) is not None and "optimal" not in deciding:
                 yield doc.at(
-                    override, key, f"has no effect: instances of the device site {place} answer"
-                    " when nothing else does; drain or pin them instead"
+                    override, key, f"has no effect: under this policy the instances of the device"
+                    f" site {place} answer when nothing else does; pin them, or use policy optimal"
                 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -20,9 +21,10 @@ from controlplane.telemetry.engines.custom import build_dialects
 async def resolve_first(config: Config) -> Mapping[str, str]:
     """Return the addresses of the instances' names, as far as they are known soon."""
     resolver = NameResolver(lambda _: None, log=get_logger(), clock=time.monotonic)
-    resolver.reconfigure(names_of(config))
-    await resolver.resolve()
-    return resolver.addresses
+    with contextlib.closing(resolver):
+        resolver.reconfigure(names_of(config))
+        await resolver.resolve()
+        return resolver.addresses
 
 
 def make_resolver(control: ControlPlane) -> NameResolver:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import email.utils
-import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from controlplane.controller.followers import sources_of
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport
 from controlplane.resources.versions import OLDEST_SUPPORTED
+from controlplane.sources.dns import Answer, DnsResolver
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
 from controlplane.sources.kubernetes.watches import Watch
@@ -130,19 +130,20 @@ async def _examine_scrape(
     return list(_examine_report(instance, report))
 
 
-async def examine_names(config: Config) -> list[Finding]:
+async def examine_names(
+    config: Config, look_up: Callable[[str], Awaitable[Answer]]
+) -> list[Finding]:
     """Resolve the DNS names of instances' addresses, from here, as ``serve`` does."""
-    loop = asyncio.get_running_loop()
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(name: str) -> str | Finding:
         try:
             async with gate, asyncio.timeout(RESOLVED_WITHIN):
-                answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # a timeout is an OSError
-            reason = getattr(error, "strerror", None) or f"no answer within {RESOLVED_WITHIN:.0f} s"
+                answer = await look_up(name)
+        except OSError as error:  # a timeout is one
+            reason = error.strerror or str(error) or f"no answer within {RESOLVED_WITHIN:.0f} s"
         else:
-            return first_choice({str(answer[4][0]).partition("%")[0] for answer in answers})
+            return first_choice(answer.addresses)
         those = ", ".join(each.name for each in config.instances if each.host == name)
         return Finding(
             "bad",
@@ -406,7 +407,8 @@ async def examine(config: Config | None, documents: Iterable[Any]) -> list[Findi
     found: list[Finding] = []
     if config is not None:
         found += examine_certificates(config, unix_now=time.time())
-        found += await examine_names(config)
+        with DnsResolver() as dns:
+            found += await examine_names(config, dns.look_up)
         found += await examine_scrapes(config)
         found += await examine_discovery(config)
     given = tuple(documents)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from controlplane.diagnostics.doctor import (
     examine_scrapes,
     unexamined,
 )
+from controlplane.sources.dns import Answer
 from testbed.fakes.certificates import Authority
 from testbed.fakes.fleets import make_config
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings
@@ -274,43 +274,37 @@ def test_what_was_not_examined_is_said() -> None:
     assert any("--admin" in left for left in unexamined(config, running=False))
 
 
-async def test_names_that_are_not_resolved_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_that_are_not_resolved_are_findings() -> None:
     """Each with its instances; addresses and names that are resolved are none."""
-    resolver = asyncio.get_running_loop().getaddrinfo
 
-    async def answer(name: str, *rest: Any, **options: Any) -> Any:
+    async def answer(name: str) -> Answer:
         if name == "slow.example":
             raise TimeoutError
         if name == "typo.example":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return await resolver("127.0.0.1", *rest, **options)
+        return Answer(frozenset({"127.0.0.1"}))
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
     addresses = {"a": "typo.example:80", "b": "typo.example:81", "c": "slow.example:80"}
     addresses |= {"d": "good.example:80", "e": "10.0.0.1:80"}
     config = make_config(instances={name: ("north", at) for name, at in addresses.items()})
 
-    found = await examine_names(config)
+    found = await examine_names(config, answer)
 
     assert ["bad", "bad"] == [each.level for each in found]
     assert "slow.example of c is not resolved: no answer within 5 s" in found[0].what
     assert "typo.example of a, b is not resolved: Name or service not known" in found[1].what
 
 
-async def test_an_instance_whose_name_has_anothers_address_is_a_finding(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_instance_whose_name_has_anothers_address_is_a_finding() -> None:
     """Both are named, with what to do."""
-    resolver = asyncio.get_running_loop().getaddrinfo
 
-    async def answer(_: str, *rest: Any, **options: Any) -> Any:
-        return await resolver("127.0.0.1", *rest, **options)
+    async def answer(_: str) -> Answer:
+        return Answer(frozenset({"127.0.0.1"}))
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
     addresses = {"a": "one.example:80", "b": "two.example:80", "c": "two.example:81"}
     config = make_config(instances={name: ("north", at) for name, at in addresses.items()})
 
-    (finding,) = await examine_names(config)
+    (finding,) = await examine_names(config, answer)
 
     assert "bad" == finding.level
     assert "b gets no requests: its name resolves to the address of a" in finding.what

@@ -102,8 +102,8 @@ class Instance(Settings):
     name: Name
     site: Name
     address: Annotated[str, AfterValidator(check_instance_address)]
-    """IP:PORT, IPv6 in brackets; or NAME:PORT, whose name the control plane resolves every five
-    seconds. The last good answer stays."""
+    """IP:PORT, IPv6 in brackets; or NAME:PORT, whose name the control plane resolves again
+    when its answer's TTL has passed. The last good answer stays."""
     model: Annotated[Name, Field(json_schema_extra=without_default)] = ""
     """What it runs, if it is one model."""
     served_as: ServedName | None = None

@@ -75,6 +75,11 @@ _PRIOR_COUNT = 1.0
 """Completions that the prior of the pace is worth."""
 
 
+_ENOUGH, _MOST_PULL = 4, 2.0
+"""Instances of a model whose common mean is worth more than each one's own pace, and the standard
+errors by which that moves a pace at most."""
+
+
 @dataclass(slots=True)
 class _State:
     """What is remembered of all instances; the first axis is theirs."""
@@ -468,21 +473,23 @@ class CapacityLearner:
 
         Empirical Bayes (Efron and Morris 1973): where instances differ no more than chance
         explains, their common mean is the better estimate of each; where they do differ, each
-        keeps its own.
+        keeps its own. No pace moves by more than `_MOST_PULL` of its standard errors (limited
+        translation, Efron and Morris 1972): one that crawls is no accident, though all others are
+        alike. What has hardly been asked is pulled most: first requests that seemed slow would
+        leave it out for as long as they are remembered.
         """
-        count, dispersion = self._state.count, self._dispersion(layout)
+        noise = self._dispersion(layout) / (self._state.count + _PRIOR_COUNT)
         shrunk = pace.copy()
         for group in layout.kin:
-            members = [
-                m for m in group if count[m] > 10.0 and layout.instances[m].service_time is None
-            ]
-            if len(members) < 4:
+            members = [m for m in group if layout.instances[m].service_time is None]
+            asked = [m for m in members if self._state.count[m] > 0.0]
+            if not asked or len(members) < _ENOUGH:
                 continue
-            logs, noise = np.log(pace[members]), dispersion[members] / count[members]
-            between = max(0.0, float(logs.var()) - float(noise.mean()))
-            centre = float((logs / (between + noise)).sum() / (1.0 / (between + noise)).sum())
-            pull = noise / (between + noise)
-            shrunk[members] = np.exp(logs + pull * (centre - logs))
+            centre, between = _common_mean(np.log(pace[asked]), noise[asked])
+            away, own = centre - np.log(pace[members]), noise[members]
+            most = _MOST_PULL * np.sqrt(own)
+            pull = np.clip(own / (between + own) * away, -most, most)
+            shrunk[members] = pace[members] * np.exp(pull)
         return shrunk
 
     def _believe(
@@ -562,6 +569,22 @@ def _read_estimates(
             raise ValueError(field)
         found[field] = value
     return found
+
+
+def _common_mean(values: Array, noise: Array) -> tuple[float, float]:
+    """Return the mean of what *values* with variances *noise* measure, and how it varies.
+
+    Its variance between instances is the one that explains what *noise* does not (DerSimonian and
+    Laird 1986), in which those known well count most.
+    """
+    weight = 1.0 / noise
+    mean = float(weight @ values / weight.sum())
+    excess = float(weight @ (values - mean) ** 2) - (len(values) - 1)
+    between = 0.0
+    if excess > 0.0:
+        between = excess / float(weight.sum() - (weight @ weight) / weight.sum())
+    weight = 1.0 / (noise + between)
+    return float(weight @ values / weight.sum()), between
 
 
 def _plain(value: Any) -> Any:

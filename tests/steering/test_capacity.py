@@ -234,3 +234,55 @@ def test_what_was_never_full_is_taken_for_as_large_as_others_of_its_model(
     estimates = CapacityLearner().observe(make_view(config, at=1.0, instances=shown), layout)
 
     assert [1.0, 1.0, 1.0, expected] == [estimate.slots for estimate in estimates]
+
+
+def learn_several(paces: list[float], counts: list[int]) -> list[Estimate]:
+    """Let instances of one model, one request inside each, answer *counts* requests in turn."""
+    names = [f"i{number}" for number in range(len(paces))]
+    config = make_config(instances=[make_instance(name, "near") for name in names])
+    layout = build_layout(config, config.instances)
+    learner, estimates = CapacityLearner(), []
+    for second in range(max(counts) + 1):
+        shown = {
+            name: make_reported(
+                config,
+                name,
+                at=float(second),
+                gauges={Signal.RUNNING: float(second <= count), Signal.WAITING: 0.0},
+                rates={Signal.COMPLETED: 1 / pace if second <= count else 0.0},
+            )
+            for name, pace, count in zip(names, paces, counts, strict=True)
+        }
+        estimates = learner.observe(make_view(config, at=float(second), instances=shown), layout)
+    return estimates
+
+
+def test_few_slow_answers_leave_no_instance_out() -> None:
+    """Of five equal instances one seemed a third slower at first, and was asked no more."""
+    *others, unlucky = learn_several([0.1, 0.1, 0.1, 0.1, 0.13], [30, 30, 30, 30, 1])
+
+    assert unlucky.pace == pytest.approx(others[0].pace, rel=0.01)
+
+
+def test_what_was_never_asked_is_as_those_that_were() -> None:
+    """However few they are: the first to answer is no faster than the others for that."""
+    first, *others = learn_several([0.1] * 5, [1, 0, 0, 0, 0])
+
+    assert [each.pace for each in others] == [pytest.approx(first.pace, rel=0.01)] * 4
+
+
+@pytest.mark.parametrize("seconds", [3, 30])
+def test_an_instance_that_crawls_is_no_accident(seconds: int) -> None:
+    """It is not taken to be as the others, though it had time for few answers."""
+    *others, slow = learn_several([0.1, 0.1, 0.1, 0.1, 2.0], [30, 30, 30, 30, seconds])
+
+    assert slow.pace > 1.5 * others[0].pace
+
+
+def test_unequal_instances_keep_their_own_paces() -> None:
+    """Where many answers show that they differ, none is drawn to the others."""
+    paces = [0.1, 0.2, 0.3, 0.4]
+
+    estimates = learn_several(paces, [90] * 4)
+
+    assert [each.pace for each in estimates] == [pytest.approx(pace, rel=0.1) for pace in paces]

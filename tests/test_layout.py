@@ -59,6 +59,7 @@ ELSEWHERE = {
     "controller/followers": "features/test_discovery.py",
     "controller/lease_replication": "features/test_lease_replicas.py",
     "controller/persistence": "app/test_serving.py",
+    "controller/publication": "controller/test_control_plane.py",
     "controller/rejection_events": "features/test_discovery.py",
     "controller/reports": "app/test_serving.py",
     "controller/tracing": "features/test_tracing.py",

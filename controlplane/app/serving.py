@@ -162,6 +162,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         _report_open_files(control, settings, most)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "cycles": lambda: _run_cycles(control, discovery, bus),
+            "withdrawals": control.cycle.run_withdrawals,
             "discovery": discovery.run,
             "names": make_resolver(control).run,
             "scrapes": scraper.run,

@@ -1,16 +1,18 @@
 """Which instances may serve a service: the one place that says so.
 
-Overrides drain instances for a time; here is what holds without them.
+What holds by the settings of service, instance and site, and apart from that what overrides drain
+for a time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from controlplane.config.schema.instances import Instance
 from controlplane.config.schema.services import Service
 from controlplane.config.schema.sites import Site, SiteKind
+from controlplane.config.schema.steering import Override
 
 
 def exclusion(service: Service, instance: Instance, site: Site) -> str:
@@ -40,3 +42,13 @@ def may_serve(service: Service, instance: Instance, sites: Mapping[str, Site]) -
 def is_reachable(instance: Instance, sites: Mapping[str, Site], *, client_site: str) -> bool:
     """Return whether clients at *client_site* reach *instance*: a device's serves the device."""
     return sites[instance.site].kind is not SiteKind.DEVICE or instance.site == client_site
+
+
+def covers(override: Override, instance: Instance) -> bool:
+    """Return whether *override* is for *instance*, alone or with all of its site."""
+    return override.instance in (None, instance.name) and override.site in (None, instance.site)
+
+
+def drain_of(instance: Instance, overrides: Iterable[Override]) -> Override | None:
+    """Return which of *overrides* drains *instance*; None if none does."""
+    return next((each for each in overrides if each.drain and covers(each, instance)), None)

@@ -21,6 +21,7 @@ from controlplane.config import (
 )
 from controlplane.config.merge import merge
 from controlplane.config.resolution import SHARED_ADDRESS_REMEDY, shared_addresses, with_addresses
+from controlplane.config.withdrawals import Withdrawn, withdrawn
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.overrides import ActiveOverride, OverrideRequest, OverrideStore
 from controlplane.errors import ConfigError, Fault
@@ -44,6 +45,15 @@ class ConfigStatus:
     faults: tuple[Fault, ...] = ()
     """Why the newest text was rejected; empty when it is the one in force."""
     refused_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingConfig:
+    """A configuration that waits for the next cycle."""
+
+    config: Config
+    quiet: bool
+    """Whether only discovery changed it, which has reported that already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,7 @@ class Configuration:
         discovery_changed: discovery, or the file beside it, came to something else.
         overrides_changed: an override came or went.
         cycle_wanted: the reason why a cycle should run soon.
+        withdrawn: what must get no more requests, whatever a cycle decides later.
         changed: another configuration has come into force.
     """
 
@@ -120,7 +131,7 @@ class Configuration:
         self.status = ConfigStatus(
             str(file), config_version(self.effective), loaded_at=clock()
         )  # fmt: skip
-        self._pending: ConfigChange | None = None
+        self._pending: PendingConfig | None = None
         self._sharing: dict[str, str] = {}
         self._warn_of_shared_addresses()
         self.file_changed = Broadcast[Config]()
@@ -128,6 +139,7 @@ class Configuration:
         self.discovery_changed = Broadcast[DiscoveryChange]()
         self.overrides_changed = Broadcast[OverrideChange]()
         self.cycle_wanted = Broadcast[str]()
+        self.withdrawn = Broadcast[Withdrawn]()
         self.changed = Broadcast[ConfigChange]()
 
     @property
@@ -245,9 +257,11 @@ class Configuration:
 
     def take_pending(self) -> ConfigChange | None:
         """Return what waits to be put in force; None if that is nothing, or the same again."""
-        change, self._pending = self._pending, None
-        if change is None:
+        pending, self._pending = self._pending, None
+        if pending is None:
             return None
+        # Hashed here and not with each change: it takes a while with many instances.
+        change = ConfigChange(pending.config, config_version(pending.config), pending.quiet)
         if change.version == self.status.version:
             if not change.quiet:
                 self._log.info("configuration unchanged", version=change.version)
@@ -286,7 +300,10 @@ class Configuration:
     def _prepare(self, reason: str, *, quiet: bool = False) -> None:
         merged = with_addresses(self.merged.config, self._addresses)
         config = self.overrides.apply(merged)
-        self._pending = ConfigChange(config, config_version(config), quiet)
+        self._pending = PendingConfig(config, quiet)
+        gone = withdrawn(self.effective, config)
+        if gone:
+            self.withdrawn.publish(gone)
         self.cycle_wanted.publish(reason)
 
 

@@ -34,6 +34,7 @@ from controlplane.controller.overrides import (
     unknown_override,
 )
 from controlplane.controller.persistence import Persistence
+from controlplane.controller.publication import Publication
 from controlplane.controller.reports import ReportIntake
 from controlplane.controller.xds_observer import XdsObserver
 from controlplane.fleet import FleetState
@@ -59,7 +60,8 @@ class ControlPlane:
     Attributes:
         configuration: from file, discovery and overrides to what is in force.
         reports: the way of every report into `fleet`.
-        cycle: decides and publishes.
+        cycle: decides and has published.
+        publication: builds what Envoys get, and publishes it.
         bus: the other replicas; replaced before anything runs where there are some.
         agents: the connected agents.
         history: what the fleet was like over the last day.
@@ -103,6 +105,7 @@ class ControlPlane:
         self.sites = SiteResolver(config)
         self.fleet = FleetState(config, now=clock())
         self.decider = Decider(config)
+        self.publication = Publication(config, self.views)
         self.persistence = Persistence(
             state_dir,
             decider=self.decider,
@@ -118,9 +121,9 @@ class ControlPlane:
             self.configuration,
             fleet=self.fleet,
             decider=self.decider,
+            publication=self.publication,
             persistence=self.persistence,
             registry=self.registry,
-            views=self.views,
             bus=lambda: self.bus,
             clock=clock,
             unix_time=self.unix_time,
@@ -140,7 +143,9 @@ class ControlPlane:
     def _connect(self) -> None:
         """Connect the parts; no connection relies on the order of another one."""
         self.configuration.cycle_wanted.subscribe(self.cycle.request)
+        self.configuration.withdrawn.subscribe(self.cycle.withdraw)
         self.reports.cycle_wanted.subscribe(self.cycle.request)
+        self.reports.became_unready.subscribe(self.cycle.withdraw_unready)
         self.configuration.changed.subscribe(self._on_config)
         self.reports.accepted.subscribe(self.cycle.receive_report)
         self.reports.accepted.subscribe(lambda _: self.meter.receive_report(now=self.clock()))
@@ -189,8 +194,9 @@ class ControlPlane:
         return self.epoch + self.clock()
 
     def close(self) -> None:
-        """End the deciding thread."""
+        """End the threads."""
         self.decider.close()
+        self.publication.close()
 
     def receive(self, report: Report) -> None:
         """Apply a report from any source; see `ReportIntake.receive`.

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from controlplane.bus.local import Bus
+from controlplane.config.withdrawals import Withdrawn, drained
 from controlplane.controller.configuration import Configuration
 from controlplane.controller.cycle_record import CycleRecord, record_cycle
 from controlplane.controller.decider import Decider, Decision, covers, unknown_to
 from controlplane.controller.persistence import Persistence
+from controlplane.controller.publication import Publication, Published
 from controlplane.controller.scheduler import Scheduler
 from controlplane.fleet import FleetState
 from controlplane.fleet.levels import LevelBook
-from controlplane.fleet.view import FleetView
+from controlplane.fleet.view import FleetView, Phase
 from controlplane.grpc_services.envoys import EnvoyRegistry
-from controlplane.grpc_services.views import DEFAULT_VIEW, ViewStore
+from controlplane.grpc_services.views import DEFAULT_VIEW
 from controlplane.model import Report
+from controlplane.resources.build import Fault
 from controlplane.runtime.broadcast import Broadcast
 from controlplane.runtime.log import Logger
 from controlplane.runtime.memory import return_free_memory
 from controlplane.runtime.throttle import LogLimit
 from controlplane.steering.plan import Plan
-from controlplane.xds.snapshot import Snapshot
 
 UNFOLLOWED = 3.0
 """Seconds after which a leader's plan that cannot be served is reported; one replica hears of an
 instance some moments before another."""
-Snapshots = Mapping[str, Snapshot]
-"""View key -> what its clients get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class CycleResult:
     """Whether the plan is the leader's, not one decided here."""
     reason: str = "period"
     """Why the cycle ran."""
+    faults: tuple[Fault, ...] = ()
+    """Resources that Envoys would refuse, and that were not published in their new form."""
+    build_seconds: float = 0.0
+    """What building the resources took of *elapsed*."""
     elapsed: float = 0.0
     """Seconds from the beginning until the resources were published."""
 
@@ -76,13 +80,15 @@ SETTLED = 30.0
 """Seconds without a report or another plan after which nothing but time can change a decision."""
 SLOW_DECISION = 0.2
 """Seconds of a decision from which instances that went are taken out of the weights before it."""
-MAX_WITHDRAWN = 200_000
-"""Pairs of an assignment and an instance up to which that is quicker than to decide."""
+BURST = 0.02
+"""Seconds that instances that go together are joined."""
 CALM_PERIOD = 60.0
 """Seconds between two cycles of a settled fleet, unless `steering.period` is longer: five thousand
 instances that no one uses cost a processor nothing meanwhile. The first report, client or change
 ends it at once."""
 
+_OUT = frozenset({Phase.NOT_READY, Phase.EXPIRED})
+"""Phases in which an instance gets nothing while others can be sent requests."""
 SUSPENDED = 5.0
 """Seconds that a wait may take too long before the process counts as suspended."""
 
@@ -92,9 +98,7 @@ class Cycle:
 
     Attributes:
         view: the fleet as the last cycle saw it; None before the first.
-        plan: the plan being served; None before the first.
         levels: metric levels of the fleet over the last seconds.
-        transform: changes what is published; the identity, but for conformance tests.
         began: the instant at which a cycle takes the state of the fleet.
         completed: what each cycle came to, once its resources have been sent.
         measured: the times of each cycle that decided.
@@ -107,9 +111,9 @@ class Cycle:
         *,
         fleet: FleetState,
         decider: Decider,
+        publication: Publication,
         persistence: Persistence,
         registry: EnvoyRegistry,
-        views: ViewStore,
         bus: Callable[[], Bus],
         clock: Callable[[], float],
         unix_time: Callable[[], float],
@@ -119,16 +123,15 @@ class Cycle:
         self._configuration = configuration
         self._fleet = fleet
         self._decider = decider
+        self._publication = publication
         self._persistence = persistence
         self._registry = registry
-        self._views = views
         self._bus = bus
         self._clock = clock
         self._unix_time = unix_time
         self._settle = settle
         self._log = log
         self._scheduler = Scheduler()
-        self._built: Snapshots = {}
         self._clients: set[tuple[str, str]] = set()
         """(site, role) of gRPC clients and older Envoys so far; the unknown site is one."""
         self._decides_alone = False
@@ -136,18 +139,23 @@ class Cycle:
         self._told: LogLimit[str] = LogLimit()
         self._decided_in = 0.0
         """Seconds that the last decision took."""
+        self._deciding_since: float | None = None
+        self._withdrawn = asyncio.Event()
         self._changed_at = clock()
         """When a cycle last came to another plan, or to other resources."""
         self._calm_since: float | None = None
         """Since when the next cycle waits for `CALM_PERIOD`; None if it does not."""
         self.view: FleetView | None = None
-        self.plan: Plan | None = None
         self.levels = LevelBook()
-        self.transform: Callable[[Snapshots], Snapshots] = lambda snapshots: snapshots
         self.began = Broadcast[float]()
         self.completed = Broadcast[CycleResult]()
         self.measured = Broadcast[CycleRecord]()
         self.unfollowed = Broadcast[UnfollowedPlan]()
+
+    @property
+    def plan(self) -> Plan | None:
+        """Return the plan being served; None before the first."""
+        return self._publication.plan
 
     @property
     def decides(self) -> bool:
@@ -173,10 +181,22 @@ class Cycle:
             self._clients.add((site, role))
             self.request(f"first client of role {role} at its site")
 
-    def republish(self) -> None:
-        """Publish what was built last again, after `transform` has changed."""
-        if self._built:
-            self._views.publish(self.transform(self._built))
+    def withdraw(self, pairs: Withdrawn) -> None:
+        """Send no more requests to *pairs* of a service and an instance, whatever is under way.
+
+        A cycle has to be requested as well: it decides who gets them instead.
+        """
+        self._publication.withdrawals.note(pairs)
+        self._withdrawn.set()
+
+    def withdraw_unready(self, instance: str) -> None:
+        """Send no more requests to *instance*, which says that it is not ready, if it counts."""
+        if self._fleet.is_out(instance, now=self._clock()):
+            self.withdraw(self._pairs([instance]))
+
+    def _pairs(self, instances: Iterable[str]) -> Withdrawn:
+        services = [each.name for each in self._configuration.effective.services]
+        return frozenset((service, name) for name in instances for service in services)
 
     async def restore(self) -> None:
         """Serve the plan of the other replicas, or that from before the restart, if one fits."""
@@ -220,6 +240,23 @@ class Cycle:
             self._calm_since = None
             if self._clock() - ended_at > period + SUSPENDED:
                 await self._listen_again(self._clock() - ended_at)
+
+    async def run_withdrawals(self) -> None:
+        """Publish what goes at once, also while a decision is under way, until cancelled."""
+        while True:
+            await self._withdrawn.wait()
+            await asyncio.sleep(BURST)
+            await self._withdraw()
+
+    async def _withdraw(self) -> None:
+        """Publish the served plan without what went, where deciding takes its time."""
+        self._withdrawn.clear()
+        since, now = self._deciding_since, self._clock()
+        under_way = 0.0 if since is None else now - since
+        if max(self._decided_in, under_way) < SLOW_DECISION:
+            return
+        await self._publication.withdraw(clients=frozenset(self._clients))
+        await asyncio.sleep(0)  # the streams that this woke send first
 
     def wake(self, reason: str) -> None:
         """End the long wait of a settled fleet; does nothing while cycles follow each other."""
@@ -291,7 +328,8 @@ class Cycle:
         else:
             self._unfollowed_since = None
         self._decides_alone = follow is None and not bus.leads
-        decision = await self._decider.decide(view, clients=frozenset(self._clients), follow=follow)
+        await self._withdraw_failed(view)
+        decision = await self._decide(view, follow=follow)
         decided = time.perf_counter()
         plan, self._decided_in = decision.plan, decided - viewed
         plan_changed = self.plan is None or self.plan.version != plan.version
@@ -299,30 +337,31 @@ class Cycle:
             self._end_idle(view)
             return
         self.levels.observe(view)
-        self.view, self.plan = view, plan
-        self._built = {**decision.views, **decision.derived_views}
-        views_changed = self._views.publish(self.transform(self._built))
-        if plan_changed or views_changed:
+        published = await self._publish(plan, view, followed=follow is not None)
+        if plan_changed or published.changed:
             self._changed_at = self._clock()
         # The streams that this woke send first; counting and logging can wait, weights cannot.
         await asyncio.sleep(0)
-        published = time.perf_counter()
+        published_at = time.perf_counter()
         result = CycleResult(
             view,
             decision,
             plan_changed=plan_changed,
-            views_changed=bool(views_changed),
+            views_changed=published.changed,
             followed=follow is not None,
             reason=reason,
-            elapsed=published - began,
+            faults=published.views.faults,
+            build_seconds=published.build_seconds,
+            elapsed=published_at - began,
         )
         self.completed.publish(result)
         await self._save(plan)
         if self.measured:
-            marks = (began, viewed, decided, published, time.perf_counter())
+            marks = (began, viewed, decided, published_at, time.perf_counter())
             self.measured.publish(
                 record_cycle(
                     decision,
+                    build_seconds=published.build_seconds,
                     reason=reason,
                     outcome=result.outcome,
                     instances=len(view.instances),
@@ -342,34 +381,56 @@ class Cycle:
             await asyncio.sleep(0)
 
     async def _apply_pending_config(self) -> None:
+        # Before the new configuration is put in force, which takes its time as well.
+        await self._withdraw()
         change = self._configuration.take_pending()
+        # What went so far is known to what is decided from here on.
+        self._publication.withdrawals.begin_decision()
         if change is None:
             return
-        before = self._configuration.effective
-        places = {each.name: each.site for each in change.config.instances}
-        # Before the new configuration is put in force, which takes its time as well.
-        await self._withdraw(
-            {each.name for each in before.instances if places.get(each.name) != each.site}
-        )
         await self._decider.reconfigure(change.config)
+        await self._publication.reconfigure(change.config)
         # Before the first plan nothing else serves: what is discovered by then serves at once.
         self._fleet.reconfigure(change.config, now=self._clock(), ramp=self.view is not None)
         self._configuration.put_in_force(change)
 
-    async def _withdraw(self, gone: Collection[str]) -> None:
-        """Publish the served plan without the instances *gone*, where deciding takes its time."""
-        if not gone or self.plan is None or self._decided_in < SLOW_DECISION:
+    async def _withdraw_failed(self, view: FleetView) -> None:
+        """Publish the served plan without what the last cycle's view had in service."""
+        before = self.view
+        if before is None or view.frozen:
             return
-        if (
-            len(self.plan.assignments) * len(self._configuration.effective.instances)
-            > MAX_WITHDRAWN
-        ):
-            return
-        self._built = await self._decider.build_without(
-            self.plan, gone, clients=frozenset(self._clients)
+        lost = [
+            name
+            for name, each in view.instances.items()
+            if each.phase in _OUT
+            and name in before.instances
+            and before.instances[name].phase not in _OUT
+        ]
+        if lost:
+            self._publication.withdrawals.note_known(self._pairs(lost))
+            await self._withdraw()
+
+    async def _decide(self, view: FleetView, *, follow: Plan | None) -> Decision:
+        self._deciding_since = self._clock()
+        try:
+            return await self._decider.decide(view, follow=follow)
+        finally:
+            self._deciding_since = None
+
+    async def _publish(self, plan: Plan, view: FleetView, *, followed: bool) -> Published:
+        published = await self._publication.publish(
+            plan,
+            clients=frozenset(self._clients),
+            # A leader may not have heard yet what this replica has.
+            barred=self._barred(view) if followed else frozenset(),
         )
-        self._views.publish(self.transform(self._built))
-        await asyncio.sleep(0)  # the streams that this woke send first
+        self.view = view
+        return published
+
+    def _barred(self, view: FleetView) -> Withdrawn:
+        """Return what no plan for *view* sends anything to."""
+        unready = (e.name for e in view.instances.values() if e.phase is Phase.NOT_READY)
+        return drained(view.config) | self._pairs(unready)
 
     def _plan_to_follow(self) -> Plan | None:
         """Return the plan of all replicas where it has to be taken over; None to decide."""
@@ -434,9 +495,8 @@ class Cycle:
         self.completed.publish(CycleResult(view, None))
 
     async def _serve_restored(self, plan: Plan) -> None:
-        self._built = await self._decider.restore(plan)
-        self.plan = plan
-        self._views.publish(self.transform(self._built))
+        await self._decider.restore(plan)
+        await self._publication.publish(plan)
 
     async def _save(self, plan: Plan) -> None:
         await self._persistence.save_plan(plan)

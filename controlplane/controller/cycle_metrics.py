@@ -84,7 +84,7 @@ class CycleMeter:
         plan = decision.plan
         metrics.cycle_seconds.observe(result.elapsed)
         metrics.solve_seconds.observe(decision.solve_seconds)
-        metrics.build_seconds.observe(decision.build_seconds)
+        metrics.build_seconds.observe(result.build_seconds)
         metrics.plans.labels(result.outcome).inc()
         if not result.followed:
             if plan.prediction_miss is not None:

@@ -23,6 +23,7 @@ class CycleRecord:
 def record_cycle(
     decision: Decision,
     *,
+    build_seconds: float,
     reason: str,
     outcome: str,
     instances: int,
@@ -30,9 +31,9 @@ def record_cycle(
 ) -> CycleRecord:
     """Return a cycle in times; *marks* are begin, viewed, decided, published and saved."""
     began, viewed, decided, published, saved = marks
-    # What the deciding thread measured ends when the loop hears of it, but for a thread's wake-up.
-    build = decided - decision.build_seconds
-    solve = build - decision.solve_seconds
+    # What a thread measured ends when the loop hears of it, but for a thread's wake-up.
+    solve = decided - decision.solve_seconds
+    build = published - build_seconds
     plan = decision.plan
     attributes: dict[str, str | int | float | bool] = {
         "cats.plan.version": plan.version,
@@ -49,9 +50,9 @@ def record_cycle(
             ("cycle", "", began, saved),
             ("view", "cycle", began, viewed),
             ("decide", "cycle", viewed, decided),
-            ("solve", "decide", max(viewed, solve), build),
-            ("build", "decide", build, decided),
+            ("solve", "decide", max(viewed, solve), decided),
             ("publish", "cycle", decided, published),
+            ("build", "publish", max(decided, build), published),
             ("say and save", "cycle", published, saved),
         ),
         attributes,

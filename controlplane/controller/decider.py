@@ -1,7 +1,7 @@
-"""From a view to a plan and its resources: one call, in a thread of its own.
+"""From a view to a plan: one call, in a thread of its own.
 
-Deciding takes from a millisecond to some hundred; the event loop must answer Envoys meanwhile.
-Steering and the builder keep state, so one thread at a time calls them, in the order of cycles.
+Deciding takes from a millisecond to some seconds; the event loop must answer Envoys meanwhile.
+Steering keeps state, so one thread at a time calls it, in the order of cycles.
 """
 
 from __future__ import annotations
@@ -9,76 +9,52 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from controlplane.config import Config
 from controlplane.fleet.view import FleetView
-from controlplane.resources.build import SnapshotBuilder, Views
-from controlplane.resources.grpc_clients import GrpcViews
-from controlplane.resources.names import ROLE_GRPC
-from controlplane.resources.versions import OlderEnvoyViews
 from controlplane.steering import Steering
 from controlplane.steering.digest import assignment_digest, plan_version
 from controlplane.steering.plan import Assignment, Plan
-from controlplane.xds.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one cycle came to."""
+    """What was decided on a view, or taken over."""
 
     plan: Plan
-    views: Views
-    derived_views: Mapping[str, Snapshot]
-    """Those of gRPC clients and of older Envoys, by view key."""
     solve_seconds: float
-    build_seconds: float
 
 
 class Decider:
-    """Steering and the snapshot builder of one configuration after another."""
+    """Steering under one configuration after another."""
 
     def __init__(self, config: Config) -> None:
         self._steering = Steering(config)
-        self._builder = SnapshotBuilder(config)
-        self._grpc = GrpcViews(config)
-        self._older = OlderEnvoyViews(config)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decide")
 
-    async def decide(
-        self,
-        view: FleetView,
-        *,
-        clients: Collection[tuple[str, str]] = (),
-        follow: Plan | None = None,
-    ) -> Decision:
-        """Decide on *view* and build what Envoys get, *clients* of other roles (site, role) too.
+    async def decide(self, view: FleetView, *, follow: Plan | None = None) -> Decision:
+        """Decide on *view*.
 
         With *follow*, that plan is taken instead of the one decided, which then only served to
         learn: a follower that becomes leader goes on where the plan stands.
         """
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._decide, view, clients, follow
+            self._thread, self._decide, view, follow
         )
 
     async def reconfigure(self, config: Config) -> None:
         """Go on under another configuration, with what was learned."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._reconfigure, config)
-
-    async def restore(self, plan: Plan) -> Views:
-        """Receive a previous plan as the last one, and build what Envoys get of it."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._restore, plan)
-
-    async def build_without(
-        self, plan: Plan, gone: Collection[str], *, clients: Collection[tuple[str, str]] = ()
-    ) -> Mapping[str, Snapshot]:
-        """Build what Envoys get of *plan* without the instances *gone*; deciding comes after."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: self._build(without(plan, gone), clients)[0]
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._steering.reconfigure, config
         )
+
+    async def restore(self, plan: Plan) -> None:
+        """Receive a previous plan as the last one."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._steering.restore, plan)
 
     async def memory(self, *, now: float) -> dict[str, Any]:
         """Return what steering has learned."""
@@ -115,60 +91,19 @@ class Decider:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _decide(
-        self, view: FleetView, clients: Collection[tuple[str, str]], follow: Plan | None
-    ) -> Decision:
+    def _decide(self, view: FleetView, follow: Plan | None) -> Decision:
         began = time.perf_counter()
         plan = self._steering.decide(view)
         if follow is not None:
             plan = fit(follow, plan, view.config)
             self._steering.follow(plan, now=view.at)
-        decided = time.perf_counter()
-        _, views, derived = self._build(plan, clients)
-        return Decision(plan, views, derived, decided - began, time.perf_counter() - decided)
-
-    def _build(
-        self, plan: Plan, clients: Collection[tuple[str, str]]
-    ) -> tuple[Mapping[str, Snapshot], Views, Mapping[str, Snapshot]]:
-        """Return all snapshots of *plan*, and apart those of Envoys and of other clients."""
-        views = self._builder.build(plan)
-        grpc_sites = [site for site, role in clients if role == ROLE_GRPC]
-        derived = self._grpc.build(views, grpc_sites) | self._older.build(views, clients)
-        return {**views, **derived}, views, derived
+        return Decision(plan, time.perf_counter() - began)
 
     def _try_out(self, view: FleetView, config: Config) -> tuple[Plan, Plan]:
         as_is = copy.deepcopy(self._steering).decide(view)
         changed = copy.deepcopy(self._steering)
         changed.reconfigure(config)
         return as_is, changed.decide(replace(view, config=config))
-
-    def _reconfigure(self, config: Config) -> None:
-        builder = SnapshotBuilder(config, previous=self._builder)
-        grpc_views = GrpcViews(config)
-        self._steering.reconfigure(config)
-        self._builder, self._grpc, self._older = builder, grpc_views, OlderEnvoyViews(config)
-
-    def _restore(self, plan: Plan) -> Views:
-        self._steering.restore(plan)
-        return self._builder.build(plan)
-
-
-def without(plan: Plan, gone: Collection[str]) -> Plan:
-    """Return *plan* without the instances *gone*; the others keep their weights.
-
-    Where no other instance is left the assignment stays as it is: the decision that follows says
-    what becomes of it.
-    """
-    assignments = {}
-    for key, assignment in plan.assignments.items():
-        kept = tuple(each for each in assignment.allocations if each.instance not in gone)
-        if kept and len(kept) < len(assignment.allocations):
-            place = {old: new for new, old in enumerate(sorted({each.priority for each in kept}))}
-            renumbered = (replace(each, priority=place[each.priority]) for each in kept)
-            assignments[key] = replace(assignment, allocations=tuple(renumbered))
-        else:
-            assignments[key] = assignment
-    return replace(plan, assignments=assignments)
 
 
 def unknown_to(plan: Plan, config: Config) -> list[str]:

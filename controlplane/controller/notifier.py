@@ -85,7 +85,7 @@ class Notifier:
         if not result.followed:
             self._report_failing(plan)
         self._report_notes(plan)
-        self._report_resources(frozenset(result.decision.views.faults))
+        self._report_resources(frozenset(result.faults))
         if result.plan_changed:
             self._log.info(
                 "leader's plan published" if result.followed else "plan published",

@@ -38,6 +38,7 @@ class ReportIntake:
         self._readiness: dict[str, bool] = {}
         self.accepted = Broadcast[Report]()
         self.cycle_wanted = Broadcast[str]()
+        self.became_unready = Broadcast[str]()
 
     def receive(self, report: Report) -> None:
         """Apply a report from any source, and share it with the other replicas.
@@ -82,6 +83,8 @@ class ReportIntake:
 
     def _note_readiness(self, instance: str, *, ready: bool) -> None:
         if self._readiness.get(instance, True) != ready:
+            if not ready:
+                self.became_unready.publish(instance)
             self.cycle_wanted.publish(f"{instance} is {'ready again' if ready else 'not ready'}")
         self._readiness[instance] = ready
 

@@ -257,6 +257,11 @@ class FleetState:
             frozen=bool(heard) and all(one.silent for one in heard),
         )
 
+    def is_out(self, name: str, *, now: float) -> bool:
+        """Return whether *name* says that it must get nothing, and is believed."""
+        state = self._instances.get(name)
+        return state is not None and self._standing(name, state, now).phase is Phase.NOT_READY
+
     def _standing(self, name: str, state: InstanceState, now: float) -> Standing:
         observed = self._traffic.observe(name, now=now)
         state.watch(observed, now=now)

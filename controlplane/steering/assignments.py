@@ -6,7 +6,8 @@ next to nothing, in a plan of ten thousand rows too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -35,7 +36,26 @@ from controlplane.steering.problem import Row
 from controlplane.steering.weights import round_shares
 
 
-class Assignments(Mapping[Key, Assignment]):
+class LazyAssignments(Mapping[Key, Assignment]):
+    """Assignments of which digests and sums are known without making them."""
+
+    @abstractmethod
+    def digest(self, key: Key) -> bytes:
+        """Return the digest of what Envoys get of one assignment."""
+
+    @abstractmethod
+    def sums(self, service: str) -> tuple[dict[tuple[str, str], int], float]:
+        """Return the weights of one service, added up over client sites, and its drop.
+
+        By (instance, site), of what is used first; devices may be left out.
+        """
+
+    @abstractmethod
+    def keys_with(self, instances: Collection[str]) -> set[Key]:
+        """Return the keys of the assignments that send anything to any of *instances*."""
+
+
+class Assignments(LazyAssignments):
     """The assignments of a decision, by service and client site.
 
     Args:
@@ -100,6 +120,20 @@ class Assignments(Mapping[Key, Assignment]):
             for c in np.flatnonzero(np.where(layout.reach < 0, weights, 0)).tolist()
         }
         return found, decision.drops.get(number, 0.0)
+
+    def keys_with(self, instances: Collection[str]) -> set[Key]:
+        """Return the keys of the assignments that send anything to any of *instances*."""
+        layout, problem = self._layout, self._decision.problem
+        column = layout.column
+        chosen = np.zeros(len(layout.instances), dtype=bool)
+        chosen[[column[name] for name in instances if name in column]] = True
+        used = (self._decision.weights > 0) & chosen[problem.flow.column]
+        numbers = set(np.unique(problem.flow.row[used]).tolist())
+        numbers.update(row for row, fall in self._fallbacks.items() if chosen[list(fall)].any())
+        rows = [problem.rows[number] for number in numbers]
+        with_devices = (row for row in (*problem.rows, *problem.empty) if row.devices)
+        rows += [row for row in with_devices if chosen[list(row.devices)].any()]
+        return {(layout.services[r.service].service.name, layout.sites[r.site]) for r in rows}
 
     @property
     def notes(self) -> dict[Key, str]:
@@ -359,7 +393,7 @@ def digest_of(assignments: Mapping[Key, Assignment], key: Key) -> bytes:
     """Return the digest of what Envoys get of one assignment, without making it where possible."""
     if isinstance(assignments, Noted):
         return digest_of(assignments.assignments, key)
-    if isinstance(assignments, Assignments):
+    if isinstance(assignments, LazyAssignments):
         return assignments.digest(key)
     return assignment_digest(assignments[key])
 
@@ -382,16 +416,37 @@ def sums_of(
     """
     if isinstance(assignments, Noted):
         return sums_of(assignments.assignments, service)
-    if isinstance(assignments, Assignments):
+    if isinstance(assignments, LazyAssignments):
         return assignments.sums(service)
+    return add_up(assignments, service)
+
+
+def add_up(
+    assignments: Mapping[Key, Assignment], service: str
+) -> tuple[dict[tuple[str, str], int], float]:
+    """Return what `sums_of` does, from the assignments themselves."""
     found: dict[tuple[str, str], int] = {}
     drop = 0.0
-    for (name, _), assignment in assignments.items():
-        if name != service:
+    for key in assignments:
+        if key[0] != service:
             continue
+        assignment = assignments[key]
         drop = max(drop, assignment.drop)
         for each in assignment.allocations:
             if each.priority == 0:
                 place = each.instance, each.site
                 found[place] = found.get(place, 0) + each.weight
     return found, drop
+
+
+def keys_with(assignments: Mapping[Key, Assignment], instances: Collection[str]) -> set[Key]:
+    """Return the keys of the assignments that send anything to any of *instances*."""
+    if isinstance(assignments, Noted):
+        return keys_with(assignments.assignments, instances)
+    if isinstance(assignments, LazyAssignments):
+        return assignments.keys_with(instances)
+    return {
+        key
+        for key, assignment in assignments.items()
+        if any(each.instance in instances for each in assignment.allocations)
+    }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.config import Config, Instance, Override, PolicyName, Service, SiteKind
-from controlplane.config.eligibility import exclusion
+from controlplane.config.eligibility import covers, drain_of, exclusion
 from controlplane.steering.latency import Array
 from controlplane.steering.shedding import Pool, find_pools
 
@@ -149,7 +149,7 @@ def _lay_out_service(
     pinned = {
         position
         for position, instance in enumerate(instances)
-        if any(o.pin and _covers(o, instance) for o in overrides)
+        if any(o.pin and covers(o, instance) for o in overrides)
         and not exclusion(service, instance, sites[instance.site])
     }
     # A device's instance serves its own clients only, so that a pin there binds no others.
@@ -199,7 +199,7 @@ def _fixed_weights(overrides: list[Override], instances: tuple[Instance, ...]) -
     fixed = np.full(len(instances), float(STATIC_WEIGHT))
     for override in overrides:
         if override.weight is not None:
-            covered = [p for p, instance in enumerate(instances) if _covers(override, instance)]
+            covered = [p for p, instance in enumerate(instances) if covers(override, instance)]
             fixed[covered] = float(override.weight)
     return fixed
 
@@ -207,7 +207,7 @@ def _fixed_weights(overrides: list[Override], instances: tuple[Instance, ...]) -
 def _limits(overrides: list[Override], instances: tuple[Instance, ...]) -> list[_Limit]:
     """Return the bounds on shares that *overrides* set."""
     return [
-        _limit(o, tuple(p for p, instance in enumerate(instances) if _covers(o, instance)))
+        _limit(o, tuple(p for p, instance in enumerate(instances) if covers(o, instance)))
         for o in overrides
         if o.min_share is not None or o.max_share is not None
     ]
@@ -258,13 +258,9 @@ STATIC_WEIGHT = 100
 """Weight under ``static`` of an instance for which no override says one."""
 
 
-def _covers(override: Override, instance: Instance) -> bool:
-    return override.instance in (None, instance.name) and override.site in (None, instance.site)
-
-
 def _drained(instance: Instance, overrides: list[Override]) -> str:
     """Return which override drains *instance*; empty if none does."""
-    for override in overrides:
-        if override.drain and _covers(override, instance):
-            return f"drained by an override{f': {override.reason}' if override.reason else ''}"
-    return ""
+    override = drain_of(instance, overrides)
+    if override is None:
+        return ""
+    return f"drained by an override{f': {override.reason}' if override.reason else ''}"

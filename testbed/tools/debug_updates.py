@@ -140,8 +140,8 @@ class DebugUpdates:
 
 def extend(control: ControlPlane) -> Iterable[web.RouteDef]:
     """Lay an overlay over what *control* publishes; return the routes that change it."""
-    updates = DebugUpdates(control.cycle.republish)
-    control.cycle.transform = lambda snapshots: apply_overlay(updates.overlay, snapshots)
+    updates = DebugUpdates(control.publication.republish)
+    control.publication.transform = lambda snapshots: apply_overlay(updates.overlay, snapshots)
     control.log.warning(
         "debug updates enabled",
         remedy="use cats serve outside of conformance tests: the admin port can set every weight",

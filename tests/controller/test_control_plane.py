@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +12,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.config import Config
+from controlplane.config import Config, Site
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CALM_PERIOD, SETTLED
-from controlplane.controller.decider import without
+from controlplane.controller.overrides import parse_request
 from controlplane.controller.scheduler import Scheduler
-from controlplane.model import TrafficReport
+from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.runtime.log import get_logger
 from controlplane.xds.types import ENDPOINT
-from testbed.fakes.fleets import make_config, make_plan
+from testbed.fakes.fleets import make_config
 
 
 async def test_streams_send_before_anybody_is_told() -> None:
@@ -183,18 +184,137 @@ async def test_what_went_is_out_of_the_weights_before_a_slow_decision() -> None:
     }
 
 
-def test_a_plan_without_an_instance_keeps_the_others_and_their_order() -> None:
-    """Priorities count from 0 again; where no other is left the assignment stays."""
-    split: dict[tuple[str, str], dict[str, int | tuple[int, int]]] = {
-        ("chat", "north"): {"north-a": 3, "north-b": (1, 1)},
-        ("chat", "cloud"): {"north-a": 1},
-    }
-    left = without(make_plan(make_config(), split), {"north-a"})
+def endpoints(control: ControlPlane, view: str = "cloud") -> bytes:
+    """Return the endpoints that a site's Envoys get."""
+    snapshot = control.views.snapshot(view)
+    assert snapshot is not None
+    return snapshot.of_type(ENDPOINT).resources["chat"].body
 
-    assert {("chat", "north"): [("north-b", 0)], ("chat", "cloud"): [("north-a", 0)]} == {
-        key: [(each.instance, each.priority) for each in assignment.allocations]
-        for key, assignment in left.assignments.items()
+
+def lose(control: ControlPlane) -> None:
+    """Take an instance out of the file, or of what is discovered: the same way."""
+    config = control.configuration.file_config
+    left = tuple(each for each in config.instances if each.name != "north-b")
+    control.configuration.receive_file(config.model_copy(update={"instances": left}))
+
+
+def drain(control: ControlPlane) -> None:
+    """Add an operator's override."""
+    body = {"instance": "north-b", "drain": True, "for": "10m", "reason": "driver", "by": "ann"}
+    request = parse_request(json.dumps(body).encode(), control.config)
+    control.configuration.add_override(request)
+
+
+def say_not_ready(control: ControlPlane) -> None:
+    """Let the instance report that it must get nothing."""
+    now = control.clock()
+    control.receive(InstanceReport("north-b", Source.AGENT, now, {}, ready=False))
+
+
+@pytest.mark.parametrize("withdraw", [lose, drain, say_not_ready])
+async def test_what_goes_overtakes_a_decision_under_way(
+    withdraw: Callable[[ControlPlane], None],
+) -> None:
+    """It is out of the weights before that decision ends, and stays out of what it comes to."""
+    now = 100.0
+    control = cycling(lambda: now)
+    await control.cycle.run_once()
+    assert b"north-b" in endpoints(control)
+    began, may_end = asyncio.Event(), asyncio.Event()
+    decide = control.decider.decide
+
+    async def decide_slowly(*args: Any, **options: Any) -> Any:
+        decision = await decide(*args, **options)
+        began.set()
+        await may_end.wait()
+        return decision
+
+    control.decider.decide = decide_slowly  # type: ignore[method-assign]
+    withdrawing = asyncio.create_task(control.cycle.run_withdrawals())
+    deciding = asyncio.create_task(control.cycle.run_once())
+    await began.wait()
+    now += 10.0
+    withdraw(control)
+    async with asyncio.timeout(60):
+        while b"north-b" in endpoints(control):  # noqa: ASYNC110 -- in the task
+            await asyncio.sleep(0.005)
+        is_deciding = not deciding.done()
+        may_end.set()
+        await deciding
+    decided_before = control.plan
+    served = endpoints(control)
+    await control.cycle.run_once()
+    decided_after = control.plan
+    withdrawing.cancel()
+    control.close()
+
+    assert is_deciding
+    assert decided_before is not None
+    assert decided_after is not None
+    assert "north-b" in {
+        each.instance for each in decided_before.assignments["chat", "cloud"].allocations
     }
+    assert b"north-b" not in served
+    assert b"north-a" in served
+    assert b"north-b" not in endpoints(control)
+    assert "north-b" not in {
+        each.instance for each in decided_after.assignments["chat", "cloud"].allocations
+    }
+
+
+async def test_what_a_view_finds_lost_is_withdrawn_before_a_slow_decision() -> None:
+    """Silence is noticed when the fleet is looked at, and need not wait for the shares."""
+    now = 100.0
+    control = cycling(lambda: now)
+    for name in ("north-a", "north-b", "cloud-a"):
+        control.receive(InstanceReport(name, Source.AGENT, now, {Signal.RUNNING: 0.0}))
+    await control.cycle.run_once()
+    now += control.config.steering.expiry + 1.0
+    for name in ("north-a", "cloud-a"):
+        control.receive(InstanceReport(name, Source.AGENT, now, {Signal.RUNNING: 0.0}))
+    control.cycle._decided_in = 10.0
+    seen: list[bool] = []
+    decide = control.decider.decide
+
+    async def decide_slowly(*args: Any, **options: Any) -> Any:
+        seen.append(b"north-b" in endpoints(control))
+        return await decide(*args, **options)
+
+    control.decider.decide = decide_slowly  # type: ignore[method-assign]
+    was_served = b"north-b" in endpoints(control)
+    await control.cycle.run_once()
+    control.close()
+
+    assert was_served
+    assert [False] == seen
+
+
+async def test_a_new_site_waits_for_its_first_decision_while_another_instance_goes() -> None:
+    """What is withdrawn meanwhile is built for the sites that are served, so no view is empty."""
+    control = cycling(lambda: 100.0)
+    await control.cycle.run_once()
+    config = control.configuration.file_config
+    grown = config.model_copy(update={"sites": (*config.sites, Site(name="new", kind="edge"))})
+    decide = control.decider.decide
+    views: list[set[str]] = []
+
+    async def decide_slowly(*args: Any, **options: Any) -> Any:
+        lose(control)
+        control.cycle._decided_in = 10.0
+        await control.cycle._withdraw()
+        views.append(set(control.views.views))
+        assert b"north-b" not in endpoints(control)
+        return await decide(*args, **options)
+
+    control.decider.decide = decide_slowly  # type: ignore[method-assign]
+    control.configuration.receive_file(grown)
+    await control.cycle.run_once()
+    control.close()
+
+    assert ["new" in each for each in views] == [False]
+    assert "new" in control.views.views
+    assert b"north-a" in endpoints(control, "new")
+    assert b"north-b" not in endpoints(control, "new")
 
 
 async def test_estimates_without_a_place_are_not_gathered() -> None:

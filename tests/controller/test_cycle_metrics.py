@@ -16,7 +16,6 @@ from controlplane.grpc_services.envoys import EnvoyRegistry, TypeRecord, XdsEven
 from controlplane.grpc_services.messages import Node
 from controlplane.grpc_services.views import ViewStore
 from controlplane.model import InstanceReport, Signal, Source
-from controlplane.resources.build import SnapshotBuilder
 from controlplane.steering.plan import Plan
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.fleets import make_config, make_plan
@@ -85,13 +84,12 @@ def test_misses_and_reversals_are_counted_of_plans_that_were_decided_here() -> N
     """A follower's plans say nothing of them."""
     config = make_config()
     plan = replace(make_plan(config, {}), prediction_miss=0.12, reversals=3)
-    views = SnapshotBuilder(config).build(plan)
     meter, metrics = make_meter()
 
     def count(plan: Plan, *, followed: bool) -> str:
-        decision = Decision(plan, views, {}, 0.01, 0.01)
+        decision = Decision(plan, 0.01)
         view = make_view(config, at=1.0)
-        result = CycleResult(view, decision, followed=followed, elapsed=0.03)
+        result = CycleResult(view, decision, followed=followed, build_seconds=0.01, elapsed=0.03)
         meter.observe_cycle(result, now=1.0)
         return result.outcome
 

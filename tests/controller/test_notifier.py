@@ -10,7 +10,6 @@ from controlplane.controller.events import EventHub
 from controlplane.controller.metrics import Metrics
 from controlplane.controller.notifier import Notifier
 from controlplane.model import FailureClass
-from controlplane.resources.build import Views
 from controlplane.runtime.log import get_logger
 from controlplane.steering.plan import Failing, Plan
 from testbed.fakes.views import make_config, make_instance, make_view
@@ -30,7 +29,7 @@ def test_a_failing_instance_is_reported_once_and_once_when_it_answers_again() ->
 
     def cycle(*items: Failing) -> None:
         plan = Plan(version="1", at=0.0, assignments={}, failing=items)
-        notifier.report_cycle(CycleResult(VIEW, Decision(plan, Views({}), {}, 0.0, 0.0)))
+        notifier.report_cycle(CycleResult(VIEW, Decision(plan, 0.0)))
 
     with capture_logs() as logs:
         cycle(*failing(0.02))

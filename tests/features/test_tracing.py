@@ -119,7 +119,7 @@ async def test_a_cycle_is_a_trace_with_its_stages(tmp_path: Path) -> None:
     } == set(trace)  # fmt: skip
     names = {span.span_id: span.name for span in trace.values()}
     assert {
-        "cycle": None, "view": "cycle", "decide": "cycle", "solve": "decide", "build": "decide",
+        "cycle": None, "view": "cycle", "decide": "cycle", "solve": "decide", "build": "publish",
         "publish": "cycle", "say and save": "cycle", "convergence": "cycle",
     } == {name: names.get(span.parent_id) for name, span in trace.items()}  # fmt: skip
     for name in ("view", "decide", "publish", "say and save"):

@@ -2,8 +2,9 @@
 
 ``cats serve`` in a process of its own follows API servers of this process, whose processor time is
 not counted. At rest nothing is scraped and no request is sent. A reaction begins with the change
-in the API and ends when a client has the endpoints without the one that went; on the wall it is
-that of a machine that does nothing else, so processor time is given beside it.
+in the API and ends when a client has the endpoints without the one that went, which may have had
+to overtake a decision; on the wall it is that of a machine that does nothing else, so the load and
+processor time are given beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import Row, Target, main, quantile
-from controlplane.xds.types import ENDPOINT
 from testbed.fakes.kubernetes_api import KubernetesApiServer, make_slice, serving_kubernetes
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.replicas import Client, connected
@@ -77,10 +77,10 @@ def piece(cluster: int, number: int, count: int = ENDPOINTS) -> dict[str, object
     )
 
 
-async def changed(client: Client, before: str | None) -> None:
-    """Wait until a client has other endpoints."""
+async def held(client: Client, instance: str, *, present: bool) -> None:
+    """Wait until a client's endpoints have *instance*, or have it no longer."""
     async with asyncio.timeout(120):
-        while client.held.get(ENDPOINT, {}).get("chat") in (None, before):  # noqa: ASYNC110 -- elsewhere
+        while (instance.encode() in client.endpoints_held.get("chat", b"")) != present:  # noqa: ASYNC110 -- elsewhere
             await asyncio.sleep(0.005)
 
 
@@ -105,14 +105,13 @@ async def measure(slices: int, *, rest: float, reactions: int) -> Row:
         (client,) = await ends.enter_async_context(
             connected(1, [control.xds_port], endpoints=["chat"])
         )
-        await changed(client, None)
+        await held(client, "c1-p3-99", present=True)
         walls, costs = [], []
         for number in range(1, reactions + 1):
             await asyncio.sleep(_PAUSE)
-            held = client.held[ENDPOINT]["chat"]
             before, began = cpu(control.pid), time.monotonic()
             servers[1].put("endpointslices", piece(1, 3, ENDPOINTS - number))
-            await changed(client, held)
+            await held(client, f"c1-p3-{ENDPOINTS - number}", present=False)
             walls.append(time.monotonic() - began)
             costs.append(cpu(control.pid) - before)
         return Row(
@@ -124,6 +123,7 @@ async def measure(slices: int, *, rest: float, reactions: int) -> Row:
                 "reaction p50 s": quantile(walls, 0.5),
                 "reaction max s": max(walls),
                 "reaction CPU p50 s": quantile(costs, 0.5),
+                "load of the machine": os.getloadavg()[0],
             },
             (
                 Target("idle % of a core", 5.0),

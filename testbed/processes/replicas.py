@@ -115,6 +115,8 @@ class Client:
     site: str = "north"
     held: dict[str, dict[str, str]] = field(default_factory=dict)
     """Type -> name -> version."""
+    endpoints_held: dict[str, bytes] = field(default_factory=dict)
+    """Name -> the endpoints as they came last."""
     changed: list[str] = field(default_factory=list)
     """Names that came with another version, or were taken away."""
     resent: list[str] = field(default_factory=list)
@@ -155,6 +157,8 @@ class Client:
                         resource.name
                     )
                 held[resource.name] = resource.version
+                if response.type_url == ENDPOINT:
+                    self.endpoints_held[resource.name] = resource.resource.value
             for name in response.removed_resources:
                 self.changed.append(name)
                 self.removed.append(name)

@@ -49,7 +49,7 @@ screenshots: setup ## Take the pictures of docs/images again; needs chromium.
 
 faults: setup ## Do everything bad to a running system and write docs/faults.md.
 	rm -f faults.jsonl
-	CATS_FAULTS=faults.jsonl $(BIN)/python -m pytest tests/faults tests/features/test_serve.py
+	CATS_FAULTS=faults.jsonl $(BIN)/python -m pytest tests/faults tests/features/test_serve.py tests/docs/test_threats.py
 	$(BIN)/python -m testbed.tools.faults faults.jsonl docs/faults.md
 
 fuzz: setup ## Fuzz the gRPC connection for longer: FUZZ_EXAMPLES=20000, some ten minutes.

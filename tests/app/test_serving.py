@@ -195,6 +195,27 @@ async def test_nobody_is_answered_before_the_first_plan(tmp_path: Path) -> None:
     assert (503, 503, 200) == (status, plan, alive)
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["same fleet", "an instance moved"])
+async def test_a_saved_plan_of_another_fleet_is_not_restored(
+    tmp_path: Path, *, moved: bool
+) -> None:
+    """It names an instance where the file has none; one of the same fleet is served at once."""
+    state = tmp_path / "state"
+    async with whole(tmp_path, state_dir=state) as control:
+        await control.wait_ready()
+        async with asyncio.timeout(PATIENCE):
+            while not (state / "plan.json").exists():  # noqa: ASYNC110 -- it happens elsewhere
+                await asyncio.sleep(0.01)
+    fleet = FLEET.replace("name: a, site: north", "name: a, site: cloud") if moved else FLEET
+    with structlog.testing.capture_logs() as lines:
+        async with whole(tmp_path, fleet=fleet, state_dir=state, settle=600.0) as control:
+            status, _ = await control.get("/readyz")
+
+    ignored = "saved plan does not match the configuration; ignored"
+    assert (503 if moved else 200) == status
+    assert moved == (ignored in {line["event"] for line in lines})
+
+
 async def test_a_changed_file_reaches_the_clients_at_once(tmp_path: Path) -> None:
     """A drain is pushed to an open stream long before the next period."""
     async with whole(tmp_path, period="1h") as control:

@@ -20,7 +20,7 @@ from controlplane.controller.scheduler import Scheduler
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.runtime.log import get_logger
 from controlplane.xds.types import ENDPOINT
-from testbed.fakes.fleets import make_config
+from testbed.fakes.fleets import make_config, make_plan
 
 
 async def test_streams_send_before_anybody_is_told() -> None:
@@ -182,6 +182,22 @@ async def test_what_went_is_out_of_the_weights_before_a_slow_decision() -> None:
     assert {"north-a", "cloud-a"} == {
         each.instance for each in plan.assignments["chat", "cloud"].allocations
     }
+
+
+@pytest.mark.parametrize(("instance", "fits"), [("north-a", True), ("a-stranger", False)])
+async def test_a_plan_of_the_bus_is_served_where_it_fits_the_configuration(
+    instance: str, *, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that starts has nothing else to serve, and serves no address but those it read."""
+    config = make_config()
+    pairs = [(service.name, site.name) for service in config.services for site in config.sites]
+    control = ControlPlane(config, file=Path("fleet.yaml"))
+    shared = make_plan(config, {key: {instance: 1} for key in pairs})
+    monkeypatch.setattr(control.bus, "plan", shared)
+    await control.cycle.restore()
+    control.close()
+
+    assert fits == control.views.ready
 
 
 def endpoints(control: ControlPlane, view: str = "cloud") -> bytes:

@@ -423,22 +423,25 @@ async def test_a_lost_connection_leaves_nothing_to_the_garbage_collector() -> No
 
 
 async def test_a_silent_client_is_cut_off_and_one_that_answers_pings_is_not() -> None:
-    """Half-open connections do not pile up; a preface alone completes no handshake."""
+    """Half-open connections do not pile up, before the handshake and after it."""
     cut: list[int] = []
-    limits = Limits(keepalive_period=0.3, keepalive_timeout=1.0, handshake_timeout=1.0)
+    limits = Limits(keepalive_period=0.3, keepalive_timeout=3.0, handshake_timeout=1.0)
     async with serving(limits, on_cut=lambda: cut.append(1)) as (_, port):
-        reader, silent = await asyncio.open_connection("127.0.0.1", port)
-        silent.write(http2.PREFACE)
+        halves = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for (_, silent), sent in zip(halves, (b"", http2.settings()), strict=True):
+            silent.write(http2.PREFACE + sent)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as client:
             call = client.stream_stream("/t.S/Doubled")()
             await call.write(b"a")
             assert b"aa" == await call.read()
-            await reader.read(-1)
+            for reader, silent in halves:
+                async with asyncio.timeout(60):
+                    await reader.read(-1)
+                silent.close()
             await call.write(b"b")
             assert b"bb" == await call.read()
-        silent.close()
 
-    assert [1] == cut
+    assert [1, 1] == cut
 
 
 async def test_an_old_connection_moves_on_without_an_error_to_its_caller() -> None:

@@ -74,6 +74,25 @@ async def test_accepting_goes_on_after_a_pause_where_the_system_has_nothing_left
     assert ["127.0.0.1"] == hosts
 
 
+async def test_during_the_pause_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection that waits would otherwise wake the event loop again and again."""
+    monkeypatch.setattr(acceptor_module, "FILES_PAUSE", 3_600.0)
+
+    def full(_self: socket.socket) -> tuple[socket.socket, Any]:
+        raise OSError(errno.EMFILE, "nothing left")
+
+    monkeypatch.setattr(socket.socket, "accept", full)
+    async with accepting() as (port, _, reasons):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        while not reasons:  # noqa: ASYNC110 -- it happens in the acceptor
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        writer.close()
+
+    assert ["nothing left"] == reasons
+
+
 async def test_who_finds_no_room_waits_for_it() -> None:
     """Nothing is refused meanwhile."""
     looks = iter([False, False])

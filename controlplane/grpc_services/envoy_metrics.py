@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -67,6 +68,12 @@ ALIVE_AFTER = 3.0
 """Seconds after which a stream that was replaced and goes on belongs to another Envoy."""
 
 
+LARGE = 1 << 16
+"""Bytes of a message that is read beside the event loop; 700 kB of 2,000 pairs take 45 ms."""
+TURN = 500
+"""Reports that are applied before others get their turn."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stream:
     """One statistics stream; compared by identity."""
@@ -81,7 +88,7 @@ class EnvoyTelemetry:
     Args:
         config: services, instances and periods.
         resolve_site: node -> name of its site; None when it is at none that is configured.
-        on_reports: takes the reports of one message; they share one instant.
+        on_reports: takes reports of one message; they share one instant.
         on_loads: takes what instances said of themselves in their answers' headers.
         on_latencies: takes how long the answers of one message took.
         on_refused: takes the reason for which a message or a stream was refused.
@@ -125,6 +132,8 @@ class EnvoyTelemetry:
         """Envoy -> its newest statistics stream."""
         self._log = ClientLog(log)
         self._connections: Counter[str] = Counter()
+        self._reading = asyncio.Lock()
+        """Several threads at once would keep the interpreter from the event loop."""
         self.streams = 0
         self.reconfigure(config)
 
@@ -205,12 +214,13 @@ class EnvoyTelemetry:
                     stats, stream
                 ):
                     continue
+                read = partial(stats.receive, message.envoy_metrics, now=self._clock())
                 try:
-                    reports = stats.receive(message.envoy_metrics, now=self._clock())
+                    reports = await self._beside(read) if len(body) > LARGE else read()
                 except ReportError as error:
                     self._on_refused(str(error))
                 else:
-                    self._pass_on(stats.site, reports)
+                    await self._pass_on(stats.site, reports)
                 self._pass_on_latencies(stats, message.envoy_metrics)
                 failed = parse_handshakes(message.envoy_metrics, self._services)
                 if failed:
@@ -277,7 +287,7 @@ class EnvoyTelemetry:
                 reports = self._loads.parse(
                     request, envoy=envoy, site=site, now=self._clock(), period=period
                 )
-                self._pass_on(site, reports)
+                await self._pass_on(site, reports)
 
     def _bucket(self) -> TokenBucket:
         settings = self.settings
@@ -313,10 +323,19 @@ class EnvoyTelemetry:
             self._log.info(event, envoy, envoy=envoy, site=node.site[:256])
         return node.id, site or ""
 
-    def _pass_on(self, site: str, reports: Sequence[TrafficReport]) -> None:
+    async def _beside(self, read: Callable[[], Sequence[TrafficReport]]) -> Sequence[TrafficReport]:
+        """Return what *read* does, beside the event loop, one at a time."""
+        async with self._reading:
+            return await asyncio.to_thread(read)
+
+    async def _pass_on(self, site: str, reports: Sequence[TrafficReport]) -> None:
         """Return reports to the callback; those of an unknown site help no one."""
-        if site and reports:
-            self._on_reports(reports)
+        if not site:
+            return
+        for start in range(0, len(reports), TURN):
+            if start:
+                await asyncio.sleep(0)
+            self._on_reports(reports[start : start + TURN])
 
 
 def _parse(kind: Any, body: bytes) -> Any:

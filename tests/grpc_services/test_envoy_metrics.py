@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import grpc
@@ -30,6 +32,7 @@ from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.resources.bootstrap import build_bootstrap
 from controlplane.resources.build import SnapshotBuilder
 from controlplane.steering.plan import Allocation, Assignment, Plan
+from controlplane.telemetry.envoy_stats import EnvoyStats
 from controlplane.wire.cats.envoy.v1 import metrics_pb2
 from testbed.processes.envoys import EnvoyProcess, running_envoy
 from testbed.processes.ports import free_port
@@ -408,6 +411,37 @@ async def test_a_stream_that_cannot_be_used_is_ended(
         assert code == (await ended(call)).name
         assert reason in received.refusals[0]
         assert 0 == received.telemetry.streams
+
+
+@pytest.mark.parametrize(("pairs", "beside"), [(10, False), (1_200, True)])
+async def test_a_large_message_is_read_beside_the_event_loop_and_applied_in_turns(
+    receiver: Serve, monkeypatch: pytest.MonkeyPatch, *, pairs: int, beside: bool
+) -> None:
+    """Other clients do not wait for an Envoy with many pairs of service and instance."""
+    threads, receive = set[int](), EnvoyStats.receive
+
+    def noted(stats: EnvoyStats, families: Any, *, now: float) -> list[TrafficReport]:
+        threads.add(threading.get_ident())
+        return receive(stats, families, now=now)
+
+    monkeypatch.setattr(EnvoyStats, "receive", noted)
+    message = metrics_pb2.StreamMetricsMessage.FromString(metrics("e"))
+    (family,) = message.envoy_metrics
+    for number in range(1, pairs):
+        family.metric.add().CopyFrom(family.metric[0])
+        family.metric[number].label[1].value = f"an-instance-{number:04}"
+    async with receiver(CONFIG) as received, connected(received) as channel:
+        turns: list[int] = []
+        monkeypatch.setattr(
+            received.telemetry, "_on_reports", lambda reports: turns.append(len(reports))
+        )
+        call = channel.stream_unary(METRICS)()
+        await call.write(message.SerializeToString())
+        await received.until(lambda: sum(turns) == pairs)
+        call.cancel()
+
+    assert beside == (threads.isdisjoint({threading.get_ident()}))
+    assert max(turns) <= envoy_metrics.TURN
 
 
 async def test_an_impossible_number_drops_its_message_only(receiver: Serve) -> None:

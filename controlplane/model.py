@@ -158,6 +158,8 @@ class SiteReport:
     """Draw in watts."""
     battery: float | None = None
     """Charge, 0 to 1; None when on mains."""
+    reporter: str = ""
+    """Agent that reports; of a class of devices, which one."""
 
 
 @dataclass(frozen=True, slots=True)

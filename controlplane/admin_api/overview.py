@@ -62,7 +62,7 @@ def count_envoys(
         if not envoy.connected:
             continue
         connected[envoy.site] += 1
-        version = versions.get(view_key(envoy.site, envoy.role))
+        version = versions.get(view_key(envoy.site, envoy.role, envoy.variant))
         lagging[envoy.site] += _lags(envoy, version, now=now)
         refusing[envoy.site] += any(item.refused for item in list(envoy.types.values()))
     return {

@@ -134,7 +134,9 @@ class AdminView:
             assignment = await control.decider.explain(service, site) or assignment
         explained, epoch, view = assignment, control.epoch, control.view
         envoys = [
-            _acknowledgement(envoy, control.views.snapshot(view_key(site, envoy.role)))
+            _acknowledgement(
+                envoy, control.views.snapshot(view_key(site, envoy.role, envoy.variant))
+            )
             for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
             if envoy.connected and envoy.site == site
         ]

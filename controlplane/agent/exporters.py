@@ -43,6 +43,8 @@ class Exported:
     pressure: float | None = None
     battery: float | None = None
     """Charge, 0 to 1; none on mains."""
+    mains: bool = False
+    """Whether there is a battery that is not in use."""
     totals: Mapping[str, float] = field(default_factory=dict)
     """Counters, by metric; their growth is a rate."""
 
@@ -97,6 +99,7 @@ def join_exported(exporters: Iterable[Exported]) -> Exported:
         gpu_power=sum(reported("gpu_power")) if reported("gpu_power") else None,
         pressure=max(reported("pressure"), default=None),
         battery=min(reported("battery"), default=None),
+        mains=any(each.mains for each in every),
     )
 
 
@@ -122,5 +125,6 @@ def _node(
         power=sum(watts) if on_battery and watts else rates.get(_RAPL),
         pressure=min(1.0, rates[_WAITING]) if _WAITING in rates else None,
         battery=min(1.0, *charges) if on_battery else None,
+        mains=bool(charges) and on_mains,
         totals=totals,
     )

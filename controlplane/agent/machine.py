@@ -30,6 +30,8 @@ class MachineState:
     """Draw of the processors in watts, since the last look."""
     battery: float | None
     """Charge, 0 to 1; none on mains."""
+    mains: bool = False
+    """Whether there is a battery that is not in use."""
 
 
 class MachineReader:
@@ -61,6 +63,7 @@ class MachineReader:
             # On battery, its discharge is the whole machine's draw.
             power=power if discharge is None else discharge,
             battery=charge,
+            mains=charge is None and self._battery is not None and _has_battery(self._battery),
         )
 
 
@@ -113,6 +116,14 @@ def _battery(folder: Path) -> tuple[float | None, float | None]:
             charge = percent if charge is None else min(charge, percent)
         draw += _draw(supply)
     return (None, None) if charge is None else (min(1.0, charge), draw or None)
+
+
+def _has_battery(folder: Path) -> bool:
+    """Return whether the machine has a battery of its own, in use or not."""
+    return any(
+        _text(supply / "type") == "Battery" and _text(supply / "scope") != "Device"
+        for supply in folder.glob("*")
+    )
 
 
 def _draw(supply: Path) -> float:

@@ -197,6 +197,7 @@ class Agent:
             self._worth_reporting([processes]),
             power=draw_of(machine, exported, gpus, idle=self.config.machine.idle_power),
             battery=exported.battery if machine.battery is None else machine.battery,
+            mains=machine.mains or exported.mains,
             pressure=exported.pressure,
             gpu_utilisation=exported.utilisation,
             gpu_memory=exported.memory,

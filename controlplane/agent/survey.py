@@ -50,6 +50,8 @@ class MachineSnapshot:
     power: float | None = None
     """Draw of the machine in watts, from the best source."""
     battery: float | None = None
+    mains: bool = False
+    """Whether there is a battery that is not in use."""
     pressure: float | None = None
     gpu_utilisation: float | None = None
     """As an exporter says it, where the driver does not."""
@@ -107,7 +109,8 @@ def build_items(
         site.power = around.power
     if around.battery is not None:
         site.battery = around.battery
-    if site.HasField("power") or site.HasField("battery"):
+    # A report without a charge says that the battery is not in use any longer.
+    if site.HasField("power") or site.HasField("battery") or around.mains:
         items.append(Item(around.at, site))
     return items
 

@@ -78,7 +78,13 @@ if TYPE_CHECKING:
         Slo,
         Task,
     )
-    from controlplane.config.schema.sites import Site, SiteKind, SiteListener, SitePower
+    from controlplane.config.schema.sites import (
+        DeviceBattery,
+        Site,
+        SiteKind,
+        SiteListener,
+        SitePower,
+    )
     from controlplane.config.schema.steering import Mode, Override, Steering
 
 __all__ = [
@@ -93,6 +99,7 @@ __all__ = [
     "Config",
     "Conflict",
     "Delay",
+    "DeviceBattery",
     "Dialect",
     "DiscoveredInstance",
     "DiscoveredMatch",
@@ -229,7 +236,7 @@ _MODULES = {
         "Slo",
         "Task",
     ),
-    "schema.sites": ("Site", "SiteKind", "SiteListener", "SitePower"),
+    "schema.sites": ("DeviceBattery", "Site", "SiteKind", "SiteListener", "SitePower"),
     "schema.steering": ("Mode", "Override", "Steering"),
 }
 """Module -> the names that are imported from it."""

@@ -423,6 +423,7 @@ class Cycle:
             clients=frozenset(self._clients),
             # A leader may not have heard yet what this replica has.
             barred=self._barred(view) if followed else frozenset(),
+            low_battery={site: each.low for site, each in view.batteries.items() if each.low},
         )
         self.view = view
         return published

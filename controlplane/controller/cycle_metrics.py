@@ -60,7 +60,7 @@ class CycleMeter:
         for envoy in self._registry.envoys:
             if not envoy.connected or ENDPOINT not in envoy.types:
                 continue
-            snapshot = self._views.snapshot(view_key(envoy.site, envoy.role))
+            snapshot = self._views.snapshot(view_key(envoy.site, envoy.role, envoy.variant))
             if snapshot is not None:
                 endpoints = snapshot.of_type(ENDPOINT).version
                 if envoy.types[ENDPOINT].acked != endpoints:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,17 +19,20 @@ from controlplane.controller.withdrawals import NOTHING, Withdrawals
 from controlplane.grpc_services.views import ViewStore
 from controlplane.resources.build import SnapshotBuilder, Views
 from controlplane.resources.grpc_clients import GrpcViews
-from controlplane.resources.names import ROLE_GRPC
+from controlplane.resources.low_battery import LowBatteryViews
+from controlplane.resources.names import LOW_BATTERY, ROLE_GRPC
 from controlplane.resources.versions import OlderEnvoyViews
 from controlplane.steering.plan import Plan
 from controlplane.steering.withdrawal import without
-from controlplane.xds.snapshot import Snapshot
+from controlplane.xds.snapshot import Snapshot, view_key
 
 Snapshots = Mapping[str, Snapshot]
 """View key -> what its clients get."""
 Result = TypeVar("Result")
 Clients = Collection[tuple[str, str]]
 """(site, role) of gRPC clients and older Envoys."""
+LowBattery = Mapping[str, Collection[str]]
+"""Device site -> ids of the clients on devices whose battery is low."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,28 @@ class _Builders:
         self.envoys = SnapshotBuilder(config, previous=previous)
         self._grpc = GrpcViews(config)
         self._older = OlderEnvoyViews(config)
+        self._low_battery = LowBatteryViews()
 
-    def build(self, plan: Plan, clients: Clients) -> tuple[Views, Snapshots]:
-        """Return the views of *plan*, and with them those of other clients."""
+    def build(
+        self, plan: Plan, clients: Clients, low_battery: Collection[str]
+    ) -> tuple[Views, Snapshots]:
+        """Return the views of *plan*, and with them those of other clients.
+
+        The sites *low_battery* have clients on devices whose battery is low.
+        """
         views = self.envoys.build(plan)
-        grpc_sites = [site for site, role in clients if role == ROLE_GRPC]
-        derived = self._grpc.build(views, grpc_sites) | self._older.build(views, clients)
-        return views, {**views, **derived}
+        every = {**views, **self._low_battery.build(views, low_battery)}
+        several = {*clients, *_variants(clients, low_battery)}
+        grpc_sites = [site for site, role in several if role == ROLE_GRPC]
+        derived = self._grpc.build(every, grpc_sites) | self._older.build(every, several)
+        return views, {**every, **derived}
+
+
+def _variants(clients: Clients, low_battery: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Return the views, as sites, and roles of those *clients* who may have a low battery."""
+    for site, role in clients:
+        if site in low_battery:
+            yield view_key(site, variant=LOW_BATTERY), role
 
 
 class Publication:
@@ -76,6 +94,7 @@ class Publication:
         """So that what is published last was built last."""
         self._built: Snapshots = {}
         self._left_out = NOTHING
+        self._low_battery: LowBattery = {}
         self.plan: Plan | None = None
         self.withdrawals = Withdrawals()
         self.transform: Callable[[Snapshots], Snapshots] = lambda snapshots: snapshots
@@ -86,20 +105,33 @@ class Publication:
         self._next = await self._run(lambda: _Builders(config, previous=before))
 
     async def publish(
-        self, plan: Plan, *, clients: Clients = (), barred: Withdrawn = NOTHING
+        self,
+        plan: Plan,
+        *,
+        clients: Clients = (),
+        barred: Withdrawn = NOTHING,
+        low_battery: LowBattery | None = None,
     ) -> Published:
-        """Serve *plan*, without what went while it was decided and without *barred*."""
+        """Serve *plan*, without what went while it was decided and without *barred*.
+
+        Clients on devices whose battery is low, *low_battery*, have a view of their own; None for
+        the previous ones.
+        """
         async with self._turn:
             began = time.perf_counter()
             builders = self._next
             left_out = self.withdrawals.from_next | barred
             reduced = without(plan, left_out)
-            views, built = await self._run(lambda: builders.build(reduced, clients))
+            if low_battery is not None:
+                self._low_battery = low_battery
+            low = self._low_battery
+            views, built = await self._run(lambda: builders.build(reduced, clients, low))
             build_seconds = time.perf_counter() - began
             self.withdrawals.end_decision(barred)
             self.plan, self._serving, self._left_out = plan, builders, left_out
             self._built = built
-            return Published(views, self._store.publish(self.transform(built)), build_seconds)
+            changed = self._store.publish(self.transform(built), low_battery=low)
+            return Published(views, changed, build_seconds)
 
     async def withdraw(self, *, clients: Clients) -> None:
         """Publish the served plan without what went; do nothing where that is published."""
@@ -110,7 +142,7 @@ class Publication:
             plan, builders = self.plan, self._serving
             self._left_out = left_out
             _, self._built = await self._run(
-                lambda: builders.build(without(plan, left_out), clients)
+                lambda: builders.build(without(plan, left_out), clients, self._low_battery)
             )
             self._store.publish(self.transform(self._built))
 

@@ -13,12 +13,13 @@ from controlplane.config import Config, Instance, SiteKind
 from controlplane.config.eligibility import may_serve
 from controlplane.errors import ReportError
 from controlplane.fleet import plausibility
+from controlplane.fleet.batteries import Batteries
 from controlplane.fleet.instances import InstanceState, Seen, Standing
 from controlplane.fleet.paths import Paths
 from controlplane.fleet.promises import PromiseBook, promised_limits
 from controlplane.fleet.steps import Steps, collect, finish
 from controlplane.fleet.traffic import Traffic
-from controlplane.fleet.view import FleetView, InstanceView, Phase, TariffView
+from controlplane.fleet.view import BatteryView, FleetView, InstanceView, Phase, TariffView
 from controlplane.model import (
     InstanceReport,
     LatencyReport,
@@ -60,6 +61,7 @@ class FleetState:
         self._paths = Paths(config)
         self._traffic = Traffic()
         self._site_reports: dict[str, SiteReport] = {}
+        self._batteries: dict[str, Batteries] = {}
         self._tariffs: dict[str, TariffReport] = {}
         self._promises = PromiseBook()
         self._clients: dict[str, int] | None = None
@@ -108,6 +110,11 @@ class FleetState:
             site: report for site, report in self._site_reports.items() if site in self._sites
         }
         self._tariffs = {k: tariff for k, tariff in self._tariffs.items() if k in self._sites}
+        self._batteries = {
+            site: batteries
+            for site, batteries in self._batteries.items()
+            if site in self._sites and self._sites[site].kind is SiteKind.DEVICE
+        }
         if self._clients is not None:
             self.set_clients(self._clients)
 
@@ -183,6 +190,10 @@ class FleetState:
         self._require("site", report.site, self._sites)
         plausibility.require_instant(report.at, now=now, oldest=self._expiry)
         plausibility.require_site(report)
+        site = self._sites[report.site]
+        if site.kind is SiteKind.DEVICE:
+            batteries = self._batteries.setdefault(site.name, Batteries())
+            batteries.apply(report, floor=site.battery.floor)
         last = self._site_reports.get(report.site)
         if last is None or report.at > last.at:
             self._site_reports[report.site] = report
@@ -213,9 +224,12 @@ class FleetState:
         if serving and all(one.ramp < 1 for one in serving):
             # No one is there to take the rest: a fleet that starts as a whole serves at once.
             standings = {name: _at_full(one) for name, one in standings.items()}
+        batteries = {
+            site: each.view(now=now, expiry=self._expiry) for site, each in self._batteries.items()
+        }
         instances = yield from collect(
             (
-                (name, self._counted(state, state.view(standings[name], now=now)))
+                (name, self._counted(state, state.view(standings[name], now=now), batteries))
                 for name, state in states
             ),
             size=STEP,
@@ -237,11 +251,8 @@ class FleetState:
             demand=demand,
             traffic=traffic,
             power=self._power(instances, now),
-            battery={
-                site: Reading(report.battery, report.source, report.at)
-                for site, report in self._site_reports.items()
-                if report.battery is not None and now - report.at <= self._expiry
-            },
+            battery=self._battery(batteries, now),
+            batteries=batteries,
             latencies=self._promises.counts(),
             promises=self._promises.view(now=now),
             tariffs={
@@ -267,13 +278,39 @@ class FleetState:
         state.watch(observed, now=now)
         return state.standing(now=now, seen=Seen(self._traffic.answered_at(name), observed))
 
-    def _counted(self, state: InstanceState, shown: InstanceView) -> InstanceView:
-        """Return *shown* with the number of devices it stands for: their Envoys, else agents."""
+    def _counted(
+        self,
+        state: InstanceState,
+        shown: InstanceView,
+        batteries: Mapping[str, BatteryView],
+    ) -> InstanceView:
+        """Return *shown* with the devices it stands for: their Envoys, else agents."""
         site = self._sites.get(shown.instance.site)
         if site is None or site.kind is not SiteKind.DEVICE:
             return shown
+        known = batteries.get(site.name)
         count = (self._clients or {}).get(site.name) or state.devices
-        return shown if count <= 1 else replace(shown, copies=count)
+        if known is None:
+            return shown if count <= 1 else replace(shown, copies=count)
+        count = max(count, known.reporting, 1)
+        low = min(len(known.low), count)
+        rest = count - low
+        return replace(
+            shown,
+            copies=max(rest, 1),
+            low_battery=low / count,
+            on_battery=min(1.0, max(0, known.on_battery - low) / rest) if rest else 1.0,
+        )
+
+    def _battery(self, batteries: Mapping[str, BatteryView], now: float) -> dict[str, Reading]:
+        """Return the charge of the sites that run on battery: as last said, of devices the mean."""
+        found: dict[str, Reading] = {}
+        for site, report in self._site_reports.items():
+            known = batteries.get(site)
+            charge = report.battery if known is None else known.charge
+            if charge is not None and now - report.at <= self._expiry:
+                found[site] = Reading(charge, report.source, report.at)
+        return found
 
     def _add_own_accounts(self, demand: dict[tuple[str, str], Reading], now: float) -> None:
         """Estimate the demand of services that no Envoy reports from the instances' counters.

@@ -57,8 +57,14 @@ class InstanceView:
     changed_at: float = 0.0
     """When the phase last changed."""
     copies: int = 1
-    """Like instances that this one stands for: the devices of its class, each with its own. What is
-    read here is that of one of them; what Envoys count is the sum."""
+    """Like instances that this one stands for: the devices of its class, each with its own, without
+    those whose battery is low. What is read here is that of one of them; what Envoys count is the
+    sum."""
+    low_battery: float = 0.0
+    """Part of the devices of its class whose battery is below the floor: their clients use it only
+    where nothing else answers."""
+    on_battery: float = 0.0
+    """Part of the other devices that run on battery."""
     trial: bool = False
     """Out of service, and asked a little for some seconds to see whether it answers again."""
     awaited: str = ""
@@ -258,6 +264,20 @@ class TariffView:
 
 
 @dataclass(frozen=True, slots=True)
+class BatteryView:
+    """What the agents of a class of devices say of its batteries."""
+
+    reporting: int
+    """Devices that said lately what they run on."""
+    on_battery: int
+    """Those of them that are not on mains."""
+    charge: float | None
+    """Mean charge of these, 0 to 1; None if there are none."""
+    low: frozenset[str]
+    """Ids of the devices on battery that are below ``sites[].battery.floor``."""
+
+
+@dataclass(frozen=True, slots=True)
 class FleetView:
     """Everything that steering may know, at one instant."""
 
@@ -274,7 +294,9 @@ class FleetView:
     power: Mapping[str, Reading] = field(default_factory=dict)
     """Site -> draw in watts."""
     battery: Mapping[str, Reading] = field(default_factory=dict)
-    """Site -> charge, 0 to 1; absent on mains."""
+    """Site -> charge, 0 to 1, of a class of devices its mean; absent on mains."""
+    batteries: Mapping[str, BatteryView] = field(default_factory=dict)
+    """Device site -> what its devices run on; absent where no agent says."""
     latencies: Mapping[str, LatencyCounts] = field(default_factory=dict)
     """Service -> how long its answers took, for services that promise something."""
     promises: Mapping[tuple[str, str], PromiseView] = field(default_factory=dict)

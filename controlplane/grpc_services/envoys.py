@@ -93,6 +93,8 @@ class EnvoyRecord:
     known_site: bool = True
     role: str = ""
     """``grpc`` for a gRPC client without an Envoy."""
+    variant: str = ""
+    """Of its site's views, that which it gets; empty for the one that most clients there get."""
     streams: int = 0
     gone_at: float | None = None
     """When its last stream ended; None while one is open."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.config import Role
 from controlplane.errors import ProtocolError
-from controlplane.grpc_services.envoys import StreamRecord, XdsEvent, XdsEventKind
+from controlplane.grpc_services.envoys import EnvoyRecord, StreamRecord, XdsEvent, XdsEventKind
 from controlplane.grpc_services.messages import (
     Node,
     nonce_part,
@@ -125,12 +125,17 @@ class Session:
         record = self._record
         if record is None:
             return []
-        snapshot = self._views.snapshot(self._view)
+        snapshot = self._views.snapshot(self._current_view(record.envoy))
         if snapshot is None:
             return []
         self._stream.publish(snapshot)
         responses = self._stream.responses_to_send()
         return [self._encode(response, record, now=now) for response in responses]
+
+    def _current_view(self, envoy: EnvoyRecord) -> str:
+        """Return the key of the view that the client gets now; noted for those who show it."""
+        envoy.variant = self._views.variant(envoy.site, envoy.role, envoy.id)
+        return view_key(envoy.site, envoy.role, envoy.variant) if envoy.variant else self._view
 
     def heartbeats_to_send(self, *, now: float) -> list[tuple[bytes, bytes]]:
         """Return messages that renew what has a time to live."""

@@ -6,9 +6,17 @@ and so that everything computed from it is shared by all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Collection, Mapping
 
-from controlplane.xds.snapshot import Snapshot, TypeSnapshot, default_view_key
+from controlplane.resources.names import LOW_BATTERY
+from controlplane.xds.snapshot import (
+    Snapshot,
+    TypeSnapshot,
+    default_view_key,
+    split_view_key,
+    view_key,
+)
 
 DEFAULT_VIEW = ""
 """Key of the view for Envoys of unknown sites."""
@@ -23,6 +31,7 @@ class ViewStore:
         self._views: dict[str, Snapshot] = {}
         self._watchers: dict[str, dict[int, Wake]] = {}
         self._next_watcher = 0
+        self._low_battery: Mapping[str, Collection[str]] = {}
 
     @property
     def ready(self) -> bool:
@@ -42,9 +51,27 @@ class ViewStore:
         """
         return self._views.get(site) or self._views.get(default_view_key(site))
 
-    def publish(self, views: Mapping[str, Snapshot]) -> bool:
-        """Replace all views, wake the streams of those that changed, and say whether any did."""
-        before = {site: self.snapshot(site) for site in self._watchers}
+    def variant(self, site: str, role: str, client: str) -> str:
+        """Return which view of *site* and *role* a *client* gets; empty for the usual one."""
+        is_low = client in self._low_battery.get(site, ())
+        return LOW_BATTERY if is_low and view_key(site, role, LOW_BATTERY) in self._views else ""
+
+    def publish(
+        self,
+        views: Mapping[str, Snapshot],
+        *,
+        low_battery: Mapping[str, Collection[str]] | None = None,
+    ) -> bool:
+        """Replace all views, wake the streams of those that changed, and say whether any did.
+
+        Args:
+            views: the new ones.
+            low_battery: site -> ids of the clients on devices whose battery is low, each with a
+                view of its own among *views*; None for the previous ones.
+        """
+        before = {site: self._seen(site) for site in self._watchers}
+        if low_battery is not None:
+            self._low_battery = low_battery
         known: dict[tuple[str, str], TypeSnapshot] = {}
         for snapshot in self._views.values():
             for type_url, resources in snapshot.types.items():
@@ -55,7 +82,7 @@ class ViewStore:
         )
         self._views = newer
         for site, old in before.items():
-            if self.snapshot(site) is not old:
+            if any(map(operator.is_not, self._seen(site), old)):
                 for wake in tuple(self._watchers[site].values()):
                     wake()
         return changed
@@ -72,6 +99,12 @@ class ViewStore:
                 self._watchers.pop(site, None)
 
         return unwatch
+
+    def _seen(self, watched: str) -> tuple[object, ...]:
+        """Return what the streams that watch a view depend on."""
+        site, role = split_view_key(watched)
+        low = self._views.get(view_key(site, role, LOW_BATTERY))
+        return self.snapshot(watched), low, self._low_battery.get(site)
 
     def _interned(
         self, site: str, snapshot: Snapshot, known: dict[tuple[str, str], TypeSnapshot]

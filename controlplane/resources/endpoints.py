@@ -20,7 +20,7 @@ from controlplane.steering.plan import Allocation
 from controlplane.xds.snapshot import make_resource
 from controlplane.xds.types import ENDPOINT, Resource
 
-_ANY_ONE_OF_P0 = 100_000
+ANY_ONE_OF_P0 = 100_000
 """Overprovisioning in per cent: one healthy endpoint in a thousand still keeps all requests in its
 priority, so that a fallback gets them only when nothing in the priority above answers."""
 
@@ -109,7 +109,7 @@ class EndpointEncoder:
             part = b"\x08" + _varint(round(drop * 10_000)) + b"\x10\x01"
             policy += _field(2, _field(1, _OVERLOAD) + _field(2, part))
         if ordered and ordered[-1][0] > 0:
-            policy += b"\x1a" + _message(b"\x08" + _varint(_ANY_ONE_OF_P0))
+            policy += b"\x1a" + _message(b"\x08" + _varint(ANY_ONE_OF_P0))
         if policy:
             parts.append(_field(4, policy))
         body = b"".join(parts)

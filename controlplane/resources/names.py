@@ -42,6 +42,9 @@ INSTANCES_OWN: Final = "instances-own"
 ROLE_GRPC: Final = "grpc"
 """Role of gRPC's own xDS clients: of a node's metadata, and of their views' keys."""
 
+LOW_BATTERY: Final = "low-battery"
+"""Variant of a device site's views, for the clients on devices whose battery is low."""
+
 BODY_METADATA: Final = "cats.request"
 """Namespace of what a request's JSON body says."""
 BODY_MODEL: Final = "model"

@@ -18,7 +18,7 @@ from controlplane.config import Config
 from controlplane.resources.listeners import build_listener
 from controlplane.resources.observation import StatsLog
 from controlplane.resources.packing import to_resource
-from controlplane.xds.snapshot import Snapshot, TypeSnapshot, view_key
+from controlplane.xds.snapshot import Snapshot, TypeSnapshot, split_view_key, view_key
 from controlplane.xds.types import LISTENER
 
 OLDEST_SUPPORTED: Final = "1.37"
@@ -95,7 +95,9 @@ class OlderEnvoyViews:
     def _listener(self, site: str, role: str) -> TypeSnapshot:
         known = self._listeners.get((site, role))
         if known is None:
-            message = build_listener(self._config, self._sites.get(site), log=_BY_ROLE[role].log)
+            message = build_listener(
+                self._config, self._sites.get(split_view_key(site)[0]), log=_BY_ROLE[role].log
+            )
             known = TypeSnapshot.of([to_resource(message.name, message)])
             self._listeners[site, role] = known
         return known

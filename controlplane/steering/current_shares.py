@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from controlplane.steering.decision import Decision
+from controlplane.steering.devices import shares_of_all
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Key, Layout
 from controlplane.steering.pairs import Codes, carry, translate
@@ -53,7 +54,7 @@ class CurrentShares:
     def shares(self, problem: Problem) -> Array:
         """Return the shares in use, entry by entry; 0 where there were none."""
         self._move(problem.layout)
-        return carry(self._codes, self._shares, problem.codes)
+        return shares_of_all(problem, carry(self._codes, self._shares, problem.codes))
 
     def probes(self, problem: Problem) -> Array:
         """Return what is given to probe, entry by entry."""

@@ -84,6 +84,8 @@ class Problem:
     """Words of each bound group."""
     money: Money
     """What requests cost besides time, by service and instance."""
+    low: Array
+    """(instances,): part of the devices of a class whose battery is low, which it is spared."""
 
     @property
     def weight(self) -> Array:
@@ -163,6 +165,8 @@ class Picture:
     limits: Mapping[int, Sequence[str]]
     budgets: Budgets
     money: Money
+    low: Array
+    """(instances,): part of the devices of a class whose battery is low."""
 
     def whole(self) -> Codes:
         """Return every pair that may be used."""
@@ -207,6 +211,7 @@ def picture(
     curves = _curves(instances, estimates, limits)
     money = price_requests(view, layout, watts=_watts(layout, curves), work=sizes[:, None] * pace)
     worth = layout.config.steering.energy_value
+    spared = _battery_penalties(layout, instances, limits)
     excluded: dict[int, Mapping[int, str]] = {}
     rows: list[Row] = []
     empty: list[Row] = []
@@ -232,7 +237,7 @@ def picture(
                 network_rtt=network.rtt,
                 network_bandwidth=network.bandwidth,
                 size=float(service.service.request_size + service.service.response_size),
-                penalty=service.penalty[columns],
+                penalty=service.penalty[columns] + spared[columns],
                 energy=money.energy[number, columns] * worth / service.weight,
                 carbon=money.carbon[number, columns] * worth / service.weight,
                 price=money.price[number, columns] * worth / service.weight,
@@ -259,7 +264,30 @@ def picture(
         limits=limits,
         budgets=_budgets(layout, curves, _rate_limits(view, layout, pace, sizes, limits)),
         money=money,
+        low=np.array([each.low_battery for each in instances]),
     )
+
+
+def _battery_penalties(
+    layout: Layout, instances: Sequence[InstanceView], limits: dict[int, list[str]]
+) -> Array:
+    """Return the mean wait that a request is worth to spare batteries, (instances,), seconds."""
+    found = np.zeros(len(instances))
+    for column in np.flatnonzero(layout.reach >= 0).tolist():
+        shown = instances[column]
+        battery = layout.config.sites[layout.site_of[column]].battery
+        if shown.on_battery > 0 and battery.penalty > 0:
+            found[column] = shown.on_battery * battery.penalty
+            limits.setdefault(column, []).append(
+                f"{shown.on_battery:.0%} of its devices run on battery, which costs"
+                f" {found[column] * 1e3:.0f} ms"
+            )
+        if shown.low_battery > 0:
+            limits.setdefault(column, []).append(
+                f"{shown.low_battery:.0%} of its devices have less than {battery.floor:.0%} of"
+                " battery; they use it where nothing else answers"
+            )
+    return found
 
 
 def _curves(
@@ -356,7 +384,13 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         parts.append((rtt, transfer, penalty, failure, fixed, service.work[own]))
         row.append(site + index * pairs.sites)
         column.append(instance)
-        groups += _groups(service.layout, site, instance, pairs.sites, offset)
+        most = _most_of_class(service.layout, instance, made.low)
+        groups += [
+            (entries + offset, low, high, words)
+            for entries, low, high, words in _groups(
+                service.layout, site, instance, pairs.sites, most
+            )
+        ]
         offset += end - first
     rtt, transfer, penalty, failure, fixed, work = (
         np.concatenate(each) for each in zip(*parts, strict=True)
@@ -395,23 +429,43 @@ def _assemble(made: Picture, codes: Codes) -> Problem:
         limits=made.limits,
         limit_words=tuple(words for *_, words in groups),
         money=made.money,
+        low=made.low,
     )
 
 
+def _most_of_class(service: ServiceLayout, instance: Indices, low: Array) -> Array:
+    """Return the largest share of each entry that devices with a *low* battery leave, (entries,).
+
+    Where an override pins clients to their devices, nothing else may answer them.
+    """
+    most: Array = 1.0 - low[instance]
+    if service.pinned:
+        most[np.isin(instance, np.array(sorted(service.pinned), dtype=np.intp))] = 1.0
+    return most
+
+
 def _groups(
-    service: ServiceLayout, site: Indices, instance: Indices, sites: int, offset: int
+    service: ServiceLayout, site: Indices, instance: Indices, sites: int, most: Array
 ) -> list[tuple[Indices, float, float, str]]:
-    """Return (entries, least, largest share, in words) of each row that an override bounds."""
-    groups: list[tuple[Indices, float, float, str]] = []
+    """Return (entries, least, largest share, in words) of each row that anything bounds.
+
+    What devices with a low battery leave, *most*, bounds overrides as well.
+    """
+    row = np.bincount(site, minlength=sites)
+    groups: list[tuple[Indices, float, float, str]] = [
+        (np.array([entry]), 0.0, float(most[entry]), "devices whose battery is low")
+        for entry in np.flatnonzero(most < 1.0).tolist()
+        if row[site[entry]] > 1
+    ]
     for covered, low, high, words, client in service.limits:
         bound = np.isin(instance, np.array(covered, dtype=np.intp))
         members = np.flatnonzero(bound if client < 0 else bound & (site == client))
         own = np.bincount(site[members], minlength=sites)
         every = np.bincount(site, minlength=sites)
         groups += [
-            (entries, low, high, words)
-            for entries in np.split(members + offset, np.cumsum(own)[:-1])
-            if len(entries) and len(entries) < every[site[entries[0] - offset]]
+            (entries, min(low, float(most[entries].sum())), high, words)
+            for entries in np.split(members, np.cumsum(own)[:-1])
+            if len(entries) and len(entries) < every[site[entries[0]]]
         ]
     return groups
 

@@ -20,6 +20,7 @@ from controlplane.steering.capacity import CapacityLearner
 from controlplane.steering.current_shares import CurrentShares, probes_of
 from controlplane.steering.decision import Decision, Pair, Weights, weigh_inside
 from controlplane.steering.demand import DemandFilter
+from controlplane.steering.devices import shares_of_charged
 from controlplane.steering.estimate import Estimate
 from controlplane.steering.failures import FailureLearner
 from controlplane.steering.fallbacks import Fallbacks
@@ -409,7 +410,7 @@ class Steering:
     def _weigh(self, problem: Problem, shares: Array) -> Weights:
         """Return the integers that Envoys get for *shares*."""
         return round_rows(
-            shares,
+            shares_of_charged(problem, shares),
             problem.flow.starts,
             problem.layout.rank[problem.flow.column],
             total=self._config.steering.weight_sum,
@@ -564,7 +565,10 @@ def _wants_every_pair(made: Picture) -> Flags:
     services = [service.layout for service in made.pairs.services]
     return np.array(
         [
-            each.policy is not PolicyName.OPTIMAL or each.canary is not None or bool(each.limits)
+            each.policy is not PolicyName.OPTIMAL
+            or each.canary is not None
+            or bool(each.limits)
+            or bool(made.low[list(each.columns)].any())
             for each in services
         ],
         dtype=bool,

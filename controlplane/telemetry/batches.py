@@ -106,7 +106,7 @@ def parse_batch(
     reports = (
         *read("instances", batch.instances, lambda one, at: _instance(one, at, agent, unknown)),
         *read("paths", batch.paths, lambda one, at: _path(one, at, site)),
-        *read("sites", batch.sites, lambda one, at: _site(one, at, site)),
+        *read("sites", batch.sites, lambda one, at: _site(one, at, site, agent)),
     )
     return Batch(batch.sequence, reports, tuple(refused[:MAX_REFUSED]), len(refused), len(unknown))
 
@@ -192,7 +192,8 @@ def _path(message: pb.PathReport, at: float, site: str) -> PathReport:
     )
 
 
-def _site(message: pb.SiteReport, at: float, site: str) -> SiteReport:
+def _site(message: pb.SiteReport, at: float, site: str, agent: str) -> SiteReport:
     power = _bounded("power", message.power, MAX_POWER) if message.HasField("power") else None
     battery = _bounded("battery", message.battery, 1.0) if message.HasField("battery") else None
-    return SiteReport(_name(site, "the agent's site"), Source.AGENT, at, power, battery)
+    name = _name(site, "the agent's site")
+    return SiteReport(name, Source.AGENT, at, power, battery, reporter=agent)

@@ -78,10 +78,25 @@ _ROLE_MARK = "@"
 """No site's name holds it."""
 
 
-def view_key(site: str, role: str = "") -> str:
-    """Name the view that clients of one role at one site share; a sidecar has no role."""
+_VARIANT_MARK = "!"
+"""No site's name holds it."""
+
+
+def view_key(site: str, role: str = "", variant: str = "") -> str:
+    """Name the view that clients of one role at one site share; a sidecar has no role.
+
+    With *variant*, that of some of a site's clients who get other resources than the rest.
+    """
     site = site.replace(_ROLE_MARK, "")
+    if variant:
+        site = f"{site}{_VARIANT_MARK}{variant}"
     return f"{site}{_ROLE_MARK}{role}" if role else site
+
+
+def split_view_key(view: str) -> tuple[str, str]:
+    """Return the site and the role of a view, without its variant."""
+    site, _, role = view.partition(_ROLE_MARK)
+    return site.partition(_VARIANT_MARK)[0], role
 
 
 def default_view_key(view: str) -> str:

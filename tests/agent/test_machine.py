@@ -44,44 +44,44 @@ def test_the_processors_energy_becomes_watts_and_survives_its_wrap(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("files", "battery", "power"),
+    ("files", "battery", "power", "mains"),
     [
         pytest.param(
             {"BAT0/type": "Battery", "BAT0/status": "Discharging", "BAT0/capacity": "42",
              "BAT0/power_now": "7500000", "AC/type": "Mains", "AC/online": "0"},
-            0.42, 7.5, id="on_battery",
+            0.42, 7.5, False, id="on_battery",
         ),
         pytest.param(
             {"BAT0/type": "Battery", "BAT0/status": "Discharging", "BAT0/capacity": "42",
              "BAT0/current_now": "500000", "BAT0/voltage_now": "12000000"},
-            0.42, 6.0, id="amperes_and_volts",
+            0.42, 6.0, False, id="amperes_and_volts",
         ),
         pytest.param(
             {"BAT0/type": "Battery", "BAT0/status": "Charging", "BAT0/capacity": "42"},
-            None, None, id="charging",
+            None, None, True, id="charging",
         ),
         pytest.param(
             {"BAT0/type": "Battery", "BAT0/status": "Unknown", "BAT0/capacity": "42",
              "AC/type": "Mains", "AC/online": "1"},
-            None, None, id="on_mains",
+            None, None, True, id="on_mains",
         ),
         pytest.param(
             {"mouse/type": "Battery", "mouse/scope": "Device", "mouse/status": "Discharging",
              "mouse/capacity": "5"},
-            None, None, id="a_mouse",
+            None, None, False, id="a_mouse",
         ),
-        pytest.param({}, None, None, id="none"),
+        pytest.param({}, None, None, False, id="none"),
     ],
 )  # fmt: skip
 def test_battery_counts_only_while_it_feeds_the_machine(
-    tmp_path: Path, files: dict[str, str], battery: float | None, power: float | None
+    tmp_path: Path, files: dict[str, str], battery: float | None, power: float | None, mains: bool
 ) -> None:
     """A phone on its charger is a machine on mains."""
     lay_out(tmp_path, {f"sys/class/power_supply/{name}": text for name, text in files.items()})
 
     state = MachineReader(root=tmp_path, rapl=False).read(now=0.0)
 
-    assert (battery, power) == (state.battery, state.power)
+    assert (battery, power, mains) == (state.battery, state.power, state.mains)
 
 
 def test_shares_lie_between_zero_and_one(tmp_path: Path) -> None:

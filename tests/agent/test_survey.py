@@ -77,6 +77,16 @@ def test_a_round_arrives_at_the_control_plane_as_it_was_measured() -> None:
     assert ("north", 120.0, 0.4) == (site.site, site.power, site.battery)
 
 
+@pytest.mark.parametrize(("mains", "reports"), [(True, 1), (False, 0)])
+def test_a_battery_that_is_not_in_use_is_reported_as_mains(mains: bool, reports: int) -> None:
+    """Its charge would stand otherwise; a machine without any has nothing to say."""
+    around = MachineSnapshot(10.0, IDLE, mains=mains)
+
+    found = [r for r in sent(build_items([], [], around, local={})) if isinstance(r, SiteReport)]
+
+    assert [None] * reports == [report.battery for report in found]
+
+
 @pytest.mark.parametrize(
     ("on_gpus", "pushed", "expected"),
     [

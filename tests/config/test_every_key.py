@@ -78,6 +78,7 @@ reports:
   - {from: edge, service: chat, rate: 4}
   - {from: phones, service: chat, rate: 2}
   - {from: cloud, service: batch, rate: 1}
+  - {site: phones, battery: 50%}
   - {instance: c1, signals: {running: 3, waiting: 0, completed: 0, latency_sum: 0, latency_count: 0}}
   - {instance: e1, signals: {running: 1, waiting: 0, completed: 0, latency_sum: 0, latency_count: 0}}
   - {instance: c1, at: 1s, signals: {running: 3, waiting: 0, completed: 4, latency_sum: 4, latency_count: 4}}

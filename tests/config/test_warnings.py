@@ -10,7 +10,7 @@ BASE = """
 version: 1
 sites:
   - {name: cloud, kind: cloud}
-  - {name: edge, kind: edge}
+  - {name: edge, kind: edge%s}
   - {name: phones, kind: device}
 models: [{name: large}, {name: painter}, {name: small}]
 services:
@@ -27,9 +27,9 @@ instances:
 """
 
 
-def warnings(service: str = "", instance: str = "", rest: str = "") -> list[str]:
+def warnings(service: str = "", instance: str = "", rest: str = "", edge: str = "") -> list[str]:
     """Return the warnings of a fleet with these lines in it, each with its path."""
-    checked = check_config(BASE % (service, instance, rest), file="fleet.yaml")
+    checked = check_config(BASE % (edge, service, instance, rest), file="fleet.yaml")
     return [f"{each.path}: {each.message}" for each in checked.warnings]
 
 
@@ -55,6 +55,7 @@ def test_the_fleet_itself_has_none() -> None:
             "overrides[0].pin",
             "leaves chat alone",
         ),
+        ({"edge": ", battery: {floor: 10%}"}, "sites[1].battery", "kind device"),
         (
             {"rest": "overrides: [{site: phones, min_share: 10%}]\nsteering: {policy: capacity}"},
             "overrides[0].min_share",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from controlplane.grpc_services.views import ViewStore
+from controlplane.resources.names import LOW_BATTERY
+from controlplane.xds.snapshot import view_key
 from controlplane.xds.types import CLUSTER, ENDPOINT
 from testbed.fakes.xds import make_snapshot
 
@@ -70,3 +72,28 @@ def test_nothing_is_served_before_the_first_publish() -> None:
 
     assert not store.ready
     assert store.snapshot("north") is None
+
+
+def test_a_client_on_a_device_with_a_low_battery_has_a_view_of_its_own() -> None:
+    """From the publication on that names it, and no longer; streams of its site are woken."""
+    store = ViewStore()
+    usual, low = make_snapshot({ENDPOINT: {"a": "1"}}), make_snapshot({ENDPOINT: {"a": "2"}})
+    woken: list[str] = []
+    store.watch("phones", lambda: woken.append("phones"))
+    store.watch("edge", lambda: woken.append("edge"))
+    views = {"phones": usual, "edge": usual, "": usual}
+    store.publish(views, low_battery={})
+    assert store.variant("phones", "", "p1") == ""
+    woken.clear()
+
+    lower = {**views, "phones!low-battery": low}
+    store.publish(lower, low_battery={"phones": frozenset({"p1"})})
+    assert ["phones"] == woken
+    assert [LOW_BATTERY, ""] == [store.variant("phones", "", name) for name in ("p1", "p2")]
+    assert store.snapshot(view_key("phones", "", LOW_BATTERY)) is low
+    store.publish(lower)
+    assert store.variant("phones", "", "p1") == LOW_BATTERY
+    store.publish(lower, low_battery={"phones": frozenset({"p1", "p2"})})
+    assert ["phones", "phones"] == woken
+    store.publish(views)
+    assert store.variant("phones", "", "p1") == ""

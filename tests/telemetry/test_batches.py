@@ -80,7 +80,7 @@ def test_everything_in_a_batch_becomes_a_report_on_our_clock() -> None:
             ScrapeFailure("b", 49.5, "connection refused"),
             PathReport("north", "south", Source.AGENT, 49.0, rtt=0.005),
             PathReport("west", "south", Source.AGENT, 50.0, bandwidth=1e6),
-            SiteReport("north", Source.AGENT, 48.0, power=250.0),
+            SiteReport("north", Source.AGENT, 48.0, power=250.0, reporter="agent-1"),
         ),
         refused=(),
         refused_count=0,

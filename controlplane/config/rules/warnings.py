@@ -79,6 +79,7 @@ def warnings(doc: Sections) -> Iterator[Fault]:
                 " envoy.instance_tls is set"
             )  # fmt: skip
     yield from idle_affinity_timeouts(doc)
+    yield from idle_batteries(doc)
     yield from idle_device_shares(doc)
     yield from idle_pins(doc)
     yield from idle_prices(doc)
@@ -94,6 +95,16 @@ def idle_affinity_timeouts(doc: Sections) -> Iterator[Fault]:
             yield doc.at(
                 affinity, "timeout", "has no effect: a hash of the header places sessions, however"
                 " long they pause; leave it out"
+            )  # fmt: skip
+
+
+def idle_batteries(doc: Sections) -> Iterator[Fault]:
+    """Warn of batteries of sites that are no devices."""
+    for site in doc.site_list:
+        if site.get("battery") is not None and site.text("kind") != "device":
+            yield doc.at(
+                site, "battery", "has no effect: only a device's battery is spared; leave it out,"
+                " or make the site's kind device"
             )  # fmt: skip
 
 

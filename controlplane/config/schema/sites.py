@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from controlplane.config.addresses import check_ip
 from controlplane.config.schema.values import Name, Port, Settings
-from controlplane.config.units import Power
+from controlplane.config.units import Duration, Power, Share
 
 
 class SiteKind(StrEnum):
@@ -44,6 +44,16 @@ class SiteListener(Settings):
     """Port that its Envoys listen on; ``envoy.port`` if it is left out."""
 
 
+class DeviceBattery(Settings):
+    """How far the batteries of a class of devices are spared."""
+
+    floor: Share = 0.2
+    """Charge below which a device that is not on mains keeps its own model for requests that
+    nothing else answers."""
+    penalty: Duration = 0.1
+    """Wait that a request is worth to spare the battery of a device that is not on mains."""
+
+
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
 
@@ -63,4 +73,5 @@ class Site(Settings):
     """Latitude and longitude in degrees, north and east positive: its place on the dashboard's map.
     Nothing is decided by it."""
     power: SitePower = SitePower()
+    battery: DeviceBattery = DeviceBattery()
     listener: SiteListener = SiteListener()

@@ -1,0 +1,79 @@
+"""What the clients on devices get whose battery is low: their own model comes last.
+
+Such a device has the weights of its class without its own model, which remains the lowest priority:
+it answers what nothing else does. The views are derived from those of its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from envoy.config.endpoint.v3 import endpoint_pb2
+from google.protobuf import any_pb2
+
+from controlplane.resources import names
+from controlplane.resources.endpoints import ANY_ONE_OF_P0
+from controlplane.xds.snapshot import Snapshot, TypeSnapshot, make_resource, view_key
+from controlplane.xds.types import ENDPOINT, Resource
+
+
+class LowBatteryViews:
+    """Derives views; only sites that have such clients are derived."""
+
+    def __init__(self) -> None:
+        self._derived: dict[str, tuple[Snapshot, Snapshot]] = {}
+        """Site -> the view of its class, and the one that came of it."""
+
+    def build(self, views: Mapping[str, Snapshot], sites: Collection[str]) -> dict[str, Snapshot]:
+        """Derive the views of the device *sites* from *views*, by site.
+
+        Returns:
+            View key -> snapshot.
+        """
+        found = {}
+        for site in sites:
+            if site not in views:
+                continue
+            known = self._derived.get(site)
+            if known is None or known[0] is not views[site]:
+                known = views[site], _derive(views[site], site)
+                self._derived[site] = known
+            found[view_key(site, variant=names.LOW_BATTERY)] = known[1]
+        return found
+
+
+def _derive(snapshot: Snapshot, site: str) -> Snapshot:
+    endpoints = snapshot.of_type(ENDPOINT)
+    changed = TypeSnapshot.of(
+        put_site_last(resource, site) for resource in endpoints.resources.values()
+    )
+    if changed.version == endpoints.version:
+        return snapshot
+    return Snapshot(MappingProxyType({**snapshot.types, ENDPOINT: changed}))
+
+
+def put_site_last(resource: Resource, site: str) -> Resource:
+    """Return an assignment with the endpoints of *site* as its lowest priority.
+
+    The very one if they are so already, if there are none, or if there are no others.
+    """
+    whole = endpoint_pb2.ClusterLoadAssignment.FromString(
+        any_pb2.Any.FromString(resource.body).value
+    )
+    own = [group for group in whole.endpoints if group.locality.sub_zone == site]
+    others = [group for group in whole.endpoints if group.locality.sub_zone != site]
+    lowest = max((group.priority for group in others), default=0)
+    if not own or not others or min(group.priority for group in own) > lowest:
+        return resource
+    levels = sorted({group.priority for group in others})
+    changed = endpoint_pb2.ClusterLoadAssignment(cluster_name=whole.cluster_name)
+    changed.policy.CopyFrom(whole.policy)
+    for group in (*others, *own):
+        added = changed.endpoints.add()
+        added.CopyFrom(group)
+        last = group.locality.sub_zone == site
+        added.priority = len(levels) if last else levels.index(group.priority)
+    changed.policy.overprovisioning_factor.value = ANY_ONE_OF_P0
+    packed = any_pb2.Any(type_url=ENDPOINT, value=changed.SerializeToString(deterministic=True))
+    return make_resource(resource.name, packed.SerializeToString(deterministic=True))

@@ -1,11 +1,13 @@
 """What each client site asks for, smoothed where it is measured, never where it is decided.
 
 A rate is counted over an interval, so its noise is known: a count of k has the standard error
-sqrt(k). The estimate follows quickly when the rate moves by more than that, and slowly otherwise.
+sqrt(k), times what counts of these clients were seen to scatter beyond chance. The estimate
+follows quickly when the rate moves by more than that, and slowly otherwise.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,23 @@ CALM = 20.0
 SURPRISE = 3.5
 """Standard errors by which a rate must differ to count as changed."""
 
+FEW = 12
+"""Rates beyond which each must show a change more clearly: one of many is always unlucky
+(Bonferroni), and a fleet whose rates jump in turn is pushed without end."""
+
+_BEGUN = 1.0
+"""Drift from which on a change may have begun; smaller ones come and go."""
+
+_MEMORY = 90.0
+"""Counts over which their scatter is remembered."""
+
+_COMMON = 20.0
+"""Counts that the scatter of all rates is worth beside that of one, and Poisson's beside all."""
+
+_OUTLIER, _MOST_SCATTER = 36.0, 4.0
+"""Largest squared difference that counts for the scatter, and the largest scatter that is believed:
+what jumps further than that is followed, whatever it is used to do."""
+
 _FIELDS = ("value", "seconds", "at", "drift")
 
 
@@ -36,6 +55,8 @@ class DemandFilter:
         at: (pairs,): when each was last counted.
         drift: (pairs,): sum of standardised differences of one sign: a slow change that no
             single count shows.
+        run: (2, pairs): requests counted since that sum began, and the seconds that took.
+        scatter: (2, pairs): squared standardised differences remembered, and how many they are.
     """
 
     period: float = 1.0
@@ -43,6 +64,8 @@ class DemandFilter:
     seconds: Array = field(default_factory=lambda: np.zeros(0))
     at: Array = field(default_factory=lambda: np.zeros(0))
     drift: Array = field(default_factory=lambda: np.zeros(0))
+    run: Array = field(default_factory=lambda: np.zeros((2, 0)))
+    scatter: Array = field(default_factory=lambda: np.zeros((2, 0)))
     _place: dict[tuple[str, str], int] = field(default_factory=dict)
     _keys: tuple[tuple[str, str], ...] = ()
     """Of the readings that came last, for which `_own` are the places."""
@@ -93,6 +116,7 @@ class DemandFilter:
         self._place = {pair: place for place, pair in enumerate(found)}
         columns = np.array(list(found.values())).reshape(-1, len(_FIELDS)).T.copy()
         self.value, self.seconds, self.at, self.drift = columns
+        self.run, self.scatter = np.zeros((2, 2, len(found)))
         self._keys, self._grid = (), None
         self._own = np.zeros(0, dtype=np.intp)
 
@@ -145,6 +169,9 @@ class DemandFilter:
             self.seconds = np.append(self.seconds, np.full(len(new), self.period))
             self.at = np.append(self.at, at)
             self.drift = np.append(self.drift, np.zeros(len(new)))
+            more = np.zeros((2, len(new)))
+            self.run = np.concatenate([self.run, more], axis=1)
+            self.scatter = np.concatenate([self.scatter, more], axis=1)
             self._grid = None
         self._keys = keys
         self._own = np.array([self._place[key] for key in keys], dtype=np.intp)
@@ -152,13 +179,36 @@ class DemandFilter:
     def _follow(self, own: Indices, value: Array, span: Array) -> None:
         """Move the rates *own* towards *value*, counted over *span* seconds."""
         before, seconds = self.value[own], self.seconds[own]
-        error = np.sqrt(np.maximum(before, 1.0 / np.maximum(seconds, span)) / span)
-        surprise = (value - before) / error
-        drift = np.where(self.drift[own] * surprise > 0, self.drift[own], 0.0)
-        drift += np.copysign(np.maximum(np.abs(surprise) - 0.5, 0.0), surprise)
-        # The rate is another one now: forget, but for as much as makes the step not overshoot.
-        changed = np.abs(drift) > SURPRISE + 1.5
-        seconds = np.minimum(np.where(changed, 0.5 * span, seconds) + span, CALM)
+        # Counts whose square roots are compared scatter alike whatever their mean, and the many
+        # small ones are not taken for a change each time a request comes (Anscombe 1948).
+        least = np.maximum(before, 1.0 / np.maximum(seconds, span))
+        chance = 2.0 * (np.sqrt(value * span + 0.375) - np.sqrt(least * span + 0.375))
+        # The estimate is itself only known to what was counted in its time.
+        chance /= np.sqrt(1.0 + span / seconds)
+        last = self.drift[own]
+        drift = last + chance / np.sqrt(self._scatter(own))
+        drift = np.copysign(np.maximum(np.abs(drift) - 0.5, 0.0), drift)
+        same = (last * drift > 0) & (np.abs(last) > _BEGUN)
+        run = np.where(same, self.run[:, own], 0.0) + np.array([value * span, span])
+        # The rate is another one now: all that is known of it came since the drift began, but for
+        # as much as makes the step not overshoot.
+        changed = np.abs(drift) > SURPRISE + 1.5 + math.log(max(len(self.value) / FEW, 1.0))
+        kept = 0.5 * span
+        renewed = (run[0] + before * kept) / (run[1] + kept)
+        calm = np.minimum(seconds + span, CALM)
         self.drift[own] = np.where(changed, 0.0, drift)
-        self.seconds[own] = seconds
-        self.value[own] = before + (value - before) * np.minimum(1.0, span / seconds)
+        self.run[:, own] = run
+        self.seconds[own] = np.where(changed, np.minimum(run[1] + kept, CALM), calm)
+        followed = before + (value - before) * np.minimum(1.0, span / calm)
+        self.value[own] = np.where(changed, renewed, followed)
+        square = np.minimum(chance**2, _OUTLIER)
+        judged = own[~changed]
+        fresh = np.array([square, np.ones(len(own))])[:, ~changed]
+        self.scatter[:, judged] = (1.0 - 1.0 / _MEMORY) * self.scatter[:, judged] + fresh
+
+    def _scatter(self, own: Indices) -> Array:
+        """Return the variance of the counts of *own* over that of Poisson counts, at least 1."""
+        total, number = self.scatter
+        common = (total.sum() + _COMMON) / (number.sum() + _COMMON)
+        found: Array = (total[own] + _COMMON * common) / (number[own] + _COMMON)
+        return np.clip(found, 1.0, _MOST_SCATTER)

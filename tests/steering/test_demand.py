@@ -39,6 +39,53 @@ def test_a_step_is_followed_within_three_seconds(after: float) -> None:
     assert abs(found - after) < 0.2 * abs(after - 20.0)
 
 
+@pytest.mark.parametrize("rate", [0.3, 1.0, 5.0])
+def test_the_rates_of_many_small_clients_stand_still(rate: float) -> None:
+    """Of fifty clients one always has a lucky second; its rate is not another one for it."""
+    demand = DemandFilter()
+    pairs = [(f"site-{number}", "chat") for number in range(50)]
+    source = np.random.default_rng(5)
+    worst = []
+    for second in range(300):
+        at = float(second)
+        counts = source.poisson(rate, len(pairs))
+        demand.observe(
+            {
+                pair: Reading(float(count), Source.ENVOY, at)
+                for pair, count in zip(pairs, counts, strict=True)
+            },
+            now=at,
+        )
+        if second >= 60:
+            worst.append(np.abs(demand.value - rate).max())
+
+    # Counts of 20 s have an error of sqrt(rate / 20), averages that fade a smaller one.
+    assert np.mean(worst) < 3.0 * np.sqrt(rate / 20.0)
+
+
+def test_what_is_always_uneven_is_averaged() -> None:
+    """Counts that scatter three times as much as chance would are no change each time."""
+    demand = DemandFilter()
+    counts = np.random.default_rng(7).negative_binomial(10, 1 / 3, 600).astype(float)
+    found = [feed(demand, [count], start=float(second)) for second, count in enumerate(counts)]
+
+    error = np.sqrt(np.mean((np.array(found[60:]) - 20.0) ** 2))
+    # Averages over 20 s of what varies by 60: sqrt(60 / 39) at best.
+    assert error < 1.5 * np.sqrt(60.0 / 39.0)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.3, 6.0), (5.0, 30.0), (30.0, 4.0)])
+def test_what_uneven_clients_change_is_followed(before: float, after: float) -> None:
+    """However uneven counts are, a rate of several times as much is noticed within seconds."""
+    demand = DemandFilter()
+    even = np.random.default_rng(11).poisson(before, 90) * np.tile([0.5, 1.5], 45)
+    feed(demand, [float(count) for count in even])
+
+    found = feed(demand, [after] * 5, start=90.0)
+
+    assert abs(found - after) < 0.25 * abs(after - before)
+
+
 def test_the_same_reading_counts_once() -> None:
     """A view that is older than the report does not add evidence."""
     demand = DemandFilter()

@@ -52,7 +52,7 @@ def test_a_pipe_that_nobody_reads_stops_nothing() -> None:
         process.send_signal(signal.SIGTERM)
 
         assert b"ended\n" == process.stdout.readline()
-        assert 0 == process.wait(timeout=30)
+        assert 0 == process.wait(timeout=60)
     finally:
         process.kill()
         process.communicate()

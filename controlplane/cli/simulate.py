@@ -49,16 +49,23 @@ if TYPE_CHECKING:
 @click.option("--suite", is_flag=True, help="Run the acceptance scenarios instead.")
 @click.option("--list", "list_cases", is_flag=True, help="Suite: print the names of the cases.")
 @click.option(
-    "--quick", is_flag=True, help="Suite: three seeds, 40 random fleets, shorter long scenarios."
+    "--quick",
+    is_flag=True,
+    help="Suite: three seeds, 40 random and 8 small fleets, shorter long scenarios.",
 )
 @click.option("--seeds", type=click.IntRange(1, 100), metavar="N", help="Suite: seeds of a case.")
 @click.option("--only", metavar="TEXT", help="Suite: only the cases whose name contains TEXT.")
-@click.option("--fleets", type=click.IntRange(1, 10_000), metavar="N", help="Suite: random fleets.")
+@click.option(
+    "--fleets",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Suite: random fleets, and small ones.",
+)
 @click.option(
     "--fleet",
     type=click.IntRange(0),
     metavar="K",
-    help="Suite: run random fleet K of --seed N alone, and print its figures.",
+    help="Suite: run random fleet K of --seed N alone (small: --only small); print its figures.",
 )
 @click.option(
     "--jobs",
@@ -111,7 +118,7 @@ def command(
         elif seed is None:
             raise BadInput("--fleet: name the seed that it was drawn from, as --seed N")
         else:
-            trial, outcomes = run_fleet(seed, fleet, _check_policies(policies))
+            trial, outcomes = run_fleet(seed, fleet, _check_policies(policies), case=only)
             _plot(plot, f"{trial.name}, seed {seed}", outcomes)
             _print(trial.name, trial.duration, outcomes, as_json=as_json)
         return

@@ -36,7 +36,7 @@ class SuiteOptions:
     seeds: int
     """Runs of each case."""
     fleets: int | None
-    """Random fleets; None for the usual number."""
+    """Fleets of each case that draws them; None for the usual number."""
     only: str | None
     quick: bool
     jobs: int
@@ -48,17 +48,27 @@ class SuiteOptions:
 def case_names() -> list[str]:
     """Return the names of all cases."""
     from controlplane.sim.cases import CASES  # noqa: PLC0415 -- keeps `cats --help` fast
+    from controlplane.sim.random_suite import DRAWS  # noqa: PLC0415
 
-    return [RANDOM, *(case.name for case in CASES)]
+    return [*DRAWS, *(case.name for case in CASES)]
 
 
-def run_fleet(seed: int, number: int, policies: Sequence[str]) -> tuple[Trial, list[Outcome]]:
-    """Run one random fleet under *policies* (those of the suite by default)."""
+def run_fleet(
+    seed: int, number: int, policies: Sequence[str], *, case: str | None = None
+) -> tuple[Trial, list[Outcome]]:
+    """Run one fleet that *case* draws, `RANDOM` by default, under *policies* or the suite's.
+
+    Raises:
+        BadInput: the case draws no fleets.
+    """
     from controlplane.sim.random_fleets import draw_random_fleet  # noqa: PLC0415
-    from controlplane.sim.random_suite import POLICIES  # noqa: PLC0415
+    from controlplane.sim.random_suite import DRAWS, POLICIES  # noqa: PLC0415
     from controlplane.sim.run import run_trial  # noqa: PLC0415
 
-    fleet = draw_random_fleet(seed, number)
+    draws = [draw for name, draw in DRAWS.items() if case is None or case in name]
+    if not draws:
+        raise BadInput(f"--fleet: the case '{case}' draws no fleets; {' and '.join(DRAWS)} do")
+    fleet = draw_random_fleet(seed, number, scale=draws[0].scale)
     click.echo(f"seed {seed}, fleet {number}: {', '.join(fleet.traits)}", err=True)
     return fleet.trial, [
         run_trial(fleet.trial, policy, seed=seed, clock=time.process_time)
@@ -83,14 +93,14 @@ def run_suite(options: SuiteOptions) -> None:
     lines: list[Line] = []
     document: list[dict[str, Any]] = []
     with ProcessPoolExecutor(max_workers=options.jobs) as pool:
-        for done, fleets in _finished(pool, names, options):
+        for name, done, fleets in _finished(pool, names, options):
             lines += done
             document += [_as_document(line) for line in done]
             if not options.as_json:
                 _print_lines(done)
             if fleets and not options.as_json:
-                _print_worst(fleets, options.seed)
-            if fleets:
+                _print_worst(name, fleets, options.seed)
+            if fleets and name == RANDOM:
                 title = f"{len(fleets)} random fleets, seed {options.seed}"
                 write_plot(options.plot, partial(_ratios, title, fleets))
     if options.as_json:
@@ -103,10 +113,10 @@ def run_suite(options: SuiteOptions) -> None:
 
 def _finished(
     pool: ProcessPoolExecutor, names: Sequence[str], options: SuiteOptions
-) -> Iterator[tuple[list[Line], list[FleetResult]]]:
-    """Yield the lines of each case when all of its runs are done, and its random fleets."""
+) -> Iterator[tuple[str, list[Line], list[FleetResult]]]:
+    """Yield each case when all of its runs are done: its name, lines and, if drawn, fleets."""
     from controlplane.sim.cases import CASES  # noqa: PLC0415
-    from controlplane.sim.random_suite import judge_fleets  # noqa: PLC0415
+    from controlplane.sim.random_suite import DRAWS, judge_fleets  # noqa: PLC0415
     from controlplane.sim.suite import judge  # noqa: PLC0415
 
     cases = {case.name: case for case in CASES}
@@ -120,10 +130,10 @@ def _finished(
         if len(found[name]) < wanted[name]:
             continue
         values = [found[name][number] for number in sorted(found[name])]
-        if name == RANDOM:
-            yield judge_fleets(values), values
+        if name in DRAWS:
+            yield name, judge_fleets(values, title=DRAWS[name].title), values
         else:
-            yield judge(cases[name], values), []
+            yield name, judge(cases[name], values), []
 
 
 def _submit(
@@ -131,13 +141,13 @@ def _submit(
 ) -> dict[Future[Any], tuple[str, int]]:
     """Start every run; return the case and the seed or fleet of each."""
     from controlplane.sim.cases import CASES  # noqa: PLC0415
-    from controlplane.sim.random_suite import FULL_COUNT, QUICK_COUNT  # noqa: PLC0415
+    from controlplane.sim.random_suite import DRAWS  # noqa: PLC0415
 
     futures: dict[Future[Any], tuple[str, int]] = {}
-    if RANDOM in names:
-        count = options.fleets or (QUICK_COUNT if options.quick else FULL_COUNT)
-        for number in range(count):
-            futures[pool.submit(_fleet_job, options.seed, number)] = (RANDOM, number)
+    for name in (name for name in DRAWS if name in names):
+        draw = DRAWS[name]
+        for number in range(options.fleets or (draw.quick if options.quick else draw.full)):
+            futures[pool.submit(_fleet_job, name, options.seed, number)] = (name, number)
     for case in CASES:
         if case.name in names:
             first = options.seed if case.fresh else 1
@@ -156,7 +166,7 @@ def _print_lines(lines: Sequence[Line]) -> None:
         )
 
 
-def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
+def _print_worst(name: str, fleets: Sequence[FleetResult], seed: int) -> None:
     from controlplane.sim.random_suite import count_pushes, worst  # noqa: PLC0415
 
     middle, most = count_pushes(fleets)
@@ -174,7 +184,7 @@ def _print_worst(fleets: Sequence[FleetResult], seed: int) -> None:
             f" {fleet.bound('mean', 'policy_iteration'):.2f}x,"
             f" {fleet.bound('p99', 'policy_iteration'):.2f}x request by request\n"
             f"    {fleet.pushes_a_minute:.0f} pushes a minute; {', '.join(fleet.traits)}\n"
-            f"    cats simulate --suite --only {RANDOM} --seed {seed} --fleet {fleet.number}"
+            f"    cats simulate --suite --only {name} --seed {seed} --fleet {fleet.number}"
         )
 
 
@@ -204,10 +214,10 @@ def _as_document(line: Line) -> dict[str, Any]:
     return {**dataclasses.asdict(line), "passed": line.passed}
 
 
-def _fleet_job(seed: int, number: int) -> FleetResult:
-    from controlplane.sim.random_suite import run_random_fleet  # noqa: PLC0415
+def _fleet_job(name: str, seed: int, number: int) -> FleetResult:
+    from controlplane.sim.random_suite import DRAWS, run_random_fleet  # noqa: PLC0415
 
-    return run_random_fleet(seed, number, clock=time.process_time)
+    return run_random_fleet(seed, number, scale=DRAWS[name].scale, clock=time.process_time)
 
 
 def _case_job(name: str, seed: int, quick: bool) -> list[float]:

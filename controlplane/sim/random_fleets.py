@@ -56,6 +56,8 @@ class Scale:
 
 
 FULL = Scale()
+SMALL = Scale((3, 16), 300, (4_000, 9_000), longest=6.0)
+"""What many users have: few instances, so that each is a good part of what there is."""
 SHORT = Scale((3, 40), 100, (1_000, 3_000), warm=10.0, span=20.0, longest=2.0)
 """For the tests of every change."""
 

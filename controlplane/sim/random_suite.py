@@ -7,12 +7,12 @@ true capacity, on the same requests; the worst fleets are named, so that each ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from controlplane.sim.random_fleets import FULL, SPARSE, Scale, draw_random_fleet
+from controlplane.sim.random_fleets import FULL, SMALL, SPARSE, Scale, draw_random_fleet
 from controlplane.sim.results import Figures
 from controlplane.sim.run import run_trial
 from controlplane.sim.suite import Line
@@ -21,8 +21,25 @@ POLICIES = ("controlplane", "capacity", "optimum", "policy_iteration", "oracle")
 """Two have no target and say what could be had: ``optimum``, the best fixed shares for true curves
 and mean demands, and ``policy_iteration``, the best decider of single requests, which also weighs
 those who come later."""
-QUICK_COUNT, FULL_COUNT = 40, 200
-"""Fleets of the quick and of the full suite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A case of the suite that draws its fleets."""
+
+    title: str
+    scale: Scale
+    quick: int
+    """Fleets of the quick suite."""
+    full: int
+    """Fleets of the full suite."""
+
+
+DRAWS: Mapping[str, Draw] = {
+    "random": Draw("random fleets", FULL, quick=40, full=200),
+    "small": Draw("small fleets", SMALL, quick=8, full=80),
+}
+"""The cases that draw fleets, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +148,12 @@ def quantile(results: Sequence[FleetResult], target: Target) -> float:
     return float(np.quantile(ratios, target.quantile)) if ratios else math.nan
 
 
-def judge_fleets(results: Sequence[FleetResult]) -> list[Line]:
+def judge_fleets(
+    results: Sequence[FleetResult], *, title: str = DRAWS["random"].title
+) -> list[Line]:
     """Return a line for each target; targets that no fleet counts for are left out."""
     lines = [
-        Line(f"random fleets: {target.name}", quantile(results, target), target.limit, "x")
+        Line(f"{title}: {target.name}", quantile(results, target), target.limit, "x")
         for target in TARGETS
     ]
     return [line for line in lines if not math.isnan(line.measured)]

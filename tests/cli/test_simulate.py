@@ -62,6 +62,11 @@ def test_a_plot_is_written_where_asked(scenario: Path, tmp_path: Path) -> None:
         pytest.param(["FILE", "--suite"], "leave the file out", id="suite with file"),
         pytest.param(["--suite", "--only", "xyz"], "queue 0.8", id="no such case"),
         pytest.param(["--suite", "--fleet", "3"], "--seed", id="a fleet of no seed"),
+        pytest.param(
+            ["--suite", "--only", "queue 0.8", "--seed", "1", "--fleet", "3"],
+            "draws no fleets; random and small do",
+            id="a fleet of a case that draws none",
+        ),
         pytest.param(["FILE", "--fleet", "3"], "--suite", id="a fleet of a file"),
     ],
 )
@@ -94,7 +99,7 @@ def test_the_suite_lists_its_cases() -> None:
     """One a line, random fleets among them."""
     result = CliRunner().invoke(cats, ["simulate", "--suite", "--list"])
 
-    assert {"random", "queue 0.8", "300 instances at 0.9", "sparse"} <= set(
+    assert {"random", "small", "queue 0.8", "300 instances at 0.9", "sparse"} <= set(
         result.stdout.splitlines()
     )
 
@@ -107,6 +112,17 @@ def test_a_random_fleet_can_be_run_by_itself() -> None:
     assert first.stdout == second.stdout
     assert "capacity" in first.stdout
     assert "load" in first.stderr
+
+
+def test_a_small_fleet_can_be_run_by_itself() -> None:
+    """The case that draws it is the one named: at most 16 instances."""
+    found = {}
+    for case in ("random", "small"):
+        arguments = ["simulate", "--suite", "--only", case, "--seed", "1", "--fleet", "8"]
+        result = CliRunner().invoke(cats, [*arguments, "--policy", "capacity"])
+        found[case] = int(result.stderr.split(" instances")[0].split(", ")[-1].split()[0])
+
+    assert found["small"] <= 16 < found["random"]
 
 
 def test_the_suite_prints_the_seed_that_repeats_it() -> None:

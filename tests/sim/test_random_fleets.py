@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from controlplane.sim.happenings import What
-from controlplane.sim.random_fleets import FULL, PEAK, SHORT, RandomFleet, Scale, draw_random_fleet
+from controlplane.sim.random_fleets import (
+    FULL,
+    PEAK,
+    SHORT,
+    SMALL,
+    RandomFleet,
+    Scale,
+    draw_random_fleet,
+)
 from controlplane.sim.random_suite import (
     TARGETS,
     FleetResult,
@@ -89,7 +97,7 @@ def need(fleet: Fleet, group: tuple[str, ...], left: dict[str, float]) -> float:
     return total
 
 
-@pytest.mark.parametrize("scale", [FULL, SHORT], ids=["full", "short"])
+@pytest.mark.parametrize("scale", [FULL, SMALL, SHORT], ids=["full", "small", "short"])
 def test_a_run_holds_enough_requests_and_not_too_many(scale: Scale) -> None:
     """Enough for a 99th percentile; a bounded cost."""
     for number in range(0, 40, 4):

@@ -13,6 +13,10 @@ from controlplane.steering.problem import Problem
 
 _WHOLE = 1.0 - 1e-9
 
+MOST = 0.97
+"""Largest share of its own model that a charged device has while others of its class are low: what
+those get instead is read from the weights of the other instances, which must not all be nothing."""
+
 
 def shares_of_charged(problem: Problem, shares: Array) -> Array:
     """Return the shares, (entries,), of the clients whose battery is not low.
@@ -28,9 +32,9 @@ def shares_of_charged(problem: Problem, shares: Array) -> Array:
     of_charged = np.divide(own, 1.0 - low, out=np.zeros(len(own)), where=low < 1.0)
     rows = len(flow.demand)
     mean, most = np.bincount(flow.row, own, rows), np.bincount(flow.row, of_charged, rows)
-    of_charged /= np.maximum(1.0, most)[flow.row]
+    of_charged /= np.maximum(1.0, most / MOST)[flow.row]
     left = np.divide(
-        1.0 - np.minimum(1.0, most), 1.0 - mean, out=np.zeros(rows), where=mean < _WHOLE
+        1.0 - np.minimum(MOST, most), 1.0 - mean, out=np.zeros(rows), where=mean < _WHOLE
     )
     found: Array = np.where(low > 0, of_charged, shares * left[flow.row])
     return np.where((mean < _WHOLE)[flow.row], found, shares)

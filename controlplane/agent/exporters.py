@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from controlplane.agent.settings import ExporterKind
-from controlplane.telemetry.engines.series import device_of, fullest, largest_by
+from controlplane.telemetry.engines.series import device_of, fullest, labelled, largest_by
 from controlplane.telemetry.exposition import Sample, parse_exposition
 from controlplane.telemetry.limits import SENTINEL
 
@@ -50,7 +51,12 @@ class Exported:
 
 
 def parse_exported(
-    text: str, kind: ExporterKind, *, before: tuple[float, Exported] | None, at: float
+    text: str,
+    kind: ExporterKind,
+    *,
+    before: tuple[float, Exported] | None,
+    at: float,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Exported:
     """Read what an exporter of *kind* wrote.
 
@@ -59,12 +65,14 @@ def parse_exported(
         kind: whose names are expected.
         before: instant and result of the last call; rates need two.
         at: when it was read.
+        labels: label -> pattern with ``*`` of the series that count, where a page holds those of
+            several machines, or of GPUs that others use.
 
     Raises:
         ReportError: the text is no exposition.
     """
     found = {
-        name: [sample for sample in samples if 0 <= sample.value < SENTINEL]
+        name: [sample for sample in labelled(samples, labels) if 0 <= sample.value < SENTINEL]
         for name, samples in parse_exposition(text, _NAMES[kind]).items()
     }
     if kind is ExporterKind.DCGM:

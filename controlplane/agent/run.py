@@ -30,6 +30,7 @@ from controlplane.runtime.log import get_logger
 from controlplane.runtime.tasks import guard
 from controlplane.sources.network_errors import reason_of
 from controlplane.sources.scrape import Scraper, fetch_page
+from controlplane.telemetry.engines.series import labelled
 from controlplane.telemetry.exposition import parse_exposition
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
@@ -264,29 +265,31 @@ class Agent:
                 group.create_task(self._read_training(metric, session))
 
     async def _read_exporter(self, exporter: Exporter, session: aiohttp.ClientSession) -> None:
-        url = exporter.scrape.url
+        url, labels = exporter.scrape.url, exporter.scrape.labels
+        key = f"{url} {sorted(labels.items())}"
         fault = ""
         while True:
             now = self._clock()
             try:
                 text = await fetch_page(exporter.scrape, session)
                 exported = parse_exported(
-                    text, exporter.kind, before=self._exported.get(url), at=now
+                    text, exporter.kind, before=self._exported.get(key), at=now, labels=labels
                 )
-                self._exported[url] = (now, exported)
+                self._exported[key] = (now, exported)
                 fault = ""
             except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
                 fault = self._tell_fault(url, reason_of(error), fault)
             await asyncio.sleep(exporter.scrape.period)
 
     async def _read_training(self, metric: TrainingMetric, session: aiohttp.ClientSession) -> None:
-        key = f"{metric.scrape.url} {metric.name}"
+        labels = metric.scrape.labels
+        key = f"{metric.scrape.url} {metric.name} {sorted(labels.items())}"
         fault = ""
         while True:
             try:
                 text = await fetch_page(metric.scrape, session)
                 samples = parse_exposition(text, {metric.name}).get(metric.name, [])
-                share = sum(sample.value for sample in samples) * metric.scale
+                share = sum(each.value for each in labelled(samples, labels)) * metric.scale
                 if not 0 <= share <= 1.05:
                     raise ReportError(f"{metric.name} times its scale is {share:g}, not a share")  # noqa: TRY301
                 self._training_metrics[key] = min(1.0, share)

@@ -38,6 +38,17 @@ def test_dcgm_gives_the_busiest_gpu_and_the_power_of_all() -> None:
     assert (0.4, 0.25, 250.5) == (exported.utilisation, exported.memory, exported.gpu_power)
 
 
+@pytest.mark.parametrize(
+    ("labels", "power"),
+    [({"gpu": "0"}, 150.5), ({"gpu": "*", "UUID": "GPU-[2]"}, 100.0), ({"Hostname": "b"}, None)],
+)
+def test_labels_choose_the_gpus_that_count(labels: dict[str, str], power: float | None) -> None:
+    """One exporter may show what other machines and jobs use."""
+    exported = parse_exported(DCGM, ExporterKind.DCGM, before=None, at=1.0, labels=labels)
+
+    assert power == exported.gpu_power
+
+
 def test_node_exporter_gives_rates_from_two_looks() -> None:
     """A counter that ran backwards gives no rate."""
     first = parse_exported(NODE % (100, 50, 5, 1), ExporterKind.NODE, before=None, at=10.0)

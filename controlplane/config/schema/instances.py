@@ -40,8 +40,9 @@ class MetricsPage(Settings):
     token_file: str | None = None
     """File that holds a bearer token; read at every scrape."""
     labels: dict[str, str] = Field(default_factory=dict, max_length=8)
-    """Label to value, with ``*`` for anything, of the instance's series where one page holds
-    several instances (Ray Serve: ``ReplicaId``)."""
+    """Label to value, with ``*`` for anything, of the series that count where one page holds those
+    of several instances (Ray Serve: ``ReplicaId``), machines or GPUs (DCGM: ``Hostname``, ``gpu``).
+    """
 
     @model_validator(mode="after")
     def _pair(self) -> Self:

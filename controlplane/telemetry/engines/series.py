@@ -53,17 +53,21 @@ def select(series: Series, alias: Alias, labels: Mapping[str, str]) -> Series:
         alias: with its filter.
         labels: label -> pattern with ``*``, of the instance among others on one page.
     """
-    if labels:
-        series = [
-            each
-            for each in series
-            if all(fnmatchcase(each.labels.get(k, ""), pattern) for k, pattern in labels.items())
-        ]
+    series = labelled(series, labels)
     if alias.where or alias.unless:
         series = [each for each in series if _matches(each, alias)]
     if alias.values or alias.but:
         series = [each for each in series if _wanted(each, alias)]
     return _totals(_leaders(series))
+
+
+def labelled(series: Series, labels: Mapping[str, str]) -> Series:
+    """Return the series that fit *labels*, label -> pattern with ``*``; all if there are none."""
+    return [
+        each
+        for each in series
+        if all(fnmatchcase(each.labels.get(k, ""), pattern) for k, pattern in labels.items())
+    ]
 
 
 def without_own_requests(series: Series) -> tuple[Series, list[str]]:

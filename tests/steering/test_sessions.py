@@ -227,3 +227,31 @@ def test_an_explanation_says_what_a_session_would_lose() -> None:
         assert 0.2 == pytest.approx(why.prefix_loss, abs=0.01)
         assert 0.0 < why.least_gain < why.prefix_loss
         assert any("cached prompt" in words for words in why.limits)
+
+
+@pytest.mark.parametrize(("pause", "least"), [("0s", 0.0), ("20s", 0.001)])
+def test_the_configured_pause_is_what_a_move_has_to_gain_by(pause: str, least: float) -> None:
+    """As an explanation shows it: without one, moves are free whatever caches hold."""
+    config = make_config(
+        services=[make_service("chat", affinity={"header": "x-session", "pause": pause})],
+        instances=[make_instance("a", "near"), make_instance("b", "far")],
+    )
+    rates = {
+        Signal.PREFIX_QUERIES: 20_000.0,
+        Signal.PREFIX_HITS: 15_000.0,
+        Signal.TTFT_SUM: 4.0,
+        Signal.TTFT_COUNT: 10.0,
+    }
+    gauges = {Signal.RUNNING: 1.0}
+    steering = Steering(config)
+    for at in map(float, range(1, 6)):
+        instances = {
+            name: make_reported(config, name, at=at, gauges=gauges, rates=rates, interval=1.0)
+            for name in "ab"
+        }
+        view = make_view(config, at=at, demand={("near", "chat"): 2.0}, instances=instances)
+        plan = steering.decide(view)
+    whys = [each.why for each in plan.assignments["chat", "near"].allocations]
+
+    gains = [why.least_gain for why in whys if why is not None]
+    assert max(gains) > least if least else max(gains) == 0.0

@@ -33,6 +33,7 @@ def _encode(group: ScalingGroup) -> dict[str, Any]:
         "replicas": {
             "now": group.replicas,
             "wanted": group.wanted,
+            "patient": group.patient,
             "bound_by": group.bound_by or None,
         },
         "gain": {"least": group.gain_least, "most": group.gain_most},

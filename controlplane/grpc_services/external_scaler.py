@@ -98,8 +98,8 @@ class ExternalScaler:
     async def _metrics(self, message: bytes) -> pb.GetMetricsResponse:
         reference = pb.GetMetricsRequest.FromString(message).scaledObjectRef
         group = await self._find(reference)
-        # Where no number keeps the promise, more of them would be money for nothing.
-        wanted = group.replicas if group.wanted is None else group.wanted
+        # Where no number keeps the promise, more than this would be money for nothing.
+        wanted = group.patient if group.wanted is None else group.wanted
         value = pb.MetricValue(
             metricName=METRIC, metricValue=math.ceil(wanted), metricValueFloat=float(wanted)
         )

@@ -11,6 +11,7 @@ import numpy as np
 from controlplane.sim.adapter_case import adapter_case
 from controlplane.sim.promise_cases import promise_cases
 from controlplane.sim.run import build_trial
+from controlplane.sim.scaling_case import scaling_case
 from controlplane.sim.scenario import Scenario
 from controlplane.sim.session_case import session_case
 from controlplane.sim.suite import Case, Measure, Runs, against, ratio, value
@@ -202,6 +203,7 @@ def _cases() -> tuple[Case, ...]:
     cases.append(adapter_case())
     cases += promise_cases()
     cases.append(session_case())
+    cases.append(scaling_case())
     for name, changes in _ROBUST:
         cases.append(
             Case(

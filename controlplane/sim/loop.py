@@ -87,6 +87,14 @@ class ControlPlane(Policy):
         """Decide, and push what changed."""
         self._decide(now, delay=PUSH_DELAY)
 
+    def reconfigure(self, config: Config, now: float, *, ramp: bool) -> None:
+        """Go on with another configuration; what is new rises slowly if *ramp*."""
+        self._fleet.reconfigure(config, now=now, ramp=ramp)
+        self._steering.reconfigure(config)
+
+    def note(self, plan: Plan) -> None:
+        """Receive each plan as it is made."""
+
     def annotate(self, outcome: Outcome, error: float | None) -> Outcome:
         """Add what only a control plane has to say."""
         seen = self._fleet.view(now=self._until).promises
@@ -116,6 +124,7 @@ class ControlPlane(Policy):
         if self._clock is not None:
             self.solve_times.append(self._clock() - began)
         self._note_prediction(plan, now)
+        self.note(plan)
         if plan.version == self._version:
             return
         self._version = plan.version

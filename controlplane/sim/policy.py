@@ -27,6 +27,11 @@ class Policy(ABC):
         self.pushes: list[float] = []
         """Instants at which some sidecar got new weights."""
 
+    @property
+    def instance_hours(self) -> float:
+        """Return the hours that machines were in use; not a number where none comes or goes."""
+        return float("nan")
+
     @abstractmethod
     def start(self) -> None:
         """Set the sidecars up before the first request."""

@@ -68,6 +68,9 @@ class Outcome:
     """Window -> part of the turns of sessions that went to the site of the turn before."""
     warm_instance: Mapping[str, float] = field(default_factory=dict)
     """Window -> the same of the very instance."""
+    instance_hours: float = float("nan")
+    """Hours that machines were in use from the first window on, started ones included, where pools
+    are scaled."""
     crowded: float = float("nan")
     """Most requests that an instance got over those of its shares; instances of a hundredth of
     the requests or more."""

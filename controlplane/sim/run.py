@@ -23,6 +23,7 @@ from controlplane.sim.results import (
     prediction_error,
     shares_over_time,
 )
+from controlplane.sim.scaled import LocalPools, ScaledControlPlane
 from controlplane.sim.scenario import Scenario, build_fleet
 from controlplane.sim.trial import Trial
 from controlplane.sim.workload import draw_arrivals
@@ -122,6 +123,7 @@ def run_trial(
         warm=warm,
         warm_instance=warm_instance,
         crowded=crowding(record),
+        instance_hours=chosen.instance_hours,
         load={site: load[:, sites == site].sum(axis=1) for site in dict.fromkeys(world.sites)},
     )
     if not isinstance(chosen, ControlPlane):
@@ -143,7 +145,22 @@ def _build_policy(
         policy = BASELINES[name](world)
         policy.period = trial.period
         return policy
-    _, _, override = name.partition(":")
+    base, _, override = name.partition(":")
+    if trial.scaling is not None and base in (ScaledControlPlane.name, LocalPools.name):
+        since = trial.windows[0][1]
+        inside = float(override.removeprefix("queue=") or 0.0)
+        if base == LocalPools.name:
+            return LocalPools(world, rules=trial.scaling, inside=inside, since=since)
+        return ScaledControlPlane(
+            world,
+            trial.telemetry,
+            rules=trial.scaling,
+            seed=seed,
+            until=trial.duration,
+            inside=inside,
+            since=since,
+            clock=clock,
+        )
     return ControlPlane(
         world,
         trial.telemetry,

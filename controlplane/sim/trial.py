@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from controlplane.sim.autoscaler import ScalingRules
 from controlplane.sim.happenings import Happening
 from controlplane.sim.reports import TelemetrySettings
 from controlplane.sim.world import Fleet
@@ -29,3 +30,5 @@ class Trial:
     period: float = 1.0
     """Seconds between decisions of baselines; the control plane has its configuration's."""
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    scaling: ScalingRules | None = None
+    """How pools are scaled, for the policies that do."""

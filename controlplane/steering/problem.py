@@ -25,7 +25,7 @@ from controlplane.steering.pairs import Codes, Pairs, ServicePairs, join
 DOUBTED = 0.7
 """Trust below which an instance gets less; honest ones fall this far by chance."""
 
-_LEAST_RAMP = 0.02
+LEAST_RAMP = 0.02
 
 UNREACHABLE = 1e9
 """Round trip in seconds to what a client site may not use: the device of others. It is finite, so
@@ -298,10 +298,10 @@ def _curves(
     for position, instance in enumerate(instances):
         part = 1.0
         if instance.ramp < 1.0:
-            part *= max(instance.ramp, _LEAST_RAMP)
+            part *= max(instance.ramp, LEAST_RAMP)
             limits.setdefault(position, []).append(f"slow start at {instance.ramp:.0%}")
         if instance.trust < DOUBTED:
-            part *= max(instance.trust / DOUBTED, _LEAST_RAMP)
+            part *= max(instance.trust / DOUBTED, LEAST_RAMP)
             limits.setdefault(position, []).append(f"trusted by {instance.trust:.0%}")
         slots[position] *= part
     slowdown = np.array([estimate.slowdown for estimate in estimates])

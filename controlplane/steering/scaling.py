@@ -13,32 +13,98 @@ Both are sums over all requests: 3 is three requests fewer inside at any time (L
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from controlplane.steering.decision import Decision
 from controlplane.steering.latency import Array, Curves, PriceTable
+from controlplane.steering.layout import Layout
 from controlplane.steering.optimiser import Indices
-from controlplane.steering.promises import LATE, Tail
+from controlplane.steering.problem import LEAST_RAMP
+from controlplane.steering.promises import Tail
+from controlplane.steering.replicas import Group, Use, Wanted, wanted_replicas
 from controlplane.steering.scaling_group import ROOM_PRICE, ScalingGroup
+from controlplane.steering.tails import SPREAD
 
-PATIENCE = 2.0
-"""Time inside over the time alone that is aimed at where nothing is promised."""
+AVERAGING = 60.0
+"""Seconds over which the work that replicas are wanted for is averaged."""
+TAIL_AVERAGING = 300.0
+"""Seconds over which the tails of promises are averaged."""
+CALM = 0.9
+"""Utilisation of every instance up to which latencies say how times scatter."""
 FULL = 0.95
 """Part of an instance's capacity beyond which nothing fits, whatever the price."""
-COUNTS: Array = np.unique(
-    np.round(np.concatenate([np.arange(1, 101), np.geomspace(101, 1e5, 350)]))
-)
-"""Numbers of replicas that are looked at: every one up to 100, then every second per cent."""
 
 
-def scaling_groups(decision: Decision, tails: Sequence[Tail]) -> tuple[ScalingGroup, ...]:
+class ScalingBasis:
+    """What replicas are wanted by: averages over minutes, since a replica takes long to start.
+
+    A wish that followed each second's demand would be kept at its highest by autoscalers, which
+    remove nothing that was wanted in the last minutes. Spreads that were learned while instances
+    were full are those of their queues, which more replicas would end.
+    """
+
+    def __init__(self) -> None:
+        self._layout: Layout | None = None
+        self._keys: tuple[tuple[str, str], ...] = ()
+        self._group_of: Indices = np.empty(0, dtype=np.intp)
+        self._at = 0.0
+        self._work: dict[tuple[str, str], float] = {}
+        self._tails: dict[tuple[str, str], Tail] = {}
+
+    def update(
+        self, decision: Decision, tails: Sequence[Tail]
+    ) -> tuple[Mapping[tuple[str, str], float], list[Tail]]:
+        """Return (site, model) -> work, and the tails of the promises, *decision* included."""
+        layout, at = decision.problem.layout, decision.view.at
+        if layout is not self._layout:
+            self._layout = layout
+            self._keys, self._group_of = group_columns(layout)
+        passed, self._at = max(0.0, at - self._at), at
+        work = np.bincount(self._group_of, decision.load, len(self._keys)).tolist()
+        kept, former = math.exp(-passed / AVERAGING), self._work
+        self._work = {
+            key: kept * former[key] + (1.0 - kept) * now if key in former else now
+            for key, now in zip(self._keys, work, strict=True)
+        }
+        return self._work, [self._calm(decision, tail, passed) for tail in tails]
+
+    def _calm(self, decision: Decision, tail: Tail, passed: float) -> Tail:
+        """Return *tail* with scale and spread averaged over the time in which nothing was full."""
+        problem = decision.problem
+        key = problem.layout.services[tail.service].service.name, tail.kind.value
+        former = self._tails.get(key, replace(tail, spread=SPREAD))
+        columns = list(problem.layout.services[tail.service].columns)
+        full = decision.load[columns] > CALM * problem.curves.capacity[columns]
+        kept = 1.0 if full.any() else math.exp(-passed / TAIL_AVERAGING)
+        found = replace(
+            tail,
+            scale=former.scale**kept * tail.scale ** (1.0 - kept),
+            spread=former.spread**kept * tail.spread ** (1.0 - kept),
+        )
+        self._tails[key] = found
+        return found
+
+
+def group_columns(layout: Layout) -> tuple[tuple[tuple[str, str], ...], Indices]:
+    """Return the groups (site, model) in order, and the group of each instance."""
+    own = [(instance.site, instance.model) for instance in layout.instances]
+    keys = tuple(sorted(set(own)))
+    number = {key: place for place, key in enumerate(keys)}
+    return keys, np.array([number[key] for key in own], dtype=np.intp)
+
+
+def scaling_groups(
+    decision: Decision, averages: Mapping[tuple[str, str], float], tails: Sequence[Tail]
+) -> tuple[ScalingGroup, ...]:
     """Return every group of instances that may get requests, by site and model.
 
     Args:
         decision: the shares in use, and the fleet behind them.
+        averages: (site, model) -> work by which replicas are wanted.
         tails: of the promises.
     """
     problem = decision.problem
@@ -47,35 +113,50 @@ def scaling_groups(decision: Decision, tails: Sequence[Tail]) -> tuple[ScalingGr
     for service in problem.pairs.services:
         # A device has one instance of its own, which nothing scales.
         usable[service.columns[~service.reserved]] = True
-    members: dict[tuple[str, str], list[int]] = {}
-    for column in np.flatnonzero(usable).tolist():
-        instance = layout.instances[column]
-        members.setdefault((instance.site, instance.model), []).append(column)
+    keys, group_of = group_columns(layout)
+    uses = _uses(decision, tails, group_of)
     room = _room(PriceTable.stationary(curves), decision.load)
-    uses = _uses(decision, tails)
-    found = []
-    for (site, model), columns in sorted(members.items()):
-        own = np.array(columns, dtype=np.intp)
-        count, work = len(columns), float(decision.load[own].sum())
-        mean = Curves(np.array([curves.slots[own].mean()]), np.array([curves.slowdown[own].mean()]))
-        least, most = replica_gain(mean, work, count)
-        wanted, bound_by = _wanted(mean, work, [use for use in uses if use.site == site], own)
-        found.append(
-            ScalingGroup(
-                site=site,
-                model=model,
-                replicas=count,
-                work=work,
-                utilisation=work / float(curves.capacity[own].sum()),
-                gain_least=least,
-                gain_most=most,
-                wanted=wanted,
-                bound_by=bound_by,
-                room_work=float(room[own].sum()),
-                room_rate=float((room[own] / problem.pace[own]).sum()),
-            )
-        )
-    return tuple(found)
+    instances = decision.view.instances
+    ramp = np.array([max(instances[each.name].ramp, LEAST_RAMP) for each in layout.instances])
+    groups: dict[tuple[str, str], Group] = {}
+    columns = np.flatnonzero(usable)
+    columns = columns[np.argsort(group_of[columns], kind="stable")]
+    starts = np.searchsorted(group_of[columns], np.arange(len(keys) + 1))
+    for number, key in enumerate(keys):
+        own = columns[starts[number] : starts[number + 1]]
+        if len(own):
+            # One that has just started will be a whole one: it is no reason to start more.
+            slots = curves.slots[own] / ramp[own]
+            mean = Curves(np.array([slots.mean()]), np.array([curves.slowdown[own].mean()]))
+            work = averages.get(key, float(decision.load[own].sum()))
+            groups[key] = Group(own, mean, work, tuple(uses.get(number, ())))
+    wanted = wanted_replicas(list(groups.values()), decision.load)
+    return tuple(
+        _describe(decision, key, group, wish, room)
+        for (key, group), wish in zip(groups.items(), wanted, strict=True)
+    )
+
+
+def _describe(
+    decision: Decision, key: tuple[str, str], group: Group, wish: Wanted, room: Array
+) -> ScalingGroup:
+    own, count = group.columns, len(group.columns)
+    work = float(decision.load[own].sum())
+    least, most = replica_gain(group.curve, work, count)
+    return ScalingGroup(
+        site=key[0],
+        model=key[1],
+        replicas=count,
+        work=work,
+        utilisation=work / float(decision.problem.curves.capacity[own].sum()),
+        gain_least=least,
+        gain_most=most,
+        wanted=wish.replicas,
+        patient=wish.patient,
+        bound_by=wish.bound_by,
+        room_work=float(room[own].sum()),
+        room_rate=float((room[own] / decision.problem.pace[own]).sum()),
+    )
 
 
 def _room(prices: PriceTable, load: Array) -> Array:
@@ -94,71 +175,21 @@ def replica_gain(curve: Curves, work: float, count: int) -> tuple[float, float]:
     return max(0.0, least), max(0.0, least, most)
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """What one service asks of the instances at one site."""
-
-    service: str
-    site: str
-    tails: tuple[Tail, ...]
-    """Of its promises."""
-    columns: Indices
-    path: Array
-    """(columns,): mean seconds of the network of its requests there."""
-    work: Array
-    """(columns,): seconds that a request takes there alone."""
-
-
-def _uses(decision: Decision, tails: Sequence[Tail]) -> list[_Use]:
-    """Return who uses which instances at the decision's shares."""
+def _uses(decision: Decision, tails: Sequence[Tail], group_of: Indices) -> dict[int, list[Use]]:
+    """Return who uses which group at the decision's shares."""
     problem = decision.problem
-    flow, layout = problem.flow, problem.layout
+    flow, layout, pairs = problem.flow, problem.layout, problem.pairs
     amount = flow.demand[flow.row] * decision.shares
-    away = amount * (problem.rtt + problem.transfer)
     service = problem.service_of[flow.row]
-    found = []
-    for number, each in enumerate(layout.services):
+    client = problem.codes // pairs.instances % pairs.sites
+    found: dict[int, list[Use]] = {}
+    for number, each in zip(pairs.numbers.tolist(), pairs.services, strict=True):
         own = np.flatnonzero((service == number) & (amount > 0))
-        columns, place = np.unique(flow.column[own], return_inverse=True)
-        rate = np.bincount(place, amount[own], len(columns))
-        path = np.bincount(place, away[own], len(columns)) / np.maximum(rate, 1e-12)
-        work = np.bincount(place, amount[own] * flow.work[own], len(columns)) / rate
         promises = tuple(tail for tail in tails if tail.service == number)
-        sites = np.array([layout.site_of[column] for column in columns.tolist()], dtype=np.intp)
-        for site in np.unique(sites).tolist():
-            there = sites == site
-            found.append(
-                _Use(
-                    each.service.name,
-                    layout.sites[site],
-                    promises,
-                    columns[there],
-                    path[there],
-                    work[there],
-                )
-            )
+        name = layout.services[number].service.name
+        used = group_of[flow.column[own]]
+        for group in np.unique(used).tolist():
+            there = own[used == group]
+            rate: Array = np.bincount(client[there], amount[there], pairs.sites).astype(float)
+            found.setdefault(group, []).append(Use(name, each, promises, rate))
     return found
-
-
-def _wanted(
-    curve: Curves, work: float, uses: Sequence[_Use], own: Indices
-) -> tuple[int | None, str]:
-    """Return the least number of replicas that suits every use of *own*, and whose it is."""
-    each = np.maximum(work / COUNTS, 1e-9)
-    stretch = curve.number(each) / each
-    wanted, bound_by = _first(stretch <= PATIENCE), ""
-    for use in uses:
-        mine = np.isin(use.columns, own)
-        for tail in use.tails if mine.any() else ():
-            late = tail.late(use.path[mine].max(), use.work[mine].max() * stretch)
-            needed = _first(late <= LATE)
-            if needed is None:
-                return None, use.service
-            if not bound_by or (wanted is not None and needed > wanted):
-                wanted, bound_by = needed, use.service
-    return wanted, bound_by
-
-
-def _first(kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int | None:
-    """Return the first of `COUNTS` for which *kept* holds."""
-    return int(COUNTS[int(kept.argmax())]) if kept.any() else None

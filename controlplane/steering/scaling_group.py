@@ -25,7 +25,9 @@ class ScalingGroup:
     gain_most: float
     """The same at most: the shadow price of a replica."""
     wanted: int | None
-    """Replicas that keep every promise at the present work; None if no number does."""
+    """Replicas that keep every promise at the work of the last minute; None if no number does."""
+    patient: int
+    """Replicas with which requests wait no longer than they take, whatever is promised."""
     bound_by: str
     """The service whose promise decides; empty where none is made."""
     room_work: float

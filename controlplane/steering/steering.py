@@ -36,7 +36,7 @@ from controlplane.steering.probing import probe
 from controlplane.steering.problem import DOUBTED, Network, Picture, Problem, build_network, picture
 from controlplane.steering.promise_keeping import PromiseKeeper, Rest
 from controlplane.steering.reconfiguration import changes_settings, only_adds_overrides
-from controlplane.steering.scaling import scaling_groups
+from controlplane.steering.scaling import ScalingBasis, scaling_groups
 from controlplane.steering.sessions import SessionKeeper
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.spending import predict_spending
@@ -81,6 +81,7 @@ class Steering:
         self._shedding = Shedding()
         self._promises = PromiseKeeper()
         self._sessions = SessionKeeper()
+        self._scaling = ScalingBasis()
         self._probed_at: float | None = None
         """When another instance was last probed, or one no longer; at first, the first decision:
         a restart moves nothing."""
@@ -503,7 +504,11 @@ class Steering:
             oscillating=self._hysteresis.oscillating,
             failing=self._failures.failing,
             find_scaling=cache(
-                partial(scaling_groups, pushed, self._promises.tails(pushed.problem.layout))
+                partial(
+                    scaling_groups,
+                    pushed,
+                    *self._scaling.update(pushed, self._promises.tails(pushed.problem.layout)),
+                )
             ),
         )
 

@@ -24,8 +24,10 @@ HALF_LIFE = 20.0
 """Seconds in which counts lose half of their weight."""
 
 _SPREADS: Array = np.geomspace(0.05, 2.5, 41)
-_SPREAD, _SPREAD_OFF = 0.6, 0.5
-"""Spread before anything is seen, and the standard deviation of its logarithm."""
+SPREAD = 0.6
+"""Standard deviation of the logarithm of that factor before anything is seen."""
+_SPREAD_OFF = 0.5
+"""Standard deviation of the spread's own logarithm."""
 
 _SCALES: Mapping[PromiseKind, float] = {PromiseKind.LATENCY: 1.0, PromiseKind.TTFT: 0.25}
 """Mean time over the mean of a whole answer before anything is seen."""
@@ -67,7 +69,7 @@ class TailLearner:
             kind,
             limit,
             _SCALES[kind] if scale is None else scale,
-            self._spreads.get((name, kind), _SPREAD),
+            self._spreads.get((name, kind), SPREAD),
         )
 
     def observe(
@@ -111,7 +113,7 @@ def _spread(
     flow = problem.flow
     own = (problem.service_of[flow.row] == tail.service) & (shares > 1e-4)
     amount = (flow.demand[flow.row] * shares)[own]
-    evidence: Array = -0.5 * (np.log(_SPREADS / _SPREAD) / _SPREAD_OFF) ** 2
+    evidence: Array = -0.5 * (np.log(_SPREADS / SPREAD) / _SPREAD_OFF) ** 2
     if amount.sum() > 0:
         inside = (flow.work * stretch(problem.curves, load)[flow.column])[own]
         path = (problem.rtt + problem.transfer)[own]

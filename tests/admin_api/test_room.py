@@ -18,6 +18,7 @@ def group(site: str, room: float, wanted: int | None = 3) -> ScalingGroup:
         gain_least=0.1,
         gain_most=0.4,
         wanted=wanted,
+        patient=5,
         bound_by="" if wanted else "chat",
         room_work=room * 2,
         room_rate=room,
@@ -37,6 +38,6 @@ def test_the_group_with_most_room_comes_first() -> None:
         "model": "m",
         "utilisation": 0.5,
         "room": {"requests_per_second": 1.0, "concurrent": 2.0},
-        "replicas": {"now": 2, "wanted": None, "bound_by": "chat"},
+        "replicas": {"now": 2, "wanted": None, "patient": 5, "bound_by": "chat"},
         "gain": {"least": 0.1, "most": 0.4},
     } == document["groups"][1]

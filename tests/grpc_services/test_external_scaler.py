@@ -28,6 +28,7 @@ GROUP = ScalingGroup(
     gain_least=0.1,
     gain_most=0.4,
     wanted=3,
+    patient=5,
     bound_by="chat",
     room_work=2.0,
     room_rate=1.0,
@@ -95,13 +96,13 @@ async def test_keda_gets_the_number_of_replicas_as_a_metric_whose_target_is_one(
     )
 
 
-async def test_where_no_number_keeps_the_promise_what_there_is_stays() -> None:
-    """More replicas would be money for nothing, fewer a broken promise."""
+async def test_where_no_number_keeps_the_promise_none_has_to_wait_longer_than_it_takes() -> None:
+    """More would be money for nothing; with what there is, an overload would never end."""
     async with asking(Known((replace(GROUP, wanted=None),))) as call:
         request = pb.GetMetricsRequest(scaledObjectRef=REFERENCE)
         (value,) = (await call("GetMetrics", request)).metricValues
 
-    assert 2 == value.metricValue
+    assert 5 == value.metricValue
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,59 @@ def test_a_promise_that_an_idle_instance_breaks_is_kept_by_no_number_of_replicas
     assert group.bound_by == "chat"
 
 
+def two_sites(rtt: float, rate: float, **service: Any) -> list[int | None]:
+    """Return what is wanted at two sites of three instances with *rate* requests a second each."""
+    config = make_config(
+        sites=[{"name": name, "kind": "edge", "region": "r"} for name in ("near", "far")],
+        services=[make_service("chat", service_time="1s", **service)],
+        instances=[
+            make_instance(f"{site}-{number}", site, slots=4, service_time="1s")
+            for site in ("near", "far")
+            for number in range(3)
+        ],
+    )
+    demand = {("near", "chat"): rate, ("far", "chat"): rate}
+    view = make_view(config, demand=demand, rtt={("near", "far"): rtt, ("far", "near"): rtt})
+    return [each.wanted for each in Steering(config).decide(view).scaling]
+
+
+@pytest.mark.parametrize(
+    ("rtt", "service", "wanted"),
+    [
+        (0.005, {"slo": {"latency": "6s"}}, [1, 2]),
+        (3.0, {"slo": {"latency": "6s"}}, [2, 2]),
+        (0.005, {}, [1, 2]),
+        (0.8, {}, [2, 2]),
+    ],
+    ids=["near", "the promise is broken there", "nothing promised", "too far"],
+)
+def test_a_part_of_a_replica_is_wanted_where_another_site_has_room_for_its_work(
+    rtt: float, service: dict[str, Any], wanted: list[int]
+) -> None:
+    """1.2 replicas at each of two sites are three in all, not four, unless they are too far."""
+    assert wanted == sorted(count or 0 for count in two_sites(rtt, 4.2, **service))
+
+
+def test_a_burst_of_seconds_wants_no_replicas_that_start_in_a_minute() -> None:
+    """Work is averaged over a minute, and so are tails; what is shown is that of now."""
+    config = make_config(
+        sites=[{"name": "near", "kind": "edge", "region": "near"}],
+        services=[make_service("chat", service_time="1s")],
+        instances=[
+            make_instance(f"i{number}", "near", slots=4, service_time="1s") for number in range(6)
+        ],
+    )
+    steering, found = Steering(config), []
+    for at, rate in enumerate([6.0] * 5 + [18.0] * 3):
+        view = make_view(config, demand={("near", "chat"): rate}, at=float(at))
+        (group,) = steering.decide(view).scaling
+        found.append((group.work, group.wanted))
+
+    (before, wanted), (now, still) = found[4], found[-1]
+    assert now > 1.5 * before
+    assert still == wanted
+
+
 def test_without_a_promise_requests_wait_no_longer_than_they_take() -> None:
     """So that every group has a number to scale by."""
     group = only(30.0, replicas=10)

@@ -17,8 +17,9 @@ def scaling_families(plan: Plan | None) -> Iterator[Metric]:
     )
     wanted = GaugeMetricFamily(
         "cats_replicas_wanted",
-        "Replicas that keep every promise (slo) at the present work; without a promise, those with"
-        " which requests wait no longer than they take. Absent where no number of them would do.",
+        "Replicas that keep every promise (slo) at the work of the last minute, with sites that"
+        " help each other out; without a promise, those with which requests wait no longer than"
+        " they take. Absent where no number of them would do.",
         labels=labels,
     )
     gain = GaugeMetricFamily(

@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO_ARGS ?=
 FUZZ_EXAMPLES ?= 20000
+# As `cats` does: on small matrices the threads of a BLAS wait for each other, beside load for seconds.
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help setup demo test check docs image screenshots faults fuzz bench format lock audit clean sbom
 

@@ -269,7 +269,8 @@ def headline(overview: Document, width: int) -> list[str]:
     """Return what concerns the whole fleet: plan, Envoys, and what is wrong."""
     plan = overview["plan"]
     count = sum(site["envoys"] for site in overview["sites"])
-    parts = [f"plan {plan['version']}{' (held)' if plan['held'] else ''}", f"{count} Envoys"]
+    envoys = f"{count} {'Envoy' if count == 1 else 'Envoys'}"
+    parts = [f"plan {plan['version']}{' (held)' if plan['held'] else ''}", envoys]
     observing = overview["mode"] == "observe"
     parts.append("observe mode: decided, not pushed" if observing else f"mode {overview['mode']}")
     if (gone := overview["gone"])["count"]:

@@ -60,9 +60,9 @@ def test_an_overlay_is_valid(overlay: str) -> None:
         kubernetes_validate.validate(each, VERSION, strict=True)
 
     assert objects
-    assert 1 == len(
-        {each["metadata"]["namespace"] for each in objects if each["kind"] != "Namespace"}
-    )
+    places = {each["metadata"]["namespace"] for each in objects if each["kind"] != "Namespace"}
+    # An account is where the control plane's would be, and its rights where the instances are.
+    assert (2 if overlay == "cluster-access" else 1) == len(places)
 
 
 def test_agents_have_a_namespace_that_admits_their_host_network() -> None:
@@ -82,7 +82,7 @@ def test_agents_have_a_namespace_that_admits_their_host_network() -> None:
     assert "privileged" == labels["pod-security.kubernetes.io/enforce"]
 
 
-@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != "discovery-access"])
+@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if not name.endswith("-access")])
 def test_a_pod_is_locked(overlay: str) -> None:
     """No root, no writable root file system, no token, no capability; memory is bounded."""
     pods = list(pod_specs(rendered(KUBERNETES / "overlays" / overlay)))
@@ -180,6 +180,25 @@ def test_discovery_may_read_what_its_rules_want_and_nothing_else() -> None:
         for rule in each["spec"]["egress"]
         for port in rule["ports"]
         if port["port"] == 6443
+    ]
+
+
+def test_an_edge_clusters_account_may_read_instances_and_nothing_else() -> None:
+    """It has a token that lasts, no pod gets it, and its rights are those of discovery."""
+    made = {each["kind"]: each for each in rendered(KUBERNETES / "overlays" / "cluster-access")}
+    access = {each["kind"]: each for each in rendered(KUBERNETES / "overlays" / "discovery-access")}
+    account = made["ServiceAccount"]["metadata"]
+
+    assert {"Namespace", "ServiceAccount", "Secret", "Role", "RoleBinding"} == made.keys()
+    assert [access[kind] for kind in ("Role", "RoleBinding")] == [
+        made[kind] for kind in ("Role", "RoleBinding")
+    ]
+    (subject,) = made["RoleBinding"]["subjects"]
+    assert (account["name"], account["namespace"]) == (subject["name"], subject["namespace"])
+    assert made["ServiceAccount"]["automountServiceAccountToken"] is False
+    assert "kubernetes.io/service-account-token" == made["Secret"]["type"]
+    assert {"kubernetes.io/service-account.name": account["name"]} == made["Secret"]["metadata"][
+        "annotations"
     ]
 
 

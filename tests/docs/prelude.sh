@@ -84,6 +84,11 @@ kubectl() {
             ;;
     esac
 }
+# What the operator's own kubeconfig says.
+for context in cloud edge-1; do
+    "$KUBECTL" config set-cluster $context --server "https://$context.example:6443"
+    "$KUBECTL" config set-context $context --cluster $context
+done > /dev/null
 # What an authority would hand out.
 "$PYTHON" - <<'END'
 from pathlib import Path

@@ -104,6 +104,7 @@ class Demo:
             name,
             [
                 *(sys.executable, "-m", "testbed.fakes.instances", "--port", str(settings.port)),
+                *("--grpc-port", str(settings.grpc_port)),
                 *("--model", settings.model, "--slots", str(curve.slots)),
                 *(f"--serves={name}" for name in settings.serves),
                 f"--base={curve.base}",

@@ -17,8 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
+
+from testbed.fakes.kserve import KserveClient
 
 MAX_RECORDS = 1_000_000
 """Oldest records go first beyond these; a minute at a hundred requests a second is 6,000."""
@@ -65,6 +68,8 @@ class Stream:
     headers: Mapping[str, str] = field(default_factory=dict)
     lengths: Lengths = Lengths()
     streaming: bool = False
+    grpc: bool = False
+    """Whether they are calls of KServe's `ModelInfer`, which carry the model alone."""
     timeout: float = 30.0
     """Seconds to the end of the answer."""
     in_flight: int = 256
@@ -130,6 +135,7 @@ class Traffic:
         self._tasks: list[asyncio.Task[None]] = []
         self._requests: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
+        self._grpc = KserveClient()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -154,6 +160,7 @@ class Traffic:
         await asyncio.gather(*self._tasks, *self._requests, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+        await self._grpc.close()
 
     @property
     def in_flight(self) -> int:
@@ -208,7 +215,8 @@ class Traffic:
                     Record(stream.service, stream.site, due, 0.0, 0.0, NOT_SENT, error="bound")
                 )
                 continue
-            task = asyncio.create_task(self._request(stream, due, *lengths))
+            asked = self._call(stream, due) if stream.grpc else self._request(stream, due, *lengths)
+            task = asyncio.create_task(asked)
             for group in (flying, self._requests):
                 group.add(task)
                 task.add_done_callback(group.discard)
@@ -249,6 +257,24 @@ class Traffic:
                 at_site,
                 error,
                 late,
+            )
+        )
+
+    async def _call(self, stream: Stream, due: float) -> None:
+        loop = asyncio.get_running_loop()
+        late = loop.time() - due
+        status, error, said = await self._grpc.infer(
+            urlsplit(stream.url).netloc,
+            stream.model,
+            metadata=stream.headers,
+            patience=stream.timeout,
+        )
+        took = loop.time() - due
+        instance, at_site = said.get("x-cats-instance", ""), said.get("x-cats-site", "")
+        self.records.append(
+            Record(
+                *(stream.service, stream.site, due, took, took),
+                *(status, instance, at_site, error, late),
             )
         )
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from controlplane.config.source import parse_source
 from controlplane.config.units import parse_duration, parse_share
 from testbed.demo.traffic import Lengths, Stream
 from testbed.fakes.engine import Curve
 from testbed.fakes.instances import InstanceSettings
+from testbed.fakes.kserve import INFER
 from testbed.processes.ports import free_ports
 
 DEFAULT_EXAMPLE = Path(__file__).parents[2] / "examples" / "cloud-edge-device"
@@ -66,7 +68,8 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
     )
     fleet.setdefault("envoy", {}).setdefault("address", "127.0.0.1")
     clients = list(dict.fromkeys(each["from"] for each in emulation["traffic"]))
-    ports = iter(free_ports(len(fleet["instances"]) + len(clients)))
+    grpc = _speaking_grpc(fleet)
+    ports = iter(free_ports(2 * len(fleet["instances"]) + len(clients)))
     listeners = {site: next(ports) for site in clients}
     for site in fleet["sites"]:
         if site["name"] in listeners:
@@ -75,7 +78,9 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
     instances = {}
     for each in fleet["instances"]:
         settings = _instance(each, emulation["instances"][each["name"]], fleet, next(ports))
-        _move(each, f"{settings.host}:{settings.port}")
+        if settings.model in grpc:
+            settings = replace(settings, grpc_port=next(ports))
+        _move(each, settings)
         instances[each["name"]] = settings
     story = emulation["story"]
     return World(
@@ -130,13 +135,25 @@ def _distances(network: Mapping[str, Any], site: str) -> Iterator[tuple[str, flo
             yield ends[0], parse_duration(path["rtt"])
 
 
-def _move(configured: dict[str, Any], address: str) -> None:
-    old = configured["address"]
-    configured["address"] = address
+def _speaking_grpc(fleet: Mapping[str, Any]) -> frozenset[str]:
+    """Return the models whose instances are asked over gRPC."""
+    return frozenset(
+        each["name"]
+        for service in fleet["services"]
+        for each in (*service["models"], *fleet["models"])
+        if "grpc" in (each.get("protocol"), service.get("protocol"))
+        and each["name"] in {own["name"] for own in service["models"]}
+    )
+
+
+def _move(configured: dict[str, Any], settings: InstanceSettings) -> None:
+    configured["address"] = f"{settings.host}:{settings.grpc_port or settings.port}"
     # Emulated engines have no certificate, and their clients no key.
     configured.pop("https", None)
     if "scrape" in configured:
-        configured["scrape"]["url"] = configured["scrape"]["url"].replace(old, address)
+        url = urlsplit(configured["scrape"]["url"])
+        own = url._replace(netloc=f"{settings.host}:{settings.port}")
+        configured["scrape"]["url"] = own.geturl()
 
 
 def _stream(
@@ -153,4 +170,5 @@ def _stream(
         headers={"x-emulated-from": site},
         lengths=Lengths(each.get("prompt", 30.0), each.get("output", 100.0)),
         streaming=each.get("streaming", False),
+        grpc=each["path"] == INFER,
     )

@@ -63,6 +63,8 @@ class InstanceSettings:
     host: str = "127.0.0.1"
     port: int = 0
     """0 takes a free one."""
+    grpc_port: int = 0
+    """Where it speaks KServe's protocol over gRPC beside HTTP; 0 does not."""
     kv_tokens: int = 200_000
     rtt: Mapping[str, float] = field(default_factory=dict)
     """Site -> seconds that a request from there is on its way, both ways together."""
@@ -169,8 +171,18 @@ class EmulatedInstance:
         due = self.engine.next_at()
         self._timer = None if due is None else self._loop.call_at(due, self._advance)
 
-    async def _run(self, demand: Demand, request: web.Request) -> AsyncGenerator[Mark]:
-        distance = self.settings.rtt.get(request.headers.get("x-emulated-from", ""), 0.0)
+    async def until_awake(self) -> None:
+        """Wait while it is hung."""
+        await self._awake.wait()
+
+    async def work(self, demand: Demand, headers: Mapping[str, str]) -> None:
+        """Do the work of a request with *headers*."""
+        async with contextlib.aclosing(self._run(demand, headers)) as marks:
+            async for _ in marks:
+                pass
+
+    async def _run(self, demand: Demand, headers: Mapping[str, str]) -> AsyncGenerator[Mark]:
+        distance = self.settings.rtt.get(headers.get("x-emulated-from", ""), 0.0)
         if distance > 0:
             await asyncio.sleep(distance)
         self._advance()
@@ -189,16 +201,10 @@ class EmulatedInstance:
             self.engine.cancel(ticket, now=self._loop.time())
             self._advance()
 
-    async def _finish(self, demand: Demand, request: web.Request) -> None:
-        async with contextlib.aclosing(self._run(demand, request)) as marks:
-            async for _ in marks:
-                pass
-
     @web.middleware
     async def _misbehave(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if request.path != "/emulation":
-            if not self._awake.is_set():
-                await self._awake.wait()
+            await self.until_awake()
             if request.path.startswith("/v1/") and request.method == "POST":
                 self.requests += 1
                 if self.fault is not None and (bad := await self.fault(request)) is not None:
@@ -250,13 +256,13 @@ class EmulatedInstance:
             "total_tokens": demand.prompt_tokens + demand.output_tokens,
         }
         if not stream:
-            await self._finish(demand, request)
+            await self.work(demand, request.headers)
             return web.json_response(shape.whole(_words(0, limit), usage))
         response = web.StreamResponse(
             headers={"content-type": "text/event-stream", "cache-control": "no-cache"}
         )
         reported = 0
-        async with contextlib.aclosing(self._run(demand, request)) as marks:
+        async with contextlib.aclosing(self._run(demand, request.headers)) as marks:
             async for mark in marks:
                 if reported == 0:
                     await response.prepare(request)
@@ -276,7 +282,7 @@ class EmulatedInstance:
         given = asked.get("input", "")
         texts = given if isinstance(given, list) else [given]
         tokens = sum(max(1, len(str(text).split())) for text in texts)
-        await self._finish(Demand(tokens, 0), request)
+        await self.work(Demand(tokens, 0), request.headers)
         vectors = [
             {"object": "embedding", "index": index, "embedding": [1.0, 0.0, 0.0, 0.0]}
             for index, _ in enumerate(texts)
@@ -294,7 +300,9 @@ class EmulatedInstance:
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 10:
             return _refusal(400, "n must be an integer from 1 to 10")
         words = len(str(asked.get("prompt", "")).split())
-        await self._finish(Demand(words, DEFAULT_TOKENS, factor=IMAGE_FACTOR * number), request)
+        await self.work(
+            Demand(words, DEFAULT_TOKENS, factor=IMAGE_FACTOR * number), request.headers
+        )
         return web.json_response({"created": 0, "data": [{"b64_json": ""}] * number})
 
     async def _models(self, _request: web.Request) -> web.Response:
@@ -421,6 +429,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
 
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--grpc-port", type=int, default=0, help="port of KServe's protocol over gRPC, if any"
+    )
     parser.add_argument("--model", default="emulated")
     parser.add_argument(
         "--serves", action="append", default=[], help="name of a model it knows; may be repeated,"
@@ -446,6 +457,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
         curve=Curve(given.base, given.crowding, given.slots),
         host=given.host,
         port=given.port,
+        grpc_port=given.grpc_port,
         rtt=dict(given.rtt),
     )
 
@@ -456,7 +468,13 @@ async def serve(settings: InstanceSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    async with EmulatedInstance(settings) as instance:
+    async with contextlib.AsyncExitStack() as stack:
+        instance = await stack.enter_async_context(EmulatedInstance(settings))
+        if settings.grpc_port:
+            # Here, because gRPC is loaded for few instances.
+            from testbed.fakes.kserve import serving_kserve  # noqa: PLC0415
+
+            await stack.enter_async_context(serving_kserve(instance, settings.grpc_port))
         print(f"{settings.model} at http://{instance.address}", flush=True)
         await ended.wait()
 

@@ -15,6 +15,7 @@ import pytest
 
 from testbed.fakes.engine import Curve
 from testbed.fakes.instances import EmulatedInstance, InstanceSettings, parse_arguments
+from testbed.fakes.kserve import KserveClient, serving_kserve
 from testbed.processes.children import Children
 
 FAST = Curve(base=0.01, crowding=0.001, slots=4)
@@ -209,3 +210,25 @@ async def test_an_instance_of_its_own_process_ends_with_its_context(tmp_path: Pa
         await wait_until(lambda: "m at http://" in child.last_lines())
 
     assert not child.running
+
+
+async def test_kserves_protocol_is_spoken_beside_http() -> None:
+    """A known model is answered after its work; foreign names and failures arrive as gRPC's."""
+    settings = InstanceSettings(model="detector", serves=("detector",))
+    async with EmulatedInstance(settings) as instance, serving_kserve(instance, 0) as port:
+        client = KserveClient()
+        address = f"127.0.0.1:{port}"
+        answers = [
+            (await client.infer(address, model, metadata={}, patience=60.0))[:2]
+            for model in ("detector", "other")
+        ]
+        instance.failing = True
+        failed = await client.infer(address, "detector", metadata={}, patience=60.0)
+        await client.close()
+        worked = instance.engine.completed
+    assert [
+        (200, ""),
+        (404, "NOT_FOUND Request for unknown model: 'other' is not found"),
+    ] == answers
+    assert 500 == failed[0]
+    assert 1 == worked

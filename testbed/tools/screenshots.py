@@ -2,9 +2,8 @@
 
 A small fleet is the demo's: a real control plane, real Envoys and live traffic, while a training
 job takes part of the near edge. A large one has 50 sites, 500 instances and 20 services that are
-reported to a real control plane, with a site that is dead; its Envoys are emulated: each gets its
-weights over xDS, acknowledges them, and reports requests that follow them. Both are seen by a real
-browser and in a real pseudo-terminal.
+reported to a real control plane, with a site that is dead. Both are seen by a real browser and in
+a real pseudo-terminal.
 """
 
 from __future__ import annotations
@@ -16,22 +15,17 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import grpc
-
 from controlplane.app.serving import Settings, running
-from controlplane.model import InstanceReport, Report, TrafficReport
-from controlplane.steering.plan import Plan
-from controlplane.xds.types import CLUSTER, ENDPOINT
+from controlplane.model import InstanceReport
 from testbed.demo.run import Demo
 from testbed.demo.screen import build_live
 from testbed.demo.script import PHASES
 from testbed.demo.world import build_world
 from testbed.fakes import large_fleets
-from testbed.fakes.xds import XdsClient
 from testbed.processes.browser import BrowserError, Page
 from testbed.tools.terminal_pictures import SIZES, draw_terminal, render_text, run_in_terminal
 
@@ -156,8 +150,9 @@ async def large_fleet() -> AsyncIterator[tuple[str, Path]]:
             async def report_on() -> None:
                 while True:
                     now = control.clock()
-                    said = large_fleets.make_reports(**LARGE, at=now, rng=rng)
-                    for number, report in enumerate(reported(said, control.plan, rng)):
+                    for number, report in enumerate(
+                        large_fleets.make_reports(**LARGE, at=now, rng=rng)
+                    ):
                         dead = isinstance(report, InstanceReport) and report.instance in silent
                         if not dead or now - began < 2.0:
                             control.receive(report)
@@ -165,61 +160,12 @@ async def large_fleet() -> AsyncIterator[tuple[str, Path]]:
                             await asyncio.sleep(0)
                     await asyncio.sleep(1.0)
 
-            names = [service["name"] for service in fleet["services"]]
-            async with asyncio.TaskGroup() as tasks:
-                running_on = [tasks.create_task(report_on())]
-                running_on += [
-                    tasks.create_task(acknowledge(run.xds_port, each["name"], names))
-                    for each in fleet["sites"]
-                ]
-                yield f"http://127.0.0.1:{run.admin_port}/", file
-                for each in running_on:
-                    each.cancel()
-
-
-def reported(reports: Iterable[Report], plan: Plan | None, rng: random.Random) -> Iterator[Report]:
-    """Return *reports* with the requests of each Envoy spread over instances as *plan* wants.
-
-    An answer takes 150 to 250 ms at an instance of the Envoy's site, 40 ms more elsewhere.
-    """
-    for report in reports:
-        if not isinstance(report, TrafficReport) or plan is None:
-            yield report
-            continue
-        for each in plan.assignments[report.service, report.site].allocations:
-            answers = report.issued * each.share
-            if each.priority or not answers:
-                continue
-            taken = rng.uniform(0.15, 0.25) + (0.0 if each.site == report.site else 0.04)
-            yield replace(
-                report,
-                envoy=f"{report.site}-1",
-                instance=each.instance,
-                issued=answers,
-                succeeded=answers,
-                in_progress=answers * taken,
-                latency_sum=answers * taken,
-                latency_count=answers,
-                ttft_sum=answers * taken / 4,
-            )
-
-
-async def acknowledge(port: int, site: str, services: Iterable[str]) -> None:
-    """Be an Envoy of *site* that takes the weights of *services*, until cancelled."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        while True:
-            client = XdsClient(channel, delta=True)
-            client.node.id = f"{site}-1"
-            client.node.metadata["site"] = site
+            reporting = asyncio.create_task(report_on())
             try:
-                await client.request(CLUSTER)
-                await client.request(ENDPOINT, services)
-                while True:
-                    response = await client.response()
-                    await client.request(response.type_url, nonce=response.nonce)
-            except (TimeoutError, EOFError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                client.cancel()
-                await asyncio.sleep(1.0)  # no plan yet
+                yield f"http://127.0.0.1:{run.admin_port}/", file
+            finally:
+                reporting.cancel()
+                await asyncio.gather(reporting, return_exceptions=True)
 
 
 async def _see(address: str, fleet: str, directory: Path, *, wanted: Iterable[str]) -> list[str]:

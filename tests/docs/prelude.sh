@@ -77,7 +77,7 @@ start_edge() {
 kubectl() {
     "$PYTHON" -m testbed.fakes.kubectl "$@" || return
     case "$*" in
-        *"port-forward service/"*) sleep 150 ;; # the gateway listens at that port by itself
+        *"port-forward service/"*) sleep 600 ;; # the gateway listens at that port by itself
         *port-forward*) cats serve -c fleet.yaml ;; # the pod that it leads to
         "apply -k deploy/kubernetes/overlays/edge-site")
             start_edge # an instance of the site, and its gateway

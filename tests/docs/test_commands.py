@@ -39,6 +39,8 @@ SERVERS = {
 }
 """What runs on and on, in a terminal of its own, and how to see that it does."""
 
+WITHIN = 500.0
+"""Seconds for the commands of a page; twelve of processor time are the most that one takes."""
 PRELUDE = (Path(__file__).parent / "prelude.sh").read_text(encoding="utf-8")
 
 
@@ -120,7 +122,7 @@ async def test_every_command_runs_as_written(name: str, tmp_path: Path) -> None:
             start_new_session=True,
         )
         try:
-            status = await asyncio.wait_for(child.wait(), 150)
+            status = await asyncio.wait_for(child.wait(), WITHIN)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # what it left running beside it

@@ -56,7 +56,6 @@ ELSEWHERE = {
     "controller/cycle_record": "features/test_tracing.py",
     "controller/discovery": "features/test_discovery.py",
     "controller/discovery_status": "features/test_discovery.py",
-    "controller/followers": "features/test_discovery.py",
     "controller/lease_replication": "features/test_lease_replicas.py",
     "controller/persistence": "app/test_serving.py",
     "controller/publication": "controller/test_control_plane.py",

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "app/kept_history": "app/test_serving.py",
     "app/readers": "app/test_serving.py",
     "bus/override_key": "bus/test_nats.py",
+    "bus/plan_key": "bus/test_nats.py",
     "__main__": "cli/test_cli.py",
     "admin_api/discovery": "features/test_discovery.py",
     "admin_api/effect": "features/test_override.py",

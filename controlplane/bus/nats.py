@@ -2,8 +2,7 @@
 
 * subject ``cats.reports``: everyone's reports and count of clients, at most once;
 * key ``lease``: who decides (`lease`);
-* key ``plan``: the plan of all, deflated; a long one in parts, ``plan.SLOT.N``, written before the
-  key that names them, in turns of two slots, so that what is being read is not overwritten;
+* key ``plan``: the plan of all, deflated; a long one in parts (`plan_key`);
 * key ``memory``: what was learned, now and then, for replicas that join;
 * key ``overrides``: the operators' overrides, which any replica may replace (`override_key`);
 * subject ``cats.plan``: a hint that the plan is another one.
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import math
 import ssl
@@ -42,7 +40,8 @@ from controlplane.bus.codec import decode_message, encode_message
 from controlplane.bus.lease import Attempt, Lease
 from controlplane.bus.local import OTHER_OVERRIDES, SavedOverrides
 from controlplane.bus.override_key import OverrideKey
-from controlplane.bus.packing import deflate, inflate, inflate_bytes
+from controlplane.bus.packing import deflate, inflate_bytes
+from controlplane.bus.plan_key import PART, UNREADABLE, PlanKey
 from controlplane.errors import ReportError
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
@@ -70,16 +69,6 @@ REQUEST_TIMEOUT = 1.0
 MAX_QUEUED = 50_000
 """Reports that wait to be sent; the oldest go first."""
 MAX_IN_MESSAGE = 2_000
-PART = 512 * 1024
-"""Bytes of one value; NATS takes 1 MiB by default."""
-MAX_PARTS = 256
-
-FORMAT = 1
-"""Of what is stored and sent; grows when an older replica could no longer read it."""
-_UNREADABLE = (
-    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError,
-    zlib.error,
-)  # fmt: skip
 _FAULTS = (NatsError, TimeoutError, OSError)
 """What anything asked of NATS may end with."""
 
@@ -132,12 +121,9 @@ class NatsBus:
         self._releasing = False
         """Whether the lease was given up, and the store may not say so yet."""
         self._looked = asyncio.Event()
-        self._plan_revision = 0
-        self._unreadable = False
-        """Whether the plan in the store cannot be read, and the leader is to replace it."""
+        self._stored = PlanKey()
         self._store_created: Any = None
         """When the store was made; another instant is another store."""
-        self._slot = 0
         self._heard_at = clock()
         self._joined_at: float | None = None
 
@@ -186,14 +172,12 @@ class NatsBus:
             return False
         content = await asyncio.to_thread(deflate, plan)
         try:
-            revision = await self._write_plan(plan.version, content)
+            await self._stored.write(self._bucket, plan.version, content, by=self.me)
         except _FAULTS:
             # It may have been written for all that: the next look says.
             self._hint.set()
             return False
         self.plan = plan
-        self._plan_revision = revision
-        self._unreadable = False
         with contextlib.suppress(*_FAULTS):
             await self._nats.publish(HINTS, b"")
         return True
@@ -350,7 +334,7 @@ class NatsBus:
             )
         await self._read_plan()
         await self._read_overrides()
-        if self.leads and self.plan is not None and (self._plan_revision == 0 or self._unreadable):
+        if self.leads and self.plan is not None and self._stored.is_wanted:
             await self.offer(self.plan)
         if not self._looked.is_set():
             await self._read_memory()
@@ -381,7 +365,7 @@ class NatsBus:
         info = await self._nats.jetstream(timeout=REQUEST_TIMEOUT).stream_info(f"KV_{BUCKET}")
         if self._store_created not in (None, info.created):
             self._lease.forget(now=self._clock())
-            self._plan_revision = 0
+            self._stored.forget()
             self._on_change("store of the bus lost; lease and plan written again")
         self._store_created = info.created
 
@@ -397,34 +381,21 @@ class NatsBus:
             return None
 
     async def _read_plan(self) -> None:
-        entry = await self._get("plan")
-        if entry is None:
-            self._plan_revision = 0
-            return
-        if entry.revision <= self._plan_revision:
-            return
-        head, _, content = (entry.value or b"").partition(b"\n")
         try:
-            document = json.loads(head)
-            if document.get("format", FORMAT) > FORMAT:
-                raise ValueError("of a newer version")
-            if self.plan is None or document["version"] != self.plan.version:
-                for number in range(min(int(document["parts"]), MAX_PARTS)):
-                    part = await self._get(f"plan.{document['slot']}.{number}")
-                    content += b"" if part is None else part.value
-                if hashlib.blake2b(content, digest_size=16).hexdigest() != document["digest"]:
-                    self._hint.set()  # it was replaced while it was read
-                    return
-                self.plan = await asyncio.to_thread(inflate, content, self._clock())
-                self._on_change("another plan")
-            self._slot = int(document["slot"])
-            self._unreadable = False
-        except _UNREADABLE as error:
+            plan, torn = await self._stored.read(
+                self._bucket,
+                current=None if self.plan is None else self.plan.version,
+                now=self._clock(),
+            )
+        except ReportError as error:
             self._count("refused", 1)
-            # The last plan is kept; this is the entry that a leader of this version replaces.
-            self._unreadable = True
-            self._on_change(f"plan on the bus unreadable: {error}"[:200])
-        self._plan_revision = entry.revision
+            self._on_change(str(error)[:200])
+            return
+        if torn:
+            self._hint.set()
+        if plan is not None:
+            self.plan = plan
+            self._on_change("another plan")
 
     async def _read_overrides(self) -> None:
         for change in await self._overrides.read(self._bucket, leads=self.leads):
@@ -433,28 +404,8 @@ class NatsBus:
     async def _read_memory(self) -> None:
         entry = await self._get("memory")
         if entry is not None:
-            with contextlib.suppress(*_UNREADABLE):
+            with contextlib.suppress(*UNREADABLE):
                 self.memory = json.loads(inflate_bytes(entry.value or b""))
-
-    async def _write_plan(self, version: str, content: bytes) -> int:
-        slot = 1 - self._slot
-        parts = [] if len(content) <= PART else [
-            content[start : start + PART] for start in range(0, len(content), PART)
-        ]  # fmt: skip
-        for number, part in enumerate(parts):
-            await self._bucket.put(f"plan.{slot}.{number}", part)
-        head = {
-            "format": FORMAT,
-            "version": version,
-            "by": self.me,
-            "slot": slot,
-            "parts": len(parts),
-            "digest": hashlib.blake2b(content, digest_size=16).hexdigest(),
-        }
-        value = json.dumps(head).encode() + b"\n" + (b"" if parts else content)
-        revision: int = await self._bucket.update("plan", value, last=self._plan_revision)
-        self._slot = slot
-        return revision
 
     async def _take_hint(self, _message: Any) -> None:
         self._hint.set()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.bus.nats import PART, REPORTS, NatsBus
+from controlplane.bus.nats import REPORTS, NatsBus
+from controlplane.bus.plan_key import PART
 from controlplane.model import Report, ScrapeFailure
 from controlplane.steering.plan import Plan
 from testbed.fakes.fleets import make_config, make_plan
@@ -170,7 +171,7 @@ async def test_a_leader_that_goes_is_succeeded(tmp_path: Path) -> None:
         await until(lambda: third.bus.leads)
         assert await third.bus.offer(plan(5, 6))
         # What a leader writes that does not know of its end is refused by the store.
-        third.bus._plan_revision -= 1
+        third.bus._stored._revision -= 1
         assert not await third.bus.offer(plan(7, 8))
 
 
@@ -294,7 +295,7 @@ async def test_a_plan_that_cannot_be_read_is_reported_and_replaced(
         assert await replicas[0].bus.offer(plan(1, 2))
         await until(lambda: all(_same(r.bus.plan, plan(1, 2)) for r in replicas))
         written = await replicas[1].bus._bucket.put("plan", value)
-        await until(lambda: all(r.bus._plan_revision > written for r in replicas))
+        await until(lambda: all(r.bus._stored._revision > written for r in replicas))
 
         assert all(_same(r.bus.plan, plan(1, 2)) for r in replicas)
         assert any("unreadable" in each for each in replicas[0].changes)

@@ -130,8 +130,9 @@ class SizeLearner:
         span = 0.0 if math.isinf(self._at) else max(0.0, now - self._at)
         self._at, self._last = now, served
         self._sums *= math.exp(-min(span, MEMORY) / MEMORY)
-        for pair in served.keys() - self._pairs.keys():
-            self._pairs[pair] = len(self._pairs)
+        for pair in served:  # in order: a set of names has another in each process
+            if pair not in self._pairs:
+                self._pairs[pair] = len(self._pairs)
         fresh = len(self._pairs) - len(self._sums)
         if fresh:
             self._sums = np.concatenate([self._sums, np.zeros((fresh, _SUMS))])

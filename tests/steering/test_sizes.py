@@ -75,6 +75,15 @@ def test_requests_under_way_count_before_they_end() -> None:
     assert learner.size["image"] / learner.size["chat"] > 7.0
 
 
+def test_what_is_learned_keeps_the_order_of_what_is_seen() -> None:
+    """Sums of another order differ in the last digits, and so would the plans of two replicas."""
+    seen = {("chat", f"instance-{number}"): Served(9.0, 9.0, 9.0) for number in range(40)}
+    learner = SizeLearner()
+    learner.observe(SERVICES, seen, waits={}, now=0.0)
+
+    assert [*seen] == [(service, name) for service, name, *_ in learner.memory()["sums"]]
+
+
 def test_services_that_share_no_instance_keep_their_configured_sizes() -> None:
     """What cannot be compared is believed as it is written."""
     learner = SizeLearner()

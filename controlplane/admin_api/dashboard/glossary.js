@@ -5,7 +5,7 @@ const MEANINGS = {
   held: "A better plan is known, and it would gain too little to be worth a push; the one before stays.",
   mode: "steer: the decided shares are pushed. observe: they are only shown, and the static split is pushed.",
   sites: "Places with instances, clients or both.",
-  sound: "Instances that get requests and report what they should, of all that are configured or discovered.",
+  healthy: "Instances that get requests and report what they should, of all that are configured or discovered.",
   envoys: "Envoys that are connected. One lags while it has not acknowledged its newest endpoints for 2 s; one rejects when it refuses them, and keeps its last good ones.",
   configuration: "The version of the configuration in force: a hash of its values.",
   alerts: "What needs an operator now, each with what to do.",

@@ -6,7 +6,7 @@ import { age, clock, count, DASH, latency, percent, rate, watts } from "./format
 import { loadOf } from "./flows.js";
 import { explain } from "./glossary.js";
 
-const SOUND = new Set(["live", "starting"]);
+const HEALTHY = new Set(["live", "starting"]);
 const BAD = new Set(["expired", "not_ready", "quarantined"]);
 
 function meter() {
@@ -71,8 +71,8 @@ function health_({ kind, phases }) {
   if (kind === "device" && parts.every(([phase]) => phase === "unknown")) return ["dim", "not reporting"];
   if (parts.length === 1 && parts[0][0] === "live") return ["good", `${parts[0][1]} live`];
   const bad = parts.some(([phase]) => BAD.has(phase));
-  const sound = parts.every(([phase]) => SOUND.has(phase));
-  return [bad ? "bad" : sound ? "good" : "warn", parts.map(([phase, n]) => `${n} ${phase.replace("_", " ")}`).join(", ")];
+  const healthy = parts.every(([phase]) => HEALTHY.has(phase));
+  return [bad ? "bad" : healthy ? "good" : "warn", parts.map(([phase, n]) => `${n} ${phase.replace("_", " ")}`).join(", ")];
 }
 
 /** Show up to `most` instances that have `filter` in one of their words; give how many there are. */
@@ -144,7 +144,7 @@ export function updateOverrides(section, body, overview) {
 
 /** Show the figures at the top. */
 export function updateHeadline(list, overview) {
-  const phases = overview.instances.filter((item) => SOUND.has(item.phase)).length;
+  const phases = overview.instances.filter((item) => HEALTHY.has(item.phase)).length;
   const envoys = overview.sites.reduce((sum, site) => sum + site.envoys, 0);
   const lagging = overview.sites.reduce((sum, site) => sum + site.lagging, 0);
   const alerts = overview.alerts ?? [];
@@ -152,7 +152,7 @@ export function updateHeadline(list, overview) {
     ["plan", overview.plan.held ? "held" : "plan", `${overview.plan.version.slice(0, 8)}${overview.plan.held ? " (held)" : ""}`],
     ["mode", "mode", overview.mode],
     ["sites", "sites", String(overview.sites.length)],
-    ["instances sound", "sound", `${phases} of ${overview.instances.length}`],
+    ["healthy instances", "healthy", `${phases} of ${overview.instances.length}`],
     ["Envoys", "envoys", lagging ? `${envoys}, ${lagging} lag` : String(envoys)],
     ["configuration", "configuration", overview.config.version.slice(0, 8)],
     ["alerts", "alerts", String(alerts.length)],

@@ -101,9 +101,7 @@ class Metrics:
             "cats_xds_pushed_bytes_total", "Bytes of xDS responses sent.", ("type",)
         )
         self.acks = counter("cats_xds_acks_total", "xDS responses acknowledged (ACK).", ("type",))
-        self.nacks = counter(
-            "cats_xds_nacks_total", "xDS responses rejected (NACK).", ("type",)
-        )
+        self.nacks = counter("cats_xds_nacks_total", "xDS responses rejected (NACK).", ("type",))
         self.ack_seconds = histogram(
             "cats_xds_ack_seconds", "Time from an xDS response to its acknowledgement.", ("type",)
         )

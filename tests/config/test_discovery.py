@@ -241,6 +241,27 @@ def test_a_token_is_not_sent_in_the_clear() -> None:
     assert [] == faults_in(plain.replace("10.0.0.1", "127.0.0.1"))
 
 
+def bare(discovery: str, source: str) -> str:
+    """Return a fleet of one instance whose service takes its matches from *source*."""
+    return f"""version: 1
+sites: [{{name: north, kind: edge}}]
+models: [{{name: m}}]
+services: [{{name: chat, {source}, models: [{{name: m}}]}}]
+instances: [{{name: i, site: north, address: "10.0.0.1:8000", models: [m]}}]
+discovery: {discovery}
+"""
+
+
+@pytest.mark.parametrize("discovery", ["{rules: []}", "{namespace: models}"])
+def test_discovery_that_looks_for_nothing_is_a_fault_and_routes_are_something(
+    discovery: str,
+) -> None:
+    """Services may take their matches from HTTPRoutes where the file lists all instances."""
+    assert [] == faults_in(bare(discovery, "http_routes: [{service: chat}]"))
+    (fault,) = faults_in(bare(discovery, "match: [{path: /chat}]"))
+    assert "looks for nothing; give at least 1 rule, or http_routes to a service" in fault
+
+
 def test_without_rules_a_missing_instance_is_still_a_fault() -> None:
     """Only what can still come is waited for."""
     head, _, tail = BASE.partition("discovery:")

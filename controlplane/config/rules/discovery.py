@@ -27,6 +27,13 @@ def discovery_faults(doc: Sections) -> Iterator[Fault]:
     """Check what each rule of discovery says, and that it says it once."""
     yield from doc.unique(doc.rule_list, "rule")
     yield from cluster_faults(doc)
+    discovery = doc.root.entry("discovery")
+    routed = any(service.get("http_routes") is not None for service in doc.service_list)
+    if isinstance(discovery.raw, dict) and not discovery.get("rules") and not routed:
+        yield doc.at(
+            discovery, "rules" if "rules" in discovery.raw else None,
+            "looks for nothing; give at least 1 rule, or http_routes to a service",
+        )  # fmt: skip
     expiry = doc.root.entry("steering").number("expiry", parse_duration)
     for rule in doc.rule_list:
         if not isinstance(rule.raw, dict):

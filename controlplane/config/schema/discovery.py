@@ -245,7 +245,8 @@ class Discovery(Settings):
     config_map: Annotated[str, Field(pattern=_CONFIG_MAP)] | None = None
     """``NAMESPACE/NAME`` of the ConfigMap that holds this file, in the cluster of `api`: with
     *events*, a file that is rejected is an Event on it, with its errors."""
-    rules: Annotated[tuple[DiscoveryRule, ...], Field(min_length=1, max_length=32)]
+    rules: Annotated[tuple[DiscoveryRule, ...], Field(max_length=32)] = ()
+    """What is looked for; none is needed where services only take their matches from HTTPRoutes."""
 
     def cluster(self, name: str) -> KubernetesApi | KubernetesCluster:
         """Return the cluster of a name; the one of ``discovery.api`` for the empty name.

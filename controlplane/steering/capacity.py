@@ -581,8 +581,10 @@ def _common_mean(values: Array, noise: Array) -> tuple[float, float]:
     mean = float(weight @ values / weight.sum())
     excess = float(weight @ (values - mean) ** 2) - (len(values) - 1)
     between = 0.0
-    if excess > 0.0:
-        between = excess / float(weight.sum() - (weight @ weight) / weight.sum())
+    spread = float(weight.sum() - (weight @ weight) / weight.sum())
+    # A single value varies with nothing; rounding alone would have it differ from its own mean.
+    if len(values) > 1 and excess > 0.0 and spread > 0.0:
+        between = excess / spread
     weight = 1.0 / (noise + between)
     return float(weight @ values / weight.sum()), between
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controlplane.config import Config
 from controlplane.fleet.view import FleetView
@@ -269,6 +271,16 @@ def test_what_was_never_asked_is_as_those_that_were() -> None:
     first, *others = learn_several([0.1] * 5, [1, 0, 0, 0, 0])
 
     assert [each.pace for each in others] == [pytest.approx(first.pace, rel=0.01)] * 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(pace=st.floats(0.01, 5.0), seconds=st.integers(1, 3))
+def test_one_instance_alone_may_have_been_asked(pace: float, seconds: int) -> None:
+    """A single pace differs from its own mean by rounding at most, which is no variance."""
+    first, *others = learn_several([pace] * 4, [seconds, 0, 0, 0])
+
+    assert first.pace > 0.0
+    assert others[0].pace == others[1].pace == others[2].pace > 0.0
 
 
 @pytest.mark.parametrize("seconds", [3, 30])

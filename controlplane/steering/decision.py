@@ -58,7 +58,8 @@ class Decision:
     held: bool
     """True when *shares* are those from before."""
     gain: float
-    """Predicted gain of *shares* over the ones before, as a part of the cost; 0 when held."""
+    """Predicted gain of *shares* over the ones before, as a part of the cost that
+    shares can change; 0 when held."""
     probed: Array
     """(entries,): the part of *shares* that is given to learn of an instance; mostly 0."""
     losses: Array

@@ -214,8 +214,8 @@ class Plan:
     held: bool = False
     """True when a better plan was known and its gain was too small to push."""
     gain: float = 0.0
-    """What these shares are predicted to gain over those in use before, as a part of the cost; 0
-    where those stay."""
+    """What these shares are predicted to gain over those in use before, as a part of the cost that
+    shares can change; 0 where those stay."""
     predicted_latency: float | None = None
     """Mean over all requests, seconds, network included."""
     prediction_error: float | None = None

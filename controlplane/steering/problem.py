@@ -94,6 +94,12 @@ class Problem:
         return weights[self.service_of][self.flow.row]
 
     @property
+    def charges(self) -> Array:
+        """Return what a request of each entry costs besides time, (entries,), weighted seconds."""
+        charges: Array = self.flow.linear - self.weight * (self.rtt + self.transfer)
+        return charges
+
+    @property
     def complete(self) -> bool:
         """Return whether every pair that may be used is an entry."""
         return len(self.codes) == self.pairs.count

@@ -144,8 +144,15 @@ class Charged:
         """
         if self.surcharge is None:
             return prices
-        more = self.price(long_run).evaluate(load)[1] - long_run.evaluate(load)[1]
+        more = self.surcharged(long_run, load)
         return PriceTable.of(prices.capacity, prices.price + more[:, None])
+
+    def surcharged(self, long_run: PriceTable, load: Array) -> Array:
+        """Return what `toll` adds to the price of work of each instance, (instances,)."""
+        if self.surcharge is None:
+            return np.zeros(len(load))
+        more: Array = self.price(long_run).evaluate(load)[1] - long_run.evaluate(load)[1]
+        return more
 
 
 def charge(made: Picture, mix: Mix, tails: Sequence[Tail], charges: Array) -> Charged:

@@ -2,7 +2,8 @@
 
 * **Hysteresis by predicted gain**: the shares in use are evaluated on the new problem, and stay
   unless the new ones are better by ``steering.min_gain``, or an instance in use may no longer be
-  used, or a row has no shares yet.
+  used, or a row has no shares yet. Charges that no shares avoid are no part of the cost here:
+  they would make every gain look small.
 * **Oscillation**: pushes that undo the one before them. While the moves of load keep changing
   sign, only half of each move is made.
 * **ModelMonitor**: when requests take much longer than was predicted, and much longer than they
@@ -76,7 +77,7 @@ class Choice:
     held: bool
     """True when the shares in use stay."""
     gain: float
-    """Predicted gain of the new shares, as a part of the cost."""
+    """Predicted gain of the new shares, as a part of the cost that shares can change."""
 
 
 class Hysteresis:
@@ -147,10 +148,12 @@ class Hysteresis:
         now: float,
         min_gain: float,
         toll: float = 0.0,
+        common: float = 0.0,
     ) -> Choice:
         """Choose for the coming period. *used* is 0 in rows that have no shares yet.
 
-        *toll* is what going over to the new shares loses, in the unit of the cost.
+        *toll* is what going over to the new shares loses, and *common* the part of the cost that
+        all shares have in common (`unavoidable`), both in the unit of the cost.
         """
         carried = np.add.reduceat(used, flow.starts) if len(used) else used
         if not len(used) or bool((carried < 1.0 - 1e-6).any()):
@@ -159,7 +162,7 @@ class Hysteresis:
             self._push(now, 1.0)
             return Choice(new, held=False, gain=1.0)
         old_cost = flow.cost(used, prices)
-        gain = (old_cost - flow.cost(new, prices) - toll) / max(old_cost, 1e-12)
+        gain = (old_cost - flow.cost(new, prices) - toll) / max(old_cost - common, 1e-12)
         rested = min(self.rested(now) / SETTLED, 1.0)
         if rested < 1.0 and not (len(flow.base) <= FEW and _spreads(flow, used, new)):
             rested = 0.0
@@ -198,6 +201,17 @@ class Hysteresis:
         undone = likeness < -0.5
         self.reversals += undone
         self._turns = 0.8 * self._turns + undone
+
+
+def unavoidable(flow: Flow, charges: Array) -> float:
+    """Return what all shares pay of *charges*, (entries,), weighted seconds for each request.
+
+    Each row pays the least of its entries at least.
+    """
+    if not len(charges):
+        return 0.0
+    least = np.maximum(np.minimum.reduceat(charges, flow.starts), 0.0)
+    return float(np.dot(flow.demand, least))
 
 
 def _moves(flow: Flow, used: Array, new: Array, *, rested: float) -> bool:

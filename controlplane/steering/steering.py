@@ -40,7 +40,14 @@ from controlplane.steering.scaling import ScalingBasis, scaling_groups
 from controlplane.steering.sessions import SessionKeeper
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.spending import predict_spending
-from controlplane.steering.stability import Choice, Hysteresis, ModelMonitor, forced_rows, settle
+from controlplane.steering.stability import (
+    Choice,
+    Hysteresis,
+    ModelMonitor,
+    forced_rows,
+    settle,
+    unavoidable,
+)
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
 
@@ -251,9 +258,10 @@ class Steering:
         long_run = PriceTable.stationary(problem.curves)
         prices = mix_prices(long_run, self._demand_errors.cases()).tilted()
         optimum = Optimum(problem, shares, 0.0)
+        surcharged = np.zeros(len(problem.pace))
         if (choices.code == OPTIMAL).any():
             rows = Rows(choices.code == OPTIMAL, self._live(view, made))
-            prices, optimum = self._optimise(made, problem, rows, shares, prices)
+            prices, surcharged, optimum = self._optimise(made, problem, rows, shares, prices)
         problem, shares = optimum.problem, optimum.shares
         flow = problem.flow
         previous = self._current.shares(problem)
@@ -275,6 +283,7 @@ class Steering:
             used=np.where(optimal & ~forced, previous, kept.shares),
             new=kept.shares,
             toll=kept.toll,
+            common=unavoidable(flow, problem.charges + flow.work * surcharged[flow.column]),
             now=view.at,
             min_gain=-np.inf if self._renewed else self._config.steering.min_gain,
         )
@@ -356,8 +365,11 @@ class Steering:
 
     def _optimise(
         self, made: Picture, problem: Problem, rows: Rows, shares: Array, long_run: PriceTable
-    ) -> tuple[PriceTable, Optimum]:
-        """Return the prices of the coming period and the optimum under them, hedged."""
+    ) -> tuple[PriceTable, Array, Optimum]:
+        """Return the prices of the coming period and the optimum under them, hedged.
+
+        Between them, the part of the prices that promises add, (instances,).
+        """
         previous = self._current.shares(problem)
 
         def settle(some: Picture, entries: Problem, costs: PriceTable) -> Rest:
@@ -381,12 +393,14 @@ class Steering:
         )
         prices = mix_prices(prices, self._demand_errors.cases()).tilted()
         prices = kept.charged.toll(prices, long_run, planned)
+        surcharged = kept.charged.surcharged(long_run, planned)
         # Of shares that are equally good, a start from even ones finds the most even.
         start = None if self._hysteresis.settled(made.at) else start
         best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)
         hedged = hedge(best.problem, best.shares, prices, burstiness=self._demand_errors.burstiness)
         decided = rows.optimal[best.problem.flow.row]
-        return prices, replace(best, shares=np.where(decided, hedged, best.shares))
+        hedged = np.where(decided, hedged, best.shares)
+        return prices, surcharged, replace(best, shares=hedged)
 
     def _stand(
         self, problem: Problem, choices: Choices, shares: Array, load: Array, prices: PriceTable

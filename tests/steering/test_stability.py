@@ -9,10 +9,17 @@ import pytest
 
 from controlplane.fleet.view import FleetView, TrafficView
 from controlplane.model import Reading, Source
+from controlplane.steering import Plan, Steering
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
-from controlplane.steering.stability import FALLBACK, Hysteresis, ModelMonitor, settle
-from testbed.fakes.views import make_config, make_instance, make_view
+from controlplane.steering.stability import (
+    FALLBACK,
+    Hysteresis,
+    ModelMonitor,
+    settle,
+    unavoidable,
+)
+from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
 FLOW = Flow(
     demand=np.array([4.0]),
@@ -94,6 +101,71 @@ def test_a_good_part_of_the_requests_moves_for_less_the_longer_shares_stay(
     )
     assert 0 < gain
     assert held == choice.held
+
+
+def evened_out(**chat: object) -> Plan:
+    """Return the plan that follows one in which one of two equal instances had 99 % of *chat*."""
+    config = make_config(
+        sites=["near"],
+        services=[make_service("chat", **chat)],
+        instances=[
+            make_instance(name, "near", slots=4, service_time="100ms") for name in ("a", "b")
+        ],
+    )
+    demand = {("near", "chat"): 25.0}
+    plan = Steering(config).decide(make_view(config, demand=demand))
+    assignment = plan.assignments["chat", "near"]
+    uneven = tuple(
+        replace(each, share=share, weight=round(100 * share))
+        for each, share in zip(assignment.allocations, (0.99, 0.01), strict=True)
+    )
+    restarted = Steering(config)
+    restarted.restore(
+        replace(plan, assignments={("chat", "near"): replace(assignment, allocations=uneven)})
+    )
+    return restarted.decide(make_view(config, at=1.0, demand=demand))
+
+
+@pytest.mark.parametrize(
+    "charged",
+    [
+        pytest.param({"slo": {"latency": "60ms"}}, id="a promise that nothing keeps"),
+        pytest.param({"models": [{"name": "m", "penalty": "10s"}]}, id="a model's penalty"),
+    ],
+)
+def test_what_every_instance_charges_does_not_hide_a_gain(charged: dict[str, object]) -> None:
+    """Ten seconds a request beside a tenth of work: two equal instances get even shares."""
+    plain, plan = evened_out(), evened_out(**charged)
+
+    assert plan.predicted_cost > 20.0 * plain.predicted_cost
+    assert plan.gain == pytest.approx(plain.gain, rel=0.05)
+    assert not plan.held
+    assert [0.5, 0.5] == pytest.approx(
+        [each.share for each in plan.assignments["chat", "near"].allocations], abs=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("charges", "common"),
+    [
+        pytest.param([3.0, 3.0, 1.0], 4.0 * 3.0 + 2.0, id="alike"),
+        pytest.param([3.0, 0.5, 1.0], 4.0 * 0.5 + 2.0, id="one charges less"),
+        pytest.param([3.0, 0.0, 0.0], 0.0, id="one charges nothing"),
+        pytest.param([3.0, -0.1, 1.0], 2.0, id="one repays"),
+    ],
+)
+def test_each_row_pays_the_least_of_its_charges(charges: list[float], common: float) -> None:
+    """What another instance charges more is a matter of shares."""
+    flow = replace(
+        FLOW,
+        demand=np.array([4.0, 2.0]),
+        row=np.array([0, 0, 1], dtype=np.intp),
+        column=np.array([0, 1, 0], dtype=np.intp),
+        linear=np.array(charges),
+        work=np.ones(3),
+    )
+
+    assert common == pytest.approx(unavoidable(flow, np.array(charges)))
 
 
 def test_what_may_no_longer_be_used_is_replaced_whatever_the_gain() -> None:

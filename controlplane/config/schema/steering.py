@@ -37,7 +37,8 @@ class Steering(Settings):
     """Largest part of a client site's requests for instances that were slow once, to see whether
     they have recovered; 0 never asks again."""
     min_gain: Share = 0.04
-    """Predicted gain below which weights stay as they are."""
+    """Predicted gain, as a part of the cost that shares can change, below which weights stay as
+    they are."""
     shed_tolerant: bool = True
     """Refuse a part of the requests of delay-tolerant services (503) while instances are full and
     demand exceeds capacity, so that others are still served in time."""

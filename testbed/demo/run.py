@@ -30,6 +30,7 @@ from testbed.demo.screen import Scene, build_closing, build_live, plain_lines
 from testbed.demo.script import PHASES, Chapter, Phase, Weights, judge, tabulate
 from testbed.demo.traffic import Record, Traffic, summarise
 from testbed.demo.world import DEFAULT_EXAMPLE, World, build_world
+from testbed.fakes.keda import KedaClient
 from testbed.processes.children import Child, Children
 from testbed.processes.envoys import EnvoyError, EnvoyProcess
 from testbed.processes.ports import free_ports
@@ -70,6 +71,7 @@ class Demo:
         self._instances: dict[str, Child] = {}
         self._control_plane: Child | None = None
         self._client: aiohttp.ClientSession | None = None
+        self._keda: KedaClient | None = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -89,6 +91,7 @@ class Demo:
         self._client = await self._stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0))
         )
+        self._keda = await self._stack.enter_async_context(KedaClient(f"127.0.0.1:{self._xds}"))
         (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml())
         await asyncio.gather(*map(self._start_instance, self.world.instances))
         await self._start_control_plane()
@@ -312,6 +315,8 @@ class Demo:
             await asyncio.sleep(LIVE_PERIOD)
 
     async def _poll(self) -> None:
+        assert self._keda is not None
+        self.scene.scaling = {key: await self._keda.ask(*key) for key in self.world.scaled}
         try:
             self.scene.plan = await self._ask("api/v1/plan")
             self.scene.fleet = await self._ask("api/v1/fleet")

@@ -19,6 +19,7 @@ from controlplane.cli.text import shorten
 from testbed.demo.script import Cell, Chapter, Claim
 from testbed.demo.traffic import Summary
 from testbed.demo.world import World
+from testbed.fakes.keda import Scaling
 
 SHOWN_SHARE = 0.005
 """Shares below this are left out of a cell."""
@@ -46,6 +47,8 @@ class Scene:
     dead: frozenset[str] = frozenset()
     """Instances that were killed."""
     admin: str = ""
+    scaling: Mapping[tuple[str, str], Scaling] = field(default_factory=dict)
+    """(site, model) -> what an autoscaler was answered."""
 
     def planned(self, service: str, site: str) -> Mapping[str, float]:
         """Return instance -> share of the first priority, as planned."""
@@ -81,6 +84,18 @@ def reason_text(allocation: Mapping[str, Any]) -> str:
     return f"{seconds_text(cost)} ms = {' + '.join(parts)}{limits}"
 
 
+def scaling_lines(scene: Scene) -> Iterable[str]:
+    """Write, for each site and model that KEDA scales, what it is answered."""
+    for (site, model), answer in scene.scaling.items():
+        running = sum(name not in scene.dead for name in scene.world.scaled[site, model])
+        if answer.error:
+            said = f"{answer.error}, so it changes nothing"
+        else:
+            state = "active" if answer.active else "idle"
+            said = f"{answer.replicas} of {answer.metric} / {answer.target:g}, {state}"
+        yield f"KEDA asks for {site}/{model}: {said}; {running} run"
+
+
 def build_live(scene: Scene, *, width: int = 80, height: int = 24) -> RenderableType:
     """Draw the whole screen.
 
@@ -101,6 +116,7 @@ def _heading(scene: Scene, width: int) -> list[Text]:
     lines = [
         Text.assemble((f"{scene.admin}  Ctrl-C ends it", "dim"), (state, "bold red")),
         Text.assemble((scene.title, "bold"), (left, "dim")),
+        *(Text(line, style="magenta") for line in scaling_lines(scene)),
     ]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
@@ -226,6 +242,8 @@ def plain_lines(scene: Scene) -> Iterable[str]:
             f"mean {seconds_text(summary.mean):>4} ms  p99 {seconds_text(summary.p99):>4} ms"
             + (f"  FAILED {summary.failed}" if summary.failed else "")
         )
+    for line in scaling_lines(scene):
+        yield f"    {line}"
     for service, reason in scene.reasons.items() if scene.control_plane else ():
         for each in reason.get("instances", ()):
             if each["priority"] == 0 and each["share"] >= 0.05:

@@ -54,6 +54,21 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
+class Swing:
+    """A rate that rises and falls as a day's does: a cosine that begins at its least."""
+
+    period: float
+    """Seconds."""
+    least: float
+    """Part of the stream's rate, 0 to 1."""
+
+    def part_at(self, offset: float) -> float:
+        """Return the part of the rate that is sent *offset* seconds after the beginning."""
+        risen = (1.0 - math.cos(2.0 * math.pi * offset / self.period)) / 2.0
+        return self.least + (1.0 - self.least) * risen
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """Requests of one service from one client site."""
 
@@ -62,7 +77,7 @@ class Stream:
     url: str
     """Where they go: path and all, at the site's Envoy."""
     rate: float
-    """Requests a second, mean."""
+    """Requests a second, mean; with a swing the most."""
     model: str = "any"
     """The ``model`` member of the body."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -74,6 +89,7 @@ class Stream:
     """Seconds to the end of the answer."""
     in_flight: int = 256
     """At most."""
+    swing: Swing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +223,9 @@ class Traffic:
             offset += rng.expovariate(stream.rate)
             if offset >= self._length:
                 return
+            # Thinned, a Poisson process of the highest rate becomes one of the rate of now.
+            if stream.swing is not None and rng.random() >= stream.swing.part_at(offset):
+                continue
             due = began + offset
             await asyncio.sleep(max(0.0, due - loop.time()))
             lengths = stream.lengths.draw(rng)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from controlplane.config.source import parse_source
 from controlplane.config.units import parse_duration, parse_share
-from testbed.demo.traffic import Lengths, Stream
+from testbed.demo.traffic import Lengths, Stream, Swing
 from testbed.fakes.engine import Curve
 from testbed.fakes.instances import InstanceSettings
 from testbed.fakes.kserve import INFER
@@ -48,6 +48,8 @@ class World:
     training: float
     dies: str
     """Instance whose edge is killed."""
+    scaled: Mapping[tuple[str, str], tuple[str, ...]]
+    """(site, model) that an autoscaler asks for -> its instances."""
 
     @property
     def near(self) -> str:
@@ -99,6 +101,14 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
         trains=story["trains"],
         training=parse_share(story["training"]),
         dies=story["dies"],
+        scaled={
+            (each["site"], each["model"]): tuple(
+                own["name"]
+                for own in fleet["instances"]
+                if (own["site"], own.get("model")) == (each["site"], each["model"])
+            )
+            for each in emulation.get("keda", ())
+        },
     )
 
 
@@ -171,4 +181,11 @@ def _stream(
         lengths=Lengths(each.get("prompt", 30.0), each.get("output", 100.0)),
         streaming=each.get("streaming", False),
         grpc=each["path"] == INFER,
+        swing=_swing(each.get("swing")),
     )
+
+
+def _swing(given: Mapping[str, Any] | None) -> Swing | None:
+    if given is None:
+        return None
+    return Swing(parse_duration(given["period"]), parse_share(given["least"]))

@@ -12,31 +12,41 @@ import pytest
 from controlplane.config import parse_config
 from controlplane.fleet import FleetState
 from controlplane.model import TrafficReport
-from controlplane.steering import Steering
+from controlplane.steering import Plan, Steering
 from testbed.demo.run import Demo
+from testbed.demo.screen import plain_lines
 from testbed.demo.world import build_world
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUNNABLE = sorted(path.parent for path in EXAMPLES.glob("*/emulation.yaml"))
 
 
-def shares(name: str, text: str | None = None) -> dict[tuple[str, str], dict[str, float]]:
-    """Return (service, client site) -> site -> share, decided on the example's own demand."""
+def decide(name: str, text: str | None = None, *, part: float | None = None) -> Plan:
+    """Decide on the example's own demand; of streams that swing on *part* of the way up."""
     folder = EXAMPLES / name
     config = parse_config(text or (folder / "fleet.yaml").read_text(), file="fleet.yaml")
+    streams = build_world(folder).streams
     fleet, steering = FleetState(config, now=0.0), Steering(config)
     plan = None
     for second in range(1, 40):
-        for stream in build_world(folder).streams:
+        for stream in streams:
+            rate = stream.rate
+            if stream.swing is not None and part is not None:
+                rate *= stream.swing.part_at(part * stream.swing.period / 2)
             fleet.apply(
                 TrafficReport(
-                    "envoy", stream.site, stream.service, "", float(second), 1.0,
-                    stream.rate, stream.rate,
+                    "envoy", stream.site, stream.service, "", float(second), 1.0, rate, rate
                 ),
                 now=float(second),
             )  # fmt: skip
         plan = steering.decide(fleet.view(now=float(second)))
     assert plan is not None
+    return plan
+
+
+def shares(name: str, text: str | None = None) -> dict[tuple[str, str], dict[str, float]]:
+    """Return (service, client site) -> site -> share, decided on the example's own demand."""
+    plan = decide(name, text)
     found: dict[tuple[str, str], dict[str, float]] = {}
     for key, assignment in plan.assignments.items():
         sums: dict[str, float] = defaultdict(float)
@@ -87,6 +97,17 @@ def test_cheap_power_attracts_what_can_wait() -> None:
     assert shares("green-power", blind)["report", "office"]["hydro"] < 0.55
 
 
+def test_more_replicas_are_wanted_where_the_load_swings_up() -> None:
+    """Of the edge that swings at the top of its day; what runs there is enough."""
+    low, high = (
+        {group.site: group for group in decide("autoscaling", part=part).scaling}
+        for part in (0.0, 1.0)
+    )
+    wanted = [groups["edge-north"].wanted or 0 for groups in (low, high)]
+    assert 1 <= wanted[0] < wanted[1] <= high["edge-north"].replicas
+    assert (1, 1) == (low["edge-south"].wanted, high["edge-south"].wanted)
+
+
 @pytest.mark.envoy
 @pytest.mark.parametrize("folder", RUNNABLE, ids=lambda folder: str(folder.name))
 async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> None:
@@ -98,11 +119,25 @@ async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> Non
         async with asyncio.timeout(60):
             while wanted - {(r.service, r.site) for r in demo.records if r.answered}:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+            # KEDA's questions, where an example has some: a failed call has no number.
+            while not all(_is_answered(demo, group) for group in world.scaled):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         demo.interrupted.set()
         await sending
         assert 0 == await demo.count_rejected()
         # Emulated engines refuse names of models that they do not serve.
         assert [] == [record for record in demo.records if record.status == 404]
+
+
+def _is_answered(demo: Demo, group: tuple[str, str]) -> bool:
+    """Whether KEDA's client has a number for *group*, and the watcher sees it."""
+    answer = demo.scene.scaling.get(group)
+    if answer is None or answer.error:
+        return False
+    assert ("replicas-wanted", 1.0) == (answer.metric, answer.target)
+    assert 1 <= answer.replicas
+    line = f"KEDA asks for {'/'.join(group)}: {answer.replicas} "
+    return any(line in each for each in plain_lines(demo.scene))
 
 
 @pytest.mark.envoy

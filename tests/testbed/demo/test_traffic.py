@@ -13,7 +13,16 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from testbed.demo.traffic import NOT_SENT, Lengths, Record, Stream, Traffic, build_body, summarise
+from testbed.demo.traffic import (
+    NOT_SENT,
+    Lengths,
+    Record,
+    Stream,
+    Swing,
+    Traffic,
+    build_body,
+    summarise,
+)
 
 
 @asynccontextmanager
@@ -161,6 +170,27 @@ def test_a_summary_counts_failures_and_takes_shares_of_answers() -> None:
 def test_a_summary_of_nothing_has_no_mean() -> None:
     """Without answers the mean is not a number rather than zero."""
     assert math.isnan(summarise([]).mean)
+
+
+def test_a_swing_rises_from_its_least_to_the_whole_rate_and_falls_again() -> None:
+    """Period after period."""
+    swing = Swing(period=4.0, least=0.2)
+    parts = [swing.part_at(offset) for offset in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)]
+    assert pytest.approx([0.2, 0.6, 1.0, 0.6, 0.2, 1.0]) == parts
+
+
+async def test_of_a_stream_that_swings_its_part_of_the_rate_is_sent() -> None:
+    """Over a whole period from nothing to all of it, half of what it sends at most."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    async with answering(answer) as url:
+        stream = Stream("chat", "north", url, rate=400.0, swing=Swing(0.5, 0.0))
+        async with Traffic([stream], seed=3, length=0.5) as traffic:
+            await traffic.wait_sent()
+
+    assert 70 < len(traffic.records) < 130
 
 
 async def test_a_length_ends_the_arrivals_and_the_seed_repeats_them() -> None:

@@ -36,7 +36,7 @@ from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
 from controlplane.runtime.addresses import Address, is_loopback, join_address
 from controlplane.runtime.certificate_files import follow_certificates
-from controlplane.runtime.collector import set_start_aside
+from controlplane.runtime.collector import collect_when_due, set_start_aside
 from controlplane.runtime.config_file import ConfigFile, read_text
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.open_files import take_files
@@ -173,6 +173,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "admin states": admin_view.run_states,
             "certificates": lambda: follow_certificates(filter(None, certificates)),
             "watchdog": _watchdog(control).run,
+            "garbage collections": collect_when_due,
             "history": lambda: save_on(control.history, settings.state_dir),
             "moments": lambda: save_on(admin_view.moments, settings.state_dir),
         }

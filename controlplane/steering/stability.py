@@ -35,10 +35,6 @@ makes no difference to latency, equal instances get equal shares in the end. Of 
 is a good part of what there is: a move that spreads their load needs a gain that falls in
 proportion until then, so that what first requests got wrong is soon corrected."""
 
-EVENED = 0.03
-"""Part of the requests that a move must reach where instances are few and it makes their loads more
-even: what the very first requests split a little unevenly would stay so for good."""
-
 FEW, SPREAD = 8, 0.9
 """Instances that are few, and the part of the sum of squared loads that a spread leaves at most."""
 
@@ -167,7 +163,7 @@ class Hysteresis:
         if rested < 1.0 and not (len(flow.base) <= FEW and _spreads(flow, used, new)):
             rested = 0.0
         least = (1.0 - rested) * min_gain - rested * TIE
-        if gain < min_gain and not (gain > least and _moves(flow, used, new, rested=rested)):
+        if gain < min_gain and not (gain > least and _moves(flow, used, new)):
             return Choice(used, held=True, gain=gain)
         self._watch(flow.load(new) - flow.load(used))
         self._push(now, gain)
@@ -214,20 +210,16 @@ def unavoidable(flow: Flow, charges: Array) -> float:
     return float(np.dot(flow.demand, least))
 
 
-def _moves(flow: Flow, used: Array, new: Array, *, rested: float) -> bool:
-    """Return whether *new* shares send a good part of all requests elsewhere.
-
-    Of shares that have *rested* for long, a smaller part where few instances get more even loads.
-    """
+def _moves(flow: Flow, used: Array, new: Array) -> bool:
+    """Return whether *new* shares send a good part of all requests elsewhere."""
     moved = 0.5 * float(np.dot(flow.demand[flow.row], np.abs(new - used)))
-    evens = rested >= 1.0 and len(flow.base) <= FEW and _spreads(flow, used, new, part=1.0)
-    return moved >= (EVENED if evens else MOVED) * float(flow.demand.sum())
+    return moved >= MOVED * float(flow.demand.sum())
 
 
-def _spreads(flow: Flow, used: Array, new: Array, *, part: float = SPREAD) -> bool:
-    """Return whether *new* shares leave at most *part* of the sum of squared loads."""
+def _spreads(flow: Flow, used: Array, new: Array) -> bool:
+    """Return whether *new* shares spread load over instances that those in use leave out."""
     before, after = flow.load(used), flow.load(new)
-    return float(after @ after) <= part * float(before @ before)
+    return float(after @ after) <= SPREAD * float(before @ before)
 
 
 def forced_rows(flow: Flow, used: Array) -> Flags:

@@ -286,26 +286,3 @@ def test_ties_are_broken_evenly_in_the_end() -> None:
 
     assert soon.held
     assert not later.held
-
-
-@pytest.mark.parametrize(
-    ("instances", "new", "held"),
-    [
-        pytest.param(2, [0.5, 0.5], False, id="few, more even"),
-        pytest.param(9, [0.5, 0.5], True, id="many"),
-        pytest.param(2, [0.62, 0.38], True, id="few, less even"),
-        pytest.param(2, [0.54, 0.46], True, id="next to no move"),
-    ],
-)
-def test_what_is_a_little_uneven_among_few_does_not_stay_so(
-    instances: int, new: list[float], held: bool
-) -> None:
-    """A small move at no gain is worth a push where it makes the loads of few instances even."""
-    hysteresis, used = Hysteresis(), np.array([0.56, 0.44])
-    flow = replace(FLOW, base=np.zeros(instances))
-    flat = PriceTable.stationary(Curves(np.full(instances, 64.0), np.zeros(instances)))
-    hysteresis.choose(flow, flat, used=np.zeros(2), new=used, min_gain=0.04, now=0.0)
-
-    choice = hysteresis.choose(flow, flat, used=used, new=np.array(new), min_gain=0.04, now=40.0)
-
-    assert held == choice.held

@@ -318,14 +318,19 @@ class Firehose:
 
 def asking(*, path: str = "/t.S/Hose", size: int = 64, window: int = 1 << 30) -> bytes:
     """Write what a client sends that calls *path* with one message."""
-    fields = tuple((name, path if name == ":path" else value) for name, value in http2.REQUEST)
     return (
         http2.PREFACE
         + http2.settings((http2.INITIAL_WINDOW, window))
         + (http2.window(1 << 30) if window > 65_535 else b"")
-        + http2.headers(1, fields, flags=http2.END_HEADERS)
-        + http2.data(1, http2.message(b"m" * size))
+        + call(1, path, size=size)
     )
+
+
+def call(stream: int, path: str, flags: int = 0, *, size: int = 1) -> bytes:
+    """Write the header block and one message of a call."""
+    fields = tuple((name, path if name == ":path" else value) for name, value in http2.REQUEST)
+    head = http2.headers(stream, fields, flags=http2.END_HEADERS)
+    return head + http2.data(stream, http2.message(b"m" * size), flags)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -452,13 +457,6 @@ async def test_an_old_connection_moves_on_without_an_error_to_its_caller() -> No
             while server.accepted < 3:
                 assert b"a" == await joins(b"a", wait_for_ready=True)
                 await asyncio.sleep(0.05)
-
-
-def call(stream: int, path: str, flags: int) -> bytes:
-    """Write the header block and one message of a call."""
-    fields = tuple((name, path if name == ":path" else value) for name, value in http2.REQUEST)
-    head = http2.headers(stream, fields, flags=http2.END_HEADERS)
-    return head + http2.data(stream, http2.message(b"m"), flags)
 
 
 async def frames_until(reader: asyncio.StreamReader, kind: int, stream: int) -> list[http2.Frame]:

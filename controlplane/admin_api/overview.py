@@ -14,7 +14,7 @@ from math import fsum
 from controlplane.admin_api.documents import Document
 from controlplane.config import Service
 from controlplane.controller.configuration import ConfigStatus
-from controlplane.fleet.view import FleetView, InstanceView, Phase
+from controlplane.fleet.view import OUT_OF_SERVICE, FleetView, InstanceView
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.model import Signal
 from controlplane.steering.outcomes import (
@@ -33,10 +33,6 @@ REFUSALS_SHOWN = 50
 """Refused resources listed; more are only counted."""
 TEXT_LIMIT = 600
 """Characters shown of what an Envoy says about a refusal."""
-OUT_OF_SERVICE = frozenset({Phase.EXPIRED, Phase.NOT_READY})
-"""Phases in which an instance gets no requests and its last figures say nothing."""
-
-
 LAG = 2.0
 """Seconds that an Envoy may take to acknowledge before it is shown as lagging."""
 

@@ -17,7 +17,7 @@ from controlplane.controller.publication import Publication, Published
 from controlplane.controller.scheduler import Scheduler
 from controlplane.fleet import FleetState
 from controlplane.fleet.levels import LevelBook
-from controlplane.fleet.view import FleetView, Phase
+from controlplane.fleet.view import OUT_OF_SERVICE, FleetView, Phase
 from controlplane.grpc_services.envoys import EnvoyRegistry
 from controlplane.grpc_services.views import DEFAULT_VIEW
 from controlplane.model import Report
@@ -87,8 +87,6 @@ CALM_PERIOD = 60.0
 instances that no one uses cost a processor nothing meanwhile. The first report, client or change
 ends it at once."""
 
-_OUT = frozenset({Phase.NOT_READY, Phase.EXPIRED})
-"""Phases in which an instance gets nothing while others can be sent requests."""
 SUSPENDED = 5.0
 """Seconds that a wait may take too long before the process counts as suspended."""
 
@@ -402,9 +400,9 @@ class Cycle:
         lost = [
             name
             for name, each in view.instances.items()
-            if each.phase in _OUT
+            if each.phase in OUT_OF_SERVICE
             and name in before.instances
-            and before.instances[name].phase not in _OUT
+            and before.instances[name].phase not in OUT_OF_SERVICE
         ]
         if lost:
             self._publication.withdrawals.note_known(self._pairs(lost))

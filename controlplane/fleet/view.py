@@ -29,6 +29,11 @@ class Phase(StrEnum):
     """Its reports cannot be believed."""
 
 
+OUT_OF_SERVICE = frozenset({Phase.EXPIRED, Phase.NOT_READY})
+"""Phases in which an instance gets no requests while others can be sent them, and in which its last
+figures say nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceView:
     """One instance as it is known now."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.config.serving import preferred_model
-from controlplane.fleet.view import FleetView, Phase
+from controlplane.fleet.view import OUT_OF_SERVICE, FleetView
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout
 from controlplane.steering.problem import Network
@@ -217,7 +217,7 @@ class AdapterPlacement:
         sizes = np.array([service.size for service in layout.services])
         self._average(table, _asked(view, layout, demand) * sizes, now=view.at)
         usable = np.array(
-            [view.instances[each.name].phase not in _OUT for each in layout.instances]
+            [view.instances[each.name].phase not in OUT_OF_SERVICE for each in layout.instances]
         )
         self.moved = False
         same = self._usable is not None and np.array_equal(usable, self._usable)
@@ -299,9 +299,6 @@ class AdapterPlacement:
                 loaded = view.instances[name].loaded or ()
                 before[number, place_] = name in homes if homes else model in loaded
         return before
-
-
-_OUT = frozenset({Phase.NOT_READY, Phase.EXPIRED})
 
 
 def _tabulate(layout: Layout, rooms: tuple[int | None, ...]) -> _Table | None:

@@ -92,12 +92,15 @@ class CandidateReader:
         for pool in self.pools:
             if pool.meta.namespace != pod.meta.namespace or not pool.selects(pod.meta.labels):
                 continue
+            # What to narrow where two pools claim one pod.
+            selector = ",".join(f"{key}={value}" for key, value in sorted(pool.selector.items()))
             for port in pool.target_ports:
                 name = pod.meta.name if len(pool.target_ports) == 1 else f"{pod.meta.name}-{port}"
                 yield Candidate(
                     name, pod.meta.namespace, {**pool.meta.labels, **pod.meta.labels},
                     pod.ip, {str(port): port}, node=pod.node,
-                    source=f"pool {pool.meta.namespace}/{pool.meta.name}",
+                    source=f"pool {pool.meta.namespace}/{pool.meta.name}, which selects"
+                    f" {selector}",
                     about=_about("v1", "Pod", pod.meta),
                 )  # fmt: skip
 

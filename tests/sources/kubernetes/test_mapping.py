@@ -628,6 +628,26 @@ def test_members_of_a_pool_are_instances_at_its_target_ports() -> None:
     assert () == findings.refused
 
 
+def test_a_pod_that_two_pools_claim_is_rejected_with_both_selectors() -> None:
+    """The first pool by name keeps it; which selector to narrow is said by what they select."""
+    rule = {"kind": "inference_pools", "namespace": "pools", "members": True}
+    gold = make_pool("p-gold", namespace="pools")
+    gold["spec"] |= {
+        "selector": {"matchLabels": {"tier": "gold", "app": "p"}},
+        "targetPorts": [{"number": 8001}],
+    }
+    pools = [parse_inference_pool(each) for each in (gold, make_pool("p", namespace="pools"))]
+    labels = {"app": "p", "tier": "gold"}
+    pod = parse_pod(make_pod("a", "10.0.0.1", namespace="pools", labels=labels))
+    findings = found(rule, pod, looked_up=tuple(pools))
+
+    assert [("a", "north", "10.0.0.1:8000", "m")] == instances(findings)
+    [(name, reason)] = reasons(findings)
+    assert "a" == name
+    assert "pool pools/p, which selects app=p, which is used" in reason
+    assert "of pool pools/p-gold, which selects app=p,tier=gold has" in reason
+
+
 def test_names_are_made_by_the_rule_and_cut_to_what_a_name_may_be() -> None:
     """A cut one keeps its own end, so that two do not become one."""
     long = "x" * 70

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from testbed.processes.grpc_clients import install_grpc_js
 
 # How long an example takes says something of the machine; in CI the parent is derandomized.
 settings.register_profile(
@@ -28,3 +32,11 @@ def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let output be as wide as it is without a terminal, whatever runs the tests says of one."""
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.delenv("LINES", raising=False)
+
+
+@pytest.fixture(scope="session")
+def grpc_js(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install grpc-js from its lock, once for all workers; return the folder of its programs."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return install_grpc_js(shared / "grpc_js")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,11 +24,17 @@ from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry, Observation
 from controlplane.resources.bootstrap import build_bootstrap
 from testbed.fakes.upstreams import Origin
 from testbed.processes.envoys import running_envoy
-from testbed.processes.grpc_clients import GrpcBackend, GrpcClient
+from testbed.processes.grpc_clients import (
+    GrpcBackend,
+    GrpcClient,
+    grpc_bootstrap,
+    grpc_js_command,
+)
 from testbed.processes.ports import free_port
 
 pytestmark = pytest.mark.envoy
 
+README = Path(__file__).parents[2] / "README.md"
 NODE = {"id": "client-1", "metadata": {"site": "north"}}
 WEIGHTS = (10, 20, 30, 40)
 
@@ -77,6 +85,21 @@ async def until_only(client: GrpcClient, name: str) -> Counter[str]:
     return seen
 
 
+def report_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask clients for load reports five times a second."""
+    often = partial(EnvoyTelemetry, settings=ObservationSettings(load_report_period=0.2))
+    monkeypatch.setattr("controlplane.app.grpc_port.EnvoyTelemetry", often)
+
+
+async def until_reported(
+    run: Running, client: GrpcClient, wanted: set[tuple[str, str, str]]
+) -> None:
+    """Call until load reports name *wanted*: site, service and instance."""
+    async with asyncio.timeout(60):
+        while run.control.view is None or not wanted <= run.control.view.traffic.keys():
+            await client.call(50)
+
+
 async def ask_status(xds_port: int) -> dict[str, set[int]]:
     """Ask who has what; give the statuses of each client's resources."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{xds_port}") as channel:
@@ -110,7 +133,9 @@ async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> Non
         text = fleet(*places, weights=WEIGHTS, port=port)
         file.write_text(text)
         run = await stack.enter_async_context(planned(file, xds_port))
-        client = await stack.enter_async_context(GrpcClient("speak", xds_port=xds_port, node=NODE))
+        client = await stack.enter_async_context(
+            GrpcClient("speak", grpc_bootstrap(xds_port, NODE))
+        )
         bootstrap = build_bootstrap(
             parse_config(text, file="fleet.yaml"),
             site="north", envoy_id="envoy-1", xds=("127.0.0.1", xds_port), admin_port=0,
@@ -138,7 +163,7 @@ async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> Non
 
     shares = {f"speaker-{n}": weight / 100 for n, weight in enumerate(WEIGHTS)}
     assert shares.keys() == calls.keys()
-    assert 16.3 > chi_square(calls, shares)  # of three degrees of freedom; 1 in 1,000 by chance
+    assert 30.7 > chi_square(calls, shares)  # three degrees of freedom; 1 in a million by chance
     assert set(shares) | set(moving) == set(shares)
     for n, weight in enumerate(WEIGHTS):
         assert weight == pytest.approx(requests[f"chatter-{n}"], abs=2)
@@ -146,6 +171,53 @@ async def test_a_grpc_client_and_an_envoy_follow_one_plan(tmp_path: Path) -> Non
     assert ("grpc", "north") == (records["client-1"].role, records["client-1"].site)
     assert {"client-1": {csds_pb2.SYNCED}, "envoy-1": {csds_pb2.SYNCED}} == standings
     assert 0 == sum(kept.nacks for record in records.values() for kept in record.types.values())
+
+
+def readme_bootstrap(xds_port: int) -> dict[str, Any]:
+    """Return the README's bootstrap of a gRPC client, with *xds_port* in place of the default."""
+    blocks = re.findall(r"^```json\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    (text,) = [each for each in blocks if "xds_servers" in each]
+    assert text.count("127.0.0.1:18000") == 1
+    return dict(json.loads(text.replace("127.0.0.1:18000", f"127.0.0.1:{xds_port}")))
+
+
+def speakers_only(places: list[str], weights: tuple[int, ...]) -> str:
+    """Return the fleet without those who speak HTTP, at the site that the README's client names."""
+    lines = fleet(places, [], weights=weights, port=1).splitlines()
+    kept = [line for line in lines if "instance: chatter" not in line]
+    return "\n".join(kept).replace("north", "edge-north")
+
+
+async def test_grpc_js_follows_the_plan_with_the_bootstrap_of_the_readme(
+    grpc_js: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It splits by the plan's weights, follows a change, loses no call, and reports its demand."""
+    report_often(monkeypatch)
+    file = tmp_path / "fleet.yaml"
+    xds_port = free_port()
+    async with AsyncExitStack() as stack:
+        speakers = [await stack.enter_async_context(GrpcBackend(f"speaker-{n}")) for n in range(4)]
+        places = [each.address for each in speakers]
+        file.write_text(speakers_only(places, WEIGHTS))
+        run = await stack.enter_async_context(planned(file, xds_port))
+        bootstrap = readme_bootstrap(xds_port)
+        client = await stack.enter_async_context(
+            GrpcClient("speak", bootstrap, command=grpc_js_command(grpc_js))
+        )
+        calls = await client.call(2_000)
+        await until_reported(run, client, {("edge-north", "speak", each.name) for each in speakers})
+        file.write_text(speakers_only(places, (0, 0, 0, 1)))
+        moving = await until_only(client, "speaker-3")
+        (record,) = run.control.registry.envoys
+
+    shares = {f"speaker-{n}": weight / 100 for n, weight in enumerate(WEIGHTS)}
+    assert shares.keys() == calls.keys()
+    assert 30.7 > chi_square(calls, shares)  # three degrees of freedom; 1 in a million by chance
+    assert set(moving) <= set(shares)
+    assert (bootstrap["node"]["id"], "grpc", "edge-north") == (
+        record.id, record.role, record.site,
+    )  # fmt: skip
+    assert 0 == sum(kept.nacks for kept in record.types.values())
 
 
 async def test_a_grpc_client_of_no_known_site_is_served_everybodys_view(tmp_path: Path) -> None:
@@ -158,7 +230,7 @@ async def test_a_grpc_client_of_no_known_site_is_served_everybodys_view(tmp_path
         file.write_text(text.replace("  - {service: chat, instance: chatter-0, weight: 1}\n", ""))
         await stack.enter_async_context(planned(file, xds_port))
         client = await stack.enter_async_context(
-            GrpcClient("speak", xds_port=xds_port, node={"id": "client-2"})
+            GrpcClient("speak", grpc_bootstrap(xds_port, {"id": "client-2"}))
         )
         calls = await client.call(5)
 
@@ -169,8 +241,7 @@ async def test_load_reports_of_grpc_clients_name_instances(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they send counts as demand of their site, instance by instance."""
-    often = partial(EnvoyTelemetry, settings=ObservationSettings(load_report_period=0.2))
-    monkeypatch.setattr("controlplane.app.grpc_port.EnvoyTelemetry", often)
+    report_often(monkeypatch)
     file = tmp_path / "fleet.yaml"
     xds_port = free_port()
     async with AsyncExitStack() as stack:
@@ -179,14 +250,12 @@ async def test_load_reports_of_grpc_clients_name_instances(
         lines = [line for line in text.splitlines() if "instance: chatter" not in line]
         file.write_text("\n".join(lines))
         run = await stack.enter_async_context(planned(file, xds_port))
-        client = await stack.enter_async_context(GrpcClient("speak", xds_port=xds_port, node=NODE))
+        client = await stack.enter_async_context(
+            GrpcClient("speak", grpc_bootstrap(xds_port, NODE))
+        )
         wanted = {("north", "speak", each.name) for each in speakers}
-        async with asyncio.timeout(60):
-            while True:
-                await client.call(50)
-                view = run.control.view
-                if view is not None and wanted <= view.traffic.keys():
-                    break
-        demand = view.demand["north", "speak"].value
+        await until_reported(run, client, wanted)
+        assert run.control.view is not None
+        demand = run.control.view.demand["north", "speak"].value
 
     assert 0 < demand

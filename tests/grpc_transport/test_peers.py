@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import ssl
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from testbed.fakes.fleets import make_config
 from testbed.fakes.xds import serve_xds
 from testbed.processes.envoys import EnvoyProcess
 
-HERE = Path(__file__).parent / "grpc_js"
 SECURE = pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
 
 
@@ -42,17 +40,6 @@ async def refusing(_: Conversation) -> None:
     raise CallError(StatusCode.PERMISSION_DENIED, "not you: 100%")
 
 
-@pytest.fixture(scope="session")
-def grpc_js(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install grpc-js from its lock; return the folder with the peer."""
-    folder = tmp_path_factory.mktemp("grpc_js")
-    for name in ("package.json", "package-lock.json", "peer.js"):
-        shutil.copy(HERE / name, folder)
-    if shutil.which("npm") is None:
-        pytest.fail("node and npm are needed, for a client of other authors: install nodejs, npm")
-    return folder
-
-
 async def run(*command: str, folder: Path) -> str:
     """Run a command; return its standard output."""
     child = await asyncio.create_subprocess_exec(
@@ -65,8 +52,6 @@ async def run(*command: str, folder: Path) -> str:
 
 async def test_grpc_js_calls_in_clear_text_and_over_tls(grpc_js: Path, tmp_path: Path) -> None:
     """Messages of every size come back, and a refusal arrives with its code and words."""
-    options = ("--ignore-scripts", "--no-audit", "--no-fund")
-    await run("npm", "ci", *options, folder=grpc_js)
     authority = Authority(tmp_path)
     own, client = authority.issue("localhost"), authority.issue("spiffe://fleet/envoy/js")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca))

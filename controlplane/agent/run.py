@@ -29,7 +29,8 @@ from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.tasks import guard
 from controlplane.sources.network_errors import reason_of
-from controlplane.sources.scrape import Scraper, fetch_page
+from controlplane.sources.pages import fetch_page
+from controlplane.sources.scrape import Scraper
 from controlplane.telemetry.engines.series import labelled
 from controlplane.telemetry.exposition import parse_exposition
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb

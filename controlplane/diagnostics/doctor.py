@@ -28,8 +28,9 @@ from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
 from controlplane.sources.kubernetes.watches import Watch
 from controlplane.sources.names import first_choice
-from controlplane.sources.scrape import fetch_page, read_page, remedy_of
-from controlplane.sources.scrape import new_session as new_scrape_session
+from controlplane.sources.pages import fetch_page, remedy_of
+from controlplane.sources.pages import new_session as new_scrape_session
+from controlplane.sources.scrape import read_page
 from controlplane.telemetry.engines import Dialect
 from controlplane.telemetry.engines.custom import build_dialects
 

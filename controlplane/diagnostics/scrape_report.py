@@ -17,7 +17,8 @@ import aiohttp
 
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, Signal
-from controlplane.sources.scrape import fetch_once, read_page, remedy_of
+from controlplane.sources.pages import fetch_once, remedy_of
+from controlplane.sources.scrape import read_page
 from controlplane.telemetry.engines import TABLES, Dialect
 from controlplane.telemetry.exposition import MAX_TEXT, decode_exposition
 

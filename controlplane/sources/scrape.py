@@ -23,46 +23,21 @@ import structlog
 from controlplane.config.engine import Engine
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, ScrapeFailure, Source
-from controlplane.runtime.tls import client_context
 from controlplane.sources.loaded_models import LoadedModels
-from controlplane.sources.network_errors import reason_of
-from controlplane.sources.tokens import read_token
+from controlplane.sources.pages import Scrape, build_trust, fetch, new_session, remedy_of
 from controlplane.telemetry import decode_exposition, parse_metrics
 from controlplane.telemetry.engines import TABLES, Dialect
-from controlplane.telemetry.exposition import MAX_TEXT
 from controlplane.telemetry.loaded_models import LIST, parse_loaded_models
 
 CONCURRENCY = 64
 """Scrapes under way at once."""
 REMIND_PERIOD = 60.0
 """Seconds after which an instance that still cannot be read is logged again."""
-CHUNK = 65_536
 
 Logger = structlog.typing.FilteringBoundLogger
 
 OnReport = Callable[[InstanceReport | ScrapeFailure], None]
 """Called on the event loop with each result; a `ReportError` it raises is logged."""
-
-
-class Scrape(Protocol):
-    """Where metrics are read."""
-
-    @property
-    def url(self) -> str: ...  # noqa: D102
-    @property
-    def period(self) -> float: ...  # noqa: D102
-    @property
-    def timeout(self) -> float: ...  # noqa: D102
-    @property
-    def ca(self) -> str | None: ...  # noqa: D102
-    @property
-    def cert(self) -> str | None: ...  # noqa: D102
-    @property
-    def key(self) -> str | None: ...  # noqa: D102
-    @property
-    def token_file(self) -> str | None: ...  # noqa: D102
-    @property
-    def labels(self) -> Mapping[str, str]: ...  # noqa: D102
 
 
 class InstanceScrape(Scrape, Protocol):
@@ -187,7 +162,7 @@ class Scraper:
                 result = await target.complete(report, now=self._clock(), log=self._log)
             except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
                 # TimeoutError is an OSError; ValueError is what faulty URLs and files raise.
-                result = ScrapeFailure(target.instance.name, self._clock(), _reason(error))
+                result = ScrapeFailure(target.instance.name, self._clock(), remedy_of(error)[0])
         target.tell(result, now=self._clock(), log=self._log)
         try:
             self._on_report(result)
@@ -268,7 +243,7 @@ class _Target:
 
     async def _get(self, url: str) -> bytes:
         trust = self._scraper.context(self._scrape)
-        return await _fetch(self._scrape, self._session, url=url, trust=trust)
+        return await fetch(self._scrape, self._session, url=url, trust=trust)
 
     async def complete(self, report: InstanceReport, *, now: float, log: Logger) -> InstanceReport:
         """Add which models its list says are loaded, unless its metrics say it themselves."""
@@ -278,7 +253,7 @@ class _Target:
             await self._loaded.refresh()
         except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
             self._fault(
-                "list of loaded models unreadable", _reason(error), now=now, log=log,
+                "list of loaded models unreadable", remedy_of(error)[0], now=now, log=log,
                 remedy=f"see scrape.models_url {self._scrape.models_url}; the last list stays",
             )  # fmt: skip
         return replace(report, loaded=self._loaded.names)
@@ -382,126 +357,3 @@ class _Repeated:
         )
         self._times = 0
         self.logged_at = now
-
-
-def new_session() -> aiohttp.ClientSession:
-    """Return a session as scrapes need it."""
-    # Cookies, proxies of the environment and compressed bodies have no place here.
-    return aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        headers={
-            "Accept": "application/openmetrics-text;q=0.5,text/plain;version=0.0.4",
-            "Accept-Encoding": "identity",
-            "User-Agent": "cats",
-        },
-        connector=aiohttp.TCPConnector(limit=0),
-    )
-
-
-async def fetch_page(scrape: Scrape, session: aiohttp.ClientSession) -> str:
-    """Return the text at *scrape*'s URL, once.
-
-    Raises:
-        ReportError: the answer is not what was asked for.
-        aiohttp.ClientError, OSError, ValueError: no answer.
-    """
-    trust = build_trust(scrape)
-    return decode_exposition(await _fetch(scrape, session, url=scrape.url, trust=trust))
-
-
-async def fetch_once(scrape: Scrape) -> str:
-    """Return the text at *scrape*'s URL, by a session of its own; raises as `fetch_page`."""
-    async with new_session() as session:
-        return await fetch_page(scrape, session)
-
-
-def remedy_of(error: Exception) -> tuple[str, str]:
-    """Return why a page could not be read, and what an operator can do about it."""
-    if isinstance(error, TimeoutError):
-        return "no answer within scrape.timeout", (
-            "see whether it hangs or a firewall drops packets; raise scrape.timeout if it is slow"
-        )
-    reason = reason_of(error)
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return f"TLS: {reason}", "set scrape.ca to the authority that signed its certificate"
-        case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
-            return f"TLS: {reason}", (
-                "see whether it speaks TLS there, which versions, and whether it asks for a client "
-                "certificate (scrape.cert)"
-            )
-        case aiohttp.ClientConnectorDNSError():
-            return reason, "see the host name in scrape.url"
-        case aiohttp.ClientConnectorError():
-            return reason, "see whether it runs, and whether a firewall stands between"
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
-            return reason, "it closed the connection; see its log, and whether it speaks HTTP there"
-        case ReportError():
-            return reason, _remedy_of_answer(reason)
-        case aiohttp.ClientError():
-            return reason, "see whether http:// or https:// is right in scrape.url"
-    return reason, "see the file that it names, and who may read it"
-
-
-def _remedy_of_answer(reason: str) -> str:
-    if reason.startswith(("status 401", "status 403")):
-        return "set scrape.token_file to a bearer token that may read it"
-    if reason.startswith("status 404"):
-        return "see the path in scrape.url, and whether its metrics are switched on"
-    if reason.startswith("status"):
-        return "see its own log"
-    if reason.startswith("answered in"):
-        return "make it answer without compression, which is not asked for"
-    if reason.startswith("redirected"):
-        return "write the final URL"
-    if reason.startswith("metrics of"):
-        return "have it export less, or scrape it through a relay that drops what is not needed"
-    return "see whether scrape.url is its page of metrics, and instances[].engine the right one"
-
-
-def build_trust(scrape: Scrape) -> ssl.SSLContext | bool:
-    """Return whom to trust, the system's authorities or its own, and what to show.
-
-    Raises:
-        OSError: a file cannot be read, or a key is not its certificate's.
-    """
-    if scrape.ca is None and scrape.cert is None:
-        return True
-    return client_context(scrape.ca, cert=scrape.cert, key=scrape.key)
-
-
-async def _fetch(
-    scrape: Scrape, session: aiohttp.ClientSession, *, url: str, trust: ssl.SSLContext | bool
-) -> bytes:
-    headers = {}
-    if scrape.token_file is not None:
-        headers["Authorization"] = f"Bearer {read_token(scrape.token_file)}"
-    async with session.get(
-        url,
-        headers=headers,
-        ssl=trust,
-        timeout=aiohttp.ClientTimeout(total=scrape.timeout),
-        allow_redirects=False,
-    ) as response:
-        if 300 <= response.status < 400:
-            where = response.headers.get("Location", "")[:200]
-            raise ReportError(f"redirected to {where!r}; give that as scrape.url instead")
-        if response.status != 200:
-            raise ReportError(f"status {response.status}")
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
-            raise ReportError(f"answered in {encoding[:40]!r}, which was not asked for")
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(CHUNK):
-            body += chunk
-            if len(body) > MAX_TEXT:
-                raise ReportError(f"metrics of more than {MAX_TEXT} bytes")
-        return bytes(body)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer within scrape.timeout"
-    return reason_of(error)

@@ -20,7 +20,7 @@ from controlplane.errors import ReportError
 from controlplane.model import TariffReport
 from controlplane.runtime.throttle import LogLimit
 from controlplane.sources.network_errors import reason_of
-from controlplane.sources.scrape import fetch_page, new_session
+from controlplane.sources.pages import fetch_page, new_session
 from controlplane.telemetry.tariffs import MAX_TARIFFS, parse_tariffs
 
 Logger = structlog.typing.FilteringBoundLogger

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from controlplane.auth.agent_rights import AgentGate
 from controlplane.cli import COMMANDS, cats
-from controlplane.controller.overrides import OverrideError, OverrideStore
+from controlplane.controller.override_requests import OverrideError
+from controlplane.controller.overrides import OverrideStore
 from controlplane.controller.state_file import StateError, StateFile
 from controlplane.errors import IdentityError
 from testbed.fakes.views import make_config

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from controlplane.config import Config, Override
-from controlplane.controller.overrides import describe
+from controlplane.controller.override_requests import describe
 from controlplane.fleet.view import FleetView, InstanceView, OutcomeView, PathView, TrafficView
 from controlplane.model import Reading
 from controlplane.resources.names import ROLE_GRPC

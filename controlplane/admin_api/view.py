@@ -32,7 +32,7 @@ from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.history import Query
 from controlplane.controller.moves import Moves
-from controlplane.controller.overrides import left_alone, parse_request
+from controlplane.controller.override_requests import left_alone, parse_request
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.runtime.json_text import dump_in_parts
 from controlplane.steering.plan import Assignment

@@ -23,7 +23,8 @@ from controlplane.config.merge import merge
 from controlplane.config.resolution import SHARED_ADDRESS_REMEDY, shared_addresses, with_addresses
 from controlplane.config.withdrawals import Withdrawn, withdrawn
 from controlplane.controller.discovery_status import RuleStatus
-from controlplane.controller.overrides import ActiveOverride, OverrideRequest, OverrideStore
+from controlplane.controller.override_requests import OverrideRequest
+from controlplane.controller.overrides import ActiveOverride, OverrideStore
 from controlplane.errors import ConfigError, Fault
 from controlplane.runtime.broadcast import Broadcast
 from controlplane.runtime.log import Logger

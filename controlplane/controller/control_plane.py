@@ -23,15 +23,17 @@ from controlplane.controller.history import History, Sample, make_sample, pack_s
 from controlplane.controller.metrics import Metrics
 from controlplane.controller.metrics.snapshot import EnvoyCount, MetricsSnapshot
 from controlplane.controller.notifier import Notifier
-from controlplane.controller.overrides import (
-    ActiveOverride,
+from controlplane.controller.override_requests import (
     OverrideError,
     OverrideRequest,
+    unknown_override,
+)
+from controlplane.controller.overrides import (
+    ActiveOverride,
     OverrideStore,
     check_room,
     encode_override,
     make_override,
-    unknown_override,
 )
 from controlplane.controller.persistence import Persistence
 from controlplane.controller.publication import Publication

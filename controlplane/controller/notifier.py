@@ -15,7 +15,7 @@ from controlplane.controller.cycle import Cycle, CycleResult, UnfollowedPlan
 from controlplane.controller.events import EventHub
 from controlplane.controller.metrics import Metrics
 from controlplane.controller.moves import Move
-from controlplane.controller.overrides import describe
+from controlplane.controller.override_requests import describe
 from controlplane.errors import Fault as ConfigFault
 from controlplane.fleet.view import FleetView, Phase
 from controlplane.grpc_services.envoys import XdsEvent

@@ -13,7 +13,8 @@ from typing import Any
 
 from controlplane.controller.decider import Decider
 from controlplane.controller.metrics import Metrics
-from controlplane.controller.overrides import OverrideError, OverrideStore
+from controlplane.controller.override_requests import OverrideError
+from controlplane.controller.overrides import OverrideStore
 from controlplane.controller.state_file import SavedState, StateError, StateFile
 from controlplane.runtime.log import Logger
 from controlplane.steering.plan import Plan

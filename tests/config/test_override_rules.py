@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controlplane.config import parse_config
-from controlplane.controller.overrides import OverrideError, parse_request
+from controlplane.controller.override_requests import OverrideError, parse_request
 from controlplane.errors import ConfigError
 
 FLEET: dict[str, Any] = {

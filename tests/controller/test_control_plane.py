@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from controlplane.config import Config, Site
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CALM_PERIOD, SETTLED
-from controlplane.controller.overrides import parse_request
+from controlplane.controller.override_requests import parse_request
 from controlplane.controller.scheduler import Scheduler
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.runtime.log import get_logger

@@ -10,13 +10,8 @@ import pytest
 
 from controlplane.admin_api.documents import encode_overrides
 from controlplane.config import Config
-from controlplane.controller.overrides import (
-    MOST,
-    OverrideError,
-    OverrideStore,
-    describe,
-    parse_request,
-)
+from controlplane.controller.override_requests import OverrideError, describe, parse_request
+from controlplane.controller.overrides import MOST, OverrideStore
 from testbed.fakes.fleets import make_config
 
 CONFIG = make_config()

@@ -18,9 +18,10 @@ from controlplane.agent import settings
 from controlplane.agent.settings import ENGINE_PORTS, ExporterKind, ProbeKind
 from controlplane.config import Engine, MetricsPage
 from controlplane.config.addresses import check_url
+from controlplane.config.document import Document
 from controlplane.config.parse import read_values
 from controlplane.config.schema.values import Name, Port, Settings, UrlPath
-from controlplane.config.source import Document, parse_source
+from controlplane.config.source import parse_source
 from controlplane.config.units import Duration, PositiveDuration, Power, Share, Size
 from controlplane.errors import ConfigError, Fault
 

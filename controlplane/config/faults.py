@@ -12,9 +12,9 @@ from typing import Any, Union
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from controlplane.config.document import Document, Path
 from controlplane.config.schema import Config, values
 from controlplane.config.schema.server import Server
-from controlplane.config.source import Document, Path
 from controlplane.errors import Fault
 from controlplane.suggestions import closest, did_you_mean
 

@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from controlplane.config.document import Document
 from controlplane.config.faults import faults_of
 from controlplane.config.rules import find_faults, find_warnings
 from controlplane.config.schema import Config
-from controlplane.config.source import Document, parse_source
+from controlplane.config.source import parse_source
 from controlplane.errors import ConfigError, Fault
 
 Root = TypeVar("Root", bound=BaseModel)

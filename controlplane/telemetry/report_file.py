@@ -24,7 +24,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from controlplane.config.source import Document, parse_source
+from controlplane.config.document import Document
+from controlplane.config.source import parse_source
 from controlplane.config.units import Bandwidth, Duration, Power, Share
 from controlplane.errors import ConfigError, Fault
 from controlplane.model import (

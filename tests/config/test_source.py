@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.config import source
-from controlplane.config.source import Mark, dotted, one_line, parse_source, resolve
+from controlplane.config.document import Mark, dotted, one_line
+from controlplane.config.source import parse_source
+from controlplane.config.yaml_nodes import resolve
 from controlplane.errors import ConfigError
 
 

@@ -7,9 +7,9 @@ shape; the rest is the schema's to report.
 
 from __future__ import annotations
 
+from controlplane.config.document import Document
 from controlplane.config.rules import discovery, instances, services, steering, warnings
 from controlplane.config.rules.sections import Sections
-from controlplane.config.source import Document
 from controlplane.errors import Fault
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from controlplane.config.addresses import canonical_endpoint
+from controlplane.config.document import dotted
 from controlplane.config.engine import Engine
 from controlplane.config.faults import nearest
 from controlplane.config.rules.sections import Entry, Sections, models_of
 from controlplane.config.schema.envoy import Envoy
 from controlplane.config.schema.instances import Instance, Scrape
 from controlplane.config.schema.steering import Steering
-from controlplane.config.source import dotted
 from controlplane.config.units import (
     parse_duration,
     parse_power,

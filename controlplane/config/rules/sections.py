@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from controlplane.config.document import Document, Path
 from controlplane.config.faults import nearest
 from controlplane.config.schema.values import NAME_PATTERN
-from controlplane.config.source import Document, Path
 from controlplane.errors import Fault
 
 _NAME = re.compile(NAME_PATTERN)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from controlplane.config.document import dotted
 from controlplane.config.faults import nearest
 from controlplane.config.rules.sections import Entry, Names, Sections
 from controlplane.config.schema.steering import Steering
-from controlplane.config.source import dotted
 from controlplane.config.units import (
     NEVER,
     parse_duration,

@@ -20,6 +20,16 @@ def is_ip(text: str) -> bool:
     return _ip(text) is not None
 
 
+def canonical_ip(text: str) -> str | None:
+    """Return an IP address in its one spelling, IPv6 without brackets; None if it is none."""
+    ip = _ip(text)
+    if ip is None:
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    # Python's own spelling of these differs between its releases [RFC 5952, section 5].
+    return ip.compressed if mapped is None else f"::ffff:{mapped}"
+
+
 def is_dns_name(text: str) -> bool:
     """Return whether *text*, in lower case and without a final dot, is a DNS name."""
     return len(text) <= 253 and _DNS_NAME.fullmatch(text) is not None
@@ -58,6 +68,10 @@ def check_endpoint(text: str) -> str:
     if not colon or not host or text.endswith("]"):
         raise _wrong(text, "is not IP:PORT; write one such as 10.1.0.10:8000")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if "%" in bare and _ip(bare.split("%")[0]) is not None:
+        raise _wrong(
+            text, "has a zone, which means nothing on another machine; write a routed address"
+        )
     ip = _ip(bare)
     if ip is None:
         raise _wrong(
@@ -69,9 +83,15 @@ def check_endpoint(text: str) -> str:
         raise _wrong(text, f"needs brackets around IPv6 only; write {shown}")
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
         raise _wrong(text, f"has port '{port}'; a port lies between 1 and 65535")
+    _check_reachable(text, _reached(ip))
+    return canonical_endpoint(text)
+
+
+def _check_reachable(text: str, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if ip.is_unspecified or ip.is_multicast:
         raise _wrong(text, "cannot be connected to; write the instance's own address")
-    return canonical_endpoint(text)
+    if ip.version == 6 and ip.is_link_local:
+        raise _wrong(text, "holds on one link only and needs a zone there; write a routed address")
 
 
 def check_instance_address(text: str) -> str:
@@ -86,16 +106,29 @@ def check_instance_address(text: str) -> str:
         return check_endpoint(text)
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
         raise _wrong(text, f"has port '{port}'; a port lies between 1 and 65535")
-    return f"{name}:{int(port)}"
+    return canonical_endpoint(text)
 
 
 def canonical_endpoint(text: str) -> str:
-    """Return ``IP:PORT`` in the one spelling of its address; other text as it is."""
+    """Return ``IP:PORT`` or ``NAME:PORT`` in its one spelling; other text as it is.
+
+    An IPv4 address within IPv6 is that IPv4 address, by which it is reached.
+    """
     host, _, port = text.rpartition(":")
-    ip = _ip(host.strip("[]"))
-    if ip is None or not (port.isascii() and port.isdecimal()):
+    if not (port.isascii() and port.isdecimal()):
         return text
-    return f"[{ip.compressed}]:{int(port)}" if ip.version == 6 else f"{ip}:{int(port)}"
+    if (ip := _ip(host.strip("[]"))) is not None:
+        reached = _reached(ip)
+        shown = f"[{reached.compressed}]" if reached.version == 6 else str(reached)
+        return f"{shown}:{int(port)}"
+    name = host.lower().removesuffix(".")
+    return f"{name}:{int(port)}" if is_dns_name(name) else text
+
+
+def _reached(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
 
 
 def check_url(text: str) -> str:

@@ -137,14 +137,20 @@ def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[
     """Build the services' routes, and behind matches on the model those that have bodies read."""
     matches = list(in_order(config))
     last = {_beside_model(match): match for _, match in matches if match.model is not None}
+    unseen = {
+        (match.host, match.path): match
+        for _, match in matches
+        if match.model is not None or match.header or match.body_size is not None
+    }
     rewriting = {each.name for each in config.services if rewrites_model(each, config)}
     for service, match in matches:
         route = _service_route(match, service, config, fallback=service.name in with_fallback)
         if service.name in rewriting and match.model is None:
             route.typed_per_filter_config = inflating()
         yield route
-        if match.model is not None and last[_beside_model(match)] is match:
+        if unseen.get((match.host, match.path)) is match:
             yield _preflight_route(match, service, config)
+        if match.model is not None and last[_beside_model(match)] is match:
             yield from _reading_routes(match)
 
 
@@ -180,10 +186,12 @@ def _model_list(config: Config, available: Collection[str] | None) -> Iterator[R
 
 
 def _preflight_route(match: Match, service: Service, config: Config) -> Route:
-    """Build the route of CORS preflights, which have no body: one of the services answers."""
-    route = _service_route(
-        match.model_copy(update={"model": None, "body_size": None}), service, config, fallback=False
-    )
+    """Build the route of CORS preflights: one of the services answers.
+
+    They have no body, and none of the headers that the request itself will have.
+    """
+    bare = match.model_copy(update={"model": None, "body_size": None, "header": {}})
+    route = _service_route(bare, service, config, fallback=False)
     if route.match is not None:
         route.match.headers += [
             HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,11 +20,13 @@ from controlplane.config.addresses import (
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))
-def test_every_usable_address_is_taken(ip: object, port: int) -> None:
-    """IPv4 as it is, IPv6 in brackets; only any-address and multicast are refused."""
+def test_every_usable_address_is_taken(ip: Any, port: int) -> None:
+    """IPv4 as it is, IPv6 in brackets; refused are any-address, multicast and one link's own."""
     text = f"[{ip}]:{port}" if ":" in str(ip) else f"{ip}:{port}"
-    if ip.is_unspecified or ip.is_multicast:  # type: ignore[attr-defined]
-        with pytest.raises(PydanticCustomError, match="cannot be connected to"):
+    reached = getattr(ip, "ipv4_mapped", None) or ip
+    of_one_link = reached.version == 6 and reached.is_link_local
+    if reached.is_unspecified or reached.is_multicast or of_one_link:
+        with pytest.raises(PydanticCustomError, match=r"cannot be connected to|one link only"):
             check_endpoint(text)
     else:
         assert canonical_endpoint(text) == check_endpoint(text)
@@ -45,7 +48,11 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
         pytest.param("::1", "has no port; write [::1]:8000", id="IPv6 alone"),
         pytest.param("::ffff:10.0.0.1", "write [::ffff:10.0.0.1]:8000", id="mapped IPv4 alone"),
         pytest.param("[::1]", "is not IP:PORT", id="brackets, no port"),
-        pytest.param("fe80::1%eth0:80", "does not start with an IP", id="scope"),
+        pytest.param("fe80::1%eth0:80", "write a routed address", id="zone"),
+        pytest.param("[fe80::1%25eth0]:80", "write a routed address", id="zone in brackets"),
+        pytest.param("[fe80::1]:80", "write a routed address", id="zone missing"),
+        pytest.param("[::ffff:0.0.0.0]:80", "cannot be connected to", id="mapped any-address"),
+        pytest.param("[10.0.0.1]:80", "write 10.0.0.1:80", id="IPv4 in brackets"),
         pytest.param("10.0.0.1:99999", "between 1 and 65535", id="port too large"),
         pytest.param("10.0.0.1:8e3", "between 1 and 65535", id="port not decimal"),
         pytest.param("10.0.0.256:80", "does not start with an IP", id="octet too large"),
@@ -77,6 +84,8 @@ def test_a_wrong_url_is_refused(url: str) -> None:
         ("[2001:DB8:0:0::1]:80", "[2001:db8::1]:80"),
         ("[2001:db8::0001]:080", "[2001:db8::1]:80"),
         ("10.0.0.1:8000", "10.0.0.1:8000"),
+        ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
+        ("[::FFFF:a00:1]:80", "10.0.0.1:80"),
     ],
 )
 def test_an_address_has_one_spelling(text: str, canonical: str) -> None:

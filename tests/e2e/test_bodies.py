@@ -160,10 +160,15 @@ async def test_a_forms_model_is_read() -> None:
     assert (400, True) == (none.status, "names no model" in none.text)
 
 
-async def test_a_preflight_is_answered_where_the_service_is_known_by_its_model() -> None:
-    """It has no body to say; a request without the header of a preflight is none."""
-    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
+async def test_a_preflight_is_answered_where_the_service_is_known_by_what_it_lacks() -> None:
+    """A body's model, a header; a request without the header of a preflight is none."""
+    third: dict[str, Any] = {"path": "/v3/chat", "header": {"x-service": "big"}, "model": "big"}
+    service = {"name": "headed", "match": [third], "models": [{"name": "m"}]}
+    split = {**SPLIT, "headed": {"b": 1}}
+    async with running_mesh(PLACES, services=[*SERVICES, service], split=split) as mesh:
         ask = {"origin": "https://a.example", "access-control-request-method": "POST"}
+        async with mesh.session.options(mesh.url + "/v3/chat", headers=ask) as response:
+            assert (200, "b") == (response.status, await response.text())
         async with mesh.session.options(mesh.url + "/v2/chat", headers=ask) as response:
             assert (200, "a") == (response.status, await response.text())
         async with mesh.session.options(mesh.url + "/v2/chat") as response:

@@ -255,3 +255,46 @@ async def test_long_bodies_are_a_service_of_their_own() -> None:
             for body in (b"x" * 7_999, b"x" * 8_000, b"x" * 999_999, b"x" * 1_000_000, chunks())
         ]
     assert ["a", "b", "b", "c", "a"] == found
+
+
+ODD_PATHS = [
+    (b"/v1/%63hat", "/v1/chat"),
+    (b"/x/%2e%2E/v1//chat?stream=1", "/v1/chat"),
+    (b"/~me", "/~me"),
+    (b"/%7Eme", "/~me"),
+    (b"/a{b}|c", "/a%7Bb%7D%7Cc"),
+    (b"/%C3%A7", "/%C3%A7"),
+    (b"/a;b=c,d@e:f", "/a;b=c,d@e:f"),
+    (b"/a/%2F/b", "/a/%2F/b"),
+    (b"/dots/..c", "/dots/..*"),
+]
+ODD_HEADERS = {"x-empty": "", "te": "trailers", "x-envoy-peer-metadata-id": "a"}
+
+
+async def test_a_path_matches_as_the_checks_of_fleet_yaml_say() -> None:
+    """What they suggest is what Envoy compares; conditions that they pass can be met."""
+    matches = [{"path": path} for path in dict.fromkeys(path for _, path in ODD_PATHS)]
+    headers = [{"path": "/h", "header": {name: value}} for name, value in ODD_HEADERS.items()]
+    services = [
+        {"name": f"s{number}", "match": [match], "models": [{"name": "m"}]}
+        for number, match in enumerate([*matches, *headers])
+    ]
+    places = {f"i{number}": "north" for number in range(len(services))}
+    split = {f"s{number}": {f"i{number}": 1} for number in range(len(services))}
+    asked = [
+        *((path, "", f"i{matches.index({'path': expected})}") for path, expected in ODD_PATHS),
+        *(
+            (b"/h", f"{name}: {value}\r\n", f"i{len(matches) + number}")
+            for number, (name, value) in enumerate(ODD_HEADERS.items())
+        ),
+    ]
+    async with running_mesh(places, services=services, split=split) as mesh:
+        host, port = mesh.url.removeprefix("http://").split(":")
+        for path, header, instance in asked:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            head = f" HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{header}\r\n"
+            writer.write(b"GET " + path + head.encode())
+            answer = (await reader.read()).decode()
+            writer.close()
+            await writer.wait_closed()
+            assert f"x-cats-instance: {instance}" in answer, (path, header, answer)

@@ -7,6 +7,7 @@ from typing import Any
 
 from controlplane.config.document import dotted
 from controlplane.config.faults import nearest
+from controlplane.config.matches import canonical_host
 from controlplane.config.rules.sections import Entry, Names, Sections
 from controlplane.config.schema.steering import Steering
 from controlplane.config.units import (
@@ -155,9 +156,11 @@ def match_faults(
         return
     # RFC 9110, section 5.1: field names are case-insensitive.
     headers = frozenset((name.lower(), str(v)) for name, v in (header or {}).items())
-    host = str(match.get("host")).lower().removesuffix(".")
+    host = match.text("host") or ""
     size = str(match.get("body_size"))
-    key = (str(match.get("path")), headers, str(match.get("model")), host, size)
+    # The prefix of all paths is no condition.
+    path = None if match.get("path") == "/*" else match.get("path")
+    key = (str(path), headers, str(match.get("model")), canonical_host(host) or host, size)
     owner, first = seen.setdefault(key, (service, match))
     if first is match:
         return

@@ -7,7 +7,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from controlplane.config.matches import check_match_host, check_match_path
+from controlplane.config.matches import (
+    check_match_headers,
+    check_match_host,
+    check_match_path,
+)
 from controlplane.config.schema.models import Protocol
 from controlplane.config.schema.prices import RequestPrice, RequestTokens
 from controlplane.config.schema.values import (
@@ -66,7 +70,9 @@ class Match(Settings):
     """The host name that is asked, whatever the port; ``*.example.com`` is any name below it."""
     path: Annotated[UrlPath, AfterValidator(check_match_path)] | None = None
     """The exact path, without the query; a final '*' makes it a prefix."""
-    header: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    header: Annotated[dict[HeaderName, HeaderValue], AfterValidator(check_match_headers)] = Field(
+        default_factory=dict
+    )
     """Headers and the exact values they must have."""
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The ``model`` member of a JSON body."""

@@ -538,7 +538,7 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {11: "    match: [{host: 'a.example:80'}]"},
             [
-                "11:20: services[0].match[0].host: 'a.example:80' is no host name; write one such as chat.example.com or *.example.com, without a port"
+                "11:20: services[0].match[0].host: 'a.example:80' is no host name; write one such as a.example, without a port"
             ],
             id="a host with a port",
         ),

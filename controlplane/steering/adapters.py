@@ -116,6 +116,15 @@ def place(wanted: Wanted, *, homes: Flags, shared: Flags) -> Flags:
             room[instance] -= 1
             left[instance] -= part
             rest -= part
+    for model in order.tolist():
+        # Places beside large ones stay free above; small ones overdraw an instance but little.
+        rate = float(wanted.rates[model])
+        able = wanted.allowed[model] & (room > 0) & (rate <= SMALL * fair)
+        if not chosen[model].any() and able.any():
+            instance = _pick(wanted, model, homes[model], left, able)
+            chosen[model, instance] = True
+            room[instance] -= 1
+            left[instance] -= rate
     load = np.zeros(len(fair))
     for model in order.tolist():
         if chosen[model].any():

@@ -14,7 +14,7 @@ from controlplane.fleet import FleetState
 from controlplane.fleet.view import InstanceView, Phase
 from controlplane.model import InstanceReport, Source
 from controlplane.steering import Plan, Steering
-from controlplane.steering.adapters import HEADROOM, Wanted, choose_shared, place
+from controlplane.steering.adapters import HEADROOM, SMALL, Wanted, choose_shared, place
 from controlplane.telemetry import parse_metrics
 from testbed.fakes.views import make_config, make_service, make_view
 
@@ -147,6 +147,29 @@ def test_homes_fit(rates: list[float], instances: list[tuple[float, int]]) -> No
     again = choose_shared(wanted, shared)
     assert np.array_equal(shared, again)
     assert np.array_equal(homes, place(wanted, homes=homes, shared=again))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_place_stays_free_beside_those_that_are_wanted_most(seed: int) -> None:
+    """Two hundred by Zipf, homes kept while counts are noisy: each place of its own has one."""
+    rng = np.random.default_rng(seed)
+    rates = rng.permutation(1 / np.arange(1, 201))
+    homes, shared = np.zeros((200, 12), dtype=bool), np.zeros(12, dtype=bool)
+    for look in range(6):
+        seconds = 10 + 30 * look
+        wanted = Wanted(
+            rates=rng.poisson(rates / rates.sum() * 80.0 * seconds) / seconds,
+            allowed=np.ones((200, 12), dtype=bool),
+            distance=np.zeros((200, 12)),
+            capacity=np.full(12, 10.0),
+            room=np.full(12, 8, dtype=np.intp),
+        )
+        shared = choose_shared(wanted, shared)
+        homes = place(wanted, homes=homes, shared=shared)
+    assert (homes.sum(axis=0) == 8)[~shared].all()
+    alone = homes & (homes.sum(axis=1) == 1)[:, None]
+    own = (alone * wanted.rates[:, None]).sum(axis=0)[~shared]
+    assert own.max() < (HEADROOM + SMALL) * wanted.rates.sum() / 12
 
 
 def test_what_vllm_says_it_has_loaded_is_known_by_the_names_of_the_configuration() -> None:

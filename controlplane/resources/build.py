@@ -70,6 +70,8 @@ class Views(Mapping[str, Snapshot]):
         return len(self.snapshots)
 
 
+_Places = tuple[frozenset[str], frozenset[str]]
+"""Services that have a lower priority at a client site, and those that its own model serves."""
 _Key = tuple[str, bytes]
 """A service, and the digest of what its endpoints are made from."""
 
@@ -95,7 +97,7 @@ class SnapshotBuilder:
         self._listeners = self._build_listeners()
         self._routes = self._build_routes()
         self._fallback_of = dict(self._fallbacks())
-        self._partial_routes: dict[tuple[frozenset[str], frozenset[str]], TypeSnapshot] = {}
+        self._partial_routes: dict[tuple[_Places, frozenset[str]], TypeSnapshot] = {}
         self._idle = {
             service.name: self._encoder.encode(service.name, ()).version
             for service in config.services
@@ -255,33 +257,40 @@ class SnapshotBuilder:
         )
         if not idle or any(fault.type_url == ROUTE for fault in self._static_faults):
             return self._routes[view]
-        key = self._fallback_of[view], idle
+        places = self._fallback_of[view]
+        key = places, idle
         known = self._partial_routes.get(key)
         if known is None:
             message = build_routes(
-                self._config, with_fallback=key[0], available=endpoints.resources.keys() - idle
+                self._config,
+                with_fallback=places[0],
+                on_device=places[1],
+                available=endpoints.resources.keys() - idle,
             )
             known = TypeSnapshot.of(self._if_valid(ROUTE, names.ROUTES, message, view=view))
             self._partial_routes[key] = known
         return known
 
     def _build_routes(self) -> Mapping[str, TypeSnapshot]:
-        by_fallback: dict[frozenset[str], TypeSnapshot] = {}
+        by_fallback: dict[_Places, TypeSnapshot] = {}
         routes = {}
         for view, fallback in self._fallbacks():
             if fallback not in by_fallback:
-                message = build_routes(self._config, with_fallback=fallback)
+                message = build_routes(
+                    self._config, with_fallback=fallback[0], on_device=fallback[1]
+                )
                 by_fallback[fallback] = TypeSnapshot.of(
                     self._if_valid(ROUTE, names.ROUTES, message, view=view)
                 )
             routes[view] = by_fallback[fallback]
         return routes
 
-    def _fallbacks(self) -> Iterator[tuple[str, frozenset[str]]]:
+    def _fallbacks(self) -> Iterator[tuple[str, _Places]]:
         spread = frozenset(_services_on_many_sites(self._config))
-        yield UNKNOWN_SITE, spread
+        yield UNKNOWN_SITE, (spread, frozenset())
         for site in self._config.sites:
-            yield site.name, spread.union(_services_on_device(site, self._config))
+            own = frozenset(_services_on_device(site, self._config))
+            yield site.name, (spread | own, own)
 
     def _if_valid(
         self, type_url: str, name: str, message: betterproto2.Message, *, view: str = UNKNOWN_SITE

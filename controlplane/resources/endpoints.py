@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 
-from controlplane.config import Instance, InstanceModel, Model, Service, Site
+from controlplane.config import Instance, InstanceModel, Model, Service, Site, SiteKind
 from controlplane.config.serving import served_name, serving_model
 from controlplane.resources import names
 from controlplane.resources.https import transport_name
@@ -48,7 +48,11 @@ class EndpointEncoder:
         services: Iterable[Service] = (),
         models: Iterable[Model] = (),
     ) -> None:
-        self._localities = {site.name: _field(1, _locality(site)) for site in sites}
+        places = tuple(sites)
+        self._localities = {site.name: _field(1, _locality(site)) for site in places}
+        self._devices = frozenset(site.name for site in places if site.kind is SiteKind.DEVICE)
+        self._remote: dict[bytes, bytes] = {}
+        """Constant -> the same of an endpoint that a device's own model shares requests with."""
         known = {model.name: model for model in models}
         listed = tuple(instances)
         self._constants = {each.name: _endpoint(each, each.serves[0], known) for each in listed}
@@ -66,7 +70,9 @@ class EndpointEncoder:
             *self._constants.values(),
             *(constant for own in self._own_constants.values() for constant in own.values()),
         )
-        longest = max(map(len, constants), default=0) + _LONGEST
+        if self._devices:
+            self._remote = {constant: _mark_remote(constant) for constant in constants}
+        longest = max(map(len, (*constants, *self._remote.values())), default=0) + _LONGEST
         self._tags = tuple(b"\x12" + _varint(size) for size in range(longest + 1))
         """Bytes of an endpoint -> what stands before it."""
         self._weights: dict[int, bytes] = {}
@@ -87,6 +93,11 @@ class EndpointEncoder:
         constants = self._own_constants.get(cluster, self._constants)
         tags, weights = self._tags, self._weights
         mark = max(1, round(drop * _FINER)) if drop > 0 else 0
+        if self._devices:
+            allocations = tuple(allocations)
+            shared = any(a.priority == 0 and a.site in self._devices for a in allocations)
+        else:
+            shared = False
         for each in allocations:
             if mark:
                 weight = _weight(each.weight * _FINER + mark)
@@ -97,6 +108,8 @@ class EndpointEncoder:
             if group is None:
                 group = groups[place] = [self._localities[each.site]]
             constant = constants[each.instance]
+            if shared and each.site not in self._devices:
+                constant = self._remote[constant]
             group += (tags[len(constant) + len(weight)], constant, weight)
         parts = [_field(1, cluster.encode())]
         ordered = sorted(groups)
@@ -158,6 +171,13 @@ def _endpoint(instance: Instance, model: InstanceModel, models: Mapping[str, Mod
         endpoint.endpoint.health_check_config.hostname = instance.gateway.host
     serialised: bytes = endpoint.SerializeToString(deterministic=True)
     return serialised
+
+
+def _mark_remote(constant: bytes) -> bytes:
+    endpoint = endpoint_components_pb2.LbEndpoint.FromString(constant)
+    endpoint.metadata.filter_metadata[names.LOAD_BALANCING].update({names.REMOTE: True})
+    marked: bytes = endpoint.SerializeToString(deterministic=True)
+    return marked
 
 
 def _locality(site: Site) -> bytes:

@@ -73,6 +73,9 @@ def put_site_last(resource: Resource, site: str) -> Resource:
         added = changed.endpoints.add()
         added.CopyFrom(group)
         last = group.locality.sub_zone == site
+        for endpoint in added.lb_endpoints:
+            # Its own model shares nothing here: a retry goes there last.
+            endpoint.metadata.filter_metadata.pop(names.LOAD_BALANCING, None)
         added.priority = len(levels) if last else levels.index(group.priority)
     changed.policy.overprovisioning_factor.value = ANY_ONE_OF_P0
     packed = any_pb2.Any(type_url=ENDPOINT, value=changed.SerializeToString(deterministic=True))

@@ -28,6 +28,12 @@ METADATA_SERVED_AS: Final = "served_as"
 METADATA_HINT: Final = "hint"
 """Key of a route's metadata: what a request without a service can be sent as instead."""
 
+LOAD_BALANCING: Final = "envoy.lb"
+"""Namespace of an endpoint's metadata by which Envoy leaves endpoints out of retries."""
+REMOTE: Final = "remote"
+"""Key there, true where a device's own model shares the requests: a retry, of which the device's
+link may be the cause, leaves the endpoint out."""
+
 TRANSPORT_MATCH: Final = "envoy.transport_socket_match"
 """Namespace of an endpoint's metadata by which Envoy chooses how to speak to it."""
 TRANSPORT_PLAIN: Final = "plain"

@@ -42,6 +42,9 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatch,
     VirtualHost,
 )
+from envoy_data_plane.envoy.extensions.retry.host.omit_host_metadata.v3 import (
+    OmitHostMetadataConfig,
+)
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import (
     PreviousPrioritiesConfig,
@@ -93,6 +96,7 @@ def build_routes(
     config: Config,
     *,
     with_fallback: Collection[str] = (),
+    on_device: Collection[str] = (),
     available: Collection[str] | None = None,
 ) -> RouteConfiguration:
     """Build the route table.
@@ -100,6 +104,7 @@ def build_routes(
     Args:
         config: the whole configuration.
         with_fallback: services that have endpoints of a lower priority at this client site.
+        on_device: services that an own model of this client site, a device, serves.
         available: services that have endpoints there; by default all.
     """
     return RouteConfiguration(
@@ -117,7 +122,7 @@ def build_routes(
                         " so the model that it names cannot be read",
                     ),
                     *_model_list(config, available),
-                    *_service_routes(config, with_fallback),
+                    *_service_routes(config, with_fallback, on_device),
                     _bad_body(
                         names_none(),
                         "the body names no model, and no service takes such a request",
@@ -133,7 +138,9 @@ def build_routes(
     )
 
 
-def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[Route]:
+def _service_routes(
+    config: Config, with_fallback: Collection[str], on_device: Collection[str]
+) -> Iterator[Route]:
     """Build the services' routes, and behind matches on the model those that have bodies read."""
     matches = list(in_order(config))
     last = {_beside_model(match): match for _, match in matches if match.model is not None}
@@ -144,7 +151,13 @@ def _service_routes(config: Config, with_fallback: Collection[str]) -> Iterator[
     }
     rewriting = {each.name for each in config.services if rewrites_model(each, config)}
     for service, match in matches:
-        route = _service_route(match, service, config, fallback=service.name in with_fallback)
+        route = _service_route(
+            match,
+            service,
+            config,
+            fallback=service.name in with_fallback,
+            own=service.name in on_device,
+        )
         if service.name in rewriting and match.model is None:
             route.typed_per_filter_config = inflating()
         yield route
@@ -295,10 +308,12 @@ def _specificity(match: Match) -> tuple[int, int, int, int, bool, float, int]:
     return of_host, -len(host), kind, -len(path), match.model is None, lengths, headers
 
 
-def _service_route(match: Match, service: Service, config: Config, *, fallback: bool) -> Route:
+def _service_route(
+    match: Match, service: Service, config: Config, *, fallback: bool, own: bool = False
+) -> Route:
     protocol = protocol_of(service, {model.name: model for model in config.models})
     retry_policy = _retry_policy(
-        service, config.envoy, fallback=fallback, grpc=protocol is Protocol.GRPC
+        service, config.envoy, fallback=fallback, own=own, grpc=protocol is Protocol.GRPC
     )
     return Route(
         name=service.name,
@@ -366,7 +381,7 @@ def _host_is(host: str) -> HeaderMatcher:
 
 
 def _retry_policy(
-    service: Service, envoy: Envoy, *, fallback: bool, grpc: bool
+    service: Service, envoy: Envoy, *, fallback: bool, own: bool, grpc: bool
 ) -> RetryPolicy | None:
     retries, first_byte = envoy.retries, service.longest_first_byte
     if retries.attempts == 0 and (first_byte is None or service.waits_on):
@@ -382,7 +397,8 @@ def _retry_policy(
             RetryPolicyRetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts",
                 typed_config=pack(PreviousHostsPredicate()),
-            )
+            ),
+            *([_own_model()] if own else []),
         ],
         host_selection_retry_max_attempts=_HOST_SELECTION_ATTEMPTS,
         # The last retry only: until then the better instances are tried.
@@ -392,6 +408,19 @@ def _retry_policy(
         )
         if fallback and retries.attempts
         else None,
+    )
+
+
+def _own_model() -> RetryPolicyRetryHostPredicate:
+    """Build what leads a device's retry to its own model: without a link all others fail."""
+    remote = Struct(fields={names.REMOTE: Value(bool_value=True)})
+    return RetryPolicyRetryHostPredicate(
+        name="envoy.retry_host_predicates.omit_host_metadata",
+        typed_config=pack(
+            OmitHostMetadataConfig(
+                metadata_match=Metadata(filter_metadata={names.LOAD_BALANCING: remote})
+            )
+        ),
     )
 
 

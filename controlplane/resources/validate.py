@@ -34,6 +34,7 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2
+from envoy.extensions.retry.host.omit_host_metadata.v3 import omit_host_metadata_config_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
@@ -51,7 +52,8 @@ _DEFINITIONS: Mapping[str, Any] = {
     kind.full_name: kind
     for definition in (
         *(cluster_pb2, listener_pb2, route_pb2, cel_pb2, json_to_metadata_pb2),
-        *(router_pb2, http_connection_manager_pb2, previous_hosts_pb2, http_protocol_options_pb2),
+        *(router_pb2, http_connection_manager_pb2, http_protocol_options_pb2),
+        *(previous_hosts_pb2, omit_host_metadata_config_pb2),
         *(previous_priorities_config_pb2, raw_buffer_pb2, tls_pb2, decompressor_pb2, lua_pb2),
         *(gzip_pb2, brotli_pb2, zstd_pb2, route_components_pb2, header_mutation_pb2),
         *(upstream_codec_pb2, credential_injector_pb2, generic_pb2, file_pb2),

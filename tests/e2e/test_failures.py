@@ -125,3 +125,19 @@ async def test_half_of_a_service_is_ejected_at_most() -> None:
             each for each in (await mesh.envoy.clusters())["chat"] if each.failed_outlier_check
         ]
     assert 2 == len(ejected)
+
+
+@pytest.mark.parametrize("version", ["1.37", ""])
+async def test_a_device_loses_nothing_when_its_link_goes(version: str) -> None:
+    """Three others fail at once, more than a request has attempts; its own model shares a tenth."""
+    places = {"a": "north", "b": "cloud", "c": "cloud", "own": "phones"}
+    split = {"chat": {"a": 300, "b": 300, "c": 300, "own": 100}}
+    async with running_mesh(
+        places, site="phones", split=split, envoy=PATIENT, version=version
+    ) as mesh:
+        before = await mesh.answers(40)
+        for name in "abc":
+            mesh.origins[name].status = 503
+        after = await mesh.answers(40)
+    assert {"a", "b", "c", "own"} == set(before)
+    assert {"own": 40} == after

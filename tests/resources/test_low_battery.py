@@ -86,6 +86,39 @@ def test_its_own_model_comes_last(given: tuple[Place, ...], expected: list[Place
         assert view.of_type(kind) is before.of_type(kind)
 
 
+@pytest.mark.parametrize(
+    ("given", "marked"),
+    [
+        pytest.param((E, ("c", 5, 0), OWN), {"e", "c"}, id="shared"),
+        pytest.param((E, ("own", 1000, 1)), set(), id="its own comes last"),
+        pytest.param((E,), set(), id="without its own"),
+    ],
+)
+def test_retries_leave_out_what_a_device_shares_its_requests_with(
+    given: tuple[Place, ...], marked: set[str]
+) -> None:
+    """They go to its own model; where its battery is low nothing is left out."""
+    views = views_of(make_fleet(), *given)
+    (low,) = LowBatteryViews().build(views, ["phones"]).values()
+
+    assert marked == marked_in(views["phones"])
+    assert set() == marked_in(low)
+
+
+def marked_in(view: Snapshot) -> set[str]:
+    """Return the instances that retries leave out."""
+    (resource,) = view.of_type(ENDPOINT).resources.values()
+    whole = endpoint_pb2.ClusterLoadAssignment.FromString(
+        any_pb2.Any.FromString(resource.body).value
+    )
+    return {
+        each.metadata.filter_metadata["cats"].fields["instance"].string_value
+        for group in whole.endpoints
+        for each in group.lb_endpoints
+        if "envoy.lb" in each.metadata.filter_metadata
+    }
+
+
 def test_a_view_of_an_unchanged_class_is_the_same_object() -> None:
     """So that a cycle which changes nothing sends nothing."""
     views = views_of(make_fleet(), E, OWN)

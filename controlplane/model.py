@@ -229,6 +229,8 @@ class TrafficReport:
     """Attempts among *issued* that repeat an earlier one: load, but no demand."""
     abandoned: float = 0.0
     """Attempts that ended because their client left."""
+    late: float = 0.0
+    """Seconds that the report took to arrive beyond what others of its Envoy take."""
 
     @property
     def is_busy(self) -> bool:

@@ -37,6 +37,10 @@ from controlplane.model import (
 ROUND_SHARE = 0.9
 """Part of the Envoys' load period after which demand is estimated again."""
 
+CUT_OFF = 2.0
+"""Load periods without a word of a device's Envoy after which its link counts as having been away.
+"""
+
 STEP = 200
 """Instances that are looked at between two pauses: some five milliseconds."""
 
@@ -183,8 +187,22 @@ class FleetState:
             rtt = self._paths.rtt(report.site, target)
         plausibility.require_instant(report.at, now=now, oldest=self._expiry)
         plausibility.require_traffic(report)
-        self._traffic.apply(report, rtt=rtt, shortest=self._round)
+        self._traffic.apply(
+            report, rtt=rtt, shortest=self._round, cut_off=self._was_cut_off(report)
+        )
         self._promises.count_failures(report)
+
+    def _was_cut_off(self, report: TrafficReport) -> bool:
+        """Return whether a device's link was away while it counted what *report* says.
+
+        Its own model, which answers meanwhile, is at the same site.
+        """
+        if self._sites[report.site].kind is not SiteKind.DEVICE or not report.instance:
+            return False
+        if self._instance(report.instance).instance.site == report.site:
+            return False
+        unheard = max(report.interval, report.late)
+        return unheard > CUT_OFF * self._config.envoy.load_period
 
     def _apply_site(self, report: SiteReport, now: float) -> None:
         self._require("site", report.site, self._sites)

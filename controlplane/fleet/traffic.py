@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from controlplane.errors import ReportError
@@ -17,7 +18,7 @@ from controlplane.fleet.rates import smoothed
 from controlplane.fleet.steps import Steps, collect
 from controlplane.fleet.trust import WINDOW, Observation
 from controlplane.fleet.view import OutcomeView, Served, TrafficView
-from controlplane.model import Reading, Source, TrafficReport
+from controlplane.model import NO_FAILURES, Reading, Source, TrafficReport
 
 INTERVALS_TO_LIVE = 3.0
 """Own intervals after which a silent Envoy no longer counts."""
@@ -225,13 +226,17 @@ class Traffic:
         self._outcomes = OutcomeBook()
         self._served: dict[tuple[str, str], Served] = {}
 
-    def apply(self, report: TrafficReport, *, rtt: float, shortest: float) -> None:
+    def apply(
+        self, report: TrafficReport, *, rtt: float, shortest: float, cut_off: bool = False
+    ) -> None:
         """Receive a plausible report of known names into account.
 
         Args:
             report: of one Envoy, service and instance; those of one interval share its end.
             rtt: seconds between the Envoy's site and the instance's.
             shortest: seconds after which demand is estimated again.
+            cut_off: whether the Envoy was cut off meanwhile, so that what failed on the way to
+                the instance says nothing of it.
 
         Raises:
             ReportError: more Envoys than can be kept.
@@ -243,6 +248,8 @@ class Traffic:
         flow.add(report, shortest=shortest)
         if not report.instance:
             return
+        if cut_off:
+            report = _without_failures(report)
         self._outcomes.apply(report)
         key = (report.site, report.service, report.instance)
         fresh = _Window(report.at - report.interval, report.at, report.interval)
@@ -331,6 +338,17 @@ class Traffic:
         """Return when an Envoy last reported a good answer of the instance; -inf if never."""
         window = self._instances.get(instance)
         return -math.inf if window is None else window.answered_at
+
+
+def _without_failures(report: TrafficReport) -> TrafficReport:
+    """Return *report* without the attempts that did not reach their instance."""
+    return replace(
+        report,
+        issued=max(0.0, report.issued - report.failed),
+        failed=0.0,
+        failures=NO_FAILURES,
+        retries=0.0,
+    )
 
 
 def _serve(served: Served, report: TrafficReport, rtt: float) -> Served:

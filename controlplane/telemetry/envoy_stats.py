@@ -42,6 +42,9 @@ MAX_PAIRS = 20_000
 """Most pairs of service and instance of one Envoy; each is some 500 bytes in every message."""
 MAX_LABEL = 128
 """Longest name of a service or an instance, with room above the 63 that a name may have."""
+_DRIFT = 0.01
+"""Part of the time by which the least lag of a stream rises, beyond what clocks drift apart."""
+
 LONGEST_INTERVAL = 60.0
 """Seconds; a longer gap between two messages was a pause of the stream, not of the Envoy's
 flushes, and what the next message adds was added since the flush before it."""
@@ -101,6 +104,8 @@ class EnvoyStats:
     _flushed_at: float | None = None
     """Time of the last flush, seconds by the Envoy's clock."""
     _interval: float = 0.0
+    _least_lag: float = math.inf
+    """Least seconds between a flush by the Envoy's clock and its arrival by ours."""
     _standing: dict[tuple[str, str], float] = field(default_factory=dict)
     """In progress at the last flush."""
     _services: set[str] = field(default_factory=set)
@@ -126,6 +131,7 @@ class EnvoyStats:
         # What stands in the first message began before it; what a later one adds began since.
         first, self._begun = not self._begun, True
         interval = self._advance(flushed_at)
+        late = self._lateness(flushed_at, now, interval)
         reports = []
         busy = set()
         for (service, instance), tally in tallies.items():
@@ -137,7 +143,9 @@ class EnvoyStats:
                 continue
             busy.add(service)
             reports.append(
-                self._report(service, instance, tally, standing, at=now, interval=interval)
+                self._report(
+                    service, instance, tally, standing, at=now, interval=interval, late=late
+                )
             )
         reports += [
             TrafficReport(self.envoy, self.site, service, "", now, interval, issued=0.0)
@@ -154,6 +162,7 @@ class EnvoyStats:
         *,
         at: float,
         interval: float,
+        late: float,
     ) -> TrafficReport:
         issued = max(0.0, tally.ended + tally.in_progress - standing)
         retries = min(issued, self._retries[service])
@@ -179,7 +188,17 @@ class EnvoyStats:
             failures=failures or NO_FAILURES,
             retries=retries,
             abandoned=max(0.0, tally.ended - tally.answers - failed),
+            late=late,
         )
+
+    def _lateness(self, flushed_at: float | None, now: float, interval: float) -> float:
+        """Return how much longer than others the message took, by clocks that need not agree."""
+        if flushed_at is None:
+            return 0.0
+        lag = now - flushed_at
+        # Rising, so that a clock that was set back makes messages late for a while only.
+        self._least_lag = min(self._least_lag + _DRIFT * interval, lag)
+        return lag - self._least_lag
 
     def _advance(self, flushed_at: float | None) -> float:
         """Return the seconds that the message covers."""

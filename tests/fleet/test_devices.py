@@ -7,7 +7,7 @@ import pytest
 from controlplane.errors import ReportError
 from controlplane.fleet import FleetState, Phase
 from controlplane.fleet.devices import Devices
-from controlplane.model import InstanceReport, Signal, Source
+from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from testbed.fakes.views import make_config, make_instance
 
 
@@ -89,3 +89,32 @@ def test_a_class_counts_for_as_many_as_there_are_devices() -> None:
 
     assert (1, 3, 5) == (unheard, by_agents, view["on-device"].copies)
     assert 1 == view["far"].copies
+
+
+@pytest.mark.parametrize(
+    ("interval", "late", "instance", "site", "believed"),
+    [
+        pytest.param(1.0, 0.0, "far", "phones", 5.0, id="linked"),
+        pytest.param(20.0, 0.0, "far", "phones", 0.0, id="counted while its link was away"),
+        pytest.param(1.0, 19.0, "far", "phones", 0.0, id="held back while its link was away"),
+        pytest.param(20.0, 0.0, "on-device", "phones", 5.0, id="its own model needs no link"),
+        pytest.param(20.0, 0.0, "far", "cloud", 5.0, id="no device"),
+    ],
+)
+def test_what_failed_while_a_link_was_away_is_not_held_against_instances(
+    interval: float, late: float, instance: str, site: str, believed: float
+) -> None:
+    """The requests that were answered count all the same, and so does the demand."""
+    fleet = make_fleet()
+    report = TrafficReport(
+        "phone-1", site, "chat", instance, 30.0, interval,
+        issued=12.0, succeeded=7.0, failed=5.0, late=late,
+    )  # fmt: skip
+    fleet.apply(report, now=30.0)
+
+    view = fleet.view(now=30.0)
+    outcomes = view.outcomes[instance, "chat"].total
+
+    assert (7.0, believed) == (outcomes.answered, outcomes.failed)
+    assert (believed > 0) == (view.traffic[site, "chat", instance].failures > 0)
+    assert pytest.approx(12.0 / interval) == view.demand[site, "chat"].value

@@ -339,6 +339,39 @@ def test_the_interval_is_the_envoys_own(times: list[float], expected: list[float
     assert pytest.approx(expected) == intervals
 
 
+@pytest.mark.parametrize(
+    ("arrivals", "expected"),
+    [
+        pytest.param([1000.0, 1001.0, 1002.0], [0.0, 0.0, 0.0], id="in time, by another clock"),
+        pytest.param([1000.0, 1010.0, 1010.1], [0.0, 9.0, 8.1], id="held back by a link"),
+    ],
+)
+def test_a_report_says_how_late_it_came(arrivals: list[float], expected: list[float]) -> None:
+    """What stood in the way is not read from the interval, which is the Envoy's own."""
+    envoy = stream()
+    found = [
+        report.late
+        for flushed_at, now in enumerate(arrivals, 1)
+        for report in envoy.receive(
+            flush(flushed_at, ("requests", f"{A} code=200 flags=-", 1)), now=now
+        )
+    ]
+    assert expected == pytest.approx(found, abs=0.05)
+
+
+def test_a_clock_that_was_set_back_makes_reports_late_for_a_while_only() -> None:
+    """By five seconds; after ten minutes all are in time."""
+    envoy = stream()
+    late = []
+    for second in range(1, 700):
+        clock = second - 5.0 * (second > 10)
+        series = flush(clock, ("requests", f"{A} code=200 flags=-", 1))
+        (report,) = envoy.receive(series, now=second)
+        late.append(report.late)
+    assert late[10] > 4.0
+    assert late[-1] == 0.0
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
 def test_what_cannot_be_counted_is_refused(value: float) -> None:
     """One impossible number drops its message."""

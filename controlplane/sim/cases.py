@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from controlplane.sim.adapter_case import adapter_case
+from controlplane.sim.device_case import device_case
 from controlplane.sim.promise_cases import promise_cases
 from controlplane.sim.run import build_trial
 from controlplane.sim.scaling_case import scaling_case
@@ -202,6 +203,7 @@ def _cases() -> tuple[Case, ...]:
     cases += target_cases()
     cases.append(adapter_case())
     cases += promise_cases()
+    cases.append(device_case())
     cases.append(session_case())
     cases.append(scaling_case())
     for name, changes in _ROBUST:

@@ -105,12 +105,14 @@ def schedule(happenings: Sequence[Happening], world: World, telemetry: Telemetry
 
 def _slow_down(scene: _Scene, now: float, on: bool) -> None:
     for index in scene.chosen:
-        scene.world.engines[index].change(now, factor=scene.event.amount if on else 1.0)
+        for engine in scene.world.engines_of(index):
+            engine.change(now, factor=scene.event.amount if on else 1.0)
 
 
 def _train(scene: _Scene, now: float, on: bool) -> None:
     for index in scene.chosen:
-        scene.world.engines[index].change(now, training=scene.event.amount if on else 0.0)
+        for engine in scene.world.engines_of(index):
+            engine.change(now, training=scene.event.amount if on else 0.0)
 
 
 def _die(scene: _Scene, now: float, on: bool) -> None:

@@ -7,7 +7,7 @@ weights to the simulated sidecars; nothing of the truth reaches them on another 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,9 +15,12 @@ from controlplane.config import Config, PolicyName, Slo
 from controlplane.errors import ReportError
 from controlplane.fleet import FleetState
 from controlplane.model import Report
+from controlplane.sim.device_world import DeviceWorld
+from controlplane.sim.devices import Device, put_own_last
 from controlplane.sim.policy import Policy
 from controlplane.sim.reports import Telemetry, TelemetrySettings
 from controlplane.sim.results import Outcome
+from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.world import World
 from controlplane.steering import Plan, Steering
 from controlplane.steering.plan import Allocation
@@ -62,6 +65,9 @@ class ControlPlane(Policy):
         self._steering = Steering(config)
         self._until = until
         self._version = ""
+        self._delivered = ""
+        self._low: Mapping[str, Collection[str]] = {}
+        """Device site -> ids of the devices whose battery is low."""
         self._clock = clock
         self.solve_times: list[float] = []
         self.refused = 0
@@ -78,8 +84,7 @@ class ControlPlane(Policy):
 
     def start(self) -> None:
         """Push what is decided knowing the configuration only, and begin to listen."""
-        envoys = {(sidecar.envoy, sidecar.site) for sidecar in self.world.sidecars}
-        self._fleet.set_clients(Counter(site for _, site in envoys))
+        self._note_clients()
         self.telemetry.start()
         self._decide(0.0, delay=0.0)
 
@@ -112,6 +117,22 @@ class ControlPlane(Policy):
             solve_times=tuple(self.solve_times),
         )
 
+    def _note_clients(self) -> None:
+        """Have the fleet know which Envoys are connected: those of devices while linked."""
+        envoys = {
+            (sidecar.envoy, sidecar.site)
+            for sidecar in self.world.sidecars
+            if self._is_connected(sidecar)
+        }
+        self._fleet.set_clients(Counter(site for _, site in envoys))
+
+    def _device(self, sidecar: Sidecar) -> Device | None:
+        return self.world.device(sidecar) if isinstance(self.world, DeviceWorld) else None
+
+    def _is_connected(self, sidecar: Sidecar) -> bool:
+        device = self._device(sidecar)
+        return device is None or device.linked
+
     def _listen(self, report: Report, now: float) -> None:
         try:
             self._fleet.apply(report, now=now)
@@ -120,12 +141,17 @@ class ControlPlane(Policy):
 
     def _decide(self, now: float, *, delay: float) -> None:
         began = self._clock() if self._clock is not None else 0.0
-        plan = self._steering.decide(self._fleet.view(now=now))
+        if self.world.fleet.devices:
+            self._note_clients()
+        view = self._fleet.view(now=now)
+        self._low = {site: each.low for site, each in view.batteries.items()}
+        plan = self._steering.decide(view)
         if self._clock is not None:
             self.solve_times.append(self._clock() - began)
         self._note_prediction(plan, now)
         self.note(plan)
-        if plan.version == self._version:
+        # The same plan again is for devices whose link came back, or whose battery ran down.
+        if plan.version == self._version and not self.world.fleet.devices:
             return
         self._version = plan.version
 
@@ -139,22 +165,28 @@ class ControlPlane(Policy):
 
     def _deliver(self, plan: Plan, now: float) -> None:
         index_of = {name: index for index, name in enumerate(self.world.names)}
+        triples: dict[_Row, Sequence[tuple[int, int, int]]] = {}
         changed = False
         for sidecar in self.world.sidecars:
-            assignment = plan.assignments.get((sidecar.service, sidecar.site))
-            if assignment is None:
+            key = sidecar.service, sidecar.site
+            assignment = plan.assignments.get(key)
+            if assignment is None or not self._is_connected(sidecar):
                 continue
-            changed |= sidecar.push(
-                [
+            weights = triples.get(key)
+            if weights is None:
+                weights = triples[key] = tuple(
                     (index_of[item.instance], item.weight, item.priority)
                     for item in assignment.allocations
-                ],
-                drop=assignment.drop,
-            )
-        if changed:
+                )
+            device = self._device(sidecar)
+            if device is not None and device.envoy in self._low.get(sidecar.site, ()):
+                weights = put_own_last(weights, device.column)
+            changed |= sidecar.push(weights, drop=assignment.drop)
+        if changed and plan.version != self._delivered:
             self.pushes.append(now)
             self.gains.append(plan.gain)
             self._note_undoing(plan, now)
+        self._delivered = plan.version
 
     def _note_undoing(self, plan: Plan, now: float) -> None:
         """Compare what this push and the one before moved with what both moved together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -71,6 +72,10 @@ class Oracle(Policy):
         ]
 
     def _pick(self, sidecar: Sidecar) -> int:
+        return self._cheapest(sidecar, sidecar.usable)[0]
+
+    def _cheapest(self, sidecar: Sidecar, instances: Sequence[int]) -> tuple[int, float]:
+        """Return the cheapest of *instances* now, and its cost in seconds."""
         world = self.world
         if self._changes != world.changes:
             self._look()
@@ -78,7 +83,7 @@ class Oracle(Policy):
         inside, backlog, most = world.outstanding, world.backlog, self._batch
         costs, reading, engines = self._costs[sidecar.service], self._reading, world.engines
         best, least = -1, math.inf
-        for index in sidecar.usable:
+        for index in instances:
             own, more = costs[index]
             present, slots = inside[index], most[index]
             if present < slots:
@@ -91,7 +96,7 @@ class Oracle(Policy):
             cost = out[index] + back[index] + slow[index] * time
             if cost < least:
                 best, least = index, cost
-        return best
+        return best, least
 
 
 def _own_and_imposed(spec: EngineSpec, mean: Work) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controlplane.sim.device_oracle import DeviceOracle
 from controlplane.sim.oracles import Optimum, Oracle
 from controlplane.sim.policy import Policy
 from controlplane.sim.policy_iteration import PolicyIteration
@@ -442,6 +443,7 @@ BASELINES: dict[str, type[Policy]] = {
         Prequal,
         Optimum,
         Oracle,
+        DeviceOracle,
         PolicyIteration,
     )
 }

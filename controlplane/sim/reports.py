@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -18,9 +19,13 @@ from controlplane.model import (
     Report,
     ScrapeFailure,
     Signal,
+    SiteReport,
     Source,
 )
 from controlplane.resources.histograms import histogram_bounds
+from controlplane.sim.device_world import DeviceWorld
+from controlplane.sim.devices import Device
+from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.world import World
 
 VLLM_SIGNALS = frozenset(
@@ -111,20 +116,34 @@ class Telemetry:
         self._silent: set[int] = set()
         self._mute_envoys = False
         self._lies: dict[int, _Lie] = {}
+        self._devices = world.devices if isinstance(world, DeviceWorld) else {}
+        self._sidecars: dict[str, list[Sidecar]] = {}
+        """Envoy -> what it balances."""
+        for sidecar in world.sidecars:
+            self._sidecars.setdefault(sidecar.envoy, []).append(sidecar)
         self._noisy_sums: list[dict[Signal, tuple[float, float]]] = [{} for _ in world.engines]
         """By engine: counter -> (true value last time, noisy value last time)."""
 
     def start(self) -> None:
         """Schedule all reports, each sender at a phase of its own."""
         world, settings = self._world, self._settings
+        classes = {device.column for device in self._devices.values()}
         for index in range(len(world.engines)):
+            if index in classes:
+                continue
             phase = self._phase(settings.period)
 
             def report(now: float, index: int = index) -> None:
                 self._report_instance(now, index)
 
             world.kernel.every(settings.period, report, start=phase)
-        for envoy in dict.fromkeys(sidecar.envoy for sidecar in world.sidecars):
+        for device in self._devices.values():
+            world.kernel.every(
+                settings.period,
+                partial(self._report_device, device),
+                start=self._phase(settings.period),
+            )
+        for envoy in self._sidecars:
             phase = self._phase(settings.traffic_period)
 
             def traffic(now: float, envoy: str = envoy) -> None:
@@ -194,6 +213,33 @@ class Telemetry:
         )
         self._send(now, report)
 
+    def _report_device(self, device: Device, now: float) -> None:
+        """Report a device's battery and engine as the agent on it does, if its link is there."""
+        device.charge_up(now)
+        names, sites, column = self._world.names, self._world.sites, device.column
+        has_agent = self._world.fleet.devices[sites[column]].agents
+        if not has_agent or not device.linked or column in self._silent:
+            return
+        values = device.engine.signals(now)
+        self._send(
+            now,
+            SiteReport(
+                sites[column],
+                Source.AGENT,
+                now,
+                battery=None if device.is_on_mains(now) else device.charge,
+                reporter=device.envoy,
+            ),
+            InstanceReport(
+                names[column],
+                Source.AGENT,
+                now,
+                {signal: values[signal] for signal in self._settings.signals & values.keys()},
+                ready=True,
+                reporter=device.envoy,
+            ),
+        )
+
     def _disturb(self, index: int, values: dict[Signal, float]) -> None:
         """Blur gauges as they are and sums by their growth, so that counters still only grow."""
         noise = self._settings.noise
@@ -212,18 +258,20 @@ class Telemetry:
             sums[signal] = (true, values[signal])
 
     def _report_traffic(self, now: float, envoy: str) -> None:
+        device = self._devices.get(envoy)
+        if device is not None and not device.linked:
+            return
         seen = [
             report
-            for sidecar in self._world.sidecars
-            if sidecar.envoy == envoy
+            for sidecar in self._sidecars[envoy]
             for report in sidecar.traffic_reports(
                 now, self._world.names, latency=self._settings.envoy_latency
             )
         ]
         times = [
             sidecar.latency_report(now, self._bounds)
-            for sidecar in self._world.sidecars
-            if sidecar.times is not None and sidecar.envoy == envoy
+            for sidecar in self._sidecars[envoy]
+            if sidecar.times is not None
         ]
         if seen and not self._mute_envoys:
             self._send(now, *seen, *filter(None, times))

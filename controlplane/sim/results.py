@@ -71,6 +71,11 @@ class Outcome:
     instance_hours: float = float("nan")
     """Hours that machines were in use from the first window on, started ones included, where pools
     are scaled."""
+    on_battery: Mapping[str, float] = field(default_factory=dict)
+    """Window -> part of the requests that devices' own models got on battery."""
+    limits_broken: int = 0
+    """Requests that a device's own model got below its battery's floor, long enough after that was
+    so, with a link, and before anything else was asked."""
     crowded: float = float("nan")
     """Most requests that an instance got over those of its shares; instances of a hundredth of
     the requests or more."""
@@ -125,6 +130,18 @@ def _figures(
         float(failed.mean()),
         float(good.sum()) / length,
     )
+
+
+def measure_batteries(
+    record: Record, on_battery: Sequence[int], windows: Sequence[tuple[str, float, float]]
+) -> dict[str, float]:
+    """Return the part of each window's requests that are *on_battery*, by number."""
+    times = record.times[np.array(sorted(on_battery), dtype=np.int64)]
+    return {
+        name: float(((times >= start) & (times < end)).sum())
+        / max(1, int(((record.times >= start) & (record.times < end)).sum()))
+        for name, start, end in windows
+    }
 
 
 def measure_sessions(

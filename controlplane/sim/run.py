@@ -7,10 +7,12 @@ policy alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from controlplane.config import Config, PolicyName
+from controlplane.sim.device_world import DeviceWorld
 from controlplane.sim.happenings import schedule
 from controlplane.sim.loop import VARIANTS, ControlPlane
 from controlplane.sim.policies import BASELINES
@@ -19,6 +21,7 @@ from controlplane.sim.results import (
     Outcome,
     crowding,
     measure,
+    measure_batteries,
     measure_sessions,
     prediction_error,
     shares_over_time,
@@ -27,7 +30,7 @@ from controlplane.sim.scaled import LocalPools, ScaledControlPlane
 from controlplane.sim.scenario import Scenario, build_fleet
 from controlplane.sim.trial import Trial
 from controlplane.sim.workload import draw_arrivals
-from controlplane.sim.world import World
+from controlplane.sim.world import Record, World
 
 DRAIN = 60.0
 """Seconds after the last arrival in which requests may still be answered."""
@@ -81,7 +84,7 @@ def run_trial(
     """Run *policy*; *clock* times its decisions, *progress* gets the simulated seconds done."""
     fleet, duration = trial.fleet, trial.duration
     arrivals = draw_arrivals(fleet.streams, duration=duration, seed=seed)
-    world = World(fleet, arrivals, seed=seed)
+    world = (DeviceWorld if fleet.devices else World)(fleet, arrivals, seed=seed)
     kernel = world.kernel
     chosen = _build_policy(trial, policy, world, seed=seed, clock=clock)
     chosen.start()
@@ -93,13 +96,14 @@ def run_trial(
     kernel.every(chosen.period, tick, start=chosen.period)
     telemetry = chosen.telemetry if isinstance(chosen, ControlPlane) else None
     schedule(trial.events, world, telemetry)
-    load = np.zeros((int(np.ceil(duration)), len(world.engines)))
+    engines = [world.engines_of(index) for index in range(len(world.engines))]
+    load = np.zeros((int(np.ceil(duration)), len(engines)))
     loadings = np.zeros(len(load))
 
     def sample(now: float) -> None:
         second = int(now)
         if second < len(load):
-            load[second] = [engine.present for engine in world.engines]
+            load[second] = [sum(e.present for e in each) for each in engines]
             loadings[second] = sum(engine.loadings for engine in world.engines)
             if progress is not None:
                 progress(now)
@@ -126,11 +130,26 @@ def run_trial(
         instance_hours=chosen.instance_hours,
         load={site: load[:, sites == site].sum(axis=1) for site in dict.fromkeys(world.sites)},
     )
+    outcome = _with_batteries(outcome, trial, world, record)
+    return _with_predictions(outcome, trial, chosen, record)
+
+
+def _with_predictions(outcome: Outcome, trial: Trial, chosen: Policy, record: Record) -> Outcome:
     if not isinstance(chosen, ControlPlane):
         return outcome
     predictions = tuple((at, predicted) for at, predicted, _ in chosen.predictions)
     error = prediction_error(predictions, record, period=chosen.period, after=trial.windows[0][1])
     return chosen.annotate(outcome, error)
+
+
+def _with_batteries(outcome: Outcome, trial: Trial, world: World, record: Record) -> Outcome:
+    if not isinstance(world, DeviceWorld):
+        return outcome
+    return replace(
+        outcome,
+        on_battery=measure_batteries(record, world.on_battery, trial.windows),
+        limits_broken=sum(device.broken for device in world.devices.values()),
+    )
 
 
 def _build_policy(

@@ -70,6 +70,11 @@ class WeightedRoundRobin:
         heapreplace(heap, (deadline + self._period[instance], next(self._order), instance))
         return instance
 
+    def draw(self, weights: Sequence[tuple[int, int]]) -> int:
+        """Return one of (instance, weight) pairs by its weight, whatever the schedule."""
+        instances, sizes = zip(*weights, strict=True)
+        return int(self._random.choices(instances, sizes)[0])
+
 
 _MASK = 2**64 - 1
 
@@ -210,6 +215,19 @@ class Sidecar:
                 best, least = instance, score
         self._sent += 1
         return best
+
+    def uses(self, instance: int) -> bool:
+        """Return whether *instance* is healthy and of the priority in use."""
+        return any(instance == each for each, _ in self._counted)
+
+    def pick_lower(self) -> int:
+        """Return an instance of the priority after the one in use, by weight; -1 without one."""
+        levels = sorted({level for each, _, level in self.weights if self.healthy(each)})
+        if len(levels) < 2:
+            return -1
+        return self.wrr.draw(
+            [(i, w) for i, w, level in self.weights if level == levels[1] and self.healthy(i)]
+        )
 
     def expected(self) -> list[float]:
         """Return the requests of sessions that each instance would have got by the shares."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from controlplane.config import Config, Service, SiteKind
 from controlplane.config.eligibility import is_reachable, may_serve
+from controlplane.sim.devices import DeviceClass
 from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
 from controlplane.sim.kernel import Kernel
 from controlplane.sim.sidecars import Sidecar
@@ -41,6 +42,8 @@ class Fleet:
     """Envoys at each client site."""
     mean_work: float = 0.5
     """Seconds that a mean request takes alone at speed 1."""
+    devices: Mapping[str, DeviceClass] = field(default_factory=dict)
+    """Device site -> its devices, each with an Envoy; one instance stands for all of them."""
 
     def mean_request(self, service: str | None = None) -> Work:
         """Return the mean work, prompt and output of a service's (or all) requests."""
@@ -131,15 +134,7 @@ class World:
             session=arrivals.session.tolist(),
         )
         self.engines: list[SimEngine] = [
-            build_engine(
-                index,
-                fleet.engines[name],
-                self.kernel,
-                self.load,
-                finish=self._finish,
-                lapse=self._lapse,
-            )
-            for index, name in enumerate(self.names)
+            self._build_engine(index, fleet.engines[name]) for index, name in enumerate(self.names)
         ]
         self._arrive = [engine.arrive for engine in self.engines]
         self.outstanding = [0] * len(self.engines)
@@ -202,6 +197,25 @@ class World:
             delay = check.interval * (needed - 1 + self.random.random())
             self.kernel.at(now + delay, verdict, instance)
 
+    def engines_of(self, instance: int) -> Sequence[SimEngine]:
+        """Return the engines behind an instance: one, or those of a class of devices."""
+        return (self.engines[instance],)
+
+    def _build_engine(self, index: int, spec: EngineSpec) -> SimEngine:
+        return build_engine(
+            index, spec, self.kernel, self.load, finish=self._finish, lapse=self._lapse
+        )
+
+    def _envoys(self, site: str) -> list[str]:
+        """Return the ids of the Envoys at a client site."""
+        if self.fleet.sidecars == 1:
+            return [site]
+        return [f"{site}-{number}" for number in range(self.fleet.sidecars)]
+
+    def _usable(self, service: Service, site: str) -> list[int]:
+        """Return the indices of the instances that Envoys at *site* count requests of."""
+        return usable_instances(self.fleet.config, service, client_site=site)
+
     def _build_sidecars(self) -> list[Sidecar]:
         config = self.fleet.config
         sidecars: list[Sidecar] = []
@@ -210,7 +224,7 @@ class World:
         needs: dict[str, list[float]] = {}
         for site, service_name in index_of:
             service = services[service_name]
-            usable = usable_instances(config, service, client_site=site)
+            usable = self._usable(service, site)
             need = needs.setdefault(
                 service_name, [1 / rate for rate in self.fleet.capacities(service_name)]
             )
@@ -218,8 +232,7 @@ class World:
             bandwidth = config.network.default_bandwidth
             sent = service.request_size / bandwidth if bandwidth else 0.0
             got = service.response_size / bandwidth if bandwidth else 0.0
-            for number in range(self.fleet.sidecars):
-                envoy = site if self.fleet.sidecars == 1 else f"{site}-{number}"
+            for envoy in self._envoys(site):
                 sidecar = Sidecar(
                     len(sidecars),
                     envoy=envoy,
@@ -247,9 +260,11 @@ class World:
             [first[stream.site, stream.service] for stream in self.fleet.streams], dtype=np.int64
         )
         owner = base[arrivals.stream]
-        if self.fleet.sidecars > 1:
+        several = [len(self._envoys(stream.site)) for stream in self.fleet.streams]
+        if max(several, default=1) > 1:
             rng = np.random.default_rng((seed, 2))
-            owner = owner + rng.integers(0, self.fleet.sidecars, len(owner))
+            high = several[0] if len({*several}) == 1 else np.array(several)[arrivals.stream]
+            owner = owner + rng.integers(0, high, len(owner))
         owners: list[int] = owner.tolist()
         return owners
 
@@ -274,24 +289,39 @@ class World:
         else:
             instance = sidecar.pick(now)
         if self._tried and request in self._tried:
-            for _ in range(RESELECTIONS):
-                if instance not in self._tried[request]:
-                    break
-                instance = sidecar.pick(now)
+            instance = self._pick_again(now, sidecar, instance, self._tried[request])
         if instance < 0:
             self._failed[request] = 1
             self._latency[request] = now - self.times[request]
             return
-        self._where[request] = instance
-        sidecar.issued[instance] += 1
-        sidecar.active[instance] += 1
-        self.outstanding[instance] += 1
-        self.backlog[instance] += sidecar.need[instance]
+        self._send(now, request, sidecar, instance)
+
+    def _pick_again(self, now: float, sidecar: Sidecar, instance: int, tried: Sequence[int]) -> int:
+        """Return where a retry goes that would go to *instance*."""
+        # The last retry goes to the next priority, if there is one (`previous_priorities`).
+        lower = sidecar.pick_lower() if len(tried) == self._retries else -1
+        if lower >= 0:
+            instance = lower
+        for _ in range(RESELECTIONS):
+            if instance not in tried:
+                break
+            instance = sidecar.pick(now)
+        return instance
+
+    def _send(self, now: float, request: int, sidecar: Sidecar, instance: int) -> None:
+        self._note_sent(request, sidecar, instance)
         kernel = self.kernel
         heappush(
             kernel.heap,
             (now + sidecar.out[instance], next(kernel.order), self._arrive[instance], request),
         )
+
+    def _note_sent(self, request: int, sidecar: Sidecar, instance: int) -> None:
+        self._where[request] = instance
+        sidecar.issued[instance] += 1
+        sidecar.active[instance] += 1
+        self.outstanding[instance] += 1
+        self.backlog[instance] += sidecar.need[instance]
 
     def _finish(self, now: float, request: int) -> None:
         instance = self._where[request]

@@ -48,7 +48,6 @@ ELSEWHERE = {
     "cli/schema": "config/test_json_schema.py",
     "cli/serve": "features/test_serve.py",
     "cli/suite": "cli/test_simulate.py",
-    "cli/text": "cli/test_plan.py",
     "cli/top": "cli/test_explain.py",
     "config/dialects": "cli/test_check_scrape.py",
     "config/document": "config/test_source.py",

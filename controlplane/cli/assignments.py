@@ -116,8 +116,11 @@ def _table(items: Sequence[Document], width: int) -> list[str]:
     head = ["instance", "site", "share", "was", "weight", *terms]
     head += ["latency", "cost", "load", "known", "limits"]
     rows = [_table_row(item, terms) for item in items]
+    reserved = 20
+    if not any(row[-1] for row in rows):
+        head[-1], reserved = "", 0
     fixed = sum(max(len(row[i]) for row in [head, *rows]) + 2 for i in range(2, len(head) - 1))
-    room = max(8, min(30, (width - fixed - 20) // 2))
+    room = max(8, min(30, (width - fixed - reserved) // 2))
     for row in rows:
         row[:2] = (shorten(row[0], room), shorten(row[1], room))
     lines = align([head, *rows], right=range(2, len(head) - 1))
@@ -310,8 +313,11 @@ def mean_latency(document: Document) -> float | None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines; what gets no requests and legends are dim."""
+    quiet = False
     for line in lines:
-        quiet = line.startswith(("no requests", "times in", "fallback", LEGEND))
+        # What a line is wrapped into is as quiet as its beginning.
+        if not line.startswith(" "):
+            quiet = line.startswith(("no requests", "times in", "fallback", LEGEND))
         if quiet:
             echo(line, dim=True)
         else:

@@ -134,8 +134,9 @@ def print_explanation(document: dict[str, Any], *, instance: str | None = None) 
     )
     if document.get("gap"):
         head += f", at most {document['gap']:.1%} above the optimum"
-    held = ["(held: a better plan would", "gain too little to be pushed)"]
-    for line in wrap([*head.split(), *(held if document["held"] else ())], width):
+    if document["held"]:
+        head += " (held: a better plan would gain too little to be pushed)"
+    for line in wrap(head.split(), width):
         echo(line, bold=True)
     for kind, each in document.get("promises", {}).items():
         for line in wrap(_promise_words(kind, each).split(), width):

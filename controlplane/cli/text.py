@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ WIDE, TALL = 200, 60
 ASSUMED = frozenset({"assumed", "default", "prior", "unknown"})
 """Sources of values that no one measured or wrote."""
 LEGEND = "~ assumed, because nothing measured it"
+_UNITS = frozenset({"s", "ms", "min", "h", "MB", "more"})
 
 
 def screen() -> tuple[int, int]:
@@ -95,10 +96,10 @@ def align(
 def wrap(words: Iterable[str], width: int, *, first: str = "", rest: str = "    ") -> list[str]:
     """Break *words*, none of which is ever cut, into lines of at most *width* columns.
 
-    A single word wider than the terminal keeps its line.
+    A number stays on the line of its unit. A single word wider than the terminal keeps its line.
     """
     lines, line, empty = [], first, True
-    for word in words:
+    for word in _with_units(words):
         if not empty and len(line) + 1 + len(word) > width:
             lines.append(line)
             line, empty = rest, True
@@ -107,6 +108,20 @@ def wrap(words: Iterable[str], width: int, *, first: str = "", rest: str = "    
     if not empty or line.strip():
         lines.append(line.rstrip())
     return lines
+
+
+def _with_units(words: Iterable[str]) -> Iterator[str]:
+    """Join each number with the unit after it."""
+    last = ""
+    for word in words:
+        if last[-1:].isdigit() and word.rstrip(".,;:)") in _UNITS:
+            last += f" {word}"
+            continue
+        if last:
+            yield last
+        last = word
+    if last:
+        yield last
 
 
 def name_list(names: Sequence[str], *, most: int = 5) -> str:

@@ -47,7 +47,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ms", milliseconds),
         Column("fail", _known(percent)),
         Column("age", _known(lambda value: f"{value:.1f}s")),
-        Column("known", _SHARE),
+        Column("reports", _SHARE),
         Column("why", right=False),
     ),
     "pairs": (

@@ -84,6 +84,15 @@ def reason_text(allocation: Mapping[str, Any]) -> str:
     return f"{seconds_text(cost)} ms = {' + '.join(parts)}{limits}"
 
 
+def fit_terms(line: str, width: int) -> str:
+    """Bring a sum into *width* columns: closer, then without its last terms, none of them cut."""
+    if len(line) > width:
+        line = line.replace(" + ", "+")
+    while len(line) > width and "+" in (kept := line.removesuffix("+…")):
+        line = kept.rpartition("+")[0] + "+…"
+    return line
+
+
 def scaling_lines(scene: Scene) -> Iterable[str]:
     """Write, for each site and model that KEDA scales, what it is answered."""
     for (site, model), answer in scene.scaling.items():
@@ -217,7 +226,7 @@ def _reasons(scene: Scene, width: int, rows: int) -> Iterable[Text]:
     shown = found if len(found) < rows else found[: rows - 2]
     for service, each in shown:
         name = f"{service} {each['share']:.0%} {each['instance']}"
-        line = Text(f" {name}: {reason_text(each)}")
+        line = Text(fit_terms(f" {name}: {reason_text(each)}", width))
         line.truncate(width, overflow="ellipsis")
         yield line
     if len(shown) < len(found):

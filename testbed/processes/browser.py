@@ -218,7 +218,7 @@ class Page:
         except TimeoutError as error:
             shown = await self.evaluate("document.body.innerText")
             raise BrowserError(
-                f"not within {within} s: {expression}\ncomplaints: {self.complaints}\n"
+                f"not within {within} s: {expression}\ncomplaints: {list(dict.fromkeys(self.complaints))[:5]}\n"
                 f"the page says:\n{shown[:3000]}"
             ) from error
         return value

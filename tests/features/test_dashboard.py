@@ -81,9 +81,13 @@ async def shown(directory: Path, fleet: str = FLEET, **window: Any) -> AsyncIter
         yield Shown(run, page, file)
 
 
+PLAIN = r".innerText.replaceAll('\u00a0', ' ')"
+"""What a reader sees; spaces that keep a number with its unit are spaces."""
+
+
 async def text_of(page: Page, selector: str) -> str:
     """Return what a reader sees of an element."""
-    return str(await page.evaluate(f"document.querySelector({selector!r})?.innerText ?? ''"))
+    return str(await page.evaluate(f"document.querySelector({selector!r})?{PLAIN} ?? ''"))
 
 
 DRAWN = "document.documentElement.dataset.drawn"
@@ -97,9 +101,7 @@ FIND_FAULTS = """axe.run().then(found => found.violations.map(fault =>
 
 def says(selector: str, words: str) -> str:
     """Return an expression: some element that *selector* finds has *words*."""
-    return (
-        f"[...document.querySelectorAll({selector!r})].some(e => e.innerText.includes({words!r}))"
-    )
+    return f"[...document.querySelectorAll({selector!r})].some(e => e{PLAIN}.includes({words!r}))"
 
 
 def explains(service: str, site: str) -> str:
@@ -172,6 +174,11 @@ async def test_a_link_opens_what_it_names(tmp_path: Path) -> None:
         await it.page.wait_for(explains("paint", "cloud"))
         await it.page.evaluate("location.hash = '#service=gone&from=nowhere'")
         await it.page.wait_for("document.querySelector('#explanation-title').innerText === 'Why'")
+        # Where no site is chosen, the latency is that of all of them.
+        await it.page.wait_for(says("#chart", "chat from all sites: predicted"))
+        await it.page.wait_for(
+            "document.querySelector('#chart .line.predicted').getAttribute('d').includes('L')"
+        )
 
         assert "chat" == await it.page.evaluate("document.querySelector('#service').value")
         assert [] == it.page.complaints
@@ -447,7 +454,7 @@ async def test_a_site_that_is_dead_shows_no_load(tmp_path: Path) -> None:
         await it.page.wait_for(says("#site-rows .meter", "100 %"))
         await it.page.wait_for(says("#detail-body", "in service at north"))
         loads = await it.page.evaluate(
-            "[...document.querySelectorAll('#site-rows .meter b')].map(e => e.innerText)"
+            f"[...document.querySelectorAll('#site-rows .meter b')].map(e => e{PLAIN})"
         )
 
         await it.page.wait_for(

@@ -38,7 +38,6 @@ let overview = null; // what is shown
 let scheduled = false;
 let asked = ""; // what the last explanation was asked for
 let asking = false;
-let charted = { service: "", site: "" };
 let rowsShown = ROWS;
 let remembered = { key: "", at: 0 }; // the history that was asked for last
 
@@ -123,7 +122,7 @@ function render() {
     byId("instance-more").hidden = found <= rowsShown;
     setText(byId("instance-more"), `Show ${Math.min(ROWS, found - rowsShown)} more of ${found}`);
   }
-  const site = selection.site || busiest();
+  const site = selection.site; // none: the mean over all of them
   remember(selection.service, site);
   chart.update(history_.of(selection.service, site, selection.span), { service: selection.service, site, slo: service.slo.latency, at: past ? past.at : null }, widths.chart);
   explain();
@@ -136,10 +135,11 @@ function render() {
 
 /** Ask for what was before this page was opened; again once a minute for spans it has not seen. */
 async function remember(service, site) {
-  const query = new URLSearchParams({ service, from: site, since: `${selection.span}s` });
+  const query = new URLSearchParams({ service, since: `${selection.span}s` });
+  if (site) query.set("from", site);
   const key = `${query}`;
   const now = live.document.at;
-  if (!site || (remembered.key === key && (selection.span <= 900 || now - remembered.at < 60))) return;
+  if (remembered.key === key && (selection.span <= 900 || now - remembered.at < 60)) return;
   remembered = { key, at: now };
   try {
     const answer = await fetch(`/api/v1/history?${query}`);
@@ -148,16 +148,6 @@ async function remember(service, site) {
   } catch {
     remembered.at = 0; // the stream says that the connection is lost
   }
-}
-
-/** The client site whose latency is shown where none is chosen; it stays while it can. */
-function busiest() {
-  const known = overview.latency[selection.service] ?? {};
-  const rows = (overview.flows[selection.service] ?? []).filter((row) => row.from in known);
-  rows.sort((a, b) => b.rate - a.rate);
-  const stays = charted.service === selection.service && rows.some((row) => row.from === charted.site);
-  if (!stays) charted = { service: selection.service, site: rows[0]?.from ?? "" };
-  return charted.site;
 }
 
 async function explain() {

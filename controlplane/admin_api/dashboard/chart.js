@@ -1,4 +1,5 @@
-// Predicted and observed latency of the selected pair, over the last quarter of an hour to a day.
+// Predicted and observed latency of the selected pair, or of the service from all sites, over the
+// last quarter of an hour to a day.
 
 import { draw, make, setAttribute, setText } from "./dom.js";
 import { age, latency } from "./format.js";
@@ -27,14 +28,18 @@ export class History {
     if (overview.at <= this.last) return;
     this.last = overview.at;
     for (const [service, sites] of Object.entries(overview.latency)) {
-      for (const [site, [predicted, observed]] of Object.entries(sites)) {
-        const key = JSON.stringify([service, site]);
-        let points = this.points.get(key);
-        if (!points) this.points.set(key, (points = []));
-        points.push([overview.at, predicted, observed]);
-        if (points.length > 2 * LIVE || points[0][0] < overview.at - 2 * LIVE) points.splice(0, points.length - LIVE);
-      }
+      for (const [site, [predicted, observed]] of Object.entries(sites)) this.push(service, site, predicted, observed);
+      const rates = overview.rates[service] ?? {};
+      this.push(service, "", mean(sites, rates, 0), mean(sites, rates, 1));
     }
+  }
+
+  push(service, site, predicted, observed) {
+    const key = JSON.stringify([service, site]);
+    let points = this.points.get(key);
+    if (!points) this.points.set(key, (points = []));
+    points.push([this.last, predicted, observed]);
+    if (points.length > 2 * LIVE || points[0][0] < this.last - 2 * LIVE) points.splice(0, points.length - LIVE);
   }
 
   of(service, site, span) {
@@ -46,6 +51,19 @@ export class History {
     const first = live.length ? live[0][0] : Infinity;
     return [...past.filter(([at]) => at < first && at >= this.last - span), ...live];
   }
+}
+
+/** The mean over requests, of the sites where it is known. */
+function mean(sites, rates, column) {
+  let sum = 0;
+  let whole = 0;
+  for (const [site, values] of Object.entries(sites)) {
+    const rate = rates[site] ?? 0;
+    if (values[column] === null) continue;
+    sum += rate * values[column];
+    whole += rate;
+  }
+  return whole > 0 ? sum / whole : null;
 }
 
 export class LatencyChart {
@@ -73,7 +91,7 @@ export class LatencyChart {
 
   update(points, { service, site, slo, at }, width) {
     const newest = points.at(-1);
-    const pair = site ? `${service} from ${site}` : service;
+    const pair = `${service} from ${site || "all sites"}`;
     setText(this.words, newest ? `${pair}: predicted ${latency(newest[1])}, observed ${latency(newest[2])}${slo ? `, promised ${latency(slo)}` : ""}.` : `${pair}: nothing predicted or observed yet.`);
     setAttribute(this.svg, "viewBox", `0 0 ${width} ${HEIGHT}`);
     setAttribute(this.svg, "class", newest ? null : "empty");

@@ -14,16 +14,22 @@ export function draw(tag, attributes = {}, ...children) {
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (name === "text") element.textContent = value;
+    if (name === "text") element.textContent = whole(value);
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
   }
   element.append(...children);
   return element;
 }
 
+/** Keep a number on the line of its unit. */
+function whole(text) {
+  return typeof text === "string" ? text.replace(/(\d) (?=(s|ms|min|h|%|kW|MB|kB)(\W|$))/g, "$1\u00a0") : text;
+}
+
 /** Set a text if it is another one. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const wanted = whole(text);
+  if (element.textContent !== wanted) element.textContent = wanted;
 }
 
 /** Set or remove an attribute if it is another one. */

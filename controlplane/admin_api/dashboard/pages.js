@@ -72,7 +72,7 @@ async function instanceOf(name) {
   const refuted = found.disbelieved.length ? ` Not believed: ${found.disbelieved.join(", ")}.` : "";
   return [
     paragraph("state", `${found.phase.replace("_", " ")}${why}, for ${age(found.since)}.${awaited}${missing}${refuted}`),
-    paragraph("where", `${found.engine} at ${found.address}, site ${found.site}, ${found.models.join(", ")}; known ${percent(found.confidence)}, trusted ${percent(found.trust)}.`),
+    paragraph("where", `${found.engine} at ${found.address}, site ${found.site}, ${found.models.join(", ")}; its reports count ${percent(found.confidence)}, trusted ${percent(found.trust)}.`),
     spark(past.instance ?? { running: [], waiting: [] }, past.at ?? []),
     table("senders", "Who sends to it", ["Service", "From", ["Share", "share"], ["Weight", "weight"], ["Requests", "rate"]], used.slice(0, MOST_ROWS).map((row) => [
       row.service,

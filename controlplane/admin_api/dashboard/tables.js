@@ -85,7 +85,7 @@ export function updateInstances(body, overview, filter, most) {
     (item) => item.name,
     () => make("tr", {}, make("th", { scope: "row" }, make("a")), make("td"), make("td"), make("td"), make("td", {}, meter()), ...Array.from({ length: 4 }, () => make("td", { class: "number" })), make("td", { class: "dim" })),
     (row, item) => {
-      const [name, site, model, phase, load, waiting, time, seen, known, remark] = row.children;
+      const [name, site, model, phase, load, waiting, time, seen, reports, remark] = row.children;
       setText(name.firstChild, item.name);
       setAttribute(name.firstChild, "href", link({ instance: item.name }));
       setText(site, item.site);
@@ -97,7 +97,7 @@ export function updateInstances(body, overview, filter, most) {
       setText(waiting, item.waiting === null ? DASH : item.waiting.toFixed(0));
       setText(time, latency(item.latency));
       setText(seen, item.age === 0 ? "<5 s" : age(item.age));
-      setText(known, percent(item.confidence));
+      setText(reports, percent(item.confidence));
       setText(remark, item.trust < 1 ? `trusted by ${percent(item.trust)}; ${item.reason}` : item.reason);
     },
   );

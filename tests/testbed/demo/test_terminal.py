@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from testbed.demo.screen import Scene, build_live
+from testbed.demo.screen import Scene, build_live, fit_terms
 from testbed.demo.script import PHASES, Chapter, tabulate
 from testbed.demo.traffic import Record, Summary
 from testbed.demo.world import build_world
@@ -167,3 +167,16 @@ def test_the_live_view_fits_its_terminal(width: int, height: int) -> None:
     assert lines[0].startswith(f"{scene.admin}  Ctrl-C ends it")
     assert all("20/20" in line for line in lines if re.match(r"chat +edge|summarise +edge", line))
     assert any("4321" in line and "1234" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (40, " a 44%: 412 ms = rtt 70 + service 197"),
+        (36, " a 44%: 412 ms = rtt 70+service 197"),
+        (30, " a 44%: 412 ms = rtt 70+…"),
+    ],
+)
+def test_a_sum_that_does_not_fit_loses_whole_terms_and_no_digits(width: int, shown: str) -> None:
+    """It moves together first."""
+    assert shown == fit_terms(" a 44%: 412 ms = rtt 70 + service 197", width)

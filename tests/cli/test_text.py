@@ -1,0 +1,38 @@
+"""Lines for a terminal: what may stand at an end of a line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.cli import assignments
+from controlplane.cli.text import wrap
+
+WORDS = st.lists(st.sampled_from(["silent", "for", "20", "s", "1.5", "ms;", "a", "trial"]))
+
+
+@given(WORDS, st.integers(12, 40))
+def test_no_number_is_parted_from_its_unit_and_no_word_lost(words: list[str], width: int) -> None:
+    """However narrow it is."""
+    lines = wrap(words, width)
+
+    assert words == " ".join(lines).split()
+    assert all(len(line) <= width for line in lines)
+    ends = [line.split()[-1] for line in lines[:-1]]
+    begins = [line.split()[0] for line in lines[1:]]
+    parted = [pair for pair in zip(ends, begins, strict=True)
+              if pair[0][-1].isdigit() and pair[1] in ("s", "ms;")]  # fmt: skip
+    assert [] == parted
+
+
+def test_a_quiet_line_is_quiet_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is wrapped into as well; the next line is not."""
+    written: list[tuple[str, bool]] = []
+    monkeypatch.setattr(assignments, "echo", lambda line, *, dim=False: written.append((line, dim)))
+    lines = wrap("the service does not list its model".split(), 40, first="no requests for 4: ")
+
+    assignments.print_lines([*lines, "a 100%"])
+
+    assert len(lines) > 1
+    assert [*((line, True) for line in lines), ("a 100%", False)] == written

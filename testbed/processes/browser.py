@@ -217,8 +217,9 @@ class Page:
                     await asyncio.sleep(_POLL)
         except TimeoutError as error:
             shown = await self.evaluate("document.body.innerText")
+            complaints = list(dict.fromkeys(self.complaints))[:5]
             raise BrowserError(
-                f"not within {within} s: {expression}\ncomplaints: {list(dict.fromkeys(self.complaints))[:5]}\n"
+                f"not within {within} s: {expression}\ncomplaints: {complaints}\n"
                 f"the page says:\n{shown[:3000]}"
             ) from error
         return value

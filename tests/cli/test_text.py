@@ -30,7 +30,8 @@ def test_a_quiet_line_is_quiet_to_its_end(monkeypatch: pytest.MonkeyPatch) -> No
     """What it is wrapped into as well; the next line is not."""
     written: list[tuple[str, bool]] = []
     monkeypatch.setattr(assignments, "echo", lambda line, *, dim=False: written.append((line, dim)))
-    lines = wrap("the service does not list its model".split(), 40, first="no requests for 4: ")
+    words = ["the", "service", "does", "not", "list", "its", "model"]
+    lines = wrap(words, 40, first="no requests for 4: ")
 
     assignments.print_lines([*lines, "a 100%"])
 

@@ -43,6 +43,10 @@ SMALL = 0.25
 """Part of an instance's work up to which a model has one home, though that be a little more."""
 STAY = 1.5
 """How much more another model must be wanted to take a home."""
+SETTLED = 0.1
+"""Part of an instance's work by which one that is shared may have more than another before a model
+moves to that one: there it is mostly loaded again for each request, so that moving costs nothing,
+and what is uneven drives requests to where they push out others."""
 NEAR = 0.01
 """Seconds of round trip that count as equally far."""
 
@@ -134,7 +138,7 @@ def place(wanted: Wanted, *, homes: Flags, shared: Flags) -> Flags:
             continue
         least = np.where(able, load / np.maximum(fair, 1e-12), np.inf)
         stays = homes[model] & able
-        instance = int(np.argmin(np.where(stays, least - 0.5, least)))
+        instance = int(np.argmin(np.where(stays, least - SETTLED, least)))
         chosen[model, instance] = True
         load[instance] += wanted.rates[model]
     return chosen

@@ -72,7 +72,11 @@ local function find_in_form(text, content_type, field)
     local head_end, value = text:find("\\r\\n\\r\\n", part, true)
     if not head_end then return nil end
     local head = text:sub(part, math.min(head_end, part + 1024))
-    local name = head:match(';%s*[Nn][Aa][Mm][Ee]="([^"]*)"')
+    -- Other headers of a part may have a name as well.
+    local line = head:lower():find("\\r\\ncontent-disposition:", 1, true)
+    local disposition = line and head:match("[^\\r\\n]+", line) or ""
+    local name = disposition:match(';%s*[Nn][Aa][Mm][Ee]="([^"]*)"')
+      or disposition:match(';%s*[Nn][Aa][Mm][Ee]=([^%s;"]+)')
     if name == field then
       local stop = text:find("\\r\\n" .. mark, value, true)
       return value + 1, (stop or #text + 1) - 1

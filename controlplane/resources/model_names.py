@@ -42,6 +42,14 @@ local function end_of_string(text, quote)
   end
 end
 
+-- Return whether a string with its quotes reads "model", each letter escaped or not.
+local function is_model(quoted)
+  if #quoted > 7 and quoted:find("\\\\", 1, true) then
+    quoted = quoted:gsub("\\\\u00(%x%x)", function(code) return string.char(tonumber(code, 16)) end)
+  end
+  return quoted == '"model"'
+end
+
 -- Return the text with the values of the outermost object's member "model" replaced.
 local function replace_in_json(text, name)
   local parts, kept, at, depth = {{}}, 1, 1, 0
@@ -53,7 +61,7 @@ local function replace_in_json(text, name)
       local stop = end_of_string(text, mark)
       if not stop then break end
       at = stop + 1
-      if depth == 1 and stop - mark == 6 and text:sub(mark, stop) == '"model"' then
+      if depth == 1 and stop - mark <= 31 and is_model(text:sub(mark, stop)) then
         local quote = text:match('^%s*:%s*()"', at)
         local last = quote and end_of_string(text, quote)
         if last then

@@ -125,7 +125,8 @@ def build_routes(
                     *_service_routes(config, with_fallback, on_device),
                     _bad_body(
                         names_none(),
-                        "the body names no model, and no service takes such a request",
+                        "the body names no model, or cannot be inflated, and no service takes"
+                        " such a request",
                     ),
                     _no_service(config),
                 ],

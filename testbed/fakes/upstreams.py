@@ -6,8 +6,8 @@ For tests of how requests travel; `testbed.fakes.instances` emulates how long in
 from __future__ import annotations
 
 import asyncio
+import email
 import json
-import re
 import ssl
 from types import TracebackType
 from typing import Self
@@ -17,9 +17,12 @@ from aiohttp import web
 
 def named_model(content_type: str, body: bytes) -> str:
     """Return the model that a JSON body or a form names; empty if it names none."""
-    if content_type == "multipart/form-data":
-        found = re.search(rb'name="model"[^\r]*\r\n(?:[^\r]+\r\n)*\r\n([^\r]*)\r\n', body)
-        return found[1].decode() if found else ""
+    if content_type.startswith("multipart/form-data"):
+        form = email.message_from_bytes(f"content-type: {content_type}\r\n\r\n".encode() + body)
+        for part in form.walk():
+            if part.get_param("name", header="content-disposition") == "model":
+                return str(part.get_payload())
+        return ""
     try:
         document = json.loads(body)
     except ValueError:
@@ -129,7 +132,7 @@ class Origin:
 
     def _foreign_model(self, request: web.Request, body: bytes) -> web.Response | None:
         """Answer 404 as vLLM does when it is asked for a model that it does not serve."""
-        model = named_model(request.content_type, body)
+        model = named_model(request.headers.get("content-type", ""), body)
         self.models.append(model)
         if model == self.serves:
             return None

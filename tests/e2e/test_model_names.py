@@ -46,8 +46,17 @@ BODIES = {
     "strings that end in backslashes": b'{"a": "\\\\", "b": "\\\\\\"model", "model": "assistant"}',
     "the word as a value": b'{"type": "model", "list": ["model", "assistant"],"model":"assistant"}',
     "a schema": b'{"properties": {"model": {"type": "string"}}, "model": "assistant"}',
+    "an escaped key": b'{"\\u006d\\u006Fdel": "assistant", "\\\\u006dodel": "y"}',
     "20 MB": b'{"image": "' + b"QUJD" * 5_000_000 + b'", "model": "assistant"}',
 }
+
+
+FORM = (
+    b'--b\r\nContent-Type: text/plain; name="model"\r\nContent-Disposition: form-data; name=x;'
+    b' filename="; name=model"\r\n\r\nfile\r\n'
+    b"--b\r\ncontent-disposition:form-data;name=model\r\n\r\nwhatever\r\n--b--\r\n"
+)
+"""Names without quotes, and in headers where they name no field."""
 
 
 async def test_each_attempt_names_what_its_instance_knows() -> None:
@@ -90,6 +99,9 @@ async def test_forms_streams_and_compressed_bodies_carry_the_name_too(version: s
             form.add_field("file", b"\0\r\n" * 1000, filename="a.wav")
             form.add_field("model", "whatever")
             assert 200 == (await mesh.request("/v1/audio", data=form)).status
+            headers = {"content-type": "multipart/form-data; boundary=b"}
+            assert 200 == (await mesh.request("/v1/audio", data=FORM, headers=headers)).status
+            assert b"whatever" not in b"".join(each.content for each in mesh.origins.values())
             body = gzip.compress(b'{"model": "assistant", "stream": true}')
             headers = {"content-type": "application/json", "content-encoding": "gzip"}
             stream = await mesh.request("/v1/chat?events=3&gap=0.05", data=body, headers=headers)

@@ -10,8 +10,8 @@ from pydantic import Field
 from controlplane.config.schema.values import Name, Settings
 from controlplane.config.units import Duration
 
-ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+~-]{0,255}$")]
-"""What an engine calls a model: a path of a hub, a tag, an adapter."""
+ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/@~][A-Za-z0-9._:/@+~-]{0,255}$")]
+"""What an engine calls a model: a path of a hub or of a disk, a tag, an adapter."""
 
 
 class ModelKind(StrEnum):

@@ -165,7 +165,7 @@ class Hysteresis:
         least = (1.0 - rested) * min_gain - rested * TIE
         if gain < min_gain and not (gain > least and _moves(flow, used, new)):
             return Choice(used, held=True, gain=gain)
-        self._watch(flow.load(new) - flow.load(used))
+        self._watch(flow.load(new) - flow.load(used), rested=self.rested(now))
         self._push(now, gain)
         if self.oscillating:
             new = used + 0.5 * (new - used)
@@ -184,8 +184,12 @@ class Hysteresis:
             self._gaps.append(now - self._pushed_at)
         self._pushed_at = now
 
-    def _watch(self, move: Array) -> None:
+    def _watch(self, move: Array, *, rested: float) -> None:
         """Note a move of load between instances, and whether it undoes the last one."""
+        if rested >= SETTLED:
+            # What comes after such a rest is no part of an oscillation: to go half of the way
+            # then would leave an instance that recovered at half of its share.
+            self._turns = 0.0
         last = self._last_move
         self._last_move = move
         if last is None or last.shape != move.shape:

@@ -14,6 +14,7 @@ from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
 from controlplane.steering.stability import (
     FALLBACK,
+    SETTLED,
     Hysteresis,
     ModelMonitor,
     settle,
@@ -173,20 +174,42 @@ def test_what_may_no_longer_be_used_is_replaced_whatever_the_gain() -> None:
     assert not choose(Hysteresis(), np.array([0.5, 0.0]), EVEN)
 
 
-def test_pushes_that_undo_each_other_are_damped() -> None:
-    """After some pushes to and fro only half of a move is made."""
-    hysteresis = Hysteresis()
+def swing(hysteresis: Hysteresis, turns: int, *, now: float) -> list[Array]:
+    """Push shares to and fro, each time for a great gain; return those that were used."""
     made = [UNEVEN]
-    for turn in range(12):
+    for turn in range(turns):
         away = np.array([0.1, 0.9]) if turn % 2 else UNEVEN
         prices = PriceTable.stationary(
             Curves(np.array([8.0, 2.0]) if turn % 2 == 0 else np.array([2.0, 8.0]), np.zeros(2))
         )
-        choice = hysteresis.choose(FLOW, prices, used=made[-1], new=away, min_gain=0.01, now=0.0)
+        choice = hysteresis.choose(FLOW, prices, used=made[-1], new=away, min_gain=0.01, now=now)
         made.append(choice.shares)
+    return made
+
+
+def test_pushes_that_undo_each_other_are_damped() -> None:
+    """After some pushes to and fro only half of a move is made."""
+    hysteresis = Hysteresis()
+    made = swing(hysteresis, 12, now=0.0)
 
     assert hysteresis.oscillating
     assert np.abs(made[-1] - made[-2]).max() < 0.5
+
+
+def test_a_move_after_a_rest_goes_the_whole_way() -> None:
+    """Whatever swung before: one that recovered gets its share, and not half of it."""
+    hysteresis = Hysteresis()
+    last = swing(hysteresis, 12, now=0.0)[-1]
+    prices = PriceTable.stationary(Curves(np.array([2.0, 8.0]), np.zeros(2)))
+    away = np.array([0.1, 0.9])
+
+    def push(now: float) -> Array:
+        return hysteresis.choose(FLOW, prices, used=last, new=away, min_gain=0.01, now=now).shares
+
+    assert hysteresis.oscillating
+    assert np.abs(push(SETTLED - 1.0) - away).max() > 0.1
+    assert away == pytest.approx(push(2 * SETTLED))
+    assert not hysteresis.oscillating
 
 
 def observed(latency: float, at: float) -> FleetView:

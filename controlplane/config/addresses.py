@@ -94,6 +94,19 @@ def _check_reachable(text: str, ip: ipaddress.IPv4Address | ipaddress.IPv6Addres
         raise _wrong(text, "holds on one link only and needs a zone there; write a routed address")
 
 
+def reachable_ip(text: str) -> str | None:
+    """Return an IP address as it is connected to; None for one that no instance can have."""
+    ip = _ip(text)
+    if ip is None:
+        return None
+    reached = _reached(ip)
+    try:
+        _check_reachable(text, reached)
+    except PydanticCustomError:
+        return None
+    return reached.compressed
+
+
 def check_instance_address(text: str) -> str:
     """Pass ``IP:PORT``, ``[IPv6]:PORT`` or ``NAME:PORT`` of an instance on.
 

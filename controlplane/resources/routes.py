@@ -191,7 +191,9 @@ def _model_list(config: Config, available: Collection[str] | None) -> Iterator[R
     body = json.dumps({"object": "list", "data": listed}, separators=(",", ":"))
     if len(body) > _LONGEST_LIST:
         return
-    method = HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
+    method = HeaderMatcher(
+        name=":method", string_match=StringMatcher(safe_regex=RegexMatcher(regex="GET|HEAD"))
+    )
     yield Route(
         name=names.NO_SERVICE,
         match=RouteMatch(path=_MODELS_PATH, headers=[method]),

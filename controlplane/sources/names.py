@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
+from controlplane.config.addresses import reachable_ip
 from controlplane.runtime.log import Logger
 from controlplane.sources.dns import Answer, DnsResolver
 
@@ -118,7 +119,12 @@ class NameResolver:
             return last
         ttl = PERIOD if answer.ttl is None else min(max(answer.ttl, SHORTEST), LONGEST)
         self._due[name] = self._clock() + ttl
-        return last if last in answer.addresses else first_choice(answer.addresses)
+        # Filtering resolvers answer 0.0.0.0, which would be the Envoy's own machine.
+        usable = {ip for each in answer.addresses if (ip := reachable_ip(each)) is not None}
+        if not usable:
+            self._warn(name, f"no instance can have {', '.join(sorted(answer.addresses))}", last)
+            return last
+        return last if last in usable else first_choice(usable)
 
     def _warn(self, name: str, reason: str, last: str | None) -> None:
         now = self._clock()

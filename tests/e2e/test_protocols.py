@@ -155,7 +155,13 @@ async def test_the_list_of_models_is_what_can_be_asked_for_here() -> None:
         before = await listed(mesh)
         await mesh.push({**split, "code": {"a": 1}})
         after = await listed(mesh)
+        await mesh.push({"chat": {}, "code": {}, "rest": {}})
+        nothing = await listed(mesh)
+        async with mesh.session.head(f"{mesh.url}/v1/models") as head:
+            assert (200, "application/json") == (head.status, head.content_type)
+        await mesh.push(split)
         posted = await mesh.request("/v1/models")
     assert ["big", "m"] == before
     assert ["big", "coder", "m"] == after
+    assert [] == nothing
     assert "b" == posted.text

@@ -59,6 +59,21 @@ async def test_the_last_good_answer_stays() -> None:
     assert {"b.example": "2001:db8::2"} == resolver.addresses
 
 
+async def test_an_address_that_no_instance_can_have_is_no_answer() -> None:
+    """As 0.0.0.0 of a resolver that filters; IPv4 within IPv6 is that IPv4 address."""
+    answers, changes = Answers(), list[Mapping[str, str]]()
+    resolver = answers.resolver(changes, "a.example")
+    for addresses in (
+        ["0.0.0.0", "::"],
+        ["::ffff:10.0.0.1", "224.0.0.1"],
+        ["fe80::1", "::ffff:0.0.0.0"],
+    ):
+        answers.known = {"a.example": (addresses, None)}
+        await resolver.resolve()
+        answers.now += 5.0
+    assert [{"a.example": "10.0.0.1"}] == changes
+
+
 @pytest.mark.parametrize(
     ("ttl", "asked_at"),
     [

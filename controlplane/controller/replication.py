@@ -103,7 +103,7 @@ def make_bus(control: ControlPlane) -> NatsBus:
         on_report=control.reports.receive_shared,
         on_change=control.receive_bus_change,
         count=bus_counter(control),
-        tls=None if server.bus_tls is None else _build_context(server.bus_tls),
+        tls=None if server.bus_tls is None else build_context(server.bus_tls),
         clock=control.clock,
     )
     control.bus = bus
@@ -208,7 +208,12 @@ def _patience(config: Config) -> float:
     return max(DEAF_AFTER, DEAF_PERIODS * max(periods, default=0.0))
 
 
-def _build_context(tls: BusTls) -> ssl.SSLContext:
+def build_context(tls: BusTls) -> ssl.SSLContext:
+    """Read the certificates for the bus.
+
+    Raises:
+        StartError: a file is not there, or not what it should be.
+    """
     try:
         return client_context(tls.ca, cert=tls.cert, key=tls.key)
     except ssl.SSLError as error:

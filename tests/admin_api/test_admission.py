@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from controlplane.admin_api.admission import MAX_WARNING, review_fleet
 from controlplane.runtime.tls import client_context
 from testbed.fakes.certificates import Authority
 from testbed.processes.control_planes import ControlPlaneProcess
-from testbed.processes.ports import free_port
 
 FLEET = """\
 version: 1
@@ -74,14 +74,15 @@ def test_what_holds_no_fleet_is_allowed(request_: dict[str, Any]) -> None:
 
 
 async def test_a_control_plane_answers_the_api_server(tmp_path: Path) -> None:
-    """Over TLS, without a token; what is no review, or too large, is refused."""
-    authority, port = Authority(tmp_path), free_port()
-    pair = authority.issue("127.0.0.1")
+    """Over TLS, without a token, at one address; what is no review, or too large, is refused."""
+    authority, taken = Authority(tmp_path), socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    pair = authority.issue("127.0.0.2")
     file = tmp_path / "fleet.yaml"
-    webhook = f"{{address: 127.0.0.1, port: {port}, cert: {pair.cert}, key: {pair.key}}}"
+    webhook = f"{{address: 127.0.0.2, port: {port}, cert: {pair.cert}, key: {pair.key}}}"
     file.write_text(f"{FLEET}server: {{webhook: {webhook}}}\n", encoding="utf-8")
     trust = client_context(str(authority.ca))
-    url = f"https://127.0.0.1:{port}/validate-fleet"
+    url = f"https://127.0.0.2:{port}/validate-fleet"
     sound = {"request": review({"fleet.yaml": FLEET})}
     faulty = {"request": review({"fleet.yaml": FLEET.replace("version: 1", "version: 9")})}
     async with ControlPlaneProcess(file) as control, aiohttp.ClientSession() as http:
@@ -91,6 +92,7 @@ async def test_a_control_plane_answers_the_api_server(tmp_path: Path) -> None:
             async with http.post(url, data=io.BytesIO(body.encode()), ssl=trust) as answer:
                 answers.append((answer.status, await answer.read()))
         assert "Traceback" not in control.log()
+    taken.close()
 
     assert [200, 200, 400, 413] == [status for status, _ in answers]
     allowed, refused = (json.loads(body) for _, body in answers[:2])

@@ -123,6 +123,24 @@ async def test_a_fleet_that_no_one_uses_costs_few_cycles(
     assert is_calm == (CALM_PERIOD == waits[2])
 
 
+@pytest.mark.parametrize("period", [0.25, 7.0])
+async def test_cycles_begin_a_period_apart(period: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configured one."""
+    config = make_config()
+    steering = config.steering.model_copy(update={"period": period})
+    control = ControlPlane(
+        config.model_copy(update={"steering": steering}),
+        file=Path("fleet.yaml"),
+        clock=lambda: 100.0,
+        settle=0.0,
+    )
+    waits: list[float] = []
+    await run_until(control, waits, count=2, monkeypatch=monkeypatch)
+    control.close()
+
+    assert [period] * 2 == waits
+
+
 async def test_the_first_report_ends_a_calm() -> None:
     """It asks for a cycle at once; so does a client, and silence does not."""
     now = 100.0

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from controlplane.config import BusTls
 from controlplane.controller.discovery_status import RuleStatus
-from controlplane.controller.replication import BLIND_AFTER, Blindness, Deafness
+from controlplane.controller.replication import (
+    BLIND_AFTER,
+    Blindness,
+    Deafness,
+    build_context,
+)
+from controlplane.errors import StartError
+from testbed.fakes.certificates import Authority
 
 
 @pytest.mark.parametrize(
@@ -27,6 +37,16 @@ def test_deafness_counts_from_when_a_replica_leads(
         deaf_for = deafness.observe(leads="lead" in what, silent="silent" in what, now=float(at))
 
     assert seconds == deaf_for
+
+
+def test_the_bus_is_spoken_to_with_the_certificate_and_its_key(tmp_path: Path) -> None:
+    """They are read when it starts; a key of another certificate is an error."""
+    authority = Authority(tmp_path)
+    pair, other = authority.issue("127.0.0.1"), authority.issue("127.0.0.1")
+    build_context(BusTls(ca=str(authority.ca), cert=str(pair.cert), key=str(pair.key)))
+
+    with pytest.raises(StartError, match="the key that the certificate was made with"):
+        build_context(BusTls(ca=str(authority.ca), cert=str(pair.cert), key=str(other.key)))
 
 
 def rules(*reasons: str) -> tuple[RuleStatus, ...]:

@@ -31,7 +31,7 @@ steering: {period: 100ms, slow_start: 0s}
 envoy: {address: 127.0.0.1, port: ENVOY, health_check: {interval: 100ms}}
 server:
   bus: kubernetes
-  replicas: {namespace: cats, api: {server: "API"}, port: PEERS, key_file: KEY}
+  replicas: {lease: fleet-a, namespace: cats, api: {server: "API"}, port: PEERS, key_file: KEY}
 """
 
 pytestmark = pytest.mark.timeout(240)
@@ -68,6 +68,9 @@ async def test_another_replica_goes_on_when_the_leader_is_killed(tmp_path: Path)
         leader = await ends.enter_async_context(ControlPlaneProcess(files[0]))
         await leader.wait_ready()
         await leader.wait_for_event("this replica leads")
+        lease = f"{server.url}/apis/coordination.k8s.io/v1/namespaces/cats/leases/fleet-a"
+        async with http.get(lease) as answer:
+            assert 200 == answer.status
         follower = await ends.enter_async_context(ControlPlaneProcess(files[1]))
         await follower.wait_ready()
         bootstrap = build_bootstrap(

@@ -65,10 +65,15 @@ async def versions(port: int, *, held: dict[str, str] | None = None) -> dict[str
 
 @pytest.mark.parametrize("transport", ["h2", "grpcio"])
 async def test_sigterm_ends_it_in_good_order(fleet: Path, transport: str) -> None:
-    """Open streams are ended, the status is 0, and no traceback is left behind."""
+    """Open streams are ended, the status is 0, and no traceback is left behind.
+
+    Only one of the transports has loaded gRPC's library.
+    """
     write(fleet, f"{FLEET}server: {{transport: {transport}}}\n")
     async with ControlPlaneProcess(fleet) as control:
         await control.wait_ready()
+        loaded = read(Path(f"/proc/{control.pid}/maps"))
+        assert ("/cygrpc." in loaded) == (transport == "grpcio")
         async with grpc.aio.insecure_channel(f"127.0.0.1:{control.xds_port}") as channel:
             client = XdsClient(channel, delta=True)
             await client.request(CLUSTER)

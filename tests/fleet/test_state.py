@@ -45,7 +45,12 @@ def make_instance(name: str, *, site: str = "north", scrape: Scrape | None = SCR
     return Instance(name=name, site=site, address="10.0.0.1:8000", model="small", scrape=scrape)
 
 
-def make_config(*instances: Instance, paths: tuple[Path, ...] = (), expiry: str = "30s") -> Config:
+def make_config(
+    *instances: Instance,
+    paths: tuple[Path, ...] = (),
+    expiry: str = "30s",
+    slow_start: str = "10s",
+) -> Config:
     """Return two edges and a class of devices, one service, and the instances a and b or others."""
     return Config(
         version=1,
@@ -62,7 +67,7 @@ def make_config(*instances: Instance, paths: tuple[Path, ...] = (), expiry: str 
         ),
         instances=instances or (make_instance("a"), make_instance("b", site="south")),
         network=Network(paths=paths),
-        steering=Steering(expiry=expiry),
+        steering=Steering(expiry=expiry, slow_start=slow_start),
     )
 
 
@@ -171,17 +176,23 @@ class TestPhases:
         assert [Phase.LIVE, Phase.UNKNOWN] == [one.phase for one in view.instances.values()]
         assert [1.0, 1.0] == [one.ramp for one in view.instances.values()]
 
-    def test_an_added_instance_rises_over_the_slow_start(self) -> None:
+    @pytest.mark.parametrize(
+        ("slow_start", "rising"), [("10s", [0.1, 0.5, 1.0]), ("20s", [0.1, 0.25, 0.5])]
+    )
+    def test_an_added_instance_rises_over_the_slow_start(
+        self, slow_start: str, rising: list[float]
+    ) -> None:
         """A cold cache must not get a full share at once."""
+        both = make_config(make_instance("a"), make_instance("b"), slow_start=slow_start)
         fleet = FleetState(make_config(make_instance("a")), now=0.0)
-        fleet.reconfigure(make_config(make_instance("a"), make_instance("b")), now=100.0)
+        fleet.reconfigure(both, now=100.0)
         for now in (101.0, 105.0, 110.0):
             for name in "ab":
                 fleet.apply(said(now, instance=name), now=now)
 
         ramps = [fleet.view(now=now).instances["b"].ramp for now in (100.0, 105.0, 110.0)]
 
-        assert [0.1, 0.5, 1.0] == ramps
+        assert rising == ramps
 
     @pytest.mark.parametrize(
         "gone",

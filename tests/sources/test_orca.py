@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 from structlog.testing import capture_logs
+from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
 
 from controlplane.agent.orca_server import OrcaServer
 from controlplane.agent.settings import OrcaExport
@@ -66,6 +67,33 @@ async def test_reports_come_as_long_as_the_instance_is_known() -> None:
     assert ("a", Source.ORCA, 2.0) == (first.instance, first.source, first.signals[Signal.RUNNING])
     assert first.signals[Signal.THROUGHPUT] > 0
     assert second.at > first.at
+
+
+async def test_reports_are_asked_for_as_configured() -> None:
+    """At another host than the instance's, and every 125 ms."""
+    _, service, method = METHOD.split("/")
+    asked: list[bytes] = []
+
+    async def answer(request: bytes, _context: object) -> AsyncIterator[bytes]:
+        asked.append(request)
+        yield b""
+
+    server = grpc.aio.server()
+    handlers = {method: grpc.unary_stream_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    orca = Orca(address=f"127.0.0.1:{port}", period="125ms")
+    elsewhere = Instance(name="a", site="s", address="127.0.0.2:1", model="m", orca=orca)
+    await server.start()
+    try:
+        async with reading(elsewhere) as (_, results):
+            report = await results.get()
+    finally:
+        await server.stop(None)
+
+    assert isinstance(report, InstanceReport)
+    period = OrcaLoadReportRequest.FromString(asked[0]).report_interval
+    assert 125_000_000 == period.ToNanoseconds()
 
 
 async def test_an_end_is_told_and_the_stream_opened_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -63,13 +64,19 @@ async def server() -> AsyncIterator[MetricsServer]:
 
 
 def make_instance(
-    server: MetricsServer, name: str = "a", *, query: str = "", token_file: str | None = None
+    server: MetricsServer,
+    name: str = "a",
+    *,
+    query: str = "",
+    token_file: str | None = None,
+    period: str = "20ms",
+    timeout: str = "300ms",
 ) -> Instance:
     """Return an instance that is scraped fifty times a second."""
     scrape = Scrape(
         url=f"http://127.0.0.1:{server.port}/metrics{query}",
-        period="20ms",
-        timeout="300ms",
+        period=period,
+        timeout=timeout,
         token_file=token_file,
     )
     return Instance(
@@ -151,6 +158,29 @@ async def test_a_server_that_hangs_times_out_and_harms_no_other(server: MetricsS
     assert isinstance(seen["fine"], InstanceReport)
     assert isinstance(seen["hangs"], ScrapeFailure)
     assert "no answer within" in seen["hangs"].reason
+
+
+async def test_each_instance_is_scraped_at_its_own_period(server: MetricsServer) -> None:
+    """Twenty times at fifty a second, while the other has hardly begun."""
+    slow = make_instance(server, "slow", period="600s")
+    seen: Counter[str] = Counter()
+    async with scraping(make_instance(server, "fast"), slow) as (_, results):
+        while seen["fast"] < 20:
+            seen[(await results.get()).instance] += 1
+
+    assert seen["slow"] <= 1
+
+
+async def test_each_instance_is_waited_for_as_long_as_it_may_take(server: MetricsServer) -> None:
+    """The page of one ends three times, and that of the other not yet."""
+    short = make_instance(server, "short", query="?hang=1")
+    long = make_instance(server, "long", query="?hang=1", timeout="600s")
+    seen: Counter[str] = Counter()
+    async with scraping(short, long) as (_, results):
+        while seen["short"] < 3:
+            seen[(await results.get()).instance] += 1
+
+    assert seen["long"] == 0
 
 
 async def test_a_refused_connection_is_a_failure() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_a_good_part_of_the_requests_moves_for_less_the_longer_shares_stay(
     assert held == choice.held
 
 
-def evened_out(**chat: object) -> Plan:
+def evened_out(*, min_gain: float | None = None, **chat: Any) -> Plan:
     """Return the plan that follows one in which one of two equal instances had 99 % of *chat*."""
     config = make_config(
         sites=["near"],
@@ -112,6 +113,7 @@ def evened_out(**chat: object) -> Plan:
         instances=[
             make_instance(name, "near", slots=4, service_time="100ms") for name in ("a", "b")
         ],
+        steering={} if min_gain is None else {"min_gain": min_gain},
     )
     demand = {("near", "chat"): 25.0}
     plan = Steering(config).decide(make_view(config, demand=demand))
@@ -134,7 +136,7 @@ def evened_out(**chat: object) -> Plan:
         pytest.param({"models": [{"name": "m", "penalty": "10s"}]}, id="a model's penalty"),
     ],
 )
-def test_what_every_instance_charges_does_not_hide_a_gain(charged: dict[str, object]) -> None:
+def test_what_every_instance_charges_does_not_hide_a_gain(charged: dict[str, Any]) -> None:
     """Ten seconds a request beside a tenth of work: two equal instances get even shares."""
     plain, plan = evened_out(), evened_out(**charged)
 
@@ -144,6 +146,16 @@ def test_what_every_instance_charges_does_not_hide_a_gain(charged: dict[str, obj
     assert [0.5, 0.5] == pytest.approx(
         [each.share for each in plan.assignments["chat", "near"].allocations], abs=0.02
     )
+
+
+@pytest.mark.parametrize(("part", "held"), [(0.9, False), (1.1, True)])
+def test_shares_are_replaced_for_the_gain_that_is_configured(part: float, *, held: bool) -> None:
+    """The gain itself lies between the two."""
+    gain = evened_out().gain
+    plan = evened_out(min_gain=part * gain)
+
+    assert 0.05 < gain < 0.9
+    assert plan.held == held
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def draw_random_fleet(seed: int, number: int, *, scale: Scale = FULL) -> RandomF
     rng = np.random.default_rng((seed, number, 12))
     count = _log_int(rng, *scale.instances)
     kind = str(rng.choice(["queue", "batch", "tokens", "mixed"], p=[0.3, 0.3, 0.15, 0.25]))
-    services = _draw_services(rng, kind)
+    services = _draw_services(rng, kind, count)
     places = _draw_places(rng, count, kind, services, scale)
     sites = list(dict.fromkeys(place.site for place in places))
     clients = min(_log_int(rng, 3, 300), max(3, scale.pairs // len(sites)))
@@ -163,9 +163,11 @@ def _log_int(rng: np.random.Generator, low: int, high: int) -> int:
     return min(high, int(math.exp(rng.uniform(math.log(low), math.log(high + 1)))))
 
 
-def _draw_services(rng: np.random.Generator, kind: str) -> list[_Service]:
+def _draw_services(rng: np.random.Generator, kind: str, instances: int) -> list[_Service]:
+    """Draw services on at most as many models as there are *instances* to hold them."""
     count = 1 if rng.random() < 0.4 else int(rng.integers(2, 6))
-    known = [f"model-{n}" for n in range(int(rng.integers(1, 5)) if rng.random() < 0.5 else 1)]
+    models = int(rng.integers(1, 5)) if rng.random() < 0.5 else 1
+    known = [f"model-{n}" for n in range(min(models, instances))]
     parts = rng.dirichlet(np.full(count, 1.5))
     found = []
     for number in range(count):

@@ -161,3 +161,12 @@ def test_a_target_says_what_it_is() -> None:
     """In the words of the table."""
     assert "p99 / oracle, 95%" == Target("p99", "oracle", 0.95, 1.6).name
     assert "mean / capacity, worst" == Target("mean", "capacity", 1.0, 1.03).name
+
+
+def test_every_service_has_an_instance_where_there_are_fewer_instances_than_models() -> None:
+    """Fleet 3 of this seed has three instances; its services asked for a fourth model."""
+    for number in range(40):
+        fleet = draw_random_fleet(40507, number, scale=SMALL).trial.fleet
+        for service in fleet.config.services:
+            found = usable_instances(fleet.config, service, client_site="clients-000")
+            assert found, f"fleet {number}: {service.name}"

@@ -85,3 +85,32 @@ def test_prices_that_are_weighed_are_none() -> None:
     """With the worth of a unit of currency they decide."""
     rest = "steering: {energy_value: 100, carbon_price: 0.1, tariffs: {file: x}}"
     assert warnings("price: {request: 0.1}", ", price: {request: 0.2}", rest) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "matches"),
+    [
+        ({}, 0),
+        ({"name: chat\n": "name: chat\n    protocol: grpc\n"}, 1),
+        ({"{name: large}, {name: painter}": "{name: large, protocol: grpc}, {name: painter}"}, 1),
+        (
+            {
+                "name: chat\n": "name: chat\n    protocol: http2\n",
+                "{name: large}, {name: painter}": "{name: large, protocol: grpc}, {name: painter}",
+            },
+            0,
+        ),
+    ],
+    ids=["plain", "service", "model", "the service's own goes first"],
+)
+def test_a_model_that_no_grpc_message_shows_is_a_warning(
+    changes: dict[str, str], matches: int
+) -> None:
+    """With what to match instead."""
+    text = BASE % ("", "", "", "")
+    for old, new in {**changes, "{path: /chat}": "{path: /chat, model: big}"}.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    found = [each for each in check_config(text, file="fleet.yaml").warnings if "gRPC" in str(each)]
+    assert ["services[0].match[0].model"] * matches == [each.path for each in found]
+    assert all("match the method's path" in each.message for each in found)

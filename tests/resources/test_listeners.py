@@ -20,6 +20,8 @@ SERVICES: tuple[dict[str, Any], ...] = (
     {"match": [{"path": "/v1/chat", "model": "big"}, {"header": {"x-service": "a"}}]},
     {"match": [{"model": "big"}], "affinity": {"header": "x-session"}},
     {"match": [{"path": "/v2/*"}], "slo": {"ttft": "1s"}, "timeout": "10s"},
+    {"match": [{"host": "*.example.com", "body_size": {"least": "1MB"}}], "protocol": "grpc"},
+    {"match": [{"path": "/v1/models"}], "affinity": {"cookie": "session"}},
 )
 
 

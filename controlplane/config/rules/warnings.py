@@ -83,6 +83,7 @@ def warnings(doc: Sections) -> Iterator[Fault]:
     yield from idle_device_shares(doc)
     yield from idle_pins(doc)
     yield from idle_prices(doc)
+    yield from unread_models(doc)
     yield from canary_warnings(doc)
     yield from shared_localities(doc)
 
@@ -161,6 +162,25 @@ def idle_prices(doc: Sections) -> Iterator[Fault]:
     for owner in (*doc.service_list, *doc.instance_list):
         if owner.get("price"):
             yield doc.at(owner, "price", "has no effect without steering.energy_value; set it")
+
+
+def unread_models(doc: Sections) -> Iterator[Fault]:
+    """Warn of matches on a model that Envoys do not read: that of gRPC messages."""
+    for service in doc.service_list:
+        listed = (doc.models.entries.get(m.text("name") or "") for m in service.entries("models"))
+        spoken = {model.text("protocol") for model in listed if model is not None}
+        own = service.text("protocol") or "auto"
+        if own != "grpc" and not (own == "auto" and "grpc" in spoken):
+            continue
+        for match in service.entries("match"):
+            if match.get("model") is not None:
+                yield doc.at(
+                    match,
+                    "model",
+                    "is read of JSON and forms, and the service speaks gRPC, whose messages never"
+                    " match; match the method's path, such as"
+                    " /inference.GRPCInferenceService/*, or a header",
+                )
 
 
 def canary_warnings(doc: Sections) -> Iterator[Fault]:

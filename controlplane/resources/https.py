@@ -60,8 +60,14 @@ _CHOSEN = "x-cats-endpoint-instance"
 _SAVED = "cats.client"
 """Namespace of dynamic metadata: what the client sent, once an attempt has replaced it."""
 
-_PRIVATE = ("authorization", "cookie", "x-forwarded-for")
-"""What the client sent for this fleet, and an instance with a credential of its own must not see.
+_PRIVATE = (
+    *("authorization", "cookie", "proxy-authorization"),
+    *("api-key", "x-api-key", "x-auth-token", "x-goog-api-key"),
+    *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-envoy-external-address"),
+    *("cf-connecting-ip", "true-client-ip", "x-client-ip", "x-real-ip"),
+)
+"""What the client sent for this fleet, and an instance with a credential of its own must not see:
+keys, and where the client is, which Envoy and proxies before it add.
 """
 
 _APPLY = """

@@ -30,7 +30,13 @@ SERVICES: list[dict[str, Any]] = [
         "models": [{"name": "large"}, {"name": "m", "penalty": "1s"}],
     }
 ]
-CLIENTS = {"authorization": "Bearer of-the-client", "cookie": "session=1"}
+CLIENTS = {
+    "authorization": "Bearer of-the-client",
+    "cookie": "session=1",
+    "x-api-key": "key-of-the-client",
+    "x-real-ip": "192.0.2.7",
+    "forwarded": "for=192.0.2.7",
+}
 ATTEMPTS = {"outlier_detection": None, "retries": {"retry_after": "0s"}}
 
 
@@ -118,7 +124,9 @@ async def test_a_provider_is_asked_as_it_wants_and_no_one_else_sees_its_credenti
         seen = {name.lower(): value for name, value in there.headers.items()}
         assert ("Bearer secret-1", HOST) == (seen["authorization"], seen["host"])
         assert "/openai/v1/chat?beta=1" == there.path
-        assert not {"cookie", "x-forwarded-for"} & set(seen)
+        assert not {*CLIENTS, "x-forwarded-for", "x-envoy-external-address"} & {
+            name for name in seen if name != "authorization"
+        }
         assert not [name for name in seen if name.startswith("x-cats")]
         assert [HOST] == provider.asked
 

@@ -95,7 +95,7 @@ _RUNNING = AccessLogFilter(
         ]
     )
 )
-_REPEATED_OR_CUT = AccessLogFilter(
+_REPEATED_CUT_OR_UNSENT = AccessLogFilter(
     or_filter=OrFilter(
         filters=[
             AccessLogFilter(
@@ -106,7 +106,9 @@ _REPEATED_OR_CUT = AccessLogFilter(
                     ),
                 )
             ),
-            AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["UT", "SI", "DT"])),
+            AccessLogFilter(
+                response_flag_filter=ResponseFlagFilter(flags=["UT", "SI", "DT", "UH"])
+            ),
         ]
     )
 )
@@ -125,7 +127,8 @@ class StatsLog(Enum):
 def build_request_loggers(log: StatsLog = StatsLog.SCOPE) -> list[AccessLog]:
     """Build the connection manager's logger of clients' requests.
 
-    The log of attempts does not number them, and does not see a route's timeout cut an answer.
+    The log of attempts does not number them, does not see a route's timeout cut an answer, and has
+    none of a request for which there was no instance.
     """
     if log is StatsLog.NONE:
         return []
@@ -135,7 +138,7 @@ def build_request_loggers(log: StatsLog = StatsLog.SCOPE) -> list[AccessLog]:
     ]
     stat = ConfigStat(name=names.STAT_CLIENT_REQUESTS, tags=tags)
     config = _config(counters=[ConfigCounter(stat=stat, value_fixed=1)])
-    return [_logger(_scoped(config, log), _REPEATED_OR_CUT)]
+    return [_logger(_scoped(config, log), _REPEATED_CUT_OR_UNSENT)]
 
 
 def build_upstream_loggers(log: StatsLog = StatsLog.SCOPE) -> list[AccessLog]:

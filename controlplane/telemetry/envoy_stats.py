@@ -33,7 +33,8 @@ IN_PROGRESS = "cats.in_progress"
 """Gauge: attempts that have not ended."""
 CLIENT_REQUESTS = "cats.client_requests"
 """Counter by service, instance, code, flags and attempts: clients' requests that ended after
-several attempts, or that Envoy cut; the log of attempts knows neither."""
+several attempts, that Envoy cut, or for which there was no instance; the log of attempts knows none
+of them."""
 
 MAX_ATTEMPTS = 64
 """Attempts of one request that count; Envoy's own limits are far lower."""
@@ -260,6 +261,9 @@ def _count(tally: _Tally, name: str, labels: dict[str, str], value: float) -> No
             tally.fail(kind, value)
     elif name == CLIENT_REQUESTS:
         _count_request(tally, labels, value)
+        if _is_unsent(labels):
+            tally.ended += value
+            tally.fail(FailureClass.REFUSED, value)
     elif name == ANSWERS:
         tally.answers += value
     elif name == LATENCY:
@@ -285,6 +289,12 @@ def _count_request(tally: _Tally, labels: dict[str, str], value: float) -> None:
 
 
 _CUT_BY_ENVOY = frozenset({"UT", "SI", "DT"})
+
+
+def _is_unsent(labels: dict[str, str]) -> bool:
+    """Return whether no instance was there for a request: it is demand, and no one's attempt."""
+    instance, flags = labels.get("instance", ABSENT), labels.get("flags", ABSENT)
+    return instance in {"", ABSENT} and "UH" in flags.split(",")
 
 
 def failure_class(code: str, flags: str) -> FailureClass | None:

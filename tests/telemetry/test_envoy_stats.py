@@ -229,6 +229,28 @@ def test_an_answer_that_envoy_cut_is_unanswered() -> None:
     assert (1.0, 1.0, 1.0) == (report.succeeded, report.failed, report.abandoned)
 
 
+@pytest.mark.parametrize("instance", ["", "-"])
+def test_a_request_for_which_there_was_no_instance_is_demand(instance: str) -> None:
+    """No attempt of it is logged; what failed on another attempt is counted there."""
+    reports = stream().receive(
+        flush(
+            1.0,
+            (
+                "client_requests",
+                f"service=chat instance={instance} code=503 flags=UH attempts=1",
+                3,
+            ),
+            ("client_requests", f"{A} code=503 flags=UH attempts=1", 2),
+        ),
+        now=0.0,
+    )
+    unsent = next(each for each in reports if not each.instance)
+
+    assert (3.0, 3.0) == (unsent.issued, unsent.failed)
+    assert {FailureClass.REFUSED: 3.0} == unsent.failures
+    assert 3.0 == sum(each.issued - each.retries for each in reports)
+
+
 @pytest.mark.parametrize("attempts", ["", "-", "x", "0", "1", "-3", "\u0663"])
 def test_attempts_that_are_no_number_repeat_nothing(attempts: str) -> None:
     """What an Envoy writes there is not trusted."""

@@ -134,6 +134,16 @@ class ScrapeFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class WakeReport:
+    """An instance that was asked to start, by its webhook."""
+
+    instance: str
+    at: float
+    error: str = ""
+    """Why the call came to nothing; empty if it was taken."""
+
+
+@dataclass(frozen=True, slots=True)
 class PathReport:
     """A measurement of the network from one site to another."""
 
@@ -261,6 +271,7 @@ class LatencyReport:
 Report = (
     InstanceReport
     | ScrapeFailure
+    | WakeReport
     | PathReport
     | SiteReport
     | TariffReport

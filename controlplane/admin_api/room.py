@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controlplane.steering.plan import Plan
+from controlplane.steering.plan import Plan, StartWish
 from controlplane.steering.scaling_group import ROOM_PRICE, ScalingGroup
 
 
@@ -21,6 +21,7 @@ def encode_room(plan: Plan, *, epoch: float) -> dict[str, Any]:
         "price": ROOM_PRICE,
         "requests_per_second": sum(each.room_rate for each in groups),
         "groups": [_encode(each) for each in groups],
+        "cold_starts": [_encode_start(each) for each in plan.cold_starts.values()],
     }
 
 
@@ -35,6 +36,24 @@ def _encode(group: ScalingGroup) -> dict[str, Any]:
             "wanted": group.wanted,
             "patient": group.patient,
             "bound_by": group.bound_by or None,
+            "asleep": group.asleep,
         },
         "gain": {"least": group.gain_least, "most": group.gain_most},
+    }
+
+
+def _encode_start(start: StartWish) -> dict[str, Any]:
+    return {
+        "instance": start.instance,
+        "site": start.site,
+        "model": start.model,
+        "gain": {"least": start.gain_least, "most": start.gain_most},
+        "saves": start.saves,
+        "price": start.price,
+        "start_up": start.start_up,
+        "use": start.use,
+        "unserved": list(start.unserved),
+        "pending": start.pending,
+        "wanted": start.wanted,
+        "reason": str(start),
     }

@@ -25,10 +25,10 @@ from controlplane.admin_api.event_stream import STREAMS, end_streams, serve_even
 from controlplane.admin_api.port import guard_of
 from controlplane.admin_api.served import DOCUMENTS, AdminDocuments, UnknownName
 from controlplane.auth.admin_tokens import Login
+from controlplane.config.addresses import is_loopback
 from controlplane.config.units import parse_duration
 from controlplane.controller.history import COARSE_SPAN, Query
 from controlplane.errors import ControlPlaneError
-from controlplane.runtime.addresses import is_loopback
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body; nothing we take is larger than some lines."""

@@ -15,9 +15,10 @@ from controlplane.admin_api.view import AdminView
 from controlplane.app.listeners import bind_http
 from controlplane.auth.admin_tokens import Login, TokenFile
 from controlplane.config import Admin, Tls, Webhook
+from controlplane.config.addresses import is_loopback
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.errors import StartError
-from controlplane.runtime.addresses import Address, is_loopback, join_address
+from controlplane.runtime.addresses import Address, join_address
 from controlplane.runtime.certificate_files import CertificateFiles
 
 

@@ -1,4 +1,4 @@
-"""What reads the world outside: instances, names, and prices of energy."""
+"""What asks the world outside: instances, names, prices of energy, and webhooks that start."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from controlplane.config import Config, Instance
 from controlplane.config.resolution import names_of
 from controlplane.controller.configuration import DiscoveryChange
 from controlplane.controller.control_plane import ControlPlane
+from controlplane.controller.cycle import CycleResult
+from controlplane.controller.waker import Waker
 from controlplane.runtime.log import get_logger
 from controlplane.sources.names import NameResolver
 from controlplane.sources.orca import OrcaReader
@@ -54,6 +56,23 @@ def make_tariff_reader(control: ControlPlane) -> TariffReader:
     control.configuration.changed.subscribe(lambda change: follow(change.config))
     follow(control.config)
     return reader
+
+
+def make_waker(control: ControlPlane) -> Waker:
+    """Return what starts instances that are asleep, as the plans decided here want it."""
+    waker = Waker(
+        on_report=control.receive,
+        on_outcome=lambda outcome: control.metrics.wake_calls.labels(outcome).inc(),
+        clock=control.clock,
+        log=control.log,
+    )
+
+    def see(result: CycleResult) -> None:
+        if result.decision is not None and not result.followed and control.cycle.decides:
+            waker.consider(result.decision.plan.cold_starts.values(), control.config)
+
+    control.cycle.completed.subscribe(see)
+    return waker
 
 
 def read_while_deciding(control: ControlPlane, scraper: Scraper, orca: OrcaReader) -> None:

@@ -23,9 +23,11 @@ from controlplane.app.listeners import bind_grpc, bind_http
 from controlplane.app.readers import (
     make_resolver,
     make_tariff_reader,
+    make_waker,
     read_while_deciding,
     resolve_first,
 )
+from controlplane.config.addresses import is_loopback
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CycleResult
 from controlplane.controller.discovered_store import NOTHING_SAVED
@@ -34,7 +36,7 @@ from controlplane.controller.lease_replication import make_kubernetes_bus
 from controlplane.controller.replication import join, make_bus
 from controlplane.diagnostics.recording import Recorder
 from controlplane.errors import StartError
-from controlplane.runtime.addresses import Address, is_loopback, join_address
+from controlplane.runtime.addresses import Address, join_address
 from controlplane.runtime.certificate_files import follow_certificates
 from controlplane.runtime.collector import collect_when_due, set_start_aside
 from controlplane.runtime.config_file import ConfigFile, read_text
@@ -168,6 +170,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             "scrapes": scraper.run,
             "orca streams": orca.run,
             "tariffs": make_tariff_reader(control).run,
+            "starts": make_waker(control).run,
             "configuration file": lambda: _follow_file(control, file),
             "envoy events": admin_view.run_envoy_events,
             "admin states": admin_view.run_states,

@@ -28,6 +28,7 @@ from controlplane.model import (
     Source,
     TariffReport,
     TrafficReport,
+    WakeReport,
 )
 
 _KINDS: dict[str, type[Any]] = {
@@ -38,6 +39,7 @@ _KINDS: dict[str, type[Any]] = {
     "e": TariffReport,
     "l": LatencyReport,
     "t": TrafficReport,
+    "w": WakeReport,
 }
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 _FIELDS = {
@@ -128,6 +130,7 @@ _TEXTS = frozenset(
         *("instance", "site", "envoy", "service", "from_site", "to_site", "reason"),
         "not_ready_reason",
         "reporter",
+        "error",
     }
 )
 

@@ -100,7 +100,7 @@ def _state_lines(document: Document, named: set[str], width: int) -> Iterator[st
             words += f": {item['reason']}" if item["reason"] else ""
             words += f"; it awaits {item['awaited']}" if item["awaited"] else ""
             # Of one that is out of service nothing counts, whatever it claimed before.
-            if item["disbelieved"] and item["phase"] not in ("expired", "not_ready"):
+            if item["disbelieved"] and item["phase"] not in ("expired", "not_ready", "asleep"):
                 words += f"; not believed: {', '.join(item['disbelieved'])}"
             alike.setdefault(words, []).append(item["instance"])
     for words, names in alike.items():

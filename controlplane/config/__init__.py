@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         SitePower,
     )
     from controlplane.config.schema.steering import Mode, Override, Steering
+    from controlplane.config.schema.waking import Wake
 
 __all__ = [
     "Admin",
@@ -158,6 +159,7 @@ __all__ = [
     "Tls",
     "Tracing",
     "Transport",
+    "Wake",
     "Webhook",
     "check_config",
     "config_schema",
@@ -238,6 +240,7 @@ _MODULES = {
     ),
     "schema.sites": ("DeviceBattery", "Site", "SiteKind", "SiteListener", "SitePower"),
     "schema.steering": ("Mode", "Override", "Steering"),
+    "schema.waking": ("Wake",),
 }
 """Module -> the names that are imported from it."""
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -35,6 +35,12 @@ def is_dns_name(text: str) -> bool:
     return len(text) <= 253 and _DNS_NAME.fullmatch(text) is not None
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach *host*."""
+    ip = _ip(host)
+    return host == "localhost" if ip is None else ip.is_loopback
+
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?P<rest>[^/?#]*).*", re.IGNORECASE)
 
 

@@ -53,6 +53,8 @@ class Notifier:
         self._failing: Mapping[tuple[str, str], Failing] = {}
         self._notes: Mapping[tuple[str, str], str] = {}
         self._resource_faults: frozenset[ResourceFault] = frozenset()
+        self._starts: Mapping[str, tuple[float | None, bool]] = {}
+        """Instance that is asleep -> when a start was asked for, and whether it may come about."""
         self._frozen = False
 
     def subscribe(self, configuration: Configuration, cycle: Cycle) -> None:
@@ -75,6 +77,7 @@ class Notifier:
             return
         view, plan = result.view, result.decision.plan
         self._report_phases(view)
+        self._report_starts(view)
         self._report_missing(view)
         if view.frozen and not self._frozen:
             self.report_fault(
@@ -263,6 +266,8 @@ class Notifier:
                         {**fields, "reason": item.reason},
                         level="info",
                     )
+            elif item.phase is Phase.ASLEEP:
+                self.report("instance asleep", **fields, reason=item.reason)
             else:
                 self.report_fault(
                     "instance removed from rotation",
@@ -275,6 +280,35 @@ class Notifier:
             name: self._phases.get(name, item.phase) if item.trial else item.phase
             for name, item in view.instances.items()
         }
+
+    def _report_starts(self, view: FleetView) -> None:
+        """Report each start that was asked for, that failed, and that is overdue."""
+        before, self._starts = self._starts, {}
+        for name, item in view.instances.items():
+            start = item.cold_start
+            if start is None:
+                continue
+            self._starts = {**self._starts, name: (start.requested_at, start.pending)}
+            if start.requested_at is None or before.get(name) == self._starts[name]:
+                continue
+            if start.pending:
+                self.report("instance start requested", instance=name, reason=item.reason)
+            elif start.error:
+                self.report_fault(
+                    "instance start failed",
+                    instance=name,
+                    reason=start.error,
+                    remedy="see the log of what instances[].wake.url names, and the key's files;"
+                    " requests go where they can be served",
+                )
+            else:
+                self.report_fault(
+                    "instance start overdue",
+                    instance=name,
+                    limit=f"{start.wake.start_up:.0f} s",
+                    remedy="see whether it runs and its metrics can be read; if it takes longer,"
+                    " raise instances[].wake.start_up",
+                )
 
     def _report_missing(self, view: FleetView) -> None:
         missing = {name: item.missing for name, item in view.instances.items() if item.missing}

@@ -18,12 +18,26 @@ from controlplane.config import Config, Instance, SiteKind
 from controlplane.config.serving import served_name
 from controlplane.errors import ReportError
 from controlplane.fleet import plausibility, trust
+from controlplane.fleet.cold_starts import ColdStarts, describe
 from controlplane.fleet.devices import Devices
 from controlplane.fleet.rates import CounterWindow, smoothed
 from controlplane.fleet.sources import LOAD, MAX_REASON, SourceState
 from controlplane.fleet.trials import Trials
-from controlplane.fleet.view import InstanceView, Outcomes, Phase
-from controlplane.model import InstanceReport, Reading, ScrapeFailure, Signal, Source
+from controlplane.fleet.view import (
+    OUT_OF_SERVICE,
+    ColdStart,
+    InstanceView,
+    Outcomes,
+    Phase,
+)
+from controlplane.model import (
+    InstanceReport,
+    Reading,
+    ScrapeFailure,
+    Signal,
+    Source,
+    WakeReport,
+)
 
 WINDOW_SHARE = 0.8
 """Fraction of the steering period that an interval of rates covers at least: reports once a period
@@ -37,6 +51,9 @@ VANISHED_CONFIDENCE = 0.5
 its weight stays defined."""
 ANSWERS_FRESH = 3 * trust.WINDOW
 """Seconds that an answer to an Envoy says that the instance is well; half the expiry at most."""
+ASLEEP_AFTER = 3.0
+"""Seconds without a first report after which an instance that can be started counts as asleep; a
+failed scrape says so at once."""
 BY_ENVOYS = "what Envoys see counts"
 _CONTRADICTED = 60.0
 """Seconds that signals are not believed after Envoys have refuted them."""
@@ -101,6 +118,7 @@ class Standing:
     awaited: str = ""
     """What ends a phase other than `Phase.LIVE`, in words."""
     trial: bool = False
+    cold_start: ColdStart | None = None
 
 
 NOTHING_READ: Mapping[Signal, Reading] = {}
@@ -130,8 +148,11 @@ class InstanceState:
         """Signals that Envoys have refuted -> until when they do not count, and why."""
         self._failure: ScrapeFailure | None = None
         self._trials = Trials()
+        self._starts = ColdStarts()
         self._phase = Phase.UNKNOWN
         self._changed_at = now
+        self.came_at = now
+        """When it was added, or last came back from being out of service."""
         self.reconfigure(instance, config)
 
     def reconfigure(self, instance: Instance, config: Config) -> None:
@@ -164,6 +185,14 @@ class InstanceState:
     def fail(self, failure: ScrapeFailure) -> None:
         """Note that the instance could not be read."""
         self._failure = failure
+
+    def wake(self, report: WakeReport) -> None:
+        """Note that it was asked to start."""
+        self._starts.apply(report)
+
+    def end_start(self, *, at: float) -> None:
+        """Note that a start that was asked for before *at* has brought up a replica of it."""
+        self._starts.end(at=at)
 
     def apply(
         self, report: InstanceReport, *, now: float, observed: trust.Observation | None
@@ -263,7 +292,7 @@ class InstanceState:
         """Start slowly what comes back: from silence, from not being ready, from a restart."""
         if self._heard_at is None:
             # What was never silent beyond the expiry has been serving on its prior all along.
-            back = self._phase is Phase.EXPIRED
+            back = self._phase in OUT_OF_SERVICE
         else:
             # What went on to answer requests was never away.
             answers = observed is not None and observed.answer_rate > 0
@@ -341,6 +370,7 @@ class InstanceState:
         if age >= self._expiry:
             return self._unknown(ramp, age, now=now, seen=seen)
         self._trials.end()
+        self._starts.end()
         by_envoys = self._by_envoys(now, seen)
         fresh_for = max(each.fresh_for(self._expiry) for each in spoken)
         best = self._best(now)
@@ -443,6 +473,8 @@ class InstanceState:
             reason = "it never reported"
         by_envoys = self._by_envoys(now, seen)
         answers = now - seen.answered_at <= self._answers_fresh
+        if self._sleeps(now, answers=answers):
+            return self._asleep(ramp, reason, silent=silent, now=now)
         promised = self.instance.scrape is not None or self._failure is not None or heard
         young = not heard and now - self._added_at < self._expiry
         if answers and (heard or quarantine or (promised and not young)):
@@ -470,6 +502,24 @@ class InstanceState:
         return Standing(
             Phase.EXPIRED, 0.0, ramp, reason, silent=silent, dropped=everything,
             awaited=f"a report, or a trial within {self._trials.next_in(now):.0f} s",
+        )  # fmt: skip
+
+    def _sleeps(self, now: float, *, answers: bool) -> bool:
+        """Return whether an instance of which nothing is known is asleep."""
+        if self.instance.wake is None or answers or self._spoke_lately(now):
+            return False
+        young = self._heard_at is None and now - self._added_at < ASLEEP_AFTER
+        return self._failure is not None or not young
+
+    def _asleep(self, ramp: float, reason: str, *, silent: bool, now: float) -> Standing:
+        assert self.instance.wake is not None  # noqa: S101 -- else it is not asleep
+        self._trials.end()
+        start = self._starts.view(self.instance.wake, now=now)
+        reason = "; ".join(filter(None, (f"asleep: {reason}", describe(start, now=now))))
+        return Standing(
+            Phase.ASLEEP, 0.0, ramp, reason, silent=silent,
+            dropped=LOAD if self._sources else frozenset(),
+            awaited="its first report after a start", cold_start=start,
         )  # fmt: skip
 
     def _spoke_lately(self, now: float) -> bool:
@@ -511,6 +561,8 @@ class InstanceState:
     def view(self, standing: Standing, *, now: float) -> InstanceView:
         """Return the frozen picture that goes with *standing*."""
         if standing.phase is not self._phase:
+            if self._phase in OUT_OF_SERVICE and standing.phase not in OUT_OF_SERVICE:
+                self.came_at = now
             self._phase = standing.phase
             self._changed_at = now
         ordered = [each for each in self._ordered(now) if not each.quarantine]
@@ -551,6 +603,7 @@ class InstanceState:
             changed_at=self._changed_at,
             awaited=standing.awaited,
             trial=standing.trial,
+            cold_start=standing.cold_start,
             disbelieved=tuple(sorted(standing.dropped)),
             **self._loaded(ordered),
         )

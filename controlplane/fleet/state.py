@@ -19,7 +19,14 @@ from controlplane.fleet.paths import Paths
 from controlplane.fleet.promises import PromiseBook, promised_limits
 from controlplane.fleet.steps import Steps, collect, finish
 from controlplane.fleet.traffic import Traffic
-from controlplane.fleet.view import BatteryView, FleetView, InstanceView, Phase, TariffView
+from controlplane.fleet.view import (
+    OUT_OF_SERVICE,
+    BatteryView,
+    FleetView,
+    InstanceView,
+    Phase,
+    TariffView,
+)
 from controlplane.model import (
     InstanceReport,
     LatencyReport,
@@ -32,6 +39,7 @@ from controlplane.model import (
     Source,
     TariffReport,
     TrafficReport,
+    WakeReport,
 )
 
 ROUND_SHARE = 0.9
@@ -143,6 +151,9 @@ class FleetState:
                 self._apply_traffic(report, now)
             case ScrapeFailure():
                 self._instance(report.instance).fail(report)
+            case WakeReport():
+                plausibility.require_instant(report.at, now=now, oldest=math.inf)
+                self._instance(report.instance).wake(report)
             case PathReport():
                 self._require("site", report.from_site, self._sites)
                 self._require("site", report.to_site, self._sites)
@@ -252,12 +263,18 @@ class FleetState:
             ),
             size=STEP,
         )
+        self._end_starts(instances)
         own_outcomes = yield from collect(
             ((name, state.own_outcomes()) for name, state in states), size=STEP
         )
         traffic = yield from self._traffic.view_in_steps(now=now, expiry=self._expiry)
         outcomes = yield from self._traffic.outcomes_in_steps(now=now)
-        heard = [standings[name] for name, state in states if state.heard_at is not None]
+        # What is asleep is silent, and says nothing of the others.
+        heard = [
+            standings[name]
+            for name, state in states
+            if state.heard_at is not None and standings[name].phase is not Phase.ASLEEP
+        ]
         demand = self._traffic.demand(now=now, expiry=self._expiry, clients=self._clients)
         self._add_own_accounts(demand, now)
         yield
@@ -290,6 +307,24 @@ class FleetState:
         """Return whether *name* says that it must get nothing, and is believed."""
         state = self._instances.get(name)
         return state is not None and self._standing(name, state, now).phase is Phase.NOT_READY
+
+    def _end_starts(self, instances: Mapping[str, InstanceView]) -> None:
+        """End starts of which another instance of the same site and model has come.
+
+        One that stands for a group of pods is never itself started.
+        """
+        asleep = [each for each in instances.values() if each.cold_start is not None]
+        if not any(each.cold_start and each.cold_start.pending for each in asleep):
+            return
+        came: dict[tuple[str, str], float] = {}
+        for each in instances.values():
+            if each.phase not in OUT_OF_SERVICE:
+                key = (each.instance.site, each.instance.model)
+                came_at = self._instances[each.name].came_at
+                came[key] = max(came.get(key, -math.inf), came_at)
+        for each in asleep:
+            at = came.get((each.instance.site, each.instance.model), -math.inf)
+            self._instances[each.name].end_start(at=at)
 
     def _standing(self, name: str, state: InstanceState, now: float) -> Standing:
         observed = self._traffic.observe(name, now=now)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from controlplane.config import Config, Instance
+from controlplane.config import Config, Instance, Wake
 from controlplane.model import FailureClass, Reading, Signal
 
 
@@ -27,11 +28,28 @@ class Phase(StrEnum):
     """Says itself that it must get nothing."""
     QUARANTINED = "quarantined"
     """Its reports cannot be believed."""
+    ASLEEP = "asleep"
+    """Scaled to zero: nothing answers, and it can be started."""
 
 
-OUT_OF_SERVICE = frozenset({Phase.EXPIRED, Phase.NOT_READY})
+OUT_OF_SERVICE = frozenset({Phase.EXPIRED, Phase.NOT_READY, Phase.ASLEEP})
 """Phases in which an instance gets no requests while others can be sent them, and in which its last
 figures say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """An instance that is asleep, and what became of its last start."""
+
+    wake: Wake
+    requested_at: float | None = None
+    """When a start was last asked for; None if none was since it last served."""
+    pending: bool = False
+    """Whether that start was taken, and may still come about."""
+    retry_at: float = -math.inf
+    """When it may be asked for again."""
+    error: str = ""
+    """Why the last call came to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,8 @@ class InstanceView:
     disbelieved: tuple[Signal, ...] = ()
     """Signals that are reported and do not count, since Envoys or the source refute them; they are
     in neither *readings* nor *rates*."""
+    cold_start: ColdStart | None = None
+    """How it can be started; only while it is asleep."""
     loaded: tuple[str, ...] = ()
     """Models that it says it holds, by their names in the configuration."""
     max_loaded: int | None = None

@@ -20,13 +20,13 @@ from google.protobuf.message import DecodeError
 
 from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.config import Role
+from controlplane.config.addresses import is_loopback
 from controlplane.errors import IdentityError
 from controlplane.grpc_services.envoys import EnvoyRecord, EnvoyRegistry, TypeRecord
 from controlplane.grpc_services.messages import field
 from controlplane.grpc_transport.calls import Call, Conversation, Serves, conversing
 from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.resources.names import ROLE_GRPC
-from controlplane.runtime.addresses import is_loopback
 from controlplane.runtime.throttle import TokenBucket
 from controlplane.xds.stream import ClientResource, ResourceStatus
 

@@ -88,7 +88,7 @@ class ExternalScaler:
 
     async def _is_active(self, message: bytes) -> pb.IsActiveResponse:
         group = await self._find(pb.ScaledObjectRef.FromString(message))
-        return pb.IsActiveResponse(result=group.work > IDLE)
+        return pb.IsActiveResponse(result=group.work > IDLE or group.starting)
 
     async def _spec(self, message: bytes) -> pb.GetMetricSpecResponse:
         _key_of(pb.ScaledObjectRef.FromString(message))
@@ -117,8 +117,8 @@ class ExternalScaler:
         known = ", ".join(sorted(f"{each.site}/{each.model}" for each in groups)[:20])
         raise CallError(
             StatusCode.NOT_FOUND,
-            f"no instance of model '{model[:64]}' at site '{site[:64]}' may get requests; there"
-            f" are {known}",
+            f"no instance of model '{model[:64]}' at site '{site[:64]}' may get requests or be"
+            f" started; there are {known}",
         )
 
 

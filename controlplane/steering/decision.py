@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from controlplane.config import Mode, PolicyName
 from controlplane.fleet.view import FleetView
 from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, PriceTable
+from controlplane.steering.plan import StartWish
 from controlplane.steering.problem import Problem, Row
 
 Weights = NDArray[np.int64]
@@ -66,6 +67,8 @@ class Decision:
     """(instances,): seconds alone in the engine that a session loses by moving there."""
     least_gain: Array
     """(entries,): weighted seconds that a request had to gain for its session to move there."""
+    starts: Mapping[str, StartWish] = field(default_factory=dict)
+    """Instance that is asleep -> what its start would win."""
 
     @property
     def sustained(self) -> Array:

@@ -174,10 +174,12 @@ def excluded(decision: Decision, row: Row) -> tuple[Exclusion, ...]:
     layout = decision.problem.layout
     service = layout.services[row.service]
     reasons = decision.problem.excluded.get(row.service, {})
-    made = [
-        Exclusion(layout.instances[c].name, layout.instances[c].site, reason)
-        for c, reason in sorted(reasons.items())
-    ]
+    made = []
+    for column, reason in sorted(reasons.items()):
+        instance = layout.instances[column]
+        start = decision.starts.get(instance.name)
+        words = reason if start is None or start.pending else f"{reason}; {start}"
+        made.append(Exclusion(instance.name, instance.site, words))
     for site, devices in sorted(service.devices.items()):
         for device in devices:
             if device in row.devices:

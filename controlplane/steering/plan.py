@@ -187,6 +187,42 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
+class StartWish:
+    """What the start of an instance that is asleep would win, and whether it is wanted."""
+
+    instance: str
+    site: str
+    model: str
+    start_up: float
+    """Seconds from the call until it answers."""
+    use: float
+    """Seconds that it is expected to run."""
+    gain_least: float
+    """Seconds of waiting that it would save each second now, at least."""
+    gain_most: float
+    saves: float
+    """Seconds that it is expected to save while it runs, by the gain of the last minute."""
+    price: float
+    """Seconds that it has to save."""
+    unserved: tuple[str, ...] = ()
+    """Services that clients ask for and nothing serves, for which it is the soonest."""
+    pending: bool = False
+    """Whether a start is under way."""
+    wanted: bool = False
+    """Whether it is to be started now."""
+
+    def __str__(self) -> str:
+        if self.unserved:
+            return f"a start is wanted, since nothing serves {', '.join(self.unserved)}"
+        if self.pending:
+            return "a start is under way"
+        return (
+            f"a start would save {self.gain_least:.2f} s of waiting each second,"
+            f" {self.saves:.0f} s in all by the last minute, and has to save {self.price:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All assignments at one instant."""
 
@@ -230,6 +266,8 @@ class Plan:
     """True while pushes undo each other; moves are then halved."""
     failing: tuple[Failing, ...] = ()
     """Instances that fail requests which others answer; empty in a plan of another process."""
+    cold_starts: Mapping[str, StartWish] = field(default_factory=dict)
+    """Instance that is asleep -> what its start would win; empty in a plan of another process."""
     find_scaling: Callable[[], tuple[ScalingGroup, ...]] = field(
         default=tuple, compare=False, repr=False
     )

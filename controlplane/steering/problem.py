@@ -328,7 +328,7 @@ def _usable(
             standing.append(column)  # whatever its phase: nothing else may answer its clients
         elif phase is Phase.NOT_READY and column in devices:
             continue  # its own clients alone are concerned, and see it in their row
-        elif phase is Phase.NOT_READY:
+        elif phase in (Phase.NOT_READY, Phase.ASLEEP):
             reasons[column] = instances[column].reason or "says that it is not ready"
         elif phase is Phase.EXPIRED:
             silent.append(column)

@@ -14,7 +14,8 @@ Both are sums over all requests: 3 is three requests fewer inside at any time (L
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from controlplane.steering.decision import Decision
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.layout import Layout
 from controlplane.steering.optimiser import Indices
+from controlplane.steering.plan import StartWish
 from controlplane.steering.problem import LEAST_RAMP
 from controlplane.steering.promises import Tail
 from controlplane.steering.replicas import Group, Use, Wanted, wanted_replicas
@@ -131,9 +133,45 @@ def scaling_groups(
             work = averages.get(key, float(decision.load[own].sum()))
             groups[key] = Group(own, mean, work, tuple(uses.get(number, ())))
     wanted = wanted_replicas(list(groups.values()), decision.load)
-    return tuple(
+    awake = [
         _describe(decision, key, group, wish, room)
         for (key, group), wish in zip(groups.items(), wanted, strict=True)
+    ]
+    return _with_asleep(awake, decision.starts.values())
+
+
+def _with_asleep(
+    awake: Sequence[ScalingGroup], starts: Iterable[StartWish]
+) -> tuple[ScalingGroup, ...]:
+    """Return the groups with what is asleep in each, and those of which everything is."""
+    groups = {(each.site, each.model): each for each in awake}
+    asleep = Counter((each.site, each.model) for each in starts)
+    starting = {(each.site, each.model) for each in starts if each.wanted or each.pending}
+    best: dict[tuple[str, str], StartWish] = {}
+    for each in starts:
+        key = (each.site, each.model)
+        if key not in best or each.gain_least > best[key].gain_least:
+            best[key] = each
+    for key, count in asleep.items():
+        group = groups.get(key) or _empty_group(best[key], wanted=int(key in starting))
+        groups[key] = replace(group, asleep=count, starting=key in starting)
+    return tuple(groups[key] for key in sorted(groups))
+
+
+def _empty_group(start: StartWish, *, wanted: int) -> ScalingGroup:
+    return ScalingGroup(
+        site=start.site,
+        model=start.model,
+        replicas=0,
+        work=0.0,
+        utilisation=0.0,
+        gain_least=start.gain_least,
+        gain_most=start.gain_most,
+        wanted=wanted,
+        patient=wanted,
+        bound_by="",
+        room_work=0.0,
+        room_rate=0.0,
     )
 
 

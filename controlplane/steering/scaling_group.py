@@ -34,3 +34,7 @@ class ScalingGroup:
     """Work that still fits at `ROOM_PRICE`."""
     room_rate: float
     """The same in requests of ordinary size a second."""
+    asleep: int = 0
+    """Instances that could be started."""
+    starting: bool = False
+    """Whether one of these is to be started, or is starting."""

@@ -17,6 +17,7 @@ from controlplane.steering.alike import even_out
 from controlplane.steering.assignments import Assignments, Noted
 from controlplane.steering.burst_hedging import DemandErrors, hedge, mix_prices
 from controlplane.steering.capacity import CapacityLearner
+from controlplane.steering.cold_starts import ColdStarts
 from controlplane.steering.current_shares import CurrentShares, probes_of
 from controlplane.steering.decision import Decision, Pair, Weights, weigh_inside
 from controlplane.steering.demand import DemandFilter
@@ -89,6 +90,7 @@ class Steering:
         self._promises = PromiseKeeper()
         self._sessions = SessionKeeper()
         self._scaling = ScalingBasis()
+        self._cold_starts = ColdStarts()
         self._probed_at: float | None = None
         """When another instance was last probed, or one no longer; at first, the first decision:
         a restart moves nothing."""
@@ -180,6 +182,7 @@ class Steering:
             loading=loading,
         )
         decision = self._decide(view, made)
+        decision = replace(decision, starts=self._cold_starts.consider(decision))
         watching = self._config.steering.mode is Mode.OBSERVE
         pushed = self._observe(decision) if watching else decision
         # What is predicted is what is pushed, whatever would be better.
@@ -517,6 +520,7 @@ class Steering:
             reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
             failing=self._failures.failing,
+            cold_starts=pushed.starts,
             find_scaling=cache(
                 partial(
                     scaling_groups,

@@ -16,6 +16,7 @@ from controlplane.config.addresses import (
     check_instance_address,
     check_ip,
     check_url,
+    is_loopback,
 )
 
 
@@ -113,3 +114,12 @@ def test_a_slip_in_an_address_is_no_name(text: str) -> None:
     """A last label of digits alone is an IP address that went wrong."""
     with pytest.raises(PydanticCustomError):
         check_instance_address(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.2", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("cp", False)],
+)
+def test_loopback_is_told_from_the_rest(host: str, expected: bool) -> None:
+    """Only addresses that no one else reaches count."""
+    assert expected == is_loopback(host)

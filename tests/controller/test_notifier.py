@@ -1,4 +1,4 @@
-"""An instance that fails what others answer is reported once, and once when that is over."""
+"""What changes is reported once, and once when that is over."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from controlplane.controller.decider import Decision
 from controlplane.controller.events import EventHub
 from controlplane.controller.metrics import Metrics
 from controlplane.controller.notifier import Notifier
+from controlplane.fleet.view import ColdStart, InstanceView, Phase
 from controlplane.model import FailureClass
 from controlplane.runtime.log import get_logger
 from controlplane.steering.plan import Failing, Plan
@@ -43,3 +44,42 @@ def test_a_failing_instance_is_reported_once_and_once_when_it_answers_again() ->
     assert ("unanswered", "warning") == (logs[0]["failure"], logs[0]["log_level"])
     assert logs[0]["remedy"]
     assert logs[0]["awaited"]
+
+
+def test_a_start_is_reported_when_it_is_asked_for_when_it_fails_and_when_it_is_overdue() -> None:
+    """Each once; sleeping is no fault, and two failures in a row are two."""
+    config = make_config(instances=[make_instance("z", "near", wake={"start_up": "60s"})])
+    notifier = Notifier(
+        log=get_logger(), events=EventHub(), metrics=Metrics(), unix_time=lambda: 0.0
+    )
+    wake = config.instances[0].wake
+    assert wake is not None
+
+    def cycle(start: ColdStart | None) -> None:
+        phase = Phase.LIVE if start is None else Phase.ASLEEP
+        shown = InstanceView(config.instances[0], phase, 1.0, 1.0, cold_start=start)
+        plan = Plan(version="1", at=0.0, assignments={})
+        view = make_view(config, instances={"z": shown})
+        notifier.report_cycle(CycleResult(view, Decision(plan, 0.0)))
+
+    with capture_logs() as logs:
+        cycle(None)
+        cycle(ColdStart(wake))
+        for at in (1.0, 2.0):
+            for _ in range(2):
+                cycle(ColdStart(wake, requested_at=at, retry_at=90.0, error="status 500"))
+        for pending in (True, True, False, False):
+            cycle(ColdStart(wake, requested_at=100.0, pending=pending))
+        cycle(None)
+
+    events = [(each["event"], each["log_level"]) for each in logs]
+    assert [
+        ("instance asleep", "info"),
+        ("instance start failed", "warning"),
+        ("instance start failed", "warning"),
+        ("instance start requested", "info"),
+        ("instance start overdue", "warning"),
+        ("instance changed phase", "info"),
+    ] == events
+    assert all(each["remedy"] for each in logs if each["log_level"] == "warning")
+    assert "status 500" == logs[1]["reason"]

@@ -96,6 +96,18 @@ async def test_keda_gets_the_number_of_replicas_as_a_metric_whose_target_is_one(
     )
 
 
+@pytest.mark.parametrize("starting", [False, True])
+async def test_a_group_at_zero_is_active_once_a_start_is_wanted(*, starting: bool) -> None:
+    """KEDA starts from zero at that."""
+    asleep = replace(GROUP, replicas=0, work=0.0, wanted=int(starting), asleep=1, starting=starting)
+    async with asking(Known((asleep,))) as call:
+        assert starting == (await call("IsActive")).result
+        request = pb.GetMetricsRequest(scaledObjectRef=REFERENCE)
+        (value,) = (await call("GetMetrics", request)).metricValues
+
+    assert int(starting) == value.metricValue
+
+
 async def test_where_no_number_keeps_the_promise_none_has_to_wait_longer_than_it_takes() -> None:
     """More would be money for nothing; with what there is, an overload would never end."""
     async with asking(Known((replace(GROUP, wanted=None),))) as call:

@@ -19,6 +19,7 @@ from controlplane.config.schema.https import Https
 from controlplane.config.schema.models import ServedName
 from controlplane.config.schema.prices import RateLimit, RequestPrice
 from controlplane.config.schema.values import Name, Port, Settings, without_default
+from controlplane.config.schema.waking import Wake
 from controlplane.config.units import PositiveDuration, Power
 
 
@@ -128,6 +129,8 @@ class Instance(Settings):
     """What is charged for a request here, weighed against delay by ``steering.energy_value``."""
     rate_limit: RateLimit | None = None
     """What it may be sent, all client sites together; shares keep to nine tenths of it."""
+    wake: Wake | None = None
+    """With it, the instance may be asleep, and is started when that pays."""
     tls: bool = True
     """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
     https: Https | None = None

@@ -187,6 +187,12 @@ class Metrics:
             " while it was unreachable.",
             ("what",),
         )
+        self.wake_calls = counter(
+            "cats_wake_calls_total",
+            "Calls of webhooks that start instances which are asleep (instances[].wake), tries of"
+            " one call together: accepted or failed.",
+            ("outcome",),
+        )
         self.state_saves = counter(
             "cats_state_saves_total", "Plans written to the state directory.", ("outcome",)
         )

@@ -34,6 +34,26 @@ def scaling_families(plan: Plan | None) -> Iterator[Metric]:
         " they take themselves.",
         labels=labels,
     )
+    asleep = GaugeMetricFamily(
+        "cats_replicas_asleep",
+        "Instances that are asleep and could be started (instances[].wake).",
+        labels=labels,
+    )
+    saves = GaugeMetricFamily(
+        "cats_start_saves_seconds",
+        "Seconds of waiting that a start of an instance which is asleep is expected to save while"
+        " it runs, over all requests, by the gain of the last minute.",
+        labels=("instance", *labels),
+    )
+    price = GaugeMetricFamily(
+        "cats_start_price_seconds",
+        "Seconds of waiting that such a start has to save (instances[].wake.price).",
+        labels=("instance", *labels),
+    )
+    for start in () if plan is None else plan.cold_starts.values():
+        own = (start.instance, start.site, start.model)
+        saves.add_metric(own, start.saves)
+        price.add_metric(own, start.price)
     for group in () if plan is None else plan.scaling:
         key = (group.site, group.model)
         replicas.add_metric(key, group.replicas)
@@ -42,4 +62,6 @@ def scaling_families(plan: Plan | None) -> Iterator[Metric]:
         gain.add_metric((*key, "least"), group.gain_least)
         gain.add_metric((*key, "most"), group.gain_most)
         room.add_metric(key, group.room_rate)
-    yield from (replicas, wanted, gain, room)
+        if group.asleep:
+            asleep.add_metric(key, group.asleep)
+    yield from (replicas, wanted, gain, room, asleep, saves, price)

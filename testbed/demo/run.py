@@ -31,6 +31,7 @@ from testbed.demo.script import PHASES, Chapter, Phase, Weights, judge, tabulate
 from testbed.demo.traffic import Record, Traffic, summarise
 from testbed.demo.world import DEFAULT_EXAMPLE, World, build_world
 from testbed.fakes.keda import KedaClient
+from testbed.fakes.webhook import WebhookReceiver
 from testbed.processes.children import Child, Children
 from testbed.processes.envoys import EnvoyError, EnvoyProcess
 from testbed.processes.ports import free_ports
@@ -72,6 +73,7 @@ class Demo:
         self._control_plane: Child | None = None
         self._client: aiohttp.ClientSession | None = None
         self._keda: KedaClient | None = None
+        self._waking: set[asyncio.Task[None]] = set()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -93,7 +95,12 @@ class Demo:
         )
         self._keda = await self._stack.enter_async_context(KedaClient(f"127.0.0.1:{self._xds}"))
         (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml())
-        await asyncio.gather(*map(self._start_instance, self.world.instances))
+        awake = [name for name in self.world.instances if name not in self.world.asleep]
+        await asyncio.gather(*map(self._start_instance, awake))
+        if self.world.asleep:
+            self._stack.push_async_callback(self._end_starts)
+            receiver = WebhookReceiver(self._wake, port=self.world.webhook_port)
+            self.scene.calls = (await self._stack.enter_async_context(receiver)).calls
         await self._start_control_plane()
         await asyncio.gather(*map(self._start_envoy, self.world.listeners))
 
@@ -116,6 +123,24 @@ class Demo:
             ],
         )
         await self._wait_for(f"http://127.0.0.1:{settings.port}/health", child)
+
+    async def _wake(self, name: str) -> None:
+        """Start an instance that is asleep some seconds after its webhook was called."""
+
+        async def start() -> None:
+            await asyncio.sleep(self.world.asleep[name])
+            await self._start_instance(name)
+            self.scene.woken.add(name)
+
+        if name not in self._instances:
+            task = asyncio.create_task(start(), name=f"start {name}")
+            self._waking.add(task)
+            task.add_done_callback(self._waking.discard)
+
+    async def _end_starts(self) -> None:
+        for task in self._waking:
+            task.cancel()
+        await asyncio.gather(*self._waking, return_exceptions=True)
 
     async def _start_control_plane(self) -> None:
         child = self._control_plane = await self._children.start(

@@ -20,6 +20,7 @@ from testbed.demo.script import Cell, Chapter, Claim
 from testbed.demo.traffic import Summary
 from testbed.demo.world import World
 from testbed.fakes.keda import Scaling
+from testbed.fakes.webhook import WakeCall
 
 SHOWN_SHARE = 0.005
 """Shares below this are left out of a cell."""
@@ -48,6 +49,10 @@ class Scene:
     """Instances that were killed."""
     admin: str = ""
     scaling: Mapping[tuple[str, str], Scaling] = field(default_factory=dict)
+    calls: Sequence[WakeCall] = ()
+    """Of the webhook that starts instances."""
+    woken: set[str] = field(default_factory=set)
+    """Instances that run since such a call."""
     """(site, model) -> what an autoscaler was answered."""
 
     def planned(self, service: str, site: str) -> Mapping[str, float]:
@@ -105,6 +110,15 @@ def scaling_lines(scene: Scene) -> Iterable[str]:
         yield f"KEDA asks for {site}/{model}: {said}; {running} run"
 
 
+def start_lines(scene: Scene) -> Iterable[str]:
+    """Write, for each instance that slept at first, why its webhook was called."""
+    called = {call.document["instance"]: call.document["reason"] for call in scene.calls}
+    for name in scene.world.asleep:
+        state = "runs" if name in scene.woken else "starts" if name in called else "is asleep"
+        reason = f"; webhook called: {called[name]}" if name in called else ""
+        yield f"{name} {state}{reason}"
+
+
 def build_live(scene: Scene, *, width: int = 80, height: int = 24) -> RenderableType:
     """Draw the whole screen.
 
@@ -126,6 +140,7 @@ def _heading(scene: Scene, width: int) -> list[Text]:
         Text.assemble((f"{scene.admin}  Ctrl-C ends it", "dim"), (state, "bold red")),
         Text.assemble((scene.title, "bold"), (left, "dim")),
         *(Text(line, style="magenta") for line in scaling_lines(scene)),
+        *(Text(line, style="magenta") for line in start_lines(scene)),
     ]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
@@ -251,7 +266,7 @@ def plain_lines(scene: Scene) -> Iterable[str]:
             f"mean {seconds_text(summary.mean):>4} ms  p99 {seconds_text(summary.p99):>4} ms"
             + (f"  FAILED {summary.failed}" if summary.failed else "")
         )
-    for line in scaling_lines(scene):
+    for line in (*scaling_lines(scene), *start_lines(scene)):
         yield f"    {line}"
     for service, reason in scene.reasons.items() if scene.control_plane else ():
         for each in reason.get("instances", ()):

@@ -20,6 +20,7 @@ from testbed.demo.traffic import Lengths, Stream, Swing
 from testbed.fakes.engine import Curve
 from testbed.fakes.instances import InstanceSettings
 from testbed.fakes.kserve import INFER
+from testbed.fakes.webhook import PATH as WAKE_PATH
 from testbed.processes.ports import free_ports
 
 DEFAULT_EXAMPLE = Path(__file__).parents[2] / "examples" / "cloud-edge-device"
@@ -50,6 +51,10 @@ class World:
     """Instance whose edge is killed."""
     scaled: Mapping[tuple[str, str], tuple[str, ...]]
     """(site, model) that an autoscaler asks for -> its instances."""
+    asleep: Mapping[str, float]
+    """Instance that runs once its webhook is called -> seconds from the call until it answers."""
+    webhook_port: int
+    """Where these calls are taken."""
 
     @property
     def near(self) -> str:
@@ -71,7 +76,8 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
     fleet.setdefault("envoy", {}).setdefault("address", "127.0.0.1")
     clients = list(dict.fromkeys(each["from"] for each in emulation["traffic"]))
     grpc = _speaking_grpc(fleet)
-    ports = iter(free_ports(2 * len(fleet["instances"]) + len(clients)))
+    ports = iter(free_ports(2 * len(fleet["instances"]) + len(clients) + 1))
+    webhook_port = next(ports)
     listeners = {site: next(ports) for site in clients}
     for site in fleet["sites"]:
         if site["name"] in listeners:
@@ -82,7 +88,7 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
         settings = _instance(each, emulation["instances"][each["name"]], fleet, next(ports))
         if settings.model in grpc:
             settings = replace(settings, grpc_port=next(ports))
-        _move(each, settings)
+        _move(each, settings, webhook_port)
         instances[each["name"]] = settings
     story = emulation["story"]
     return World(
@@ -109,6 +115,12 @@ def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
             )
             for each in emulation.get("keda", ())
         },
+        asleep={
+            name: parse_duration(each["starts_in"])
+            for name, each in emulation["instances"].items()
+            if "starts_in" in each
+        },
+        webhook_port=webhook_port,
     )
 
 
@@ -156,7 +168,7 @@ def _speaking_grpc(fleet: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def _move(configured: dict[str, Any], settings: InstanceSettings) -> None:
+def _move(configured: dict[str, Any], settings: InstanceSettings, webhook_port: int) -> None:
     configured["address"] = f"{settings.host}:{settings.grpc_port or settings.port}"
     # Emulated engines have no certificate, and their clients no key.
     configured.pop("https", None)
@@ -164,6 +176,8 @@ def _move(configured: dict[str, Any], settings: InstanceSettings) -> None:
         url = urlsplit(configured["scrape"]["url"])
         own = url._replace(netloc=f"{settings.host}:{settings.port}")
         configured["scrape"]["url"] = own.geturl()
+    if "wake" in configured:
+        configured["wake"]["url"] = f"http://127.0.0.1:{webhook_port}{WAKE_PATH}"
 
 
 def _stream(

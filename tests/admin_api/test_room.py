@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.admin_api.room import encode_room
-from controlplane.steering.plan import Plan
+from controlplane.steering.plan import Plan, StartWish
 from controlplane.steering.scaling_group import ScalingGroup
 
 
@@ -38,6 +38,20 @@ def test_the_group_with_most_room_comes_first() -> None:
         "model": "m",
         "utilisation": 0.5,
         "room": {"requests_per_second": 1.0, "concurrent": 2.0},
-        "replicas": {"now": 2, "wanted": None, "patient": 5, "bound_by": "chat"},
+        "replicas": {"now": 2, "wanted": None, "patient": 5, "bound_by": "chat", "asleep": 0},
         "gain": {"least": 0.1, "most": 0.4},
     } == document["groups"][1]
+
+
+def test_what_a_start_would_save_stands_beside_what_it_costs() -> None:
+    """In numbers for programs, and in words for people."""
+    start = StartWish(
+        "z", "near", "m", start_up=60.0, use=600.0, gain_least=0.5, gain_most=2.0, saves=270.0,
+        price=600.0,
+    )  # fmt: skip
+    (found,) = encode_room(Plan("v1", 0.0, {}, cold_starts={"z": start}), epoch=0.0)["cold_starts"]
+
+    assert {"instance": "z", "site": "near", "model": "m", "saves": 270.0, "price": 600.0,
+            "start_up": 60.0, "use": 600.0, "unserved": [], "pending": False, "wanted": False,
+            "gain": {"least": 0.5, "most": 2.0}}.items() <= found.items()  # fmt: skip
+    assert "270 s in all" in found["reason"]

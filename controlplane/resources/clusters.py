@@ -58,8 +58,9 @@ def build_cluster(service: config.Service, fleet: config.Config) -> Cluster:
     """Build the cluster of *service*, named after it."""
     envoy, rewrites = fleet.envoy, rewrites_model(service, fleet)
     filters = [
-        *(build_rewriting_filters() if rewrites else []),
+        # First, since it takes back the path of another attempt, whose query has another name.
         *build_https_filters(service, fleet),
+        *(build_rewriting_filters() if rewrites else []),
     ]
     models = {model.name: model for model in fleet.models}
     return Cluster(

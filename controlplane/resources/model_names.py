@@ -1,8 +1,8 @@
-"""The model's name in a request's body, replaced by the name that the chosen instance knows.
+"""The model's name in a request, replaced by the name that the chosen instance knows.
 
 Filters of the cluster, not of the listener: each attempt passes them once its endpoint is chosen,
 so a retry on another instance carries that instance's name. The name comes from the endpoint's
-metadata; Lua puts it into JSON bodies and forms. Answers pass untouched.
+metadata; Lua puts it into JSON bodies, forms and the query. Answers pass untouched.
 """
 
 from __future__ import annotations
@@ -80,13 +80,26 @@ local function replace_in_json(text, name)
   return table.concat(parts)
 end
 
+-- Replace the query's member "model", which realtime connections have in place of a body.
+local function replace_in_query(headers, name)
+  local path = headers:get(":path")
+  local mark = path:find("?", 1, true)
+  if not mark or not path:find("[?&]model=", mark) then return end
+  local query = path:sub(mark):gsub("([?&]model=)[^&]*", function(member)
+    return member .. name:gsub("%+", "%%2B")
+  end)
+  headers:replace(":path", path:sub(1, mark - 1) .. query)
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local name = headers:get("{_SERVED_AS}")
   if not name or name == "" or name == "-" then name = headers:get("{_MODEL}") end
   headers:remove("{_SERVED_AS}")
   headers:remove("{_MODEL}")
-  if not name or name == "" or name == "-" or headers:get("content-encoding") then return end
+  if not name or name == "" or name == "-" then return end
+  replace_in_query(headers, name)
+  if headers:get("content-encoding") then return end
   local content_type = headers:get("content-type") or ""
   local kind = content_type:lower()
   local form = kind:find("^multipart/form%-data") ~= nil

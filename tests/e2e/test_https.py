@@ -116,14 +116,16 @@ async def test_a_provider_is_asked_as_it_wants_and_no_one_else_sees_its_credenti
 
         async def ask() -> str:
             body = json.dumps({"model": "large"})
-            answer = await mesh.request("/v1/chat?beta=1", data=body, headers=CLIENTS | JSON)
+            answer = await mesh.request(
+                "/v1/chat?beta=1&model=large", data=body, headers=CLIENTS | JSON
+            )
             assert 200 == answer.status, answer
             return answer.headers["x-cats-model"]
 
         assert "large" == await ask()
         seen = {name.lower(): value for name, value in there.headers.items()}
         assert ("Bearer secret-1", HOST) == (seen["authorization"], seen["host"])
-        assert "/openai/v1/chat?beta=1" == there.path
+        assert "/openai/v1/chat?beta=1&model=large-2026" == there.path
         assert not {*CLIENTS, "x-forwarded-for", "x-envoy-external-address"} & {
             name for name in seen if name != "authorization"
         }
@@ -134,7 +136,7 @@ async def test_a_provider_is_asked_as_it_wants_and_no_one_else_sees_its_credenti
         assert "m" == await ask()
         seen = {name.lower(): value for name, value in own.headers.items()}
         assert CLIENTS == {name: seen[name] for name in CLIENTS}
-        assert "/v1/chat?beta=1" == own.path
+        assert "/v1/chat?beta=1&model=m" == own.path
         assert mesh.url.endswith(seen["host"])
         assert "secret-1" not in str(seen)
         assert not [name for name in seen if name.startswith("x-cats")]

@@ -115,6 +115,29 @@ async def test_forms_streams_and_compressed_bodies_carry_the_name_too(version: s
         assert 200 == (await mesh.request("/v1/audio")).status
 
 
+async def test_the_query_carries_the_name_too() -> None:
+    """As of a realtime connection, which has no body; at every attempt, and nothing else of it."""
+    fields = {**FIELDS, "cloud": {"model": "large", "served_as": "a+b/c"}}
+    split: dict[str, Split] = {"chat": {"cloud": 1, "edge": (1, 1)}}
+    asked = "/v1/audio?amodel=x&model=assistant&b=model=y&model="
+    async with running_mesh(
+        PLACES, services=SERVICES, split=split, models=MODELS, fields=fields, envoy=PATIENT
+    ) as mesh:
+        mesh.origins["cloud"].answers = [(503, {})] * 2
+        paths = []
+        for path in (asked, "/v1/audio"):
+            for _ in range(2):
+                assert 200 == (await mesh.request(path)).status
+            paths.append([mesh.origins[name].path for name in ("cloud", "edge")])
+    assert [
+        [
+            "/v1/audio?amodel=x&model=a%2Bb/c&b=model=y&model=a%2Bb/c",
+            "/v1/audio?amodel=x&model=small&b=model=y&model=small",
+        ],
+        "/v1/audio",
+    ] == [paths[0], paths[1][0]]
+
+
 async def test_two_thousand_requests_with_retries_and_fallbacks_meet_no_foreign_name() -> None:
     """One instance fails every third request and the preferred one dies half-way."""
     places = {"edge": "north", "cloud": "cloud", "near": "north"}

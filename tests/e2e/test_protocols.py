@@ -102,7 +102,7 @@ async def test_a_grpc_instance_is_served_and_its_refusals_arrive_as_grpc() -> No
 
 
 async def test_a_web_socket_reaches_an_instance_and_outlives_a_push() -> None:
-    """As realtime voice needs it, with its query."""
+    """As realtime voice needs it, with its query, in which the instance finds its own name."""
 
     async def talk(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -112,7 +112,9 @@ async def test_a_web_socket_reaches_an_instance_and_outlives_a_push() -> None:
         return socket
 
     services = [{"name": "voice", "match": [{"path": "/v1/realtime"}], "models": [{"name": "m"}]}]
-    async with running_mesh(PLACES, services=services, split={"voice": {"a": 1}}) as mesh:
+    split = {"voice": {"a": 1}}
+    models = [{"name": "m", "served_as": "org/m"}]
+    async with running_mesh(PLACES, services=services, split=split, models=models) as mesh:
         port = mesh.origins["a"].port
         await mesh.origins["a"].die()
         app = web.Application()
@@ -123,7 +125,7 @@ async def test_a_web_socket_reaches_an_instance_and_outlives_a_push() -> None:
         url = f"ws://127.0.0.1:{mesh.config.envoy.port}/v1/realtime?model=m"
         async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
             await socket.send_str("one")
-            assert "m: one" == await socket.receive_str()
+            assert "org/m: one" == await socket.receive_str()
             mesh.publish({"voice": {"b": 1}})
             await mesh.envoy.wait_for(
                 lambda clusters: (
@@ -132,7 +134,7 @@ async def test_a_web_socket_reaches_an_instance_and_outlives_a_push() -> None:
                 "move the share",
             )
             await socket.send_str("two")
-            assert "m: two" == await socket.receive_str()
+            assert "org/m: two" == await socket.receive_str()
         await runner.cleanup()
 
 

@@ -27,7 +27,7 @@ from controlplane.sources.dns import Answer, DnsResolver
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
 from controlplane.sources.kubernetes.watches import Watch
-from controlplane.sources.names import first_choice
+from controlplane.sources.names import first_choice, usable_addresses
 from controlplane.sources.pages import fetch_page, remedy_of
 from controlplane.sources.pages import new_session as new_scrape_session
 from controlplane.sources.scrape import read_page
@@ -140,11 +140,11 @@ async def examine_names(
     async def one(name: str) -> str | Finding:
         try:
             async with gate, asyncio.timeout(RESOLVED_WITHIN):
-                answer = await look_up(name)
+                usable = usable_addresses(await look_up(name))
         except OSError as error:  # a timeout is one
             reason = error.strerror or str(error) or f"no answer within {RESOLVED_WITHIN:.0f} s"
         else:
-            return first_choice(answer.addresses)
+            return first_choice(usable)
         those = ", ".join(each.name for each in config.instances if each.host == name)
         return Finding(
             "bad",

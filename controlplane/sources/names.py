@@ -22,6 +22,20 @@ REMINDER = 60.0
 AT_ONCE = 200
 
 
+def usable_addresses(answer: Answer) -> set[str]:
+    """Return the addresses of an answer that an instance can have, as they are connected to.
+
+    Filtering resolvers answer 0.0.0.0, which would be the Envoy's own machine.
+
+    Raises:
+        OSError: it has none.
+    """
+    usable = {ip for each in answer.addresses if (ip := reachable_ip(each)) is not None}
+    if not usable:
+        raise OSError(f"no instance can have the address {', '.join(sorted(answer.addresses))}")
+    return usable
+
+
 def first_choice(addresses: Collection[str]) -> str:
     """Return the one of an answer's *addresses* that is used while none of them is in use yet."""
     # IPv4 first: what speaks both is often reached by it alone.
@@ -113,17 +127,13 @@ class NameResolver:
         try:
             async with asyncio.timeout(PATIENCE):
                 answer = await self._look_up(name)
+            usable = usable_addresses(answer)
         except OSError as error:  # a timeout is one
             self._due[name] = self._clock() + PERIOD
             self._warn(name, str(error) or "no answer in time", last)
             return last
         ttl = PERIOD if answer.ttl is None else min(max(answer.ttl, SHORTEST), LONGEST)
         self._due[name] = self._clock() + ttl
-        # Filtering resolvers answer 0.0.0.0, which would be the Envoy's own machine.
-        usable = {ip for each in answer.addresses if (ip := reachable_ip(each)) is not None}
-        if not usable:
-            self._warn(name, f"no instance can have {', '.join(sorted(answer.addresses))}", last)
-            return last
         return last if last in usable else first_choice(usable)
 
     def _warn(self, name: str, reason: str, last: str | None) -> None:

@@ -282,17 +282,19 @@ async def test_names_that_are_not_resolved_are_findings() -> None:
             raise TimeoutError
         if name == "typo.example":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return Answer(frozenset({"127.0.0.1"}))
+        return Answer(frozenset({"0.0.0.0" if name == "filtered.example" else "127.0.0.1"}))
 
     addresses = {"a": "typo.example:80", "b": "typo.example:81", "c": "slow.example:80"}
+    addresses["f"] = "filtered.example:80"
     addresses |= {"d": "good.example:80", "e": "10.0.0.1:80"}
     config = make_config(instances={name: ("north", at) for name, at in addresses.items()})
 
     found = await examine_names(config, answer)
 
-    assert ["bad", "bad"] == [each.level for each in found]
-    assert "slow.example of c is not resolved: no answer within 5 s" in found[0].what
-    assert "typo.example of a, b is not resolved: Name or service not known" in found[1].what
+    assert ["bad"] * 3 == [each.level for each in found]
+    assert "filtered.example of f is not resolved: no instance can have" in found[0].what
+    assert "slow.example of c is not resolved: no answer within 5 s" in found[1].what
+    assert "typo.example of a, b is not resolved: Name or service not known" in found[2].what
 
 
 async def test_an_instance_whose_name_has_anothers_address_is_a_finding() -> None:

@@ -75,7 +75,7 @@ _PRIOR_COUNT = 1.0
 """Completions that the prior of the pace is worth."""
 
 
-_ENOUGH, _MOST_PULL = 4, 2.0
+_ENOUGH, _MOST_PULL = 2, 2.0
 """Instances of a model whose common mean is worth more than each one's own pace, and the standard
 errors by which that moves a pace at most."""
 

@@ -9,7 +9,7 @@ is, and the rest goes, by the optimum, to those that have room.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,24 +45,23 @@ class Use:
     rate: Array
     """(client sites,): requests a second that go there."""
 
-    def paths(self) -> Array:
-        """Return the mean seconds of the network to each serving site, (serving sites,)."""
-        clients, at = np.flatnonzero(self.rate), self.pairs.at
-        away = self.pairs.network_rtt[clients[:, None], at]
-        if self.pairs.network_bandwidth is not None:
-            away = away + self.pairs.size / self.pairs.network_bandwidth[clients[:, None], at]
-        found: Array = self.rate[clients] @ away / self.rate.sum()
-        return found
+    def stretch(self, path: Array, work: Array, *, path_at_home: float) -> Array:
+        """Return the most time inside over the time alone that suits; below 1 for none.
 
-    def stretch(self, path: float, work: float, *, path_at_home: float) -> float:
-        """Return the most time inside over the time alone that suits; below 1 for none."""
+        Args:
+            path: (places,): seconds of the network to each.
+            work: (places,): of a request there.
+            path_at_home: seconds of the network to where it is done now.
+        """
         if not self.tails:
-            return PATIENCE if path - path_at_home <= FARTHER * work else 0.0
-        return min(
+            return np.where(path - path_at_home <= FARTHER * work, PATIENCE, 0.0)
+        every = [
             (tail.limit - path)
             / (tail.scale * work * math.exp((_QUANTILE - 0.5 * tail.spread) * tail.spread))
             for tail in self.tails
-        )
+        ]
+        least: Array = np.min(every, axis=0)
+        return least
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +75,60 @@ class Group:
     """That is to be done: requests in progress if none disturbed another."""
     uses: tuple[Use, ...]
 
-    def most(self, stretch: float) -> float:
-        """Return the most work of a replica at which requests take *stretch* times as long."""
-        if stretch < 1.0:
-            return 0.0
-        work = _LEVELS * float(self.curve.capacity[0])
-        levels = self.curve.number(work) / work
-        return float(np.interp(stretch, levels, work))
+
+def most_work(curves: Curves, stretch: Array) -> Array:
+    """Return the most work of each replica at which requests take *stretch* times as long, (n,).
+
+    Args:
+        curves: of the replicas, (n,).
+        stretch: (n,): below 1 nothing suits.
+    """
+    rows = np.zeros(len(stretch), dtype=np.intp)
+
+    def level(index: Indices) -> tuple[Array, Array]:
+        work = _LEVELS[index] * curves.capacity
+        return work, curves.number(work) / work
+
+    # The last tabulated level below, by halves: a table of all levels of each is a second's work.
+    low, high = rows, rows + len(_LEVELS) - 1
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        below = level(middle)[1] <= stretch
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    (work, before), (more, after) = level(low), level(high)
+    part = np.clip((stretch - before) / np.maximum(after - before, 1e-300), 0.0, 1.0)
+    found: Array = np.where(stretch < 1.0, 0.0, work + part * (more - work))
+    return found
 
 
-Spots = dict[int, tuple[int, float]]
-"""Group that a service may use -> where it is, as a place in `ServicePairs.at`, and the work of a
-request there. Weighted by load, since what a new instance takes is hardly known."""
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Where one service may go, by group."""
+
+    place: Indices
+    """(groups,): in `ServicePairs.at`; -1 where it may not."""
+    work: Array
+    """(groups,): of a request there, weighted by load: what a new instance takes is hardly known.
+    """
 
 
-def find_spots(pairs: ServicePairs, group_of: Indices, load: Array) -> Spots:
+def find_spots(pairs: ServicePairs, group_of: Indices, load: Array, count: int) -> Spots:
     """Return where one service may go.
 
     Args:
         pairs: of the service.
         group_of: (instances,): the group of each; negative for none.
         load: (instances,): work that each has now.
+        count: of groups.
     """
     group = group_of[pairs.columns]
     known = np.flatnonzero(group >= 0)
     weight = load[pairs.columns[known]] + 1e-9
-    size = int(group.max(initial=-1)) + 1
-    whole = np.bincount(group[known], weight, size)
-    work = np.bincount(group[known], weight * pairs.work[known], size)
-    place = dict(zip(group[known].tolist(), pairs.place[known].tolist(), strict=True))
-    return {each: (where, float(work[each] / whole[each])) for each, where in place.items()}
+    whole = np.bincount(group[known], weight, count)
+    work = np.bincount(group[known], weight * pairs.work[known], count)
+    place = np.full(count, -1, dtype=np.intp)
+    place[group[known]] = pairs.place[known]
+    return Spots(place, work / np.maximum(whole, 1e-300))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +157,25 @@ class _Sharing:
     """Counts of replicas while parts of them are moved."""
 
     def __init__(self, groups: Sequence[Group], load: Array) -> None:
+        count = len(groups)
         group_of = np.full(len(load), -1, dtype=np.intp)
         for number, group in enumerate(groups):
             group_of[group.columns] = number
         self._groups = groups
-        self._spots: dict[int, Spots] = {}
-        for group in groups:
-            for use in group.uses:
-                if id(use.pairs) not in self._spots:
-                    self._spots[id(use.pairs)] = find_spots(use.pairs, group_of, load)
-        alone = [self._alone(number) for number in range(len(groups))]
-        self._bound_by = [name for _, name in alone]
-        self._level = [most for most, _ in alone]
-        """The most work of a replica, by group."""
+        self._slots = np.array([group.curve.slots[0] for group in groups])
+        self._slowdown = np.array([group.curve.slowdown[0] for group in groups])
+        pairs = {id(use.pairs): use.pairs for group in groups for use in group.uses}
+        self._spots = {key: find_spots(each, group_of, load, count) for key, each in pairs.items()}
+        self._paths = _find_paths(groups, pairs)
+        """Mean seconds of the network to each serving site, for each use of each group."""
+        self._patient = self._most(np.arange(count), np.full(count, PATIENCE)).tolist()
+        self._level, self._bound_by = self._alone()
+        """The most work of a replica that suits every use of a group, and whose that is."""
         self._load = [group.work for group in groups]
         self._counts = [
             _count(group.work, most) for group, most in zip(groups, self._level, strict=True)
         ]
+        self._helpers = self._find_helpers()
 
     def wanted(self) -> list[Wanted]:
         """Return what is needed once all parts that can be are moved."""
@@ -162,22 +187,37 @@ class _Sharing:
         for number in sorted(range(len(groups)), key=orders.__getitem__):
             self._move_part(number)
         return [
-            Wanted(count, _count(group.work, group.most(PATIENCE)) or MOST, bound_by)
-            for group, count, bound_by in zip(groups, self._counts, self._bound_by, strict=True)
+            Wanted(count, _count(group.work, patient) or MOST, bound_by)
+            for group, count, patient, bound_by in zip(
+                groups, self._counts, self._patient, self._bound_by, strict=True
+            )
         ]
 
-    def _alone(self, number: int) -> tuple[float, str]:
-        """Return the most work of a replica that suits every use of a group, and whose that is."""
-        group = self._groups[number]
-        found, bound_by = group.most(PATIENCE), ""
-        for use in group.uses:
-            where = self._spots[id(use.pairs)].get(number)
-            if where is None or not use.tails:
-                continue
-            path = float(use.paths()[where[0]])
-            most = group.most(use.stretch(path, where[1], path_at_home=path))
-            if not bound_by or most < found:
-                found, bound_by = most, use.name
+    def _most(self, numbers: Indices, stretch: Array) -> Array:
+        """Return the most work of a replica of each of *numbers*, groups, at each *stretch*."""
+        return most_work(Curves(self._slots[numbers], self._slowdown[numbers]), stretch)
+
+    def _alone(self) -> tuple[list[float], list[str]]:
+        numbers: list[int] = []
+        names: list[str] = []
+        stretches: list[Array] = []
+        for number, group in enumerate(self._groups):
+            for use, paths in zip(group.uses, self._paths[number], strict=True):
+                spots = self._spots[id(use.pairs)]
+                place = int(spots.place[number])
+                if place < 0 or not use.tails:
+                    continue
+                path, work = paths[place : place + 1], spots.work[number : number + 1]
+                stretches.append(use.stretch(path, work, path_at_home=float(path[0])))
+                numbers.append(number)
+                names.append(use.name)
+        found, bound_by = list(self._patient), [""] * len(self._groups)
+        most = self._most(
+            np.array(numbers, dtype=np.intp), np.concatenate([np.zeros(0), *stretches])
+        )
+        for number, name, each in zip(numbers, names, most.tolist(), strict=True):
+            if not bound_by[number] or each < found[number]:
+                found[number], bound_by[number] = each, name
         return found, bound_by
 
     def _move_part(self, number: int) -> None:
@@ -187,7 +227,7 @@ class _Sharing:
             return
         left = over = self._load[number] - (count - 1) * self._level[number]
         moves: list[tuple[int, float, float]] = []
-        for helper, guest in self._helpers(number):
+        for helper, guest in self._helpers.get(number, ()):
             replicas = self._counts[helper]
             if replicas is None or left <= 1e-9:
                 continue
@@ -204,31 +244,73 @@ class _Sharing:
             self._load[helper] += moved
             self._level[helper] = most
 
-    def _helpers(self, number: int) -> list[tuple[int, float]]:
-        """Return the nearest groups that every use may go to, and the most work of a replica."""
-        uses = self._groups[number].uses
-        if not uses:
-            return []
-        spots = [self._spots[id(use.pairs)] for use in uses]
-        paths = [use.paths() for use in uses]
-        shared = set.intersection(*map(set, spots)) - {number}
-        away = {
-            other: max(float(p[spot[other][0]]) for p, spot in zip(paths, spots, strict=True))
-            for other in shared
-        }
-        nearest = sorted(shared, key=lambda other: (away[other], other))[:HELPERS]
-        found = []
-        for other in nearest:
-            stretch = min(
-                use.stretch(
-                    float(path[spot[other][0]]),
-                    spot[other][1],
-                    path_at_home=float(path[spot[number][0]]) if number in spot else math.inf,
-                )
-                for use, path, spot in zip(uses, paths, spots, strict=True)
+    def _find_helpers(self) -> dict[int, list[tuple[int, float]]]:
+        """Return the nearest groups that every use of a group may go to, for each that may shrink.
+
+        With the most work of a replica there under these uses.
+        """
+        shrinking = [
+            number
+            for number, (group, count) in enumerate(zip(self._groups, self._counts, strict=True))
+            if group.uses and count is not None and count >= 2
+        ]
+        found = [self._nearest(number) for number in shrinking]
+        nothing = np.zeros(0)
+        others = np.concatenate([nothing.astype(np.intp), *(near for near, _ in found)])
+        most = self._most(others, np.concatenate([nothing, *(stretch for _, stretch in found)]))
+        ends = np.cumsum([len(near) for near, _ in found])[:-1]
+        return {
+            number: list(zip(near.tolist(), each.tolist(), strict=True))
+            for number, (near, _), each in zip(
+                shrinking, found, np.split(most, ends) if found else [], strict=True
             )
-            found.append((other, self._groups[other].most(stretch)))
-        return found
+        }
+
+    def _nearest(self, number: int) -> tuple[Indices, Array]:
+        """Return the groups nearest to one, and the most that its uses may stretch there."""
+        uses = [
+            (use, paths, self._spots[id(use.pairs)])
+            for use, paths in zip(self._groups[number].uses, self._paths[number], strict=True)
+        ]
+        shared = np.all([spots.place >= 0 for _, _, spots in uses], axis=0)
+        shared[number] = False
+        others = np.flatnonzero(shared)
+        away = np.max([paths[spots.place[others]] for _, paths, spots in uses], axis=0)
+        if len(others) > HELPERS:
+            near = np.flatnonzero(away <= np.partition(away, HELPERS - 1)[HELPERS - 1])
+            others, away = others[near], away[near]
+        others = others[np.argsort(away, kind="stable")][:HELPERS]
+        stretches = []
+        for use, paths, spots in uses:
+            home = int(spots.place[number])
+            stretches.append(
+                use.stretch(
+                    paths[spots.place[others]],
+                    spots.work[others],
+                    path_at_home=float(paths[home]) if home >= 0 else math.inf,
+                )
+            )
+        return others, np.min(stretches, axis=0)
+
+
+def _find_paths(groups: Sequence[Group], pairs: Mapping[int, ServicePairs]) -> list[list[Array]]:
+    """Return the mean seconds of the network to each serving site, for each use of each group."""
+    found: list[list[Array]] = [[np.zeros(0)] * len(group.uses) for group in groups]
+    for key, each in pairs.items():
+        mine = [
+            (number, place)
+            for number, group in enumerate(groups)
+            for place, use in enumerate(group.uses)
+            if id(use.pairs) == key
+        ]
+        away = each.network_rtt[:, each.at]
+        if each.network_bandwidth is not None:
+            away = away + each.size / each.network_bandwidth[:, each.at]
+        rates = np.array([groups[number].uses[place].rate for number, place in mine])
+        means = rates @ away / rates.sum(axis=1, keepdims=True)
+        for (number, place), mean in zip(mine, means, strict=True):
+            found[number][place] = mean
+    return found
 
 
 def _order(group: Group, count: int | None, each: float) -> tuple[bool, float]:

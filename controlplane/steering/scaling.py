@@ -123,21 +123,37 @@ def scaling_groups(
     groups: dict[tuple[str, str], Group] = {}
     columns = np.flatnonzero(usable)
     columns = columns[np.argsort(group_of[columns], kind="stable")]
-    starts = np.searchsorted(group_of[columns], np.arange(len(keys) + 1))
+    own_group = group_of[columns]
+    starts = np.searchsorted(own_group, np.arange(len(keys) + 1))
+    counts = np.diff(starts)
+    each = np.maximum(counts, 1)
+    # One that has just started will be a whole one: it is no reason to start more.
+    slots = np.bincount(own_group, curves.slots[columns] / ramp[columns], len(keys)) / each
+    slowdown = np.bincount(own_group, curves.slowdown[columns], len(keys)) / each
+    work = _sums(own_group, decision.load[columns], len(keys))
     for number, key in enumerate(keys):
         own = columns[starts[number] : starts[number + 1]]
         if len(own):
-            # One that has just started will be a whole one: it is no reason to start more.
-            slots = curves.slots[own] / ramp[own]
-            mean = Curves(np.array([slots.mean()]), np.array([curves.slowdown[own].mean()]))
-            work = averages.get(key, float(decision.load[own].sum()))
-            groups[key] = Group(own, mean, work, tuple(uses.get(number, ())))
-    wanted = wanted_replicas(list(groups.values()), decision.load)
-    awake = [
-        _describe(decision, key, group, wish, room)
-        for (key, group), wish in zip(groups.items(), wanted, strict=True)
-    ]
+            mean = Curves(slots[number : number + 1], slowdown[number : number + 1])
+            usual = averages.get(key, float(work[number]))
+            groups[key] = Group(own, mean, usual, tuple(uses.get(number, ())))
+    full = np.flatnonzero(counts)
+    awake = _describe(
+        list(groups),
+        wanted_replicas(list(groups.values()), decision.load),
+        counts=counts[full],
+        work=work[full],
+        capacity=_sums(own_group, curves.capacity[columns], len(keys))[full],
+        gains=replica_gain(Curves(slots[full], slowdown[full]), work[full], counts[full]),
+        room=_sums(own_group, room[columns], len(keys))[full],
+        rate=_sums(own_group, (room / problem.pace)[columns], len(keys))[full],
+    )
     return _with_asleep(awake, decision.starts.values())
+
+
+def _sums(group: Indices, values: Array, count: int) -> Array:
+    """Return the sum of *values* by *group*, (count,)."""
+    return np.bincount(group, values, count).astype(np.float64)
 
 
 def _with_asleep(
@@ -176,25 +192,35 @@ def _empty_group(start: StartWish, *, wanted: int) -> ScalingGroup:
 
 
 def _describe(
-    decision: Decision, key: tuple[str, str], group: Group, wish: Wanted, room: Array
-) -> ScalingGroup:
-    own, count = group.columns, len(group.columns)
-    work = float(decision.load[own].sum())
-    least, most = replica_gain(group.curve, work, count)
-    return ScalingGroup(
-        site=key[0],
-        model=key[1],
-        replicas=count,
-        work=work,
-        utilisation=work / float(decision.problem.curves.capacity[own].sum()),
-        gain_least=least,
-        gain_most=most,
-        wanted=wish.replicas,
-        patient=wish.patient,
-        bound_by=wish.bound_by,
-        room_work=float(room[own].sum()),
-        room_rate=float((room[own] / decision.problem.pace[own]).sum()),
-    )
+    keys: Sequence[tuple[str, str]],
+    wanted: Sequence[Wanted],
+    *,
+    counts: Indices,
+    work: Array,
+    capacity: Array,
+    gains: tuple[Array, Array],
+    room: Array,
+    rate: Array,
+) -> list[ScalingGroup]:
+    """Return the groups of *keys*; the arrays are (groups,)."""
+    use, (least, most) = work / capacity, gains
+    return [
+        ScalingGroup(
+            site=site,
+            model=model,
+            replicas=int(counts[place]),
+            work=float(work[place]),
+            utilisation=float(use[place]),
+            gain_least=float(least[place]),
+            gain_most=float(most[place]),
+            wanted=wish.replicas,
+            patient=wish.patient,
+            bound_by=wish.bound_by,
+            room_work=float(room[place]),
+            room_rate=float(rate[place]),
+        )
+        for place, ((site, model), wish) in enumerate(zip(keys, wanted, strict=True))
+    ]
 
 
 def _room(prices: PriceTable, load: Array) -> Array:
@@ -204,13 +230,19 @@ def _room(prices: PriceTable, load: Array) -> Array:
     return room
 
 
-def replica_gain(curve: Curves, work: float, count: int) -> tuple[float, float]:
-    """Return what one more of *count* replicas under *work* saves at least and at most, seconds."""
-    each = np.array([work / count])
+def replica_gain(curve: Curves, work: Array, count: Indices) -> tuple[Array, Array]:
+    """Return what one more replica saves at least and at most, seconds a second, (groups,).
+
+    Args:
+        curve: of a replica of each group, (groups,).
+        work: (groups,): of all replicas of each.
+        count: (groups,): replicas of each.
+    """
+    each = work / count
     now, less = curve.number(each), curve.number(each * count / (count + 1))
-    least = float((count * now - (count + 1) * less)[0])
-    most = float((each * curve.marginal(each) - now)[0])
-    return max(0.0, least), max(0.0, least, most)
+    least = np.maximum(count * now - (count + 1) * less, 0.0)
+    most: Array = np.maximum(least, each * curve.marginal(each) - now)
+    return least, most
 
 
 def _uses(decision: Decision, tails: Sequence[Tail], group_of: Indices) -> dict[int, list[Use]]:

@@ -111,7 +111,8 @@ def test_among_equals_a_start_is_worth_what_one_more_replica_is(
     offer = Offer(count, entries, np.zeros(count), np.ones(count))
     moved, least, most = fill(traffic, offer, curves)
     one = Curves(np.array([float(slots)]), np.array([slowdown]))
-    lower, upper = replica_gain(one, work, count)
+    gains = replica_gain(one, np.array([work]), np.array([count]))
+    lower, upper = (float(bound[0]) for bound in gains)
 
     assert least == pytest.approx(lower, rel=0.02, abs=1e-3)
     assert least <= most <= upper * 1.02 + 1e-3

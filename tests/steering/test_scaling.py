@@ -48,7 +48,8 @@ def test_the_true_gain_of_a_replica_lies_between_its_bounds(
 
     before = costs(here)
     best = int(before.argmin())
-    least, most = replica_gain(each, float(near[best]), here)
+    gains = replica_gain(each, near[best : best + 1], np.array([here]))
+    least, most = (float(bound[0]) for bound in gains)
     gain = float(before[best] - costs(here + 1).min())
 
     tolerance = 1e-3 * (1.0 + float(before[best]))

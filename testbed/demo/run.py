@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.live import Live
 
 from controlplane.config.units import parse_duration
+from controlplane.resources.access_log import REQUEST_ID
 from testbed.demo.screen import Scene, build_closing, build_live, plain_lines
 from testbed.demo.script import PHASES, Chapter, Phase, Weights, judge, tabulate
 from testbed.demo.traffic import Record, Traffic, summarise
@@ -44,6 +46,8 @@ START_WITHIN = 90.0
 LIVE_PERIOD = 0.5
 PLAIN_PERIOD = 5.0
 POLL_PERIOD = 1.0
+EXPLAIN_PERIOD = 10.0
+"""Seconds between two requests of the access log that are explained."""
 LEAST_PHASE = 2.0
 ANSWER_WITHIN = 5.0
 """Seconds that the last requests have to be answered."""
@@ -66,6 +70,8 @@ class Demo:
         self._xds, self._admin, *envoy_admins = free_ports(2 + len(world.listeners))
         self._envoy_admins = dict(zip(world.listeners, envoy_admins, strict=True))
         self.scene.admin = f"http://127.0.0.1:{self._admin}/"
+        self._access_log = directory / "access.log"
+        self._explaining: asyncio.Task[None] | None = None
         self._children = Children(directory)
         self._traffic = Traffic(world.streams, seed=seed)
         self._envoys: dict[str, EnvoyProcess] = {}
@@ -87,6 +93,8 @@ class Demo:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._explaining is not None:  # ends by itself, within seconds
+            await asyncio.gather(self._explaining, return_exceptions=True)
         await self._stack.aclose()
 
     async def _start(self) -> None:
@@ -94,7 +102,7 @@ class Demo:
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0))
         )
         self._keda = await self._stack.enter_async_context(KedaClient(f"127.0.0.1:{self._xds}"))
-        (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml())
+        (self._directory / "fleet.yaml").write_text(self.world.fleet_yaml(self._access_log))
         awake = [name for name in self.world.instances if name not in self.world.asleep]
         await asyncio.gather(*map(self._start_instance, awake))
         if self.world.asleep:
@@ -319,7 +327,7 @@ class Demo:
 
     async def _watch(self, began: float) -> None:
         loop = asyncio.get_running_loop()
-        polled = -POLL_PERIOD
+        polled, explained = -POLL_PERIOD, 0.0
         while True:
             now = loop.time()
             self.scene.elapsed = now - began
@@ -337,6 +345,9 @@ class Demo:
             if now - polled >= POLL_PERIOD:
                 polled = now
                 await self._poll()
+            if self.world.logs and now - explained >= EXPLAIN_PERIOD:
+                explained = now
+                self._explaining = asyncio.create_task(self._explain(), name="explain")
             await asyncio.sleep(LIVE_PERIOD)
 
     async def _poll(self) -> None:
@@ -354,6 +365,28 @@ class Demo:
         else:
             self.scene.control_plane = True
 
+    async def _explain(self) -> None:
+        """Have the newest request of the last service explained, as an operator would."""
+        lines = await asyncio.to_thread(_log_lines, self._access_log)
+        own = [each for each in lines if each.get("cats.service") == self.world.services[-1]]
+        if not own:
+            return
+        name = str(own[-1][REQUEST_ID])
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "controlplane", "explain", "--request", name),
+            *("--log", str(self._access_log), "--admin", self.scene.admin),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        said, _ = await command.communicate()
+        if command.returncode == 0:
+            words = said.decode().partition("\n\n")[0].splitlines()
+            self.scene.explained = [
+                f"cats explain --request {name} --log {self._access_log.name}",
+                *words,
+            ]
+
     async def _ask(self, path: str) -> Any:
         assert self._client is not None
         async with self._client.get(self.scene.admin + path) as answer:
@@ -363,6 +396,14 @@ class Demo:
     def last_words(self) -> str:
         """Return the end of the control plane's log."""
         return "" if self._control_plane is None else self._control_plane.last_lines(40)
+
+
+def _log_lines(file: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of an access log."""
+    if not file.exists():
+        return []
+    *lines, _ = file.read_text().split("\n")
+    return [json.loads(line) for line in lines]
 
 
 async def run(arguments: argparse.Namespace) -> int:

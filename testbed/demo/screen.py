@@ -51,6 +51,8 @@ class Scene:
     scaling: Mapping[tuple[str, str], Scaling] = field(default_factory=dict)
     calls: Sequence[WakeCall] = ()
     """Of the webhook that starts instances."""
+    explained: Sequence[str] = ()
+    """What was asked of one request, and answered."""
     woken: set[str] = field(default_factory=set)
     """Instances that run since such a call."""
     """(site, model) -> what an autoscaler was answered."""
@@ -141,6 +143,7 @@ def _heading(scene: Scene, width: int) -> list[Text]:
         Text.assemble((scene.title, "bold"), (left, "dim")),
         *(Text(line, style="magenta") for line in scaling_lines(scene)),
         *(Text(line, style="magenta") for line in start_lines(scene)),
+        *(Text(line, style="magenta") for line in scene.explained),
     ]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
@@ -266,7 +269,7 @@ def plain_lines(scene: Scene) -> Iterable[str]:
             f"mean {seconds_text(summary.mean):>4} ms  p99 {seconds_text(summary.p99):>4} ms"
             + (f"  FAILED {summary.failed}" if summary.failed else "")
         )
-    for line in (*scaling_lines(scene), *start_lines(scene)):
+    for line in (*scaling_lines(scene), *start_lines(scene), *scene.explained):
         yield f"    {line}"
     for service, reason in scene.reasons.items() if scene.control_plane else ():
         for each in reason.get("instances", ()):

@@ -61,9 +61,15 @@ class World:
         """Return the client site of the instance that trains."""
         return self.sites[self.trains]
 
-    def fleet_yaml(self) -> str:
-        """Write the fleet for ``cats serve``; JSON is YAML."""
-        return json.dumps(self.fleet, indent=2)
+    @property
+    def logs(self) -> bool:
+        """Return whether Envoys write a line for each request."""
+        return "access_log" in self.fleet["envoy"]
+
+    def fleet_yaml(self, log: Path) -> str:
+        """Write the fleet for ``cats serve``, with Envoys' access log at *log*; JSON is YAML."""
+        envoy = self.fleet["envoy"] | ({"access_log": str(log)} if self.logs else {})
+        return json.dumps({**self.fleet, "envoy": envoy}, indent=2)
 
 
 def build_world(example: Path = DEFAULT_EXAMPLE) -> World:

@@ -126,6 +126,13 @@ async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> Non
             # What is asleep and worth its start answers in the end, and nothing failed till then.
             while starts and "north-2" not in {r.instance for r in demo.records}:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+            # Of an Envoy's log, one request is explained: of the class that it belongs to.
+            while world.logs and not demo.scene.explained:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        if world.logs:
+            words = " ".join(" ".join(demo.scene.explained).split())
+            assert f": {world.services[-1]} from edge, status 200 after" in words
+            assert "of the service's requests" in words
         assert not starts or {"north-2"} == demo.scene.woken
         demo.interrupted.set()
         await sending

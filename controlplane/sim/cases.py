@@ -17,6 +17,7 @@ from controlplane.sim.scenario import Scenario
 from controlplane.sim.session_case import session_case
 from controlplane.sim.suite import Case, Measure, Runs, against, ratio, value
 from controlplane.sim.target_cases import target_cases
+from controlplane.sim.tariff_case import tariff_cases
 from controlplane.sim.trial import Trial
 
 
@@ -204,6 +205,7 @@ def _cases() -> tuple[Case, ...]:
     cases.append(adapter_case())
     cases += promise_cases()
     cases.append(device_case())
+    cases += tariff_cases()
     cases.append(session_case())
     cases.append(scaling_case())
     for name, changes in _ROBUST:

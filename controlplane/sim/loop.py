@@ -21,9 +21,10 @@ from controlplane.sim.policy import Policy
 from controlplane.sim.reports import Telemetry, TelemetrySettings
 from controlplane.sim.results import Outcome
 from controlplane.sim.sidecars import Sidecar
+from controlplane.sim.tariffs import Spent
 from controlplane.sim.world import World
 from controlplane.steering import Plan, Steering
-from controlplane.steering.plan import Allocation
+from controlplane.steering.plan import Allocation, Spending
 
 PUSH_DELAY = 0.005
 """Seconds from a decision to the weights in force at an Envoy."""
@@ -76,6 +77,9 @@ class ControlPlane(Policy):
         """Instants of pushes that took back most of the push before."""
         self._pushed: list[_Pushed] = []
         """The last three pushes."""
+        self.spending: list[tuple[float, Mapping[str, Spending]]] = []
+        """(time, what requests cost as the plan says) at each decision, where energy has tariffs.
+        """
         self.gains: list[float] = []
         """Predicted gain of each push, as a part of the cost."""
         self.predictions: list[tuple[float, float, float]] = []
@@ -133,6 +137,21 @@ class ControlPlane(Policy):
         device = self._device(sidecar)
         return device is None or device.linked
 
+    def predicted_spent(self, *, after: float) -> dict[str, Spent]:
+        """Return service -> what plans said that its mean request comes to, *after* an instant."""
+        said: dict[str, list[Spending]] = {}
+        for at, spending in self.spending:
+            for service, each in spending.items():
+                if at >= after:
+                    said.setdefault(service, []).append(each)
+        return {
+            service: Spent(
+                sum(each.rate * each.money for each in parts) / sum(each.rate for each in parts),
+                sum(each.rate * each.carbon for each in parts) / sum(each.rate for each in parts),
+            )
+            for service, parts in said.items()
+        }
+
     def _listen(self, report: Report, now: float) -> None:
         try:
             self._fleet.apply(report, now=now)
@@ -150,6 +169,8 @@ class ControlPlane(Policy):
             self.solve_times.append(self._clock() - began)
         self._note_prediction(plan, now)
         self.note(plan)
+        if self.world.fleet.tariffs:
+            self.spending.append((now, plan.spending))
         # The same plan again is for devices whose link came back, or whose battery ran down.
         if plan.version == self._version and not self.world.fleet.devices:
             return
@@ -225,6 +246,11 @@ def _shares(allocations: Sequence[Allocation]) -> dict[str, float]:
     return {item.instance: item.share for item in allocations if not item.priority}
 
 
+def _without_money(config: Config) -> Config:
+    steering = config.steering.model_copy(update={"energy_value": 0.0})
+    return config.model_copy(update={"steering": steering})
+
+
 def _without_promises(config: Config) -> Config:
     services = tuple(item.model_copy(update={"slo": Slo()}) for item in config.services)
     return config.model_copy(update={"services": services})
@@ -249,8 +275,10 @@ VARIANTS: Mapping[str, Callable[[Config], Config]] = {
     "unpromised": _without_promises,
     "sessionless": _without_sessions,
     "unpriced": _unpriced,
+    "moneyless": _without_money,
 }
-"""Name -> the configuration with something left out: ``slo``, ``affinity``, the price of moves."""
+"""Name -> the configuration with something left out: ``slo``, ``affinity``, the price of moves,
+``energy_value``."""
 
 
 def _with_policy(config: Config, policy: PolicyName) -> Config:

@@ -21,6 +21,7 @@ from controlplane.model import (
     Signal,
     SiteReport,
     Source,
+    TariffReport,
 )
 from controlplane.resources.histograms import histogram_bounds
 from controlplane.sim.device_world import DeviceWorld
@@ -49,6 +50,10 @@ VLLM_SIGNALS = frozenset(
     }
 )
 """What a usual engine exports: neither its slots nor its utilisation."""
+
+
+TARIFF_PERIOD = 5.0
+"""Seconds between two readings of the prices of energy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,8 @@ class Telemetry:
 
             world.kernel.every(settings.traffic_period, traffic, start=phase)
         world.kernel.every(settings.path_period, self._report_paths, start=0.0)
+        if world.fleet.tariffs:
+            world.kernel.every(TARIFF_PERIOD, self._report_tariffs, start=0.0)
 
     def _phase(self, period: float) -> float:
         return float(self._rng.random()) * period if self._settings.spread else 0.99 * period
@@ -275,6 +282,11 @@ class Telemetry:
         ]
         if seen and not self._mute_envoys:
             self._send(now, *seen, *filter(None, times))
+
+    def _report_tariffs(self, now: float) -> None:
+        for site, tariff in self._world.fleet.tariffs.items():
+            price, carbon = (float(each[0]) for each in tariff.at(np.array([now])))
+            self._send(now, TariffReport(site, Source.FEED, now, price, carbon))
 
     def _report_paths(self, now: float) -> None:
         world = self._world

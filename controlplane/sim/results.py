@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from controlplane.sim.tariffs import Spent
 from controlplane.sim.world import Fleet, Record
 
 Floats = NDArray[np.float64]
@@ -73,6 +74,10 @@ class Outcome:
     are scaled."""
     on_battery: Mapping[str, float] = field(default_factory=dict)
     """Window -> part of the requests that devices' own models got on battery."""
+    spent: Mapping[tuple[str, str], Spent] = field(default_factory=dict)
+    """(window, service) -> what the mean request came to, where energy has tariffs."""
+    predicted_spent: Mapping[str, Spent] = field(default_factory=dict)
+    """Service -> the same as plans said it, from the first window's start on."""
     limits_broken: int = 0
     """Requests that a device's own model got below its battery's floor, long enough after that was
     so, with a link, and before anything else was asked."""

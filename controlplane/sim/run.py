@@ -28,6 +28,7 @@ from controlplane.sim.results import (
 )
 from controlplane.sim.scaled import LocalPools, ScaledControlPlane
 from controlplane.sim.scenario import Scenario, build_fleet
+from controlplane.sim.tariffs import mean_spent, spend
 from controlplane.sim.trial import Trial
 from controlplane.sim.workload import draw_arrivals
 from controlplane.sim.world import Record, World
@@ -131,12 +132,14 @@ def run_trial(
         load={site: load[:, sites == site].sum(axis=1) for site in dict.fromkeys(world.sites)},
     )
     outcome = _with_batteries(outcome, trial, world, record)
+    outcome = _with_spending(outcome, trial, world, record)
     return _with_predictions(outcome, trial, chosen, record)
 
 
 def _with_predictions(outcome: Outcome, trial: Trial, chosen: Policy, record: Record) -> Outcome:
     if not isinstance(chosen, ControlPlane):
         return outcome
+    outcome = replace(outcome, predicted_spent=chosen.predicted_spent(after=trial.windows[0][1]))
     predictions = tuple((at, predicted) for at, predicted, _ in chosen.predictions)
     error = prediction_error(predictions, record, period=chosen.period, after=trial.windows[0][1])
     return chosen.annotate(outcome, error)
@@ -150,6 +153,22 @@ def _with_batteries(outcome: Outcome, trial: Trial, world: World, record: Record
         on_battery=measure_batteries(record, world.on_battery, trial.windows),
         limits_broken=sum(device.broken for device in world.devices.values()),
     )
+
+
+def _with_spending(outcome: Outcome, trial: Trial, world: World, record: Record) -> Outcome:
+    fleet = trial.fleet
+    if not fleet.tariffs:
+        return outcome
+    costs = spend(
+        record.times,
+        np.array(world.load.work),
+        record.instance,
+        engines=[fleet.engines[name] for name in world.names],
+        tariffs=[fleet.tariffs[site] for site in world.sites],
+    )
+    owner = np.array([stream.service for stream in fleet.streams])[record.stream]
+    members = {name: owner == name for name in fleet.service_names()}
+    return replace(outcome, spent=mean_spent(record.times, costs, members, trial.windows))
 
 
 def _build_policy(

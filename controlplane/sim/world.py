@@ -21,6 +21,7 @@ from controlplane.sim.devices import DeviceClass
 from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
 from controlplane.sim.kernel import Kernel
 from controlplane.sim.sidecars import Sidecar
+from controlplane.sim.tariffs import Tariff
 from controlplane.sim.workload import Arrivals, Stream, Work
 
 RESELECTIONS = 10
@@ -44,6 +45,8 @@ class Fleet:
     """Seconds that a mean request takes alone at speed 1."""
     devices: Mapping[str, DeviceClass] = field(default_factory=dict)
     """Device site -> its devices, each with an Envoy; one instance stands for all of them."""
+    tariffs: Mapping[str, Tariff] = field(default_factory=dict)
+    """Site -> what energy costs there over time; all sites or none."""
 
     def mean_request(self, service: str | None = None) -> Work:
         """Return the mean work, prompt and output of a service's (or all) requests."""

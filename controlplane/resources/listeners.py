@@ -21,6 +21,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
     DataSource,
+    Http1ProtocolOptions,
     HttpProtocolOptions,
     RuntimeUInt32,
     SocketAddress,
@@ -79,6 +80,10 @@ def build_listener(
         stream_idle_timeout=seconds(_IDLE_STREAM),
         request_headers_timeout=seconds(_HEADERS_WITHIN),
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600.0)),
+        # A proxy in front may speak HTTP/1.0 by default, as nginx long did. Envoy would answer 426.
+        http_protocol_options=Http1ProtocolOptions(
+            accept_http_10=True, default_host_for_http_10=names.LISTENER
+        ),
         # No client's x-envoy-* headers may change time-outs or retries, so no one is internal.
         # An empty list of addresses would make everyone so: name one that no client has.
         use_remote_address=True,

@@ -271,6 +271,25 @@ ODD_PATHS = [
 ODD_HEADERS = {"x-empty": "", "te": "trailers", "x-envoy-peer-metadata-id": "a"}
 
 
+@pytest.mark.parametrize("path", ["/v1/chat", "/v1/chat?events=3&gap=0.1"])
+async def test_a_proxy_that_speaks_http_1_0_is_served(path: str) -> None:
+    """With or without a host; a stream lasts until the connection is closed."""
+    body = b'{"model": "retail"}'
+    head = f"POST {path} HTTP/1.0\r\ncontent-type: application/json\r\n"
+    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
+        host, port = mesh.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        answer = (await reader.read()).decode()
+        writer.close()
+        await writer.wait_closed()
+
+    status, *_ = answer.splitlines()
+    assert "200 OK" in status
+    assert "x-cats-instance: a" in answer
+    assert answer.count("data:") == (3 if "events" in path else 0)
+
+
 async def test_a_path_matches_as_the_checks_of_fleet_yaml_say() -> None:
     """What they suggest is what Envoy compares; conditions that they pass can be met."""
     matches = [{"path": path} for path in dict.fromkeys(path for _, path in ODD_PATHS)]

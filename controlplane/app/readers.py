@@ -69,7 +69,9 @@ def make_waker(control: ControlPlane) -> Waker:
 
     def see(result: CycleResult) -> None:
         if result.decision is not None and not result.followed and control.cycle.decides:
-            waker.consider(result.decision.plan.cold_starts.values(), control.config)
+            waker.consider(
+                result.decision.plan.cold_starts.values(), control.config, at=result.view.at
+            )
 
     control.cycle.completed.subscribe(see)
     return waker

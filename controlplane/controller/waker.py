@@ -8,6 +8,7 @@ starts that are under way. Only the replica that decides calls, and only in ``mo
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -63,17 +64,30 @@ class Waker:
         self._bucket = TokenBucket(rate=RATE, burst=BURST, now=clock())
         self._due: dict[str, tuple[StartWish, Wake]] = {}
         self._calling: dict[str, asyncio.Task[None]] = {}
+        self._ended_at: dict[str, float] = {}
+        """Instance -> when its last call ended."""
         self._asked = asyncio.Event()
 
-    def consider(self, wishes: Iterable[StartWish], config: Config) -> None:
-        """Call for those of *wishes* that are wanted, unless a call for them is under way."""
+    def consider(self, wishes: Iterable[StartWish], config: Config, *, at: float) -> None:
+        """Call for those of *wishes* that are wanted, unless a call for them is under way.
+
+        Args:
+            wishes: of a plan.
+            config: whom to call.
+            at: when the fleet was seen that the plan is for: one seen before a call ended does not
+                know of the start, however late it was decided.
+        """
         self._due = {}
+        names = {instance.name for instance in config.instances}
+        self._ended_at = {name: ended for name, ended in self._ended_at.items() if name in names}
         wanted = {each.instance: each for each in wishes if each.wanted}
         if not wanted or config.steering.mode is Mode.OBSERVE:
             return
         for instance in config.instances:
             wish, wake = wanted.get(instance.name), instance.wake
-            if wish and wake and wake.url and instance.name not in self._calling:
+            if instance.name in self._calling or at <= self._ended_at.get(instance.name, -math.inf):
+                continue
+            if wish and wake and wake.url:
                 self._due[instance.name] = (wish, wake)
         if self._due:
             self._asked.set()
@@ -111,8 +125,9 @@ class Waker:
     async def _call(self, wish: StartWish, wake: Wake, session: aiohttp.ClientSession) -> None:
         error = await self.call(wish, wake, session)
         self._on_outcome("failed" if error else "accepted")
+        now = self._ended_at[wish.instance] = self._clock()
         try:
-            self._on_report(WakeReport(wish.instance, self._clock(), error))
+            self._on_report(WakeReport(wish.instance, now, error))
         except ReportError as gone:
             self._log.debug("report rejected", reason=str(gone))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +49,10 @@ class Outcome:
     reports: list[WakeReport] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
 
+    def consider(self, wishes: list[StartWish], config: Config) -> None:
+        """Pass on the wishes of a plan that is newer than every call so far."""
+        self.waker.consider(wishes, config, at=math.inf)
+
     async def after(self, count: int) -> list[WakeReport]:
         """Wait for *count* reports and return them."""
         async with asyncio.timeout(60):
@@ -87,10 +92,10 @@ async def test_a_wanted_start_calls_once_and_says_why() -> None:
     """The same wish while the call is under way is not another one; an unwanted one is none."""
     async with WebhookReceiver() as receiver, waking() as outcome:
         config = fleet(receiver.url)
-        outcome.waker.consider([replace(WISH, wanted=False)], config)
-        outcome.waker.consider([WISH], config)
+        outcome.consider([replace(WISH, wanted=False)], config)
+        outcome.consider([WISH], config)
         await asyncio.sleep(0)
-        outcome.waker.consider([WISH], config)
+        outcome.consider([WISH], config)
         (report,) = await outcome.after(1)
 
     assert ("z0", "") == (report.instance, report.error)
@@ -108,10 +113,10 @@ async def test_no_one_is_called_without_a_url_or_while_operators_only_watch(mode
     """The wish is shown all the same."""
     async with WebhookReceiver() as receiver, waking() as outcome:
         quiet = fleet(receiver.url, mode=mode) if mode == "observe" else fleet(None)
-        outcome.waker.consider([WISH], quiet)
+        outcome.consider([WISH], quiet)
         await asyncio.sleep(0.05)
         assert [] == receiver.calls
-        outcome.waker.consider([WISH], fleet(receiver.url))
+        outcome.consider([WISH], fleet(receiver.url))
         await outcome.after(1)
 
 
@@ -131,7 +136,7 @@ async def test_what_may_pass_is_tried_again_a_bounded_number_of_times(
     async with WebhookReceiver(statuses=statuses) as receiver, WebhookReceiver() as other:
         receiver.location = other.url
         async with waking() as outcome:
-            outcome.waker.consider([WISH], fleet(receiver.url))
+            outcome.consider([WISH], fleet(receiver.url))
             (report,) = await outcome.after(1)
     assert error == report.error
     assert calls == len(receiver.calls)
@@ -143,12 +148,12 @@ async def test_the_token_is_read_at_every_call(tmp_path: Path) -> None:
     token = tmp_path / "token"
     async with WebhookReceiver() as receiver, waking() as outcome:
         config = fleet(receiver.url, token_file=str(token))
-        outcome.waker.consider([WISH], config)
+        outcome.consider([WISH], config)
         await outcome.after(1)
         for text in ("first", "second"):
             token.write_text(text)
             before = len(outcome.reports)
-            outcome.waker.consider([WISH], config)
+            outcome.consider([WISH], config)
             await outcome.after(before + 1)
 
     assert ["Bearer first", "Bearer second"] == [each.authorization for each in receiver.calls]
@@ -167,7 +172,7 @@ async def test_only_the_server_that_the_authority_signed_is_called(
     async with WebhookReceiver(tls=tls) as receiver, waking() as outcome:
         ca = (authority if trusted else other).ca
         files: dict[str, Any] = {"ca": str(ca), "cert": str(client.cert), "key": str(client.key)}
-        outcome.waker.consider([WISH], fleet(receiver.url, **files))
+        outcome.consider([WISH], fleet(receiver.url, **files))
         (report,) = await outcome.after(1)
     assert trusted == (not report.error)
     assert trusted == bool(receiver.calls)
@@ -178,7 +183,7 @@ async def test_what_does_not_answer_is_a_failure_that_says_why() -> None:
     """Refused connections are tried again as well."""
     (port,) = free_ports(1)
     async with waking() as outcome:
-        outcome.waker.consider([WISH], fleet(f"http://127.0.0.1:{port}/wake"))
+        outcome.consider([WISH], fleet(f"http://127.0.0.1:{port}/wake"))
         (report,) = await outcome.after(1)
     assert f"connection refused by 127.0.0.1:{port}" in report.error
     assert ["failed"] == outcome.outcomes
@@ -188,9 +193,9 @@ async def test_a_webhook_that_hangs_is_given_up_after_the_timeout() -> None:
     """And delays no other one."""
     async with WebhookReceiver() as receiver, WebhookReceiver() as other, waking() as outcome:
         receiver.hangs = True
-        outcome.waker.consider([WISH], fleet(receiver.url, timeout="50ms"))
+        outcome.consider([WISH], fleet(receiver.url, timeout="50ms"))
         await asyncio.sleep(0.01)
-        outcome.waker.consider([replace(WISH, instance="z1")], fleet(other.url, count=2))
+        outcome.consider([replace(WISH, instance="z1")], fleet(other.url, count=2))
         first, second = await outcome.after(2)
     assert ("z1", "") == (first.instance, first.error)
     assert ("z0", "no answer within wake.timeout") == (second.instance, second.error)
@@ -202,10 +207,24 @@ async def test_many_starts_at_once_wait_for_their_turn() -> None:
     count = 3 * int(BURST)
     async with WebhookReceiver() as receiver, waking() as outcome:
         wishes = [replace(WISH, instance=f"z{n}") for n in range(count)]
-        outcome.waker.consider(wishes, fleet(receiver.url, count=count))
+        outcome.consider(wishes, fleet(receiver.url, count=count))
         await outcome.after(int(BURST))
         await asyncio.sleep(0.05)
         assert len(receiver.calls) < 2 * BURST
+
+
+async def test_a_plan_of_a_fleet_seen_before_a_call_ended_does_not_know_of_the_start() -> None:
+    """Deciding takes a while; what it came to then wants the start that has been taken."""
+    async with WebhookReceiver() as receiver, waking() as outcome:
+        config = fleet(receiver.url)
+        outcome.consider([WISH], config)
+        (report,) = await outcome.after(1)
+        await asyncio.sleep(0.02)
+        outcome.waker.consider([WISH], config, at=report.at)
+        await asyncio.sleep(0.05)
+        assert 1 == len(receiver.calls)
+        outcome.consider([WISH], config)
+        await outcome.after(2)
 
 
 async def test_an_instance_that_is_gone_meanwhile_harms_nothing() -> None:
@@ -216,7 +235,7 @@ async def test_an_instance_that_is_gone_meanwhile_harms_nothing() -> None:
 
     async with WebhookReceiver() as receiver, waking(refuse) as outcome:
         for number in (1, 2):
-            outcome.waker.consider([WISH], fleet(receiver.url))
+            outcome.consider([WISH], fleet(receiver.url))
             await outcome.after(number)
             await asyncio.sleep(0.02)
     assert 2 == len(receiver.calls)

@@ -221,23 +221,28 @@ class Cycle:
         """Run a cycle every period, earlier when something urgent happens, until cancelled."""
         if self.view is None:
             await asyncio.sleep(self._settle)  # so that the first plan knows the first reports
-        while True:
-            started_at = self._clock()
-            await self.run_once()
-            steering = self._configuration.effective.steering
-            ended_at = self._clock()
-            if ended_at - started_at > steering.period:
-                self._note_overrun(ended_at - started_at, steering.period, now=ended_at)
-                started_at = ended_at + REST * (ended_at - started_at) - steering.period
-            period = steering.period
-            if self._is_settled(now=ended_at):
-                period, self._calm_since = max(period, CALM_PERIOD), ended_at
-                self.levels.rest()
-                return_free_memory()
-            await self._scheduler.wait(started_at=started_at, period=period, now=ended_at)
-            self._calm_since = None
-            if self._clock() - ended_at > period + SUSPENDED:
-                await self._listen_again(self._clock() - ended_at)
+        try:
+            while True:
+                started_at = self._clock()
+                await self.run_once()
+                steering = self._configuration.effective.steering
+                ended_at = self._clock()
+                if ended_at - started_at > steering.period:
+                    self._note_overrun(ended_at - started_at, steering.period, now=ended_at)
+                    started_at = ended_at + REST * (ended_at - started_at) - steering.period
+                period = steering.period
+                if self._is_settled(now=ended_at):
+                    period, self._calm_since = max(period, CALM_PERIOD), ended_at
+                    self.levels.rest()
+                    return_free_memory()
+                await self._scheduler.wait(started_at=started_at, period=period, now=ended_at)
+                self._calm_since = None
+                if self._clock() - ended_at > period + SUSPENDED:
+                    await self._listen_again(self._clock() - ended_at)
+        finally:
+            # What was published last is what a restart goes on with, however short it was served.
+            if self.plan is not None:
+                await self._persistence.save_plan(self.plan)
 
     async def run_withdrawals(self) -> None:
         """Publish what goes at once, also while a decision is under way, until cancelled."""

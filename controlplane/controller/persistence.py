@@ -7,7 +7,7 @@ reported once for each plan.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,9 @@ class Persistence:
         if self._file is None or plan.version == self._saved_version:
             return
         self._saved_version = plan.version  # one attempt for each plan, not one for each cycle
+        save = asyncio.to_thread(self._file.save, plan, saved_at=self._unix_time())
         try:
-            await asyncio.to_thread(self._file.save, plan, saved_at=self._unix_time())
+            await _finish(save)
         except OSError as error:
             self._metrics.state_saves.labels("failed").inc()
             self._log.warning(
@@ -154,3 +155,15 @@ class Persistence:
             except OSError:
                 self._metrics.state_saves.labels("failed").inc()
         return estimates
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Await *work*, also when cancelled meanwhile: a process that ends saves its last plan."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen
+        raise

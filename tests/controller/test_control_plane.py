@@ -17,6 +17,7 @@ from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CALM_PERIOD, SETTLED
 from controlplane.controller.override_requests import parse_request
 from controlplane.controller.scheduler import Scheduler
+from controlplane.controller.state_file import StateFile
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.runtime.log import get_logger
 from controlplane.xds.types import ENDPOINT
@@ -162,6 +163,25 @@ async def test_the_first_report_ends_a_calm() -> None:
 
     assert is_still_calm
     assert ["period", "first report after a calm"] == cycles[:2]
+
+
+async def test_the_last_plan_is_saved_however_soon_the_end_comes(tmp_path: Path) -> None:
+    """One that is published and never saved would be unknown to the next start."""
+    control = ControlPlane(make_config(), file=Path("fleet.yaml"), settle=0.0, state_dir=tmp_path)
+    running = asyncio.create_task(control.cycle.run())
+
+    def end(_: object) -> None:
+        running.cancel()
+
+    control.cycle.completed.subscribe(end)
+    await asyncio.gather(running, return_exceptions=True)
+    served = control.plan
+    control.close()
+
+    saved = StateFile(tmp_path).load(now=0.0)
+    assert served is not None
+    assert saved is not None
+    assert served.version == saved.plan.version
 
 
 async def test_what_went_is_out_of_the_weights_before_a_slow_decision() -> None:

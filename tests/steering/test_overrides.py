@@ -84,7 +84,7 @@ def moved(before: Plan, after: Plan) -> dict[tuple[str, str], float]:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_dry_run_says_what_happens(seed: int) -> None:
-    """On a fleet and an override that no one has seen: the same pairs move, as far."""
+    """The same to the last digit at that instant; a second later queues have moved on a little."""
     fleet = Fleet(seed)
     config = fleet.with_override(fleet.draw_override())
     before = copy.deepcopy(fleet.steering).explain_all()
@@ -93,13 +93,15 @@ def test_a_dry_run_says_what_happens(seed: int) -> None:
     tried.reconfigure(config)
     predicted = moved(as_is, fleet.decide(tried, config, 5))
 
-    fleet.steering.reconfigure(config)
-    after = fleet.decide(fleet.steering, config, 6)
+    def happens(at: float) -> dict[tuple[str, str], float]:
+        steering = copy.deepcopy(fleet.steering)
+        steering.reconfigure(config)
+        return moved(replace(as_is, assignments=before), fleet.decide(steering, config, at))
 
-    happened = moved(replace(as_is, assignments=before), after)
-    assert happened.keys() == predicted.keys()
-    for pair, part in happened.items():
-        assert part == pytest.approx(predicted[pair], abs=0.01)
+    later = happens(6)
+    assert predicted == happens(5)
+    for pair in {*predicted, *later}:
+        assert later.get(pair, 0.0) == pytest.approx(predicted.get(pair, 0.0), abs=0.03)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -77,7 +77,7 @@ def _draw(points: Array, noise: Array, stated: Flags) -> Array:
     """
     own = np.minimum(noise, np.where(stated, _MOST_NOISE, _HARDLY_KNOWN)) ** 2
     others = np.minimum(noise, _MOST_NOISE) ** 2
-    if len(points) > _FEW or differ(points[:, 0], noise):
+    if len(points) > _FEW or _differ(points[:, 0], noise):
         own, others = np.zeros_like(own), np.zeros_like(others)
     reach = np.stack(
         [
@@ -95,7 +95,7 @@ def _draw(points: Array, noise: Array, stated: Flags) -> Array:
     return points
 
 
-def differ(paces: Array, noise: Array) -> bool:
+def _differ(paces: Array, noise: Array) -> bool:
     """Return whether logarithms of *paces* scatter more than their *noise* explains.
 
     By two standard deviations of Cochran's Q, to which a difference of `CLOSE` is noise as well.

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from controlplane.config import Engine
 from controlplane.fleet.view import FleetView
-from controlplane.steering.alike import differ
 from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout
@@ -76,12 +75,9 @@ _PRIOR_COUNT = 1.0
 """Completions that the prior of the pace is worth."""
 
 
-_MANY, _MOST_PULL = 4, 2.0
-"""Instances of a model whose scatter says how much they differ, and the standard errors by which
-their common mean moves a pace at most."""
-_KNOWN, _HARDLY = 0.05, 0.1
-"""Variances of a logarithm of a pace, those of twenty and of ten answers: of fewer instances than
-`_MANY`, one that is known keeps its own pace, and one that is hardly known takes their mean."""
+_ENOUGH, _MOST_PULL = 4, 2.0
+"""Instances of a model whose common mean is worth more than each one's own pace, and the standard
+errors by which that moves a pace at most."""
 
 
 @dataclass(slots=True)
@@ -480,25 +476,19 @@ class CapacityLearner:
         keeps its own. No pace moves by more than `_MOST_PULL` of its standard errors (limited
         translation, Efron and Morris 1972): one that crawls is no accident, though all others are
         alike. What has hardly been asked is pulled most: first requests that seemed slow would
-        leave it out for as long as they are remembered. How much two or three differ cannot be
-        said: of these only those that are hardly known are pulled.
+        leave it out for as long as they are remembered.
         """
         noise = self._dispersion(layout) / (self._state.count + _PRIOR_COUNT)
         shrunk = pace.copy()
         for group in layout.kin:
             members = [m for m in group if layout.instances[m].service_time is None]
             asked = [m for m in members if self._state.count[m] > 0.0]
-            if not asked or len(members) < 2:
+            if not asked or len(members) < _ENOUGH:
                 continue
             centre, between = _common_mean(np.log(pace[asked]), noise[asked])
             away, own = centre - np.log(pace[members]), noise[members]
             most = _MOST_PULL * np.sqrt(own)
-            weight = own / (between + own)
-            if len(members) < _MANY:
-                if differ(np.log(pace[asked]), np.sqrt(noise[asked])):
-                    continue
-                weight = np.clip((own - _KNOWN) / (_HARDLY - _KNOWN), 0.0, 1.0)
-            pull = np.clip(weight * away, -most, most)
+            pull = np.clip(own / (between + own) * away, -most, most)
             shrunk[members] = pace[members] * np.exp(pull)
         return shrunk
 

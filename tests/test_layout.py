@@ -76,6 +76,7 @@ ELSEWHERE = {
     "runtime/kept_files": "controller/test_history.py",
     "runtime/otlp": "features/test_tracing.py",
     "runtime/tls": "sources/test_scrape.py",
+    "sources/http_session": "sources/test_scrape.py",
     "sources/kubernetes/candidates": "sources/kubernetes/test_mapping.py",
     "sources/kubernetes/client": "sources/kubernetes/test_reflector.py",
     "sources/kubernetes/documents": "sources/kubernetes/test_mapping.py",

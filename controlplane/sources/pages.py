@@ -13,6 +13,7 @@ import aiohttp
 
 from controlplane.errors import ReportError
 from controlplane.runtime.tls import client_context
+from controlplane.sources.http_session import plain_session
 from controlplane.sources.network_errors import reason_of
 from controlplane.sources.tokens import read_token
 from controlplane.telemetry import decode_exposition
@@ -44,18 +45,7 @@ class Scrape(Protocol):
 
 def new_session() -> aiohttp.ClientSession:
     """Return a session as scrapes need it."""
-    # Cookies, proxies of the environment and compressed bodies have no place here.
-    return aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        headers={
-            "Accept": "application/openmetrics-text;q=0.5,text/plain;version=0.0.4",
-            "Accept-Encoding": "identity",
-            "User-Agent": "cats",
-        },
-        connector=aiohttp.TCPConnector(limit=0),
-    )
+    return plain_session(accept="application/openmetrics-text;q=0.5,text/plain;version=0.0.4")
 
 
 async def fetch_page(scrape: Scrape, session: aiohttp.ClientSession) -> str:

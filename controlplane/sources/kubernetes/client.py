@@ -19,6 +19,7 @@ import aiohttp
 
 from controlplane.config import KubernetesApi, KubernetesCluster
 from controlplane.errors import ControlPlaneError, ReportError
+from controlplane.sources.http_session import plain_session
 from controlplane.sources.kubernetes.access import Access, AccessError
 from controlplane.sources.kubernetes.objects import EVENTS, Resource
 from controlplane.sources.network_errors import reason_of
@@ -93,18 +94,7 @@ class Page:
 
 def new_session() -> aiohttp.ClientSession:
     """Return a session for one API server or several; without cookies, proxies or redirects."""
-    return aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        # What is packed can be larger than it looks.
-        auto_decompress=False,
-        headers={
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": "cats",
-        },
-        connector=aiohttp.TCPConnector(limit=0),
-    )
+    return plain_session(accept="application/json")
 
 
 class ApiClient:

@@ -33,7 +33,7 @@ NAMES = (
 
 
 def measure(name: str, *, quick: bool) -> list[dict[str, Any]]:
-    """Run one benchmark; give its rows as JSON values.
+    """Run one benchmark; return its rows as JSON values.
 
     Raises:
         subprocess.CalledProcessError: it failed; its own words are on standard error.

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import Row, Target, main, quantile
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_slice, serving_kubernetes
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_slice
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.replicas import Client, connected
 

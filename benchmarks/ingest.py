@@ -23,7 +23,8 @@ from controlplane.grpc_transport.client import dialled
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.runtime.log import set_up_logs
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 
 TITLE = "Telemetry: reports into one process, and what an agent costs"
 PER_AGENT = 10

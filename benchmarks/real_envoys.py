@@ -14,7 +14,9 @@ import asyncio
 import math
 
 from benchmarks.figures import Row, Target, main
-from testbed.tools.envoy_comparison import LATE, Balancing, Result, Trial, percentile, run_trials
+from testbed.tools.envoy_comparison import LATE, run_trials
+from testbed.tools.lone_envoys import Balancing
+from testbed.tools.trials import Result, Trial, percentile
 
 TITLE = "Real Envoys: latency of requests, steered and by Envoy's own balancing"
 BOUND = 0.75

@@ -28,7 +28,8 @@ import grpc
 import structlog
 
 from benchmarks.figures import Row, Target, main, quantile
-from controlplane.app.serving import Settings, running
+from controlplane.app.serving import running
+from controlplane.app.settings import Settings
 from controlplane.config import parse_config
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.decider import Decision

@@ -35,6 +35,8 @@ PACE = 0.2
 """Seconds between two changes of the weights."""
 DEEDS_RATE = 0.5
 """Times a second that each stream does something odd."""
+DEEDS = {"leave": 4, "refuse": 3, "stall": 3}
+"""What they do, and how often it comes up."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SETTLED = 0.2
 """Part of the run after which memory counts: until then pools and caches fill."""
@@ -95,16 +97,21 @@ class _Crowd:
     def misbehave(self) -> None:
         """Let one stream do something odd."""
         stream = self.dice.choice(self.streams)
-        deed = self.dice.choices(("leave", "refuse", "stall"), (4, 3, 3))[0]
+        deed = self.dice.choices(tuple(DEEDS), tuple(DEEDS.values()))[0]
         self.deeds[deed] += 1
         if deed == "leave":
             stream.close()
             self.streams.remove(stream)
         elif deed == "refuse":
-            stream.refuse_next = True
+            # One that has not got everything would refuse what never changes, so is not sent again.
+            stream.refuse_next = len(stream.versions) == len(WANTS)
         else:
             stream.stall()
             asyncio.get_running_loop().call_later(self.dice.uniform(0.1, 5.0), stream.go_on)
+
+    def done(self, changes: int) -> int:
+        """Return how often the rarest of what a run is about was done, *changes* included."""
+        return min(changes, *(self.deeds[deed] for deed in DEEDS))
 
     def behave(self) -> None:
         """Let all read, and refuse no more."""
@@ -126,8 +133,8 @@ class _Crowd:
         )
 
 
-async def soak(*, streams: int, seconds: float, seed: int) -> Row:
-    """Run it."""
+async def soak(*, streams: int, seconds: float, seed: int, least: int = 0) -> Row:
+    """Run it, for longer than *seconds* where less than *least* of each kind was done by then."""
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="cats-soak-") as place:
         file = Path(place) / "fleet.yaml"
@@ -140,7 +147,7 @@ async def soak(*, streams: int, seconds: float, seed: int) -> Row:
             memory: list[tuple[float, float]] = []
             begin = time.monotonic()
             changes = 0
-            while (now := time.monotonic() - begin) < seconds:
+            while (now := time.monotonic() - begin) < seconds or crowd.done(changes) < least:
                 if now >= changes * PACE:
                     changes += 1
                     cluster = f"service-{dice.randrange(SERVICES)}"
@@ -177,8 +184,8 @@ async def soak(*, streams: int, seconds: float, seed: int) -> Row:
     )
 
 
-async def _wait_fresh(crowd: _Crowd, within: float = 15.0) -> int:
-    """Wait until no one is stale; give how many still are."""
+async def _wait_fresh(crowd: _Crowd, within: float = 60.0) -> int:
+    """Wait until no one is stale; return how many still are."""
     ends = time.monotonic() + within
     while (stale := crowd.stale()) and time.monotonic() < ends:  # noqa: ASYNC110 -- sockets say
         await asyncio.sleep(0.1)

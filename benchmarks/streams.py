@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Self, cast
 
-from controlplane.grpc_services.messages import field as proto_field
-from controlplane.grpc_services.messages import varint
+from controlplane.resources.wire_format import field as proto_field
+from controlplane.resources.wire_format import varint
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 

@@ -11,12 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from controlplane.config import parse_config
-from controlplane.resources.bootstrap import (
-    ClientTls,
-    build_bootstrap,
-    build_instance_secrets,
-    build_secrets,
-)
+from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.resources.file_secrets import ClientTls, build_instance_secrets, build_secrets
 
 DEPLOY = Path(__file__).parent
 SITE = "edge-north"

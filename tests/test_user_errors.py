@@ -37,7 +37,7 @@ MISTAKES = [
     pytest.param("serve -c WRONG", 2, "polcy", id="wrong configuration"),
     pytest.param(f"bootstrap -c {FLEET} --id a", 2, "'--site'", id="no site"),
     pytest.param(
-        f"bootstrap -c {FLEET} --site office --id a --cert c.pem", 2, "come together", id="half TLS"
+        f"bootstrap -c {FLEET} --site office --id a --cert c.pem", 2, "go together", id="half TLS"
     ),
     pytest.param(f"plan -c {FLEET} --policy best", 2, "known: optimal", id="no such policy"),
     pytest.param(f"plan -c {FLEET} --reports WRONG", 2, "WRONG:1:1", id="wrong reports"),
@@ -47,7 +47,7 @@ MISTAKES = [
     pytest.param(f"explain chat --from a --admin {AWAY}", 1, "is 'cats serve' running", id="away"),
     pytest.param("top --once --admin localhost", 2, "such as http://", id="no URL"),
     pytest.param(f"top --once --admin {AWAY}", 1, "is 'cats serve' running", id="top away"),
-    pytest.param("doctor", 2, "say what to look at", id="doctor of nothing"),
+    pytest.param("doctor", 2, "name what to check", id="doctor of nothing"),
     pytest.param("override add --instance a --drain", 2, "'--for'", id="override for ever"),
     pytest.param("override remove file-0", 2, "remove it there", id="override of the file"),
     pytest.param(
@@ -59,9 +59,7 @@ MISTAKES = [
     pytest.param("simulate --suite --only xyz", 2, "there are", id="no such case"),
     pytest.param("simulate SCENARIO --policy best", 2, "there are controlplane", id="no policy"),
     pytest.param("simulate SCENARIO --plot p.png", 2, "name the file with .svg", id="no SVG"),
-    pytest.param(
-        "simulate SCENARIO --plot DIR/gone/p.svg", 2, "directory that can be written", id="plot"
-    ),
+    pytest.param("simulate SCENARIO --plot DIR/gone/p.svg", 2, "writable directory", id="plot"),
     pytest.param("replay DIR/recording --policy nearest", 1, "remove the line", id="broken line"),
     pytest.param("replay DIR/empty --policy nearest", 2, "for some periods", id="no cycle"),
     pytest.param(
@@ -96,31 +94,31 @@ SCENARIOS = {
 }
 """What is wrong in a scenario: its line, and the remedy."""
 STARTS = {
-    "no token file": ("admin: {token_file: DIR/gone}", (), "a file that is there"),
+    "no token file": ("admin: {token_file: DIR/gone}", (), "an existing file"),
     "no login": ("", ("--admin", "0.0.0.0:0"), "bind it to 127.0.0.1"),
-    "no certificate": ("tls: {cert: DIR/gone, key: DIR/gone}", (), "a file that is there"),
-    "not a certificate": ("tls: {cert: DIR/text, key: DIR/text}", (), "give PEM files"),
+    "no certificate": ("tls: {cert: DIR/gone, key: DIR/gone}", (), "an existing file"),
+    "not a certificate": ("tls: {cert: DIR/text, key: DIR/text}", (), "use PEM files"),
     "not a certificate for people": (
-        "admin: {tls: {cert: DIR/text, key: DIR/text}}", (), "give PEM files",
+        "admin: {tls: {cert: DIR/text, key: DIR/text}}", (), "use PEM files",
     ),
     "no authority of the bus": (
-        "bus: 'tls://127.0.0.1:1', bus_tls: {ca: DIR/gone}", (), "a file that is there",
+        "bus: 'tls://127.0.0.1:1', bus_tls: {ca: DIR/gone}", (), "an existing file",
     ),
     "not an authority of the bus": (
-        "bus: 'tls://127.0.0.1:1', bus_tls: {ca: DIR/text}", (), "give PEM files",
+        "bus: 'tls://127.0.0.1:1', bus_tls: {ca: DIR/text}", (), "use PEM files",
     ),
     "not a certificate for the bus": (
-        "bus: 'tls://127.0.0.1:1', bus_tls: {cert: DIR/text, key: DIR/text}", (), "give PEM files",
+        "bus: 'tls://127.0.0.1:1', bus_tls: {cert: DIR/text, key: DIR/text}", (), "use PEM files",
     ),
     "port taken, xDS": ("", ("--xds", "TAKEN"), "choose another with --xds"),
     "port taken, admin": ("", ("--admin", "TAKEN"), "choose another with --admin"),
-    "no place to record": ("", ("--record", "DIR/text/below"), "that can be written"),
+    "no place to record": ("", ("--record", "DIR/text/below"), "writable directory"),
 }  # fmt: skip
 """What keeps a control plane from starting: a line of ``server``, options, and the remedy."""
 
 
 @pytest.mark.parametrize(("line", "status", "remedy"), MISTAKES)
-def test_a_mistake_is_told_with_its_remedy(
+def test_a_mistake_is_reported_with_its_remedy(
     line: str, status: int, remedy: str, tmp_path: Path
 ) -> None:
     """One message, the right status, no traceback."""
@@ -146,7 +144,7 @@ def test_a_mistake_is_told_with_its_remedy(
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_wrong_scenario_is_told_with_its_remedy(name: str, tmp_path: Path) -> None:
+def test_a_wrong_scenario_is_reported_with_its_remedy(name: str, tmp_path: Path) -> None:
     """One that does not fit its fleet as well as one that cannot be read."""
     line, remedy = SCENARIOS[name]
     write_fleet(tmp_path)
@@ -171,7 +169,7 @@ def write_fleet(directory: Path, more: str = "") -> Path:
 
 
 @pytest.mark.parametrize("name", STARTS)
-async def test_what_keeps_it_from_starting_is_told_with_its_remedy(
+async def test_what_keeps_it_from_starting_is_reported_with_its_remedy(
     name: str, tmp_path: Path
 ) -> None:
     """In one line, with the setting or the option to change."""
@@ -203,48 +201,30 @@ async def test_what_keeps_it_from_starting_is_told_with_its_remedy(
 
 
 @pytest.mark.parametrize(
-    ("content", "remedy"),
+    ("file", "content", "remedy"),
     [
-        pytest.param(b"x" * 99, "another one is made; set aside as plan.unreadable", id="no JSON"),
-        pytest.param(b'{"format": 9}', "start the version that wrote it", id="newer"),
-        pytest.param(None, "see who owns --state-dir", id="not a file"),
+        ("plan.json", b"x" * 99, "another one is made; set aside as plan.unreadable"),
+        ("plan.json", b'{"format": 9}', "start the version that wrote it"),
+        ("plan.json", None, "check who owns --state-dir"),
+        ("learned.json", b"{}", "it is learned again; set aside"),
+        ("learned.json", b'{"format": 9}', "is not 1, the one this version reads"),
+        ("learned.json", None, "check who owns --state-dir"),
     ],
 )
-def test_state_that_cannot_be_used_is_told_with_its_remedy(
-    content: bytes | None, remedy: str, tmp_path: Path
+def test_state_that_cannot_be_used_is_reported_with_its_remedy(
+    file: str, content: bytes | None, remedy: str, tmp_path: Path
 ) -> None:
-    """The log has it as the reason; the start goes on."""
-    path = tmp_path / "plan.json"
+    """The log has it as the reason; the start goes on. Without content it is no file."""
+    path, state = tmp_path / file, StateFile(tmp_path)
     if content is None:
         path.mkdir()
     else:
         path.write_bytes(content)
     with pytest.raises(StateError, match=remedy):
-        StateFile(tmp_path).load(now=0.0)
+        state.load(now=0.0) if file == "plan.json" else state.load_memory()
 
 
-@pytest.mark.parametrize(
-    ("content", "remedy"),
-    [
-        pytest.param(b"{}", "it is learned again; set aside", id="no memory"),
-        pytest.param(b'{"format": 9}', "is not 1, the one this version reads", id="newer"),
-        pytest.param(None, "see who owns --state-dir", id="not a file"),
-    ],
-)
-def test_memory_that_cannot_be_used_is_told_with_its_remedy(
-    content: bytes | None, remedy: str, tmp_path: Path
-) -> None:
-    """As the plan's."""
-    path = tmp_path / "learned.json"
-    if content is None:
-        path.mkdir()
-    else:
-        path.write_bytes(content)
-    with pytest.raises(StateError, match=remedy):
-        StateFile(tmp_path).load_memory()
-
-
-def test_overrides_that_cannot_be_read_are_told_with_their_remedy(tmp_path: Path) -> None:
+def test_overrides_that_cannot_be_read_are_reported_with_their_remedy(tmp_path: Path) -> None:
     """The rest of the store's errors are in tests/controller/test_overrides.py."""
     (tmp_path / "overrides.json").write_text("{}")
     with pytest.raises(OverrideError, match=r"remove the file and add the overrides again"):
@@ -260,7 +240,9 @@ AGENTS = {
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_an_agent_that_is_turned_away_is_told_with_the_remedy(name: str, tmp_path: Path) -> None:
+def test_an_agent_that_is_turned_away_is_reported_with_the_remedy(
+    name: str, tmp_path: Path
+) -> None:
     """What it may not report is in tests/auth/test_agent_rights.py."""
     agent, header, content, remedy = AGENTS[name]
     if content is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from controlplane.admin_api.protection import count_answers
 from controlplane.config import check_config
 from controlplane.errors import ConfigError
 from controlplane.runtime.json_text import dump
@@ -38,7 +39,7 @@ def build_admission() -> web.Application:
             document, status = await asyncio.to_thread(_answer, body)
         return web.Response(body=dump(document), status=status, content_type="application/json")
 
-    application = web.Application(client_max_size=BODY_LIMIT)
+    application = web.Application(client_max_size=BODY_LIMIT, middlewares=[count_answers])
     application.router.add_post(PATH, answer)
     return application
 

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 from multidict import CIMultiDict
 
-from controlplane.admin_api.documents import Document
+from controlplane.admin_api.values import Document
 from controlplane.runtime.json_text import dump, dump_in_parts
 
 COMPRESS_FROM = 4_096
@@ -33,12 +33,13 @@ def json_response(
     document: object, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
     """Answer with a JSON document."""
-    return _encoded_response(dump(document), status=status, headers=headers)
+    return encoded_response(dump(document), status=status, headers=headers)
 
 
-def _encoded_response(
+def encoded_response(
     content: bytes, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
+    """Answer with a document that is JSON already."""
     response = web.Response(
         body=content,
         status=status,
@@ -56,9 +57,9 @@ def json_error(status: int, text: str) -> web.Response:
     return json_response({"error": text}, status=status)
 
 
-async def large_response(document: Document) -> web.Response:
-    """Answer with a JSON document that may be long, encoded in another thread."""
-    return _encoded_response(await asyncio.to_thread(dump_in_parts, document))
+async def encode_large(document: Document) -> bytes:
+    """Return the JSON of a document that may be long, encoded in another thread."""
+    return await asyncio.to_thread(dump_in_parts, document)
 
 
 def add_headers(headers: CIMultiDict[str]) -> None:

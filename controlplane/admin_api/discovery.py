@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.admin_api.documents import Document
+from controlplane.admin_api.values import Document
 from controlplane.controller.discovery_status import RuleStatus
 
 REFUSED_SHOWN = 20

@@ -9,28 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controlplane.config import Config, Override
 from controlplane.controller.override_requests import describe
-from controlplane.fleet.view import FleetView, InstanceView, OutcomeView, PathView, TrafficView
+from controlplane.fleet.path_view import PathView
+from controlplane.fleet.traffic_view import OutcomeView, TrafficView
+from controlplane.fleet.view import FleetView, InstanceView
 from controlplane.model import Reading
-from controlplane.resources.names import ROLE_GRPC
-from controlplane.resources.versions import UNSUPPORTED
 from controlplane.steering.plan import Failing
 from controlplane.telemetry.levels import BEST, METRICS, WINDOW, Levels
-from controlplane.xds.types import short_type
 
 if TYPE_CHECKING:
-    from controlplane.controller.configuration import ConfigStatus
+    from controlplane.controller.config_changes import ConfigStatus
     from controlplane.controller.overrides import ActiveOverride
-    from controlplane.grpc_services.agent_registry import AgentRecord
-    from controlplane.grpc_services.envoys import EnvoyRecord
-
-Document = dict[str, Any]
-"""A mapping that JSON can hold."""
-GONE_SHOWN = 50
-"""Clients listed of those that left; more are only counted."""
+from controlplane.admin_api.values import Document, seconds
 
 
 def encode_reading(reading: Reading | None, *, now: float) -> Document | None:
@@ -40,12 +33,8 @@ def encode_reading(reading: Reading | None, *, now: float) -> Document | None:
     return {
         "value": reading.value,
         "source": reading.source.value,
-        "age": _seconds(reading.age(now)),
+        "age": seconds(reading.age(now)),
     }
-
-
-def _seconds(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def encode_fleet(
@@ -120,7 +109,7 @@ def encode_failing(item: Failing, *, now: float) -> Document:
         "service": item.service,
         "probability": item.probability,
         "class": item.kind.value,
-        "since": _seconds(max(0.0, now - item.since)),
+        "since": seconds(max(0.0, now - item.since)),
         "awaited": item.awaited,
     }
 
@@ -131,7 +120,7 @@ def encode_state(item: InstanceView, *, now: float) -> Document:
         "instance": item.name,
         "phase": item.phase.value,
         "reason": item.reason,
-        "since": _seconds(max(0.0, now - item.changed_at)),
+        "since": seconds(max(0.0, now - item.changed_at)),
         "awaited": item.awaited,
         "disbelieved": [signal.value for signal in item.disbelieved],
     }
@@ -144,7 +133,8 @@ def encode_outcomes(instance: str, service: str, seen: OutcomeView, *, now: floa
         "service": service,
         "rate": seen.rate,
         "in_progress": seen.in_progress,
-        "age": _seconds(max(0.0, now - seen.at)),
+        "hung": seen.hung,
+        "age": seconds(max(0.0, now - seen.at)),
         "recent": {name: round(count, 3) for name, count in asdict(seen.recent).items()},
         "total": asdict(seen.total),
     }
@@ -188,7 +178,7 @@ def encode_instance(item: InstanceView, *, now: float) -> Document:
         "engine": str(item.instance.engine),
         "phase": item.phase.value,
         "reason": item.reason,
-        "since": _seconds(max(0.0, now - item.changed_at)),
+        "since": seconds(max(0.0, now - item.changed_at)),
         "awaited": item.awaited,
         "confidence": item.confidence,
         "ramp": item.ramp,
@@ -229,89 +219,6 @@ def encode_traffic(
         "ttft": encode_reading(seen.ttft, now=now),
         "in_progress": seen.in_progress,
     }
-
-
-def encode_envoys(envoys: Iterable[EnvoyRecord], *, now: float, epoch: float) -> Document:
-    """Return ``/api/v1/envoys``: the connected ones by id, and who left, the last one first."""
-    known = list(envoys)
-    connected = sorted((item for item in known if item.connected), key=lambda item: item.id)
-    gone = [(item.gone_at, item) for item in known if item.gone_at is not None]
-    gone.sort(key=lambda pair: (-pair[0], pair[1].id))
-    return {
-        "at": now + epoch,
-        "envoys": [_encode_envoy(item, epoch=epoch) for item in connected],
-        "gone": [
-            {
-                "id": item.id,
-                "site": item.site,
-                "role": _kind(item),
-                "gone_at": _instant(gone_at, epoch),
-            }
-            for gone_at, item in gone[:GONE_SHOWN]
-        ],
-        "gone_left_out": max(0, len(gone) - GONE_SHOWN),
-    }
-
-
-def encode_agents(agents: Iterable[AgentRecord], *, now: float, epoch: float) -> Document:
-    """Return ``/api/v1/agents``: the connected ones by id."""
-    return {
-        "at": now + epoch,
-        "agents": [
-            {
-                "id": item.id,
-                "site": item.site,
-                "version": item.version,
-                "peer": item.peer,
-                "connected_at": item.connected_at + epoch,
-                "last_report_at": item.last_at + epoch,
-                "batches": item.batches,
-                "reports_accepted": item.accepted,
-                "reports_rejected": item.refused,
-                "batches_lost": item.lost,
-                "unknown_signals": item.unknown_signals,
-                "last_rejection": item.last_refusal,
-                "clock_offset": round(item.clock_offset, 3),
-            }
-            for item in sorted(agents, key=lambda item: item.id)
-        ],
-    }
-
-
-def _kind(item: EnvoyRecord) -> str:
-    return ROLE_GRPC if item.role == ROLE_GRPC else "envoy"
-
-
-def _encode_envoy(item: EnvoyRecord, *, epoch: float) -> Document:
-    return {
-        "id": item.id,
-        "site": item.site,
-        "known_site": item.known_site,
-        "mode": item.mode,
-        "agent": item.agent,
-        "role": _kind(item),
-        "supported": item.role != UNSUPPORTED.role,
-        "connected_at": item.connected_at + epoch,
-        "types": {
-            short_type(type_url): {
-                "sent": record.sent,
-                "sent_at": _instant(record.sent_at, epoch),
-                "acknowledged": record.acked or None,
-                "acknowledged_at": _instant(record.acked_at, epoch),
-                "time_to_acknowledge": _seconds(record.ack_latency),
-                "refused": record.refused or None,
-                "refused_at": _instant(record.refused_at, epoch),
-                "refusal": record.refusal or None,
-                "pushes": record.pushes,
-                "refusals": record.nacks,
-            }
-            for type_url, record in list(item.types.items())
-        },
-    }
-
-
-def _instant(at: float | None, epoch: float) -> float | None:
-    return None if at is None else round(at + epoch, 6)
 
 
 def encode_config(config: Config, status: ConfigStatus, *, epoch: float) -> Document:

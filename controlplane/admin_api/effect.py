@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import fsum
 
-from controlplane.admin_api.documents import Document
+from controlplane.admin_api.values import Document
 from controlplane.steering.outcomes import predicted_latency
 from controlplane.steering.plan import Assignment, Plan
 

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
-from controlplane.admin_api.answers import COMPRESS_IN_THREAD, add_headers, json_error
-from controlplane.admin_api.documents import Document
+from controlplane.admin_api.answers import COMPRESS_IN_THREAD, add_headers, encode_large, json_error
 from controlplane.admin_api.live import STATE
-from controlplane.admin_api.served import DOCUMENTS, AdminDocuments
+from controlplane.admin_api.served import DOCUMENTS
+from controlplane.admin_api.shared_answers import ANSWERS, WRITES
+from controlplane.admin_api.values import Document
+from controlplane.admin_api.view import AdminView
 from controlplane.controller.events import ALL_STATES, Watcher, WatcherReplaced
-from controlplane.runtime.json_text import dump_in_parts
 
 HEARTBEAT = 15.0
 """Seconds of silence after which an event stream gets a comment, so that proxies keep it open."""
@@ -53,9 +55,12 @@ async def serve_events(request: web.Request) -> web.StreamResponse:
     try:
         await stream.prepare(request)
         for kind, make in states.items():
-            if kind in kinds and (document := await make()) is not None:
-                content = await asyncio.to_thread(dump_in_parts, document)
+            if kind not in kinds:
+                continue
+            content = await request.app[ANSWERS].get(f"event {kind}", partial(_encode, make))
+            if content is not None:
                 event = b"event: %b\ndata: %b\n\n" % (kind.encode(), content)
+                await request.app[WRITES].take(len(event))
                 await _send(stream, event, deflate)
         await _follow(stream, watcher, documents, deflate)
     except (ConnectionError, TimeoutError, WatcherReplaced):
@@ -66,8 +71,13 @@ async def serve_events(request: web.Request) -> web.StreamResponse:
     return stream
 
 
+async def _encode(make: Callable[[], Awaitable[Document | None]]) -> bytes | None:
+    document = await make()
+    return None if document is None else await encode_large(document)
+
+
 async def _follow(
-    stream: web.StreamResponse, watcher: Watcher, documents: AdminDocuments, deflate: Any
+    stream: web.StreamResponse, watcher: Watcher, documents: AdminView, deflate: Any
 ) -> None:
     """Send what comes; the overview whole at first, then as differences to what was sent."""
     live = STATE in watcher.kinds

@@ -17,7 +17,7 @@ from typing import ClassVar
 from controlplane.admin_api.keyed import Document
 from controlplane.controller.history import COARSE_SPAN, COARSE_STEP, FINE_SPAN, FINE_STEP
 from controlplane.runtime.json_text import dump_in_parts
-from controlplane.runtime.kept_files import KeptFile, inflate_json
+from controlplane.runtime.kept_files import KeptFile, inflate_json, instant_of
 
 MAX_BYTES = 24_000_000
 """Of compressed overviews and shares together."""
@@ -76,19 +76,26 @@ class Moments:
 
     def due(self, at: float) -> bool:
         """Return whether an overview of the Unix time *at* would be kept."""
-        return not self._fine or at - self._fine[-1].at >= FINE_STEP - TOLERANCE
+        if not self._fine:
+            return True
+        # A clock that was set back is no reason to wait until it is there again.
+        return not -FINE_STEP <= at - self._fine[-1].at < FINE_STEP - TOLERANCE
 
     def add(self, packed: Packed) -> None:
-        """Keep a moment, and drop what is too old or too much."""
+        """Keep a moment, and drop what is too old, too much, or in the future."""
         moment = packed.moment
+        for series in (self._fine, self._coarse):
+            while series and series[-1].at > moment.at + FINE_STEP:  # the clock was set back
+                self._drop(series.pop())
         self._append(self._fine, moment, packed.shares)
         if not self._coarse or moment.at - self._coarse[-1].at >= COARSE_STEP - TOLERANCE:
             self._append(self._coarse, moment, packed.shares)
         for series, span in ((self._fine, FINE_SPAN), (self._coarse, COARSE_SPAN)):
             while series and series[0].at < moment.at - span:
-                self._drop(series)
+                self._drop(series.popleft())
         while self._bytes > self._max_bytes and len(self._fine) + len(self._coarse) > 1:
-            self._drop(self._coarse if len(self._coarse) > 1 else self._fine)
+            oldest = self._coarse if len(self._coarse) > 1 else self._fine
+            self._drop(oldest.popleft())
 
     def _append(self, series: deque[Moment], moment: Moment, shares: bytes) -> None:
         if moment.shares not in self._shares:
@@ -98,8 +105,8 @@ class Moments:
         series.append(moment)
         self._bytes += len(moment.content)
 
-    def _drop(self, series: deque[Moment]) -> None:
-        moment = series.popleft()
+    def _drop(self, moment: Moment) -> None:
+        """Account for a moment that has left its series."""
         self._bytes -= len(moment.content)
         self._uses[moment.shares] -= 1
         if not self._uses[moment.shares]:
@@ -149,7 +156,7 @@ class Moments:
         return make
 
     def restore(self, content: bytes) -> str:
-        """Receive what `encode` made, as far as it can be read.
+        """Restore what `encode` made, as far as it can be read.
 
         Returns:
             What is wrong with the rest; empty if nothing is.
@@ -160,10 +167,11 @@ class Moments:
         try:
             for kind, name, piece in _pieces(content):
                 if kind == b"s":
+                    inflate_json(piece, MAX_OVERVIEW)  # else it fails when it is shown
                     shares[name] = piece
                     continue
                 series = self._fine if kind == b"f" else self._coarse
-                moment = Moment(float(inflate_json(piece, MAX_OVERVIEW)["at"]), piece, name)
+                moment = Moment(instant_of(inflate_json(piece, MAX_OVERVIEW)), piece, name)
                 self._append(series, moment, shares[name])
         except (ValueError, KeyError, TypeError, zlib.error) as error:
             return f"moment unreadable: {error}"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import fsum
 
-from controlplane.admin_api.documents import Document
+from controlplane.admin_api.envoy_states import EnvoyState, count_envoys
+from controlplane.admin_api.values import Document
 from controlplane.config import Service
-from controlplane.controller.configuration import ConfigStatus
+from controlplane.controller.config_changes import ConfigStatus
 from controlplane.fleet.view import OUT_OF_SERVICE, FleetView, InstanceView
 from controlplane.grpc_services.envoys import EnvoyRecord
 from controlplane.model import Signal
@@ -26,52 +26,12 @@ from controlplane.steering.outcomes import (
     predicted_latency,
 )
 from controlplane.steering.plan import Plan
-from controlplane.xds.snapshot import view_key
-from controlplane.xds.types import ENDPOINT, short_type
+from controlplane.xds.types import short_type
 
 REFUSALS_SHOWN = 50
 """Refused resources listed; more are only counted."""
 TEXT_LIMIT = 600
 """Characters shown of what an Envoy says about a refusal."""
-LAG = 2.0
-"""Seconds that an Envoy may take to acknowledge before it is shown as lagging."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnvoyState:
-    """The Envoys of one site against what is served to it."""
-
-    connected: int = 0
-    lagging: int = 0
-    """Those that have not acknowledged the endpoints being served, `LAG` after they could."""
-    refusing: int = 0
-
-
-def count_envoys(
-    envoys: Iterable[EnvoyRecord], versions: Mapping[str, str], *, now: float
-) -> dict[str, EnvoyState]:
-    """Count Envoys by site; *versions* is view -> version of the endpoints being served."""
-    connected: Counter[str] = Counter()
-    lagging: Counter[str] = Counter()
-    refusing: Counter[str] = Counter()
-    for envoy in envoys:
-        if not envoy.connected:
-            continue
-        connected[envoy.site] += 1
-        version = versions.get(view_key(envoy.site, envoy.role, envoy.variant))
-        lagging[envoy.site] += _lags(envoy, version, now=now)
-        refusing[envoy.site] += any(item.refused for item in list(envoy.types.values()))
-    return {
-        site: EnvoyState(count, lagging[site], refusing[site]) for site, count in connected.items()
-    }
-
-
-def _lags(envoy: EnvoyRecord, version: str | None, *, now: float) -> bool:
-    record = envoy.types.get(ENDPOINT)
-    if version is None or (record is not None and record.acked == version):
-        return False
-    touched = envoy.connected_at if record is None else record.sent_at
-    return touched is None or now - touched > LAG
 
 
 def encode_overview(
@@ -179,7 +139,7 @@ def _service(service: Service, view: FleetView) -> Document:
 
 
 def _instance(item: InstanceView, planned: float | None, *, now: float) -> Document:
-    ages = [now - r.at for r in item.readings.values() if r.at is not None]
+    measured_at = item.measured_at
     return {
         "name": item.name,
         "site": item.instance.site,
@@ -192,7 +152,7 @@ def _instance(item: InstanceView, planned: float | None, *, now: float) -> Docum
         "slots": _slots(item),
         "planned": None if planned is None else round(planned, 4),
         "latency": None if (seconds := item.latency()) is None else round(seconds, 4),
-        "age": round(max(0.0, min(ages)), 3) if ages else None,
+        "age": None if measured_at is None else round(max(0.0, now - measured_at), 3),
         "confidence": round(item.confidence, 3),
         "trust": round(item.trust, 3),
     }

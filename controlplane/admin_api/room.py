@@ -8,20 +8,30 @@ from controlplane.steering.plan import Plan, StartWish
 from controlplane.steering.scaling_group import ROOM_PRICE, ScalingGroup
 
 
-def encode_room(plan: Plan, *, epoch: float) -> dict[str, Any]:
+def encode_room(
+    plan: Plan, *, epoch: float, site: str | None = None, model: str | None = None
+) -> dict[str, Any]:
     """Return the groups of a plan, those with most room first.
 
     Args:
         plan: what is served.
         epoch: Unix time of the clock's zero.
+        site: the one that is asked for; by default all.
+        model: likewise.
     """
-    groups = sorted(plan.scaling, key=lambda each: (-each.room_rate, each.site, each.model))
+
+    def asked(each: ScalingGroup | StartWish) -> bool:
+        return site in (None, each.site) and model in (None, each.model)
+
+    groups = sorted(
+        filter(asked, plan.scaling), key=lambda each: (-each.room_rate, each.site, each.model)
+    )
     return {
         "at": epoch + plan.at,
         "price": ROOM_PRICE,
         "requests_per_second": sum(each.room_rate for each in groups),
         "groups": [_encode(each) for each in groups],
-        "cold_starts": [_encode_start(each) for each in plan.cold_starts.values()],
+        "cold_starts": [_encode_start(each) for each in filter(asked, plan.cold_starts.values())],
     }
 
 

@@ -1,68 +1,41 @@
 """The admin HTTP port: health, metrics, the API and its event stream; reads, never decides.
 
-What the documents say comes from `AdminDocuments`, which `admin_api.view` implements.
+What the documents say comes from `AdminView`.
 
-Doors: there is no CORS, so no foreign page can read an answer; on a loopback address the Host
-header must be a loopback name, so that a foreign name rebound to 127.0.0.1 is refused; bodies and
-watchers are bounded. Off loopback a token or a certificate is asked for (`login`), but for health.
+What is refused before it is read stands in `protection`; bodies and watchers are bounded.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.resources
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 from pydantic_core import PydanticCustomError
 
-from controlplane.admin_api.answers import add_headers, json_error, json_response, large_response
-from controlplane.admin_api.documents import Document
+from controlplane.admin_api.answers import encode_large, encoded_response, json_error, json_response
+from controlplane.admin_api.dashboard_files import serve_dashboard
 from controlplane.admin_api.event_stream import STREAMS, end_streams, serve_events
-from controlplane.admin_api.port import guard_of
-from controlplane.admin_api.served import DOCUMENTS, AdminDocuments, UnknownName
+from controlplane.admin_api.protection import count_answers, refuse_foreign, secure
+from controlplane.admin_api.served import DOCUMENTS, UnknownName
+from controlplane.admin_api.shared_answers import ANSWERS, TURN, WRITES, SharedAnswers
+from controlplane.admin_api.values import Document
+from controlplane.admin_api.view import AdminView
 from controlplane.auth.admin_tokens import Login
 from controlplane.config.addresses import is_loopback
 from controlplane.config.units import parse_duration
 from controlplane.controller.history import COARSE_SPAN, Query
 from controlplane.errors import ControlPlaneError
+from controlplane.runtime.turns import Turns
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request's body; nothing we take is larger than some lines."""
 
-_OPEN = frozenset({"/healthz", "/readyz"})
-"""Asked by kubelets and load balancers, which have no secrets; they say one word."""
-
-
-_PAGE = {
-    name: (importlib.resources.files("controlplane.admin_api") / "dashboard" / name).read_bytes()
-    for name in (
-        "index.html",
-        "style.css",
-        "app.js",
-        "chart.js",
-        "dom.js",
-        "events.js",
-        "explanation.js",
-        "flows.js",
-        "format.js",
-        "glossary.js",
-        "live.js",
-        "map.js",
-        "moment.js",
-        "pages.js",
-        "tables.js",
-    )
-}
-"""The dashboard's files, which are small; what is not named here is not served."""
-_CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-
 
 def build_admin(
-    documents: AdminDocuments,
+    documents: AdminView,
     *,
     host: str,
     login: Login | None = None,
@@ -78,14 +51,16 @@ def build_admin(
     """
     application = web.Application(
         client_max_size=BODY_LIMIT,
-        middlewares=[_secure(check_host=is_loopback(host), login=login)],
+        middlewares=[count_answers, secure(check_host=is_loopback(host), login=login)],
     )
     application[DOCUMENTS] = documents
     application[STREAMS] = set()
+    application[ANSWERS] = SharedAnswers()
+    application[WRITES] = Turns(TURN)
     application.add_routes(
         [
-            web.get("/", _dashboard),
-            web.get("/dashboard/{name}", _dashboard),
+            web.get("/", serve_dashboard),
+            web.get("/dashboard/{name}", serve_dashboard),
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz),
             web.get("/metrics", _metrics),
@@ -111,56 +86,6 @@ def build_admin(
     return application
 
 
-def _secure(*, check_host: bool, login: Login | None) -> Middleware:
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guard = guard_of(request)
-        with contextlib.nullcontext() if guard is None else guard.answering():
-            return await answer(request, handler)
-
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response: web.StreamResponse
-        if check_host and not _is_loopback_name(request.headers.get("Host", "")):
-            response = json_error(
-                421, "the Host header must name this machine, such as localhost or 127.0.0.1"
-            )
-        elif login is not None and request.path not in _OPEN and not login.admits(request):
-            response = json_error(
-                401, "give a token of server.admin.token_file, or a client's certificate"
-            )
-            response.headers["WWW-Authenticate"] = 'Basic realm="cats"'
-        else:
-            try:
-                response = await handler(request)
-            except web.HTTPException as error:
-                response = json_error(error.status, error.text or error.reason)
-                if "Allow" in error.headers:
-                    response.headers["Allow"] = error.headers["Allow"]
-        if not response.prepared:
-            add_headers(response.headers)
-        return response
-
-    return middleware
-
-
-def _is_loopback_name(header: str) -> bool:
-    host, colon, port = header.rpartition(":")
-    if not colon or not port.isdecimal():
-        host = header
-    return is_loopback(host.strip("[]").lower())
-
-
-async def _dashboard(request: web.Request) -> web.Response:
-    name = request.match_info.get("name", "index.html")
-    if name not in _PAGE:
-        return json_error(404, "the dashboard has no such file; it is at /")
-    return web.Response(
-        body=_PAGE[name],
-        content_type=_CONTENT_TYPES[name.rpartition(".")[2]],
-        charset="utf-8",
-    )
-
-
 async def _healthz(_request: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
@@ -172,34 +97,58 @@ async def _readyz(request: web.Request) -> web.Response:
 
 
 async def _metrics(request: web.Request) -> web.Response:
+    content = await request.app[ANSWERS].get(request.path, request.app[DOCUMENTS].metrics_text)
+    await request.app[WRITES].take(len(content or b""))
     return web.Response(
-        body=await request.app[DOCUMENTS].metrics_text(),
+        body=content,
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
     )
 
 
-async def _or_not_yet(document: Document | None) -> web.Response:
-    if document is None:
-        response = json_error(503, "nothing is decided yet; try again in a moment")
-        response.headers["Retry-After"] = "1"
-        return response
-    return await large_response(document)
+async def _shared(
+    request: web.Request,
+    make: Callable[[], Awaitable[Document | None]],
+    *,
+    otherwise: Callable[[], web.Response],
+) -> web.Response:
+    """Answer with a document that may be long, or *otherwise* if there is none."""
+
+    async def encode() -> bytes | None:
+        document = await make()
+        return None if document is None else await encode_large(document)
+
+    try:
+        content = await request.app[ANSWERS].get(request.path_qs, encode)
+    except UnknownName as error:
+        return json_error(404, str(error))
+    if content is None:
+        return otherwise()
+    await request.app[WRITES].take(len(content))
+    return encoded_response(content)
+
+
+def _not_yet() -> web.Response:
+    response = json_error(503, "nothing is decided yet; try again in a moment")
+    response.headers["Retry-After"] = "1"
+    return response
 
 
 async def _fleet(request: web.Request) -> web.Response:
-    return await _or_not_yet(await request.app[DOCUMENTS].fleet_document())
+    return await _shared(request, request.app[DOCUMENTS].fleet_document, otherwise=_not_yet)
 
 
 async def _overview(request: web.Request) -> web.Response:
-    return await _or_not_yet(await request.app[DOCUMENTS].overview_document())
+    return await _shared(request, request.app[DOCUMENTS].overview_document, otherwise=_not_yet)
 
 
 async def _room(request: web.Request) -> web.Response:
-    return await _or_not_yet(await request.app[DOCUMENTS].room_document())
+    site, model = request.query.get("site"), request.query.get("model")
+    make = partial(request.app[DOCUMENTS].room_document, site, model)
+    return await _shared(request, make, otherwise=_not_yet)
 
 
 async def _plan(request: web.Request) -> web.Response:
-    return await _or_not_yet(await request.app[DOCUMENTS].plan_document())
+    return await _shared(request, request.app[DOCUMENTS].plan_document, otherwise=_not_yet)
 
 
 async def _moment(request: web.Request) -> web.Response:
@@ -209,30 +158,25 @@ async def _moment(request: web.Request) -> web.Response:
         at = math.nan
     if not math.isfinite(at):
         return json_error(400, "write at=UNIX_SECONDS")
-    document = await request.app[DOCUMENTS].moment_document(at)
-    if document is None:
-        return json_error(404, "no moment is kept yet; see again in a minute")
-    return await large_response(document)
+    make = partial(request.app[DOCUMENTS].moment_document, at)
+    missing = partial(json_error, 404, "no moment is kept yet; see again in a minute")
+    return await _shared(request, make, otherwise=missing)
 
 
 async def _instance(request: web.Request) -> web.Response:
     name = request.query.get("name")
     if not name:
         return json_error(400, "write which one, as in /api/v1/instance?name=north-a")
-    try:
-        return await _or_not_yet(await request.app[DOCUMENTS].instance_document(name))
-    except UnknownName as error:
-        return json_error(404, str(error))
+    make = partial(request.app[DOCUMENTS].instance_document, name)
+    return await _shared(request, make, otherwise=_not_yet)
 
 
 async def _explain(request: web.Request) -> web.Response:
     service, site = request.query.get("service"), request.query.get("from")
     if not service or not site:
         return json_error(400, "give both, as in /api/v1/explain?service=chat&from=edge-north")
-    try:
-        return await _or_not_yet(await request.app[DOCUMENTS].explain_document(service, site))
-    except UnknownName as error:
-        return json_error(404, str(error))
+    make = partial(request.app[DOCUMENTS].explain_document, service, site)
+    return await _shared(request, make, otherwise=_not_yet)
 
 
 async def _agents(request: web.Request) -> web.Response:
@@ -249,12 +193,14 @@ async def _history(request: web.Request) -> web.Response:
     if not 0 < span <= COARSE_SPAN or (at is not None and not math.isfinite(at)):
         return json_error(400, "since is more than 0s and at most 24h, as in since=15m")
     query = Query(span, given.get("service"), given.get("from"), given.get("instance"))
-    return await _or_not_yet(await request.app[DOCUMENTS].history_document(query, at))
+    make = partial(request.app[DOCUMENTS].history_document, query, at)
+    return await _shared(request, make, otherwise=_not_yet)
 
 
 async def _envoys(request: web.Request) -> web.Response:
     name = request.query.get("id")
-    return await large_response(await request.app[DOCUMENTS].envoys_document(name))
+    make = partial(request.app[DOCUMENTS].envoys_document, name)
+    return await _shared(request, make, otherwise=_not_yet)
 
 
 async def _config(request: web.Request) -> web.Response:
@@ -266,7 +212,7 @@ async def _overrides(request: web.Request) -> web.Response:
 
 
 async def _add_override(request: web.Request) -> web.Response:
-    refusal = _refuse_foreign(request)
+    refusal = refuse_foreign(request)
     if refusal is None and request.content_type != "application/json":
         refusal = json_error(415, "send JSON, with Content-Type: application/json")
     if refusal is not None:
@@ -305,7 +251,7 @@ async def _read_body(request: web.Request) -> bytes:
 
 
 async def _remove_override(request: web.Request) -> web.Response:
-    refusal = _refuse_foreign(request)
+    refusal = refuse_foreign(request)
     if refusal is not None:
         return refusal
     by = request.query.get("by", "")[:100]
@@ -316,12 +262,3 @@ async def _remove_override(request: web.Request) -> web.Response:
         return json_response(await request.app[DOCUMENTS].remove_override(name, by))
     except ControlPlaneError as error:
         return json_error(404, str(error))
-
-
-def _refuse_foreign(request: web.Request) -> web.Response | None:
-    """Refuse a change that a page of another origin asks for through its reader's browser."""
-    origin = request.headers.get("Origin")
-    same = origin is None or origin.partition("://")[2] == request.headers.get("Host")
-    if same and request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
-        return None
-    return json_error(403, "a foreign page may not change anything")

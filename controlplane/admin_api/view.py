@@ -10,44 +10,36 @@ import asyncio
 from collections.abc import Callable
 
 from controlplane.admin_api.alerts import AlertBook, find_alerts
-from controlplane.admin_api.discovery import encode_rules
-from controlplane.admin_api.documents import (
-    Document,
+from controlplane.admin_api.client_documents import (
+    encode_acknowledgement,
     encode_agents,
-    encode_config,
     encode_envoys,
-    encode_fleet,
-    encode_overrides,
 )
+from controlplane.admin_api.discovery import encode_rules
+from controlplane.admin_api.documents import encode_config, encode_fleet, encode_overrides
 from controlplane.admin_api.effect import encode_effect
 from controlplane.admin_api.instance_page import encode_instance_page
 from controlplane.admin_api.keyed import key_overview
-from controlplane.admin_api.live import STATE, LiveOverview
+from controlplane.admin_api.live import LiveOverview
 from controlplane.admin_api.moments import Moments, Packed, pack
 from controlplane.admin_api.overview import encode_overview
 from controlplane.admin_api.plan_documents import encode_allocation, encode_explanation, encode_plan
 from controlplane.admin_api.room import encode_room
 from controlplane.admin_api.served import UnknownName
+from controlplane.admin_api.values import Document
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.cycle import CycleResult
 from controlplane.controller.history import Query
-from controlplane.controller.moves import Moves
 from controlplane.controller.override_requests import left_alone, parse_request
-from controlplane.grpc_services.envoys import EnvoyRecord
-from controlplane.runtime.json_text import dump_in_parts
 from controlplane.steering.plan import Assignment
-from controlplane.xds.snapshot import Snapshot, view_key
+from controlplane.xds.snapshot import view_key
 from controlplane.xds.types import ENDPOINT
-
-JOINED = 0.1
-"""Seconds of changes of the Envoys' state that make one event."""
 
 Make = Callable[[], Document | None]
 """Makes a document of what was read; may be called in another thread."""
 
 
 class AdminView:
-    """Documents of one control plane; see `controlplane.admin_api.routes.AdminDocuments`.
+    """What the admin port shows of one control plane: JSON-ready documents of this instant.
 
     Attributes:
         events: what happens, for those who watch.
@@ -62,14 +54,6 @@ class AdminView:
         self.live: LiveOverview | None = None
         self._making = asyncio.Lock()
         self._alerts = AlertBook()
-        self._moves = Moves()
-        self._moved: CycleResult | None = None
-        self._due: set[str] = set()
-        self._wake = asyncio.Event()
-        control.cycle.completed.subscribe(self._publish_cycle)
-        control.configuration.changed.subscribe(
-            lambda _: self.events.publish_state("config", self._config)
-        )
 
     def is_ready(self) -> bool:
         """Return whether a snapshot is being served."""
@@ -77,9 +61,10 @@ class AdminView:
 
     async def fleet_document(self) -> Document | None:
         """Return the fleet; None before the first cycle."""
-        return await asyncio.to_thread(self._read_fleet())
+        return await asyncio.to_thread(self.read_fleet())
 
-    def _read_fleet(self) -> Make:
+    def read_fleet(self) -> Make:
+        """Return what makes the fleet's document, of this instant."""
         control = self._control
         view, epoch, status = control.view, control.epoch, control.configuration.status
         if view is None:
@@ -97,17 +82,31 @@ class AdminView:
 
     async def plan_document(self) -> Document | None:
         """Return the plan; None before the first one."""
-        return await asyncio.to_thread(self._read_plan())
+        return await asyncio.to_thread(self.read_plan())
 
-    def _read_plan(self) -> Make:
+    def read_plan(self) -> Make:
+        """Return what makes the plan's document, of this instant."""
         plan, epoch = self._control.plan, self._control.epoch
         return lambda: None if plan is None else encode_plan(plan, epoch=epoch)
 
-    async def room_document(self) -> Document | None:
-        """Return what fits where, and what more replicas would win; None before the first plan."""
+    async def room_document(self, site: str | None, model: str | None) -> Document | None:
+        """Return what fits where, and what more replicas would win; None before the first plan.
+
+        Args:
+            site: the one that is asked for; None for all.
+            model: likewise.
+
+        Raises:
+            UnknownName: there is no such site or model.
+        """
+        config = self._control.config
+        for kind, name, known in (("site", site, config.sites), ("model", model, config.models)):
+            names = [each.name for each in known]
+            if name is not None and name not in names:
+                raise UnknownName(kind, name, names)
         plan, epoch = self._control.plan, self._control.epoch
         return await asyncio.to_thread(
-            lambda: None if plan is None else encode_room(plan, epoch=epoch)
+            lambda: None if plan is None else encode_room(plan, epoch=epoch, site=site, model=model)
         )
 
     async def explain_document(self, service: str, site: str) -> Document | None:
@@ -118,12 +117,11 @@ class AdminView:
         """
         control = self._control
         config = control.config
-        services = [item.name for item in config.services]
-        if service not in services:
-            raise UnknownName("service", service, services)
-        sites = [item.name for item in config.sites]
-        if site not in sites:
-            raise UnknownName("site", site, sites)
+        wanted = (("service", service, config.services), ("site", site, config.sites))
+        for kind, name, known in wanted:
+            names = [each.name for each in known]
+            if name not in names:
+                raise UnknownName(kind, name, names)
         if control.plan is None:
             return None
         plan = control.plan
@@ -134,7 +132,7 @@ class AdminView:
             assignment = await control.decider.explain(service, site) or assignment
         explained, epoch, view = assignment, control.epoch, control.view
         envoys = [
-            _acknowledgement(
+            encode_acknowledgement(
                 envoy, control.views.snapshot(view_key(site, envoy.role, envoy.variant))
             )
             for envoy in sorted(control.registry.envoys, key=lambda envoy: envoy.id)
@@ -152,9 +150,10 @@ class AdminView:
 
     async def overview_document(self) -> Document | None:
         """Return what the dashboard shows at a glance; None before the first plan."""
-        return await asyncio.to_thread(self._read_overview())
+        return await asyncio.to_thread(self.read_overview())
 
-    def _read_overview(self) -> Make:
+    def read_overview(self) -> Make:
+        """Return what makes the overview, of this instant."""
         control = self._control
         view, plan, epoch = control.view, control.plan, control.epoch
         if view is None or plan is None:
@@ -188,7 +187,7 @@ class AdminView:
     async def live_overview(self) -> LiveOverview | None:
         """Return the overview of the last cycle as pages follow it; None before the first plan."""
         async with self._making:
-            make, before = self._read_overview(), self.live
+            make, before = self.read_overview(), self.live
             kept = self.moments.due(self._control.unix_time())
 
             def build() -> tuple[LiveOverview, Packed | None] | None:
@@ -250,7 +249,7 @@ class AdminView:
         answer = {"effect": effect, "left_alone": left_alone(request, configuration.merged.config)}
         if request.dry_run:
             return {"added": None, **answer}
-        made = await control.add_override(request)
+        made = await control.overrides.add(request)
         return {"added": made.id, "lasting": configuration.overrides.lasting, **answer}
 
     async def remove_override(self, name: str, by: str) -> Document:
@@ -259,7 +258,7 @@ class AdminView:
         Raises:
             OverrideError: there is no such one.
         """
-        return {"removed": await self._control.remove_override(name, by=by)}
+        return {"removed": await self._control.overrides.remove(name, by=by)}
 
     async def history_document(self, query: Query, at: float | None) -> Document | None:
         """Return the figures over time that *query* asks for, or the sample nearest to *at*."""
@@ -269,9 +268,10 @@ class AdminView:
 
     async def envoys_document(self, name: str | None = None) -> Document:
         """Return the connected Envoys, or the one with an id."""
-        return await asyncio.to_thread(self._read_envoys(name))
+        return await asyncio.to_thread(self.read_envoys(name))
 
-    def _read_envoys(self, name: str | None = None) -> Callable[[], Document]:
+    def read_envoys(self, name: str | None = None) -> Callable[[], Document]:
+        """Return what makes the document of all Envoys, or of one, of this instant."""
         control = self._control
         now, epoch = control.clock(), control.epoch
         known = [each for each in control.registry.envoys if name is None or each.id == name]
@@ -284,9 +284,10 @@ class AdminView:
 
     async def config_document(self) -> Document:
         """Return the configuration's status."""
-        return self._config()
+        return self.read_config()
 
-    def _config(self) -> Document:
+    def read_config(self) -> Document:
+        """Return the configuration's status, which is made at once."""
         control = self._control
         return encode_config(control.config, control.configuration.status, epoch=control.epoch)
 
@@ -294,76 +295,6 @@ class AdminView:
         """Return the Prometheus text."""
         return await asyncio.to_thread(self._control.metrics.read())
 
-    async def run_states(self) -> None:
-        """Publish the states that are due, each made in another thread."""
-        makers: dict[str, Callable[[], Make]] = {
-            "plan": self._read_plan,
-            "fleet": self._read_fleet,
-            "overview": self._read_overview,
-            "envoys": self._read_envoys,
-        }
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            due, self._due = self._due, set()
-            await self._publish_moves()
-            if STATE in due and (
-                self.events.wants(STATE) or self.moments.due(self._control.unix_time())
-            ):
-                await self.live_overview()
-                self.events.wake(STATE)
-                if not self.events.wants(STATE):
-                    self.live = None  # no page has seen it; thousands of instances are megabytes
-            for kind, read in makers.items():
-                if kind in due and self.events.wants(kind):
-                    await self._publish_state(kind, read())
-
-    async def _publish_state(self, kind: str, make: Make) -> None:
-        def encode() -> bytes:
-            document = make()
-            return b"" if document is None else dump_in_parts(document)
-
-        if content := await asyncio.to_thread(encode):
-            self.events.publish_encoded(kind, content)
-
-    async def _publish_moves(self) -> None:
-        """Publish what the last new plan moved, and why."""
-        result, self._moved = self._moved, None
-        if result is None or result.decision is None:
-            return
-        for move in await asyncio.to_thread(self._moves.find, result.decision.plan, result.view):
-            self._control.notifier.report_move(move)
-
-    async def run_envoy_events(self) -> None:
-        """Publish the Envoys' state after it changed, a burst of changes once."""
-        touched = self._control.envoys_touched
-        while True:
-            await touched.wait()
-            await asyncio.sleep(JOINED)
-            touched.clear()
-            self._mark("envoys", "overview", STATE)
-
-    def _mark(self, *kinds: str) -> None:
-        self._due.update(kinds)
-        self._wake.set()
-
     def _overrides(self) -> list[Document]:
         configuration = self._control.configuration
         return encode_overrides(configuration.merged.config, configuration.overrides.active)
-
-    def _publish_cycle(self, result: CycleResult) -> None:
-        if result.plan_changed:
-            self._moved = result
-            self._mark("plan")
-        self._mark("fleet", "overview", STATE)
-
-
-def _acknowledgement(envoy: EnvoyRecord, snapshot: Snapshot | None) -> Document:
-    record = envoy.types.get(ENDPOINT)
-    version = "" if snapshot is None else snapshot.of_type(ENDPOINT).version
-    return {
-        "id": envoy.id,
-        "mode": envoy.mode,
-        "acknowledged": record is not None and record.acked == version,
-        "refusal": (record.refusal or None) if record else None,
-    }

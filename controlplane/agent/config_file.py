@@ -23,7 +23,7 @@ def read_agent_config(path: Path) -> AgentConfig:
     Raises:
         ConfigError: with every fault found; an unreadable file is a fault, too.
     """
-    from controlplane.agent.schema import parse_agent_config  # noqa: PLC0415 -- what is heavy
+    from controlplane.agent.parse import parse_agent_config  # noqa: PLC0415 -- what is heavy
     from controlplane.runtime.config_file import read_text  # noqa: PLC0415
 
     return parse_agent_config(read_text(path), file=str(path))
@@ -46,7 +46,7 @@ def read_apart(path: Path) -> AgentConfig:
         answer = file.read()
     os.waitpid(child, 0)
     if not answer:
-        raise ControlPlaneError(f"{path}: could not be read; the reason stands above")
+        raise ControlPlaneError(f"{path}: could not be read; see the reason above")
     said: AgentConfig | list[Fault] = pickle.loads(answer)  # noqa: S301 -- our own words
     if isinstance(said, list):
         raise ConfigError(said)

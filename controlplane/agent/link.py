@@ -20,6 +20,7 @@ from controlplane.agent.survey import Item, Outbox, build_batch
 from controlplane.grpc_transport.calls import Conversation
 from controlplane.grpc_transport.client import Client, dialled
 from controlplane.grpc_transport.status import CallError
+from controlplane.runtime.files import read_file
 from controlplane.runtime.tls import client_context
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
@@ -98,7 +99,7 @@ class Uplink:
                 await self._stream()
             except (CallError, OSError, LinkError) as error:
                 self.failures += 1
-                self._tell_failure(error)
+                self._log_failure(error)
             finally:
                 self.connected = False
             if self.accepted + self.refused > answered:
@@ -107,14 +108,14 @@ class Uplink:
             await asyncio.sleep(self._random.uniform(FIRST_PAUSE / 2, pause))
             pause = min(LONGEST_PAUSE, pause * 2)
 
-    def _tell_failure(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         reason = _reason(error)
         if reason != self._last_failure:
             self._last_failure = reason
             log.warning(
                 "control plane unreachable; buffering reports",
                 address=self.target.address, reason=reason,
-                waiting=len(self._outbox), remedy="reports are kept for a while; see the reason",
+                waiting=len(self._outbox), remedy="see the reason; reports are buffered meanwhile",
             )  # fmt: skip
 
     async def _stream(self) -> None:
@@ -182,7 +183,7 @@ class Uplink:
                 log.warning(
                     "reports rejected by control plane", address=self.target.address,
                     refused=list(status.refused[:5]),
-                    remedy="see the reasons; server.agents and the instances of fleet.yaml decide",
+                    remedy="see the reasons; check server.agents and fleet.yaml's instances",
                 )  # fmt: skip
 
     def _trust(self) -> ssl.SSLContext | None:
@@ -199,8 +200,8 @@ class Uplink:
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         if self.target.token_file is None:
             return ()
-        with Path(self.target.token_file).open("rb") as file:
-            token = file.read(MAX_TOKEN + 1).decode("ascii", "replace").strip()
+        content = read_file(Path(self.target.token_file), limit=MAX_TOKEN + 1)
+        token = content.decode("ascii", "replace").strip()
         if not token or len(token) > MAX_TOKEN or not token.isprintable() or " " in token:
             raise LinkError(f"token file {self.target.token_file} holds no token of one line")
         return (("authorization", f"Bearer {token}"),)

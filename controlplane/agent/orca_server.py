@@ -126,11 +126,11 @@ class OrcaServer:
             await self._server.stop()
             self._server = None
 
-    def _open(self, stream: Call) -> _Told | None:
+    def _open(self, stream: Call) -> _Subscriber | None:
         if self.streams >= MAX_STREAMS:
             stream.finish(StatusCode.RESOURCE_EXHAUSTED, "too many streams")
             return None
-        return _Told(self, stream)
+        return _Subscriber(self, stream)
 
     def message(self) -> bytes | None:
         """Return the report that is true now as bytes; None if nothing is known."""
@@ -138,7 +138,7 @@ class OrcaServer:
         return None if report is None else report.SerializeToString()
 
 
-class _Told:
+class _Subscriber:
     """One client's stream: a report at once, then one each period that it asked for."""
 
     def __init__(self, server: OrcaServer, stream: Call) -> None:
@@ -158,7 +158,7 @@ class _Told:
             return
         self._period = min(LONGEST, max(SHORTEST, asked.seconds + asked.nanos * 1e-9 or 1.0))
         if self._timer is None:
-            self._tell()
+            self._send()
 
     def half_closed(self) -> None:
         """Go on: a client that has asked says no more."""
@@ -172,8 +172,8 @@ class _Told:
     def drained(self) -> None:
         """Wait for the next period: what was true before is not reported late."""
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         message = self._server.message() if self._stream.is_drained else None
-        self._timer = self._loop.call_later(self._period, self._tell)
+        self._timer = self._loop.call_later(self._period, self._send)
         if message is not None:
             self._stream.send(message)

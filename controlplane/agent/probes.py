@@ -99,7 +99,7 @@ class Prober:
                     log.warning(
                         "site measurement failed", site=probe.site, address=probe.address,
                         what=what, reason=reason_of(error),
-                        remedy="check probes.targets, and that the network lets us through",
+                        remedy="check probes.targets, and that the network lets probes through",
                     )  # fmt: skip
             else:
                 if (probe.address, what) in self._silent:

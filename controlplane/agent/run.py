@@ -14,25 +14,21 @@ import aiohttp
 
 from controlplane import __version__
 from controlplane.agent.discovery import discover
-from controlplane.agent.exporters import Exported, join_exported, parse_exported
+from controlplane.agent.exporter_reader import ExporterReader
 from controlplane.agent.gpus import GpuReader, of_instance
 from controlplane.agent.link import Uplink
 from controlplane.agent.machine import MachineReader
 from controlplane.agent.orca_server import OrcaServer
 from controlplane.agent.probes import Measured, Prober
-from controlplane.agent.settings import AgentConfig, Exporter, LocalInstance, TrainingMetric
+from controlplane.agent.settings import AgentConfig, LocalInstance
 from controlplane.agent.survey import Item, Local, MachineSnapshot, build_items, draw_of
 from controlplane.agent.training import ProcessWatch, PushedJobs
-from controlplane.errors import ReportError, StartError
+from controlplane.errors import StartError
 from controlplane.grpc_transport.client import split_address
 from controlplane.model import InstanceReport, ScrapeFailure
 from controlplane.runtime.log import get_logger
 from controlplane.runtime.tasks import guard
-from controlplane.sources.network_errors import reason_of
-from controlplane.sources.pages import fetch_page
 from controlplane.sources.scrape import Scraper
-from controlplane.telemetry.engines.series import labelled
-from controlplane.telemetry.exposition import parse_exposition
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
 MAX_PATHS = 1_000
@@ -40,7 +36,7 @@ MAX_PATHS = 1_000
 
 
 class Agent:
-    """What one agent knows, and whom it says.
+    """What one agent knows, and to whom it reports.
 
     Attributes:
         links: its lines to the control planes.
@@ -62,8 +58,7 @@ class Agent:
         self._gpus = GpuReader() if machine.gpu else None
         self._watch = ProcessWatch(config.training.processes)
         self.jobs = PushedJobs()
-        self._training_metrics: dict[str, float] = {}
-        self._exported: dict[str, tuple[float, Exported]] = {}
+        self._exporters = ExporterReader(config, clock=clock, log=self._log)
         self._scraper = Scraper(config.instances, on_report=self._take, clock=clock)
         self._prober = Prober(config.probes, on_measured=self._measured, clock=clock)
         self._orca = {one.instance: OrcaServer(one, clock=clock) for one in config.orca}
@@ -81,7 +76,7 @@ class Agent:
         if config.discover is not None:
             loops["discovery"] = self._discover
         if config.machine.exporters or config.training.metrics:
-            loops["exporters"] = self._read_exporters
+            loops["exporters"] = self._exporters.run
         return loops
 
     async def start(self, ends: contextlib.AsyncExitStack) -> None:
@@ -168,7 +163,7 @@ class Agent:
                 link.put(_copies(items) if len(self.links) > 1 else items)
 
     def round(self) -> list[Item]:
-        """Look around, and give what is new since the last round."""
+        """Read the machine, and return what is new since the last round."""
         now = self._clock()
         results, self._results = self._results, {}
         paths, self._paths = self._paths, []
@@ -186,16 +181,12 @@ class Agent:
         machine = self._machine.read(now=now)
         processes = self._watch.share(now=now)
         gpus = self._gpus.read(self._watch.jobs) if self._gpus is not None else ()
-        exported = join_exported(
-            one
-            for read_at, one in self._exported.values()
-            if now - read_at <= 3 * self.config.period + 5
-        )
+        exported = self._exporters.exported(now=now)
         return MachineSnapshot(
             now,
             machine,
             gpus,
-            self._worth_reporting([self.jobs.share(now=now), *self._training_metrics.values()]),
+            self._worth_reporting([self.jobs.share(now=now), *self._exporters.training]),
             self._worth_reporting([processes]),
             power=draw_of(machine, exported, gpus, idle=self.config.machine.idle_power),
             battery=exported.battery if machine.battery is None else machine.battery,
@@ -210,7 +201,7 @@ class Agent:
             [
                 self._watch.share(now=now),
                 self.jobs.share(now=now),
-                *self._training_metrics.values(),
+                *self._exporters.training,
             ]
         )
 
@@ -256,57 +247,6 @@ class Agent:
         if new.keys() != before:
             self._instances = {**named, **new}
             self._scraper.reconfigure(self._instances.values())
-
-    async def _read_exporters(self) -> None:
-        config = self.config
-        async with aiohttp.ClientSession(trust_env=False) as session, asyncio.TaskGroup() as group:
-            for exporter in config.machine.exporters:
-                group.create_task(self._read_exporter(exporter, session))
-            for metric in config.training.metrics:
-                group.create_task(self._read_training(metric, session))
-
-    async def _read_exporter(self, exporter: Exporter, session: aiohttp.ClientSession) -> None:
-        url, labels = exporter.scrape.url, exporter.scrape.labels
-        key = f"{url} {sorted(labels.items())}"
-        fault = ""
-        while True:
-            now = self._clock()
-            try:
-                text = await fetch_page(exporter.scrape, session)
-                exported = parse_exported(
-                    text, exporter.kind, before=self._exported.get(key), at=now, labels=labels
-                )
-                self._exported[key] = (now, exported)
-                fault = ""
-            except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
-                fault = self._tell_fault(url, reason_of(error), fault)
-            await asyncio.sleep(exporter.scrape.period)
-
-    async def _read_training(self, metric: TrainingMetric, session: aiohttp.ClientSession) -> None:
-        labels = metric.scrape.labels
-        key = f"{metric.scrape.url} {metric.name} {sorted(labels.items())}"
-        fault = ""
-        while True:
-            try:
-                text = await fetch_page(metric.scrape, session)
-                samples = parse_exposition(text, {metric.name}).get(metric.name, [])
-                share = sum(each.value for each in labelled(samples, labels)) * metric.scale
-                if not 0 <= share <= 1.05:
-                    raise ReportError(f"{metric.name} times its scale is {share:g}, not a share")  # noqa: TRY301
-                self._training_metrics[key] = min(1.0, share)
-                fault = ""
-            except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
-                self._training_metrics.pop(key, None)
-                fault = self._tell_fault(key, reason_of(error), fault)
-            await asyncio.sleep(metric.scrape.period)
-
-    def _tell_fault(self, what: str, reason: str, before: str) -> str:
-        if reason != before:
-            self._log.warning(
-                "exporter unreadable", exporter=what, reason=reason,
-                remedy="check the URL in the agent's configuration",
-            )  # fmt: skip
-        return reason
 
 
 def _copies(items: list[Item]) -> list[Item]:

@@ -1,4 +1,4 @@
-"""What ``agent.yaml`` may say, and the reading of it into `controlplane.agent.settings`.
+"""What ``agent.yaml`` may say; `controlplane.agent.parse` reads it into values.
 
 The same rules as for ``fleet.yaml`` hold: unknown keys are faults, quantities carry units, and
 every fault is reported at once with its place.
@@ -8,22 +8,16 @@ Only the reading needs this module, and pydantic with it; a running agent has th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from controlplane.agent import settings
 from controlplane.agent.settings import ENGINE_PORTS, ExporterKind, ProbeKind
 from controlplane.config import Engine, MetricsPage
 from controlplane.config.addresses import check_url
-from controlplane.config.document import Document
-from controlplane.config.parse import read_values
-from controlplane.config.schema.values import Name, Port, Settings, UrlPath
-from controlplane.config.source import parse_source
+from controlplane.config.schema.values import Name, Port, Settings, UrlPath, require_pair
 from controlplane.config.units import Duration, PositiveDuration, Power, Share, Size
-from controlplane.errors import ConfigError, Fault
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,252}))")
 
@@ -77,6 +71,8 @@ class AgentTls(Settings):
     """File of the certificate's key, in PEM."""
     server_name: str | None = None
     """Name in the control plane's certificate, if not its host."""
+
+    _pair = model_validator(mode="after")(require_pair)
 
 
 class ControlPlaneTarget(Settings):
@@ -236,71 +232,3 @@ class AgentConfig(Settings):
     """Report the machine's draw as the site's: leave it to one agent where a site has several."""
     training_floor: Share = 0.02
     """Share of the machine below which a training job is not worth reporting."""
-
-
-def parse_agent_config(text: str, *, file: str) -> settings.AgentConfig:
-    """Read an agent's configuration; *file* is the name that faults carry.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
-    document = parse_source(text, file=file)
-    config, faults = read_values(document, AgentConfig)
-    if config is not None:
-        faults += _contradictions(config, document)
-    if config is None or faults:
-        raise ConfigError(list(dict.fromkeys(faults)))
-    plain: settings.AgentConfig = _plain(config)
-    return plain
-
-
-def _plain(value: Any) -> Any:
-    """Return the values of `controlplane.agent.settings`, whose classes have the same names."""
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    if not isinstance(value, BaseModel):
-        return value
-    fields = {name: _plain(getattr(value, name)) for name in type(value).model_fields}
-    return getattr(settings, type(value).__name__)(**fields)
-
-
-def _contradictions(config: AgentConfig, document: Document) -> Iterator[Fault]:
-    yield from _instance_faults(config, document)
-    yield from _peer_faults(config, document)
-
-
-def _instance_faults(config: AgentConfig, document: Document) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for index, instance in enumerate(config.instances):
-        if instance.name in seen:
-            yield document.fault(
-                ("instances", index, "name"), f"'{instance.name}' is given twice; remove one"
-            )
-        seen.add(instance.name)
-    known = {instance.name for instance in config.instances}
-    for index, reemit in enumerate(config.orca):
-        if reemit.instance not in known and config.discover is None:
-            yield document.fault(
-                ("orca", index, "instance"), f"no instance is named '{reemit.instance}'"
-            )
-    if config.discover is not None:
-        try:
-            config.discover.name.format(agent="a", engine="e", port=1)
-        except (KeyError, IndexError, ValueError):
-            yield document.fault(
-                ("discover", "name"), "may hold {agent}, {engine} and {port}, and no other braces"
-            )
-
-
-def _peer_faults(config: AgentConfig, document: Document) -> Iterator[Fault]:
-    for index, target in enumerate(config.control_planes):
-        tls = target.tls
-        if tls is not None and (tls.cert is None) != (tls.key is None):
-            yield document.fault(
-                ("control_planes", index, "tls"), "cert and key go together; give both or neither"
-            )
-    for index, probe in enumerate(config.probes.targets):
-        if probe.site == config.site:
-            yield document.fault(
-                ("probes", "targets", index, "site"), "is the agent's own site; remove the target"
-            )

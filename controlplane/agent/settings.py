@@ -1,7 +1,7 @@
-"""What one agent measures and whom it says: values in SI units, frozen.
+"""What one agent measures and to whom it reports: values in SI units, frozen.
 
 What each field means to an operator is said where ``agent.yaml`` is read
-(`controlplane.agent.schema`), which fills these; the two hold the same fields.
+(`controlplane.agent.parse`), which fills these; the two hold the same fields.
 Nothing is checked here, and pydantic is not needed: the agent's memory counts at the edge.
 """
 

@@ -73,7 +73,7 @@ def _login(admin: Admin, address: Address) -> Login | None:
     except OSError as error:
         raise StartError(
             f"server.admin.token_file: {admin.token_file}: {error.strerror};"
-            " name a file that is there and that the user of the control plane may read"
+            " name an existing file that the control plane's user may read"
         ) from error
 
 
@@ -97,7 +97,11 @@ async def build_http(
     )
     # Inflating is left to the handlers: aiohttp answers 500 to what is no gzip, on any path.
     runner = web.AppRunner(
-        application, access_log=None, shutdown_timeout=1.0, auto_decompress=False
+        application,
+        access_log=None,
+        shutdown_timeout=1.0,
+        auto_decompress=False,
+        lingering_time=1.0,  # for what is left of a body that was answered already
     )
     await runner.setup()
     return runner

@@ -8,12 +8,13 @@ from controlplane.auth.agent_rights import AgentGate
 from controlplane.auth.identity import IdentityCheck
 from controlplane.config import Role, Transport
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
+from controlplane.grpc_services.ads import XdsService
 from controlplane.grpc_services.agents import AgentService
 from controlplane.grpc_services.csds import ClientStatusService
 from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry
 from controlplane.grpc_services.external_scaler import ExternalScaler
 from controlplane.grpc_services.handshakes import FailedHandshakes
+from controlplane.grpc_services.xds_settings import XdsSettings, limits
 from controlplane.grpc_transport.limits import ServerLimits
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import Source
@@ -58,7 +59,7 @@ def build_grpc(
     """Return a server of every gRPC service, to be bound."""
     xds = XdsSettings(identifier=f"cats/{__version__}")
     server = _make_transport(control, xds, max_connections)
-    control.metrics.count_connections(lambda: server.connections)
+    control.metrics.connections.set_function(lambda: server.connections)
     XdsService(
         control.views,
         control.registry,

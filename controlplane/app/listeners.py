@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import web
 
-from controlplane.admin_api.port import AdminSite
+from controlplane.admin_api.port import MAX_CONNECTIONS, AdminSite
 from controlplane.errors import StartError
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.runtime.addresses import Address, join_address
@@ -56,14 +56,15 @@ async def bind_http(
     *,
     certificates: CertificateFiles | None = None,
     setting: str = "--admin",
+    most: int = MAX_CONNECTIONS,
 ) -> int:
-    """Listen on *address*, which *setting* names; return the port.
+    """Listen on *address*, which *setting* names, for *most* connections; return the port.
 
     Raises:
         StartError: it is taken or not ours.
     """
     context = None if certificates is None else certificates.context
-    site = AdminSite(runner, *address, tls=context)
+    site = AdminSite(runner, *address, tls=context, most=most)
     try:
         await site.start()
     except OSError as error:
@@ -71,4 +72,4 @@ async def bind_http(
             f"{setting} {join_address(address)}: cannot listen there ({error.strerror});"
             f" is another control plane running? choose another with {setting}"
         ) from error
-    return int(runner.addresses[0][1])
+    return site.bound_port

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from controlplane.config import Config, Instance
 from controlplane.config.resolution import names_of
-from controlplane.controller.configuration import DiscoveryChange
+from controlplane.controller.config_changes import DiscoveryChange
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.cycle import CycleResult
+from controlplane.controller.cycle_result import CycleResult
 from controlplane.controller.waker import Waker
 from controlplane.runtime.log import get_logger
 from controlplane.sources.names import NameResolver

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from controlplane.runtime.files import read_file
+
 MAX_FILE = 64 * 1024
 """Bytes of the file that are read."""
 LEAST_LENGTH = 16
@@ -41,8 +43,7 @@ class TokenFile:
         return sum(hmac.compare_digest(given, known) for known in self._tokens) > 0
 
     def _read(self) -> tuple[bytes, ...]:
-        with self._path.open("rb") as file:
-            lines = file.read(MAX_FILE).splitlines()
+        lines = read_file(self._path, limit=MAX_FILE).splitlines()
         return tuple(word for line in lines if len(word := line.strip()) >= LEAST_LENGTH)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from controlplane.config import AgentRights, Config
 from controlplane.errors import IdentityError, ReportError
 from controlplane.model import InstanceReport, PathReport, Report, ScrapeFailure, SiteReport
+from controlplane.runtime.files import read_file
 
 MAX_FILE = 1_000
 _RIGHTS = "give it that site or instance in server.agents, or a certificate of that site"
@@ -136,8 +137,8 @@ def _check_token(authorization: str, rights: AgentRights) -> None:
             " control_planes"
         )
     try:
-        with Path(str(rights.token_hash_file)).open("rb") as file:
-            wanted = file.read(MAX_FILE).decode("ascii", "replace").split()
+        content = read_file(Path(str(rights.token_hash_file)), limit=MAX_FILE)
+        wanted = content.decode("ascii", "replace").split()
     except OSError as error:
         raise IdentityError(
             f"the token of agent {rights.name!r} cannot be checked: {error.strerror}; see its"

@@ -77,7 +77,7 @@ class IdentityCheck:
         if reason is None:
             return
         self._on_refused(role)
-        self._tell(Peer(tuple(names), role, id, site), reason)
+        self._log_rejection(Peer(tuple(names), role, id, site), reason)
         raise IdentityError(reason)
 
     def _find_fault(self, names: Sequence[str], role: Role, claimed: str, site: str) -> str | None:
@@ -103,7 +103,7 @@ class IdentityCheck:
                     return None
         return reason
 
-    def _tell(self, peer: Peer, reason: str) -> None:
+    def _log_rejection(self, peer: Peer, reason: str) -> None:
         self._log.warning(
             "client rejected",
             peer,
@@ -112,7 +112,7 @@ class IdentityCheck:
             claims_site=peer.site[:256],
             certificate=list(peer.names),
             reason=reason,
-            remedy="give it a certificate of its own site, or add one to server.identities",
+            remedy="issue a certificate for its own site, or add its identity to server.identities",
         )
 
 

@@ -15,17 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, with_config
+
 from controlplane.errors import ReportError
 from controlplane.model import (
-    FailureClass,
     InstanceReport,
     LatencyReport,
     PathReport,
     Report,
     ScrapeFailure,
-    Signal,
     SiteReport,
-    Source,
     TariffReport,
     TrafficReport,
     WakeReport,
@@ -46,7 +45,11 @@ _FIELDS = {
     letter: tuple(field.name for field in fields(kind) if field.name != "at")
     for letter, kind in _KINDS.items()
 }
-
+_READERS: dict[str, TypeAdapter[Any]] = {
+    letter: TypeAdapter(with_config(ConfigDict(allow_inf_nan=False))(kind))
+    for letter, kind in _KINDS.items()
+}
+"""What is not of its field's class, or no finite number, is a ValidationError: a ValueError."""
 
 _UNREADABLE = (
     ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
@@ -92,19 +95,12 @@ def decode_message(content: bytes, *, now: float) -> Message:
     try:
         document = json.loads(content)
         if document.get("format", FORMAT) > FORMAT:
-            raise ValueError("of a newer version")  # noqa: TRY301
+            raise ValueError("of a newer version")
         rows = document["reports"]
         clients = {str(site): int(count) for site, count in document["clients"].items()}
         sender = str(document["from"])
         reports = tuple(report for row in rows if (report := _decode(row, now)) is not None)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _UNREADABLE as error:
         raise ReportError(f"not a replica's message: {type(error).__name__}: {error}") from error
     return Message(sender, clients, reports, len(rows) - len(reports))
 
@@ -119,47 +115,7 @@ def _decode(row: Any, now: float) -> Report | None:
         if not 0 <= age < math.inf:
             return None
         named = dict(zip(_FIELDS[letter], values, strict=False))
-        report: Report = _KINDS[letter](at=now - age, **{k: _read(k, v) for k, v in named.items()})
-    except (ValueError, KeyError, TypeError, AttributeError):
+        report: Report = _READERS[letter].validate_python({"at": now - age, **named})
+    except (ValueError, KeyError, TypeError):
         return None
     return report
-
-
-_TEXTS = frozenset(
-    {
-        *("instance", "site", "envoy", "service", "from_site", "to_site", "reason"),
-        "not_ready_reason",
-        "reporter",
-        "error",
-    }
-)
-
-
-def _read(name: str, value: Any) -> Any:
-    if name in _TEXTS:
-        if not isinstance(value, str):
-            raise TypeError(name)
-        return value
-    match name:
-        case "source":
-            return Source(value)
-        case "signals":
-            return {Signal(signal): _number(each) for signal, each in value.items()}
-        case "failures":
-            return {FailureClass(kind): _number(each) for kind, each in value.items()}
-        case "missing":
-            return tuple(Signal(signal) for signal in value)
-        case "refused" | "aliases" | "ignored" | "loaded":
-            return tuple(str(each) for each in value)
-        case "bounds" | "latency" | "ttft":
-            return tuple(_number(each) for each in value)
-        case "ready" | "empty":
-            return bool(value)
-    return None if value is None else _number(value)
-
-
-def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(value)
-    return number

@@ -22,11 +22,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controlplane.bus.lease import Lease
+from controlplane.bus.leased import LeasedBus
 from controlplane.bus.local import OTHER_OVERRIDES, SavedOverrides
-from controlplane.bus.peers import Answer, PeerClient, PeerError, Question, Relay
-from controlplane.errors import ReportError
+from controlplane.bus.peer_messages import Answer, PeerError, Question
+from controlplane.bus.peers import PeerClient
+from controlplane.bus.relay import Relay
 from controlplane.model import Report
-from controlplane.sources.kubernetes.client import ApiError, Failure
+from controlplane.sources.kubernetes.api_answers import ApiError, Failure
 from controlplane.sources.kubernetes.leases import LeaseRecord, LeaseStore
 from controlplane.steering.plan import Plan
 
@@ -38,17 +40,11 @@ LOOK_PERIOD = 1.0
 """Seconds between two looks at the Lease."""
 ASK_PERIOD = 0.25
 """Seconds between two questions to the leader."""
-WARM_UP = 10.0
-"""Seconds of listening after which a replica knows enough to lead."""
-ALONE_AFTER = 15.0
-"""Seconds without API and leader after which a replica with nothing to serve decides for itself."""
-RESIGNED_FOR = 60.0
-"""Seconds that a replica leaves the lead to others after it gave it up."""
 ATTEMPTS = 5
 """Times that overrides are written again because someone else was first."""
 
 
-class KubernetesBus:
+class KubernetesBus(LeasedBus):
     """One replica's end of the bus.
 
     Args:
@@ -56,13 +52,10 @@ class KubernetesBus:
         peers: asks the leader.
         me: this replica's name, unlike any other's, an earlier one of the same pod included.
         address: where this replica answers the others.
-        on_report: takes the others' reports; may refuse one with `ReportError`.
-        on_change: called when leader, plan or overrides are others, with what happened.
-        count: called with ``sent``, ``received``, ``refused`` or ``dropped`` and a number.
-        clock: seconds, monotonic; the control plane's.
+        on_report, on_change, count, clock: as `LeasedBus` takes them.
     """
 
-    replicated = True
+    unreachable = (ApiError,)
 
     def __init__(
         self,
@@ -76,45 +69,22 @@ class KubernetesBus:
         count: Callable[[str, int], None] = lambda _what, _number: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.me = me
+        lease = Lease(me, duration=DURATION, margin=MARGIN)
+        super().__init__(lease, on_report=on_report, on_change=on_change, count=count, clock=clock)
         self.address = address
         self.overrides: SavedOverrides | None = None
-        self.may_lead = True
-        """Whether this replica could decide: one that still waits must not hold the lease."""
         self._store = store
         self._peers = peers
-        self._on_report = on_report
-        self._on_change = on_change
-        self._count = count
-        self._clock = clock
-        self._lease = Lease(me, duration=DURATION, margin=MARGIN)
         self._relay = Relay(me, clock=clock)
         self._record: LeaseRecord | None = None
         self._reached = False
-        self._led = False
-        self._releasing = False
-        self._resigned_until = -1.0
-        self._heard_at = clock()
-        self._joined_at: float | None = None
-        self._known = asyncio.Event()
-        self._hint = asyncio.Event()
 
     # -- what the control plane asks ----------------------------------------------------------
-
-    @property
-    def leads(self) -> bool:
-        """Return whether this replica holds the lease."""
-        return self._lease.holds(now=self._clock())
 
     @property
     def connected(self) -> bool:
         """Return whether the API, and the leader if that is another replica, answer."""
         return self._reached and (self.leads or self._peers.reached)
-
-    @property
-    def alone(self) -> bool:
-        """Return whether API and leader were away so long that an empty replica may begin."""
-        return self._clock() - self._heard_at > ALONE_AFTER
 
     @property
     def plan(self) -> Plan | None:
@@ -176,20 +146,6 @@ class KubernetesBus:
             return True
         return False
 
-    @property
-    def may_resign(self) -> bool:
-        """Return whether another replica is there to lead, and this one did not resign lately."""
-        return self.replicas > 0 and self._clock() >= self._resigned_until
-
-    async def resign(self) -> None:
-        """Release the lease to another replica, which may hear what this one does not."""
-        self._resigned_until = self._clock() + RESIGNED_FOR
-        self._releasing = True
-        self._lease.refused()
-        with contextlib.suppress(ApiError):
-            await self._release()
-        self._hint.set()
-
     # -- life -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -199,17 +155,8 @@ class KubernetesBus:
             tasks.create_task(self._look_on(), name="bus lease")
             tasks.create_task(self._ask_on(), name="bus reports")
 
-    async def wait_for_look(self, *, within: float) -> bool:
-        """Wait until a plan that is there is known; return whether it is, or that there is none."""
-        try:
-            async with asyncio.timeout(within):
-                await self._known.wait()
-        except TimeoutError:
-            return False
-        return True
-
     async def close(self) -> None:
-        """Release the lease, so that no one has to wait for its end."""
+        """Release the lease, so that no replica has to wait for its end."""
         if self.leads:
             self._lease.refused()
             with contextlib.suppress(ApiError):
@@ -221,7 +168,7 @@ class KubernetesBus:
             return None
         message, answer = self._relay.answer(question)
         if message is not None:
-            self._take(message.reports, refused=message.refused)
+            self._receive_reports(message.reports, refused=message.refused)
         return answer
 
     # -- lease ----------------------------------------------------------------------------------
@@ -235,10 +182,7 @@ class KubernetesBus:
                     self._reached = False
                     self._on_change("the bus is unreachable")
             self._report_leadership()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_PERIOD):
-                    await self._hint.wait()
-            self._hint.clear()
+            await self._wait_for_hint(LOOK_PERIOD)
 
     async def _look(self) -> None:
         record = await self._store.read()
@@ -257,13 +201,14 @@ class KubernetesBus:
         elif self.may_lead:
             self._releasing = False
             await self._ask_for_lease(record)
-        if self.leads or not self._record_holder():
+        if self.leads or self._record is None or not self._record.holder:
             self._known.set()
 
     async def _ask_for_lease(self, record: LeaseRecord) -> None:
         now = self._clock()
-        warm = self._joined_at is not None and now - self._joined_at > WARM_UP
-        attempt = self._lease.next_attempt(now=now, warm=warm, resigned=now < self._resigned_until)
+        attempt = self._lease.next_attempt(
+            now=now, warm=self._is_warm(now), resigned=now < self._resigned_until
+        )
         if attempt is None:
             return
         try:
@@ -287,14 +232,6 @@ class KubernetesBus:
             self.overrides = record.overrides
             self._on_change(OTHER_OVERRIDES)
 
-    def _record_holder(self) -> str:
-        return "" if self._record is None else self._record.holder
-
-    def _report_leadership(self) -> None:
-        if self.leads != self._led:
-            self._led = self.leads
-            self._on_change("this replica leads" if self._led else "this replica follows")
-
     # -- leader ---------------------------------------------------------------------------------
 
     async def _ask_on(self) -> None:
@@ -317,14 +254,7 @@ class KubernetesBus:
         self._heard_at = self._clock()
         self._count("sent", sent)
         message, is_other = await self._relay.receive(record.holder, answer)
-        self._take(message.reports, refused=message.refused)
+        self._receive_reports(message.reports, refused=message.refused)
         self._known.set()
         if is_other:
             self._on_change("another plan")
-
-    def _take(self, reports: tuple[Report, ...], *, refused: int) -> None:
-        self._count("refused", refused)
-        self._count("received", len(reports))
-        for report in reports:
-            with contextlib.suppress(ReportError):
-                self._on_report(report)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 import ssl
 import time
 import zlib
@@ -38,9 +37,10 @@ from nats.js.errors import (
 
 from controlplane.bus.codec import decode_message, encode_message
 from controlplane.bus.lease import Attempt, Lease
+from controlplane.bus.leased import LeasedBus
 from controlplane.bus.local import OTHER_OVERRIDES, SavedOverrides
 from controlplane.bus.override_key import OverrideKey
-from controlplane.bus.packing import deflate, inflate_bytes
+from controlplane.bus.packing import deflate, inflate_document
 from controlplane.bus.plan_key import PART, UNREADABLE, PlanKey
 from controlplane.errors import ReportError
 from controlplane.model import Report
@@ -57,13 +57,7 @@ FLUSH_PERIOD = 0.1
 PRESENCE_PERIOD = 1.0
 """Seconds after which a replica without reports still says how many clients it has."""
 PRESENCE_TIMEOUT = 5.0
-"""Seconds after which a replica that says nothing counts no longer."""
-WARM_UP = 10.0
-"""Seconds of listening after which a replica knows enough to lead."""
-ALONE_AFTER = 15.0
-"""Seconds without the bus after which a replica that has nothing to serve decides for itself."""
-RESIGNED_FOR = 60.0
-"""Seconds for which a replica that gave the lead up lets every other one go first."""
+"""Seconds after which a replica that says nothing is no longer counted."""
 REQUEST_TIMEOUT = 1.0
 """Seconds for one answer of JetStream."""
 MAX_QUEUED = 50_000
@@ -73,18 +67,17 @@ _FAULTS = (NatsError, TimeoutError, OSError)
 """What anything asked of NATS may end with."""
 
 
-class NatsBus:
+class NatsBus(LeasedBus):
     """One replica's end of the bus.
 
     Args:
         servers: ``nats://`` or ``tls://`` URLs.
         me: this replica's name, unlike any other's, an earlier one of the same machine included.
-        on_report: takes the others' reports; may refuse one with `ReportError`.
-        on_change: called when leader or plan are others, with what happened.
-        count: called with ``sent``, ``received``, ``refused`` or ``dropped`` and a number.
         tls: how to prove oneself, if not by the URL.
-        clock: seconds, monotonic; the control plane's.
+        on_report, on_change, count, clock: as `LeasedBus` takes them.
     """
+
+    unreachable = _FAULTS
 
     def __init__(
         self,
@@ -97,42 +90,26 @@ class NatsBus:
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.me = me
+        super().__init__(
+            Lease(me), on_report=on_report, on_change=on_change, count=count, clock=clock
+        )
         self.plan: Plan | None = None
         self.memory: Mapping[str, Any] | None = None
         self._servers = servers
         self._tls = tls
-        self._on_report = on_report
-        self._on_change = on_change
-        self._count = count
-        self._clock = clock
-        self._lease = Lease(me)
         self._overrides = OverrideKey()
-        self._led = False
         self._nats: Any = None
         self._bucket: Any = None
+        self._lost = True
+        """Whether the store has to be opened, since there is none or it may be another one."""
         self._own_clients: Mapping[str, int] = {}
         self._others: dict[str, tuple[float, Mapping[str, int]]] = {}
         self._queue: deque[Report] = deque(maxlen=MAX_QUEUED)
-        self._hint = asyncio.Event()
-        self.may_lead = True
-        """Whether this replica could decide: who still waits must not hold the lease."""
-        self._resigned_until = -math.inf
-        self._releasing = False
-        """Whether the lease was given up, and the store may not say so yet."""
-        self._looked = asyncio.Event()
         self._stored = PlanKey()
         self._store_created: Any = None
         """When the store was made; another instant is another store."""
-        self._heard_at = clock()
-        self._joined_at: float | None = None
 
     # -- what the control plane asks ----------------------------------------------------------
-
-    @property
-    def leads(self) -> bool:
-        """Return whether this replica holds the lease."""
-        return self._lease.holds(now=self._clock())
 
     @property
     def connected(self) -> bool:
@@ -143,11 +120,6 @@ class NatsBus:
     def shares_memory(self) -> bool:
         """Return whether what is learned can reach replicas that join."""
         return self.leads and self.connected
-
-    @property
-    def alone(self) -> bool:
-        """Return whether the bus has been away for so long that an empty replica may begin."""
-        return self._clock() - self._heard_at > ALONE_AFTER
 
     def publish(self, report: Report) -> None:
         """Send a report to the others, soon."""
@@ -168,7 +140,7 @@ class NatsBus:
 
     async def offer(self, plan: Plan) -> bool:
         """Make *plan* the plan of all; false if this replica may not, or cannot."""
-        if not self.leads or self._bucket is None:
+        if not self.leads or self._lost:
             return False
         content = await asyncio.to_thread(deflate, plan)
         try:
@@ -185,7 +157,7 @@ class NatsBus:
     async def share_memory(self, memory: Mapping[str, Any]) -> None:
         """Keep what was learned for replicas that join; too much of it is left out."""
         content = await asyncio.to_thread(lambda: zlib.compress(json.dumps(memory).encode(), 3))
-        if self._bucket is not None and len(content) <= PART:
+        if not self._lost and len(content) <= PART:
             with contextlib.suppress(*_FAULTS):
                 await self._bucket.put("memory", content)
 
@@ -194,25 +166,6 @@ class NatsBus:
         """Return how many other replicas were heard lately."""
         limit = self._clock() - PRESENCE_TIMEOUT
         return sum(seen[0] > limit for seen in self._others.values())
-
-    @property
-    def may_resign(self) -> bool:
-        """Return whether another replica is there to lead, and this one did not resign lately."""
-        return self.replicas > 0 and self._clock() >= self._resigned_until
-
-    async def resign(self) -> None:
-        """Release the lease to another replica, which may hear what this one does not.
-
-        Where no other takes it, this one does again after `lease.STAND_BACK`.
-        """
-        self._resigned_until = self._clock() + RESIGNED_FOR
-        self._lease.refused()
-        self._releasing = True
-        with contextlib.suppress(*_FAULTS):
-            await self._release()
-        self._hint.set()
-
-    replicated = True
 
     @property
     def overrides(self) -> SavedOverrides | None:
@@ -229,7 +182,7 @@ class NatsBus:
     ) -> bool:
         """Replace the overrides of all by *change* of them; false if the bus cannot be written."""
         try:
-            if self._bucket is None or not await self._overrides.update(self._bucket, change):
+            if self._lost or not await self._overrides.update(self._bucket, change):
                 return False
         except _FAULTS:
             return False
@@ -248,24 +201,16 @@ class NatsBus:
             tasks.create_task(self._look_on(), name="bus lease")
             tasks.create_task(self._flush_on(), name="bus reports")
 
-    async def wait_for_look(self, *, within: float) -> bool:
-        """Wait until the store was read once, so that a plan that is there is known."""
-        try:
-            async with asyncio.timeout(within):
-                await self._looked.wait()
-        except TimeoutError:
-            return False
-        return True
-
     async def close(self) -> None:
-        """Return the lease back, so that no one has to wait for its end, and leave."""
+        """Release the lease, so that no replica has to wait for its end, and disconnect."""
         if self._nats is None:
             return
         if self.leads:
             with contextlib.suppress(*_FAULTS):
                 await self._release()
         with contextlib.suppress(*_FAULTS, asyncio.CancelledError):
-            await asyncio.wait_for(self._nats.close(), 2.0)
+            async with asyncio.timeout(2.0):
+                await self._nats.close()
 
     async def _connect(self) -> None:
         options: dict[str, Any] = {} if self._tls is None else {"tls": self._tls}
@@ -292,7 +237,7 @@ class NatsBus:
         self._on_change("the bus is unreachable")
 
     async def _reconnected(self) -> None:
-        self._bucket = None  # it may be another store, whose revisions start again
+        self._lost = True  # it may be another store, whose revisions start again
         self._hint.set()
         self._on_change("the bus is reached again")
 
@@ -303,22 +248,19 @@ class NatsBus:
             try:
                 await self._look()
             except _FAULTS:
-                self._bucket = None
-            self._tell_leadership()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_PERIOD):
-                    await self._hint.wait()
-            self._hint.clear()
+                self._lost = True
+            self._report_leadership()
+            await self._wait_for_hint(LOOK_PERIOD)
 
     async def _look(self) -> None:
-        if self._bucket is None:
+        if self._lost:
             await self._open_store()
         entry = await self._get("lease")
         if (0 if entry is None else entry.revision) < self._lease.revision:
             await self._open_store()  # of another node, which lags, or of another store
             entry = await self._get("lease")
         self._heard_at = self._clock()
-        warm = self._joined_at is not None and self._heard_at - self._joined_at > WARM_UP
+        warm = self._is_warm(self._heard_at)
         now = self._clock()
         if entry is None:
             self._lease.observe(None, 0, now=now)
@@ -336,9 +278,9 @@ class NatsBus:
         await self._read_overrides()
         if self.leads and self.plan is not None and self._stored.is_wanted:
             await self.offer(self.plan)
-        if not self._looked.is_set():
+        if not self._known.is_set():
             await self._read_memory()
-            self._looked.set()
+            self._known.set()
 
     async def _ask_for_lease(self, attempt: Attempt | None) -> None:
         if attempt is None:
@@ -353,7 +295,7 @@ class NatsBus:
             self._lease.granted(attempt, revision=revision)
 
     async def _release(self) -> None:
-        if self._bucket is None:
+        if self._lost:
             return
         await self._bucket.update("lease", _lease_value(""), last=self._lease.revision)
         self._releasing = False
@@ -362,17 +304,13 @@ class NatsBus:
     async def _open_store(self) -> None:
         """Open the store, or make it; notice one that is not the previous store."""
         self._bucket = await _open_bucket(self._nats)
+        self._lost = False
         info = await self._nats.jetstream(timeout=REQUEST_TIMEOUT).stream_info(f"KV_{BUCKET}")
         if self._store_created not in (None, info.created):
             self._lease.forget(now=self._clock())
             self._stored.forget()
             self._on_change("store of the bus lost; lease and plan written again")
         self._store_created = info.created
-
-    def _tell_leadership(self) -> None:
-        if self.leads != self._led:
-            self._led = self.leads
-            self._on_change("this replica leads" if self._led else "this replica follows")
 
     async def _get(self, key: str) -> Any:
         try:
@@ -405,7 +343,7 @@ class NatsBus:
         entry = await self._get("memory")
         if entry is not None:
             with contextlib.suppress(*UNREADABLE):
-                self.memory = json.loads(inflate_bytes(entry.value or b""))
+                self.memory = inflate_document(entry.value or b"")
 
     async def _take_hint(self, _message: Any) -> None:
         self._hint.set()
@@ -438,11 +376,7 @@ class NatsBus:
             self._count("refused", 1)
             return
         self._others[heard.sender[:256]] = (now, heard.clients)
-        self._count("refused", heard.refused)
-        self._count("received", len(heard.reports))
-        for report in heard.reports:
-            with contextlib.suppress(ReportError):
-                self._on_report(report)
+        self._receive_reports(heard.reports, refused=heard.refused)
 
 
 async def _open_bucket(connection: Any) -> Any:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from controlplane.runtime.kept_files import inflate_json
 from controlplane.steering.plan import Plan
 from controlplane.steering.record import decode_plan, encode_plan
 
@@ -39,18 +40,4 @@ def inflate_document(content: bytes) -> Any:
     Raises:
         ValueError, zlib.error: it is none.
     """
-    return json.loads(inflate_bytes(content))
-
-
-def inflate_bytes(content: bytes) -> bytes:
-    """Return what was deflated.
-
-    Raises:
-        ValueError: it is longer than `MAX_PLAN`.
-        zlib.error: it was not deflated.
-    """
-    inflater = zlib.decompressobj()
-    text = inflater.decompress(content, MAX_PLAN)
-    if inflater.unconsumed_tail:
-        raise ValueError(f"more than {MAX_PLAN} bytes")
-    return text
+    return inflate_json(content, MAX_PLAN)

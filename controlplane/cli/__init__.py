@@ -19,6 +19,7 @@ import click
 
 from controlplane import __version__
 from controlplane.errors import ConfigError, ControlPlaneError
+from controlplane.runtime.standard_streams import open_standard_streams
 from controlplane.suggestions import closest
 
 # Steering solves many small systems a second. numpy's linear algebra would split each over all
@@ -31,13 +32,13 @@ COMMANDS = {
     "agent": "Run the agent of a site: instances, machine, network.",
     "check": "Validate configurations; report every error with its line.",
     "bootstrap": "Print the bootstrap of an Envoy that follows this control plane.",
-    "simulate": "Simulate a fleet: the real deciding code against baselines.",
+    "simulate": "Simulate a fleet: the decision code against baselines.",
     "plan": "Print the plan for given reports: a dry run.",
-    "replay": "Decide recorded reports again under another policy: gain and loss.",
-    "doctor": "Look for what is wrong, and say what to do about it.",
+    "replay": "Replay recorded reports under another policy: gain and loss.",
+    "doctor": "Diagnose common problems and suggest fixes.",
     "explain": "Explain why each weight is what it is.",
     "top": "Show the fleet live in a terminal.",
-    "override": "Override shares for a time: drain, pin, cap or weigh.",
+    "override": "Override shares for a limited time: drain, pin, cap or weight.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
 }
 """Name of each command and the line that ``cats --help`` shows, in the order of that page."""
@@ -135,4 +136,5 @@ def main() -> None:
     # The matrices are small: further threads of the linear algebra only wait for each other, and
     # spin while they do. numpy reads this once, when it is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    open_standard_streams()
     cats(prog_name="cats")

@@ -25,13 +25,13 @@ from controlplane.cli.options import FILE, log_options
     metavar="FILE",
     help="The agent's configuration, usually agent.yaml.",
 )
-@click.option("--check", is_flag=True, help="Validate the configuration and end.")
+@click.option("--check", is_flag=True, help="Validate the configuration and exit.")
 @log_options
 def command(*, config_file: Path, check: bool, log_format: str | None, log_level: str) -> None:
     """Run the agent of a site: measure its instances, machine and network, and report.
 
     It dials out to the control planes and needs no open port of its own.
-    SIGTERM ends it with status 0.
+    On SIGTERM it exits with status 0.
     """
     from controlplane.agent.config_file import read_agent_config, read_apart  # noqa: PLC0415
 

@@ -36,7 +36,7 @@ def fetch(
     """
     parts = urllib.parse.urlsplit(admin_url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise BadInput(f"--admin: '{admin_url}' is no URL such as http://127.0.0.1:18080")
+        raise BadInput(f"--admin: '{admin_url}' is not a URL such as http://127.0.0.1:18080")
     url = f"{admin_url.rstrip('/')}{path}"
     if query:
         url = f"{url}?{urllib.parse.urlencode(query)}"
@@ -91,8 +91,7 @@ def _login() -> dict[str, str]:
         lines = pathlib.Path(name).read_text(encoding="utf-8").split()
     except OSError as error:
         raise BadInput(
-            f"{TOKEN_FILE}: {name}: {error.strerror}; name a file that is there and that you may"
-            " read"
+            f"{TOKEN_FILE}: {name}: {error.strerror}; name an existing file that you may read"
         ) from error
     return {"Authorization": f"Bearer {lines[0]}"} if lines else {}
 

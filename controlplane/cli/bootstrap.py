@@ -13,7 +13,7 @@ from controlplane.cli.options import HOST_PORT, config_option, read_config
 
 if TYPE_CHECKING:
     from controlplane.config import Config
-    from controlplane.resources.bootstrap import ClientTls
+    from controlplane.resources.file_secrets import ClientTls
 
 
 @click.command(
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     )
 )
 @config_option
-@click.option("--site", required=True, help="Where the Envoy's clients are.")
-@click.option("--id", "envoy_id", required=True, help="Unique among all Envoys.")
+@click.option("--site", required=True, help="Site of the Envoy's clients.")
+@click.option("--id", "envoy_id", required=True, help="Node ID, unique among all Envoys.")
 @click.option(
     "--xds",
     "servers",
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     multiple=True,
     default=["127.0.0.1:18000"],
     show_default="127.0.0.1:18000",
-    help="The control plane; more than once for several that stand in for each other.",
+    help="Address of the control plane; repeat it for each replica.",
 )
 @click.option(
     "--admin-port",
     type=click.IntRange(0, 65535),
     default=9901,
     show_default=True,
-    help="Port of Envoy's own interface, on loopback.",
+    help="Port of Envoy's admin interface, on loopback.",
 )
-@click.option("--sotw", is_flag=True, help="Subscribe to whole states instead of changes.")
-@click.option("--ca", help="File of certificates that may sign the control plane's.")
-@click.option("--cert", help="File of the Envoy's own certificate.")
-@click.option("--key", help="File of the key to --cert.")
+@click.option("--sotw", is_flag=True, help="Use state-of-the-world ADS instead of delta ADS.")
+@click.option("--ca", help="CA certificates that verify the control plane's certificate.")
+@click.option("--cert", help="The Envoy's client certificate.")
+@click.option("--key", help="Private key of --cert.")
 @click.option("--server-name", help="Name in the control plane's certificate, if not its host.")
 @click.option(
     "--secrets",
@@ -69,16 +69,14 @@ def command(
 ) -> None:
     """Print the bootstrap of one Envoy, as YAML that a stock Envoy accepts.
 
-    A site that the configuration does not name is taken, with a warning: its Envoys get the view
+    A site that the configuration does not name is accepted with a warning: its Envoys get the view
     of unknown sites.
     """
-    from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
-        ClientTls,
-        build_bootstrap,
-    )
+    from controlplane.resources.bootstrap import build_bootstrap  # noqa: PLC0415 -- keeps `cats --help` fast
+    from controlplane.resources.file_secrets import ClientTls  # noqa: PLC0415 -- as above
 
     if (cert is None) != (key is None):
-        raise BadInput("--cert and --key come together")
+        raise BadInput("--cert and --key go together; set both or neither")
     config = read_config(config_file)
     known = [each.name for each in config.sites]
     if site not in known:
@@ -130,7 +128,7 @@ def _warn_of_directories(config: Config, secrets: Path | None) -> None:
 
 def _write_secrets(config: Config, tls: ClientTls | None, secrets: Path) -> None:
     """Write the files that Envoy watches for rotated certificates and credentials."""
-    from controlplane.resources.bootstrap import (  # noqa: PLC0415 -- keeps `cats --help` fast
+    from controlplane.resources.file_secrets import (  # noqa: PLC0415 -- keeps `cats --help` fast
         build_credential_secrets,
         build_instance_secrets,
         build_secrets,

@@ -25,11 +25,11 @@ from controlplane.suggestions import did_you_mean
 @click.argument("files", nargs=-1, type=FILE_OR_STDIN, metavar="FILE...")
 @click.option(
     "--scrape", metavar="URL|FILE",
-    help="Show what is read of a page of metrics, a line a signal, then what is left out and why.",
+    help="Show what is read from a metrics page, one signal per line, then what is ignored.",
 )  # fmt: skip
 @click.option(
     "--engine", metavar="NAME",
-    help="Whose page it is: an engine, or one of telemetry.dialects in FILE.",
+    help="Engine that wrote the page, or one of telemetry.dialects in FILE.",
 )  # fmt: skip
 @click.option(
     "--label", "labels", multiple=True, metavar="NAME=VALUE",
@@ -43,12 +43,12 @@ def command(
     engine: str | None,
     labels: tuple[str, ...],
 ) -> None:
-    """Validate configurations: one line for each fault on standard output.
+    """Validate configurations: one line for each error on standard output.
 
-    A fault reads FILE:LINE:COL: dotted.path: what is wrong, and what would be right.
-    Warnings, on standard error, say what is allowed but hardly meant.
-    FILE may be -, which is standard input.
-    Status 0 if every file is right, 2 if not; with --scrape, 1 if nothing of the page can be read.
+    An error reads FILE:LINE:COL: dotted.path: what is wrong, and how to fix it.
+    Warnings, on standard error, point out what is allowed but probably a mistake.
+    FILE may be - for standard input.
+    Exits with status 0 if every file is valid, else 2; with --scrape, 1 if the page has no signal.
     """
     if scrape is not None:
         ctx.exit(_check_page(files, scrape, engine, labels))
@@ -86,12 +86,8 @@ def _check_page(
     files: tuple[Path, ...], scrape: str, engine: str | None, labels: tuple[str, ...]
 ) -> int:
     """Print what is read of one page; return the exit status."""
-    from controlplane.diagnostics.scrape_report import (  # noqa: PLC0415 -- loads aiohttp
-        PageSource,
-        UnreadableError,
-        format_report,
-        report_page,
-    )
+    from controlplane.config import Scrape  # noqa: PLC0415
+    from controlplane.diagnostics.scrape_report import UnreadableError, format_report, report_page  # noqa: PLC0415 -- loads aiohttp
     from controlplane.telemetry.engines import TABLES  # noqa: PLC0415
     from controlplane.telemetry.engines.custom import build_dialects  # noqa: PLC0415
 
@@ -105,7 +101,8 @@ def _check_page(
     pairs = [label.partition("=") for label in labels]
     if not all(name and sign for name, sign, _ in pairs):
         raise BadInput("--label: write NAME=VALUE, such as ReplicaId=abc*")
-    source = PageSource(scrape, labels={name: value for name, _, value in pairs})
+    wanted = {name: value for name, _, value in pairs}
+    source = Scrape.model_construct(url=scrape, timeout=5.0, labels=wanted)
     try:
         report = asyncio.run(report_page(source, engine, dialects=tables))
     except UnreadableError as error:

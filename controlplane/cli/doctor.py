@@ -23,33 +23,27 @@ from controlplane.cli.options import FILE, read_config
 )
 @click.option(
     "-c", "--config", "config_file", type=FILE, metavar="FILE",
-    help="Look at its certificates, its instances' names and metrics and its discovery, from here.",
+    help="Check its certificates, its instances' names and metrics, and its discovery, from here.",
 )  # fmt: skip
 @click.option(
     "--admin", "admin_url", metavar="URL",
-    help="Look at a running control plane: its clock, instances and Envoys.",
+    help="Check a running control plane: its clock, instances and Envoys.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as a document.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def command(
     ctx: click.Context, config_file: Path | None, admin_url: str | None, *, as_json: bool
 ) -> None:
-    """Look for what is wrong, and say what to do about it.
+    """Diagnose common problems and suggest fixes.
 
-    Certificates, DNS names that are not resolved, metrics that cannot be read or lack signals, a
-    Kubernetes API that does not answer or denies, clocks that differ, instances that are silent or
-    not believed, Envoys that lag or refuse.
-    Status 0 if nothing is bad, 1 if something is.
+    Checks certificates, DNS names, metrics pages, the Kubernetes API and clock skew, and looks for
+    instances that are silent or implausible and for Envoys that lag or reject updates.
+    Exits with status 0 if nothing is bad, else 1.
     """
-    from controlplane.diagnostics.doctor import (  # noqa: PLC0415 -- loads everything
-        examine,
-        unexamined,
-    )
+    from controlplane.diagnostics.doctor import examine, unexamined  # noqa: PLC0415 -- loads everything
 
     if config_file is None and admin_url is None:
-        raise BadInput(
-            "say what to look at: -c fleet.yaml, --admin http://127.0.0.1:18080, or both"
-        )
+        raise BadInput("name what to check: -c fleet.yaml, --admin http://127.0.0.1:18080, or both")
     config = read_config(config_file) if config_file else None
     documents = (
         (

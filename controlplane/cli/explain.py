@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from controlplane.cli import BadInput, Failure, examples
+from controlplane.cli.alike import FEW
 from controlplane.cli.api import fetch
-from controlplane.cli.assignments import (
-    Selection,
-    demand_assumed,
-    explanation_lines,
-    pair_lines,
-    print_lines,
-)
-from controlplane.cli.options import admin_option, complete_from_api, selection_options
-from controlplane.cli.request_log import find_request, request_words, when
+from controlplane.cli.assignment_sums import demand_assumed, pair_lines
+from controlplane.cli.assignments import Selection, explanation_lines, print_lines
+from controlplane.cli.options import admin_option, complete_from_api, each_option, selection_options
+from controlplane.cli.request_log import find_request, request_words, when, word
 from controlplane.cli.text import echo, mark, milliseconds, name_list, number, screen, wrap
 
 
@@ -33,27 +29,30 @@ from controlplane.cli.text import echo, mark, milliseconds, name_list, number, s
 )
 @click.argument("name", metavar="[SERVICE]", required=False, shell_complete=complete_from_api)
 @selection_options
+@each_option
 @admin_option
-@click.option("--json", "as_json", is_flag=True, help="Print the API's document.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's JSON document.")
 @click.option("--request", metavar="ID", help="Explain one request, by its x-request-id.")
 @click.option(
     "--log",
     metavar="FILE",
     default="-",
-    help="An Envoy's access log that has it (envoy.access_log); - is standard input.",
+    help="Envoy access log that contains it (envoy.access_log); - for standard input.",
 )
 def command(
     name: str | None,
     selection: Selection,
     admin_url: str,
     *,
+    each: bool,
     as_json: bool,
     request: str | None,
     log: str,
 ) -> None:
     """Explain where the requests of SERVICE go from a client site, and why.
 
-    Without SERVICE or --from: a line for each pair of both, such as all that send to --instance.
+    Nearly equal instances share one line; --each shows every instance, --json every term.
+    Without SERVICE or --from: one line for each pair of both, such as all that send to --instance.
     With --request: one request, from its line in an Envoy's access log.
     """
     if request is not None:
@@ -73,31 +72,39 @@ def command(
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
-    print_explanation(document, instance=selection.instance)
+    print_explanation(document, instance=selection.instance, each=each)
 
 
 def _explain_request(fields: dict[str, Any], admin_url: str, *, as_json: bool) -> None:
     """Print what became of a request, the plan that stood then, and the terms of now."""
     at = when(fields)
-    query = {"service": str(fields.get("cats.service")), "from": str(fields.get("cats.from"))}
-    sample = document = None
+    query = {"service": word(fields, "cats.service"), "from": word(fields, "cats.from")}
+    sample = document = failure = None
     if at is not None:
         with contextlib.suppress(BadInput, Failure):  # nothing is kept yet
             sample = fetch(admin_url, "/api/v1/history", {"at": f"{at:.3f}"})
-    with contextlib.suppress(BadInput):  # no service matched it, or its site is not known
+    try:
         document = fetch(admin_url, "/api/v1/explain", query)
+    except BadInput:  # no service matched it, or its site is not known
+        pass
+    except Failure as error:
+        failure = error
     if as_json:
+        if failure is not None:
+            raise failure
         then = None if sample is None else {"at": sample["at"], "plan": sample["plan"]}
         click.echo(json.dumps({"request": fields, "then": then, "now": document}, indent=2))
         return
     width, _ = screen()
     for words in request_words(fields, sample):
         print_lines(wrap(words.split(), width))
+    if failure is not None:  # what the line says is known without the control plane
+        raise failure
     if document is None:
         return
     same = sample is not None and sample["plan"] == document["plan"]
     print_lines(["", "the same plan stands:" if same else "another plan stands now:"])
-    print_explanation(document, instance=fields.get("cats.instance"))
+    print_explanation(document, instance=word(fields, "cats.instance") or None)
 
 
 def _print_pairs(plan: dict[str, Any], selection: Selection, *, as_json: bool) -> None:
@@ -124,7 +131,9 @@ def _print_pairs(plan: dict[str, Any], selection: Selection, *, as_json: bool) -
     print_lines(pair_lines(pairs, screen()[0], instance=selection.instance))
 
 
-def print_explanation(document: dict[str, Any], *, instance: str | None = None) -> None:
+def print_explanation(
+    document: dict[str, Any], *, instance: str | None = None, each: bool = False
+) -> None:
     """Print ``/api/v1/explain`` for people."""
     width, _ = screen()
     demand = mark(number(document["demand"]), assumed=demand_assumed(document))
@@ -138,19 +147,18 @@ def print_explanation(document: dict[str, Any], *, instance: str | None = None) 
         head += " (held: a better plan would gain too little to be pushed)"
     for line in wrap(head.split(), width):
         echo(line, bold=True)
-    for kind, each in document.get("promises", {}).items():
-        for line in wrap(_promise_words(kind, each).split(), width):
+    for kind, promise in document.get("promises", {}).items():
+        for line in wrap(_promise_words(kind, promise).split(), width):
             echo(line)
     if document["note"]:
         for line in wrap(document["note"].split(), width):
             echo(line, fg="yellow")
-    print_lines(explanation_lines(document, width, instance=instance))
+    print_lines(explanation_lines(document, width, instance=instance, each=each))
     if proposed := document.get("proposed"):
-        first = [each for each in proposed if not each["priority"]]
-        split = ", ".join(f"{each['instance']} {each['share']:.1%}" for each in first)
+        split = split_words(proposed, every=each)
         print_lines(wrap(f"without observe mode it would be: {split}".split(), width))
     if document.get("canary"):
-        print_lines(wrap(canary_words(document["canary"]).split(), width))
+        print_lines(wrap(canary_words(document["canary"], every=each).split(), width))
     lagging = [envoy["id"] for envoy in document["envoys"] if not envoy["acknowledged"]]
     known = len(document["envoys"])
     words = (
@@ -161,11 +169,19 @@ def print_explanation(document: dict[str, Any], *, instance: str | None = None) 
     print_lines(wrap(words.split(), width))
 
 
-def canary_words(canary: dict[str, Any]) -> str:
+def split_words(items: Iterable[dict[str, Any]], *, every: bool = False) -> str:
+    """Name the instances that get requests with their shares, the largest first if not *every*."""
+    used = [item for item in items if not item["priority"]]
+    if len(used) > FEW and not every:
+        used.sort(key=lambda item: -item["share"])
+    named = [f"{item['instance']} {item['share']:.1%}" for item in used]
+    return name_list(named, most=len(named) if every else FEW)
+
+
+def canary_words(canary: dict[str, Any], *, every: bool = False) -> str:
     """Say what a canary does, and what the baseline policy would do in its place."""
     standing = canary["standing"]
-    first = [each for each in standing["instances"] if not each["priority"]]
-    split = ", ".join(f"{each['instance']} {each['share']:.1%}" for each in first)
+    split = split_words(standing["instances"], every=every)
     times = (canary["predicted_latency"], standing["predicted_latency"])
     return (
         f"canary: {canary['service']} from {canary['from']} is decided by"

@@ -70,6 +70,12 @@ admin_option = click.option(
 """Passes ``admin_url: str``, for commands that ask a running control plane."""
 
 
+each_option = click.option(
+    "--each", is_flag=True, help="Show every instance, even if many are alike."
+)
+"""Passes ``each: bool``, for commands that show the instances of a pair."""
+
+
 def log_options(command: Decorated) -> Decorated:
     """Pass ``log_format: str | None`` and ``log_level: str`` to a command that runs on."""
     level = click.option(

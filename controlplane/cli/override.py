@@ -28,9 +28,9 @@ PATH = "/api/v1/overrides"
     )
 )
 def command() -> None:
-    """Drain, pin, cap or weigh instances and sites, for a time and with a reason.
+    """Drain, pin, cap or weight instances and sites, for a limited time and with a reason.
 
-    What is to stay belongs into fleet.yaml, under 'overrides'.
+    Permanent overrides belong in fleet.yaml, under 'overrides'.
     """
 
 
@@ -46,22 +46,26 @@ def _who() -> str:
 )
 @admin_option
 @click.option(
-    "--service", help="Only this service; every one if left out.", shell_complete=complete_from_api
+    "--service",
+    help="Only this service; all services by default.",
+    shell_complete=complete_from_api,
 )
-@click.option("--instance", help="At this instance.", shell_complete=complete_from_api)
-@click.option("--site", help="At every instance of this site.", shell_complete=complete_from_api)
-@click.option("--drain", is_flag=True, help="Send nothing there.")
-@click.option("--pin", is_flag=True, help="Send everything there.")
-@click.option("--max-share", metavar="SHARE", help="At most so much, as 30%.")
-@click.option("--min-share", metavar="SHARE", help="At least so much.")
-@click.option("--weight", type=click.IntRange(0, 1_000_000), help="Fixed weight, policy static.")
-@click.option("--for", "lasts", required=True, metavar="TIME", help="When it ends, as 10m.")
-@click.option("--reason", required=True, help="Why, for all who read it.")
+@click.option("--instance", help="Instance to override.", shell_complete=complete_from_api)
+@click.option("--site", help="Site whose instances to override.", shell_complete=complete_from_api)
+@click.option("--drain", is_flag=True, help="Send it no requests.")
+@click.option("--pin", is_flag=True, help="Send it all requests.")
+@click.option("--max-share", metavar="SHARE", help="Maximum share, such as 30%.")
+@click.option("--min-share", metavar="SHARE", help="Minimum share.")
+@click.option(
+    "--weight", type=click.IntRange(0, 1_000_000), help="Fixed weight; for policy static."
+)
+@click.option("--for", "lasts", required=True, metavar="TIME", help="Duration, such as 10m.")
+@click.option("--reason", required=True, help="Reason, shown with the override.")
 @click.option("--by", default=_who, help="Who.  [default: your login name]")
-@click.option("--dry-run", is_flag=True, help="Only say what it would change.")
-@click.option("--json", "as_json", is_flag=True, help="Print the API's document.")
+@click.option("--dry-run", is_flag=True, help="Only show the predicted effect.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's JSON document.")
 def add(admin_url: str, lasts: str, *, as_json: bool, dry_run: bool, **given: Any) -> None:
-    """Add an override, and say what it changes by prediction."""
+    """Add an override and show its predicted effect."""
     body = {name: value for name, value in given.items() if value not in (None, False)}
     for name in ("max_share", "min_share"):
         if name in body:
@@ -89,14 +93,14 @@ def _share(text: str, option: str) -> str | float:
     try:
         return float(text)
     except ValueError as error:
-        raise BadInput(f"{option}: '{text}' is no share such as 30% or 0.3") from error
+        raise BadInput(f"{option}: '{text}' is not a share such as 30% or 0.3") from error
 
 
 @command.command(name="list", epilog=examples("cats override list"))
 @admin_option
-@click.option("--json", "as_json", is_flag=True, help="Print the API's document.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's JSON document.")
 def list_(admin_url: str, *, as_json: bool) -> None:
-    """List overrides, those of the file too: who, when, why, until when."""
+    """List all overrides: who, when, why, until when."""
     document = fetch(admin_url, PATH)
     if as_json:
         click.echo(json.dumps(document, indent=2))
@@ -132,7 +136,7 @@ def _clock(unix: float | None) -> str:
 @click.argument("name", metavar="ID")
 @click.option("--by", default=_who, help="Who.  [default: your login name]")
 def remove(admin_url: str, name: str, by: str) -> None:
-    """End an override before its time."""
+    """Remove an override before it expires."""
     if name.startswith("file-"):
         raise BadInput(f"{name} is in the configuration file; remove it there")
     path = f"{PATH}/{urllib.parse.quote(name, safe='')}"

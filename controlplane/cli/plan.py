@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controlplane.cli import BadInput, examples
-from controlplane.cli.assignments import (
-    Selection,
-    demand_assumed,
-    explanation_lines,
-    mean_latency,
-    pair_lines,
-    print_lines,
-    service_lines,
-)
+from controlplane.cli.assignment_sums import demand_assumed, mean_latency, pair_lines, service_lines
+from controlplane.cli.assignments import Selection, explanation_lines, print_lines
 from controlplane.cli.explain import canary_words
 from controlplane.cli.options import (
     FILE,
     check_selection,
     config_option,
+    each_option,
     read_config,
     selection_options,
 )
@@ -71,18 +65,19 @@ A report file:
     "report_file",
     type=FILE,
     metavar="FILE",
-    help="What instances, paths and clients report; without it nothing is known.",
+    help="Reports of instances, paths and clients; without it nothing is measured.",
 )
 @click.option(
     "--against",
     "other_file",
     type=FILE,
     metavar="FILE",
-    help="Print what this other configuration would change instead.",
+    help="Show what another configuration would change instead.",
 )
-@click.option("--policy", help="Print what this policy would change instead.")
+@click.option("--policy", help="Show what another policy would change instead.")
 @selection_options
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as the API gives it.")
+@each_option
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as the API's JSON document.")
 def command(
     *,
     config_file: Path,
@@ -90,19 +85,17 @@ def command(
     other_file: Path | None,
     policy: str | None,
     selection: Selection,
+    each: bool,
     as_json: bool,
 ) -> None:
     """Print the plan for given reports: a dry run.
 
-    Reports of one instant (their 'at') are applied together and decided on, instant after instant;
-    the last plan is printed.
-    A plan that does not fit the screen is summed up by service; --service, --from and --instance
-    show the pairs, and one pair in full.
+    Reports with the same timestamp ('at') are applied together, and a decision follows each; the
+    last plan is printed.
+    A plan too large for the screen is summarised by service; --service, --from and --instance
+    show pairs, and a single pair in full.
     """
-    from controlplane.admin_api.plan_documents import (  # noqa: PLC0415 -- loads numpy
-        encode_explanation,
-        encode_plan,
-    )
+    from controlplane.admin_api.plan_documents import encode_explanation, encode_plan  # noqa: PLC0415 -- loads numpy
     from controlplane.runtime.config_file import read_text  # noqa: PLC0415
     from controlplane.telemetry.report_file import parse_reports  # noqa: PLC0415
 
@@ -126,7 +119,7 @@ def command(
         document = {**encode_plan(plan, epoch=0.0), "explanations": explanations}
         click.echo(json.dumps(document, indent=2))
         return
-    print_plan(explanations, selection)
+    print_plan(explanations, selection, each=each)
     for item in explanations:
         if item["canary"] is not None:
             click.echo(canary_words(item["canary"]))
@@ -200,18 +193,23 @@ def _nearest(report: Report, config: Config) -> str:
     return ""
 
 
-def print_plan(explanations: Sequence[Mapping[str, Any]], selection: Selection) -> None:
+def print_plan(
+    explanations: Sequence[Mapping[str, Any]], selection: Selection, *, each: bool = False
+) -> None:
     """Print the pairs in full if they fit the screen, else a line each, else one a service.
 
     Args:
         explanations: the selected pairs, each as ``/api/v1/explain`` returns it.
         selection: what was asked for; pairs that were asked for are not summed up.
+        each: whether nearly equal instances are shown one by one.
     """
     width, height = screen()
     room = height - 4
     if len(explanations) <= IN_FULL:
         full = [
-            line for item in explanations for line in (*_head(item), *_body(item, width, selection))
+            line
+            for item in explanations
+            for line in (*_head(item), *_body(item, width, selection, each=each))
         ]
         if len(explanations) == 1 or (len(full) <= room and selection.instance is None):
             print_lines(full)
@@ -235,5 +233,6 @@ def _head(item: Mapping[str, Any]) -> list[str]:
     return lines if item["instances"] else [*lines, "no instance serves these clients"]
 
 
-def _body(item: Mapping[str, Any], width: int, selection: Selection) -> list[str]:
-    return [f"  {line}" for line in explanation_lines(item, width - 2, instance=selection.instance)]
+def _body(item: Mapping[str, Any], width: int, selection: Selection, *, each: bool) -> list[str]:
+    lines = explanation_lines(item, width - 2, instance=selection.instance, each=each)
+    return [f"  {line}" for line in lines]

@@ -27,20 +27,26 @@ if TYPE_CHECKING:
 @click.argument(
     "directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR"
 )
-@click.option("--policy", help="The policy to compare with what was in force.")
-@click.option("--against", "other_file", type=FILE, metavar="FILE", help="Or a configuration.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as a document.")
+@click.option("--policy", help="Policy to compare with the recorded one.")
+@click.option(
+    "--against",
+    "other_file",
+    type=FILE,
+    metavar="FILE",
+    help="Configuration to compare with the recorded one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(directory: Path, policy: str | None, other_file: Path | None, *, as_json: bool) -> None:
-    """Decide what 'cats serve --record DIR' wrote again, and sum up gain and loss.
+    """Replay a recording of 'cats serve --record DIR', and summarise gain and loss.
 
-    The loads recorded were made by the plans of then, so the gain is what the model predicts
-    from the same reports, not what would have been measured.
+    The recorded load resulted from the plans in force at the time, so the gain is what the model
+    predicts from the same reports, not a measurement.
     """
     from controlplane.diagnostics.recording import read_fleet, read_frames  # noqa: PLC0415
     from controlplane.diagnostics.replay import replay, summarise, with_policy  # noqa: PLC0415
 
     if policy is None and other_file is None:
-        raise BadInput("say with what to compare: --policy nearest, or --against new.yaml")
+        raise BadInput("name what to compare with: --policy nearest, or --against new.yaml")
     before = read_fleet(directory)
     after = before if other_file is None else read_config(other_file)
     if policy is not None:

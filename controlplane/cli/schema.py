@@ -17,7 +17,7 @@ from controlplane.cli import examples
     )
 )
 def command() -> None:
-    """Print the JSON Schema of the configuration, for editors that complete and check it."""
+    """Print the JSON Schema of the configuration, for completion and validation in editors."""
     from controlplane.config import config_schema  # noqa: PLC0415 -- loads pydantic
 
     click.echo(json.dumps(config_schema(), indent=2))

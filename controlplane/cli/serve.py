@@ -12,7 +12,7 @@ from controlplane.cli import examples
 from controlplane.cli.options import HOST_PORT, config_option, log_options, read_config
 
 if TYPE_CHECKING:
-    from controlplane.app.serving import Extension
+    from controlplane.app.settings import Extension
 
 
 @click.command(
@@ -27,39 +27,40 @@ if TYPE_CHECKING:
     type=HOST_PORT,
     default="127.0.0.1:18000",
     show_default=True,
-    help="gRPC: Envoys (xDS) and agents.",
+    help="Address of the gRPC port: Envoys (xDS) and agents.",
 )
 @click.option(
     "--admin",
     type=HOST_PORT,
     default="127.0.0.1:18080",
     show_default=True,
-    help="HTTP: dashboard, API, metrics, health; off loopback it asks for what server.admin says.",
+    help="Address of the HTTP port: dashboard, API, metrics, health. Off loopback, clients must "
+    "authenticate as server.admin says.",
 )
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keeps the last plan here, so that a restart moves no traffic.",
+    help="Directory that keeps the last plan, so that a restart moves no traffic.",
 )
 @click.option(
     "--record",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write every report here, for cats replay; the newest 512 MB are kept.",
+    help="Directory that records every report for cats replay; the newest 512 MB are kept.",
 )
 @click.option(
     "--settle",
     type=click.FloatRange(0, 60),
     metavar="SECONDS",
-    help="Wait for first reports before the first plan.  [default: a period, at most 1]",
+    help="Wait for reports before the first plan.  [default: a period, at most 1]",
 )
 @click.option(
     "--max-connections",
     type=click.IntRange(1, 1_000_000),
     default=20_000,
     show_default=True,
-    help="Envoys and agents at once; more are refused.",
+    help="Most Envoys and agents connected at once; further ones are rejected.",
 )
 @log_options
 @click.pass_obj
@@ -78,11 +79,12 @@ def command(
 ) -> None:
     """Run the control plane.
 
-    A changed configuration file is loaded while running, as on SIGHUP; a wrong one is reported
-    and the last good one stays in use. SIGTERM drains and ends with status 0.
+    A changed configuration file is loaded while running, as on SIGHUP; an invalid one is
+    reported, and the last valid one stays in use. On SIGTERM it drains and exits with status 0.
     """
     read_config(config_file)  # so that a wrong one is reported before everything is loaded
-    from controlplane.app.serving import Settings, serve  # noqa: PLC0415 -- loads everything
+    from controlplane.app.serving import serve  # noqa: PLC0415 -- loads everything
+    from controlplane.app.settings import Settings  # noqa: PLC0415 -- loads everything
     from controlplane.runtime.log import set_up_logs  # noqa: PLC0415
     from controlplane.runtime.memory import bound_heap  # noqa: PLC0415
 

@@ -32,12 +32,18 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("scenario_file", required=False, type=FILE, metavar="[SCENARIO.yaml]")
-@click.option("--policy", "policies", multiple=True, metavar="P", help="Instead of the scenario's.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="P",
+    help="Policy to run instead of the scenario's; may be repeated.",
+)
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
     metavar="N",
-    help="1 by default; the suite draws its random fleets from a fresh one and prints it.",
+    help="Random seed; 1 by default, but the suite draws a new one and prints it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option(
@@ -53,13 +59,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Suite: three seeds, 40 random and 8 small fleets, shorter long scenarios.",
 )
-@click.option("--seeds", type=click.IntRange(1, 100), metavar="N", help="Suite: seeds of a case.")
+@click.option("--seeds", type=click.IntRange(1, 100), metavar="N", help="Suite: seeds per case.")
 @click.option("--only", metavar="TEXT", help="Suite: only the cases whose name contains TEXT.")
 @click.option(
     "--fleets",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="Suite: random fleets, and small ones.",
+    help="Suite: number of random fleets, and of small ones.",
 )
 @click.option(
     "--fleet",
@@ -72,7 +78,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 256),
     default=min(2, os.cpu_count() or 1),
     show_default="2, or 1 on one processor",
-    help="Suite: processes.",
+    help="Suite: number of processes.",
 )
 def command(
     *,
@@ -90,11 +96,11 @@ def command(
     fleet: int | None,
     jobs: int,
 ) -> None:
-    """Simulate a fleet: the real deciding code against baselines, on the same arrivals.
+    """Simulate a fleet: the decision code against baselines, on the same arrivals.
 
     A policy is `controlplane` (as configured), `controlplane:NAME` (under its policy NAME), or a
     baseline such as capacity, least_request, prequal or oracle.
-    Latencies are seconds as the clients saw them.
+    Latencies are in seconds, as the clients saw them.
     """
     if plot is not None and plot.suffix != ".svg":
         raise BadInput(f"{plot}: plots are SVG; name the file with .svg")
@@ -161,7 +167,7 @@ def _check_policies(names: Sequence[str]) -> Sequence[str]:
 
     for name in names:
         if name not in POLICIES:
-            raise BadInput(f"--policy: '{name}' is no policy; there are {', '.join(POLICIES)}")
+            raise BadInput(f"--policy: '{name}' is not a policy; there are {', '.join(POLICIES)}")
     return names
 
 
@@ -220,7 +226,16 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 def _print_table(title: str, duration: float, outcomes: Sequence[Outcome]) -> None:
     many = len({service for _, service in outcomes[0].services}) > 1
-    head = f"{'policy':<24}{'window':<12}{'service':<12}{'requests':>9}"
+    columns = (
+        ("policy", 23, [outcome.policy for outcome in outcomes]),
+        ("window", 11, [name for outcome in outcomes for name in outcome.windows]),
+        ("service", 11, [name for outcome in outcomes for _, name in outcome.services]),
+    )
+    # Names of any length stay apart from what follows.
+    policy, wide, other = (
+        max(least, len(name), *map(len, names)) + 1 for name, least, names in columns
+    )
+    head = f"{'policy':<{policy}}{'window':<{wide}}{'service':<{other}}{'requests':>9}"
     head += "".join(f"{name:>9}" for name in ("mean", "p50", "p90", "p99", "failed", "good/s"))
     click.echo(f"{title}, {duration:.0f} s; latencies in seconds\n{head}")
     for outcome in outcomes:
@@ -229,7 +244,7 @@ def _print_table(title: str, duration: float, outcomes: Sequence[Outcome]) -> No
             rows += [(window, name, found) for (window, name), found in outcome.services.items()]
         for window, service, found in rows:
             click.echo(
-                f"{outcome.policy:<24}{window:<12}{service:<12}{found.requests:>9}"
+                f"{outcome.policy:<{policy}}{window:<{wide}}{service:<{other}}{found.requests:>9}"
                 f"{found.mean:>9.3f}{found.p50:>9.3f}{found.p90:>9.3f}{found.p99:>9.3f}"
                 f"{found.failed:>9.2%}{found.goodput:>9.1f}"
             )

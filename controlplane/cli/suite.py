@@ -205,9 +205,7 @@ def write_plot(path: Path | None, draw: Callable[[], str]) -> None:
     try:
         path.write_text(draw(), encoding="utf-8")
     except OSError as error:
-        raise BadInput(
-            f"{path}: {error.strerror}; name a file in a directory that can be written"
-        ) from error
+        raise BadInput(f"{path}: {error.strerror}; name a file in a writable directory") from error
 
 
 def _as_document(line: Line) -> dict[str, Any]:

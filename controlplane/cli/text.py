@@ -43,6 +43,52 @@ def shorten(name: str, width: int) -> str:
     return f"{name[: width - 1 - tail]}{ELLIPSIS}{name[len(name) - tail :]}"
 
 
+def shorten_all(names: Sequence[str], width: int) -> list[str]:
+    """Return *names*, shortened to *width* columns so that they can still be distinguished.
+
+    Where they differ in their middles, what all begin and end with gives way.
+    """
+    made = {name: shorten(name, width) for name in names}
+    if len(set(made.values())) < len(made):
+        before = _whole_words(_common_start([*made]))
+        rests = [name[: len(before) - 1 : -1] if before else name[::-1] for name in made]
+        after = _whole_words(_common_start(rests))[::-1]
+        around = {name: _around(name, before, after, width) for name in made}
+        if len(set(around.values())) > len(set(made.values())):
+            made = around
+    return [made[name] for name in names]
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)
+    size = min(len(first), len(last))
+    same = next((place for place in range(size) if first[place] != last[place]), size)
+    return first[:same]
+
+
+def _whole_words(text: str) -> str:
+    """Return *text* up to its last separator, so that no number of a name is cut."""
+    while text and text[-1].isalnum():
+        text = text[:-1]
+    return text
+
+
+def _around(name: str, before: str, after: str, width: int) -> str:
+    """Return *name* with its own part whole, and what is left of the rest at both ends."""
+    if len(name) <= width:
+        return name
+    own = name[len(before) : len(name) - len(after)]
+    room = width - len(own) - 2
+    if room < 0:
+        return shorten(own, width)
+    head = min(len(before), (room + 1) // 2)
+    tail = min(len(after), room - head)
+    head = min(len(before), room - tail)
+    start = before if head == len(before) else f"{before[:head]}{ELLIPSIS}"
+    end = after if tail == len(after) else f"{ELLIPSIS}{after[len(after) - tail :]}"
+    return f"{start}{own}{end}"
+
+
 def milliseconds(seconds: float | None) -> str:
     """Write a duration in milliseconds, never in powers of ten."""
     if seconds is None:
@@ -100,7 +146,11 @@ def wrap(words: Iterable[str], width: int, *, first: str = "", rest: str = "    
     """
     lines, line, empty = [], first, True
     for word in _with_units(words):
-        if not empty and len(line) + 1 + len(word) > width:
+        headed = empty and line.strip() and line is first and len(line) + len(word) > width
+        if headed and len(rest) + len(word) <= width:  # it fits on a line of its own
+            lines.append(line.rstrip())
+            line = rest
+        elif not empty and len(line) + 1 + len(word) > width:
             lines.append(line)
             line, empty = rest, True
         line = f"{line}{word}" if empty else f"{line} {word}"

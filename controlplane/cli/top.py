@@ -39,14 +39,14 @@ _KEYS = {"\t": "tab", "\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08":
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time between two looks.",
+    help="Refresh interval.",
 )
-@click.option("--once", is_flag=True, help="Print everything once and end.")
+@click.option("--once", is_flag=True, help="Print everything once and exit.")
 def command(selection: Selection, admin_url: str, every: float, *, once: bool) -> None:
     """Show the fleet live: instances, pairs of service and client site, and sites.
 
     Keys: 1 2 3 or Tab for the view, s to sort by the next column, r to reverse, / to filter, arrows
-    and pages to scroll, q to quit.
+    and Page Up or Down to scroll, q to quit.
     """
     overview = fetch(admin_url, "/api/v1/overview")
     if once or not (sys.stdout.isatty() and sys.stdin.isatty()):
@@ -84,7 +84,7 @@ def _watch(screen: Screen, overview: dict[str, Any], admin_url: str, every: floa
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Receive keys one by one, on a screen of our own; Ctrl-C works as always."""
+    """Read keys one by one, on a screen of our own; Ctrl-C works as always."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.cli.assignments import Selection
-from controlplane.cli.text import LEGEND, align, mark, milliseconds, number, percent, shorten
+from controlplane.cli.text import LEGEND, align, mark, shorten, shorten_all
+from controlplane.cli.top_columns import COLUMNS, Column
 
 Document = Mapping[str, Any]
 VIEWS = ("instances", "pairs", "sites")
@@ -17,59 +18,7 @@ _LEAST_TEXT = 8
 TO = 4
 """Instances named on a pair's line."""
 Row = list[Any]
-"""Cells to sort by; `_COLUMNS` says how each is written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a view."""
-
-    name: str
-    write: Callable[[Any], str] = str
-    right: bool = True
-
-
-def _known(write: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda value: "-" if value is None else write(value)
-
-
-_COUNT = _known(lambda value: f"{value:.0f}")
-_SHARE = _known(lambda value: f"{value:.0%}")
-_COLUMNS: dict[str, tuple[Column, ...]] = {
-    "instances": (
-        Column("instance", right=False),
-        Column("site", right=False),
-        Column("phase", right=False),
-        Column("run", _COUNT),
-        Column("wait", _COUNT),
-        Column("load", _SHARE),
-        Column("req/s", _known(number)),
-        Column("ms", milliseconds),
-        Column("fail", _known(percent)),
-        Column("age", _known(lambda value: f"{value:.1f}s")),
-        Column("reports", _SHARE),
-        Column("why", right=False),
-    ),
-    "pairs": (
-        Column("service", right=False),
-        Column("from", right=False),
-        Column("req/s", _known(number)),
-        Column("predicted", milliseconds),
-        Column("observed", milliseconds),
-        Column("to", right=False),
-    ),
-    "sites": (
-        Column("site", right=False),
-        Column("kind", right=False),
-        Column("run", _COUNT),
-        Column("wait", _COUNT),
-        Column("slots", _COUNT),
-        Column("Envoys", _COUNT),
-        Column("lagging", _COUNT),
-        Column("power W", _COUNT),
-        Column("phases", right=False),
-    ),
-}
+"""Cells to sort by; `COLUMNS` says how each is written."""
 
 
 @dataclass(slots=True)
@@ -86,7 +35,7 @@ class Screen:
     """Whether keys go into the filter."""
 
     def press(self, key: str, *, page: int = 10) -> bool:
-        """Receive a key, or the name of one; return whether to go on.
+        """Handle a key, or the name of one; return whether to continue.
 
         Args:
             key: a character, or ``up``, ``down``, ``page up``, ``page down``, ``home``, ``end``,
@@ -104,8 +53,8 @@ class Screen:
             case "tab":
                 self._show(VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)])
             case "s":
-                self.sort = (self.sort + 1) % len(_COLUMNS[self.view])
-                self.reverse = _COLUMNS[self.view][self.sort].right  # the largest first
+                self.sort = (self.sort + 1) % len(COLUMNS[self.view])
+                self.reverse = COLUMNS[self.view][self.sort].right  # the largest first
             case "r":
                 self.reverse = not self.reverse
             case "/":
@@ -134,7 +83,7 @@ class Screen:
 
 def build_lines(overview: Document, screen: Screen, *, width: int, height: int) -> list[str]:
     """Return the lines of a screen of *width* columns and *height* rows."""
-    columns = _COLUMNS[screen.view]
+    columns = COLUMNS[screen.view]
     rows = _rows(overview, screen)
     rows.sort(key=lambda row: _order(row[screen.sort]), reverse=screen.reverse)
     total = len(rows)
@@ -235,7 +184,11 @@ def _table(columns: Sequence[Column], rows: Sequence[Row], screen: Screen, width
     written = [[column.name for column in columns]]
     for row in rows:
         cells = [column.write(cell) for column, cell in zip(columns, row, strict=True)]
-        written.append([shorten(cells[0], names), shorten(cells[1], names), *cells[2:]])
+        written.append(cells)
+    for place in (0, 1):
+        short = shorten_all([cells[place] for cells in written[1:]], names)
+        for cells, name in zip(written[1:], short, strict=True):
+            cells[place] = name
     if screen.view == "instances":
         # What is believed of an instance without reports is its prior.
         for cells, row in zip(written[1:], rows, strict=True):
@@ -299,5 +252,5 @@ def whole_lines(overview: Document, selection: Selection, width: int) -> list[st
         screen = Screen(selection=selection, view=view)
         rows = _rows(overview, screen)
         rows.sort(key=lambda row: _order(row[0]))
-        lines += ["", view, *_table(_COLUMNS[view], rows, screen, width)]
+        lines += ["", view, *_table(COLUMNS[view], rows, screen, width)]
     return [*lines, LEGEND] if any("~" in line for line in lines) else lines

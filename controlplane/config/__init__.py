@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from controlplane.config.dialects import Dialect, EngineName, Telemetry
-    from controlplane.config.engine import Engine
-    from controlplane.config.json_schema import config_schema
-    from controlplane.config.merge import (
+    from controlplane.config.discovered import (
         Conflict,
         DiscoveredInstance,
         DiscoveredMatch,
         MergedConfig,
         ObjectRef,
         RejectedInstance,
-        unserved,
     )
+    from controlplane.config.engine import Engine
+    from controlplane.config.json_schema import config_schema
+    from controlplane.config.merge import unserved
     from controlplane.config.parse import Checked, check_config, parse_config
     from controlplane.config.schema import Config
     from controlplane.config.schema.discovery import (
@@ -88,162 +88,38 @@ if TYPE_CHECKING:
     from controlplane.config.schema.steering import Mode, Override, Steering
     from controlplane.config.schema.waking import Wake
 
-__all__ = [
-    "Admin",
-    "Affinity",
-    "AgentRights",
-    "BehindGateway",
-    "BodySize",
-    "BusTls",
-    "Checked",
-    "CircuitBreakers",
-    "Config",
-    "Conflict",
-    "Delay",
-    "DeviceBattery",
-    "Dialect",
-    "DiscoveredInstance",
-    "DiscoveredMatch",
-    "Discovery",
-    "DiscoveryKind",
-    "DiscoveryRule",
-    "Engine",
-    "EngineName",
-    "Envoy",
-    "FoundOrca",
-    "FoundScrape",
-    "HealthCheck",
-    "HttpRouteSource",
-    "Https",
-    "Identity",
-    "Instance",
-    "InstanceModel",
-    "InstancePower",
-    "InstanceTls",
-    "KubernetesApi",
-    "KubernetesCluster",
-    "Match",
-    "MergedConfig",
-    "MetricsPage",
-    "Mode",
-    "Model",
-    "ModelKind",
-    "Network",
-    "NodePrior",
-    "ObjectRef",
-    "Orca",
-    "OutlierDetection",
-    "Override",
-    "Path",
-    "PolicyName",
-    "Protocol",
-    "RejectedInstance",
-    "RequestPrice",
-    "RequestTokens",
-    "Residency",
-    "Retries",
-    "Role",
-    "Scrape",
-    "Server",
-    "Service",
-    "ServiceModel",
-    "Site",
-    "SiteKind",
-    "SiteListener",
-    "SitePower",
-    "Slo",
-    "Steering",
-    "Tariffs",
-    "Task",
-    "Telemetry",
-    "Tls",
-    "Tracing",
-    "Transport",
-    "Wake",
-    "Webhook",
-    "check_config",
-    "config_schema",
-    "parse_config",
-    "unserved",
-]
-
-_MODULES = {
-    "dialects": ("Dialect", "EngineName", "Telemetry"),
-    "engine": ("Engine",),
-    "json_schema": ("config_schema",),
-    "merge": (
-        "Conflict",
-        "DiscoveredInstance",
-        "DiscoveredMatch",
-        "MergedConfig",
-        "ObjectRef",
-        "RejectedInstance",
-        "unserved",
+_NAMES = {
+    "dialects": "Dialect EngineName Telemetry",
+    "discovered": (
+        "Conflict DiscoveredInstance DiscoveredMatch MergedConfig ObjectRef RejectedInstance"
     ),
-    "parse": ("Checked", "check_config", "parse_config"),
-    "schema": ("Config",),
+    "engine": "Engine",
+    "json_schema": "config_schema",
+    "merge": "unserved",
+    "parse": "Checked check_config parse_config",
+    "schema": "Config",
     "schema.discovery": (
-        "Discovery",
-        "DiscoveryKind",
-        "DiscoveryRule",
-        "FoundOrca",
-        "FoundScrape",
-        "KubernetesApi",
-        "KubernetesCluster",
-        "NodePrior",
+        "Discovery DiscoveryKind DiscoveryRule FoundOrca FoundScrape KubernetesApi "
+        "KubernetesCluster NodePrior"
     ),
-    "schema.envoy": (
-        "CircuitBreakers",
-        "Envoy",
-        "HealthCheck",
-        "InstanceTls",
-        "OutlierDetection",
-        "Retries",
-    ),
-    "schema.gateways": ("BehindGateway",),
-    "schema.https": ("Https",),
-    "schema.instances": (
-        "Instance",
-        "InstanceModel",
-        "InstancePower",
-        "MetricsPage",
-        "Orca",
-        "Scrape",
-    ),
-    "schema.models": ("Model", "ModelKind", "Protocol"),
-    "schema.network": ("Network", "Path"),
-    "schema.prices": ("RequestPrice", "RequestTokens", "Tariffs"),
-    "schema.server": (
-        "Admin",
-        "AgentRights",
-        "BusTls",
-        "Identity",
-        "Role",
-        "Server",
-        "Tls",
-        "Tracing",
-        "Transport",
-        "Webhook",
-    ),
+    "schema.envoy": "CircuitBreakers Envoy HealthCheck InstanceTls OutlierDetection Retries",
+    "schema.gateways": "BehindGateway",
+    "schema.https": "Https",
+    "schema.instances": "Instance InstanceModel InstancePower MetricsPage Orca Scrape",
+    "schema.models": "Model ModelKind Protocol",
+    "schema.network": "Network Path",
+    "schema.prices": "RequestPrice RequestTokens Tariffs",
+    "schema.server": "Admin AgentRights BusTls Identity Role Server Tls Tracing Transport Webhook",
     "schema.services": (
-        "Affinity",
-        "BodySize",
-        "Delay",
-        "HttpRouteSource",
-        "Match",
-        "PolicyName",
-        "Residency",
-        "Service",
-        "ServiceModel",
-        "Slo",
-        "Task",
+        "Affinity BodySize Delay HttpRouteSource Match PolicyName Residency Service "
+        "ServiceModel Slo Task"
     ),
-    "schema.sites": ("DeviceBattery", "Site", "SiteKind", "SiteListener", "SitePower"),
-    "schema.steering": ("Mode", "Override", "Steering"),
-    "schema.waking": ("Wake",),
+    "schema.sites": "DeviceBattery Site SiteKind SiteListener SitePower",
+    "schema.steering": "Mode Override Steering",
+    "schema.waking": "Wake",
 }
-"""Module -> the names that are imported from it."""
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+"""Module -> the names that are imported from it, as above."""
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:

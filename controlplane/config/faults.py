@@ -22,7 +22,7 @@ _PATTERNS = {
     "Name": "is not a name; use letters, digits, '.', '_' and '-', at most 63, none of the marks"
     " first or last",
     "UrlPath": "is not a path; it starts with '/' and holds no spaces",
-    "HeaderName": "is not a header name; write one such as x-session-id",
+    "HeaderName": "is not a name of a header or cookie; write one such as x-session-id",
     "HeaderValue": "is not a header value; it cannot hold control characters",
     "KubernetesName": "is not a name in Kubernetes; use small letters, digits and '-', at most 63",
     "NamespaceName": "is not a namespace; write its name, or * for all",
@@ -101,7 +101,7 @@ def _message(details: ErrorDetails, path: Path, root: type[BaseModel], document:
             return "looks like a template; render it first"
     if kind == "literal_error" and isinstance(given, str) and given == ctx.get("expected"):
         return f"'{given}' is text; write {given} without quotes"
-    reported = _TOLD.get(kind)
+    reported = _TEXTS.get(kind)
     if reported is not None:
         return reported(given, ctx)
     if kind in _WRONG_TYPES:
@@ -132,7 +132,7 @@ def _enum(given: Any, ctx: Mapping[str, Any]) -> str:
     return f"'{given}' is not one of {', '.join(values)}{shown}"
 
 
-_TOLD: dict[str, Callable[[Any, Mapping[str, Any]], str]] = {
+_TEXTS: dict[str, Callable[[Any, Mapping[str, Any]], str]] = {
     "string_type": _string,
     "enum": _enum,
     "literal_error": lambda given, ctx: f"{_show(given)} is not known; write {ctx['expected']}",
@@ -147,7 +147,7 @@ _TOLD: dict[str, Callable[[Any, Mapping[str, Any]], str]] = {
 
 
 def _pattern(pattern: str) -> str:
-    return _PATTERN_TELLS.get(pattern, f"does not have the form {pattern}")
+    return _PATTERN_TEXTS.get(pattern, f"does not have the form {pattern}")
 
 
 def _patterns() -> dict[str, str]:
@@ -163,7 +163,7 @@ def _patterns() -> dict[str, str]:
     return says
 
 
-_PATTERN_TELLS = _patterns()
+_PATTERN_TEXTS = _patterns()
 
 
 def _show(value: Any) -> str:

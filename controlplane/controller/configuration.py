@@ -5,9 +5,10 @@ What changes here waits until a cycle puts it in force, so that no cycle sees tw
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from controlplane.config import (
     DiscoveredInstance,
     DiscoveredMatch,
     Instance,
-    MergedConfig,
     RejectedInstance,
 )
 from controlplane.config.merge import merge
 from controlplane.config.resolution import SHARED_ADDRESS_REMEDY, shared_addresses, with_addresses
 from controlplane.config.withdrawals import Withdrawn, withdrawn
+from controlplane.controller.config_changes import (
+    ConfigChange,
+    ConfigStatus,
+    DiscoveryChange,
+    OverrideChange,
+    PendingConfig,
+)
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.override_requests import OverrideRequest
 from controlplane.controller.overrides import ActiveOverride, OverrideStore
@@ -32,58 +39,6 @@ from controlplane.runtime.log import Logger
 _RELOADABLE_SERVER_KEYS = {"identities", "agents"}
 _MOST_NAMED = 20
 """Instances that one line of the log names."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigStatus:
-    """Which configuration is in force, and what came of the last attempt to replace it."""
-
-    file: str
-    version: str
-    """Hash of the values in force."""
-    loaded_at: float
-    """When it came into force, on the monotonic clock."""
-    faults: tuple[Fault, ...] = ()
-    """Why the newest text was rejected; empty when it is the one in force."""
-    refused_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PendingConfig:
-    """A configuration that waits for the next cycle."""
-
-    config: Config
-    quiet: bool
-    """Whether only discovery changed it, which has reported that already."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigChange:
-    """A configuration that is to be put in force, or has been."""
-
-    config: Config
-    version: str
-    quiet: bool
-    """Whether only discovery changed it, which has reported that already."""
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryChange:
-    """What discovery came to, before and now."""
-
-    before: MergedConfig
-    now: MergedConfig
-    refused_before: tuple[RejectedInstance, ...]
-    refused_now: tuple[RejectedInstance, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class OverrideChange:
-    """An override that was added, removed or has expired."""
-
-    event: str
-    override: ActiveOverride
-    removed_by: str = ""
 
 
 class Configuration:
@@ -170,7 +125,7 @@ class Configuration:
         refused: Iterable[RejectedInstance] = (),
         matches: Iterable[DiscoveredMatch] = (),
     ) -> None:
-        """Receive which instances and matches there are beside the file's.
+        """Receive the instances and matches that exist beside the file's.
 
         Args:
             found: all of them.
@@ -243,7 +198,16 @@ class Configuration:
             self._prepare("overrides changed by a replica")
 
     def expire_overrides(self) -> None:
-        """Remove the overrides whose time is over."""
+        """Remove the overrides whose time is over; a wall clock that was set ends none."""
+        step = self.overrides.follow_clock(unix_now=self._unix_time(), now=self._clock())
+        if step:
+            self._log.warning(
+                "wall clock stepped; overrides keep their remaining time",
+                seconds=round(step, 1),
+                overrides=len(self.overrides.active),
+                remedy="slew the clock instead of stepping it (chrony, systemd-timesyncd); other"
+                " replicas and certificates use their own clocks",
+            )
         for expired in self.overrides.expire(unix_now=self._unix_time()):
             self.overrides_changed.publish(OverrideChange("override expired", expired))
             self._prepare("an override expired")
@@ -256,13 +220,18 @@ class Configuration:
 
     # What a cycle puts in force.
 
-    def take_pending(self) -> ConfigChange | None:
-        """Return what waits to be put in force; None if that is nothing, or the same again."""
+    def take_pending(self) -> PendingConfig | None:
+        """Return what waits to be put in force, which waits no longer."""
         pending, self._pending = self._pending, None
+        return pending
+
+    async def change_to(self, pending: PendingConfig | None) -> ConfigChange | None:
+        """Return what *pending* changes; None if that is nothing, or the same again."""
         if pending is None:
             return None
         # Hashed here and not with each change: it takes a while with many instances.
-        change = ConfigChange(pending.config, config_version(pending.config), pending.quiet)
+        version = await asyncio.to_thread(config_version, pending.config)
+        change = ConfigChange(pending.config, version, pending.quiet)
         if change.version == self.status.version:
             if not change.quiet:
                 self._log.info("configuration unchanged", version=change.version)

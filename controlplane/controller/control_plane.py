@@ -12,31 +12,23 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from controlplane.bus.local import OTHER_OVERRIDES, Bus, LocalBus, SavedOverrides
+from controlplane.bus.local import OTHER_OVERRIDES, Bus, LocalBus
 from controlplane.config import Config, DiscoveredInstance, DiscoveredMatch
-from controlplane.controller.configuration import ConfigChange, Configuration
-from controlplane.controller.cycle import Cycle, CycleResult
+from controlplane.controller.config_changes import ConfigChange
+from controlplane.controller.configuration import Configuration
+from controlplane.controller.cycle import Cycle
 from controlplane.controller.cycle_metrics import CycleMeter
+from controlplane.controller.cycle_result import CycleResult
 from controlplane.controller.decider import Decider
 from controlplane.controller.events import EventHub
 from controlplane.controller.history import History, Sample, make_sample, pack_sample
 from controlplane.controller.metrics import Metrics
 from controlplane.controller.metrics.snapshot import EnvoyCount, MetricsSnapshot
 from controlplane.controller.notifier import Notifier
-from controlplane.controller.override_requests import (
-    OverrideError,
-    OverrideRequest,
-    unknown_override,
-)
-from controlplane.controller.overrides import (
-    ActiveOverride,
-    OverrideStore,
-    check_room,
-    encode_override,
-    make_override,
-)
+from controlplane.controller.overrides import OverrideStore
 from controlplane.controller.persistence import Persistence
 from controlplane.controller.publication import Publication
+from controlplane.controller.replicated_overrides import ReplicatedOverrides
 from controlplane.controller.reports import ReportIntake
 from controlplane.controller.xds_observer import XdsObserver
 from controlplane.fleet import FleetState
@@ -69,6 +61,7 @@ class ControlPlane:
         history: what the fleet was like over the last day.
         meter: measures cycles and acknowledgements.
         notifier: reports each change once, in log, metrics and events.
+        overrides: of operators, here and at all other replicas.
     """
 
     def __init__(
@@ -131,6 +124,9 @@ class ControlPlane:
             unix_time=self.unix_time,
             settle=min(1.0, config.steering.period) if settle is None else settle,
             log=self.log,
+        )
+        self.overrides = ReplicatedOverrides(
+            self.configuration, bus=lambda: self.bus, unix_time=self.unix_time
         )
         self.notifier = Notifier(
             log=self.log, events=self.events, metrics=self.metrics, unix_time=self.unix_time
@@ -219,57 +215,6 @@ class ControlPlane:
             self.log.warning(what, bus=self.config.server.bus, remedy=remedy)
         elif what != "another plan":
             self.log.info(what, bus=self.config.server.bus)
-
-    async def add_override(self, request: OverrideRequest) -> ActiveOverride:
-        """Add an operator's override, at this replica and all others.
-
-        Raises:
-            OverrideError: it cannot be added.
-        """
-        if not self.bus.replicated:
-            return self.configuration.add_override(request)
-        made = make_override(request, unix_now=self.unix_time())
-
-        def add(entries: SavedOverrides | None) -> SavedOverrides:
-            present = self._unexpired(entries)
-            check_room(len(present))
-            return [*present, encode_override(made)]
-
-        await self._update_overrides(add)
-        return made
-
-    async def remove_override(self, name: str, *, by: str) -> str:
-        """Remove an override made while running, at this replica and all others; return its name.
-
-        Raises:
-            OverrideError: there is no such one, or the others cannot be reached.
-        """
-        if not self.bus.replicated:
-            return self.configuration.remove_override(name, by=by).id
-
-        def remove(entries: SavedOverrides | None) -> SavedOverrides:
-            present = self._unexpired(entries)
-            rest = [item for item in present if item["id"] != name]
-            if len(rest) == len(present):
-                raise unknown_override(name, (str(item["id"]) for item in present))
-            return rest
-
-        await self._update_overrides(remove)
-        return name
-
-    def _unexpired(self, entries: SavedOverrides | None) -> SavedOverrides:
-        """Return the replicas' overrides that last, or this one's where the bus has none."""
-        known = self.configuration.overrides.encode() if entries is None else entries
-        return [item for item in known if float(item.get("expires", 0.0)) > self.unix_time()]
-
-    async def _update_overrides(
-        self, change: Callable[[SavedOverrides | None], SavedOverrides]
-    ) -> None:
-        if not await self.bus.update_overrides(change):
-            raise OverrideError(
-                "the bus cannot be written, so no other replica would have this; see"
-                " cats_bus_connected and try again, or use overrides in the file"
-            )
 
     async def load_state(self) -> None:
         """Restore estimates, overrides and the plan of other replicas or from before a restart."""

@@ -4,73 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 from controlplane.bus.local import Bus
 from controlplane.config.withdrawals import Withdrawn, drained
 from controlplane.controller.configuration import Configuration
 from controlplane.controller.cycle_record import CycleRecord, record_cycle
-from controlplane.controller.decider import Decider, Decision, covers, unknown_to
+from controlplane.controller.cycle_result import CycleResult
+from controlplane.controller.decider import Decider, Decision, covers
+from controlplane.controller.leader_plan import LeaderPlan, UnfollowedPlan
 from controlplane.controller.persistence import Persistence
 from controlplane.controller.publication import Publication, Published
 from controlplane.controller.scheduler import Scheduler
 from controlplane.fleet import FleetState
 from controlplane.fleet.levels import LevelBook
+from controlplane.fleet.steps import in_turns
 from controlplane.fleet.view import OUT_OF_SERVICE, FleetView, Phase
 from controlplane.grpc_services.envoys import EnvoyRegistry
 from controlplane.grpc_services.views import DEFAULT_VIEW
 from controlplane.model import Report
-from controlplane.resources.build import Fault
 from controlplane.runtime.broadcast import Broadcast
 from controlplane.runtime.log import Logger
 from controlplane.runtime.memory import return_free_memory
 from controlplane.runtime.throttle import LogLimit
 from controlplane.steering.plan import Plan
-
-UNFOLLOWED = 3.0
-"""Seconds after which a leader's plan that cannot be served is reported; one replica hears of an
-instance some moments before another."""
-
-
-@dataclass(frozen=True, slots=True)
-class CycleResult:
-    """What one cycle came to."""
-
-    view: FleetView
-    decision: Decision | None
-    """None if this replica neither decided nor had a plan to follow."""
-    plan_changed: bool = False
-    views_changed: bool = False
-    followed: bool = False
-    """Whether the plan is the leader's, not one decided here."""
-    reason: str = "period"
-    """Why the cycle ran."""
-    faults: tuple[Fault, ...] = ()
-    """Resources that Envoys would refuse, and that were not published in their new form."""
-    build_seconds: float = 0.0
-    """What building the resources took of *elapsed*."""
-    elapsed: float = 0.0
-    """Seconds from the beginning until the resources were published."""
-
-    @property
-    def outcome(self) -> str:
-        """Return what became of the plan: published, held or unchanged."""
-        if self.views_changed:
-            return "published"
-        return "held" if self.decision is not None and self.decision.plan.held else "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class UnfollowedPlan:
-    """A leader's plan that this replica cannot serve."""
-
-    plan: Plan
-    unknown: Sequence[str]
-    """What it names and the configuration lacks, or the reverse."""
-    served: str
-    """Version of the plan that is served instead; empty if there is none."""
-
 
 REST = 0.25
 """Rest after a cycle that outlasted its period, as a fraction of what it took: the last plan
@@ -100,7 +57,6 @@ class Cycle:
         began: the instant at which a cycle takes the state of the fleet.
         completed: what each cycle came to, once its resources have been sent.
         measured: the times of each cycle that decided.
-        unfollowed: a leader's plan cannot be served here; published once a minute.
     """
 
     def __init__(
@@ -133,8 +89,8 @@ class Cycle:
         self._clients: set[tuple[str, str]] = set()
         """(site, role) of gRPC clients and older Envoys so far; the unknown site is one."""
         self._decides_alone = False
-        self._unfollowed_since: float | None = None
-        self._told: LogLimit[str] = LogLimit()
+        self._leader_plan = LeaderPlan(configuration, bus=bus, clock=clock)
+        self._logged: LogLimit[str] = LogLimit()
         self._decided_in = 0.0
         """Seconds that the last decision took."""
         self._deciding_since: float | None = None
@@ -148,12 +104,16 @@ class Cycle:
         self.began = Broadcast[float]()
         self.completed = Broadcast[CycleResult]()
         self.measured = Broadcast[CycleRecord]()
-        self.unfollowed = Broadcast[UnfollowedPlan]()
 
     @property
     def plan(self) -> Plan | None:
         """Return the plan being served; None before the first."""
         return self._publication.plan
+
+    @property
+    def unfollowed(self) -> Broadcast[UnfollowedPlan]:
+        """Return what is published, once a minute, when a leader's plan cannot be served here."""
+        return self._leader_plan.unfollowed
 
     @property
     def decides(self) -> bool:
@@ -210,7 +170,7 @@ class Cycle:
             self._log.warning(
                 "saved plan does not match the configuration; ignored",
                 version=saved.plan.version,
-                remedy="none needed: the first cycle decides another one",
+                remedy="none needed: the first cycle makes a new plan",
             )
             return
         await self._serve_restored(saved.plan)
@@ -284,7 +244,7 @@ class Cycle:
 
     def _note_overrun(self, took: float, period: float, *, now: float) -> None:
         """Log, once a minute, that a cycle outlasted its period; its predecessor's plan served."""
-        if self._told.is_due("overrun", now=now):
+        if self._logged.is_due("overrun", now=now):
             self._log.warning(
                 "cycle outlasted its period",
                 duration_ms=round(1e3 * took),
@@ -306,7 +266,7 @@ class Cycle:
             "process was suspended; plan kept until reports have come in",
             seconds=round(seconds, 1),
             wait=wait,
-            remedy="see what suspended it: SIGSTOP, a paused machine, or no processor time",
+            remedy="find out what suspended it: SIGSTOP, a paused VM, or a lack of CPU time",
         )
         await asyncio.sleep(wait)
 
@@ -318,25 +278,25 @@ class Cycle:
         await self._apply_pending_config()
         bus = self._bus()
         self._fleet.set_clients(bus.clients(self._registry.clients))
-        view = await self._view_fleet()
+        view = await in_turns(self._fleet.view_in_steps(now=self._clock()))
         self.began.publish(view.at)
         viewed = time.perf_counter()
-        follow = self._plan_to_follow()
+        follow = self._leader_plan.to_follow(self.plan)
         if follow is None and not self.decides:
-            self._note_unfollowed()
-            follow = self._plan_to_fit()
+            self._leader_plan.note_unfollowed(self.plan)
+            follow = self._leader_plan.to_fit(self.plan)
             if follow is None:
                 self._end_idle(view)
                 return
         else:
-            self._unfollowed_since = None
+            self._leader_plan.note_followed()
         self._decides_alone = follow is None and not bus.leads
         await self._withdraw_failed(view)
         decision = await self._decide(view, follow=follow)
         decided = time.perf_counter()
         plan, self._decided_in = decision.plan, decided - viewed
         plan_changed = self.plan is None or self.plan.version != plan.version
-        if plan_changed and follow is None and not await self._share(plan):
+        if follow is None and not await self._share(plan):
             self._end_idle(view)
             return
         self.levels.observe(view)
@@ -372,29 +332,23 @@ class Cycle:
                 )
             )
 
-    async def _view_fleet(self) -> FleetView:
-        """Return the fleet as it is now; streams and reports go on meanwhile."""
-        steps = self._fleet.view_in_steps(now=self._clock())
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                view: FleetView = end.value
-                return view
-            await asyncio.sleep(0)
-
     async def _apply_pending_config(self) -> None:
         # Before the new configuration is put in force, which takes its time as well.
         await self._withdraw()
-        change = self._configuration.take_pending()
+        pending = self._configuration.take_pending()
         # What went so far is known to what is decided from here on.
         self._publication.withdrawals.begin_decision()
+        change = await self._configuration.change_to(pending)
         if change is None:
             return
         await self._decider.reconfigure(change.config)
         await self._publication.reconfigure(change.config)
         # Before the first plan nothing else serves: what is discovered by then serves at once.
-        self._fleet.reconfigure(change.config, now=self._clock(), ramp=self.view is not None)
+        await in_turns(
+            self._fleet.reconfigure_in_steps(
+                change.config, now=self._clock(), ramp=self.view is not None
+            )
+        )
         self._configuration.put_in_force(change)
 
     async def _withdraw_failed(self, view: FleetView) -> None:
@@ -436,52 +390,20 @@ class Cycle:
         unready = (e.name for e in view.instances.values() if e.phase is Phase.NOT_READY)
         return drained(view.config) | self._pairs(unready)
 
-    def _plan_to_follow(self) -> Plan | None:
-        """Return the plan of all replicas where it has to be taken over; None to decide."""
-        bus = self._bus()
-        shared = bus.plan
-        if shared is None:
-            return None
-        served = None if self.plan is None else self.plan.version
-        if bus.leads and shared.version == served:
-            return None
-        return shared if covers(shared, self._configuration.effective) else None
-
-    def _plan_to_fit(self) -> Plan | None:
-        """Return the leader's plan if what fits of it is to be served, though not all of it does.
-
-        At once where there is nothing else to serve; otherwise after some moments, in which this
-        replica or the leader may hear of what the other one knows. Not where instances are
-        discovered: what is lacking may be this replica's access to a cluster.
-        """
-        since = self._unfollowed_since
-        if since is None or self._configuration.effective.discovery is not None:
-            return None
-        waited = self._clock() - since
-        return self._bus().plan if self.plan is None or waited >= UNFOLLOWED else None
-
     @property
     def follows(self) -> bool:
         """Return whether the leader's plan can be served whole; true without another leader."""
-        return self._unfollowed_since is None
-
-    def _note_unfollowed(self) -> None:
-        """Report, soon and then once a minute, that the leader's plan cannot be served here."""
-        plan, now = self._bus().plan, self._clock()
-        unknown = [] if plan is None else unknown_to(plan, self._configuration.effective)
-        if plan is None or not unknown:
-            self._unfollowed_since = None
-            return
-        if self._unfollowed_since is None:
-            self._unfollowed_since = now
-        if now - self._unfollowed_since >= UNFOLLOWED and self._told.is_due("plan", now=now):
-            served = "" if self.plan is None else self.plan.version
-            self.unfollowed.publish(UnfollowedPlan(plan, unknown, served))
+        return self._leader_plan.follows
 
     async def _share(self, plan: Plan) -> bool:
-        """Make *plan* the plan of all replicas, if this one leads; return whether it may serve."""
+        """Make *plan* the plan of all replicas, if this one leads; return whether it may serve.
+
+        Whether this replica has served it before or not: one that leads since a moment ago served
+        its own where the last leader's did not fit, and the others have the last leader's, or none.
+        """
         bus = self._bus()
-        if not bus.leads or await bus.offer(plan):
+        is_shared = bus.plan is not None and bus.plan.version == plan.version
+        if not bus.leads or is_shared or await bus.offer(plan):
             return True
         self._log.warning(
             "plan not shared; the previous one is served",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 
-from controlplane.controller.cycle import CycleResult
+from controlplane.controller.cycle_result import CycleResult
 from controlplane.controller.metrics import Metrics
 from controlplane.fleet.view import FleetView
 from controlplane.grpc_services.convergence import Convergence, Settled
@@ -68,7 +68,7 @@ class CycleMeter:
         self._settle(self._convergence.publish(version, serving, heard_at=heard_at, now=now))
 
     def observe_xds(self, event: XdsEvent, *, now: float) -> None:
-        """Receive what happened on a stream."""
+        """Count what happened on a stream."""
         if event.what is XdsEventKind.ACKED and event.type_url == ENDPOINT:
             took, settled = self._convergence.acknowledge(event.envoy, event.version, now=now)
             if took is not None:
@@ -96,9 +96,9 @@ class CycleMeter:
         """Count how old what is known of the instances is."""
         step = max(1, -(-len(view.instances) // AGES))
         for item in itertools.islice(view.instances.values(), 0, None, step):
-            instants = [r.at for r in item.readings.values() if r.at is not None]
-            if instants:
-                self._metrics.report_age_seconds.observe(max(0.0, view.at - max(instants)))
+            at = item.measured_at
+            if at is not None:
+                self._metrics.report_age_seconds.observe(max(0.0, view.at - at))
 
     def _settle(self, settled: list[Settled]) -> None:
         for each in settled:

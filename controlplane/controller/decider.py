@@ -47,13 +47,13 @@ class Decider:
         )
 
     async def reconfigure(self, config: Config) -> None:
-        """Go on under another configuration, with what was learned."""
+        """Continue under another configuration, with what was learned."""
         await asyncio.get_running_loop().run_in_executor(
             self._thread, self._steering.reconfigure, config
         )
 
     async def restore(self, plan: Plan) -> None:
-        """Receive a previous plan as the last one."""
+        """Adopt a previous plan as the last one."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._steering.restore, plan)
 
     async def memory(self, *, now: float) -> dict[str, Any]:

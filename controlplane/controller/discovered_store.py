@@ -13,7 +13,7 @@ from typing import Any
 
 from controlplane.config import DiscoveredInstance, DiscoveredMatch, Instance, Match, Site
 from controlplane.controller.state_file import StateError
-from controlplane.runtime.files import replace_file
+from controlplane.runtime.files import read_file, replace_file
 
 FILE_NAME = "discovered.json"
 SIZE_LIMIT = 64_000_000
@@ -83,8 +83,7 @@ class DiscoveredStore:
             StateError: the file cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
-                content = file.read(SIZE_LIMIT + 1)
+            content = read_file(self.path, limit=SIZE_LIMIT + 1)
         except FileNotFoundError:
             return None
         except OSError as error:

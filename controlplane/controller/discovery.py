@@ -25,7 +25,8 @@ from controlplane.config import (
 )
 from controlplane.config.merge import route_sources
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.discovered_store import NOTHING_SAVED, DiscoveredStore, SavedInstances
+from controlplane.controller.discovered_store import NOTHING_SAVED, SavedInstances
+from controlplane.controller.discovery_saving import DiscoverySaver
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.controller.followers import (
     DiscoverySource,
@@ -35,10 +36,7 @@ from controlplane.controller.followers import (
     sources_of,
 )
 from controlplane.controller.rejection_events import OF_FILE, RejectionEvents
-from controlplane.controller.state_file import StateError
 from controlplane.errors import Fault
-from controlplane.runtime.files import keep_aside
-from controlplane.runtime.log import Logger
 from controlplane.sources.kubernetes.client import ApiClient, new_session
 from controlplane.sources.kubernetes.mapping import Mapped, Mapper
 from controlplane.sources.kubernetes.matches import map_routes
@@ -52,8 +50,6 @@ IDLE_SHARE = 4.0
 go all the time take a fifth of a core at most."""
 LONGEST_PAUSE = 0.5
 """Seconds that changes wait at most."""
-SAVE_PERIOD = 5.0
-"""Seconds between two times that what was found is written."""
 FIRST_LIST = 30.0
 """Seconds that the first plan waits for the first lists; longer if without them a service would
 have no instance at all."""
@@ -61,31 +57,6 @@ MAX_FILE_EVENTS = 10
 """Errors of a rejected file that become Events; the log has them all."""
 REMINDER = 5.0
 """Seconds after which a start that still waits is reported."""
-
-
-def load_discovered(directory: Path | None, *, log: Logger) -> SavedInstances:
-    """Return what was found before a restart; nothing where nothing can be read."""
-    if directory is None:
-        return NOTHING_SAVED
-    store = DiscoveredStore(directory)
-    try:
-        saved = store.load() or NOTHING_SAVED
-    except StateError as error:
-        log.warning(
-            "saved discovered instances unreadable; discovering again",
-            reason=str(error),
-            remedy="none needed; look at the file if this happens again",
-        )
-        return NOTHING_SAVED
-    if saved.unread:
-        log.warning(
-            "saved discovered instances partly unreadable; the rest restored",
-            reason=list(saved.unread[:20]),
-            restored=len(saved.found),
-            file=keep_aside(store.path),
-            remedy="none needed; they are discovered again",
-        )
-    return saved
 
 
 class InstanceDiscovery:
@@ -106,8 +77,6 @@ class InstanceDiscovery:
     ) -> None:
         self._control = control
         self._configuration = control.configuration
-        self._file = None if state_dir is None else DiscoveredStore(state_dir)
-        self._saved: tuple[object, ...] | None = None
         self._sources_of: tuple[Config, tuple[DiscoverySource, ...]] | None = None
         self._findings = {
             name: Mapped(tuple(each for each in saved.found if each.rule == name))
@@ -120,9 +89,7 @@ class InstanceDiscovery:
         self._known = set(saved.rules)
         """Sources whose objects are known, or were when they were saved."""
         self._mappers: dict[str, tuple[DiscoveryRule, tuple[Site, ...], Mapper]] = {}
-        self._found = saved.found
-        self._matches = saved.matches
-        self._to_save = asyncio.Event()
+        self._saver = DiscoverySaver(control, saved, state_dir=state_dir)
         self._events = RejectionEvents(
             self._client_of, unix_time=control.unix_time, log=control.log
         )
@@ -156,7 +123,7 @@ class InstanceDiscovery:
                         "first plan delayed until instances are discovered",
                         unread=sorted(each.name for each in self._sources if self._misses(each)),
                         instances=len(self._configuration.merged.config.instances),
-                        remedy="see why above, and the rules' selectors; 'cats doctor' asks, too",
+                        remedy="see the reasons above, and check the rules' selectors",
                     )
         # What was found is in the configuration before the first cycle begins.
         await asyncio.sleep(0)
@@ -167,7 +134,7 @@ class InstanceDiscovery:
         async with new_session() as session, asyncio.TaskGroup() as group:
             self._session = session
             try:
-                group.create_task(self._keep_saved(), name="save discovered")
+                group.create_task(self._saver.run(), name="save discovered")
                 group.create_task(self._events.run(), name="write Events")
                 while True:
                     keys = (key for each in self._sources for key in each.keys)
@@ -180,7 +147,7 @@ class InstanceDiscovery:
                     pause = min(LONGEST_PAUSE, IDLE_SHARE * (ended_at - began_at))
                     await asyncio.sleep(max(JOINED, ended_at + pause - loop.time()))
             finally:
-                self._write()
+                self._saver.write()
                 self._followers.stop()
 
     def status(self) -> tuple[RuleStatus, ...]:
@@ -221,7 +188,7 @@ class InstanceDiscovery:
 
     async def _look(self) -> None:
         config, sources = self._configuration.file_config, self._sources
-        self._tell_failures()
+        self._report_failures()
         rules = {rule.name: rule for rule in self._rules}
         for source in sources:
             if self._misses(source):
@@ -241,9 +208,7 @@ class InstanceDiscovery:
         if self._discovery is not None and self._discovery.events:
             self._events.note(self._configuration.refused)
         self._note_beginning()
-        self._found, self._matches = found, matches
-        if self._known:  # else the first lists would wait for a save that saves nothing
-            self._to_save.set()
+        self._saver.note(found, matches, rules=self._known)
 
     async def _find(
         self, config: Config, rule: DiscoveryRule, followers: Sequence[Reflector]
@@ -309,7 +274,7 @@ class InstanceDiscovery:
         followers = self._followers.of(source)
         return not followers or not all(each.listed for each in followers)
 
-    def _tell_failures(self) -> None:
+    def _report_failures(self) -> None:
         failing: dict[str, str] = {}
         for source in self._sources:
             error = failure_of(self._followers.of(source))
@@ -317,44 +282,11 @@ class InstanceDiscovery:
                 continue
             failing[source.name] = str(error)
             if source.name not in self._failing:
-                self._control.notifier.report_fault(
+                self._control.notifier.reporter.report_fault(
                     "discovery failed; known instances stay in use",
                     rule=source.name, reason=str(error), remedy=error.remedy,
                     **({"cluster": source.cluster} if source.cluster else {}),
                 )  # fmt: skip
         for name in self._failing.keys() - failing.keys():
-            self._control.notifier.report("discovery restored", rule=name)
+            self._control.notifier.reporter.report("discovery restored", rule=name)
         self._failing = failing
-
-    async def _keep_saved(self) -> None:
-        while True:
-            await self._to_save.wait()
-            self._to_save.clear()
-            await asyncio.to_thread(self._write)
-            await asyncio.sleep(SAVE_PERIOD)
-
-    def _write(self) -> None:
-        """Save what was found, unless it is saved already; blocks."""
-        state = self._found, self._matches, frozenset(self._known)
-        if self._file is None or self._discovery is None or state == self._saved:
-            return
-        if not self._known:
-            return
-        names = {each.instance.name for each in self._found}
-        # What is held is worth as much after a restart as before it.
-        held = tuple(
-            each
-            for each in self._configuration.merged.held
-            if each.rule and each.instance.name not in names
-        )
-        try:
-            self._file.save((*self._found, *held), rules=sorted(self._known), matches=self._matches)
-        except OSError as error:
-            self._control.metrics.state_saves.labels("failed").inc()
-            self._control.log.warning(
-                "discovered instances not saved; serving continues",
-                file=str(self._file.path),
-                reason=error.strerror or str(error),
-                remedy="make room in --state-dir, and see that it can be written",
-            )
-        self._saved = state

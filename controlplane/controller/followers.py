@@ -12,7 +12,8 @@ from controlplane.config import Config, KubernetesApi, KubernetesCluster
 from controlplane.config.merge import route_sources
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.discovery_status import HTTP_ROUTES
-from controlplane.sources.kubernetes.client import ApiClient, ApiError
+from controlplane.sources.kubernetes.api_answers import ApiError
+from controlplane.sources.kubernetes.client import ApiClient
 from controlplane.sources.kubernetes.matches import source_watches
 from controlplane.sources.kubernetes.reflector import Reflector
 from controlplane.sources.kubernetes.watches import Watch, watches

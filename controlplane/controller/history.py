@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
-from controlplane.runtime.kept_files import KeptFile, inflate_json
+from controlplane.runtime.kept_files import KeptFile, inflate_json, instant_of
 from controlplane.steering.outcomes import observed_latencies, predicted_latency
 from controlplane.steering.plan import Plan
 
@@ -143,7 +143,9 @@ class _Series:
         self._bytes = 0
 
     def add(self, at: float, content: bytes) -> None:
-        """Add a sample, unless the last one is too near."""
+        """Add a sample, unless the last one is too near; drop any that lie in the future."""
+        while self._samples and self._samples[-1][0] > at + FINE_STEP:  # the clock was set back
+            self._bytes -= len(self._samples.pop()[1])
         # Half a second of tolerance: cycles do not come exactly on time.
         if self._samples and at - self._samples[-1][0] < self.step - 0.5:
             return
@@ -169,7 +171,8 @@ class History:
 
     def due(self, at: float) -> bool:
         """Return whether a sample of the Unix time *at* would be kept."""
-        return at - self._last >= FINE_STEP - 0.5
+        # A clock that was set back is no reason to wait until it is there again.
+        return not -FINE_STEP <= at - self._last < FINE_STEP - 0.5
 
     def add(self, at: float, content: bytes) -> None:
         """Keep what `pack_sample` returned."""
@@ -209,7 +212,7 @@ class History:
         )
 
     def restore(self, content: bytes) -> str:
-        """Receive what `encode` made, as far as it can be read.
+        """Restore what `encode` made, as far as it can be read.
 
         Returns:
             What is wrong with the rest; empty if nothing is.
@@ -224,7 +227,7 @@ class History:
             try:
                 if len(piece) < size or kind > 1:
                     raise ValueError("cut")  # noqa: TRY301
-                instant = float(_inflate(piece)["at"])
+                instant = instant_of(_inflate(piece))
             except (ValueError, KeyError, TypeError, zlib.error) as error:
                 return f"sample unreadable: {error}"
             (self._fine, self._coarse)[kind].add(instant, piece)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from controlplane.bus.kubernetes import DURATION, KubernetesBus
 from controlplane.bus.peers import PeerClient, make_peer_application
@@ -16,6 +17,7 @@ from controlplane.config.schema.server import Replicas
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.replication import bus_counter, replica_name
 from controlplane.errors import ReportError, StartError
+from controlplane.runtime.files import read_file
 from controlplane.sources.kubernetes.access import ACCOUNT
 from controlplane.sources.kubernetes.client import ApiClient, new_session
 from controlplane.sources.kubernetes.leases import LeaseStore
@@ -30,9 +32,12 @@ async def make_kubernetes_bus(
     settings: Replicas,
     ends: AsyncExitStack,
     *,
+    middlewares: Iterable[Middleware] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[KubernetesBus, web.AppRunner]:
     """Make this replica's end of the bus, and what answers the others, which has to be bound.
+
+    *middlewares* bound the connections of the port that it is bound to.
 
     Raises:
         StartError: the replicas' key cannot be read, or nothing says the namespace.
@@ -66,7 +71,11 @@ async def make_kubernetes_bus(
         clock=control.clock,
     )
     runner = web.AppRunner(
-        make_peer_application(bus.answer, key=key), access_log=None, shutdown_timeout=1.0
+        make_peer_application(bus.answer, key=key, middlewares=middlewares),
+        access_log=None,
+        auto_decompress=False,
+        lingering_time=1.0,
+        shutdown_timeout=1.0,
     )
     await runner.setup()
     ends.push_async_callback(runner.cleanup)
@@ -81,8 +90,7 @@ def read_key(file: str) -> str:
         ReportError: it holds none, or too short a one.
         OSError: it cannot be read.
     """
-    with Path(file).open("rb") as opened:
-        lines = opened.read(MAX_KEY_FILE).decode("utf-8", "replace").split()
+    lines = read_file(Path(file), limit=MAX_KEY_FILE).decode("utf-8", "replace").split()
     if not lines or len(lines[0]) < SHORTEST_KEY:
         raise ReportError(f"{file} holds no key of {SHORTEST_KEY} characters or more")
     return lines[0]
@@ -98,5 +106,5 @@ def own_namespace(read: Callable[[Path], str] = Path.read_text) -> str:
         return read(ACCOUNT / "namespace").strip()
     except OSError as error:
         raise StartError(
-            "server.replicas.namespace: this is no pod with a service account; name the namespace"
+            "server.replicas.namespace: not in a pod with a service account; name the namespace"
         ) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from controlplane.config.override_rules import EFFECTS
 from controlplane.fleet.view import FleetView, InstanceView, Phase
 from controlplane.model import Signal
-from controlplane.steering.assignments import digest_of
+from controlplane.steering.assignment_sums import digest_of
 from controlplane.steering.plan import Assignment, Plan, Why
 
 LEAST = 0.10

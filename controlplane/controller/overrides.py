@@ -7,30 +7,32 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from controlplane.config import Config, Override
-from controlplane.config.override_rules import (
-    EFFECTS,
-)
+from controlplane.config.override_rules import EFFECTS
 from controlplane.controller.override_requests import (
     OverrideError,
     OverrideRequest,
     check_override,
     unknown_override,
 )
-from controlplane.runtime.files import keep_aside, replace_file
+from controlplane.runtime.files import keep_aside, read_file, replace_file
 
 MOST = 200
 """Overrides standing at a time."""
 FILE_NAME = "overrides.json"
 SIZE_LIMIT = 1_000_000
+CLOCK_STEP = 5.0
+"""Seconds within one cycle from which the wall clock was set, not slewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def check_room(active: int) -> None:
         OverrideError: it may not.
     """
     if active >= MOST:
-        raise OverrideError(f"{MOST} overrides stand already; remove one, or use the file")
+        raise OverrideError(f"{MOST} overrides are active already; remove one, or use the file")
 
 
 class OverrideStore:
@@ -94,6 +96,8 @@ class OverrideStore:
     def __init__(self, directory: Path | None = None) -> None:
         self._path = directory / FILE_NAME if directory else None
         self._active: dict[str, ActiveOverride] = {}
+        self._offset: float | None = None
+        """Unix time less the monotonic clock's, when they were last compared."""
 
     @property
     def lasting(self) -> bool:
@@ -130,8 +134,8 @@ class OverrideStore:
 
     def adopt(self, entries: Iterable[Mapping[str, Any]], *, unix_now: float) -> Adopted:
         """Replace all by those of the replicas, which hold whether they can be saved or not."""
-        active, unread = _restore_all(list(entries)[:MOST], unix_now=unix_now)
         before = self._active
+        active, unread = _restore_all(list(entries)[:MOST], unix_now=unix_now, known=before)
         added = tuple(item for name, item in active.items() if name not in before)
         removed = tuple(item for name, item in before.items() if name not in active)
         if added or removed:
@@ -146,8 +150,33 @@ class OverrideStore:
         """Return those in force as they are saved."""
         return [encode_override(item) for item in self._active.values()]
 
+    def follow_clock(self, *, unix_now: float, now: float) -> float:
+        """Keep how long each override lasts when the wall clock is set.
+
+        Args:
+            unix_now: by the wall clock.
+            now: the same instant by a clock that is never set.
+
+        Returns:
+            By how many seconds it was set since the last call, 0 if it was not.
+        """
+        offset = unix_now - now
+        step = 0.0 if self._offset is None else offset - self._offset
+        self._offset = offset
+        if abs(step) < CLOCK_STEP:  # slewed: overrides end by the clock that they are shown by
+            return 0.0
+        moved = {
+            name: replace(item, since=item.since + step, expires=item.expires + step)
+            for name, item in self._active.items()
+        }
+        if moved:
+            with contextlib.suppress(OverrideError):  # a restart would go by the older instants
+                self._replace(moved)
+            self._active = moved
+        return step
+
     def expire(self, *, unix_now: float) -> tuple[ActiveOverride, ...]:
-        """End those whose time is over; give them."""
+        """End those whose time is over; return them."""
         over = tuple(item for item in self._active.values() if item.expires <= unix_now)
         for item in over:
             # In memory only: on disk they are over as well, whenever that is read.
@@ -182,15 +211,14 @@ class OverrideStore:
         if self._path is None:
             return ()
         try:
-            with self._path.open("rb") as file:
-                content = file.read(SIZE_LIMIT)
+            content = read_file(self._path, limit=SIZE_LIMIT)
             items = json.loads(content)["overrides"]
             entries = list(items[:MOST])
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise OverrideError(
-                f"{self._path}: cannot be read: {error}; see who owns --state-dir, or remove the"
+                f"{self._path}: cannot be read: {error}; check who owns --state-dir, or remove the"
                 f" file and add the overrides again; {keep_aside(self._path)}"
             ) from error
         self._active, unread = _restore_all(entries, unix_now=unix_now)
@@ -212,9 +240,15 @@ class OverrideStore:
 
 
 def _restore_all(
-    entries: Iterable[Any], *, unix_now: float
+    entries: Iterable[Any],
+    *,
+    unix_now: float,
+    known: Mapping[str, ActiveOverride] = MappingProxyType({}),
 ) -> tuple[dict[str, ActiveOverride], list[str]]:
-    """Read saved overrides; return those whose time is not over, and what could not be read."""
+    """Read saved overrides; return those whose time is not over, and what could not be read.
+
+    Those that are *known* stay as they are: their instants may be another clock's.
+    """
     active: dict[str, ActiveOverride] = {}
     unread = []
     for number, item in enumerate(entries):
@@ -224,7 +258,9 @@ def _restore_all(
             unread.append(f"override {number}: {str(error).splitlines()[0]}")
             continue
         unread += [f"override {restored.id}: unknown key '{name}'" for name in unknown]
-        if restored.expires > unix_now and math.isfinite(restored.expires):
+        if restored.id in known:
+            active[restored.id] = known[restored.id]
+        elif restored.expires > unix_now and math.isfinite(restored.expires):
             active[restored.id] = restored
     return active, unread
 

@@ -131,7 +131,7 @@ class Persistence:
                 "plan not saved; serving continues",
                 file=str(self._file.path),
                 reason=error.strerror or str(error),
-                remedy="make room in --state-dir, and check that it can be written",
+                remedy="free disk space for --state-dir, and check that it is writable",
             )
         else:
             self._metrics.state_saves.labels("saved").inc()

@@ -17,11 +17,12 @@ from controlplane.config import Config
 from controlplane.config.withdrawals import Withdrawn
 from controlplane.controller.withdrawals import NOTHING, Withdrawals
 from controlplane.grpc_services.views import ViewStore
-from controlplane.resources.build import SnapshotBuilder, Views
+from controlplane.resources.build import SnapshotBuilder
 from controlplane.resources.grpc_clients import GrpcViews
 from controlplane.resources.low_battery import LowBatteryViews
 from controlplane.resources.names import LOW_BATTERY, ROLE_GRPC
 from controlplane.resources.versions import OlderEnvoyViews
+from controlplane.resources.views import Views
 from controlplane.steering.plan import Plan
 from controlplane.steering.withdrawal import without
 from controlplane.xds.snapshot import Snapshot, view_key

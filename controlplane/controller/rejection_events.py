@@ -14,7 +14,8 @@ from typing import Any
 
 from controlplane.config import ObjectRef, RejectedInstance
 from controlplane.runtime.log import Logger
-from controlplane.sources.kubernetes.client import ApiClient, ApiError
+from controlplane.sources.kubernetes.api_answers import ApiError
+from controlplane.sources.kubernetes.client import ApiClient
 
 PERIOD = 1.0
 """Seconds between two Events."""

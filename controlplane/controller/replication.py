@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.config import BusTls, Config
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.cycle import CycleResult
+from controlplane.controller.cycle_result import CycleResult
 from controlplane.controller.discovery_status import RuleStatus
 from controlplane.errors import StartError
 from controlplane.runtime.tasks import guard
@@ -145,7 +145,7 @@ class Resignation:
             "leader hears no instance; lease given up",
             seconds=round(deaf_for, 1),
             replicas=bus.replicas,
-            remedy="see whether this replica reaches the instances; another one leads meanwhile",
+            remedy="check whether this replica reaches the instances; another one leads meanwhile",
         )
         self._resign()
 
@@ -179,7 +179,7 @@ class Resignation:
 
 
 async def join(control: ControlPlane, bus: NatsBus | KubernetesBus) -> asyncio.Task[None]:
-    """Start the bus and wait for the replicas' plan; give the task that keeps it joined."""
+    """Start the bus and wait for the replicas' plan; return the task that keeps it joined."""
 
     def count(name: str) -> None:
         control.metrics.task_failures.labels(name).inc()
@@ -218,11 +218,11 @@ def build_context(tls: BusTls) -> ssl.SSLContext:
         return client_context(tls.ca, cert=tls.cert, key=tls.key)
     except ssl.SSLError as error:
         raise StartError(
-            f"server.bus_tls: {tls.ca}, {tls.cert}, {tls.key}: {error.reason}; give PEM files, and"
-            " the key that the certificate was made with"
+            f"server.bus_tls: {tls.ca}, {tls.cert}, {tls.key}: {error.reason}; use PEM files, and"
+            " the private key of that certificate"
         ) from error
     except OSError as error:
         raise StartError(
             f"server.bus_tls: {error.filename or tls.ca or tls.cert}: {error.strerror};"
-            " name a file that is there and that the user of the control plane may read"
+            " name an existing file that the control plane's user may read"
         ) from error

@@ -82,6 +82,10 @@ class ReportIntake:
         self._readiness = {k: ready for k, ready in self._readiness.items() if k in names}
 
     def _note_readiness(self, instance: str, *, ready: bool) -> None:
+        if self._readiness.get(instance, True) == ready:
+            return
+        # One source's word, which counts only if no better one contradicts it.
+        ready = not self._fleet.is_out(instance, now=self._clock())
         if self._readiness.get(instance, True) != ready:
             if not ready:
                 self.became_unready.publish(instance)

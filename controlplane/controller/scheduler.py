@@ -46,7 +46,7 @@ class Scheduler:
         self._requested.set()
 
     def begin(self) -> str:
-        """Forget what was urgent, since the cycle that begins sees it; give the reason."""
+        """Forget what was urgent, since the cycle that begins sees it; return the reason."""
         reason, self.reason = self.reason, ""
         self._requested_at = None
         self._requested.clear()

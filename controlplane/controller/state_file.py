@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.errors import ControlPlaneError
-from controlplane.runtime.files import replace_file
+from controlplane.runtime.files import read_file, replace_file
 from controlplane.steering.plan import Plan
 from controlplane.steering.record import decode_plan, encode_plan
 
@@ -25,7 +25,7 @@ MEMORY_NAME = "learned.json"
 SIZE_LIMIT = 256_000_000
 """Bytes; 1,000 client sites x 200 instances x 10 services take about 150 MB."""
 
-_OWNER = "see who owns --state-dir, and that it can be read"
+_OWNER = "check who owns --state-dir, and that it can be read"
 
 
 class StateError(ControlPlaneError):
@@ -58,13 +58,15 @@ def decode_state(content: bytes, *, now: float) -> SavedState:
         StateError: the content is not such a document.
     """
     if len(content) > SIZE_LIMIT:
-        raise StateError(f"larger than {SIZE_LIMIT} bytes, so hardly ours; see who else writes it")
+        raise StateError(
+            f"larger than {SIZE_LIMIT} bytes, so it is hardly ours; check what else writes it"
+        )
     try:
         document = json.loads(content)
         if document["format"] != FORMAT:
             raise StateError(
                 f"format {document['format']!r} is not {FORMAT}, the one this version reads; start"
-                " the version that wrote it, or go on without"
+                " the version that wrote it, or continue without it"
             )
         return SavedState(
             plan=decode_plan(document["plan"], at=now), saved_at=float(document["saved_at"])
@@ -88,8 +90,7 @@ class StateFile:
             StateError: it cannot be read; the file was set aside where that was possible.
         """
         try:
-            with self.path.open("rb") as file:
-                content = file.read(SIZE_LIMIT + 1)
+            content = read_file(self.path, limit=SIZE_LIMIT + 1)
             return decode_state(content, now=now)
         except FileNotFoundError:
             return None
@@ -114,7 +115,7 @@ class StateFile:
         """
         path = self.path.with_name(MEMORY_NAME)
         try:
-            document = json.loads(path.read_bytes())
+            document = json.loads(read_file(path, limit=SIZE_LIMIT))
             if document["format"] != FORMAT:
                 raise ValueError(  # noqa: TRY301
                     f"format {document['format']!r} is not {FORMAT}, the one this version reads"
@@ -141,7 +142,7 @@ class StateFile:
         replace_file(self.path.with_name(MEMORY_NAME), content)
 
     def set_memory_aside(self) -> str:
-        """Keep a file of what was learned that turned out to be none; say where."""
+        """Keep a file of what was learned that turned out to be none; return where."""
         return _set_aside(self.path.with_name(MEMORY_NAME))
 
 

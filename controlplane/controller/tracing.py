@@ -50,7 +50,7 @@ class CycleTracer:
         self._early: OrderedDict[str, Settled] = OrderedDict()
         """Plan -> when all held it, for cycles that are not reported yet."""
 
-    def tell_cycle(self, cycle: CycleRecord) -> None:
+    def trace_cycle(self, cycle: CycleRecord) -> None:
         """Make the spans of a cycle."""
         zero = time.time_ns() - time.perf_counter_ns()
 
@@ -71,11 +71,11 @@ class CycleTracer:
                 self._published[cycle.version] = (spans["cycle"], instant(end))
                 early = self._early.pop(cycle.version, None)
                 if early is not None:
-                    self.tell_settled(early)
+                    self.trace_settled(early)
         while len(self._published) > KEPT:
             self._published.popitem(last=False)
 
-    def tell_settled(self, settled: Settled) -> None:
+    def trace_settled(self, settled: Settled) -> None:
         """Make the span from a publication until every Envoy holds it.
 
         Near Envoys acknowledge while the cycle is still saving; it is reported when that is over.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -20,8 +19,9 @@ from controlplane.errors import ReportError
 from controlplane.model import WakeReport
 from controlplane.runtime.log import Logger
 from controlplane.runtime.throttle import LogLimit, TokenBucket
-from controlplane.runtime.tls import client_context
+from controlplane.sources.http_session import plain_session
 from controlplane.sources.network_errors import reason_of
+from controlplane.sources.pages import build_trust
 from controlplane.sources.tokens import read_token
 from controlplane.steering.plan import StartWish
 
@@ -60,7 +60,7 @@ class Waker:
         self._clock = clock
         self._log = log
         self._pause = pause
-        self._told: LogLimit[str] = LogLimit()
+        self._logged: LogLimit[str] = LogLimit()
         self._bucket = TokenBucket(rate=RATE, burst=BURST, now=clock())
         self._due: dict[str, tuple[StartWish, Wake]] = {}
         self._calling: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +94,7 @@ class Waker:
 
     async def run(self) -> None:
         """Call until cancelled."""
-        async with _new_session() as session:
+        async with plain_session(accept="*/*", keep_alive=False) as session:
             try:
                 while True:
                     await self._asked.wait()
@@ -110,7 +110,7 @@ class Waker:
 
     def _start(self, wish: StartWish, wake: Wake, session: aiohttp.ClientSession) -> None:
         if self._bucket.reserve(now=self._clock(), patience=0.0) is None:
-            if self._told.is_due("starts", now=self._clock()):
+            if self._logged.is_due("starts", now=self._clock()):
                 self._log.warning(
                     "instance start postponed",
                     instance=wish.instance,
@@ -124,6 +124,7 @@ class Waker:
 
     async def _call(self, wish: StartWish, wake: Wake, session: aiohttp.ClientSession) -> None:
         error = await self.call(wish, wake, session)
+        self._calling.pop(wish.instance, None)  # at the outcome, it may be asked for again
         self._on_outcome("failed" if error else "accepted")
         now = self._ended_at[wish.instance] = self._clock()
         try:
@@ -141,7 +142,7 @@ class Waker:
                 status = await _post(wake, _document(wish), session)
             except (aiohttp.ClientError, OSError, ValueError, ReportError) as failure:
                 # TimeoutError is an OSError; ValueError is what faulty URLs and files raise.
-                error = _reason(failure)
+                error = reason_of(failure, timeout="wake.timeout")
                 if not _may_pass(failure):
                     return error
                 continue
@@ -176,22 +177,11 @@ async def _post(wake: Wake, document: Mapping[str, Any], session: aiohttp.Client
         wake.url,
         json=document,
         headers=headers,
-        ssl=await asyncio.to_thread(_build_trust, wake),
+        ssl=await asyncio.to_thread(build_trust, wake),
         timeout=aiohttp.ClientTimeout(total=wake.timeout),
         allow_redirects=False,
     ) as response:
         return response.status
-
-
-def _build_trust(wake: Wake) -> ssl.SSLContext | bool:
-    """Return whom to trust and what to show; files are read again each time.
-
-    Raises:
-        OSError: one cannot be read, or a key is not its certificate's.
-    """
-    if wake.ca is None and wake.cert is None:
-        return True
-    return client_context(wake.ca, cert=wake.cert, key=wake.key)
 
 
 def _may_pass(failure: Exception) -> bool:
@@ -199,19 +189,3 @@ def _may_pass(failure: Exception) -> bool:
     if isinstance(failure, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL):
         return False
     return isinstance(failure, aiohttp.ClientError | TimeoutError)
-
-
-def _reason(failure: Exception) -> str:
-    if isinstance(failure, TimeoutError):
-        return "no answer within wake.timeout"
-    return reason_of(failure)
-
-
-def _new_session() -> aiohttp.ClientSession:
-    # Cookies and proxies of the environment have no place here; calls are too seldom to keep one.
-    return aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        headers={"User-Agent": "cats"},
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
-    )

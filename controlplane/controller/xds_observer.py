@@ -9,7 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from controlplane.controller.metrics import Metrics
 from controlplane.grpc_services.envoys import XdsEvent, XdsEventKind
-from controlplane.resources.versions import OLDEST_SUPPORTED, UNSUPPORTED
+from controlplane.resources.generations import OLDEST_SUPPORTED, UNSUPPORTED
 from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.log import Logger
 from controlplane.xds.types import PUSH_ORDER, short_type
@@ -63,10 +63,10 @@ class XdsObserver:
             case XdsEventKind.STALE:
                 return
             case _:
-                self._tell_rare(event)
+                self._log_rare(event)
         self._on_change(event)
 
-    def _tell_rare(self, event: XdsEvent) -> None:
+    def _log_rare(self, event: XdsEvent) -> None:
         match event.what:
             case XdsEventKind.CONNECTED:
                 self._metrics.streams.labels("delta" if event.delta else "sotw").inc()
@@ -95,7 +95,7 @@ class XdsObserver:
                     event.envoy,
                     envoy=event.envoy,
                     site=event.site,
-                    remedy="see whether it hangs or its network drops packets",
+                    remedy="check whether it hangs or its network drops packets",
                 )
             case _:
                 self._metrics.stream_faults.labels(event.what.value).inc()

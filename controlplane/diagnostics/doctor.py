@@ -1,193 +1,29 @@
 """What is wrong with a fleet and what to do about it: `cats doctor`.
 
-Each examination gives findings; those of documents are pure, the others read files and ask hosts.
+Examinations of the documents of a running control plane are here, and pure; `certificates` reads
+files and `reachability` asks hosts.
 """
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
 import email.utils
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-import aiohttp
-
-from controlplane.config import Config, Discovery, Instance, Tls
-from controlplane.config.resolution import SHARED_ADDRESS_REMEDY, names_of, shared_addresses
+from controlplane.config import Config
 from controlplane.controller.discovery_status import HTTP_ROUTES
-from controlplane.controller.followers import sources_of
-from controlplane.errors import ReportError
-from controlplane.model import InstanceReport
-from controlplane.resources.versions import OLDEST_SUPPORTED
-from controlplane.sources.dns import Answer, DnsResolver
-from controlplane.sources.kubernetes.access import Access, AccessError
-from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
-from controlplane.sources.kubernetes.watches import Watch
-from controlplane.sources.names import first_choice, usable_addresses
-from controlplane.sources.pages import fetch_page, remedy_of
-from controlplane.sources.pages import new_session as new_scrape_session
-from controlplane.sources.scrape import read_page
-from controlplane.telemetry.engines import Dialect
-from controlplane.telemetry.engines.custom import build_dialects
+from controlplane.diagnostics.answers import examine_answers
+from controlplane.diagnostics.certificates import examine_certificates
+from controlplane.diagnostics.finding import Finding
+from controlplane.diagnostics.reachability import examine_discovery, examine_names, examine_scrapes
+from controlplane.resources.generations import OLDEST_SUPPORTED
+from controlplane.sources.dns import DnsResolver
 
-EXPIRY_WARNING = 14 * 86400.0
-"""Seconds before a certificate's end from which it is reported."""
 SKEW = 2.0
 """Seconds that two clocks may be apart; ages are judged against expiries of some ten seconds."""
 LAG = 10.0
 """Seconds without an acknowledgement that are reported."""
-RESOLVED_WITHIN = 5.0
-"""Seconds that a DNS answer may take."""
-AT_ONCE = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is wrong, or soon will be."""
-
-    level: Literal["bad", "warning"]
-    what: str
-    remedy: str
-
-
-def examine_certificates(config: Config, *, unix_now: float) -> Iterator[Finding]:
-    """Look at the files of ``server.tls`` and ``server.admin.tls``."""
-    for name, tls in (
-        ("server.tls", config.server.tls),
-        ("server.admin.tls", config.server.admin.tls),
-    ):
-        if tls is not None:
-            yield from _examine_tls(name, tls, unix_now=unix_now)
-
-
-def _examine_tls(name: str, tls: Tls, *, unix_now: float) -> Iterator[Finding]:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert, tls.key)
-    except ssl.SSLError as error:
-        yield Finding(
-            "bad", f"{name}: {tls.cert} and {tls.key} do not fit ({error.reason})",
-            "put a certificate and its own key there; they are read again without a restart",
-        )  # fmt: skip
-        return
-    except OSError as error:
-        yield Finding(
-            "bad", f"{name}: {error.filename or tls.cert}: {error.strerror}",
-            "fix the path, and let the server's user read it",
-        )  # fmt: skip
-        return
-    for file in filter(None, (tls.cert, tls.client_ca)):
-        ends = _end_of(file)
-        if ends is None:
-            yield Finding("bad", f"{name}: {file}: no certificate in it", "put a PEM file there")
-        elif ends <= unix_now:
-            yield Finding("bad", f"{name}: {file} ended {_day(ends)}", "renew it now")
-        elif ends - unix_now < EXPIRY_WARNING:
-            yield Finding("warning", f"{name}: {file} ends {_day(ends)}", "renew it")
-
-
-def _day(unix: float) -> str:
-    return dt.datetime.fromtimestamp(unix, dt.UTC).date().isoformat()
-
-
-def _end_of(file: str) -> float | None:
-    # The standard library reads a certificate's fields only here; nothing else is worth a package.
-    decode: Any = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]  # noqa: SLF001
-    try:
-        return ssl.cert_time_to_seconds(decode(file)["notAfter"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-async def examine_scrapes(config: Config) -> list[Finding]:
-    """Read the metrics of every instance that we would scrape, from here, as ``serve`` does."""
-    scraped = [item for item in config.instances if item.scrape is not None]
-    dialects = build_dialects(config.telemetry.dialects)
-    gate = asyncio.Semaphore(AT_ONCE)
-    async with new_scrape_session() as http:
-
-        async def one(instance: Instance) -> list[Finding]:
-            async with gate:
-                return await _examine_scrape(http, instance, dialects)
-
-        return [finding for found in await asyncio.gather(*map(one, scraped)) for finding in found]
-
-
-async def _examine_scrape(
-    http: aiohttp.ClientSession, instance: Instance, dialects: Mapping[str, Dialect]
-) -> list[Finding]:
-    scrape = instance.scrape
-    if scrape is None:
-        return []
-    try:
-        text = await fetch_page(scrape, http)
-        report = read_page(text, instance, at=0.0, wall=time.time(), dialects=dialects)
-    except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
-        reason, remedy = remedy_of(error)
-        return [Finding("bad", f"{instance.name}: {scrape.url} cannot be read: {reason}", remedy)]
-    return list(_examine_report(instance, report))
-
-
-async def examine_names(
-    config: Config, look_up: Callable[[str], Awaitable[Answer]]
-) -> list[Finding]:
-    """Resolve the DNS names of instances' addresses, from here, as ``serve`` does."""
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def one(name: str) -> str | Finding:
-        try:
-            async with gate, asyncio.timeout(RESOLVED_WITHIN):
-                usable = usable_addresses(await look_up(name))
-        except OSError as error:  # a timeout is one
-            reason = error.strerror or str(error) or f"no answer within {RESOLVED_WITHIN:.0f} s"
-        else:
-            return first_choice(usable)
-        those = ", ".join(each.name for each in config.instances if each.host == name)
-        return Finding(
-            "bad",
-            f"the DNS name {name} of {those} is not resolved: {reason}",
-            "fix the name or the resolver, or look from where the control plane runs;"
-            " without an address an instance gets no requests",
-        )
-
-    names = sorted(names_of(config))
-    found = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
-    addresses = {name: each for name, each in found.items() if isinstance(each, str)}
-    return [
-        *(each for each in found.values() if isinstance(each, Finding)),
-        *(
-            Finding(
-                "bad",
-                f"{name} gets no requests: its name resolves to the address of {holder}",
-                SHARED_ADDRESS_REMEDY,
-            )
-            for name, holder in shared_addresses(config, addresses).items()
-        ),
-    ]
-
-
-def _examine_report(instance: Instance, report: InstanceReport) -> Iterator[Finding]:
-    name, engine = instance.name, str(instance.engine)
-    if not report.ready:
-        yield Finding(
-            "bad", f"{name}: it gets no requests: {report.not_ready_reason}", "see its own log"
-        )
-    if report.missing:
-        names = ", ".join(signal.value for signal in report.missing)
-        yield Finding(
-            "warning", f"{name}: its metrics lack {names}",
-            f"see that the engine is {engine} and exports them; steering uses its prior meanwhile",
-        )  # fmt: skip
-    for line in report.refused:
-        yield Finding("warning", f"{name}: {line}", "see its engine in the configuration")
-    for line in report.ignored:
-        if "repeats" in line:
-            yield Finding(
-                "warning", f"{name}: {line}", "see what exports this page, or filter its series"
-            )
 
 
 def unexamined(config: Config | None, *, running: bool) -> tuple[str, ...]:
@@ -205,61 +41,6 @@ def unexamined(config: Config | None, *, running: bool) -> tuple[str, ...]:
             "Envoys, agents, clocks and what the control plane knows of instances (add --admin)"
         )
     return tuple(left)
-
-
-async def examine_discovery(config: Config) -> list[Finding]:
-    """Ask the Kubernetes API, from here, for one object of each kind that a rule needs."""
-    discovery = config.discovery
-    if discovery is None:
-        return []
-    found: list[Finding] = []
-    wanted: dict[str, dict[Watch, list[str]]] = {}
-    for source in sources_of(config):
-        for key in source.keys:
-            wanted.setdefault(key.name, {}).setdefault(key.wanted, []).append(source.name)
-    async with new_session() as http:
-        for name, of_cluster in wanted.items():
-            found += await _examine_cluster(discovery, name, of_cluster, http)
-    return found
-
-
-async def _examine_cluster(
-    discovery: Discovery,
-    name: str,
-    wanted: Mapping[Watch, list[str]],
-    http: aiohttp.ClientSession,
-) -> list[Finding]:
-    cluster = discovery.cluster(name)
-    try:
-        Access(cluster).place()
-    except AccessError as error:
-        if name:
-            return [Finding("bad", f"cluster {name}: {error}", error.remedy)]
-        remedy = "run it where the control plane runs, or ask that one with --admin"
-        return [Finding("warning", f"discovery cannot be tried from here: {error}", remedy)]
-    except OSError:
-        pass  # reported below, with its remedy
-    client = ApiClient(cluster, http)
-    found = []
-    for each, rules in wanted.items():
-        of = f"rule {', '.join(rules)}: {each.resource.name}"
-        try:
-            page = await client.list_page(
-                each.resource, each.namespace, selector=each.selector, limit=1
-            )
-        except ApiError as error:
-            found.append(Finding("bad", f"{of} cannot be read: {error}", error.remedy))
-            if error.failure is Failure.UNREACHABLE:
-                break  # nor can the others, and each would wait as long
-            continue
-        if not page.items:
-            found.append(
-                Finding(
-                    "warning", f"{of}: none in {each.namespace or 'the cluster'}",
-                    "see namespace, selector and service of the rule",
-                )
-            )  # fmt: skip
-    return found
 
 
 def examine_clock(date_header: str | None, *, unix_now: float) -> Iterator[Finding]:
@@ -334,7 +115,7 @@ def _examine_rule(rule: Any) -> Iterator[Finding]:
         age = "" if rule["age"] is None else f" for {rule['age']:.0f} s"
         yield Finding(
             "bad", f"rule {name}: the Kubernetes API does not answer{age}: {rule['reason']}",
-            rule["remedy"] or "see the API server",
+            rule["remedy"] or "check the API server",
         )  # fmt: skip
     if rule["held"]:
         yield Finding(
@@ -416,6 +197,6 @@ async def examine(config: Config | None, documents: Iterable[Any]) -> list[Findi
     if given:
         date, fleet, envoys = given
         found += examine_clock(date, unix_now=time.time())
-        found += [*examine_fleet(fleet), *examine_failing(fleet)]
+        found += [*examine_fleet(fleet), *examine_failing(fleet), *examine_answers(fleet)]
         found += examine_envoys(envoys)
     return sorted(found, key=lambda finding: finding.level)

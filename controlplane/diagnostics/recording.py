@@ -58,7 +58,7 @@ class Recorder:
             self._file = (directory / NEWER).open("wb")
         except OSError as error:
             raise RecordingError(
-                f"--record {directory}: {error.strerror}; name a directory that can be written"
+                f"--record {directory}: {error.strerror}; name a writable directory"
             ) from error
 
     def take(self, report: Report) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import fsum
 
-from controlplane.admin_api.documents import Document
 from controlplane.admin_api.effect import encode_effect
+from controlplane.admin_api.values import Document
 from controlplane.config import Config, PolicyName
 from controlplane.diagnostics.recording import Frame
 from controlplane.errors import ReportError

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -18,24 +18,9 @@ import aiohttp
 from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, Signal
 from controlplane.sources.pages import fetch_once, remedy_of
-from controlplane.sources.scrape import read_page
+from controlplane.sources.scrape import InstanceScrape, read_page
 from controlplane.telemetry.engines import TABLES, Dialect
 from controlplane.telemetry.exposition import MAX_TEXT, decode_exposition
-
-
-@dataclass(frozen=True, slots=True)
-class PageSource:
-    """Where a page is and how it is asked for, with the defaults of ``scrape``."""
-
-    url: str
-    period: float = 1.0
-    timeout: float = 5.0
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    token_file: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    models_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +29,14 @@ class Checked:
 
     name: str
     engine: str
-    scrape: PageSource
+    scrape: InstanceScrape
 
 
 class UnreadableError(ReportError):
     """The page cannot be read; the message says why and what to do."""
 
 
-async def read_source(source: PageSource) -> str:
+async def read_source(source: InstanceScrape) -> str:
     """Return the text at a URL or in a file.
 
     Raises:
@@ -72,7 +57,7 @@ def _read_file(path: Path) -> str:
 
 
 async def report_page(
-    source: PageSource, engine: str, *, dialects: Mapping[str, Dialect] = TABLES
+    source: InstanceScrape, engine: str, *, dialects: Mapping[str, Dialect] = TABLES
 ) -> InstanceReport:
     """Read a page as the control plane would.
 
@@ -90,7 +75,7 @@ async def report_page(
         return replace(report, ignored=(*report.ignored, *unread))
     except ReportError as error:
         raise UnreadableError(
-            f"{source.url} cannot be read: {error}; see whether it is the page of {engine}"
+            f"{source.url} cannot be read: {error}; check that it is a page of {engine}"
         ) from error
 
 

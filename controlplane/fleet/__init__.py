@@ -3,16 +3,10 @@
 Freshness, plausibility and availability are decided here.
 """
 
+from controlplane.fleet.path_view import PathView
 from controlplane.fleet.state import FleetState
-from controlplane.fleet.view import (
-    FleetView,
-    InstanceView,
-    Outcomes,
-    OutcomeView,
-    PathView,
-    Phase,
-    TrafficView,
-)
+from controlplane.fleet.traffic_view import Outcomes, OutcomeView, TrafficView
+from controlplane.fleet.view import FleetView, InstanceView, Phase
 
 __all__ = [
     "FleetState",

@@ -34,7 +34,7 @@ class Batteries:
         self._shown: frozenset[str] = frozenset()
 
     def apply(self, report: SiteReport, *, floor: float) -> None:
-        """Receive the *report* of one device; one without a charge is on mains."""
+        """Apply the *report* of one device; one without a charge is on mains."""
         device, charge = report.reporter, report.battery
         known = self._said.get(device)
         if known is not None and known.at >= report.at:

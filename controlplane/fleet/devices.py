@@ -30,7 +30,7 @@ class Devices:
         return len(self._said)
 
     def merge(self, report: InstanceReport, *, oldest: float) -> InstanceReport:
-        """Receive *report* in and give what all devices say together.
+        """Add *report* and return what all devices say together.
 
         Args:
             report: of one device.

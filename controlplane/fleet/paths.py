@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from controlplane.config import Config
-from controlplane.fleet.view import PathTable, PathView
+from controlplane.fleet.path_view import PathTable, PathView
 from controlplane.model import PathReport, Reading, Source
 
 EXPIRY = 60.0
@@ -74,7 +74,7 @@ class Paths:
         )
 
     def apply(self, report: PathReport) -> None:
-        """Receive a measurement between two known sites into account; an older one is dropped."""
+        """Apply a measurement between two known sites; an older one is dropped."""
         measured = self._measured.setdefault(
             (report.from_site, report.to_site), _Measured(report.source)
         )

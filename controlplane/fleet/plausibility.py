@@ -136,12 +136,10 @@ def require_path(report: PathReport) -> None:
     """
     if report.rtt is None and report.bandwidth is None:
         raise ReportError("a path report with neither rtt nor bandwidth")
-    if report.rtt is not None:
-        _require("rtt", report.rtt, MAX_RTT)
-    if report.bandwidth is not None:
-        _require("bandwidth", report.bandwidth, MAX_BANDWIDTH)
-        if report.bandwidth == 0:
-            raise ReportError("bandwidth is 0; leave it out when it was not measured")
+    _require("rtt", report.rtt, MAX_RTT)
+    _require("bandwidth", report.bandwidth, MAX_BANDWIDTH)
+    if report.bandwidth == 0:
+        raise ReportError("bandwidth is 0; leave it out when it was not measured")
 
 
 def require_site(report: SiteReport) -> None:
@@ -150,10 +148,8 @@ def require_site(report: SiteReport) -> None:
     Raises:
         ReportError: naming the quantity.
     """
-    if report.power is not None:
-        _require("power", report.power, MAX_POWER)
-    if report.battery is not None:
-        _require("battery", report.battery, 1.0)
+    _require("power", report.power, MAX_POWER)
+    _require("battery", report.battery, 1.0)
 
 
 def require_tariff(report: TariffReport) -> None:
@@ -164,13 +160,11 @@ def require_tariff(report: TariffReport) -> None:
     """
     if report.price is None and report.carbon is None:
         raise ReportError("a tariff with neither price nor carbon")
-    if report.price is not None:
-        _require("price", report.price, MAX_ENERGY_PRICE)
-    if report.carbon is not None:
-        _require("carbon", report.carbon, MAX_CARBON)
+    _require("price", report.price, MAX_ENERGY_PRICE)
+    _require("carbon", report.carbon, MAX_CARBON)
 
 
-def _require(what: str, value: float, limit: float) -> None:
+def _require(what: str, value: float | None, limit: float) -> None:
     # NaN fails every comparison, so it lands here too.
-    if not 0 <= value <= limit:
+    if value is not None and not 0 <= value <= limit:
         raise ReportError(f"{what} is {value:g}; it lies between 0 and {limit:g}")

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.errors import ReportError
-from controlplane.fleet.view import LatencyCounts, PromiseView
+from controlplane.fleet.traffic_view import LatencyCounts, PromiseView
 from controlplane.model import LatencyReport, TrafficReport
 
 SHORT, LONG = 300.0, 3600.0

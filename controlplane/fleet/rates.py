@@ -108,7 +108,7 @@ class CounterWindow:
         shortest: float,
         growth: Mapping[Signal, float] | None = None,
     ) -> bool:
-        """Receive a report in; say whether an interval closed.
+        """Add a report; return whether an interval closed.
 
         Args:
             signals: of the report.

@@ -27,6 +27,12 @@ FORGIVEN = 0.25
 PROBATION = 5
 """Good reports in a row that end a quarantine."""
 MAX_REASON = 200
+APART_BY, APART_LEAST = 0.5, 8.0
+"""Fraction of the larger one, and requests, by which two sources' numbers inside are apart; less is
+the second between their looks."""
+APART_REPORTS = 2
+"""Looks in a row at which it is too high, or too low, after which an agent's word no longer counts:
+few, since what is learned from it meanwhile lasts."""
 STUCK_AFTER, STUCK_REPORTS = 10.0, 5
 """Seconds and reports without any change, counters included, after which values are frozen."""
 SETTLED = 3
@@ -53,6 +59,7 @@ _REQUESTS = frozenset(
         *(Signal.TTFT_COUNT, Signal.QUEUE_COUNT),
     }
 )
+_INSIDE = frozenset({Signal.RUNNING, Signal.WAITING})
 GAUGES = frozenset({Signal.RUNNING, Signal.WAITING, Signal.KV_USE})
 LOAD = GAUGES | {Signal.SLOTS, Signal.THROUGHPUT} | COUNTERS
 """What a page says of requests, which Envoys see as well."""
@@ -64,6 +71,7 @@ RELIED_ON = frozenset(
 )
 """Signals whose disappearance changes what can be known of an instance."""
 _NOTHING: frozenset[Signal] = frozenset()
+_READINESS = {True: "is ready", False: "is not ready"}
 
 
 class SourceState:
@@ -82,6 +90,8 @@ class SourceState:
         """Why it is not believed at all; empty if it is."""
         self.doubt = ""
         """Why its account of requests is not believed; empty if it is."""
+        self.contradicted = ""
+        """Why what the instance itself says counts instead; empty if it does not."""
         self.vanished: tuple[Signal, ...] = ()
         """Signals that steering relies on, which it gave and gives no longer."""
         self.spoke_at = -math.inf
@@ -91,6 +101,9 @@ class SourceState:
         self._gave: frozenset[Signal] = _NOTHING
         self._strikes = 0.0
         self._good = 0
+        self._apart = 0
+        """Reports in a row above what the instance itself says; below it if negative."""
+        self._compared_at = -math.inf
         self._turns = 0.0
         self._turned_at = -math.inf
         self._account: dict[Signal, float] = {}
@@ -112,7 +125,7 @@ class SourceState:
             self.quarantine = reason[:MAX_REASON]
 
     def forgive(self) -> bool:
-        """Count a good report; say whether it ends a quarantine."""
+        """Count a good report; return whether it ends a quarantine."""
         self._strikes = max(0.0, self._strikes - FORGIVEN)
         self._good += 1
         if not self.quarantine or self._good < PROBATION:
@@ -121,8 +134,36 @@ class SourceState:
         self._strikes = 0.0
         return True
 
+    def compare(self, own: InstanceReport) -> None:
+        """Hold the last report against *own*, what the instance itself says at about that time."""
+        if self.report.ready != own.ready:
+            self.contradicted = (
+                f"an agent says that it {_READINESS[self.report.ready]}, its own metrics that it"
+                f" {_READINESS[own.ready]}; its own metrics count"
+            )
+            return
+        if not self._apart:
+            self.contradicted = ""
+        both = _INSIDE & self.report.signals.keys() & own.signals.keys()
+        if not both or own.at <= self._compared_at:
+            return  # each look at the instance is one witness, however often an agent reports
+        self._compared_at = own.at
+        said = math.fsum(self.report.signals[signal] for signal in both)
+        true = math.fsum(own.signals[signal] for signal in both)
+        if abs(said - true) <= max(APART_LEAST, APART_BY * max(said, true)):
+            self._apart, self.contradicted = 0, ""
+            return
+        step = 1 if said > true else -1
+        # One that swings about the truth is late, not wrong.
+        self._apart = self._apart + step if self._apart * step >= 0 else step
+        if abs(self._apart) >= APART_REPORTS:
+            self.contradicted = (
+                f"an agent says that {said:.0f} requests are inside, its own metrics {true:.0f};"
+                " its own metrics count"
+            )
+
     def count(self, report: InstanceReport, *, shortest: float) -> bool:
-        """Receive the counters in; say whether the engine restarted.
+        """Add the counters; return whether the engine restarted.
 
         Raises:
             ReportError: they grew faster than anything can.

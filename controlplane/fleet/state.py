@@ -14,19 +14,20 @@ from controlplane.config.eligibility import may_serve
 from controlplane.errors import ReportError
 from controlplane.fleet import plausibility
 from controlplane.fleet.batteries import Batteries
-from controlplane.fleet.instances import InstanceState, Seen, Standing
+from controlplane.fleet.instances import InstanceState
 from controlplane.fleet.paths import Paths
 from controlplane.fleet.promises import PromiseBook, promised_limits
+from controlplane.fleet.site_figures import (
+    client_shares,
+    site_charge,
+    site_power,
+    tariff_view,
+    with_copies,
+)
+from controlplane.fleet.standing import InstanceSettings, Seen, Standing
 from controlplane.fleet.steps import Steps, collect, finish
 from controlplane.fleet.traffic import Traffic
-from controlplane.fleet.view import (
-    OUT_OF_SERVICE,
-    BatteryView,
-    FleetView,
-    InstanceView,
-    Phase,
-    TariffView,
-)
+from controlplane.fleet.view import OUT_OF_SERVICE, BatteryView, FleetView, InstanceView, Phase
 from controlplane.model import (
     InstanceReport,
     LatencyReport,
@@ -34,7 +35,6 @@ from controlplane.model import (
     Reading,
     Report,
     ScrapeFailure,
-    Signal,
     SiteReport,
     Source,
     TariffReport,
@@ -64,10 +64,10 @@ class FleetState:
     """
 
     def __init__(self, config: Config, *, now: float) -> None:
-        self._config = config
+        settings = InstanceSettings.of(config)
         # At a cold start nothing is new: everything must serve at once.
         self._instances = {
-            instance.name: InstanceState(instance, config, now=now, ramp=False)
+            instance.name: InstanceState(instance, settings, now=now, ramp=False)
             for instance in sorted(config.instances, key=lambda one: one.name)
         }
         self._paths = Paths(config)
@@ -78,9 +78,9 @@ class FleetState:
         self._promises = PromiseBook()
         self._clients: dict[str, int] | None = None
         self.stirred_at = -math.inf
-        self._index(config)
+        self._index(config, finish(_served_by(config)))
 
-    def _index(self, config: Config) -> None:
+    def _index(self, config: Config, serves: Mapping[str, tuple[str, ...]]) -> None:
         self._config = config
         self._sites = {site.name: site for site in config.sites}
         self._services = frozenset(service.name for service in config.services)
@@ -89,14 +89,7 @@ class FleetState:
         )
         self._round = ROUND_SHARE * config.envoy.load_period
         self._expiry = config.steering.expiry
-        self._serves = {
-            instance.name: tuple(
-                service.name
-                for service in config.services
-                if may_serve(service, instance, self._sites)
-            )
-            for instance in config.instances
-        }
+        self._serves = serves
 
     def reconfigure(self, config: Config, *, now: float, ramp: bool = True) -> None:
         """Receive a new configuration; what is known of everything that remains is kept.
@@ -104,18 +97,32 @@ class FleetState:
         An instance whose site, address, model or engine changed is a new one, which rises to its
         share slowly if *ramp*.
         """
-        former = self._instances
-        self._index(config)
-        self._instances = {}
-        for instance in sorted(config.instances, key=lambda one: one.name):
+        finish(self.reconfigure_in_steps(config, now=now, ramp=ramp))
+
+    def reconfigure_in_steps(self, config: Config, *, now: float, ramp: bool = True) -> Steps[None]:
+        """Do what `reconfigure` does, with a pause after every few milliseconds of work.
+
+        Reports may be applied in a pause, under the previous configuration, which holds until the
+        last step. Neither a view nor another configuration may be taken in one.
+        """
+        former, settings = self._instances, InstanceSettings.of(config)
+        renamed: set[str] = set()
+
+        def state_of(instance: Instance) -> InstanceState:
             state = former.get(instance.name)
             if state is not None and _identity(state.instance) == _identity(instance):
-                state.reconfigure(instance, config)
-            else:
-                if state is not None:
-                    self._traffic.forget(instance.name)
-                state = InstanceState(instance, config, now=now, ramp=ramp)
-            self._instances[instance.name] = state
+                state.reconfigure(instance, settings)
+                return state
+            if state is not None:
+                renamed.add(instance.name)
+            return InstanceState(instance, settings, now=now, ramp=ramp)
+
+        serves = yield from _served_by(config)
+        instances = sorted(config.instances, key=lambda one: one.name)
+        states = yield from collect(((one.name, state_of(one)) for one in instances), size=STEP)
+        self._index(config, serves)
+        self._instances = states
+        self._traffic.forget(renamed)
         self._paths.reconfigure(config)
         self._traffic.retain(sites=self._sites, services=self._services, instances=self._instances)
         self._site_reports = {
@@ -131,13 +138,13 @@ class FleetState:
             self.set_clients(self._clients)
 
     def set_clients(self, clients: Mapping[str, int]) -> None:
-        """Return how many Envoys of each site are connected; absent sites have none."""
+        """Set how many Envoys of each site are connected; absent sites have none."""
         self._clients = {
             site: count for site, count in clients.items() if site in self._sites and count > 0
         }
 
     def apply(self, report: Report, *, now: float) -> None:
-        """Receive *report* into account; one older than its source's last is dropped in silence.
+        """Apply *report*; one older than its source's last is dropped in silence.
 
         Raises:
             ReportError: it names what the configuration does not, or says what cannot be.
@@ -258,7 +265,7 @@ class FleetState:
         }
         instances = yield from collect(
             (
-                (name, self._counted(state, state.view(standings[name], now=now), batteries))
+                (name, self._with_copies(state, state.view(standings[name], now=now), batteries))
                 for name, state in states
             ),
             size=STEP,
@@ -268,7 +275,7 @@ class FleetState:
             ((name, state.own_outcomes()) for name, state in states), size=STEP
         )
         traffic = yield from self._traffic.view_in_steps(now=now, expiry=self._expiry)
-        outcomes = yield from self._traffic.outcomes_in_steps(now=now)
+        outcomes = yield from self._traffic.outcomes.view_in_steps(now=now)
         # What is asleep is silent, and says nothing of the others.
         heard = [
             standings[name]
@@ -285,13 +292,13 @@ class FleetState:
             paths=self._paths.view(now=now),
             demand=demand,
             traffic=traffic,
-            power=self._power(instances, now),
-            battery=self._battery(batteries, now),
+            power=site_power(instances, self._site_reports, now=now, expiry=self._expiry),
+            battery=site_charge(batteries, self._site_reports, now=now, expiry=self._expiry),
             batteries=batteries,
             latencies=self._promises.counts(),
             promises=self._promises.view(now=now),
             tariffs={
-                site: _tariff_view(report)
+                site: tariff_view(report)
                 for site, report in self._tariffs.items()
                 if now - report.at <= self._config.steering.tariff_expiry
             },
@@ -331,39 +338,15 @@ class FleetState:
         state.watch(observed, now=now)
         return state.standing(now=now, seen=Seen(self._traffic.answered_at(name), observed))
 
-    def _counted(
-        self,
-        state: InstanceState,
-        shown: InstanceView,
-        batteries: Mapping[str, BatteryView],
+    def _with_copies(
+        self, state: InstanceState, shown: InstanceView, batteries: Mapping[str, BatteryView]
     ) -> InstanceView:
         """Return *shown* with the devices it stands for: their Envoys, else agents."""
         site = self._sites.get(shown.instance.site)
         if site is None or site.kind is not SiteKind.DEVICE:
             return shown
-        known = batteries.get(site.name)
-        count = (self._clients or {}).get(site.name) or state.devices
-        if known is None:
-            return shown if count <= 1 else replace(shown, copies=count)
-        count = max(count, known.reporting, 1)
-        low = min(len(known.low), count)
-        rest = count - low
-        return replace(
-            shown,
-            copies=max(rest, 1),
-            low_battery=low / count,
-            on_battery=min(1.0, max(0, known.on_battery - low) / rest) if rest else 1.0,
-        )
-
-    def _battery(self, batteries: Mapping[str, BatteryView], now: float) -> dict[str, Reading]:
-        """Return the charge of the sites that run on battery: as last said, of devices the mean."""
-        found: dict[str, Reading] = {}
-        for site, report in self._site_reports.items():
-            known = batteries.get(site)
-            charge = report.battery if known is None else known.charge
-            if charge is not None and now - report.at <= self._expiry:
-                found[site] = Reading(charge, report.source, report.at)
-        return found
+        count = (self._clients or {}).get(site.name) or state.sources.devices
+        return with_copies(shown, count, batteries.get(site.name))
 
     def _add_own_accounts(self, demand: dict[tuple[str, str], Reading], now: float) -> None:
         """Estimate the demand of services that no Envoy reports from the instances' counters.
@@ -375,57 +358,38 @@ class FleetState:
         silent = self._services - reported
         if not silent:
             return
-        own: dict[tuple[str, str], tuple[float, float]] = {}
-        shares = self._client_shares()
+        own: dict[str, tuple[float, float]] = {}
         for name, state in self._instances.items():
             services = [service for service in self._serves[name] if service in silent]
             at = state.heard_at
-            if not services or at is None or state.arrivals is None or now - at > self._expiry:
+            if (
+                not services
+                or at is None
+                or state.sources.arrivals is None
+                or now - at > self._expiry
+            ):
                 continue
             seen = self._traffic.observe(name, now=now)
-            rate = max(0.0, state.arrivals - (seen.rate if seen else 0.0)) / len(services)
+            rate = max(0.0, state.sources.arrivals - (seen.rate if seen else 0.0)) / len(services)
             for service in services:
-                for site, share in shares.items():
-                    total, newest = own.get((site, service), (0.0, at))
-                    own[site, service] = (total + rate * share, max(newest, at))
-        for key, (rate, at) in own.items():
-            demand[key] = Reading(rate, Source.SCRAPE, at)
-
-    def _client_shares(self) -> dict[str, float]:
-        if self._clients:
-            total = sum(self._clients.values())
-            return {site: count / total for site, count in sorted(self._clients.items())}
-        places = [site.name for site in self._config.sites if site.kind is not SiteKind.DEVICE]
-        places = places or list(self._sites)
-        return {site: 1 / len(places) for site in places}
-
-    def _power(self, instances: Mapping[str, InstanceView], now: float) -> dict[str, Reading]:
-        """Return each site's draw: as its agent says, else what its instances add up to."""
-        power: dict[str, Reading] = {}
-        for view in instances.values():
-            reading = view.readings.get(Signal.POWER)
-            if reading is None or (reading.age(now) or 0.0) > self._expiry:
-                continue
-            site = view.instance.site
-            former = power.get(site)
-            if former is None:
-                power[site] = reading
-            else:
-                # A sum is as old as its oldest part.
-                oldest = min(former.at or now, reading.at or now)
-                power[site] = Reading(former.value + reading.value, reading.source, oldest)
-        for site, report in self._site_reports.items():
-            if report.power is not None and now - report.at <= self._expiry:
-                power[site] = Reading(report.power, report.source, report.at)
-        return power
+                total, newest = own.get(service, (0.0, at))
+                own[service] = (total + rate, max(newest, at))
+        shares = client_shares(self._config.sites, self._clients)
+        for service, (rate, at) in own.items():
+            for site, share in shares.items():
+                demand[site, service] = Reading(rate * share, Source.SCRAPE, at)
 
 
-def _tariff_view(report: TariffReport) -> TariffView:
-    readings = (
-        None if value is None else Reading(value, report.source, report.at)
-        for value in (report.price, report.carbon)
+def _served_by(config: Config) -> Steps[dict[str, tuple[str, ...]]]:
+    """Return instance -> the services that it may serve."""
+    sites = {site.name: site for site in config.sites}
+    return collect(
+        (
+            (one.name, tuple(s.name for s in config.services if may_serve(s, one, sites)))
+            for one in config.instances
+        ),
+        size=STEP,
     )
-    return TariffView(*readings)
 
 
 def _identity(instance: Instance) -> tuple[str, ...]:

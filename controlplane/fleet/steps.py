@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from itertools import islice
+from types import coroutine
 from typing import TypeVar
 
 Key = TypeVar("Key")
@@ -38,3 +39,9 @@ def finish(steps: Steps[Result]) -> Result:
         except StopIteration as end:
             result: Result = end.value
             return result
+
+
+@coroutine
+def in_turns(steps: Steps[Result]) -> Steps[Result]:
+    """Await the result of *steps*; an event loop takes its turns in the pauses."""
+    return (yield from steps)

@@ -1,23 +1,23 @@
 """What Envoys see, added up: demand per client site and service, and how each instance answers.
 
 Demand is the sum over the Envoys of a site of what each last counted, smoothed by
-`controlplane.fleet.rates.smoothed`; an Envoy that vanishes stops to count after three intervals.
+`controlplane.fleet.rates.smoothed`; an Envoy that vanishes is left out after three intervals.
 How instances answer is kept in windows that decay, without memory of single Envoys.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from controlplane.errors import ReportError
 from controlplane.fleet.outcomes import OutcomeBook
 from controlplane.fleet.rates import smoothed
 from controlplane.fleet.steps import Steps, collect
+from controlplane.fleet.traffic_view import Served
+from controlplane.fleet.traffic_window import TrafficWindow, WindowViews
 from controlplane.fleet.trust import WINDOW, Observation
-from controlplane.fleet.view import OutcomeView, Served, TrafficView
 from controlplane.model import NO_FAILURES, Reading, Source, TrafficReport
 
 INTERVALS_TO_LIVE = 3.0
@@ -91,129 +91,8 @@ class _Flow:
         return smoothed(self.estimate, counted, elapsed=elapsed, interval=self.interval)
 
 
-class _Window(NamedTuple):
-    """Sums that decay over `WINDOW`; a value, so that views may keep it."""
-
-    since: float
-    at: float
-    interval: float
-    answered_at: float = -math.inf
-    issued: float = 0.0
-    succeeded: float = 0.0
-    failed: float = 0.0
-    in_progress: float = 0.0
-    latency_sum: float = 0.0
-    latency_count: float = 0.0
-    ttft_sum: float = 0.0
-    rtt_sum: float = 0.0
-    answered: float = 0.0
-    """Without decay."""
-
-    def plus(self, report: TrafficReport, rtt: float) -> _Window:
-        """Return the window with *report* in it, and all older parts decayed."""
-        decay = weight = 1.0
-        if report.at > self.at:
-            decay = math.exp((self.at - report.at) / WINDOW)
-        elif report.at < self.at:
-            weight = math.exp((report.at - self.at) / WINDOW)
-        # Events of an interval are as old as its middle, on average over the decay.
-        weight *= -math.expm1(-report.interval / WINDOW) * WINDOW / report.interval
-        return _Window(
-            self.since,
-            max(self.at, report.at),
-            report.interval,
-            max(self.answered_at, report.at) if report.succeeded > 0 else self.answered_at,
-            self.issued * decay + weight * report.issued,
-            self.succeeded * decay + weight * report.succeeded,
-            self.failed * decay + weight * report.failed,
-            self.in_progress * decay + weight * report.in_progress * report.interval,
-            self.latency_sum * decay + weight * report.latency_sum,
-            self.latency_count * decay + weight * report.latency_count,
-            self.ttft_sum * decay + weight * report.ttft_sum,
-            self.rtt_sum * decay + weight * report.issued * rtt,
-            self.answered + report.succeeded,
-        )
-
-    def per_second(self, now: float) -> float:
-        """Return the factor from a decayed sum to a rate at *now*."""
-        # The interval that is still open at the Envoy is no silence.
-        silence = max(0.0, now - self.at - self.interval)
-        covered = -math.expm1(-(self.at - self.since + silence) / WINDOW) * WINDOW
-        return math.exp(-silence / WINDOW) / max(covered, 1e-3)
-
-    @property
-    def failures(self) -> float:
-        """Return the failed share of the answers."""
-        answers = self.succeeded + self.failed
-        return self.failed / answers if answers > 0 else 0.0
-
-    def view(self, now: float) -> TrafficView:
-        """Return the picture of one client site, service and instance."""
-        per_second = self.per_second(now)
-        latency = ttft = None
-        if self.latency_count > 1e-6:
-            latency = Reading(self.latency_sum / self.latency_count, Source.ENVOY, self.at)
-            if self.ttft_sum > 0:
-                ttft = Reading(self.ttft_sum / self.latency_count, Source.ENVOY, self.at)
-        return TrafficView(
-            rate=Reading(self.issued * per_second, Source.ENVOY, self.at),
-            failures=self.failures,
-            latency=latency,
-            ttft=ttft,
-            in_progress=self.in_progress * per_second,
-            answered=self.succeeded * per_second,
-        )
-
-    def observation(self, now: float) -> Observation:
-        """Return what is held against an instance's claims."""
-        per_second = self.per_second(now)
-        rtt = self.rtt_sum / self.issued if self.issued > 1e-6 else 0.0
-        latency = None
-        if self.latency_count > 1e-6:
-            latency = max(0.0, self.latency_sum / self.latency_count - rtt)
-        return Observation(
-            rate=self.issued * per_second,
-            in_progress=self.in_progress * per_second,
-            answers=self.succeeded + self.failed,
-            answer_rate=self.succeeded * per_second,
-            failures=self.failures,
-            latency=latency,
-            rtt=rtt,
-            answered=self.answered,
-        )
-
-
 STEP = 10_000
 """Triples that are looked at between two pauses: some five milliseconds."""
-
-
-class WindowViews(Mapping[tuple[str, str, str], TrafficView]):
-    """Windows as they were at one instant, each turned into its view when it is asked for."""
-
-    __slots__ = ("_now", "_views", "_windows")
-
-    def __init__(self, windows: Mapping[tuple[str, str, str], _Window], now: float) -> None:
-        self._windows = windows
-        self._now = now
-        self._views: dict[tuple[str, str, str], TrafficView] = {}
-
-    def __getitem__(self, key: tuple[str, str, str]) -> TrafficView:
-        view = self._views.get(key)
-        if view is None:
-            view = self._views[key] = self._windows[key].view(self._now)
-        return view
-
-    def __iter__(self) -> Iterator[tuple[str, str, str]]:
-        return iter(self._windows)
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._windows
-
-    def __repr__(self) -> str:
-        return f"WindowViews({dict(self)!r})"
 
 
 class Traffic:
@@ -221,15 +100,15 @@ class Traffic:
 
     def __init__(self) -> None:
         self._flows: dict[tuple[str, str], _Flow] = {}
-        self._windows: dict[tuple[str, str, str], _Window] = {}
-        self._instances: dict[str, _Window] = {}
-        self._outcomes = OutcomeBook()
+        self._windows: dict[tuple[str, str, str], TrafficWindow] = {}
+        self._instances: dict[str, TrafficWindow] = {}
+        self.outcomes = OutcomeBook()
         self._served: dict[tuple[str, str], Served] = {}
 
     def apply(
         self, report: TrafficReport, *, rtt: float, shortest: float, cut_off: bool = False
     ) -> None:
-        """Receive a plausible report of known names into account.
+        """Apply a plausible report of known names.
 
         Args:
             report: of one Envoy, service and instance; those of one interval share its end.
@@ -250,9 +129,16 @@ class Traffic:
             return
         if cut_off:
             report = _without_failures(report)
-        self._outcomes.apply(report)
+        hung, cut = self.outcomes.apply(report)
+        if hung > 0 or cut > 0:
+            # It fails, and says nothing of how fast what is answered is; cut at last, it is old.
+            report = replace(
+                report,
+                in_progress=max(report.in_progress - hung, 0.0),
+                failed=max(report.failed - cut, 0.0),
+            )
         key = (report.site, report.service, report.instance)
-        fresh = _Window(report.at - report.interval, report.at, report.interval)
+        fresh = TrafficWindow(report.at - report.interval, report.at, report.interval)
         self._windows[key] = self._windows.get(key, fresh).plus(report, rtt)
         place = report.service, report.instance
         self._served[place] = _serve(self._served.get(place, Served()), report, rtt)
@@ -279,14 +165,16 @@ class Traffic:
             for key, served in self._served.items()
             if key[0] in services and key[1] in instances
         }
-        self._outcomes.retain(services=services, instances=instances)
+        self.outcomes.retain(services=services, instances=instances)
 
-    def forget(self, instance: str) -> None:
-        """Forget what was seen of an instance that is a new one under an old name."""
-        self._instances.pop(instance, None)
-        self._outcomes.forget(instance)
-        self._served = {key: each for key, each in self._served.items() if key[1] != instance}
-        self._windows = {key: window for key, window in self._windows.items() if key[2] != instance}
+    def forget(self, instances: Collection[str]) -> None:
+        """Forget what was seen of instances that are new ones under old names."""
+        if not instances:
+            return
+        self._instances = {k: each for k, each in self._instances.items() if k not in instances}
+        self.outcomes.forget(instances)
+        self._served = {k: each for k, each in self._served.items() if k[1] not in instances}
+        self._windows = {k: each for k, each in self._windows.items() if k[2] not in instances}
 
     def demand(
         self, *, now: float, expiry: float, clients: Mapping[str, int] | None
@@ -318,10 +206,6 @@ class Traffic:
         oldest = now - expiry
         recent = (each for each in self._windows.copy().items() if each[1].at >= oldest)
         return WindowViews((yield from collect(recent, size=STEP)), now)
-
-    def outcomes_in_steps(self, *, now: float) -> Steps[dict[tuple[str, str], OutcomeView]]:
-        """Return (instance, service) -> how Envoys saw its attempts end."""
-        return self._outcomes.view_in_steps(now=now)
 
     def served(self) -> Mapping[tuple[str, str], Served]:
         """Return (service, instance) -> what Envoys saw of it in all."""

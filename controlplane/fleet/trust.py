@@ -81,7 +81,7 @@ class ClaimWindow:
         self._seconds = 0.0
 
     def add(self, signals: Mapping[Signal, float], *, elapsed: float) -> None:
-        """Receive a report's gauges in, *elapsed* seconds after the last."""
+        """Add a report's gauges, *elapsed* seconds after the last."""
         decay = math.exp(-elapsed / WINDOW)
         self._inside *= decay
         self._inside_weight *= decay
@@ -95,7 +95,7 @@ class ClaimWindow:
             self._inside_weight += weight
 
     def count(self, rates: Mapping[Signal, float], *, interval: float) -> None:
-        """Receive the counters' growth over an interval in."""
+        """Add the counters' growth over an interval."""
         self._seconds += interval
         for signal in _COUNTED:
             if signal in rates:

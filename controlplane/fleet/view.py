@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
 from controlplane.config import Config, Instance, Wake
-from controlplane.model import FailureClass, Reading, Signal
+from controlplane.fleet.path_view import PathView
+from controlplane.fleet.traffic_view import (
+    LatencyCounts,
+    Outcomes,
+    OutcomeView,
+    PromiseView,
+    Served,
+    TrafficView,
+)
+from controlplane.model import Reading, Signal
 
 
 class Phase(StrEnum):
@@ -107,6 +115,11 @@ class InstanceView:
         """Return the instance's name."""
         return self.instance.name
 
+    @property
+    def measured_at(self) -> float | None:
+        """Return when the newest of its readings was measured; None before the first."""
+        return max((r.at for r in self.readings.values() if r.at is not None), default=None)
+
     def latency(self) -> float | None:
         """Return the mean latency in seconds of requests completed between the last two reports."""
         total = self.rates.get(Signal.LATENCY_SUM)
@@ -114,162 +127,6 @@ class InstanceView:
         if total is None or count is None or count.value <= 0:
             return None
         return total.value / count.value
-
-
-@dataclass(frozen=True, slots=True)
-class PathView:
-    """The network from one site to another as it is known now."""
-
-    rtt: Reading
-    """Seconds."""
-    bandwidth: Reading | None
-    """Bytes a second; None when no one ever said."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathTable(Mapping[tuple[str, str], PathView]):
-    """Every ordered pair of sites; only what is stated of a pair takes memory."""
-
-    sites: frozenset[str]
-    stated: Mapping[tuple[str, str], PathView]
-    """Pairs that are configured or measured."""
-    default: PathView
-    local: PathView
-    """Within one site."""
-
-    def __getitem__(self, pair: tuple[str, str]) -> PathView:
-        """Return the path of one pair."""
-        found = self.stated.get(pair)
-        if found is not None:
-            return found
-        if not self.sites.issuperset(pair):
-            raise KeyError(pair)
-        return self.local if pair[0] == pair[1] else self.default
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Return every pair."""
-        names = sorted(self.sites)
-        return ((source, target) for source in names for target in names)
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self.sites) ** 2
-
-
-def stated_paths(
-    paths: Mapping[tuple[str, str], PathView],
-) -> Mapping[tuple[str, str], PathView]:
-    """Return those of *paths* that are more than defaults, as far as that is known."""
-    return paths.stated if isinstance(paths, PathTable) else paths
-
-
-@dataclass(frozen=True, slots=True)
-class TrafficView:
-    """What Envoys of one client site see of one service at one instance."""
-
-    rate: Reading
-    """Requests issued a second."""
-    failures: float
-    """Share of the answers that were failures, 0 to 1."""
-    latency: Reading | None
-    """Mean seconds as seen by the Envoys, network included."""
-    ttft: Reading | None
-    in_progress: float = 0.0
-    answered: float = 0.0
-    """Attempts answered well a second."""
-
-
-class Served(NamedTuple):
-    """What Envoys saw of one service at one instance, added up since it was first seen."""
-
-    answers: float = 0.0
-    """Answers whose latency is known."""
-    inside: float = 0.0
-    """Seconds that these spent there, the network not included."""
-    under_way: float = 0.0
-    """Seconds that all requests have spent there so far, ended or not, as counted at each report.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """Attempts that ended, by how; see `controlplane.model.FailureClass`."""
-
-    answered: float = 0.0
-    """Well: a whole answer with a status below 400."""
-    refused: float = 0.0
-    client_error: float = 0.0
-    server_error: float = 0.0
-    overload: float = 0.0
-    unanswered: float = 0.0
-    late: float = 0.0
-    abandoned: float = 0.0
-    """Left by the client before the end, which is neither an answer nor a failure."""
-
-    def of(self, kind: FailureClass) -> float:
-        """Return the attempts that failed in the way *kind*."""
-        return float(getattr(self, kind.value))
-
-    @property
-    def failed(self) -> float:
-        """Return the attempts that failed in any way, client errors included."""
-        return (
-            self.refused
-            + self.client_error
-            + self.server_error
-            + self.overload
-            + self.unanswered
-            + self.late
-        )
-
-    @property
-    def ended(self) -> float:
-        """Return the attempts that were answered or failed."""
-        return self.answered + self.failed
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeView:
-    """How one instance answers one service, as the Envoys of all client sites see it."""
-
-    recent: Outcomes
-    """Attempts of the last seconds, decayed over `controlplane.fleet.trust.WINDOW`."""
-    total: Outcomes
-    """All attempts since the instance was first seen; only grows."""
-    rate: float
-    """Attempts sent a second, retries included."""
-    in_progress: float
-    """Attempts that wait for the end of their answer."""
-    at: float
-    """When an Envoy last reported them."""
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyCounts:
-    """How long the answers of one service took, over all Envoys, since the beginning."""
-
-    bounds: tuple[float, ...]
-    """Upper bounds of the buckets, seconds, rising."""
-    latency: tuple[float, ...]
-    """Answers by the time to the last byte; one bucket more than bounds."""
-    ttft: tuple[float, ...]
-    """By the time to the first byte."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromiseView:
-    """What became of one promise of one service."""
-
-    limit: float
-    """Seconds promised."""
-    attainment: float | None
-    """Part of the requests of the last five minutes that kept it; None without any."""
-    attainment_long: float | None
-    """Of the last hour."""
-    kept: float
-    """Requests that kept it since the beginning."""
-    missed: float
-    """Requests that did not, those that failed included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -19,23 +18,17 @@ import structlog
 from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.errors import IdentityError, ProtocolError
 from controlplane.grpc_services.envoys import EnvoyRegistry, XdsEvent, XdsEventKind
-from controlplane.grpc_services.messages import (
-    Encoder,
-    Node,
-)
+from controlplane.grpc_services.messages import Encoder
+from controlplane.grpc_services.requests import Node
 from controlplane.grpc_services.session import Session
 from controlplane.grpc_services.views import ViewStore
+from controlplane.grpc_services.xds_settings import MAX_CONNECTIONS, XdsSettings
 from controlplane.grpc_transport.calls import OVERHEAD, Call, Serves
-from controlplane.grpc_transport.limits import Cut, Limits
+from controlplane.grpc_transport.limits import Cut
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.throttle import TokenBucket
-from controlplane.xds.types import (
-    CLUSTER,
-    ENDPOINT,
-    LISTENER,
-    ROUTE,
-)
+from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 log = structlog.get_logger("xds")
 
@@ -48,55 +41,8 @@ SERVICES = {
 }
 """Service -> what its method names end in, and the type it serves; none: any."""
 
-MAX_CONNECTIONS = 20_000
-"""Connections whose starts are remembered."""
-
 ResolveSite = Callable[[Node], str | None]
 """Node -> name of its site; None when it names no site that is configured."""
-
-
-@dataclass(frozen=True, slots=True)
-class XdsSettings:
-    """How streams are served."""
-
-    identifier: str = "cats"
-    """``control_plane.identifier``: Envoy shows it as a statistic."""
-    send_timeout: float = 20.0
-    """Seconds that a client may take to read one response before its stream is closed."""
-    isolation_delay: float = 2.0
-    """Seconds after which resources that were refused together are sent one by one."""
-    streams_rate: float = 2_000.0
-    """Streams that may start a second."""
-    streams_burst: float = 4_000.0
-    """Streams that may start at once."""
-    streams_patience: float = 5.0
-    """Seconds that a stream may wait to start before it is refused with RESOURCE_EXHAUSTED."""
-    connection_streams_rate: float = 5.0
-    """Streams that one connection may start a second: it leaves the rest to the others."""
-    connection_streams_burst: float = 100.0
-    max_age: float = 1_800.0
-    """Seconds after which a connection is asked to move on, a tenth more or less, so that clients
-    spread over replicas again; istio takes half an hour too."""
-    max_age_grace: float = 10.0
-    """Seconds that its streams may then go on."""
-    keepalive_period: float = 30.0
-    """Seconds without traffic before a client is pinged."""
-    keepalive_timeout: float = 10.0
-    """Seconds that it may take to answer."""
-    max_request: int = 4 << 20
-    """Bytes of one request."""
-
-
-def limits(settings: XdsSettings) -> Limits:
-    """Return the limits of our own transport for connections that are served xDS."""
-    return Limits(
-        max_message=settings.max_request,
-        send_timeout=settings.send_timeout,
-        keepalive_period=settings.keepalive_period,
-        keepalive_timeout=settings.keepalive_timeout,
-        max_age=settings.max_age,
-        max_age_grace=settings.max_age_grace,
-    )
 
 
 class XdsCall:
@@ -159,7 +105,7 @@ class XdsCall:
         self._stream.finish(StatusCode.OK)
 
     def closed(self) -> None:
-        """Remove the stream out of the books."""
+        """Remove the stream from the registry."""
         if self._stream.cut is Cut.SLOW_READER:
             self._service.explain(self._session, TimeoutError())
         if self._beat is not None:
@@ -279,7 +225,7 @@ class XdsService:
         return None, "", wait
 
     def explain(self, session: Session, error: Exception) -> tuple[StatusCode, str]:
-        """Return the status for what ended a stream, and say whom it concerns."""
+        """Return the status for what ended a stream, and log whom it concerns."""
         if isinstance(error, IdentityError):
             return StatusCode.PERMISSION_DENIED, str(error)
         if isinstance(error, ProtocolError):
@@ -288,7 +234,7 @@ class XdsService:
                 "xDS protocol violated",
                 session.host,
                 reason=str(error),
-                remedy="check the client: it is no Envoy or gRPC client of a supported version",
+                remedy="check the client: it is not an Envoy or gRPC client of a supported version",
             )
             return StatusCode.INVALID_ARGUMENT, str(error)
         if isinstance(error, TimeoutError):

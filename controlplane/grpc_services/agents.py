@@ -26,6 +26,7 @@ from controlplane.model import Report
 from controlplane.runtime.client_log import ClientLog
 from controlplane.runtime.log import Logger, get_logger
 from controlplane.runtime.throttle import TokenBucket
+from controlplane.runtime.turns import Turns
 from controlplane.telemetry.batches import MAX_REFUSED, MAX_REPORTS, MAX_TEXT, parse_batch
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
 
@@ -39,7 +40,9 @@ OnReport = Callable[[Report], None]
 
 
 TURN = 200
-"""Reports that are applied before others get their turn."""
+"""Reports of all agents together that are applied before others get their turn."""
+PART = 50
+"""Reports of a large batch that are applied at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class AgentService:
         self._log = ClientLog(get_logger(part="agents") if log is None else log, clock=clock)
         self._registry = AgentRegistry() if registry is None else registry
         self._streams = 0
+        self._turns = Turns(TURN)
 
     @property
     def agents(self) -> tuple[AgentRecord, ...]:
@@ -183,7 +187,7 @@ class AgentService:
             if self._gate is not None:
                 self._gate.admit(agent.id, call.metadata)
         except IdentityError as error:
-            self._tell_refused(agent.id, str(error))
+            self._log_rejected(agent.id, str(error))
             raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
         now = self._clock()
         self._log.info(
@@ -202,10 +206,10 @@ class AgentService:
         if abs(offset) > CLOCK_OFF and not before:
             self._log.warning(
                 "agent clock skewed", record.id, agent=record.id, seconds=round(offset, 1),
-                remedy="its reports count all the same; synchronise the clocks for its logs' sake",
+                remedy="synchronise the clocks; its reports still count",
             )  # fmt: skip
 
-    def _tell_refused(self, agent: str, reason: str) -> None:
+    def _log_rejected(self, agent: str, reason: str) -> None:
         self._log.warning(
             "agent rejected", agent[:MAX_ID], agent=agent[:64], reason=reason,
             remedy="see server.agents and server.identities",
@@ -228,14 +232,18 @@ class AgentService:
             agent=record.id,
             most=MAX_REPORTS if scope is None else scope.max_batch,
         )
-        large = len(message.instances) + len(message.paths) + len(message.sites) > TURN
+        sent = len(message.instances) + len(message.paths) + len(message.sites)
+        # Envoys and readiness must not wait for a large batch, nor for many small ones.
+        large = sent > TURN
+        if not large:
+            await self._turns.take(max(1, sent))
         batch = await asyncio.to_thread(parse) if large else parse()
         refused = list(batch.refused)
         count = batch.refused_count
         accepted = 0
-        for number, report in enumerate(batch.reports, 1):
-            if number % TURN == 0:  # Envoys and readiness must not wait for a large batch
-                await asyncio.sleep(0)
+        for number, report in enumerate(batch.reports):
+            if large and number % PART == 0:
+                await self._turns.take(PART)
             try:
                 if scope is not None and self._gate is not None:
                     self._gate.require(report, scope)
@@ -260,7 +268,7 @@ class AgentService:
                 agent=record.id,
                 refused=refused[:5],
                 count=count,
-                remedy="see the reasons; server.agents and the instances of fleet.yaml decide",
+                remedy="see the reasons; check server.agents and fleet.yaml's instances",
             )
         return pb.ReportStatus(sequence=batch.sequence, accepted=accepted, refused=refused)
 

@@ -43,7 +43,7 @@ class Convergence:
     def publish(
         self, version: str, serving: Mapping[str, str], *, heard_at: float | None, now: float
     ) -> list[Settled]:
-        """Receive a new plan; give what is followed no longer.
+        """Add a new plan; return those that are followed no longer.
 
         Args:
             version: of the plan.
@@ -83,7 +83,7 @@ class Convergence:
         return None if heard_at is None else now - heard_at, self._settle(now)
 
     def leave(self, client: str, *, now: float) -> list[Settled]:
-        """Record that *client* is gone; give the publications that everyone holds now."""
+        """Record that *client* is gone; return the publications that everyone holds now."""
         for publication in self._open:
             publication.lacking.pop(client, None)
         return self._settle(now)

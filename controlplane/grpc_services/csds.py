@@ -23,12 +23,12 @@ from controlplane.config import Role
 from controlplane.config.addresses import is_loopback
 from controlplane.errors import IdentityError
 from controlplane.grpc_services.envoys import EnvoyRecord, EnvoyRegistry, TypeRecord
-from controlplane.grpc_services.messages import field
 from controlplane.grpc_transport.calls import Call, Conversation, Serves, conversing
 from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.resources.names import ROLE_GRPC
+from controlplane.resources.wire_format import field
 from controlplane.runtime.throttle import TokenBucket
-from controlplane.xds.stream import ClientResource, ResourceStatus
+from controlplane.xds.type_state import ClientResource, ResourceStatus
 
 SERVICE = "envoy.service.status.v3.ClientStatusDiscoveryService"
 

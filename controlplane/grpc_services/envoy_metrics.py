@@ -5,15 +5,15 @@ with our bootstrap sends every ``envoy.load_period``; ``LoadReportingService/Str
 any other Envoy that offers it for load reports every ten seconds. One Envoy may do both; then its
 load reports are left aside, so that nothing counts twice.
 
-This module bounds and identifies; what a message says is read in `controlplane.telemetry`.
+This module identifies, `observation_streams` bounds; what a message says is read in
+`controlplane.telemetry`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,13 +25,13 @@ from google.protobuf.message import DecodeError
 
 from controlplane.auth.identity import OPEN, IdentityCheck
 from controlplane.config import Config, Role
-from controlplane.errors import IdentityError, ProtocolError, ReportError
-from controlplane.grpc_services.messages import Node, parse_node, without_field
+from controlplane.errors import ProtocolError, ReportError
+from controlplane.grpc_services.observation_streams import ObservationSettings, ObservationStreams
+from controlplane.grpc_services.requests import Node, parse_node, without_field
 from controlplane.grpc_transport.calls import Conversation, Serves, conversing
 from controlplane.grpc_transport.status import CallError, StatusCode
 from controlplane.model import InstanceReport, LatencyReport, TrafficReport
 from controlplane.runtime.client_log import ClientLog
-from controlplane.runtime.throttle import TokenBucket
 from controlplane.telemetry.envoy_histograms import parse_histograms
 from controlplane.telemetry.envoy_stats import EnvoyStats
 from controlplane.telemetry.handshakes import parse_handshakes
@@ -45,23 +45,6 @@ LOAD_SERVICE = "envoy.service.load_stats.v3.LoadReportingService"
 
 _LRS_NODE = 1
 """Field number in ``LoadStatsRequest``, which repeats the node in every message."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservationSettings:
-    """Bounds on what Envoys may send."""
-
-    max_message: int = 4_000_000
-    """Bytes of one message; a pair of service and instance takes some 500."""
-    max_streams: int = 20_000
-    """Of both services together."""
-    streams_per_connection: int = 4
-    """An Envoy opens one of each kind, and a second one while the first is closing."""
-    messages_rate: float = 20.0
-    """Messages a second of one stream; a faster sender is held back by not being read."""
-    messages_burst: float = 40.0
-    load_report_period: float = 10.0
-    """Seconds between load reports; each repeats the node, some 60 kB."""
 
 
 ALIVE_AFTER = 3.0
@@ -99,8 +82,7 @@ class EnvoyTelemetry:
         identities: whom a client's certificate lets it be.
 
     Attributes:
-        settings: bounds.
-        streams: number of streams of both services.
+        streams: those of both services that are open.
     """
 
     def __init__(
@@ -119,7 +101,6 @@ class EnvoyTelemetry:
         clock: Callable[[], float] = time.monotonic,
         identities: IdentityCheck = OPEN,
     ) -> None:
-        self.settings = settings or ObservationSettings()
         self._identities = identities
         self._resolve_site = resolve_site
         self._on_reports = on_reports
@@ -131,10 +112,11 @@ class EnvoyTelemetry:
         self._streaming: dict[str, _Stream] = {}
         """Envoy -> its newest statistics stream."""
         self._log = ClientLog(log)
-        self._connections: Counter[str] = Counter()
+        self.streams = ObservationStreams(
+            settings or ObservationSettings(), on_refused=on_refused, log=self._log, clock=clock
+        )
         self._reading = asyncio.Lock()
         """Several threads at once would keep the interpreter from the event loop."""
-        self.streams = 0
         self.reconfigure(config)
 
     def reconfigure(self, config: Config) -> None:
@@ -154,54 +136,18 @@ class EnvoyTelemetry:
         server.add_method(f"/{LOAD_SERVICE}/StreamLoadStats", conversing(self._stream_loads))
 
     async def _stream_metrics(self, call: Conversation) -> None:
-        await self._guarded(call, self._read_metrics)
+        await self.streams.guard(call, self._read_metrics)
         await call.write(b"")  # StreamMetricsResponse has no fields
 
     async def _stream_loads(self, call: Conversation) -> None:
-        await self._guarded(call, self._read_loads)
-
-    async def _guarded(
-        self,
-        call: Conversation,
-        serve: Callable[[Conversation], Awaitable[None]],
-    ) -> None:
-        connection = call.call.peer
-        try:
-            self._admit(connection)
-            self._connections[connection] += 1
-            self.streams += 1
-            try:
-                await serve(call)
-            finally:
-                self.streams -= 1
-                self._connections[connection] -= 1
-                if not self._connections[connection]:
-                    del self._connections[connection]
-        except CallError as refusal:
-            self._on_refused(refusal.text)
-            self._log.warning(
-                "telemetry stream rejected",
-                call.call.host,
-                peer=connection,
-                reason=refusal.text,
-                remedy="use the bootstrap that cats bootstrap prints; one Envoy needs one stream",
-            )
-            raise
-        except IdentityError as error:
-            raise CallError(StatusCode.PERMISSION_DENIED, str(error)) from error
-
-    def _admit(self, connection: str) -> None:
-        if self.streams >= self.settings.max_streams:
-            raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too many telemetry streams")
-        if self._connections[connection] >= self.settings.streams_per_connection:
-            raise CallError(StatusCode.RESOURCE_EXHAUSTED, "too many streams on one connection")
+        await self.streams.guard(call, self._read_loads)
 
     async def _read_metrics(self, call: Conversation) -> None:
-        bucket = self._bucket()
+        bucket = self.streams.bucket()
         stats: EnvoyStats | None = None
         stream = _Stream(call.call.peer, self._clock())
         try:
-            while (body := await self._next(call, bucket)) is not None:
+            while (body := await self.streams.next(call, bucket)) is not None:
                 message = _parse(metrics_pb2.StreamMetricsMessage, body)
                 if stats is None:
                     node = _parse(base_pb2.Node, message.identifier.node)
@@ -230,7 +176,7 @@ class EnvoyTelemetry:
                 del self._streaming[stats.envoy]
 
     def _pass_on_latencies(self, stats: EnvoyStats, families: Sequence[Any]) -> None:
-        """Return how long answers took to the callback, if the Envoy is at a known site."""
+        """Pass how long answers took to the callback, if the Envoy is at a known site."""
         if not stats.site:
             return
         try:
@@ -265,10 +211,10 @@ class EnvoyTelemetry:
         return True
 
     async def _read_loads(self, call: Conversation) -> None:
-        bucket = self._bucket()
-        period = self.settings.load_report_period
+        bucket = self.streams.bucket()
+        period = self.streams.settings.load_report_period
         who: tuple[str, str] | None = None
-        while (body := await self._next(call, bucket)) is not None:
+        while (body := await self.streams.next(call, bucket)) is not None:
             try:
                 request = _parse(
                     lrs_pb2.LoadStatsRequest,
@@ -288,25 +234,6 @@ class EnvoyTelemetry:
                     request, envoy=envoy, site=site, now=self._clock(), period=period
                 )
                 await self._pass_on(site, reports)
-
-    def _bucket(self) -> TokenBucket:
-        settings = self.settings
-        return TokenBucket(
-            rate=settings.messages_rate, burst=settings.messages_burst, now=self._clock()
-        )
-
-    async def _next(self, call: Conversation, bucket: TokenBucket) -> bytes | None:
-        """Return the next message, not before the stream's rate allows; None at its end."""
-        wait = bucket.reserve(now=self._clock(), patience=3600.0)
-        if wait:
-            await asyncio.sleep(wait)
-        body = await call.read()
-        if body is not None and len(body) > self.settings.max_message:
-            raise CallError(
-                StatusCode.RESOURCE_EXHAUSTED,
-                f"a message of {len(body)} bytes; the most is {self.settings.max_message}",
-            )
-        return body
 
     def _identify(self, message: Any, call: Conversation) -> tuple[str, str]:
         """Return id and site of a node, if its sender may claim them."""
@@ -329,7 +256,7 @@ class EnvoyTelemetry:
             return await asyncio.to_thread(read)
 
     async def _pass_on(self, site: str, reports: Sequence[TrafficReport]) -> None:
-        """Return reports to the callback; those of an unknown site help no one."""
+        """Pass reports to the callback; those of an unknown site are of no use."""
         if not site:
             return
         for start in range(0, len(reports), TURN):

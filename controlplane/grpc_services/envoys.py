@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from controlplane.grpc_services.messages import Node
+from controlplane.grpc_services.requests import Node
 from controlplane.xds.stream import XdsStream
 from controlplane.xds.types import Acked, Event, Nacked, Response
 
@@ -151,12 +151,12 @@ class StreamRecord:
         record.pushes += 1
         self._sent_at[response.nonce] = now
         if self._observe is not None:
-            self._tell(XdsEventKind.SENT, response.type_url, response.push.version, size=size)
+            self._publish(XdsEventKind.SENT, response.type_url, response.push.version, size=size)
 
     def answered(self, event: Event, *, now: float) -> None:
         """Account for what a client said of a response."""
         if not isinstance(event, Acked | Nacked):
-            self._tell(XdsEventKind.STALE, event.type_url)
+            self._publish(XdsEventKind.STALE, event.type_url)
             return
         record = self._envoy.types[event.type_url]
         sent_at = self._sent_at.pop(event.nonce, None)
@@ -164,16 +164,16 @@ class StreamRecord:
         if isinstance(event, Acked):
             record.acked, record.acked_at, record.ack_latency = event.version, now, latency
             record.refused, record.refusal, record.refused_at = "", "", None
-            self._tell(XdsEventKind.ACKED, event.type_url, event.version, latency=latency)
+            self._publish(XdsEventKind.ACKED, event.type_url, event.version, latency=latency)
             return
         record.refused, record.refused_at = event.version, now
         record.refusal = event.rejection.message
         record.nacks += 1
-        self._tell(
+        self._publish(
             XdsEventKind.NACKED, event.type_url, event.version, latency=latency, text=record.refusal
         )
 
-    def _tell(
+    def _publish(
         self,
         what: XdsEventKind,
         type_url: str,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -31,6 +32,9 @@ PUSH_PERIOD = 1.0
 """Seconds between two looks for a stream that waits for work to come."""
 IDLE = 1e-3
 """Work below which a group has nothing to do: a request-millisecond a second."""
+
+_OURS = re.compile(rf"(s\d+-)?{METRIC}")
+"""The metric's name, before which KEDA may put the number of the trigger."""
 
 Groups = Callable[[], "Sequence[ScalingGroup] | None"]
 """Returns what is known now; None before the first plan."""
@@ -96,8 +100,13 @@ class ExternalScaler:
         return pb.GetMetricSpecResponse(metricSpecs=[spec])
 
     async def _metrics(self, message: bytes) -> pb.GetMetricsResponse:
-        reference = pb.GetMetricsRequest.FromString(message).scaledObjectRef
-        group = await self._find(reference)
+        request = pb.GetMetricsRequest.FromString(message)
+        if request.metricName and not _OURS.fullmatch(request.metricName):
+            raise CallError(
+                StatusCode.INVALID_ARGUMENT,
+                f"there is no metric '{request.metricName[:64]}'; ask for {METRIC}",
+            )
+        group = await self._find(request.scaledObjectRef)
         # Where no number keeps the promise, more than this would be money for nothing.
         wanted = group.patient if group.wanted is None else group.wanted
         value = pb.MetricValue(

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 from controlplane.config import Role
 from controlplane.errors import ProtocolError
 from controlplane.grpc_services.envoys import EnvoyRecord, StreamRecord, XdsEvent, XdsEventKind
-from controlplane.grpc_services.messages import (
-    Node,
-    nonce_part,
-    parse_delta_request,
-    parse_sotw_request,
-)
+from controlplane.grpc_services.messages import nonce_part
+from controlplane.grpc_services.requests import Node, parse_delta_request, parse_sotw_request
 from controlplane.grpc_services.views import DEFAULT_VIEW
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.snapshot import view_key
@@ -93,7 +89,7 @@ class Session:
         return self._record
 
     def receive(self, message: bytes, *, now: float) -> bool:
-        """Receive a message, and say whether something was refused in company.
+        """Receive a message, and return whether something was refused in company.
 
         Raises:
             ProtocolError: the stream must end.
@@ -155,7 +151,7 @@ class Session:
         self._stream.isolate()
 
     def close(self, *, now: float) -> None:
-        """Remove the stream out of the books."""
+        """Remove the stream from the registry."""
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None

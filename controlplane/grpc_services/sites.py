@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from controlplane.config import Config, Site
-from controlplane.grpc_services.messages import Node
+from controlplane.grpc_services.requests import Node
 
 
 class SiteResolver:

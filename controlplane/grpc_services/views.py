@@ -62,7 +62,7 @@ class ViewStore:
         *,
         low_battery: Mapping[str, Collection[str]] | None = None,
     ) -> bool:
-        """Replace all views, wake the streams of those that changed, and say whether any did.
+        """Replace all views, wake the streams of those that changed, and return whether any did.
 
         Args:
             views: the new ones.

@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager
 
 from controlplane.grpc_transport.calls import Call, Conversation
 from controlplane.grpc_transport.dialled import ClientConnection
-from controlplane.grpc_transport.front import Front, Turns
+from controlplane.grpc_transport.front import Front
 from controlplane.grpc_transport.limits import Limits, ServerLimits
 from controlplane.grpc_transport.status import StatusCode
+from controlplane.grpc_transport.turns import Turns
 
 CLIENT_LIMITS = Limits(
     max_message=1 << 20,

@@ -28,20 +28,14 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
-from h2.events import (
-    Event as H2Event,
-)
+from h2.events import Event as H2Event
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from hpack import HPACKError
 
 from controlplane.grpc_transport import limits as frames
 from controlplane.grpc_transport.limits import Budget, Cut, Limits, Pool, price
-from controlplane.grpc_transport.status import (
-    CallError,
-    StatusCode,
-    status_of_reset,
-)
+from controlplane.grpc_transport.status import CallError, StatusCode, status_of_reset
 from controlplane.grpc_transport.stream import Stream, frame_header
 
 # hpack would log every header at debug level, tokens included.
@@ -79,7 +73,7 @@ class Event(NamedTuple):
 
 
 def _nothing() -> None:
-    """Let no one know."""
+    """Wake nothing."""
 
 
 RESPONSE: Fields = [(":status", "200"), ("content-type", "application/grpc")]
@@ -423,7 +417,7 @@ class Connection(ABC):
                 break
 
     def resume(self) -> None:
-        """Go on after the socket has taken everything."""
+        """Continue after the socket has taken everything."""
         self.blocked = False
         self.pump_all()
         if not self.output:
@@ -452,7 +446,7 @@ class Connection(ABC):
     # -- ends -------------------------------------------------------------------------------
 
     def forget(self, stream: Stream, status: CallError) -> None:
-        """Remove a call out of the books, with how it ended."""
+        """Remove a call, and keep how it ended."""
         if self.streams.pop(stream.stream_id, None) is None:
             return
         stream.is_over, stream.cut = True, self.cut

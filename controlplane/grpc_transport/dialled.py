@@ -18,12 +18,7 @@ from controlplane.grpc_transport.connection import (
     code_name,
     is_grpc,
 )
-from controlplane.grpc_transport.status import (
-    CallError,
-    StatusCode,
-    parse_status,
-    status_of_http,
-)
+from controlplane.grpc_transport.status import CallError, StatusCode, parse_status, status_of_http
 from controlplane.grpc_transport.stream import Stream
 
 

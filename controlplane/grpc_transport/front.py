@@ -19,8 +19,9 @@ from typing import Protocol, cast
 
 from controlplane.grpc_transport.calls import Call
 from controlplane.grpc_transport.connection import Connection, Event, Kind
-from controlplane.grpc_transport.limits import Cut, ServerLimits
+from controlplane.grpc_transport.limits import Cut
 from controlplane.grpc_transport.status import StatusCode
+from controlplane.grpc_transport.turns import Turns
 from controlplane.runtime.memory_tls import MemoryTls
 
 JOIN = 1 << 16
@@ -48,39 +49,6 @@ class Owner(Protocol):
 
     def lost(self, front: Front, reason: str) -> None:
         """Record that the connection is gone."""
-
-
-class Turns:
-    """Shares time between the connections that want more than one turn of it.
-
-    A connection whose bytes take long waits here, with every other such connection, and all of
-    them together get `ServerLimits.round_time` before the event loop serves the others again.
-    """
-
-    def __init__(self, limits: ServerLimits) -> None:
-        self.limits = limits
-        self._loop = asyncio.get_running_loop()
-        self._queue: deque[Front] = deque()
-        self._scheduled = False
-
-    def add(self, front: Front) -> None:
-        """Let *front* go on after those that wait already."""
-        self._queue.append(front)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._run)
-
-    def _run(self) -> None:
-        end = time.perf_counter() + self.limits.round_time
-        try:
-            for _ in range(len(self._queue)):
-                self._queue.popleft().turn()
-                if time.perf_counter() > end:
-                    break
-        finally:
-            self._scheduled = bool(self._queue)
-            if self._scheduled:
-                self._loop.call_soon(self._run)
 
 
 def peer_name(transport: asyncio.BaseTransport) -> str:
@@ -182,7 +150,7 @@ class Front(asyncio.Protocol):
             self.connection.blocked = True
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue to write and read."""
         connection = self.connection
         if connection is None:
             return

@@ -107,7 +107,7 @@ class Budget:
         self._left, self._at = self._burst, now
 
     def spend(self, units: float, *, now: float) -> bool:
-        """Receive *units*; return whether the peer could afford them."""
+        """Spend *units*; return whether the peer could afford them."""
         self._left = min(self._left + (now - self._at) * self._rate, self._burst) - units
         self._at = now
         return self._left >= 0

@@ -12,17 +12,19 @@ import ssl
 import struct
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from h2.errors import ErrorCodes
 
 from controlplane.grpc_transport.calls import Call, OpenCall
-from controlplane.grpc_transport.front import Front, Turns
+from controlplane.grpc_transport.front import Front
 from controlplane.grpc_transport.limits import GOAWAY, SETTINGS, Cut, Limits, Pool, ServerLimits
 from controlplane.grpc_transport.served import ServerConnection
 from controlplane.grpc_transport.status import StatusCode
 from controlplane.grpc_transport.stream import frame_header
-from controlplane.runtime.acceptor import Acceptor
+from controlplane.grpc_transport.turns import Turns
+from controlplane.runtime.acceptor import Acceptor, report_exhausted
 from controlplane.runtime.client_log import ClientLog
 
 log = structlog.get_logger("grpc")
@@ -78,7 +80,7 @@ class GrpcServer:
         self._pool = Pool(self.server_limits.max_held)
         self._log = ClientLog(log, lines_per_minute=LINES_PER_MINUTE)
         self._acceptor = Acceptor(
-            self._take, has_room=self._has_room, on_exhausted=self._report_exhausted
+            self._take, has_room=self._has_room, on_exhausted=partial(report_exhausted, self._log)
         )
         self._accepting: set[asyncio.Task[object]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -118,7 +120,8 @@ class GrpcServer:
             self._drain(front)
         if self._fronts and grace:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await self._emptied.wait()
         for front in list(self._fronts):
             if isinstance(front.connection, ServerConnection):
                 front.connection.finish_all(StatusCode.UNAVAILABLE, "the server is going away")
@@ -192,16 +195,10 @@ class GrpcServer:
             self._on_refused()
             self._log.warning(
                 "connections refused", host, address=host, limit=most, reason=f"limit {what}",
-                remedy="add replicas, or raise --max-connections and the limit of open files",
+                remedy="add replicas, or raise --max-connections and the open-file limit",
             )  # fmt: skip
             return False
         return True
-
-    def _report_exhausted(self, reason: str) -> None:
-        self._log.warning(
-            "accepting paused", "", reason=reason, remedy="raise the limit of"
-            " open files (LimitNOFILE, ulimit -n), or lower --max-connections",
-        )  # fmt: skip
 
     def _make(self, peer: str, names: tuple[str, ...], now: float) -> ServerConnection:
         return ServerConnection(self.limits, now=now, peer=peer, names=names, pool=self._pool)
@@ -211,7 +208,7 @@ class GrpcServer:
         self._handshakes.pop(front, None)
 
     def lost(self, front: Front, reason: str) -> None:
-        """Remove a lost connection out of the books."""
+        """Remove a lost connection from the count."""
         del reason
         if self._fronts.pop(front, None) is None:
             return
@@ -225,7 +222,7 @@ class GrpcServer:
             self._on_cut()
             self._log.warning(
                 "connection cut", front.host, peer=front.peer, reason=str(front.cut),
-                detail=front.detail[:200], remedy="see what this client sends, and how it reads",
+                detail=front.detail[:200], remedy="check what it sends, and whether it reads",
             )  # fmt: skip
 
     # -- calls ------------------------------------------------------------------------------

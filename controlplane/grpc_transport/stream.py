@@ -228,7 +228,7 @@ class Stream(Call):
         return written
 
     def _gather(self, room: int) -> tuple[int, list[memoryview]]:
-        """Receive up to *room* bytes of what waits; return their number and the pieces."""
+        """Collect up to *room* bytes of what waits; return their number and the pieces."""
         size, parts = 0, list[memoryview]()
         while self.pending and size < room:
             piece = self.pending.popleft()

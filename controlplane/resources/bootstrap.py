@@ -5,24 +5,24 @@ The rest it gets over xDS. The text is YAML that a person can read and extend.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from controlplane.config import Config, InstanceTls
+from controlplane.config import Config
 from controlplane.config.addresses import is_ip
 from controlplane.resources import names
-from controlplane.resources.credentials import credential_name, credentials
+from controlplane.resources.file_secrets import (
+    CLIENT_CA,
+    CLIENT_OWN,
+    ClientTls,
+    build_secret_source,
+)
 from controlplane.resources.histograms import histogram_bounds
 
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-_SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 -- a type
-_CA, _OWN = "ca", "own"
-"""Names of secrets and of their files."""
 _METRICS = "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig"
 _MAX_CONNECTIONS = (
     "type.googleapis.com/envoy.extensions.resource_monitors"
@@ -30,7 +30,6 @@ _MAX_CONNECTIONS = (
 )
 _HEAP = "envoy.resource_monitors.fixed_heap"
 _FIXED_HEAP = "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
-_SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 
 _KEPT_STATS = (
     rf"{names.STATS_PREFIX}\..*",
@@ -44,22 +43,6 @@ _KEPT_STATS = (
     r"server\.(live|uptime|memory_allocated)",
 )
 """Every statistic that exists is sent to the control plane each period, so keep what is read."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientTls:
-    """Files on the Envoy's machine with which it proves itself and checks the control plane."""
-
-    ca: str = _SYSTEM_CA
-    """Certificates that may sign the control plane's."""
-    cert: str | None = None
-    """Its own certificate; needed where the control plane sets ``server.tls.client_ca``."""
-    key: str | None = None
-    server_name: str | None = None
-    """Name that the control plane's certificate must carry; by default what it is reached by."""
-    secrets: str | None = None
-    """Directory of the Envoy's machine with the files of `build_secrets`; then changed certificates
-    are read without a restart."""
 
 
 def build_bootstrap(
@@ -148,69 +131,6 @@ def _stats(config: Config) -> dict[str, Any]:
                 }
             ],
         },
-    }
-
-
-def build_secrets(tls: ClientTls) -> dict[str, str]:
-    """Write the files for `ClientTls.secrets`: name -> YAML that only names certificate files.
-
-    Envoy watches the directories of those, so both a file that is replaced and the swapped link of
-    a mounted Kubernetes Secret are noticed.
-    """
-    return _secret_files((_CA, tls.ca), (_OWN, tls.cert, tls.key))
-
-
-def build_instance_secrets(tls: InstanceTls) -> dict[str, str]:
-    """Write the files for `InstanceTls.secrets`, as `build_secrets`; clusters refer to them."""
-    return _secret_files((names.INSTANCES_CA, tls.ca), (names.INSTANCES_OWN, tls.cert, tls.key))
-
-
-def build_credential_secrets(config: Config) -> dict[str, str]:
-    """Write the files for the credentials of instances, as `build_secrets`."""
-    files: dict[str, str] = {}
-    for instance in credentials(config):
-        assert instance.https is not None and instance.https.credential is not None  # noqa: S101, PT018 -- as `credentials` says
-        file, name = instance.https.credential.file, credential_name(instance.name)
-        source = {"filename": file, **_watched(file)}
-        files |= _named_secret(name, {"generic_secret": {"secret": source}})
-    return files
-
-
-def _named_secret(name: str, secret: dict[str, Any]) -> dict[str, str]:
-    document = {"resources": [{"@type": _SECRET, "name": name, **secret}]}
-    return {f"{name}.yaml": yaml.safe_dump(document, sort_keys=False)}
-
-
-def _secret_files(
-    authority: tuple[str, str], own: tuple[str, str | None, str | None]
-) -> dict[str, str]:
-    name, ca = authority
-    files = {name: {"validation_context": {"trusted_ca": {"filename": ca}, **_watched(ca)}}}
-    name, cert, key = own
-    if cert is not None and key is not None:
-        files[name] = {
-            "tls_certificate": {
-                "certificate_chain": {"filename": cert},
-                "private_key": {"filename": key},
-                **_watched(cert),
-            }
-        }
-    return {
-        file: text
-        for name, secret in files.items()
-        for file, text in _named_secret(name, secret).items()
-    }
-
-
-def _watched(file: str) -> dict[str, Any]:
-    return {"watched_directory": {"path": posixpath.dirname(file) or "."}}
-
-
-def _secret_source(name: str, directory: str) -> dict[str, Any]:
-    path = posixpath.join(directory, f"{name}.yaml")
-    return {
-        "name": name,
-        "sds_config": {"path_config_source": {"path": path}, "resource_api_version": "V3"},
     }
 
 
@@ -327,10 +247,12 @@ def _tls_context(tls: ClientTls, host: str) -> dict[str, Any]:
     if tls.secrets is not None:
         context["combined_validation_context"] = {
             "default_validation_context": names,
-            "validation_context_sds_secret_config": _secret_source(_CA, tls.secrets),
+            "validation_context_sds_secret_config": build_secret_source(CLIENT_CA, tls.secrets),
         }
         if tls.cert is not None:
-            context["tls_certificate_sds_secret_configs"] = [_secret_source(_OWN, tls.secrets)]
+            context["tls_certificate_sds_secret_configs"] = [
+                build_secret_source(CLIENT_OWN, tls.secrets)
+            ]
     else:
         context["validation_context"] = {"trusted_ca": {"filename": tls.ca}, **names}
     if tls.secrets is None and tls.cert is not None and tls.key is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import betterproto2
@@ -24,52 +23,14 @@ from controlplane.resources.listeners import build_listener
 from controlplane.resources.packing import to_resource
 from controlplane.resources.routes import build_routes
 from controlplane.resources.validate import allocation_faults, constraint_faults
-from controlplane.steering.assignments import digest_of, sums_of
+from controlplane.resources.views import Fault, Views
+from controlplane.steering.assignment_sums import digest_of, sums_of
 from controlplane.steering.plan import Allocation, Plan
 from controlplane.xds.snapshot import EMPTY, Snapshot, TypeSnapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
 
 UNKNOWN_SITE = ""
 """The view of an Envoy whose site the configuration does not name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A resource that would be refused, and so was not published in its new form."""
-
-    type_url: str
-    name: str
-    view: str | None
-    """Client site, or `UNKNOWN_SITE`; None for all."""
-    message: str
-
-    def __str__(self) -> str:
-        """Return one line for a log."""
-        kind = self.type_url.rsplit(".", 1)[-1]
-        seen_from = "" if self.view is None else f" for {self.view or 'unknown sites'!r}"
-        return f"{kind} {self.name!r}{seen_from}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Views(Mapping[str, Snapshot]):
-    """Site name -> its snapshot; `UNKNOWN_SITE` for the others."""
-
-    snapshots: Mapping[str, Snapshot]
-    faults: tuple[Fault, ...] = field(default=())
-
-    def __getitem__(self, site: str) -> Snapshot:
-        """Return the snapshot of *site*."""
-        return self.snapshots[site]
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the names of the sites."""
-        return iter(self.snapshots)
-
-    def __len__(self) -> int:
-        """Return the number of views."""
-        return len(self.snapshots)
-
-
 _Places = tuple[frozenset[str], frozenset[str]]
 """Services that have a lower priority at a client site, and those that its own model serves."""
 _Key = tuple[str, bytes]

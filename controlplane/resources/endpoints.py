@@ -16,6 +16,7 @@ from controlplane.config import Instance, InstanceModel, Model, Service, Site, S
 from controlplane.config.serving import served_name, serving_model
 from controlplane.resources import names
 from controlplane.resources.https import transport_name
+from controlplane.resources.wire_format import delimited, field, varint
 from controlplane.steering.plan import Allocation
 from controlplane.xds.snapshot import make_resource
 from controlplane.xds.types import ENDPOINT, Resource
@@ -49,7 +50,7 @@ class EndpointEncoder:
         models: Iterable[Model] = (),
     ) -> None:
         places = tuple(sites)
-        self._localities = {site.name: _field(1, _locality(site)) for site in places}
+        self._localities = {site.name: field(1, _locality(site)) for site in places}
         self._devices = frozenset(site.name for site in places if site.kind is SiteKind.DEVICE)
         self._remote: dict[bytes, bytes] = {}
         """Constant -> the same of an endpoint that a device's own model shares requests with."""
@@ -73,7 +74,7 @@ class EndpointEncoder:
         if self._devices:
             self._remote = {constant: _mark_remote(constant) for constant in constants}
         longest = max(map(len, (*constants, *self._remote.values())), default=0) + _LONGEST
-        self._tags = tuple(b"\x12" + _varint(size) for size in range(longest + 1))
+        self._tags = tuple(b"\x12" + varint(size) for size in range(longest + 1))
         """Bytes of an endpoint -> what stands before it."""
         self._weights: dict[int, bytes] = {}
         """Weight -> its bytes; a few thousand at most, since weights have a fixed sum."""
@@ -111,22 +112,22 @@ class EndpointEncoder:
             if shared and each.site not in self._devices:
                 constant = self._remote[constant]
             group += (tags[len(constant) + len(weight)], constant, weight)
-        parts = [_field(1, cluster.encode())]
+        parts = [field(1, cluster.encode())]
         ordered = sorted(groups)
         for place in ordered:
             priority, _ = place
-            tail = b"" if priority == 0 else b"\x28" + _varint(priority)
-            parts.append(_field(2, b"".join(groups[place]) + tail))
+            tail = b"" if priority == 0 else b"\x28" + varint(priority)
+            parts.append(field(2, b"".join(groups[place]) + tail))
         policy = b""
         if drop > 0:
-            part = b"\x08" + _varint(round(drop * 10_000)) + b"\x10\x01"
-            policy += _field(2, _field(1, _OVERLOAD) + _field(2, part))
+            part = b"\x08" + varint(round(drop * 10_000)) + b"\x10\x01"
+            policy += field(2, field(1, _OVERLOAD) + field(2, part))
         if ordered and ordered[-1][0] > 0:
-            policy += b"\x1a" + _message(b"\x08" + _varint(ANY_ONE_OF_P0))
+            policy += b"\x1a" + delimited(b"\x08" + varint(ANY_ONE_OF_P0))
         if policy:
-            parts.append(_field(4, policy))
+            parts.append(field(4, policy))
         body = b"".join(parts)
-        return make_resource(cluster, _field(1, ENDPOINT.encode()) + _field(2, body))
+        return make_resource(cluster, field(1, ENDPOINT.encode()) + field(2, body))
 
     def _weight(self, weight: int) -> bytes:
         encoded = self._weights[weight] = _weight(weight)
@@ -134,7 +135,7 @@ class EndpointEncoder:
 
 
 def _weight(weight: int) -> bytes:
-    return b"\x22" + _message(b"\x08" + _varint(weight))
+    return b"\x22" + delimited(b"\x08" + varint(weight))
 
 
 def _endpoint(instance: Instance, model: InstanceModel, models: Mapping[str, Model]) -> bytes:
@@ -185,22 +186,3 @@ def _locality(site: Site) -> bytes:
         region=site.region, zone=site.zone, sub_zone=site.name
     ).SerializeToString(deterministic=True)
     return serialised
-
-
-def _field(number: int, value: bytes) -> bytes:
-    return bytes((number << 3 | 2,)) + _message(value)
-
-
-def _message(value: bytes) -> bytes:
-    return _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -21,6 +21,9 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
     DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
     Http1ProtocolOptions,
     HttpProtocolOptions,
     RuntimeUInt32,
@@ -48,11 +51,8 @@ from controlplane.resources import names
 from controlplane.resources.access_log import build_access_log
 from controlplane.resources.bodies import build_body_filters, names_none, unreadable
 from controlplane.resources.clusters import ads_source
-from controlplane.resources.observation import (
-    StatsLog,
-    build_request_loggers,
-    build_upstream_loggers,
-)
+from controlplane.resources.generations import StatsLog
+from controlplane.resources.observation import build_request_loggers, build_upstream_loggers
 from controlplane.resources.packing import pack, seconds
 
 _HEADERS_WITHIN = 10.0
@@ -76,7 +76,9 @@ def build_listener(
             *build_request_loggers(log),
             *_file_logs(config.envoy.access_log, "" if site is None else site.name),
         ],
-        local_reply_config=build_local_replies(),
+        local_reply_config=build_local_replies(
+            starts=any(instance.wake is not None for instance in config.instances)
+        ),
         stream_idle_timeout=seconds(_IDLE_STREAM),
         request_headers_timeout=seconds(_HEADERS_WITHIN),
         common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(3600.0)),
@@ -131,8 +133,11 @@ def build_http_filters(log: StatsLog = StatsLog.SCOPE) -> list[HttpFilter]:
     return [*build_body_filters(), router]
 
 
-def build_local_replies() -> LocalReplyConfig:
-    """Build the wording of what Envoy answers by itself; what depends on services is in routes."""
+def build_local_replies(*, starts: bool = False) -> LocalReplyConfig:
+    """Build the wording of what Envoy answers by itself; what depends on services is in routes.
+
+    With *starts*, a client that finds no instance is answered when one may have been started.
+    """
     return LocalReplyConfig(
         mappers=[
             # A document, such as the list of models, and no error.
@@ -164,6 +169,7 @@ def build_local_replies() -> LocalReplyConfig:
                 body_format_override=_error(
                     "no instance of service '%ROUTE_NAME%' can be used now", "no_instance"
                 ),
+                headers_to_add=[_retry_after()] if starts else [],
             ),
             ResponseMapper(
                 filter=AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["UO"])),
@@ -174,6 +180,15 @@ def build_local_replies() -> LocalReplyConfig:
             ),
         ],
         body_format=_error("%LOCAL_REPLY_BODY%", "proxy_error"),
+    )
+
+
+def _retry_after() -> HeaderValueOption:
+    """Build a header that is left out where the route's service has nothing to start."""
+    value = f"%METADATA(ROUTE:{names.METADATA}:{names.METADATA_START_UP})%"
+    return HeaderValueOption(
+        header=HeaderValue(key="retry-after", value=value),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
     )
 
 

@@ -27,6 +27,9 @@ METADATA_SERVED_AS: Final = "served_as"
 """Key of an endpoint's metadata: what the instance calls its model, where that is not its name."""
 METADATA_HINT: Final = "hint"
 """Key of a route's metadata: what a request without a service can be sent as instead."""
+METADATA_START_UP: Final = "start_up"
+"""Key of a route's metadata: seconds after which an instance may have been started, where one of
+its service may be asleep."""
 
 LOAD_BALANCING: Final = "envoy.lb"
 """Namespace of an endpoint's metadata by which Envoy leaves endpoints out of retries."""
@@ -96,8 +99,3 @@ TAG_FLAGS: Final = "flags"
 
 TAG_ATTEMPTS: Final = "attempts"
 """How often Envoy asked an instance for one request."""
-
-
-def stat_name(stat: str) -> str:
-    """Return the name under which Envoy's metrics service reports *stat*, tags removed."""
-    return f"{STATS_PREFIX}.{stat}"

@@ -10,8 +10,6 @@ one that refused is charged. See Envoy's ``envoy.access_loggers.stats`` and
 
 from __future__ import annotations
 
-from enum import Enum, auto
-
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLog,
     AccessLogFilter,
@@ -40,6 +38,7 @@ from envoy_data_plane.envoy.extensions.access_loggers.stats.v3 import (
 from envoy_data_plane.envoy.type.v3 import Scope
 
 from controlplane.resources import names
+from controlplane.resources.generations import StatsLog
 from controlplane.resources.packing import pack
 
 _LATENCY = "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%"
@@ -112,16 +111,6 @@ _REPEATED_CUT_OR_UNSENT = AccessLogFilter(
         ]
     )
 )
-
-
-class StatsLog(Enum):
-    """How an Envoy names the scope of the access log's statistics, and what that log can do."""
-
-    SCOPE = auto()
-    PREFIX = auto()
-    PREFIX_WITHOUT_GAUGES = auto()
-    NONE = auto()
-    """It has no such log."""
 
 
 def build_request_loggers(log: StatsLog = StatsLog.SCOPE) -> list[AccessLog]:

@@ -1,4 +1,4 @@
-"""What depends on the version of an Envoy, and the views of those that are older.
+"""The views of Envoys older than the current generation.
 
 The version is what the Envoy's node reports.
 Only the listener differs, by the access log that turns requests into statistics: Envoy 1.39 names
@@ -10,49 +10,14 @@ Each generation has views of its own, derived from those of the current one.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
 
 from controlplane.config import Config
+from controlplane.resources.generations import BY_ROLE
 from controlplane.resources.listeners import build_listener
-from controlplane.resources.observation import StatsLog
 from controlplane.resources.packing import to_resource
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, split_view_key, view_key
 from controlplane.xds.types import LISTENER
-
-OLDEST_SUPPORTED: Final = "1.37"
-NEWEST_TESTED: Final = "1.40"
-"""Minor releases; the tests run each of them from the one to the other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """Versions of Envoy that take the same resources."""
-
-    since: tuple[int, int]
-    """First version, major and minor."""
-    role: str
-    """Of the Envoys' node, and in the keys of their views; empty for the current generation."""
-    log: StatsLog
-
-
-CURRENT: Final = Generation((1, 39), "", StatsLog.SCOPE)
-UNSUPPORTED: Final = Generation((0, 0), "envoy-unsupported", StatsLog.NONE)
-"""Served without observation, as far as these Envoys accept the rest."""
-GENERATIONS: Final = (
-    CURRENT,
-    Generation((1, 38), "envoy-1.38", StatsLog.PREFIX),
-    Generation((1, 37), "envoy-1.37", StatsLog.PREFIX_WITHOUT_GAUGES),
-    UNSUPPORTED,
-)
-"""Newest first."""
-_BY_ROLE = {each.role: each for each in GENERATIONS if each.role}
-
-
-def generation_of(major: int, minor: int) -> Generation:
-    """Return the generation of an Envoy's version."""
-    return next(each for each in GENERATIONS if each.since <= (major, minor))
 
 
 class OlderEnvoyViews:
@@ -82,7 +47,7 @@ class OlderEnvoyViews:
         """
         derived = {}
         for site, role in clients:
-            if role not in _BY_ROLE or site not in views:
+            if role not in BY_ROLE or site not in views:
                 continue
             before = self._derived.get((site, role))
             if before is None or before[0] is not views[site]:
@@ -96,7 +61,7 @@ class OlderEnvoyViews:
         known = self._listeners.get((site, role))
         if known is None:
             message = build_listener(
-                self._config, self._sites.get(split_view_key(site)[0]), log=_BY_ROLE[role].log
+                self._config, self._sites.get(split_view_key(site)[0]), log=BY_ROLE[role].log
             )
             known = TypeSnapshot.of([to_resource(message.name, message)])
             self._listeners[site, role] = known

@@ -11,6 +11,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from controlplane.runtime.client_log import ClientLog
+
 ACCEPTED_AT_ONCE = 16
 BACKLOG = 4_096
 ROOM_PAUSE = 0.02
@@ -91,3 +93,11 @@ class Acceptor:
     def _go_on(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         if listener in self._listeners:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener, tls)
+
+
+def report_exhausted(client_log: ClientLog, reason: str) -> None:
+    """Log that the system has no open files left, with its words."""
+    client_log.warning(
+        "accepting paused", "", reason=reason, remedy="raise the limit of"
+        " open files (LimitNOFILE, ulimit -n), or lower --max-connections",
+    )  # fmt: skip

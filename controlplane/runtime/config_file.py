@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import stat
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -22,12 +20,16 @@ from controlplane.config import Config, check_config
 from controlplane.config.source import MAX_BYTES
 from controlplane.errors import ConfigError, Fault
 from controlplane.runtime.blocking import BlockingCalls
+from controlplane.runtime.files import read_file
 
 POLL_PERIOD = 2.0
 """Seconds between two looks at the file where no notification comes."""
 SETTLE = 0.5
 """Seconds that a file must stay as it is before it is read: the beginning of a file that is still
 being copied may be a valid configuration of fewer instances."""
+CUT_SETTLE = 4.0
+"""The same for one that looks as if it was still being copied over a link that stalls: its last
+line has no end, or it is the beginning of what was read last."""
 SETTLE_WITHIN = 10.0
 """Seconds after which a file that never stays as it is is read anyway."""
 ANSWER_WITHIN = 5.0
@@ -91,7 +93,8 @@ class ConfigFile:
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hint.wait(), self._poll_period)
+                    async with asyncio.timeout(self._poll_period):
+                        await self._hint.wait()
                 self._hint.clear()
                 changed = await self._changed()
                 if changed is not None:
@@ -118,8 +121,7 @@ class ConfigFile:
             unreadable = isinstance(self._seen, ConfigError)
             if await self._look() == self._signature and not (forced or unreadable):
                 return None
-            await self._settle()
-            text = await self._calls.run(self._text, within=ANSWER_WITHIN)
+            text = await self._settled_text(forced=forced)
         except TimeoutError:
             self._signature = None
             message = f"not read within {ANSWER_WITHIN:g} s; see the file system it is on"
@@ -160,16 +162,36 @@ class ConfigFile:
     async def _look(self) -> _Signature:
         return await self._calls.run(self._stat, within=ANSWER_WITHIN)
 
-    async def _settle(self) -> None:
-        """Wait until the file stays as it is; note how it is then."""
+    async def _settled_text(self, *, forced: bool) -> str:
+        """Return the file's text once it stays as it is; sooner if that is *forced*."""
         deadline = asyncio.get_running_loop().time() + SETTLE_WITHIN
         while True:
             self._signature = await self._look()
-            await asyncio.sleep(SETTLE)
-            if await self._look() == self._signature:
-                return
-            if asyncio.get_running_loop().time() > deadline:
-                return
+            stays = await self._stays(SETTLE)
+            is_late = asyncio.get_running_loop().time() > deadline
+            if not (stays or is_late):
+                continue
+            text = await self._calls.run(self._text, within=ANSWER_WITHIN)
+            if forced or is_late or not self._looks_cut(text) or await self._stays(CUT_SETTLE):
+                return text
+
+    async def _stays(self, seconds: float) -> bool:
+        """Return whether the file stays as it was noted, as soon as that is known."""
+        ends = asyncio.get_running_loop().time() + seconds
+        while True:
+            await asyncio.sleep(min(SETTLE, seconds))
+            if await self._look() != self._signature:
+                return False
+            if asyncio.get_running_loop().time() >= ends:
+                return True
+
+    def _looks_cut(self, text: str) -> bool:
+        """Return whether *text* may be the beginning of a longer one."""
+        seen = self._seen
+        is_beginning = isinstance(seen, str) and len(text) < len(seen) and seen.startswith(text)
+        # JSON has an end of its own; what is empty is an error, whose end should not be late.
+        has_end = text.endswith("\n") or (text.startswith("{") and text.endswith("}"))
+        return bool(text) and (is_beginning or not has_end)
 
     def _stat(self) -> _Signature:
         try:
@@ -200,22 +222,14 @@ def read_text(path: Path, *, pipes: bool = False) -> str:
         ConfigError: it cannot be read, is no regular file, is too long, or is not UTF-8.
     """
     try:
-        # Without O_NONBLOCK, opening a FIFO without a writer never returns.
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if pipes else os.O_NONBLOCK))
-        with open(opened, "rb") as file:  # noqa: PTH123 -- of a descriptor
-            mode = os.fstat(opened).st_mode
-            if not (pipes or stat.S_ISREG(mode)):
-                raise _refused(path, f"is {_kind(mode)}, not a regular file; replace it by a file")
-            content = file.read(MAX_BYTES + 1)
+        if pipes:
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        else:
+            content = read_file(path, limit=MAX_BYTES + 1)
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}; see its name and owner") from error
     return decode(content, file=str(path))
-
-
-def _kind(mode: int) -> str:
-    if stat.S_ISFIFO(mode):
-        return "a FIFO"
-    return "a directory" if stat.S_ISDIR(mode) else "a device or a socket"
 
 
 def decode(content: bytes, *, file: str) -> str:

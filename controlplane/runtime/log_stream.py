@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import threading
 from collections import deque
@@ -15,6 +16,8 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
+
+from controlplane.runtime.throttle import TokenBucket
 
 WAITING_LIMIT = 10_000
 """Lines that wait to be written; further ones are dropped."""
@@ -94,8 +97,8 @@ class RateLimit:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._events: dict[str, _Bucket] = {}
-        self._total = _Bucket(TOTAL_BURST, TOTAL_RATE, clock())
+        self._events: dict[str, _EventRate] = {}
+        self._total = TokenBucket(rate=TOTAL_RATE, burst=TOTAL_BURST, now=clock())
 
     def __call__(
         self, _logger: object, _method: str, event: MutableMapping[str, Any]
@@ -107,8 +110,9 @@ class RateLimit:
             self._events.clear()
         own = self._events.get(name)
         if own is None:
-            own = self._events[name] = _Bucket(EVENT_BURST, EVENT_RATE, now)
-        if not (own.take(now) and self._total.take(now)):
+            own = _EventRate(rate=EVENT_RATE, burst=EVENT_BURST, now=now)
+            self._events[name] = own
+        if any(each.reserve(now=now, patience=0.0) is None for each in (own, self._total)):
             own.dropped += 1
             raise structlog.DropEvent
         if own.dropped and now - own.summed_at >= SUMMARY_PERIOD:
@@ -117,20 +121,8 @@ class RateLimit:
         return event
 
 
-class _Bucket:
-    """Tokens of one event."""
+class _EventRate(TokenBucket):
+    """The rate of one event, and what was dropped beyond it."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens", "dropped", "summed_at")
-
-    def __init__(self, burst: float, rate: float, now: float) -> None:
-        self._burst, self._rate, self._tokens, self._at = burst, rate, burst, now
-        self.dropped = 0
-        self.summed_at = float("-inf")
-
-    def take(self, now: float) -> bool:
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+    dropped = 0
+    summed_at = -math.inf

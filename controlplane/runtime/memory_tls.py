@@ -45,7 +45,7 @@ class MemoryTls:
         self._incoming.write(records)
 
     def read(self) -> bytes:
-        """Go on with the handshake, or decrypt what has arrived; empty if there is nothing."""
+        """Continue the handshake, or decrypt what has arrived; empty if there is nothing."""
         parts: list[bytes] = []
         try:
             if not self.ready:

@@ -13,7 +13,7 @@ _LEAST = 64
 
 
 def take_files(wanted: int) -> int:
-    """Raise the soft limit so that *wanted* clients fit, if it may be; give how many do."""
+    """Raise the soft limit so that *wanted* clients fit, if it may be; return how many do."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     need = wanted + RESERVED
     if soft != resource.RLIM_INFINITY and soft < need:

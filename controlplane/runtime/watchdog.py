@@ -75,7 +75,7 @@ class LoopWatchdog:
                 "event loop stalled",
                 seconds=round(lag, 3),
                 place=self._place,
-                remedy="if processor time is not short, report this with the place",
+                remedy="if the machine has CPU time to spare, report this as a bug, with the place",
             )
         self._place = ""
 

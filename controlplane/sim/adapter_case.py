@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from controlplane.config import Config
-from controlplane.sim.instances import EngineSpec
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.results import Outcome
 from controlplane.sim.suite import Case, Measure, Runs, ratio
 from controlplane.sim.trial import Trial, Window
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 
 ADAPTERS, INSTANCES, ROOM, SITES = 200, 12, 8, 3
 LOAD_TIME = 1.0

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from controlplane.sim.adapter_case import adapter_case
 from controlplane.sim.device_case import device_case
+from controlplane.sim.figures import change_of, figure_of, goodput_lost, needless_pushes, solve_ms
 from controlplane.sim.promise_cases import promise_cases
 from controlplane.sim.run import build_trial
 from controlplane.sim.scaling_case import scaling_case
 from controlplane.sim.scenario import Scenario
 from controlplane.sim.session_case import session_case
-from controlplane.sim.suite import Case, Measure, Runs, against, ratio, value
+from controlplane.sim.suite import Case, Measure, against, ratio, value
 from controlplane.sim.target_cases import target_cases
 from controlplane.sim.tariff_case import tariff_cases
+from controlplane.sim.token_case import token_cases
 from controlplane.sim.trial import Trial
+from controlplane.sim.waking_case import waking_case
 
 
 def _of(
@@ -111,39 +113,6 @@ def _with_antagonists(scenario: Scenario, seed: int) -> Scenario:
     return scenario.model_copy(update={"events": extended.events})
 
 
-def _service(window: str, service: str, figure: str) -> Callable[[Runs], float]:
-    def of(runs: Runs) -> float:
-        value: float = getattr(runs["controlplane"].services[window, service], figure)
-        return value
-
-    return of
-
-
-def _change(service: str, figure: str) -> Callable[[Runs], float]:
-    """Return the control plane's *figure* of a service in the later window over the earlier."""
-    after, before = (_service(window, service, figure) for window in ("after", "before"))
-    return lambda runs: after(runs) / before(runs)
-
-
-def _goodput_lost(runs: Runs) -> float:
-    """Return the largest loss of goodput above the level at 1.03 of capacity, as a part of it."""
-    windows = runs["controlplane"].windows
-    base = windows["step-2"].goodput
-    return 1 - min(windows[f"step-{n}"].goodput for n in range(3, 8)) / base
-
-
-def _needless_pushes(runs: Runs) -> float:
-    """Count pushes after 15 s that were predicted to gain 2 % or less."""
-    outcome = runs["controlplane"]
-    pushes = zip(outcome.pushes, outcome.gains, strict=True)
-    return float(sum(gain <= 0.02 for at, gain in pushes if at > 15))
-
-
-def _solve_ms(runs: Runs) -> float:
-    times = runs["controlplane"].solve_times
-    return 1000 * median(times[len(times) // 4 :])
-
-
 _LATER: dict[str, Any] = {
     "duration": "145s",
     "windows": [
@@ -189,7 +158,7 @@ def _cases() -> tuple[Case, ...]:
             measures = measures[1:]
         if load == 0.8:
             measures += [*against("after", "oracle", 9.0, 1.5)[1:]]
-            measures += [Measure("median decision", 20.0, _solve_ms, "ms")]
+            measures += [Measure("median decision", 20.0, solve_ms, "ms")]
         measures += against("steady", "capacity", 1.03, 1.05)
         measures += against("after", "capacity", 1.03, 1.05)
         cases.append(Case(f"queue {load}", _of(_edges("queue", load)), compared, tuple(measures)))
@@ -207,7 +176,9 @@ def _cases() -> tuple[Case, ...]:
     cases.append(device_case())
     cases += tariff_cases()
     cases.append(session_case())
+    cases += token_cases()
     cases.append(scaling_case())
+    cases.append(waking_case())
     for name, changes in _ROBUST:
         cases.append(
             Case(
@@ -226,9 +197,11 @@ def _cases() -> tuple[Case, ...]:
             _of(_ramp(), vary=_with_antagonists),
             ("controlplane",),
             (
-                Measure("sensitive p99 at 1.03", 5.0, _service("step-2", "chat", "p99"), "s"),
-                Measure("sensitive failed at 1.74", 0.05, _service("step-7", "chat", "failed"), ""),
-                Measure("goodput lost above 1.03", 0.03, _goodput_lost, ""),
+                Measure("sensitive p99 at 1.03", 5.0, figure_of("step-2", "chat", "p99"), "s"),
+                Measure(
+                    "sensitive failed at 1.74", 0.05, figure_of("step-7", "chat", "failed"), ""
+                ),
+                Measure("goodput lost above 1.03", 0.03, goodput_lost, ""),
             ),
         )
     )
@@ -238,8 +211,8 @@ def _cases() -> tuple[Case, ...]:
             _of(_near_site()),
             ("controlplane",),
             (
-                Measure("sensitive mean after / before", 1.1, _change("chat", "mean")),
-                Measure("sensitive p99 after / before", 1.1, _change("chat", "p99")),
+                Measure("sensitive mean after / before", 1.1, change_of("chat", "mean")),
+                Measure("sensitive p99 after / before", 1.1, change_of("chat", "p99")),
             ),
         )
     )
@@ -251,7 +224,7 @@ def _cases() -> tuple[Case, ...]:
             "constant load",
             _of(constant, constant.model_copy(update={"duration": 215.0})),
             ("controlplane",),
-            (Measure("needless pushes in 10 min", 0.0, _needless_pushes, ""),),
+            (Measure("needless pushes in 10 min", 0.0, needless_pushes, ""),),
             most_seeds=3,
         )
     )

@@ -28,6 +28,10 @@ class Curves:
         """Seconds that a lone request takes."""
         self.extra: Floats = np.array(slowdown, dtype=np.float64) * self.alone
         """Seconds that each further request in service adds."""
+        crowd = np.array(slowdown, dtype=np.float64) * self.slots
+        self._power: Floats = np.sqrt(2 * (self.slots + 1)) * (
+            1 + 0.45 * crowd / (1 + 0.06 * crowd)
+        )
         self.capacity: Floats = self.slots / (self.alone + self.extra * (self.slots - 1))
         """Requests a second that each sustains."""
 
@@ -35,7 +39,9 @@ class Curves:
         """Return (rate * mean time inside, its derivative): requests inside, marginal seconds.
 
         Queue-like: Sakasegawa's approximation of the M/M/c wait.
-        Batching: L = a / (1 - b * rate) by Little's law, and the queue's wait near the capacity.
+        Batching: L = a / (1 - b * rate) by Little's law, and the queue's wait near the capacity,
+        which comes later than that of slots alone, since a batch slows down before it queues; how
+        much later is fitted to exact birth-death chains.
         Beyond the knee the marginal cost rises on as a straight line.
         """
         knee = _KNEE * self.capacity
@@ -50,7 +56,7 @@ class Curves:
         own = first / stretch
         own_slope = first * self.extra / stretch**2
         load = np.maximum(rate / self.capacity, 1e-9)
-        power = np.sqrt(2 * (self.slots + 1)) - 1
+        power = self._power - 1
         wait = load**power / (1 - load) / self.capacity
         wait_slope = wait * (power / load + 1 / (1 - load)) / self.capacity
         mean = own + wait

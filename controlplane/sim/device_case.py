@@ -9,13 +9,13 @@ import numpy as np
 
 from controlplane.config.schema.sites import DeviceBattery
 from controlplane.sim.devices import DeviceClass, DeviceSpec, draw_spans, merge_spans
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.fleets import Kind, Place, build_config
-from controlplane.sim.instances import EngineSpec
 from controlplane.sim.results import Outcome
 from controlplane.sim.suite import Case, Measure, Runs
 from controlplane.sim.trial import Trial, Window
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 
 SITE, OWN = "phones", "own"
 DEVICES, EDGES = 1000, 4

@@ -14,10 +14,13 @@ from math import inf
 from controlplane.config import Service
 from controlplane.config.eligibility import is_reachable, may_serve
 from controlplane.sim.devices import Device
-from controlplane.sim.instances import EngineSpec, SimEngine, build_engine
+from controlplane.sim.engine_spec import EngineSpec
+from controlplane.sim.instances import SimEngine
 from controlplane.sim.sidecars import Sidecar
+from controlplane.sim.token_engine import build_engine
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Arrivals
-from controlplane.sim.world import Fleet, World
+from controlplane.sim.world import World
 
 
 class DeviceWorld(World):

@@ -14,7 +14,8 @@ from math import inf
 
 import numpy as np
 
-from controlplane.sim.instances import EngineSpec, SimEngine
+from controlplane.sim.engine_spec import EngineSpec
+from controlplane.sim.instances import SimEngine
 
 GRACE = 3.0
 """Seconds that a device may take to hear that its battery is low: a report, a cycle, a push."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from controlplane.config import Config
-from controlplane.sim.instances import EngineSpec
+from controlplane.sim.engine_spec import EngineSpec
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 
 CLOUD_RTT = 0.090
 """Round trip from every client site to the cloud, seconds."""

@@ -18,10 +18,11 @@ from controlplane.model import Report
 from controlplane.sim.device_world import DeviceWorld
 from controlplane.sim.devices import Device, put_own_last
 from controlplane.sim.policy import Policy
-from controlplane.sim.reports import Telemetry, TelemetrySettings
+from controlplane.sim.reports import Telemetry
 from controlplane.sim.results import Outcome
 from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.tariffs import Spent
+from controlplane.sim.telemetry_settings import TelemetrySettings
 from controlplane.sim.world import World
 from controlplane.steering import Plan, Steering
 from controlplane.steering.plan import Allocation, Spending
@@ -97,7 +98,7 @@ class ControlPlane(Policy):
         self._decide(now, delay=PUSH_DELAY)
 
     def reconfigure(self, config: Config, now: float, *, ramp: bool) -> None:
-        """Go on with another configuration; what is new rises slowly if *ramp*."""
+        """Continue with another configuration; what is new rises slowly if *ramp*."""
         self._fleet.reconfigure(config, now=now, ramp=ramp)
         self._steering.reconfigure(config)
 

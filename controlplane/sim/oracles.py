@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from controlplane.sim.curves import Curves, optimal_shares
-from controlplane.sim.instances import EngineSpec, TokenEngine
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.policy import Policy
 from controlplane.sim.sidecars import Sidecar
+from controlplane.sim.token_engine import TokenEngine
 from controlplane.sim.workload import Work
 
 

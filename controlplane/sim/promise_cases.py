@@ -10,7 +10,7 @@ from controlplane.sim.fleets import edge_fleet
 from controlplane.sim.run import run_trial
 from controlplane.sim.suite import Case, Measure, Runs
 from controlplane.sim.trial import Trial, Window
-from controlplane.sim.world import Fleet
+from controlplane.sim.true_fleet import Fleet
 
 MISSED_BY = 1.5
 """The 99th percentile without the promise, over what is promised."""

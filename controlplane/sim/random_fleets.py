@@ -17,18 +17,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.fleets import Kind, Place, build_config
 from controlplane.sim.happenings import surge_streams
-from controlplane.sim.instances import EngineSpec
 from controlplane.sim.random_events import draw_events
-from controlplane.sim.reports import TelemetrySettings
+from controlplane.sim.random_load import (
+    FULL,
+    Capability,
+    DrawnService,
+    Scale,
+    fit_time,
+    lengthen,
+    stretch_engine,
+)
+from controlplane.sim.telemetry_settings import TelemetrySettings
 from controlplane.sim.trial import Trial
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Burst, Stream, Work
-from controlplane.sim.world import Fleet
 
 PEAK = 0.95
 """Largest load at the worst moment, bursts of a few seconds excepted."""
@@ -36,30 +44,6 @@ BURST_PEAK = 1.1
 """Largest load while a burst lasts."""
 SPARSE = 0.3
 """Loads below it are judged as sparse."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How large fleets may be and how long they run."""
-
-    instances: tuple[int, int] = (3, 300)
-    pairs: int = 10_000
-    """Most pairs of client site and instances' site."""
-    requests: tuple[int, int] = (4_000, 50_000)
-    """Requests wanted of a run, least and most."""
-    warm: float = 20.0
-    """Seconds before the figures begin; three mean lengths of the longest service are added."""
-    span: float = 60.0
-    """Least seconds of figures; twelve mean lengths of the longest service, if they are more."""
-    longest: float = 8.0
-    """Most seconds of the mean request, as long as `requests` allows."""
-
-
-FULL = Scale()
-SMALL = Scale((3, 16), 300, (4_000, 9_000), longest=6.0)
-"""What many users have: few instances, so that each is a good part of what there is."""
-SHORT = Scale((3, 40), 100, (1_000, 3_000), warm=10.0, span=20.0, longest=2.0)
-"""For the tests of every change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +56,6 @@ class RandomFleet:
     """Mean load of the tightest set of services while nothing happens."""
     traits: tuple[str, ...]
     """What it is like, in words: ``41 instances``, ``tokens``, ``burst`` ..."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Service:
-    name: str
-    models: tuple[str, ...]
-    work: Work
-    part: float
-    """Of the work that is asked for."""
 
 
 def draw_random_fleet(seed: int, number: int, *, scale: Scale = FULL) -> RandomFleet:
@@ -98,7 +73,7 @@ def draw_random_fleet(seed: int, number: int, *, scale: Scale = FULL) -> RandomF
     sparse = rng.random() < 0.15
     load = math.exp(rng.uniform(*np.log([0.03, SPARSE]))) if sparse else rng.uniform(SPARSE, 0.95)
 
-    chunk = _Chunk(places, services)
+    chunk = Capability(places, services)
     shape, rise = _draw_shape(rng, sizes)
     events = draw_events(
         rng,
@@ -110,11 +85,11 @@ def draw_random_fleet(seed: int, number: int, *, scale: Scale = FULL) -> RandomF
     limit = BURST_PEAK if shape.burst is not None else PEAK
     most = limit / rise / events.demand * chunk.left(events.capacity_factors(places))
     load = float(min(load, most))
-    stretch, duration, window = _fit_time(chunk, load, scale)
-    places = [replace(place, engine=_stretch(place.engine, stretch)) for place in places]
-    services = [_lengthen(service, stretch) for service in services]
+    stretch, duration, window = fit_time(chunk, load, scale)
+    places = [replace(place, engine=stretch_engine(place.engine, stretch)) for place in places]
+    services = [lengthen(service, stretch) for service in services]
 
-    chunk = _Chunk(places, services)
+    chunk = Capability(places, services)
     rates = chunk.rates(load)
     streams = [
         replace(shape, site=f"clients-{index:03d}", service=service.name, rate=rate * part,
@@ -163,7 +138,7 @@ def _log_int(rng: np.random.Generator, low: int, high: int) -> int:
     return min(high, int(math.exp(rng.uniform(math.log(low), math.log(high + 1)))))
 
 
-def _draw_services(rng: np.random.Generator, kind: str, instances: int) -> list[_Service]:
+def _draw_services(rng: np.random.Generator, kind: str, instances: int) -> list[DrawnService]:
     """Draw services on at most as many models as there are *instances* to hold them."""
     count = 1 if rng.random() < 0.4 else int(rng.integers(2, 6))
     models = int(rng.integers(1, 5)) if rng.random() < 0.5 else 1
@@ -179,13 +154,13 @@ def _draw_services(rng: np.random.Generator, kind: str, instances: int) -> list[
         sigma = float(rng.choice([0.3, 0.6, 1.0, 1.5], p=[0.2, 0.5, 0.2, 0.1]))
         work = Work(length, sigma, "lognormal", prompt, output)
         part = max(float(parts[number]), 0.02)
-        found.append(_Service(f"service-{number}", tuple(sorted(own)), work, part))
+        found.append(DrawnService(f"service-{number}", tuple(sorted(own)), work, part))
     total = sum(service.part for service in found)
     return [replace(service, part=service.part / total) for service in found]
 
 
 def _draw_places(
-    rng: np.random.Generator, count: int, kind: str, services: Sequence[_Service], scale: Scale
+    rng: np.random.Generator, count: int, kind: str, services: Sequence[DrawnService], scale: Scale
 ) -> list[Place]:
     """Draw instances, each model on one at least; every third fleet has no cloud."""
     models = sorted({model for service in services for model in service.models})
@@ -282,99 +257,6 @@ def _draw_shape(rng: np.random.Generator, sizes: np.ndarray) -> tuple[Stream, fl
             return replace(plain, burst=burst), 1 + 2 * spread
         case _:
             return plain, 1.0
-
-
-class _Chunk:
-    """What the places can do for the services, and how tightly that binds."""
-
-    def __init__(self, places: Sequence[Place], services: Sequence[_Service]) -> None:
-        self._services = services
-        self._models = sorted({place.model for place in places})
-        self.capacity = np.array([self._at(place) for place in places])
-        """Work a second by place, with the services' mix; work is seconds alone at speed 1."""
-        self._owner = np.array([self._models.index(place.model) for place in places])
-        self._places = places
-
-    def capacity_of(self, place: Place) -> float:
-        """Return the work a second that *place* sustains."""
-        return self._at(place)
-
-    def _at(self, place: Place) -> float:
-        """Return the work a second with the mix of the services that may go there."""
-        own = [s for s in self._services if place.model in s.models] or list(self._services)
-        parts = np.array([service.part for service in own])
-        need = [
-            place.engine.capacity(s.work.mean, s.work.prompt, s.work.output) * s.work.mean
-            for s in own
-        ]
-        return float(parts.sum() / (parts / need).sum())
-
-    def tightness(self, factors: np.ndarray) -> float:
-        """Return load per work: the largest, over sets of services, of need over what serves it.
-
-        By Hall's theorem that is the least largest load that any split reaches.
-        """
-        by_model = np.bincount(self._owner, self.capacity * factors, len(self._models))
-        worst = 0.0
-        for size in range(1, len(self._services) + 1):
-            for group in combinations(self._services, size):
-                reach = {model for service in group for model in service.models}
-                total = sum(by_model[self._models.index(model)] for model in reach)
-                worst = max(worst, sum(s.part for s in group) / max(total, 1e-12))
-        return worst
-
-    def left(self, factors: np.ndarray) -> float:
-        """Return what is left of the capacity that binds, as a part of it."""
-        return self.tightness(np.ones(len(factors))) / self.tightness(factors)
-
-    def rates(self, load: float) -> list[float]:
-        """Return each service's requests a second at *load*."""
-        work = load / self.tightness(np.ones(len(self._places)))
-        return [float(work * service.part / service.work.mean) for service in self._services]
-
-    def lengths(self) -> list[float]:
-        """Return each service's mean seconds alone, over places by their capacity."""
-        parts = self.capacity / self.capacity.sum()
-        return [
-            float(
-                sum(
-                    part * place.engine.alone(s.work.mean, s.work.prompt, s.work.output)
-                    for part, place in zip(parts, self._places, strict=True)
-                )
-            )
-            for s in self._services
-        ]
-
-
-def _fit_time(chunk: _Chunk, load: float, scale: Scale) -> tuple[float, float, tuple[float, float]]:
-    """Return (factor on all lengths, duration, window) that make a run long enough and cheap."""
-    longest, rate = max(chunk.lengths()), sum(chunk.rates(load))
-    stretch = 1.0
-    for _ in range(20):
-        warm = scale.warm + 3 * stretch * longest
-        duration = warm + max(scale.span, 12 * stretch * longest)
-        requests = rate / stretch * duration
-        least, most = scale.requests
-        wanted = requests / float(np.clip(requests, least, most))
-        stretch = float(min(stretch * wanted, scale.longest / longest))
-        if abs(wanted - 1) < 0.01:
-            break
-    warm = scale.warm + 3 * stretch * longest
-    span = max(scale.span, 12 * stretch * longest)
-    return stretch, warm + span, (warm, warm + span)
-
-
-def _stretch(engine: EngineSpec, factor: float) -> EngineSpec:
-    """Make an engine that counts tokens slower by *factor*."""
-    if engine.kind == "work":
-        return engine
-    return replace(
-        engine, prefill_rate=engine.prefill_rate / factor, step_time=engine.step_time * factor
-    )
-
-
-def _lengthen(service: _Service, factor: float) -> _Service:
-    return replace(service, work=replace(service.work, mean=service.work.mean * factor))
 
 
 def _traits(fleet: Fleet, shape: Stream) -> list[str]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controlplane.sim.random_fleets import FULL, SMALL, SPARSE, Scale, draw_random_fleet
+from controlplane.sim.random_fleets import SPARSE, draw_random_fleet
+from controlplane.sim.random_load import FULL, SMALL, Scale
 from controlplane.sim.results import Figures
 from controlplane.sim.run import run_trial
 from controlplane.sim.suite import Line

@@ -7,7 +7,7 @@ engines themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -27,56 +27,8 @@ from controlplane.resources.histograms import histogram_bounds
 from controlplane.sim.device_world import DeviceWorld
 from controlplane.sim.devices import Device
 from controlplane.sim.sidecars import Sidecar
+from controlplane.sim.telemetry_settings import TARIFF_PERIOD, TelemetrySettings
 from controlplane.sim.world import World
-
-VLLM_SIGNALS = frozenset(
-    {
-        Signal.RUNNING,
-        Signal.WAITING,
-        Signal.COMPLETED,
-        Signal.LATENCY_SUM,
-        Signal.LATENCY_COUNT,
-        Signal.QUEUE_SUM,
-        Signal.QUEUE_COUNT,
-        Signal.TTFT_SUM,
-        Signal.TTFT_COUNT,
-        Signal.KV_USE,
-        Signal.PROMPT_TOKENS,
-        Signal.OUTPUT_TOKENS,
-        Signal.PREFIX_QUERIES,
-        Signal.PREFIX_HITS,
-        Signal.TRAINING,
-        Signal.POWER,
-    }
-)
-"""What a usual engine exports: neither its slots nor its utilisation."""
-
-
-TARIFF_PERIOD = 5.0
-"""Seconds between two readings of the prices of energy."""
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetrySettings:
-    """How well the control plane is informed."""
-
-    period: float = 1.0
-    """Seconds between an engine's reports."""
-    delay: float = 0.0
-    """Seconds from measuring to arrival, of every report."""
-    loss: float = 0.0
-    """Part of the reports that never arrives."""
-    noise: float = 0.0
-    """Relative standard deviation of gauges and latencies."""
-    traffic_period: float = 1.0
-    """Seconds between an Envoy's reports."""
-    envoy_latency: bool = True
-    """Whether Envoys report the latencies that they saw, beside counts."""
-    path_period: float = 5.0
-    """Seconds between measurements of each network path."""
-    spread: bool = True
-    """Whether each sender has a phase of its own; else all report just before each period ends."""
-    signals: frozenset[Signal] = field(default=VLLM_SIGNALS)
 
 
 @dataclass(slots=True)
@@ -96,7 +48,7 @@ _FALSIFIED = (
     Signal.QUEUE_SUM,
     Signal.TTFT_SUM,
 )
-_NOISY = frozenset({Signal.RUNNING, Signal.WAITING, Signal.KV_USE, Signal.UTILISATION})
+_NOISY = (Signal.RUNNING, Signal.WAITING, Signal.KV_USE, Signal.UTILISATION)
 _NOISY_SUMS = (Signal.LATENCY_SUM, Signal.QUEUE_SUM, Signal.TTFT_SUM)
 
 
@@ -250,7 +202,9 @@ class Telemetry:
     def _disturb(self, index: int, values: dict[Signal, float]) -> None:
         """Blur gauges as they are and sums by their growth, so that counters still only grow."""
         noise = self._settings.noise
-        for signal in _NOISY & values.keys():
+        for signal in _NOISY:  # in one order: the same seed draws the same for each
+            if signal not in values:
+                continue
             blurred = values[signal] * float(max(0.0, 1 + noise * self._rng.standard_normal()))
             values[signal] = min(blurred, 1.0) if signal is Signal.KV_USE else blurred
         sums = self._noisy_sums[index]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.sim.tariffs import Spent
-from controlplane.sim.world import Fleet, Record
+from controlplane.sim.true_fleet import Fleet, Record
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +29,9 @@ class Figures:
     """Answers a second that came within the window, in time (the service's SLO, if it has one)."""
     kept: float = 1.0
     """Of a service: part of the requests that were answered well and within ``slo.latency``."""
+    first_p99: float = float("nan")
+    """Seconds to the first token, where engines count tokens; the time waited so far of those that
+    got none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ def measure(
     limit = np.array([slo[name] for name in names])[record.stream]
     good = ~failed & (latency <= limit)
     finished = record.times + latency
+    first = np.where(np.isnan(record.first), latency, record.first) if len(record.first) else None
     by_window: dict[str, Figures] = {}
     by_service: dict[tuple[str, str], Figures] = {}
     owner = np.array(names)[record.stream]
@@ -109,6 +113,9 @@ def measure(
         inside = (record.times >= start) & (record.times < end)
         answered = good & (finished >= start) & (finished < end)
         by_window[name] = _figures(latency[inside], failed[inside], answered, end - start)
+        if first is not None and inside.any():
+            p99 = float(np.percentile(first[inside], 99))
+            by_window[name] = replace(by_window[name], first_p99=p99)
         for service in dict.fromkeys(names):
             mine = inside & (owner == service)
             figures = _figures(

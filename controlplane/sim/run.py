@@ -27,11 +27,14 @@ from controlplane.sim.results import (
     shares_over_time,
 )
 from controlplane.sim.scaled import LocalPools, ScaledControlPlane
-from controlplane.sim.scenario import Scenario, build_fleet
+from controlplane.sim.scenario import Scenario
+from controlplane.sim.scenario_fleet import build_fleet
 from controlplane.sim.tariffs import mean_spent, spend
 from controlplane.sim.trial import Trial
+from controlplane.sim.true_fleet import Record
+from controlplane.sim.waking import WakingControlPlane
 from controlplane.sim.workload import draw_arrivals
-from controlplane.sim.world import Record, World
+from controlplane.sim.world import World
 
 DRAIN = 60.0
 """Seconds after the last arrival in which requests may still be answered."""
@@ -105,7 +108,7 @@ def run_trial(
         second = int(now)
         if second < len(load):
             load[second] = [sum(e.present for e in each) for each in engines]
-            loadings[second] = sum(engine.loadings for engine in world.engines)
+            loadings[second] = sum(engine.memory.loadings for engine in world.engines)
             if progress is not None:
                 progress(now)
 
@@ -197,6 +200,16 @@ def _build_policy(
             until=trial.duration,
             inside=inside,
             since=since,
+            clock=clock,
+        )
+    if base == WakingControlPlane.name:
+        return WakingControlPlane(
+            world,
+            trial.telemetry,
+            seed=seed,
+            until=trial.duration,
+            awake=override == "awake",
+            since=trial.windows[0][1],
             clock=clock,
         )
     return ControlPlane(

@@ -19,7 +19,7 @@ import numpy as np
 from controlplane.sim.autoscaler import Autoscaler, Pool, ScalingRules
 from controlplane.sim.loop import ControlPlane
 from controlplane.sim.policy import Policy
-from controlplane.sim.reports import TelemetrySettings
+from controlplane.sim.telemetry_settings import TelemetrySettings
 from controlplane.sim.world import World
 from controlplane.steering import Plan
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from controlplane.config import Slo
 from controlplane.sim.autoscaler import ScalingRules
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.fleets import Place, build_config
-from controlplane.sim.instances import EngineSpec
-from controlplane.sim.reports import TelemetrySettings
 from controlplane.sim.results import Outcome
 from controlplane.sim.suite import Case, Measure, Runs
+from controlplane.sim.telemetry_settings import TelemetrySettings
 from controlplane.sim.trial import Trial, Window
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 
 SITES, MOST = 6, 10
 """Sites, and replicas that each may have."""

@@ -10,81 +10,10 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from heapq import heapify, heapreplace
-from itertools import count
-from math import inf, log
+from math import inf
 
 from controlplane.model import LatencyReport, TrafficReport
-
-Pick = Callable[[float], int]
-"""Gives the instance for a request that comes now; -1 when there is none."""
-
-MOST_PICKS = 2**32 // 10
-"""Picks that a new schedule may have behind it, as Envoy bounds its random seed."""
-
-
-class WeightedRoundRobin:
-    """Envoy's weighted round robin.
-
-    The earliest deadline goes first, and is put back 1/weight later.
-    The split is exact and the order smooth (1:2:5 gives 3 1 2 3 3 3 2 3 ...).
-    Each change of the weights starts the schedule over as if a random number of picks had been
-    made from it (``EdfScheduler::createWithPicks``, Envoy 1.29 and later), so that frequent changes
-    cost exactness, but favour no instance.
-    """
-
-    __slots__ = ("_heap", "_order", "_period", "_random")
-
-    def __init__(self, source: random.Random) -> None:
-        self._random = source
-        self._heap: list[tuple[float, int, int]] = []
-        self._period: dict[int, float] = {}
-        self._order = count()
-
-    def update(self, weights: Sequence[tuple[int, int]]) -> None:
-        """Receive (instance, weight) pairs, every weight at least 1."""
-        self._period = {instance: 1.0 / weight for instance, weight in weights}
-        self._order = count()
-        self._heap = []
-        if not weights:
-            return
-        made = left = self._random.randrange(MOST_PICKS)
-        total = sum(weight for _, weight in weights)
-        for instance, weight in weights:
-            done, beyond = divmod(weight * made, total)
-            done -= not beyond and done > 0
-            left -= done
-            # From now, not from the first pick: small numbers, so that ties stay ties.
-            deadline = ((done + 1) * total - weight * made) / (weight * total)
-            self._heap.append((deadline, next(self._order), instance))
-        heapify(self._heap)
-        for _ in range(left):
-            self.pick(0.0)
-
-    def pick(self, _now: float) -> int:
-        """Return the next instance; -1 if there is none."""
-        heap = self._heap
-        if not heap:
-            return -1
-        deadline, _, instance = heap[0]
-        heapreplace(heap, (deadline + self._period[instance], next(self._order), instance))
-        return instance
-
-    def draw(self, weights: Sequence[tuple[int, int]]) -> int:
-        """Return one of (instance, weight) pairs by its weight, whatever the schedule."""
-        instances, sizes = zip(*weights, strict=True)
-        return int(self._random.choices(instances, sizes)[0])
-
-
-_MASK = 2**64 - 1
-
-
-def _exponential(session: int, instance: int) -> float:
-    """Return a number of the exponential distribution that only depends on the pair."""
-    mixed = (session * 0x9E3779B97F4A7C15 + instance * 0xD1B54A32D192ED03 + 1) & _MASK
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = ((mixed ^ (mixed >> shift)) * factor) & _MASK
-    return -log(((mixed ^ (mixed >> 31)) + 1) / (_MASK + 1))
+from controlplane.sim.round_robin import Pick, WeightedRoundRobin, exponential
 
 
 class Sidecar:
@@ -187,7 +116,7 @@ class Sidecar:
         self._probed_down = [False] * size
 
     def push(self, weights: Sequence[tuple[int, int, int]], *, drop: float = 0.0) -> bool:
-        """Receive (instance, weight, priority) triples; say whether anything changed.
+        """Receive (instance, weight, priority) triples; return whether anything changed.
 
         *drop* is the part of the requests that is answered 503 at once, Envoy's drop overload.
         """
@@ -210,7 +139,7 @@ class Sidecar:
         for instance, weight in self._counted:
             if instance in tried:
                 continue
-            score = _exponential(session, instance) / weight
+            score = exponential(session, instance) / weight
             if score < least:
                 best, least = instance, score
         self._sent += 1
@@ -248,7 +177,7 @@ class Sidecar:
             self._rebuild()
 
     def count_error(self, instance: int, now: float) -> bool:
-        """Count a failed answer; say whether the outlier detector ejects the instance now.
+        """Count a failed answer; return whether the outlier detector ejects the instance now.
 
         Three in a row eject for ten seconds, at most half of the endpoints at once.
         """
@@ -275,7 +204,7 @@ class Sidecar:
         self.erring = any(self._errors)
 
     def _rebuild(self) -> None:
-        """Return the round robin the healthy endpoints of the first priority that has some."""
+        """Set the round robin to the healthy endpoints of the first priority that has some."""
         alive = [entry for entry in self.weights if self.healthy(entry[0])]
         first = min((priority for _, _, priority in alive), default=0)
         self.expected()

@@ -7,7 +7,7 @@ gives one or more lines of a measured value against a limit; a value is the medi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from controlplane.sim.results import Outcome
@@ -57,12 +57,18 @@ class Case:
     """Long cases need fewer."""
     fresh: bool = False
     """Whether its seeds are those of the run, different each time, instead of 1, 2, 3 ..."""
+    worlds: Mapping[str, Callable[[Trial], Trial]] = field(default_factory=dict)
+    """Name -> the same requests in another world, for policies that end in ``@NAME``."""
 
 
 def run_case(case: Case, seed: int, *, quick: bool, clock: Callable[[], float]) -> list[float]:
     """Run one seed of a case; return one value for each of its measures."""
     trial = case.trial(seed, quick)
-    runs = {policy: run_trial(trial, policy, seed=seed, clock=clock) for policy in case.policies}
+    runs = {}
+    for name in case.policies:
+        policy, _, world = name.partition("@")
+        met = case.worlds[world](trial) if world else trial
+        runs[name] = run_trial(met, policy, seed=seed, clock=clock)
     return [measure.of(runs) for measure in case.measures]
 
 

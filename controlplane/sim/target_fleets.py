@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.fleets import CLOUD_RTT, MEAN_WORK, Place, build_config
 from controlplane.sim.happenings import Happening, What
-from controlplane.sim.instances import EngineSpec
 from controlplane.sim.trial import Trial, Window
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 
 STEADY: Window = ("steady", 20.0, 60.0)
 DROP_AT = 60.0

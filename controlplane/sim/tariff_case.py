@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.fleets import Kind, Place, build_config
-from controlplane.sim.instances import EngineSpec
 from controlplane.sim.results import Outcome
 from controlplane.sim.suite import Case, Measure, Runs
 from controlplane.sim.tariffs import JOULES_PER_KWH, Tariff
 from controlplane.sim.trial import Trial, Window
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 
 SITES = 4
 DAY, SHORT_DAY = 3600.0, 1200.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.sim.instances import EngineSpec
+from controlplane.sim.engine_spec import EngineSpec
 
 JOULES_PER_KWH = 3.6e6
 Floats = NDArray[np.float64]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from controlplane.sim.autoscaler import ScalingRules
 from controlplane.sim.happenings import Happening
-from controlplane.sim.reports import TelemetrySettings
-from controlplane.sim.world import Fleet
+from controlplane.sim.telemetry_settings import TelemetrySettings
+from controlplane.sim.true_fleet import Fleet
 
 Window = tuple[str, float, float]
 """(name, start, end), seconds; requests belong to the window in which they arrive."""

@@ -94,6 +94,15 @@ class Stream:
     """(time, factor) points between which the rate is interpolated."""
     trace: str = ""
     """Name of a trace whose times and lengths replace the drawn ones."""
+    independent: bool = False
+    """Whether only the lengths are the trace's, those of a request drawn together, and the times
+    are drawn."""
+    source: int | None = None
+    """Number of the random source, by default the stream's own; streams of one source draw the
+    same requests, of which each has those with its `lengths`."""
+    lengths: tuple[float, float] = (0.0, np.inf)
+    """Tokens of the prompts that are its, of those drawn: the first belongs to it, the last not.
+    The rate is that of all drawn."""
     surges: tuple[Surge, ...] = field(default=())
     sessions: Sessions | None = None
     """What the requests belong to; Poisson arrivals of sessions then replace those of requests,
@@ -117,16 +126,18 @@ class Arrivals:
 def draw_arrivals(streams: Sequence[Stream], *, duration: float, seed: int) -> Arrivals:
     """Draw all requests of a run.
 
-    Each stream has its own random source, so that a change to one leaves the others as they are.
+    Each stream has its own random source, so that a change to one leaves the others as they are,
+    unless streams are the classes of one.
     """
     times, works, prompts, outputs, owners = [], [], [], [], []
     members: list[NDArray[np.int64]] = []
     drawn = 0
     for index, stream in enumerate(streams):
-        rng = np.random.default_rng((seed, index, 1))
+        rng = np.random.default_rng((seed, index if stream.source is None else stream.source, 1))
         owned = None
         if stream.trace:
-            moments, prompt, output = _replay(stream, duration, rng)
+            replay = _sample if stream.independent else _replay
+            moments, prompt, output = replay(stream, duration, rng)
         else:
             if stream.sessions is None:
                 moments = _draw_times(stream, duration, rng)
@@ -134,12 +145,15 @@ def draw_arrivals(streams: Sequence[Stream], *, duration: float, seed: int) -> A
                 moments, owned = _draw_turns(stream.rate, stream.sessions, duration, rng)
             prompt = _lengths(rng, stream.work.prompt, len(moments))
             output = _lengths(rng, stream.work.output, len(moments))
-        times.append(moments)
-        works.append(_draw_work(stream.work, len(moments), rng))
-        prompts.append(prompt)
-        outputs.append(output)
-        owners.append(np.full(len(moments), index))
-        members.append(np.full(len(moments), -1) if owned is None else owned + drawn)
+        work = _draw_work(stream.work, len(moments), rng)
+        least, below = stream.lengths
+        own = np.flatnonzero((prompt >= least) & (prompt < below))
+        times.append(moments[own])
+        works.append(work[own])
+        prompts.append(prompt[own])
+        outputs.append(output[own])
+        owners.append(np.full(len(own), index))
+        members.append(np.full(len(own), -1) if owned is None else owned[own] + drawn)
         drawn += 0 if owned is None else int(owned.max(initial=-1)) + 1
     when = np.concatenate(times) if times else np.empty(0)
     order = np.argsort(when, kind="stable")
@@ -249,6 +263,16 @@ def _replay(
     times = np.concatenate([once + lap * length * stretch for lap in range(laps)])
     kept = times < duration
     return times[kept], np.tile(prompt[order], laps)[kept], np.tile(output[order], laps)[kept]
+
+
+def _sample(
+    stream: Stream, duration: float, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats]:
+    """Draw times, and the lengths of each request from those of a trace."""
+    trace = read_trace(stream.trace)
+    times = _draw_times(stream, duration, rng)
+    rows = rng.integers(0, len(trace["at"]), len(times))
+    return times, trace["prompt"][rows], trace["output"][rows]
 
 
 def read_trace(name: str) -> Mapping[str, Floats]:

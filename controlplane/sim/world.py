@@ -7,103 +7,24 @@ It knows no policy: anyone who steers sets each sidecar's ``pick`` or pushes it 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from heapq import heappush
 from math import inf, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.config import Config, Service, SiteKind
-from controlplane.config.eligibility import is_reachable, may_serve
-from controlplane.sim.devices import DeviceClass
-from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
+from controlplane.config import Service
+from controlplane.sim.engine_spec import EngineLoad, EngineSpec
+from controlplane.sim.instances import SimEngine
 from controlplane.sim.kernel import Kernel
 from controlplane.sim.sidecars import Sidecar
-from controlplane.sim.tariffs import Tariff
-from controlplane.sim.workload import Arrivals, Stream, Work
+from controlplane.sim.token_engine import TokenEngine, build_engine
+from controlplane.sim.true_fleet import Fleet, Record, assign_requests, usable_instances
+from controlplane.sim.workload import Arrivals
 
 RESELECTIONS = 10
 """Picks that Envoy spends on a retry to find a host that was not tried before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What truly exists; `config` is what the control plane is notified of it."""
-
-    name: str
-    config: Config
-    engines: Mapping[str, EngineSpec]
-    """Instance name -> engine, for every instance of the configuration."""
-    streams: tuple[Stream, ...]
-    rtt: Mapping[tuple[str, str], float]
-    """(client site, instance's site) -> seconds, for every client site with a stream."""
-    sidecars: int = 1
-    """Envoys at each client site."""
-    mean_work: float = 0.5
-    """Seconds that a mean request takes alone at speed 1."""
-    devices: Mapping[str, DeviceClass] = field(default_factory=dict)
-    """Device site -> its devices, each with an Envoy; one instance stands for all of them."""
-    tariffs: Mapping[str, Tariff] = field(default_factory=dict)
-    """Site -> what energy costs there over time; all sites or none."""
-
-    def mean_request(self, service: str | None = None) -> Work:
-        """Return the mean work, prompt and output of a service's (or all) requests."""
-        own = [stream for stream in self.streams if service in (None, stream.service)]
-        weights = np.array([stream.rate for stream in own]) + 1e-12
-        parts = weights / weights.sum()
-        return Work(
-            mean=float(parts @ [stream.work.mean for stream in own]),
-            prompt=float(parts @ [stream.work.prompt for stream in own]),
-            output=float(parts @ [stream.work.output for stream in own]),
-        )
-
-    def service_names(self) -> list[str]:
-        """Return the services that clients ask for."""
-        return list(dict.fromkeys(stream.service for stream in self.streams))
-
-    def capacities(self, service: str) -> list[float]:
-        """Return the requests a second of *service* that each instance alone sustains."""
-        mean = self.mean_request(service)
-        return [
-            self.engines[item.name].capacity(mean.mean, mean.prompt, mean.output)
-            for item in self.config.instances
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What became of every request, in the order of arrival; all arrays are equally long."""
-
-    times: NDArray[np.float64]
-    """Arrival at the sidecar."""
-    latency: NDArray[np.float64]
-    """Seconds as the client saw them; NaN when not answered by the end."""
-    instance: NDArray[np.int64]
-    """Index of the instance that was tried last; -1 when there was none."""
-    stream: NDArray[np.int64]
-    failed: NDArray[np.bool_]
-    session: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Number of each request's session, -1 for none; empty where no request has one."""
-    expected: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """(instances,): requests that each would have got by the shares in force as each was sent."""
-
-
-def usable_instances(config: Config, service: Service, *, client_site: str) -> list[int]:
-    """Return the indices of the instances that may serve *service* for clients of a site.
-
-    A device's instance serves the device alone; where anything else serves, it is left to those
-    who push weights (as a fallback).
-    """
-    sites = {site.name: site for site in config.sites}
-    found = [
-        index
-        for index, item in enumerate(config.instances)
-        if may_serve(service, item, sites) and is_reachable(item, sites, client_site=client_site)
-    ]
-    shared = [i for i in found if sites[config.instances[i].site].kind is not SiteKind.DEVICE]
-    return shared or found
 
 
 class World:
@@ -119,7 +40,9 @@ class World:
         self.times: list[float] = arrivals.times.tolist()
         self._arrivals = arrivals
         self.sidecars = self._build_sidecars()
-        self._owner = self._assign(arrivals, seed)
+        first = {(each.site, each.service): each.index for each in reversed(self.sidecars)}
+        several = [len(self._envoys(stream.site)) for stream in fleet.streams]
+        self._owner = assign_requests(fleet.streams, arrivals, first, several, seed=seed)
         deadline = [
             time + self.sidecars[owner].timeout
             for time, owner in zip(self.times, self._owner, strict=True)
@@ -133,7 +56,7 @@ class World:
             arrivals.prompt.tolist(),
             arrivals.output.tolist(),
             deadline,
-            self._models(arrivals),
+            fleet.models(arrivals),
             session=arrivals.session.tolist(),
         )
         self.engines: list[SimEngine] = [
@@ -145,6 +68,8 @@ class World:
         self.backlog = [0.0] * len(self.engines)
         """Seconds that each instance, full and at its nominal speed, needs for the mean work of
         these; exact while it is true that none is known beyond its service."""
+        self.dispatched = -1
+        """The request that is being sent, for yardsticks that know it."""
         self.changes = 0
         """Counts what happened to engines: speeds, deaths, training."""
         size = len(self.times)
@@ -155,7 +80,7 @@ class World:
         self._retries = fleet.config.envoy.retries.attempts
 
     def run(self, until: float) -> Record:
-        """Run to *until* and give the record."""
+        """Run to *until* and return the record."""
         self.kernel.run(until, self.times, self._dispatch)
         return Record(
             self._arrivals.times,
@@ -165,7 +90,17 @@ class World:
             np.frombuffer(bytes(self._failed), dtype=np.bool_),
             self._arrivals.session,
             np.sum([sidecar.expected() for sidecar in self.sidecars], axis=0),
+            self._first_tokens(),
         )
+
+    def _first_tokens(self) -> NDArray[np.float64]:
+        """Return the seconds to each request's first token, the way back included."""
+        if not any(isinstance(engine, TokenEngine) for engine in self.engines):
+            return np.empty(0)
+        back = np.array([sidecar.back for sidecar in self.sidecars])
+        way = back[np.array(self._owner, dtype=np.int64), np.array(self._where, dtype=np.int64)]
+        seconds: NDArray[np.float64] = np.array(self.load.first) + way - self._arrivals.times
+        return seconds
 
     def stretch_paths(self, from_sites: Sequence[str], to_sites: Sequence[str], by: float) -> None:
         """Add *by* seconds to the round trips between the sites from now on."""
@@ -211,9 +146,8 @@ class World:
 
     def _envoys(self, site: str) -> list[str]:
         """Return the ids of the Envoys at a client site."""
-        if self.fleet.sidecars == 1:
-            return [site]
-        return [f"{site}-{number}" for number in range(self.fleet.sidecars)]
+        count = self.fleet.sidecars
+        return [site] if count == 1 else [f"{site}-{number}" for number in range(count)]
 
     def _usable(self, service: Service, site: str) -> list[int]:
         """Return the indices of the instances that Envoys at *site* count requests of."""
@@ -254,36 +188,12 @@ class World:
                 sidecars.append(sidecar)
         return sidecars
 
-    def _assign(self, arrivals: Arrivals, seed: int) -> list[int]:
-        """Return each request to one of the sidecars of its stream's site and service."""
-        first: dict[tuple[str, str], int] = {}
-        for sidecar in self.sidecars:
-            first.setdefault((sidecar.site, sidecar.service), sidecar.index)
-        base = np.array(
-            [first[stream.site, stream.service] for stream in self.fleet.streams], dtype=np.int64
-        )
-        owner = base[arrivals.stream]
-        several = [len(self._envoys(stream.site)) for stream in self.fleet.streams]
-        if max(several, default=1) > 1:
-            rng = np.random.default_rng((seed, 2))
-            high = several[0] if len({*several}) == 1 else np.array(several)[arrivals.stream]
-            owner = owner + rng.integers(0, high, len(owner))
-        owners: list[int] = owner.tolist()
-        return owners
-
-    def _models(self, arrivals: Arrivals) -> list[int]:
-        """Return what each request asks for, by number: each service has a model of its own."""
-        number = {name: place for place, name in enumerate(self.fleet.service_names())}
-        own = np.array([number[stream.service] for stream in self.fleet.streams], dtype=np.int64)
-        models: list[int] = own[arrivals.stream].tolist()
-        return models
-
     def _dispatch(self, now: float, request: int) -> None:
         sidecar = self.sidecars[self._owner[request]]
+        self.dispatched = request
         if sidecar.drop and self.random.random() < sidecar.drop:
             sidecar.dropped += 1
-            self._failed[request] = 1
-            self._latency[request] = now - self.times[request]
+            self._fail(now, request)
             return
         if sidecar.affine and self._sessions and self._sessions[request] >= 0:
             instance = sidecar.pick_session(
@@ -294,8 +204,9 @@ class World:
         if self._tried and request in self._tried:
             instance = self._pick_again(now, sidecar, instance, self._tried[request])
         if instance < 0:
-            self._failed[request] = 1
-            self._latency[request] = now - self.times[request]
+            # Envoys report it without an instance: it is demand.
+            sidecar.dropped += 1
+            self._fail(now, request)
             return
         self._send(now, request, sidecar, instance)
 
@@ -375,16 +286,15 @@ class World:
         sidecar.active[instance] -= 1
         sidecar.failed[instance] += 1
         if sidecar.count_error(instance, now):
-
-            def uneject(_now: float, item: int) -> None:
-                sidecar.uneject(item)
-
-            self.kernel.at(now + 10.0, uneject, instance)
+            self.kernel.at(now + 10.0, lambda _now, item: sidecar.uneject(item), instance)
         tried = self._tried.setdefault(request, [])
         tried.append(instance)
         if len(tried) <= self._retries:
             sidecar.retries += 1
             self._dispatch(now, request)
         else:
-            self._failed[request] = 1
-            self._latency[request] = now - self.times[request]
+            self._fail(now, request)
+
+    def _fail(self, now: float, request: int) -> None:
+        self._failed[request] = 1
+        self._latency[request] = now - self.times[request]

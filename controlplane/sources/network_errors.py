@@ -23,8 +23,15 @@ _KNOWN = {
 }
 
 
-def reason_of(error: BaseException) -> str:
-    """Return the reason of a failed request in one printable line."""
+def reason_of(error: BaseException, *, timeout: str = "") -> str:
+    """Return the reason of a failed request in one printable line.
+
+    Args:
+        error: what the request raised.
+        timeout: the setting that bounds it, if there is one to name.
+    """
+    if timeout and isinstance(error, TimeoutError):
+        return f"no answer within {timeout}"
     text = _reason(error) or type(error).__name__
     return "".join(c if c.isprintable() else " " for c in text[:LONGEST])
 

@@ -122,9 +122,9 @@ class OrcaReader:
                 reported = reason
                 self._log.warning(
                     "ORCA reports unavailable", instance=name, reason=reason,
-                    remedy=f"check the instance's orca settings; asked was {target}",
+                    remedy=f"check the instance's orca settings; the target was {target}",
                 )  # fmt: skip
-            self._tell(ScrapeFailure(name, self._clock(), f"ORCA: {reason}"))
+            self._report(ScrapeFailure(name, self._clock(), f"ORCA: {reason}"))
             pause = FIRST_PAUSE if reports else min(LONGEST_PAUSE, pause * 2)
             await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
 
@@ -148,11 +148,11 @@ class OrcaReader:
 
     def _take(self, name: str, message: OrcaLoadReport) -> None:
         try:
-            self._tell(parse_orca_report(message, instance=name, at=self._clock()))
+            self._report(parse_orca_report(message, instance=name, at=self._clock()))
         except ReportError as error:
             self._log.debug("ORCA report rejected", instance=name, reason=str(error))
 
-    def _tell(self, result: InstanceReport | ScrapeFailure) -> None:
+    def _report(self, result: InstanceReport | ScrapeFailure) -> None:
         try:
             self._on_report(result)
         except ReportError as error:

@@ -8,7 +8,6 @@ What the text means is `controlplane.telemetry`'s business; what follows from it
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
 import time
 import zlib
@@ -25,17 +24,13 @@ from controlplane.errors import ReportError
 from controlplane.model import InstanceReport, ScrapeFailure, Source
 from controlplane.sources.loaded_models import LoadedModels
 from controlplane.sources.pages import Scrape, build_trust, fetch, new_session, remedy_of
+from controlplane.sources.scrape_log import Logger, ScrapeLog
 from controlplane.telemetry import decode_exposition, parse_metrics
 from controlplane.telemetry.engines import TABLES, Dialect
 from controlplane.telemetry.loaded_models import LIST, parse_loaded_models
 
 CONCURRENCY = 64
 """Scrapes under way at once."""
-REMIND_PERIOD = 60.0
-"""Seconds after which an instance that still cannot be read is logged again."""
-
-Logger = structlog.typing.FilteringBoundLogger
-
 OnReport = Callable[[InstanceReport | ScrapeFailure], None]
 """Called on the event loop with each result; a `ReportError` it raises is logged."""
 
@@ -89,7 +84,7 @@ class Scraper:
         self._clock = clock
         self._wall = wall
         self._dialects: Mapping[str, Dialect] = TABLES
-        self._log: Logger = structlog.get_logger(part="scrape") if log is None else log
+        self.log: Logger = structlog.get_logger(part="scrape") if log is None else log
         self._slots = asyncio.Semaphore(concurrency)
         self._wanted: dict[str, Scraped] = {}
         self._targets: dict[str, tuple[Scraped, asyncio.Task[None]]] = {}
@@ -148,7 +143,7 @@ class Scraper:
         return known[1]
 
     async def measure(self, target: _Target) -> None:
-        """Scrape once, and say."""
+        """Scrape once, log the result and report it."""
         async with self._slots:
             sent_at = self._clock()
             result: InstanceReport | ScrapeFailure
@@ -159,15 +154,15 @@ class Scraper:
                 report = read_page(
                     text, target.instance, at=at, wall=self._wall(), dialects=self._dialects
                 )
-                result = await target.complete(report, now=self._clock(), log=self._log)
+                result = await target.complete(report, now=self._clock())
             except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
                 # TimeoutError is an OSError; ValueError is what faulty URLs and files raise.
                 result = ScrapeFailure(target.instance.name, self._clock(), remedy_of(error)[0])
-        target.tell(result, now=self._clock(), log=self._log)
+        target.log.record(result, now=self._clock())
         try:
             self._on_report(result)
         except ReportError as error:
-            target.refused(str(error), now=self._clock(), log=self._log)
+            target.log.record_rejection(str(error), now=self._clock())
 
 
 def read_page(
@@ -213,9 +208,9 @@ class _Target:
         self._scraper = scraper
         self._scrape = scrape
         self._session = session
-        self._faults: dict[str, _Repeated] = {}
-        self._shown: tuple[tuple[str, ...], ...] = ((), (), ())
-        self._shown_at = -REMIND_PERIOD
+        self.log = ScrapeLog(
+            instance.name, engine=str(instance.engine), url=scrape.url, log=scraper.log
+        )
         self._loaded = LoadedModels(self._fetch_models, clock=asyncio.get_running_loop().time)
 
     async def loop(self) -> None:
@@ -245,115 +240,13 @@ class _Target:
         trust = self._scraper.context(self._scrape)
         return await fetch(self._scrape, self._session, url=url, trust=trust)
 
-    async def complete(self, report: InstanceReport, *, now: float, log: Logger) -> InstanceReport:
+    async def complete(self, report: InstanceReport, *, now: float) -> InstanceReport:
         """Add which models its list says are loaded, unless its metrics say it themselves."""
         if self._scrape.models_url is None or report.loaded:
             return report
         try:
             await self._loaded.refresh()
         except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
-            self._fault(
-                "list of loaded models unreadable", remedy_of(error)[0], now=now, log=log,
-                remedy=f"see scrape.models_url {self._scrape.models_url}; the last list stays",
-            )  # fmt: skip
+            url = self._scrape.models_url
+            self.log.record_unreadable_models(url, remedy_of(error)[0], now=now)
         return replace(report, loaded=self._loaded.names)
-
-    def tell(self, result: InstanceReport | ScrapeFailure, *, now: float, log: Logger) -> None:
-        """Log what changed: a failure at once and then once a minute, recovery, missing signals.
-
-        A page that comes and goes is one line a minute as well, with the count.
-        """
-        name = self.instance.name
-        if isinstance(result, ScrapeFailure):
-            self._fault(
-                _UNREADABLE, result.reason, now=now, log=log,
-                remedy=f"check scrape.url {self._scrape.url}; until then what Envoys see counts",
-            )  # fmt: skip
-            return
-        fault = self._faults.get(_UNREADABLE)
-        if fault is not None and now - fault.logged_at >= REMIND_PERIOD:
-            if now - fault.came_at < REMIND_PERIOD:
-                fault.log(now, log)
-            else:
-                del self._faults[_UNREADABLE]
-                log.info("instance metrics restored", instance=name)
-        self._tell_signals(result, now=now, log=log)
-
-    def _tell_signals(self, report: InstanceReport, *, now: float, log: Logger) -> None:
-        missing = tuple(signal.value for signal in report.missing)
-        # What a value was varies with every scrape; which one is wrong does not.
-        refused = tuple(line.partition(" (")[0] for line in report.refused)
-        ignored = tuple(line.partition(":")[0] for line in report.ignored if "repeats" in line)
-        now_shown = (missing, refused, (*report.aliases, *ignored))
-        if now_shown == self._shown or now - self._shown_at < REMIND_PERIOD:
-            return
-        before, self._shown, self._shown_at = self._shown, now_shown, now
-        if missing or refused:
-            log.warning(
-                "instance metrics lack signals",
-                instance=self.instance.name,
-                engine=str(self.instance.engine),
-                missing=missing,
-                refused=report.refused,
-                remedy="check the instance's engine in the configuration, and its version",
-            )
-        elif ignored:
-            log.warning(
-                "contradicting series in metrics", instance=self.instance.name,
-                ignored=report.ignored,
-                remedy="the first value counts; see what exports this page, or filter its series",
-            )  # fmt: skip
-        elif report.aliases:
-            log.info(
-                "outdated engine detected", instance=self.instance.name, aliases=report.aliases
-            )
-        elif any(before):
-            log.info("instance metrics complete", instance=self.instance.name)
-
-    def refused(self, reason: str, *, now: float, log: Logger) -> None:
-        """Log that a report was read and is not believed."""
-        self._fault(
-            "instance report rejected", reason, now=now, log=log,
-            remedy="see the reason; several instances behind one address look like this, too",
-        )  # fmt: skip
-
-    def _fault(self, event: str, reason: str, *, now: float, log: Logger, remedy: str) -> None:
-        fault = self._faults.get(event)
-        if fault is None:
-            fault = self._faults[event] = _Repeated(event, self.instance.name)
-        fault.came(reason, remedy, now=now)
-        if now - fault.logged_at >= REMIND_PERIOD:
-            fault.log(now, log)
-
-
-_UNREADABLE = "instance metrics unreadable"
-
-
-class _Repeated:
-    """One kind of fault of one instance, logged once a minute with the times that it came."""
-
-    def __init__(self, event: str, instance: str) -> None:
-        self._event = event
-        self._instance = instance
-        self._reason = self._remedy = ""
-        self._times = 0
-        self.logged_at = -math.inf
-        self.came_at = -math.inf
-
-    def came(self, reason: str, remedy: str, *, now: float) -> None:
-        """Count it."""
-        self._reason, self._remedy = reason, remedy
-        self._times += 1
-        self.came_at = now
-
-    def log(self, now: float, log: Logger) -> None:
-        """Write the line."""
-        log.warning(
-            self._event,
-            instance=self._instance,
-            reason=self._reason,
-            times=self._times,
-            remedy=self._remedy,
-        )
-        self._times = 0
-        self.logged_at = now

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import aiohttp
@@ -18,26 +17,13 @@ import structlog
 from controlplane.config import Tariffs
 from controlplane.errors import ReportError
 from controlplane.model import TariffReport
+from controlplane.runtime.files import read_file
 from controlplane.runtime.throttle import LogLimit
 from controlplane.sources.network_errors import reason_of
 from controlplane.sources.pages import fetch_page, new_session
 from controlplane.telemetry.tariffs import MAX_TARIFFS, parse_tariffs
 
 Logger = structlog.typing.FilteringBoundLogger
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """Where the feed is, as pages of metrics are."""
-
-    url: str
-    period: float
-    timeout: float
-    ca: str | None
-    cert: str | None
-    key: str | None
-    token_file: str | None
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class TariffReader:
@@ -95,7 +81,9 @@ class TariffReader:
         except (ReportError, aiohttp.ClientError, OSError, ValueError) as error:
             # TimeoutError is an OSError; ValueError is what faulty URLs and files raise.
             self._failing = True
-            self._warn("tariffs unreadable", origin, _reason(error))
+            self._warn(
+                "tariffs unreadable", origin, reason_of(error, timeout="steering.tariffs.timeout")
+            )
             return
         for report in reports:
             try:
@@ -114,15 +102,9 @@ class TariffReader:
                 event,
                 origin=origin,
                 reason=reason,
-                remedy="see steering.tariffs and what the feed says; the last good prices stay in"
+                remedy="check steering.tariffs and the feed; the last good prices stay in"
                 " force until steering.tariffs.expiry",
             )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer within steering.tariffs.timeout"
-    return reason_of(error)
 
 
 async def _fetch(settings: Tariffs, session: aiohttp.ClientSession) -> str:
@@ -134,21 +116,8 @@ async def _fetch(settings: Tariffs, session: aiohttp.ClientSession) -> str:
     """
     if settings.url is None:
         return await asyncio.to_thread(_read_file, Path(settings.origin))
-    page = _Page(
-        url=settings.url,
-        period=settings.period,
-        timeout=settings.timeout,
-        ca=settings.ca,
-        cert=settings.cert,
-        key=settings.key,
-        token_file=settings.token_file,
-    )
-    return await fetch_page(page, session)
+    return await fetch_page(settings, session, url=settings.url)
 
 
 def _read_file(path: Path) -> str:
-    if not path.is_file():
-        raise ReportError(f"{path} is no regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_TARIFFS + 1)
-    return content.decode()
+    return read_file(path, limit=MAX_TARIFFS + 1).decode()

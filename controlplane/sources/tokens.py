@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from controlplane.errors import ReportError
+from controlplane.runtime.files import read_file
 
 MAX_TOKEN = 16_384
 """Bytes of a token file."""
@@ -17,8 +18,7 @@ def read_token(path: str) -> str:
         ReportError: the file holds none.
         OSError: it cannot be read.
     """
-    with Path(path).open("rb") as file:
-        token = file.read(MAX_TOKEN + 1)
+    token = read_file(Path(path), limit=MAX_TOKEN + 1)
     if len(token) > MAX_TOKEN:
         raise ReportError(f"token file {path} is larger than {MAX_TOKEN} bytes")
     text = token.decode("ascii", "replace").strip()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,24 +15,25 @@ import numpy as np
 from controlplane.steering.decision import Decision
 from controlplane.steering.digest import (
     Words,
-    assignment_digest,
     drop_words,
     name_words,
     plan_version,
+    split_words,
     term_words,
 )
 from controlplane.steering.explain import (
     RowSpan,
     excluded,
+    explain_device,
     explain_exclusions,
     explain_fallback,
     explain_share,
+    mean_latencies,
 )
-from controlplane.steering.latency import Array
 from controlplane.steering.layout import Key
-from controlplane.steering.plan import Allocation, Assignment, Why
+from controlplane.steering.plan import Allocation, Assignment
 from controlplane.steering.problem import Row
-from controlplane.steering.weights import round_shares
+from controlplane.steering.weights import device_weights, fallback_weights
 
 
 class LazyAssignments(Mapping[Key, Assignment]):
@@ -72,7 +72,7 @@ class Assignments(LazyAssignments):
         self._rows = {int(n): index * pairs.sites for index, n in enumerate(pairs.numbers)}
         self._starts = decision.problem.flow.starts
         self._empty = {(row.service, row.site): row for row in decision.problem.empty}
-        self._latencies = _mean_latencies(decision)
+        self._latencies = mean_latencies(decision)
         self._digests = self._digest_rows()
         self.version = plan_version(zip(layout.keys, self._digests, strict=True))
         """Hash of what goes to Envoys."""
@@ -164,15 +164,12 @@ class Assignments(LazyAssignments):
             terms = term_words(names[flow.column[kept]], decision.weights[kept])
             rows, starts = np.unique(flow.row[kept], return_index=True)
             totals[place[rows]] = np.add.reduceat(terms, starts, axis=1).T
-        known: dict[tuple[int, ...], Words] = {}
-        for chosen in self._fallbacks.values():
-            if chosen not in known:
-                weights = np.array(self._fallback_weights(chosen), dtype=np.int64)
-                words = term_words(names[list(chosen)], weights, 1)
-                known[chosen] = words.sum(axis=1, dtype=np.uint64)
         if self._fallbacks:
             rows = np.fromiter(self._fallbacks, dtype=np.intp)
-            totals[place[rows]] += np.array([known[c] for c in self._fallbacks.values()])
+            order = {chosen: n for n, chosen in enumerate(dict.fromkeys(self._fallbacks.values()))}
+            weights = [fallback_weights(layout, chosen) for chosen in order]
+            words = split_words(names, list(order), weights, priority=1)
+            totals[place[rows]] += words[[order[chosen] for chosen in self._fallbacks.values()]]
         for service, drop in decision.drops.items():
             if service in self._rows:
                 totals[service * self._sites : (service + 1) * self._sites] += drop_words(drop)
@@ -180,11 +177,10 @@ class Assignments(LazyAssignments):
             spare = self._spare(number, row)
             if spare:
                 priority = self._device_priority(number, row)
-                devices = self._device_weights(spare)
-                weights = np.array(list(devices.values()), dtype=np.int64)
-                words = term_words(names[list(devices)], weights, priority)
-                terms = words.sum(axis=1, dtype=np.uint64)
-                totals[row.service * self._sites + row.site] += terms
+                devices = device_weights(decision.estimates, layout, spare)
+                split, amounts = tuple(devices), list(devices.values())
+                words = split_words(names, [split], [amounts], priority=priority)
+                totals[row.service * self._sites + row.site] += words[0]
         whole = totals.astype("<u8").tobytes()
         return [whole[start : start + 16] for start in range(0, len(whole), 16)]
 
@@ -216,7 +212,7 @@ class Assignments(LazyAssignments):
         total = layout.config.steering.weight_sum
         fall = [
             self._allocate(span, column, weight / total, weight, 1)
-            for column, weight in zip(chosen, self._fallback_weights(chosen), strict=True)
+            for column, weight in zip(chosen, fallback_weights(self._layout, chosen), strict=True)
         ]
         allocations += sorted(fall, key=lambda each: each.instance)
         allocations += self._allocate_devices(
@@ -249,19 +245,6 @@ class Assignments(LazyAssignments):
             partial(explain, self._decision, span, column),
         )
 
-    def _fallback_weights(self, chosen: tuple[int, ...]) -> list[int]:
-        """Return the weights of fallback instances, by the slots that the configuration says."""
-        if not chosen:
-            return []
-        layout = self._layout
-        slots = {layout.instances[column].name: layout.slots[column] for column in chosen}
-        whole = sum(slots.values())
-        weights = round_shares(
-            {name: count / whole for name, count in slots.items()},
-            total=layout.config.steering.weight_sum,
-        )
-        return [weights[layout.instances[column].name] for column in chosen]
-
     def _make_bare(self, row: Row) -> Assignment:
         """Return the assignment of a row that nothing but its own devices may serve."""
         decision, layout = self._decision, self._layout
@@ -293,17 +276,6 @@ class Assignments(LazyAssignments):
         used = set(decision.problem.flow.column[own][decision.weights[own] > 0].tolist())
         return tuple(device for device in row.devices if device not in used)
 
-    def _device_weights(self, devices: tuple[int, ...]) -> dict[int, int]:
-        """Return device -> weight, by believed capacity."""
-        layout = self._layout
-        rate = {d: self._decision.estimates[d].capacity for d in devices}
-        names = {layout.instances[d].name: d for d in devices}
-        weights = round_shares(
-            {name: rate[d] / sum(rate.values()) for name, d in names.items()},
-            total=layout.config.steering.weight_sum,
-        )
-        return {names[name]: weight for name, weight in sorted(weights.items())}
-
     def _allocate_devices(
         self, row: Row, devices: tuple[int, ...], *, priority: int
     ) -> list[Allocation]:
@@ -318,135 +290,10 @@ class Assignments(LazyAssignments):
                 share=weight / total,
                 weight=weight,
                 priority=priority,
-                reason=partial(self._explain_device, row, device, priority),
+                reason=partial(explain_device, self._decision, row, device, priority),
             )
-            for device, weight in self._device_weights(devices).items()
+            for device, weight in device_weights(self._decision.estimates, layout, devices).items()
         ]
-
-    def _explain_device(self, row: Row, device: int, priority: int) -> Why:
-        layout, estimate = self._layout, self._decision.estimates[device]
-        service = layout.services[row.service]
-        near = layout.config.network.local_rtt
-        size = float(self._decision.sizes[row.service])
-        alone = estimate.pace * size
-        confidence = self._decision.view.instances[layout.instances[device].name].confidence
-        return Why(
-            rtt=near,
-            transfer=0.0,
-            penalty=float(service.penalty[device]),
-            energy=0.0,
-            carbon=0.0,
-            price=0.0,
-            loading=0.0,
-            failure=0.0,
-            promise=0.0,
-            service=alone,
-            queueing=0.0,
-            crowding=0.0,
-            predicted_latency=near + alone,
-            arrival_rate=0.0,
-            capacity=estimate.capacity / size,
-            confidence=confidence * estimate.known,
-            previous_share=0.0,
-            limits=("the client's own device, the last resort",) if priority else (),
-        )
 
 
 _UNUSABLE = "no usable instance"
-
-
-def _mean_latencies(decision: Decision) -> Array:
-    """Return the mean latency that is predicted for each row, (rows,), seconds."""
-    problem, flow = decision.problem, decision.problem.flow
-    if not len(flow.row):
-        return np.zeros(0)
-    own = problem.rtt + problem.transfer + flow.work * decision.inside[flow.column]
-    used = np.where(decision.weights > 0, decision.shares, 0.0)
-    whole = np.maximum(np.add.reduceat(used, flow.starts), np.finfo(float).tiny)
-    mean: Array = np.add.reduceat(used * own, flow.starts) / whole
-    return mean
-
-
-class Noted(Mapping[Key, Assignment]):
-    """The same assignments, each with a note of why they stay."""
-
-    def __init__(self, assignments: Mapping[Key, Assignment], note: str) -> None:
-        self.assignments: Mapping[Key, Assignment] = (
-            assignments.assignments if isinstance(assignments, Noted) else assignments
-        )
-        self.note = note
-
-    def __getitem__(self, key: Key) -> Assignment:
-        """Return one assignment."""
-        return replace(self.assignments[key], note=self.note)
-
-    def __iter__(self) -> Iterator[Key]:
-        """Return the keys."""
-        return iter(self.assignments)
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.assignments)
-
-
-def digest_of(assignments: Mapping[Key, Assignment], key: Key) -> bytes:
-    """Return the digest of what Envoys get of one assignment, without making it where possible."""
-    if isinstance(assignments, Noted):
-        return digest_of(assignments.assignments, key)
-    if isinstance(assignments, LazyAssignments):
-        return assignments.digest(key)
-    return assignment_digest(assignments[key])
-
-
-def notes_of(assignments: Mapping[Key, Assignment]) -> dict[Key, str]:
-    """Return what is to be said of assignments, without making all of them where possible."""
-    if isinstance(assignments, Noted):
-        return dict.fromkeys(assignments, assignments.note)
-    if isinstance(assignments, Assignments):
-        return assignments.notes
-    return {key: each.note for key, each in assignments.items() if each.note}
-
-
-def sums_of(
-    assignments: Mapping[Key, Assignment], service: str
-) -> tuple[dict[tuple[str, str], int], float]:
-    """Return the weights of *service*, added up over client sites, and its largest drop.
-
-    By (instance, site), of what is used first.
-    """
-    if isinstance(assignments, Noted):
-        return sums_of(assignments.assignments, service)
-    if isinstance(assignments, LazyAssignments):
-        return assignments.sums(service)
-    return add_up(assignments, service)
-
-
-def add_up(
-    assignments: Mapping[Key, Assignment], service: str
-) -> tuple[dict[tuple[str, str], int], float]:
-    """Return what `sums_of` does, from the assignments themselves."""
-    found: dict[tuple[str, str], int] = {}
-    drop = 0.0
-    for key in assignments:
-        if key[0] != service:
-            continue
-        assignment = assignments[key]
-        drop = max(drop, assignment.drop)
-        for each in assignment.allocations:
-            if each.priority == 0:
-                place = each.instance, each.site
-                found[place] = found.get(place, 0) + each.weight
-    return found, drop
-
-
-def keys_with(assignments: Mapping[Key, Assignment], instances: Collection[str]) -> set[Key]:
-    """Return the keys of the assignments that send anything to any of *instances*."""
-    if isinstance(assignments, Noted):
-        return keys_with(assignments.assignments, instances)
-    if isinstance(assignments, LazyAssignments):
-        return assignments.keys_with(instances)
-    return {
-        key
-        for key, assignment in assignments.items()
-        if any(each.instance in instances for each in assignment.allocations)
-    }

@@ -31,7 +31,7 @@ class CurrentShares:
         self._probes: Array = np.zeros(0)
 
     def restore(self, plan: Plan) -> None:
-        """Go on from a plan of an earlier run, or of another replica."""
+        """Continue from a plan of an earlier run, or of another replica."""
         self._restored = plan
 
     def take(self, pushed: Decision) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from controlplane.model import Reading
 from controlplane.steering.latency import Array
 from controlplane.steering.optimiser import Indices
+from controlplane.steering.saved import MOST, read_number
 
 CALM = 20.0
 """Seconds over which an unchanging rate is averaged."""
@@ -41,6 +42,8 @@ _OUTLIER, _MOST_SCATTER = 36.0, 4.0
 """Largest squared difference that counts for the scatter, and the largest scatter that is believed:
 what jumps further than that is followed, whatever it is used to do."""
 
+LEAST_SECONDS = 1e-3
+"""Seconds that a saved average has taken, at least; any real one has a period."""
 _FIELDS = ("value", "seconds", "at", "drift")
 
 
@@ -74,7 +77,7 @@ class DemandFilter:
     """(services, sites, place of each pair or -1) that `fill` was asked for last."""
 
     def observe(self, demand: Mapping[tuple[str, str], Reading], *, now: float) -> None:
-        """Receive in the readings of one cycle; a reading with an old time is counted once."""
+        """Add the readings of one cycle; a reading with an old time is counted once."""
         keys = tuple(demand)
         if keys != self._keys:
             self._find(keys, demand, now)
@@ -99,17 +102,17 @@ class DemandFilter:
         ]  # fmt: skip
 
     def remember(self, memory: Iterable[Any], *, now: float) -> None:
-        """Go on from what `memory` gave in another process.
+        """Continue from what `memory` gave in another process.
 
         Raises:
             ValueError, TypeError: it is none; nothing was taken.
         """
         found = {
             (str(site), str(service)): (
-                float(value),
-                float(seconds),
-                now - float(age),
-                float(drift),
+                read_number(value),
+                read_number(seconds, least=LEAST_SECONDS),
+                now - read_number(age, least=-MOST),
+                read_number(drift, least=-MOST),
             )
             for site, service, value, seconds, age, drift in memory
         }

@@ -43,7 +43,8 @@ def shares_of_charged(problem: Problem, shares: Array) -> Array:
 def shares_of_all(problem: Problem, of_charged: Array) -> Array:
     """Return the mean shares, (entries,), that come of those *of_charged* clients.
 
-    The inverse of `shares_of_charged`.
+    The inverse of `shares_of_charged`. What devices with a low battery have of their own model
+    alone is missing where the row has anything else: those shares cannot stay.
     """
     flow = problem.flow
     low = problem.low[flow.column]
@@ -55,4 +56,5 @@ def shares_of_all(problem: Problem, of_charged: Array) -> Array:
     own = np.bincount(flow.row, np.where(low > 0, of_charged, 0.0), rows)
     others = (1.0 - part) + np.divide(part, 1.0 - own, out=np.zeros(rows), where=own < _WHOLE)
     found: Array = of_charged * np.where(low > 0, 1.0 - low, others[flow.row])
-    return np.where((own < _WHOLE)[flow.row], found, of_charged)
+    alone = np.bincount(flow.row, low == 0, rows) == 0
+    return np.where(((own < _WHOLE) | ~alone)[flow.row], found, of_charged)

@@ -7,9 +7,10 @@ mixed by SplitMix64 (Steele, Lea and Flood 2014), twice with different seeds: 12
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,29 @@ def term_words(names: Words, weights: NDArray[np.int64], priority: int = 0) -> W
     """Return the hashes of (instance, weight, priority) terms, shape (2, terms)."""
     value = weights.astype(np.uint64) | np.uint64(priority << _PRIORITY)
     return np.stack([_mix(_mix(names ^ np.uint64(seed)) + value) for seed in _SEEDS])
+
+
+def split_words(
+    names: Words,
+    splits: Sequence[tuple[int, ...]],
+    weights: Sequence[Sequence[int]],
+    *,
+    priority: int,
+) -> Words:
+    """Return the sum of the terms' hashes of each of *splits*, shape (splits, 2).
+
+    Args:
+        names: of all instances.
+        splits: of each, the instances, at least one.
+        weights: the weights of these.
+        priority: of all terms.
+    """
+    columns = np.fromiter(chain.from_iterable(splits), dtype=np.intp)
+    amounts = np.fromiter(chain.from_iterable(weights), dtype=np.int64)
+    counts = np.array([len(split) for split in splits])
+    terms = term_words(names[columns], amounts, priority)
+    words: Words = np.add.reduceat(terms, np.cumsum(counts) - counts, axis=1).T
+    return words
 
 
 def drop_words(drop: float) -> Words:

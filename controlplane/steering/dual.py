@@ -16,15 +16,12 @@ what does not depend on the client. Memory is that of (rows, serving sites) in s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from controlplane.steering.curvature import Answer, Block, Curvature
 from controlplane.steering.latency import Array, PriceTable
-from controlplane.steering.optimiser import Indices, conjugate_gradients
-
-Single = NDArray[np.float32]
 
 PRECISE = 5e-4
 """Temperature at the end, as a part of what a request costs on average."""
@@ -35,15 +32,12 @@ _COOLING = 4.0
 STAGES = 7
 """Temperatures from nothing; from the prices of nearly the same problem, as many as it takes."""
 
-_NEAR = 0.25
+_NEAR = 0.1
 """Mismatch at which old prices are a good start."""
 
 _BALANCED, _EXACT = 2e-2, 1e-3
 """Mismatch of offered and answered load, as a part of the whole, that ends a stage, and the last:
 single precision knows no better."""
-
-_DIRECT = 600
-"""Instances up to which a step is solved directly."""
 
 _LOST = 0.05
 """Mismatch from which a stage has failed."""
@@ -51,47 +45,15 @@ _LOST = 0.05
 _FLAT = 1e-9
 """Least slope of a price, so that there is always an answer."""
 
-_TINY, _SPARSE = 1e-7, 0.25
-"""Share below which a pair is left out of the curvature, and the filled part of it below which
-what is left is kept by itself."""
+_REACH, _NEAREST = 3.0, 1e-3
+"""Temperatures by which the cost of a request at an instance may move in a stage's first step, and
+below which the stage ends: farther away rows answer by exponentials, which no step foresees."""
+
+_WIDER, _NARROWER = 2.0, 0.35
+"""Factors on that bound after a step that gained where it held back, and after one that lost."""
 
 _MOST_STEPS = 10
 """Newton steps of a stage."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The rows of one service that are decided."""
-
-    demand: Array
-    """(rows,): requests a second."""
-    path: Single
-    """(rows, sites): weighted seconds to each serving site."""
-    columns: Indices
-    """(usable,): instances, site by site."""
-    starts: Indices
-    """(sites,): where each site's instances begin."""
-    own: Array
-    """(usable,): weighted seconds at the instance whatever its load."""
-    work: Array
-    """(usable,): seconds of the instance that a request takes."""
-
-    @property
-    def site(self) -> Indices:
-        """Return the site of each usable instance, (usable,)."""
-        return np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=len(self.own)))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the rows of a block do at some prices."""
-
-    split: Single
-    """(rows, sites)."""
-    inside: Array
-    """(usable,): each instance's part of its site."""
-    total: Array
-    """(sites,): requests a second that go to each."""
 
 
 @dataclass(slots=True)
@@ -107,9 +69,14 @@ class Dual:
     blocks: Sequence[Block]
     table: PriceTable
     base: Array
+    _longest: Array = field(init=False)
+    """(instances,): the most work of a request there, whichever service it is of."""
 
     def __post_init__(self) -> None:
         self.table = self.table.tilted()
+        self._longest = np.full(len(self.base), _FLAT)
+        for block in self.blocks:
+            np.maximum.at(self._longest, block.columns, block.work)
 
     def solve(self, start: Array | None, *, temperature: float) -> tuple[Array, list[Answer]]:
         """Return the prices of work at each temperature, and what the rows do at the last.
@@ -183,8 +150,10 @@ class Dual:
         price = np.maximum(price, self.table.price[:, 0])
         value, load, answers = self._evaluate(price, heat)
         whole = max(float(load.sum()), 1e-12)
-        curvature: _Curvature | None = None
-        before, length = np.inf, 1.0
+        unit = heat / self._longest
+        reach = _REACH  # a trust region (Conn, Gould and Toint 2000), in every price on its own
+        curvature: Curvature | None = None
+        before, refused = np.inf, False
         for _ in range(_MOST_STEPS):
             offered, slope = self.table.invert(price)
             apart = load - offered
@@ -193,20 +162,23 @@ class Dual:
             missed = float(np.abs(apart).sum()) / whole
             if missed <= (_EXACT if last else _BALANCED):
                 break
-            if curvature is None or length < 1.0 or missed > 0.3 * before:
+            if curvature is None or refused or missed > 0.3 * before:
                 # While steps gain well, the last curvature will do.
-                curvature = _Curvature(self.blocks, answers, len(price))
-            before, length = missed, 1.0
+                curvature = Curvature(self.blocks, answers, len(price))
+            before, refused = missed, False
             step = curvature.solve(heat / np.maximum(slope, _FLAT), heat * apart)
-            rise = float(np.dot(step, apart))
+            farthest = float(np.abs(step / unit).max())
             while True:
-                tried = np.maximum(price + length * step, self.table.price[:, 0])
+                near = np.clip(step, -reach * unit, reach * unit)
+                tried = np.maximum(price + near, self.table.price[:, 0])
                 found, load_there, answers_there = self._evaluate(tried, heat)
-                if found >= value + 1e-4 * length * min(rise, 0.0) - 1e-9 * abs(value):
+                if found >= value - 1e-9 * abs(value):
                     break
-                length *= 0.35
-                if length < 1e-4:
+                reach, refused = _NARROWER * min(reach, farthest), True
+                if reach < _NEAREST:
                     return price, answers, self._apart(price, load)
+            if not refused and reach < farthest:
+                reach *= _WIDER
             price, value, load, answers = tried, found, load_there, answers_there
         return price, answers, self._apart(price, load)
 
@@ -234,90 +206,16 @@ def answer_block(block: Block, price: Array, heat: float) -> tuple[Array, Answer
     sums = np.add.reduceat(inside, block.starts)
     there = (low - heat * np.log(sums)).astype(np.float32)
     cost = block.path + there
-    least = cost.min(axis=1)
+    rows = np.arange(len(cost))
+    # Where it is and then what it is: a search along rows is faster than their minimum.
+    least = cost[rows, cost.argmin(axis=1)]
     cost -= least[:, None]
     cost *= np.float32(-1.0 / heat)
     split = np.exp(cost, out=cost)
-    whole = split.sum(axis=1)
-    split /= whole[:, None]
+    whole = split @ np.ones(split.shape[1], dtype=np.float32)
+    split *= (np.float32(1.0) / whole)[:, None]
     total = block.demand.astype(np.float32) @ split
     return (
         least.astype(np.float64) - heat * np.log(whole.astype(np.float64)),
         Answer(split, inside / sums[site], total.astype(np.float64)),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """One block's part in the curvature."""
-
-    block: Block
-    site: Indices
-    matter: Array
-    """(usable,): work of an instance's part of a request to its site."""
-    split: Single | tuple[Indices, Indices, Array]
-    """(rows, sites), or rows, sites and values of what is not zero."""
-
-    def scatter(self, here: Array) -> Array:
-        """Return X^T (demand (X *here*)) for the split X, both (sites,)."""
-        demand = self.block.demand
-        if isinstance(self.split, tuple):
-            row, site, value = self.split
-            mean = np.bincount(row, value * here[site], len(demand)) * demand
-            back: Array = np.bincount(site, value * mean[row], len(here)).astype(float)
-            return back
-        mean = (self.split @ here.astype(np.float32)) * demand
-        return (mean.astype(np.float32) @ self.split).astype(np.float64)
-
-
-class _Curvature:
-    """How the load that rows answer with falls with the prices, times the temperature."""
-
-    def __init__(self, blocks: Sequence[Block], answers: Sequence[Answer], count: int) -> None:
-        self._count = count
-        self._terms: list[_Term] = []
-        self.own: Array = np.zeros(count)
-        self.diagonal: Array = np.zeros(count)
-        for block, answer in zip(blocks, answers, strict=True):
-            site = block.site
-            matter = answer.inside * block.work
-            own = answer.total[site] * matter * block.work
-            self.own[block.columns] += own
-            squares = block.demand.astype(np.float32) @ (answer.split * answer.split)
-            self.diagonal[block.columns] += own - squares[site] * matter**2
-            split: Single | tuple[Indices, Indices, Array] = answer.split
-            if count > _DIRECT:
-                row, place = np.nonzero(answer.split > _TINY)
-                if len(row) < _SPARSE * answer.split.size:
-                    split = row, place, answer.split[row, place].astype(np.float64)
-            self._terms.append(_Term(block, site, matter, split))
-
-    def solve(self, give: Array, aim: Array) -> Array:
-        """Solve (D + M) p = *aim*, D being the diagonal *give*, positive; all are (instances,)."""
-        if self._count <= _DIRECT:
-            system = self.dense()
-            system[np.diag_indices(self._count)] += give
-            return np.linalg.solve(system, aim).astype(np.float64)
-        return conjugate_gradients(self.apply, self.diagonal, give=give, aim=aim)
-
-    def dense(self) -> Array:
-        """Return the whole matrix, (instances, instances)."""
-        matrix = np.zeros((self._count, self._count))
-        matrix[np.diag_indices(self._count)] = self.own
-        for term in self._terms:
-            split, site, columns = term.split, term.site, term.block.columns
-            if isinstance(split, tuple):
-                raise TypeError("a sparse split is not for direct solution")
-            together = (split.T * term.block.demand.astype(np.float32)) @ split
-            spread = together.astype(np.float64)[np.ix_(site, site)]
-            matrix[np.ix_(columns, columns)] -= term.matter[:, None] * spread * term.matter
-        return matrix
-
-    def apply(self, price: Array) -> Array:
-        """Return the product with *price*, (instances,)."""
-        moved: Array = self.own * price
-        for term in self._terms:
-            block = term.block
-            here = np.add.reduceat(term.matter * price[block.columns], block.starts)
-            moved[block.columns] -= term.matter * term.scatter(here)[term.site]
-        return moved

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from controlplane.config import PolicyName
-from controlplane.fleet.view import PathView
+from controlplane.fleet.path_view import PathView
 from controlplane.model import Signal
 from controlplane.steering.decision import Decision
 from controlplane.steering.latency import Array
@@ -217,3 +217,45 @@ def _bounds(decision: Decision, entry: int) -> list[str]:
         if whole >= bounds.high[group] - 1e-4 or whole <= bounds.low[group] + 1e-4:
             words.append(decision.problem.limit_words[group])
     return words
+
+
+def explain_device(decision: Decision, row: Row, device: int, priority: int) -> Why:
+    """Return why a client's own device has a share, whose queue is its own."""
+    layout, estimate = decision.problem.layout, decision.estimates[device]
+    service = layout.services[row.service]
+    near = layout.config.network.local_rtt
+    size = float(decision.sizes[row.service])
+    alone = estimate.pace * size
+    confidence = decision.view.instances[layout.instances[device].name].confidence
+    return Why(
+        rtt=near,
+        transfer=0.0,
+        penalty=float(service.penalty[device]),
+        energy=0.0,
+        carbon=0.0,
+        price=0.0,
+        loading=0.0,
+        failure=0.0,
+        promise=0.0,
+        service=alone,
+        queueing=0.0,
+        crowding=0.0,
+        predicted_latency=near + alone,
+        arrival_rate=0.0,
+        capacity=estimate.capacity / size,
+        confidence=confidence * estimate.known,
+        previous_share=0.0,
+        limits=("the client's own device, the last resort",) if priority else (),
+    )
+
+
+def mean_latencies(decision: Decision) -> Array:
+    """Return the mean latency that is predicted for each row, (rows,), seconds."""
+    problem, flow = decision.problem, decision.problem.flow
+    if not len(flow.row):
+        return np.zeros(0)
+    own = problem.rtt + problem.transfer + flow.work * decision.inside[flow.column]
+    used = np.where(decision.weights > 0, decision.shares, 0.0)
+    whole = np.maximum(np.add.reduceat(used, flow.starts), np.finfo(float).tiny)
+    mean: Array = np.add.reduceat(used * own, flow.starts) / whole
+    return mean

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from controlplane.fleet.view import FleetView, Outcomes
+from controlplane.fleet.traffic_view import Outcomes
+from controlplane.fleet.view import FleetView
 from controlplane.model import FailureClass
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout

@@ -86,6 +86,11 @@ class Curves:
         limited: Array = np.maximum(steep, 2.0)
         return limited
 
+    def of(self, own: Places) -> Curves:
+        """Return the curves of the instances *own*."""
+        copies = self.copies[own] if isinstance(self.copies, np.ndarray) else self.copies
+        return Curves(self.slots[own], self.slowdown[own], copies)
+
     def column(self) -> Curves:
         """Return the same curves shaped to broadcast against (instances, loads)."""
         copies = self.copies[:, None] if isinstance(self.copies, np.ndarray) else self.copies
@@ -213,6 +218,10 @@ class PriceTable:
         """
         tilt = TILT * np.maximum(self.price[:, :1], 1e-9) * KNOTS
         return PriceTable.of(self.capacity, self.price + tilt)
+
+    def raised(self, toll: Array) -> PriceTable:
+        """Return the table with *toll*, (instances,), on the price of every load."""
+        return PriceTable.of(self.capacity, self.price + toll[:, None])
 
     def evaluate(self, work: Array) -> tuple[Array, Array, Array]:
         """Return cost, price and smoothed slope of the price; all arrays are (instances,)."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from controlplane.config import Config, Instance, Override, PolicyName, Service, SiteKind
 from controlplane.config.eligibility import covers, drain_of, exclusion
+from controlplane.config.length_classes import group_classes
 from controlplane.steering.latency import Array
 from controlplane.steering.shedding import Pool, find_pools
 
@@ -78,11 +79,15 @@ class Layout:
     """Instances of one model, model by model."""
     pools: tuple[Pool, ...]
     """Services that share instances with each other and with no other."""
+    pool_of: Indices
+    """(instances,): the pool whose services use each, devices included; -1 where none does."""
+    classes: tuple[tuple[int, ...], ...]
+    """Services that are classes of one by the length of the body, two or more each."""
     pace: Array
     """(instances,): prior seconds of a request of ordinary size, alone."""
     slots: Array
     """(instances,): requests worked on at once, as configured or by default."""
-    told_slots: NDArray[np.bool_]
+    stated_slots: NDArray[np.bool_]
     """(instances,): whether the configuration says them."""
     joules: Array
     """(instances,): watts above idle at full load."""
@@ -103,6 +108,10 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
     own = np.array([site.kind is SiteKind.DEVICE for site in config.sites], dtype=bool)
     places = np.array(site_of, dtype=np.intp)
     reach = np.where(own[places], places, -1).astype(np.intp)
+    pools = find_pools(
+        [service.service.name for service in services],
+        [tuple(c for c in service.columns if reach[c] < 0) for service in services],
+    )
     return Layout(
         config=config,
         instances=instances,
@@ -115,15 +124,23 @@ def build_layout(config: Config, instances: tuple[Instance, ...]) -> Layout:
         keys=keys,
         key={key: place for place, key in enumerate(keys)},
         kin=_group_by_model(instances),
-        pools=find_pools(
-            [service.service.name for service in services],
-            [tuple(c for c in service.columns if reach[c] < 0) for service in services],
-        ),
+        pools=pools,
+        pool_of=_pool_of(pools, services, len(instances)),
+        classes=group_classes(config.services),
         pace=np.array([instance.service_time or ordinary for instance in instances]),
         slots=np.array([float(instance.slots) for instance in instances]),
-        told_slots=np.array(["slots" in i.model_fields_set for i in instances], dtype=bool),
+        stated_slots=np.array(["slots" in i.model_fields_set for i in instances], dtype=bool),
         joules=np.array([max(0.0, i.power.busy - i.power.idle) for i in instances]),
     )
+
+
+def _pool_of(pools: Sequence[Pool], services: Sequence[ServiceLayout], count: int) -> Indices:
+    """Return the pool of each of *count* instances."""
+    found = np.full(count, -1, dtype=np.intp)
+    for number, pool in enumerate(pools):
+        for service in pool.services.tolist():
+            found[list(services[service].columns)] = number
+    return found
 
 
 def _group_by_model(instances: tuple[Instance, ...]) -> tuple[tuple[int, ...], ...]:

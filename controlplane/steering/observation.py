@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from controlplane.fleet.view import FleetView, InstanceView, TrafficView
+from controlplane.fleet.traffic_view import TrafficView
+from controlplane.fleet.view import FleetView, InstanceView
 from controlplane.model import Signal
 from controlplane.steering.layout import Layout
 
@@ -62,6 +63,10 @@ class Seen:
     """Share of the machine that training takes."""
     size: float
     """Mean size of its requests."""
+    output: float | None = None
+    """Output tokens a second over the interval that ends at *completed_at*."""
+    prompt: float = 0.0
+    """Prompt tokens a second, those whose first output came in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,7 @@ def read_instance(shown: InstanceView, sightings: Sightings | None) -> Seen:
     elif sightings is not None and envoys.rate > 0:
         rate, rate_at = envoys.answered, envoys.at
     slots, training = readings.get(Signal.SLOTS), readings.get(Signal.TRAINING)
+    output, prompt = rates.get(Signal.OUTPUT_TOKENS), rates.get(Signal.PROMPT_TOKENS)
     return Seen(
         gauge=gauge,
         completed=None if rate is None else rate * envoys.size,
@@ -182,4 +188,6 @@ def read_instance(shown: InstanceView, sightings: Sightings | None) -> Seen:
         slots=slots.value if slots is not None and slots.value >= 1 else None,
         training=min(max(training.value, 0.0), 0.95) if training is not None else 0.0,
         size=envoys.size,
+        output=None if output is None or output.at != rate_at else output.value,
+        prompt=0.0 if prompt is None else prompt.value,
     )

@@ -11,15 +11,23 @@ that they have while these are good, and are looked at in turns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from controlplane.steering.dual import PRECISE, Answer, Block, Dual, Single, answer_block
+from controlplane.steering.dual import PRECISE, Dual
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Layout
 from controlplane.steering.optimiser import Flags, Indices, solve
-from controlplane.steering.pairs import Codes, ServicePairs, carry, join, translate
+from controlplane.steering.optimum_blocks import (
+    Rows,
+    build_blocks,
+    cost_scale,
+    nearest_pairs,
+    rows_of,
+    worthy_entries,
+)
+from controlplane.steering.pairs import Codes, carry, join, translate
 from controlplane.steering.pricing import Solved, restrict
 from controlplane.steering.problem import Picture, Problem
 
@@ -28,13 +36,6 @@ FEW = 20_000
 
 _COARSE = 5.0
 """Temperature of the long run, which only says where loads come to rest, over that of shares."""
-
-_WORTH = 0.03
-"""Least share of a row that the dual's solution has to give for a pair to become an entry."""
-
-_PART, _TRIFLE = 0.1, 1e-4
-"""Part of an instance's load from which a smaller share does so too, and the least that is looked
-at."""
 
 _TURNS = 64
 """Cycles in which every row without clients is looked at once."""
@@ -67,16 +68,6 @@ class Optimum:
     rows that operators bound, with the sums at their bounds kept as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Which rows are decided; all (rows,)."""
-
-    optimal: Flags
-    """Decided here; the others' shares stay."""
-    live: Flags
-    """With clients."""
-
-
 class Optimiser:
     """Solves cycle after cycle, each from where the last one ended."""
 
@@ -105,10 +96,10 @@ class Optimiser:
         every = [pairs.whole(index) for index in np.flatnonzero(whole).tolist()]
         codes = join([*every, pairs.usable(current)])
         missing = np.ones(pairs.rows, dtype=bool)
-        missing[_rows_of(made, codes)] = False
+        missing[rows_of(made, codes)] = False
         if missing.any():
             price = np.ones(pairs.instances)
-            nearest = _nearest(made, np.flatnonzero(missing), price, heat=None)[0]
+            nearest = nearest_pairs(made, np.flatnonzero(missing), price, heat=None)[0]
             codes = join([codes, nearest])
         return made.problem(codes)
 
@@ -134,7 +125,7 @@ class Optimiser:
             whole = _spread(own, found.shares)
             self._rest = (problem.codes, whole)
             return part.load(found.shares), whole + np.where(own, 0.0, shares)
-        blocks, base = _blocks(made, problem, rows, shares)
+        blocks, base = build_blocks(made, problem, rows, shares)
         if not blocks:
             return base, None
         demand = np.concatenate([block.demand for block, _ in blocks])
@@ -147,7 +138,7 @@ class Optimiser:
             and np.abs(demand - last[1]).sum() <= _MOVED * demand.sum()
         ):
             return last[3], None
-        heat = _COARSE * PRECISE * _scale(made, blocks)
+        heat = _COARSE * PRECISE * cost_scale(made, blocks)
         dual = Dual([b for b, _ in blocks], prices, base)
         path, answers = dual.solve(self._prices.get("rest"), temperature=heat)
         self._prices["rest"] = path
@@ -212,21 +203,21 @@ class Optimiser:
         self, made: Picture, problem: Problem, prices: PriceTable, rows: Rows, shares: Array
     ) -> tuple[Problem, Array, Array]:
         """Return the entries that the dual finds worth it, their shares, and its prices."""
-        blocks, base = _blocks(made, problem, rows, shares)
+        blocks, base = build_blocks(made, problem, rows, shares)
         found: list[tuple[Codes, Array]] = []
         price = prices.evaluate(base)[1]
-        heat = PRECISE * _scale(made, blocks)
+        heat = PRECISE * cost_scale(made, blocks)
         if blocks:
             dual = Dual([b for b, _ in blocks], prices, base)
             path, answers = dual.solve(self._prices.get("period"), temperature=heat)
             self._prices["period"] = path
             price = path[-1]
             found = [
-                _entries(block, first, answer)
+                worthy_entries(block, first, answer)
                 for (block, first), answer in zip(blocks, answers, strict=True)
             ]
         if len(quiet := self._quiet(made, problem, rows, shares, price)):
-            found.append(_nearest(made, quiet, price, heat=4.0 * heat))
+            found.append(nearest_pairs(made, quiet, price, heat=4.0 * heat))
         if not found:
             return problem, shares, price
         codes = np.concatenate([codes for codes, _ in found])
@@ -234,7 +225,7 @@ class Optimiser:
         order = np.argsort(codes, kind="stable")
         codes, values = codes[order], values[order]
         renewed = np.zeros(made.pairs.rows, dtype=bool)
-        renewed[_rows_of(made, codes)] = True
+        renewed[rows_of(made, codes)] = True
         wider = made.problem(join([problem.codes, codes]))
         kept = carry(problem.codes, shares, wider.codes)
         fresh = renewed[wider.flow.row]
@@ -281,129 +272,6 @@ class Optimiser:
         counts = np.bincount(problem.flow.row, minlength=len(covered))
         lost = (covered < 1e-6)[problem.flow.row]
         return np.where(lost, 1.0 / counts[problem.flow.row], start)
-
-
-def _blocks(
-    made: Picture, problem: Problem, rows: Rows, shares: Array
-) -> tuple[list[tuple[Block, Codes]], Array]:
-    """Return the rows that the dual decides, each block with its rows' codes, and other work.
-
-    Rows that an operator bounds are not among them: their entries are complete.
-    """
-    pairs, flow = made.pairs, problem.flow
-    free = rows.optimal & rows.live
-    free[flow.row[flow.bounds.entry]] = False
-    base = flow.load(np.where(free[flow.row], 0.0, shares))
-    blocks: list[tuple[Block, Codes]] = []
-    for index, service in enumerate(pairs.services):
-        sites = np.flatnonzero(free[index * pairs.sites : (index + 1) * pairs.sites])
-        if not len(sites):
-            continue
-        block = _block(service, sites, service.demand[sites])
-        row = (int(pairs.numbers[index]) * pairs.sites + sites).astype(np.int64)
-        blocks.append((block, row * pairs.instances))
-    return blocks, base
-
-
-def _block(service: ServicePairs, sites: Indices, demand: Array) -> Block:
-    """Return the rows of *service* from client *sites*, its instances site by site."""
-    order = np.argsort(service.place, kind="stable")
-    starts = np.searchsorted(service.place[order], np.arange(len(service.at)))
-    return Block(
-        demand=demand,
-        path=service.path(sites).astype(np.float32),
-        columns=service.columns[order],
-        starts=starts.astype(np.intp),
-        own=service.own[order],
-        work=service.work[order],
-    )
-
-
-def _scale(made: Picture, blocks: list[tuple[Block, Codes]]) -> float:
-    """Return about what a request costs, weighted seconds: temperatures are parts of it."""
-    demand = sum(float(block.demand.sum()) for block, _ in blocks)
-    cost = sum(
-        float(block.demand.sum())
-        * (float(block.path.min(axis=1).mean()) + float(block.work.mean()))
-        for block, _ in blocks
-    )
-    return cost / demand if demand > 0 else float(made.pace.mean())
-
-
-def _entries(block: Block, first: Codes, answer: Answer) -> tuple[Codes, Array]:
-    """Return the pairs of *block* that are worth being entries, with their shares.
-
-    A pair is if its row gives it a good part, or if its instance has a good part of its load from
-    it: a small instance may be a trifle to each of many large rows. *first* holds each row's code
-    without an instance.
-    """
-    ends = np.append(block.starts[1:], len(block.columns))
-    counts = ends - block.starts
-    row, site = np.nonzero(answer.split >= _TRIFLE)
-    repeat = counts[site]
-    pair = np.repeat(np.arange(len(row)), repeat)
-    offset = np.arange(len(pair)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    own = block.starts[site][pair] + offset
-    value = answer.split[row, site].astype(np.float64)[pair] * answer.inside[own]
-    rows = row[pair]
-    most = np.zeros(len(first))
-    np.maximum.at(most, rows, value)
-    whole = (answer.total[block.site] * answer.inside)[own]
-    kept = (value >= np.minimum(_WORTH, 0.3 * most)[rows]) | (
-        block.demand[rows] * value >= _PART * whole
-    )
-    rows, own, value = rows[kept], own[kept], value[kept]
-    total = np.bincount(rows, value, len(first))
-    return first[rows] + block.columns[own], value / total[rows]
-
-
-def _nearest(
-    made: Picture, rows: Indices, price: Array, *, heat: float | None
-) -> tuple[Codes, Array]:
-    """Return pairs and shares for *rows* at *price*, as the dual would at temperature *heat*.
-
-    Without *heat* each row gets its cheapest site's instances.
-    """
-    pairs = made.pairs
-    found: list[tuple[Codes, Array]] = []
-    for index, service in enumerate(pairs.services):
-        mine = rows[rows // pairs.sites == index] % pairs.sites
-        for part in np.array_split(mine, max(1, len(mine) * len(service.at) // 1_000_000)):
-            if not len(part):
-                continue
-            block = _block(service, part, np.ones(len(part)))
-            warm = 0.02 * float(block.work.mean()) if heat is None else heat
-            answer = answer_block(block, price, warm)[1]
-            answer = replace(answer, split=_largest(answer.split, 1 if heat is None else 2))
-            first = (int(pairs.numbers[index]) * pairs.sites + part).astype(np.int64)
-            found.append(_entries(block, first * pairs.instances, answer))
-    codes = np.concatenate([codes for codes, _ in found])
-    order = np.argsort(codes, kind="stable")
-    return codes[order], np.concatenate([values for _, values in found])[order]
-
-
-def _largest(split: Single, count: int) -> Single:
-    """Return *split* with the *count* largest parts of each row alone, scaled to one.
-
-    Two sites are enough for a row that no one asks through.
-    """
-    rows = np.arange(len(split))
-    kept = np.zeros_like(split)
-    rest = split.copy()
-    for _ in range(min(count, split.shape[1])):
-        place = rest.argmax(axis=1)
-        kept[rows, place] = split[rows, place]
-        rest[rows, place] = -1.0
-    kept /= kept.sum(axis=1, keepdims=True)
-    return kept
-
-
-def _rows_of(made: Picture, codes: Codes) -> Indices:
-    """Return the row of each of *codes*."""
-    pairs = made.pairs
-    service, site = np.divmod(codes // pairs.instances, pairs.sites)
-    row: Indices = np.searchsorted(pairs.numbers, service) * pairs.sites + site
-    return row
 
 
 def _spread(kept: Flags, shares: Array) -> Array:

@@ -38,7 +38,8 @@ class Why:
     queueing: float
     """Time added by the load that the plan puts on the instance."""
     crowding: float
-    """What one more request would add to everyone else's: marginal cost less own latency."""
+    """What one more request would add to everyone else's, and to the tail: marginal cost less own
+    latency."""
     predicted_latency: float
     """rtt + transfer + service + queueing."""
     arrival_rate: float

@@ -14,7 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase, stated_paths
+from controlplane.fleet.path_view import PathView, stated_paths
+from controlplane.fleet.view import FleetView, InstanceView, Phase
 from controlplane.steering.estimate import Estimate
 from controlplane.steering.latency import Array, Curves
 from controlplane.steering.layout import Layout, ServiceLayout

@@ -13,16 +13,8 @@ from controlplane.steering.layout import Layout
 from controlplane.steering.pairs import carry
 from controlplane.steering.plan import PromiseOutlook
 from controlplane.steering.problem import Picture, Problem
-from controlplane.steering.promises import (
-    Charged,
-    PromiseKind,
-    Tail,
-    charge,
-    late_parts,
-    mix_of,
-    percentile,
-    step,
-)
+from controlplane.steering.promise_tails import PromiseKind, Tail, mix_of
+from controlplane.steering.promises import Charged, charge, late_parts, percentile, step
 from controlplane.steering.tails import TailLearner
 
 _ROUNDS, _FIRST_ROUNDS = 1, 12

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 
-from controlplane.steering.latency import KNOTS, Array, Curves, PriceTable
+from controlplane.steering.latency import KNOTS, Array, PriceTable
 from controlplane.steering.pairs import Pairs, ServicePairs
 from controlplane.steering.problem import Picture, Problem
+from controlplane.steering.promise_tails import IDLE, Mix, Tail, stretch
 
 LATE = 0.01
 """Part of the requests that may be late: promises are 99th percentiles."""
@@ -36,85 +36,6 @@ _FIRST, _LEAST = 1.0, 0.02
 
 _STEEPEST = 2.0
 """Factor by which a charge may change at once."""
-
-_IDLE = 1e-6
-
-
-class PromiseKind(StrEnum):
-    """What is promised."""
-
-    TTFT = "ttft"
-    """The beginning of the answer."""
-    LATENCY = "latency"
-    """Its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """How long one service's requests take until what is promised has happened."""
-
-    service: int
-    """Of the layout."""
-    kind: PromiseKind
-    limit: float
-    """Seconds promised."""
-    scale: float = 1.0
-    """Mean time until then over the mean time inside that the curve says."""
-    spread: float = 0.6
-    """Standard deviation of its logarithm."""
-
-    def late(self, path: Array, inside: Array) -> Array:
-        """Return the probability of being late, for a mean time *inside* behind *path*, seconds."""
-        room = np.maximum((self.limit - path) / (self.scale * inside), 1e-12)
-        return normal_tail((np.log(room) + 0.5 * self.spread**2) / self.spread)
-
-
-def normal_tail(z: Array) -> Array:
-    """Return the probability that a standard normal is above *z* (Abramowitz and Stegun 26.2.17).
-
-    The error is below 1e-7.
-    """
-    size = np.minimum(np.abs(z), 38.0)
-    t = 1.0 / (1.0 + 0.2316419 * size)
-    series = t * (
-        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
-    )
-    above = np.exp(-0.5 * size * size) / np.sqrt(2.0 * np.pi) * series
-    found: Array = np.where(z >= 0.0, above, 1.0 - above)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """Who uses the instances at some shares."""
-
-    load: Array
-    """(instances,): work."""
-    rate: Array
-    """(services of the layout, instances): requests a second."""
-    path: Array
-    """(services, instances): mean seconds of the network of these; not a number where none."""
-
-
-def mix_of(problem: Problem, shares: Array, load: Array) -> Mix:
-    """Return who uses the instances at *shares*, (entries,), and *load*, (instances,)."""
-    flow = problem.flow
-    services, instances = len(problem.layout.services), len(problem.layout.instances)
-    place = problem.service_of[flow.row] * instances + flow.column
-    amount = flow.demand[flow.row] * shares
-    size = services * instances
-    rate: Array = np.bincount(place, amount, size).reshape(services, instances).astype(np.float64)
-    away = np.bincount(place, amount * (problem.rtt + problem.transfer), size)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        path = away.reshape(services, instances) / rate
-    return Mix(load, rate, np.where(rate > _IDLE, path, np.nan))
-
-
-def stretch(curves: Curves, load: Array) -> Array:
-    """Return the time inside over the time alone at *load*, which is that of *curves*' arrays."""
-    least = 1e-6 * curves.capacity
-    found: Array = np.maximum(1.0, curves.number(load) / np.maximum(load, least))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +65,7 @@ class Charged:
         """
         if self.surcharge is None:
             return prices
-        more = self.surcharged(long_run, load)
-        return PriceTable.of(prices.capacity, prices.price + more[:, None])
+        return prices.raised(self.surcharged(long_run, load))
 
     def surcharged(self, long_run: PriceTable, load: Array) -> Array:
         """Return what `toll` adds to the price of work of each instance, (instances,)."""
@@ -218,13 +138,13 @@ def _work_parts(pairs: Pairs, mix: Mix) -> list[Array]:
     for number, service in zip(pairs.numbers.tolist(), pairs.services, strict=True):
         total[service.columns] += mix.rate[number, service.columns] * service.work
         wanted[service.columns] += float(service.demand.sum()) * service.work
-    used = total > 1e-3 * np.maximum(mix.load, _IDLE)
+    used = total > 1e-3 * np.maximum(mix.load, IDLE)
     found = []
     for number, service in zip(pairs.numbers.tolist(), pairs.services, strict=True):
         columns = service.columns
-        mine = mix.rate[number, columns] * service.work / np.maximum(mix.load[columns], _IDLE)
+        mine = mix.rate[number, columns] * service.work / np.maximum(mix.load[columns], IDLE)
         # An idle instance would be used by the services that may, as much as each asks for.
-        would = float(service.demand.sum()) * service.work / np.maximum(wanted[columns], _IDLE)
+        would = float(service.demand.sum()) * service.work / np.maximum(wanted[columns], IDLE)
         found.append(np.where(used[columns], mine, would))
     return found
 
@@ -251,11 +171,11 @@ class _Own:
         if service.network_bandwidth is not None:
             bandwidth = service.network_bandwidth[:, service.at].max(axis=0)
             near = near + service.size / bandwidth
-        mean = np.where(whole > _IDLE, away / np.maximum(whole, _IDLE), near)
+        mean = np.where(whole > IDLE, away / np.maximum(whole, IDLE), near)
         counts = np.bincount(service.place, minlength=count)
         even = (1.0 / counts)[service.place]
-        used = (whole > _IDLE)[service.place]
-        part = np.where(used, known / np.maximum(whole, _IDLE)[service.place], even)
+        used = (whole > IDLE)[service.place]
+        part = np.where(used, known / np.maximum(whole, IDLE)[service.place], even)
         return _Own(mean, part)
 
     def typical(self, service: ServicePairs, alone: Array) -> Array:
@@ -292,7 +212,7 @@ def percentile(problem: Problem, shares: Array, load: Array, tail: Tail) -> floa
     Found by bisection.
     """
     flow = problem.flow
-    own = (problem.service_of[flow.row] == tail.service) & (shares > _IDLE)
+    own = (problem.service_of[flow.row] == tail.service) & (shares > IDLE)
     amount = flow.demand[flow.row[own]] * shares[own]
     whole = float(amount.sum())
     if whole <= 0:

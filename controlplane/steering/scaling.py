@@ -26,8 +26,9 @@ from controlplane.steering.layout import Layout
 from controlplane.steering.optimiser import Indices
 from controlplane.steering.plan import StartWish
 from controlplane.steering.problem import LEAST_RAMP
-from controlplane.steering.promises import Tail
-from controlplane.steering.replicas import Group, Use, Wanted, wanted_replicas
+from controlplane.steering.promise_tails import Tail
+from controlplane.steering.replica_groups import Group, Use
+from controlplane.steering.replicas import Wanted, wanted_replicas
 from controlplane.steering.scaling_group import ROOM_PRICE, ScalingGroup
 from controlplane.steering.tails import SPREAD
 

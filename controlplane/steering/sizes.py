@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from controlplane.fleet.view import Served
+from controlplane.fleet.traffic_view import Served
 from controlplane.steering.latency import Array
 from controlplane.steering.optimiser import Indices
+from controlplane.steering.saved import read_number
 
 MEMORY = 120.0
 """Seconds of requests over which ratios are averaged."""
@@ -36,6 +37,8 @@ _MISFIT = 0.15
 tokens are made, and the ratio of both differs by engine."""
 _LONG = 1.0
 """Seconds inside from which requests under way say more than those that have ended."""
+LEAST_SIZE = 1e-6
+"""Of a saved size: what is divided by it stays a number."""
 _SUMS = 3
 _ROUNDS = 3
 """Turns of the fit in a cycle, which goes on from the last one."""
@@ -99,21 +102,21 @@ class SizeLearner:
         return {"size": dict(self.size), "sums": sums}
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from what `memory` gave.
+        """Continue from what `memory` gave.
 
         Raises:
             ValueError, KeyError, TypeError: it is none; nothing was taken.
         """
-        size = {str(name): float(value) for name, value in memory["size"].items()}
+        size = {
+            str(name): read_number(value, least=LEAST_SIZE)
+            for name, value in memory["size"].items()
+        }
         sums = {
-            (str(service), str(instance)): [float(value) for value in values]
+            (str(service), str(instance)): [read_number(value) for value in values]
             for service, instance, *values in memory["sums"]
         }
-        every = [*size.values(), *(value for values in sums.values() for value in values)]
-        if not all(math.isfinite(value) and value >= 0 for value in every):
-            raise ValueError("no finite number of requests or seconds")
-        if any(len(values) != _SUMS for values in sums.values()) or 0.0 in size.values():
-            raise ValueError("no sizes, or no sums of requests, seconds and wait")
+        if any(len(values) != _SUMS for values in sums.values()):
+            raise ValueError("no sums of requests, seconds and wait")
         self.size, self._at = size, -math.inf
         self._sums = np.array(list(sums.values()), dtype=float).reshape(-1, _SUMS)
         self._pairs = {pair: place for place, pair in enumerate(sums)}

@@ -29,11 +29,15 @@ QUIET, BUSY = 0.7, 0.85
 """Loads up to which queues pass by themselves, and from which they last for many periods."""
 
 SETTLED, MOVED, TIE = 30.0, 0.1, 1e-3
-"""Seconds without a push after which shares that are as good may replace those in use, the part of
-the requests that they must move, and the part of the cost by which they may be worse. Where it
-makes no difference to latency, equal instances get equal shares in the end. Of few instances each
-is a good part of what there is: a move that spreads their load needs a gain that falls in
-proportion until then, so that what first requests got wrong is soon corrected."""
+"""Seconds without a push, under one leader, after which shares that are as good may replace those
+in use, the part of the requests that they must move, and the part of the cost by which they may be
+worse. Where it makes no difference to latency, equal instances get equal shares in the end. Of few
+instances each is a good part of what there is: a move that spreads their load needs a gain that
+falls in proportion until then, so that what first requests got wrong is soon corrected."""
+
+RELIEF = 0.05
+"""Gain by which what a move needs falls at most: all of the default, and no more than a part of
+what operators asked for who want weights to move less often."""
 
 FEW, SPREAD = 8, 0.9
 """Instances that are few, and the part of the sum of squared loads that a spread leaves at most."""
@@ -84,6 +88,7 @@ class Hysteresis:
         self._turns = 0.0
         self._gaps: deque[float] = deque(maxlen=_GAPS)
         self._pushed_at: float | None = None
+        self._rests_from: float | None = None
         self._resumed = False
         self._followed: tuple[str, float, tuple[float, ...]] | None = None
         self.pushes = 0
@@ -103,19 +108,18 @@ class Hysteresis:
         otherwise: there queues last, and are what counts. *load* is that of the fleet, as a part
         of its capacity.
         """
-        calm = min(max((BUSY - load) / (BUSY - QUIET), 0.0), 1.0)
-        longest = 1.0 + calm * (LONGEST - 1.0)
+        longest = 1.0 + calmness(load) * (LONGEST - 1.0)
         if self._pushed_at is None:
             return longest * period if self._resumed else period
         gaps = [*self._gaps, now - self._pushed_at]
         return min(max(sum(gaps) / len(gaps), period), longest * period)
 
     def resume(self) -> None:
-        """Go on from shares of an earlier run, which have been in use for an unknown time."""
+        """Continue from shares of an earlier run, which have been in use for an unknown time."""
         self._resumed = True
 
     def follow(self, version: str, *, now: float) -> None:
-        """Go on from shares that another process pushed, and count its pushes instead of one's own.
+        """Continue from shares that another process pushed; count its pushes, not one's own.
 
         A follower decides in order to learn. What it would have pushed, nothing received; counting
         it would have a new leader take shares that have long been in use for the news of a period,
@@ -128,11 +132,16 @@ class Hysteresis:
             self._followed = (version, now, (*gaps, now - before)[-_GAPS:])
         _, self._pushed_at, gaps = self._followed
         self._gaps = deque(gaps, maxlen=_GAPS)
-        self._last_move, self._turns = None, 0.0
+        self._last_move, self._turns, self._rests_from = None, 0.0, now
 
-    def settled(self, now: float) -> bool:
-        """Return whether shares have stayed so long that ties between instances may be broken."""
-        return self.rested(now) >= SETTLED
+    def settled(self, now: float) -> float:
+        """Return how far shares have settled, from 0 to 1, where ties between them may be broken.
+
+        They settle under one leader. Its successor has heard the same reports, but learned from
+        them at other instants: what they would move by is no reason to move them at a failover.
+        """
+        since = now if self._rests_from is None else self._rests_from
+        return min((now - since) / SETTLED, 1.0)
 
     def choose(
         self,
@@ -151,6 +160,8 @@ class Hysteresis:
         *toll* is what going over to the new shares loses, and *common* the part of the cost that
         all shares have in common (`unavoidable`), both in the unit of the cost.
         """
+        if self._rests_from is None:
+            self._rests_from = now
         carried = np.add.reduceat(used, flow.starts) if len(used) else used
         if not len(used) or bool((carried < 1.0 - 1e-6).any()):
             # Something in use has gone, or something is new.
@@ -159,10 +170,10 @@ class Hysteresis:
             return Choice(new, held=False, gain=1.0)
         old_cost = flow.cost(used, prices)
         gain = (old_cost - flow.cost(new, prices) - toll) / max(old_cost - common, 1e-12)
-        rested = min(self.rested(now) / SETTLED, 1.0)
-        if rested < 1.0 and not (len(flow.base) <= FEW and _spreads(flow, used, new)):
-            rested = 0.0
-        least = (1.0 - rested) * min_gain - rested * TIE
+        settled = self.settled(now)
+        if settled < 1.0 and not (len(flow.base) <= FEW and _spreads(flow, used, new)):
+            settled = 0.0
+        least = min_gain - settled * (min(min_gain, RELIEF) + TIE)
         if gain < min_gain and not (gain > least and _moves(flow, used, new)):
             return Choice(used, held=True, gain=gain)
         self._watch(flow.load(new) - flow.load(used), rested=self.rested(now))
@@ -182,7 +193,7 @@ class Hysteresis:
             self._gaps.clear()
         elif self._pushed_at is not None:
             self._gaps.append(now - self._pushed_at)
-        self._pushed_at = now
+        self._pushed_at = self._rests_from = now
 
     def _watch(self, move: Array, *, rested: float) -> None:
         """Note a move of load between instances, and whether it undoes the last one."""
@@ -201,6 +212,11 @@ class Hysteresis:
         undone = likeness < -0.5
         self.reversals += undone
         self._turns = 0.8 * self._turns + undone
+
+
+def calmness(load: float) -> float:
+    """Return how far queues pass by themselves at *load*: 1 where they do, 0 near capacity."""
+    return min(max((BUSY - load) / (BUSY - QUIET), 0.0), 1.0)
 
 
 def unavoidable(flow: Flow, charges: Array) -> float:
@@ -270,7 +286,7 @@ class ModelMonitor:
     """Smoothed absolute error of the predicted mean latency, as a part of the observed (MAPE)."""
 
     def observe(self, predicted: float | None, view: FleetView, *, standing: float = 0.0) -> bool:
-        """Compare what was *predicted* for now with what *view* shows; say if to fall back.
+        """Compare what was *predicted* for now with what *view* shows; return whether to fall back.
 
         *standing* is the latency that the requests known to be inside amount to, seconds (Little's
         law): queues that are seen, and being led back, refute nothing.

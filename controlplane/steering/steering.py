@@ -14,9 +14,11 @@ from controlplane.fleet.view import FleetView
 from controlplane.model import Signal
 from controlplane.steering.adapters import AdapterPlacement
 from controlplane.steering.alike import even_out
-from controlplane.steering.assignments import Assignments, Noted
+from controlplane.steering.assignment_sums import Noted
+from controlplane.steering.assignments import Assignments
 from controlplane.steering.burst_hedging import DemandErrors, hedge, mix_prices
 from controlplane.steering.capacity import CapacityLearner
+from controlplane.steering.classes import join_classes
 from controlplane.steering.cold_starts import ColdStarts
 from controlplane.steering.current_shares import CurrentShares, probes_of
 from controlplane.steering.decision import Decision, Pair, Weights, weigh_inside
@@ -28,7 +30,8 @@ from controlplane.steering.fallbacks import Fallbacks
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Key, Layout, build_layout
 from controlplane.steering.optimiser import Flags, Flow, solve
-from controlplane.steering.optimum import Optimiser, Optimum, Rows
+from controlplane.steering.optimum import Optimiser, Optimum
+from controlplane.steering.optimum_blocks import Rows
 from controlplane.steering.plan import Assignment, Plan
 from controlplane.steering.policies import apply_rule
 from controlplane.steering.policy_selection import OPTIMAL, POLICIES, Choices, choose_policies
@@ -40,6 +43,7 @@ from controlplane.steering.reconfiguration import changes_settings, only_adds_ov
 from controlplane.steering.scaling import ScalingBasis, scaling_groups
 from controlplane.steering.sessions import SessionKeeper
 from controlplane.steering.shedding import Shedding
+from controlplane.steering.silence import Silence
 from controlplane.steering.spending import predict_spending
 from controlplane.steering.stability import (
     Choice,
@@ -49,8 +53,10 @@ from controlplane.steering.stability import (
     settle,
     unavoidable,
 )
+from controlplane.steering.tail_price import price_tail, toll_of
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows
+from controlplane.steering.withdrawal import kept_under
 
 _PROBE_AGAIN = 12.0
 """Seconds after which a probe alone is worth a push."""
@@ -69,11 +75,13 @@ class Steering:
         self._demand = DemandFilter(config.steering.period)
         self._capacity = CapacityLearner()
         self._plan: Plan | None = None
+        self._kept: tuple[Plan, Config, Plan | None] | None = None
+        """The plan, a configuration, and what is kept of the plan under it while all is silent."""
         self._current = CurrentShares()
         self._optimiser = Optimiser()
         self._fallbacks = Fallbacks()
         self._decision: Decision | None = None
-        self._heard = -np.inf
+        self._silence = Silence()
         self._hysteresis = Hysteresis()
         self._renewed = False
         """Whether an operator changed something since the last decision: then nothing is held."""
@@ -104,15 +112,19 @@ class Steering:
         self._layout = None
 
     def restore(self, plan: Plan) -> None:
-        """Go on from a plan of an earlier run: its shares stay until something better is known."""
+        """Continue from an earlier run's plan: its shares stay until something better is known."""
+        self._continue(plan)
+        self._silence.resume()
+
+    def follow(self, plan: Plan, *, now: float) -> None:
+        """Continue from the plan of another process, which decides in this one's place."""
+        self._continue(plan)
+        self._hysteresis.follow(plan.version, now=now)
+
+    def _continue(self, plan: Plan) -> None:
         self._plan = plan
         self._current.restore(plan)
         self._hysteresis.resume()
-
-    def follow(self, plan: Plan, *, now: float) -> None:
-        """Go on from the plan of another process, which decides in this one's place."""
-        self.restore(plan)
-        self._hysteresis.follow(plan.version, now=now)
 
     def memory(self, *, now: float) -> dict[str, Any]:
         """Return what was learned of instances and demand as a JSON-ready document."""
@@ -123,7 +135,7 @@ class Steering:
         }
 
     def remember(self, memory: Mapping[str, Any], *, now: float) -> tuple[str, ...]:
-        """Go on from what `memory` gave in another process, at *now* of this one's clock.
+        """Continue from what `memory` gave in another process, at *now* of this one's clock.
 
         Returns:
             What of it could not be read; the rest was taken.
@@ -146,12 +158,12 @@ class Steering:
 
     def decide(self, view: FleetView) -> Plan:
         """Return the plan for the coming period."""
-        latest = _latest(view)
-        heard = latest > self._heard
-        self._heard = max(latest, self._heard)
-        # Reports that are late are not silence: what they say still moves on.
-        if view.frozen and not heard and self._plan is not None:
-            return self._freeze(view, self._plan)
+        silence = self._silence.observe(view)
+        if silence and self._plan is not None:
+            kept = self._keep(self._plan, view.config)
+            if kept is not None:
+                noted = Noted(kept.assignments, silence)
+                return replace(kept, at=view.at, held=True, assignments=noted)
         layout = self._lay_out(view)
         if self._network is None or self._network.paths is not view.paths:
             self._network = build_network(layout, view.paths)
@@ -258,17 +270,20 @@ class Steering:
             ),
         )
         shares = self._apply_rules(problem, choices, previous)
-        long_run = PriceTable.stationary(problem.curves)
-        prices = mix_prices(long_run, self._demand_errors.cases()).tilted()
+        prices = mix_prices(PriceTable.stationary(problem.curves), self._demand_errors.cases())
+        prices = prices.tilted()
         optimum = Optimum(problem, shares, 0.0)
-        surcharged = np.zeros(len(problem.pace))
+        toll = surcharged = np.zeros(len(problem.pace))
         if (choices.code == OPTIMAL).any():
             rows = Rows(choices.code == OPTIMAL, self._live(view, made))
-            prices, surcharged, optimum = self._optimise(made, problem, rows, shares, prices)
+            prices, (toll, surcharged), optimum = self._optimise(
+                made, problem, rows, shares, prices
+            )
         problem, shares = optimum.problem, optimum.shares
         flow = problem.flow
         previous = self._current.shares(problem)
         optimal = choices.code[flow.row] == OPTIMAL
+        shares = join_classes(problem, prices, shares, allowed=optimal & ~flow.limited)
         forced = self._forced(flow, previous)
         kept = self._sessions.keep(
             view,
@@ -292,7 +307,14 @@ class Steering:
         )
         self._renewed = self._imposed = False
         former = self._current.probes(problem)
-        probed = self._probe(made, problem, prices, choice, optimal & ~flow.limited)
+        probed = self._probe(
+            made,
+            problem,
+            # What was slow is expensive by the tail it had: that is what is in question.
+            prices.raised(-toll),
+            choice,
+            optimal & ~flow.limited,
+        )
         shares = _with_probes(flow, choice.shares, probed)
         load = flow.load(shares)
         return Decision(
@@ -368,12 +390,20 @@ class Steering:
 
     def _optimise(
         self, made: Picture, problem: Problem, rows: Rows, shares: Array, long_run: PriceTable
-    ) -> tuple[PriceTable, Array, Optimum]:
+    ) -> tuple[PriceTable, tuple[Array, Array], Optimum]:
         """Return the prices of the coming period and the optimum under them, hedged.
 
-        Between them, the part of the prices that promises add, (instances,).
+        Between them, the parts of the prices that the tail and promises add, (instances,).
         """
         previous = self._current.shares(problem)
+        tail = price_tail(
+            problem.curves,
+            problem.pace,
+            problem.flow.load(previous),
+            pool_of=made.layout.pool_of,
+            burstiness=self._demand_errors.burstiness,
+        )
+        long_run = PriceTable.of(long_run.capacity, long_run.price + tail)
 
         def settle(some: Picture, entries: Problem, costs: PriceTable) -> Rest:
             return Rest(*self._optimiser.settle(some, entries, costs, rows=rows, shares=shares))
@@ -395,15 +425,17 @@ class Steering:
             ),
         )
         prices = mix_prices(prices, self._demand_errors.cases()).tilted()
+        toll = toll_of(tail, planned, problem.curves.capacity)
+        prices = prices.raised(toll)
         prices = kept.charged.toll(prices, long_run, planned)
         surcharged = kept.charged.surcharged(long_run, planned)
         # Of shares that are equally good, a start from even ones finds the most even.
-        start = None if self._hysteresis.settled(made.at) else start
+        start = None if self._hysteresis.settled(made.at) >= 1.0 else start
         best = self._optimiser.decide(made, problem, prices, rows=rows, shares=shares, start=start)
         hedged = hedge(best.problem, best.shares, prices, burstiness=self._demand_errors.burstiness)
         decided = rows.optimal[best.problem.flow.row]
         hedged = np.where(decided, hedged, best.shares)
-        return prices, surcharged, replace(best, shares=hedged)
+        return prices, (toll, surcharged), replace(best, shares=hedged)
 
     def _stand(
         self, problem: Problem, choices: Choices, shares: Array, load: Array, prices: PriceTable
@@ -566,21 +598,21 @@ class Steering:
         ]
         return {key: assignments[key] for key in keys}
 
-    def _freeze(self, view: FleetView, plan: Plan) -> Plan:
-        note = "frozen: every instance that ever reported is silent"
-        return replace(plan, at=view.at, held=True, assignments=Noted(plan.assignments, note))
+    def _keep(self, plan: Plan, config: Config) -> Plan | None:
+        """Return what `kept_under` does, made once: an operator may drain while all is silent.
+
+        From the plan that was decided last, so that the end of a drain brings back what it took.
+        """
+        kept = self._kept
+        if kept is None or kept[0] is not plan or kept[1] is not config:
+            kept = self._kept = plan, config, kept_under(plan, config)
+        return kept[2]
 
 
 def _completed(view: FleetView, layout: Layout) -> Array:
     """Return the requests a second that each instance completes; 0 where no one says."""
     rates = (view.instances[each.name].rates.get(Signal.COMPLETED) for each in layout.instances)
     return np.array([0.0 if rate is None else rate.value for rate in rates])
-
-
-def _latest(view: FleetView) -> float:
-    """Return when the newest of all readings of instances was measured."""
-    times = (r.at for shown in view.instances.values() for r in shown.readings.values())
-    return max((at for at in times if at is not None), default=-np.inf)
 
 
 def _wants_every_pair(made: Picture) -> Flags:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from controlplane.fleet.promises import within
-from controlplane.fleet.view import LatencyCounts
+from controlplane.fleet.traffic_view import LatencyCounts
 from controlplane.steering.latency import Array
 from controlplane.steering.problem import Problem
-from controlplane.steering.promises import PromiseKind, Tail, stretch
+from controlplane.steering.promise_tails import PromiseKind, Tail, stretch
 
 HALF_LIFE = 20.0
 """Seconds in which counts lose half of their weight."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from controlplane.steering.estimate import Estimate
+from controlplane.steering.layout import Layout
 
 LEAST_SHARE = 0.0005
 """Shares below it are dropped: Envoy would keep connections open for next to no requests."""
@@ -101,9 +104,35 @@ def round_rows(
 
 
 def _take_back(weights: NDArray[np.int64], own: NDArray[np.intp], excess: int) -> None:
-    """Receive *excess* from the last of *own* that have more than 1, one from each at a time."""
+    """Subtract *excess* from the last of *own* that have more than 1, one from each at a time."""
     while excess:
         for entry in own[::-1].tolist():
             if weights[entry] > 1 and excess:
                 weights[entry] -= 1
                 excess -= 1
+
+
+def fallback_weights(layout: Layout, chosen: tuple[int, ...]) -> list[int]:
+    """Return the weights of fallback instances, by the slots that the configuration says."""
+    if not chosen:
+        return []
+    slots = {layout.instances[column].name: layout.slots[column] for column in chosen}
+    whole = sum(slots.values())
+    weights = round_shares(
+        {name: count / whole for name, count in slots.items()},
+        total=layout.config.steering.weight_sum,
+    )
+    return [weights[layout.instances[column].name] for column in chosen]
+
+
+def device_weights(
+    estimates: Sequence[Estimate], layout: Layout, devices: tuple[int, ...]
+) -> dict[int, int]:
+    """Return device -> weight, by believed capacity."""
+    rate = {d: estimates[d].capacity for d in devices}
+    names = {layout.instances[d].name: d for d in devices}
+    weights = round_shares(
+        {name: rate[d] / sum(rate.values()) for name, d in names.items()},
+        total=layout.config.steering.weight_sum,
+    )
+    return {names[name]: weight for name, weight in sorted(weights.items())}

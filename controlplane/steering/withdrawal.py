@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
-from controlplane.steering.assignments import (
-    LazyAssignments,
-    add_up,
-    digest_of,
-    keys_with,
-    sums_of,
-)
-from controlplane.steering.digest import assignment_digest
+from controlplane.config import Config
+from controlplane.config.withdrawals import drained
+from controlplane.steering.assignment_sums import add_up, digest_of, keys_with, sums_of
+from controlplane.steering.assignments import LazyAssignments
+from controlplane.steering.digest import assignment_digest, plan_version
 from controlplane.steering.layout import Key
 from controlplane.steering.plan import Assignment, Plan
 
@@ -94,6 +91,37 @@ class ReducedAssignments(LazyAssignments):
             for key in keys_with(self._whole, instances)
             if any(each.instance in instances for each in self[key].allocations)
         }
+
+
+def kept_under(plan: Plan, config: Config) -> Plan | None:
+    """Return *plan* without what *config* lacks, has elsewhere or drains; itself if that is none.
+
+    None where that does not do: a service or a client site has come or gone, or something would
+    have nothing left.
+    """
+    pairs = {(service.name, site.name) for service in config.services for site in config.sites}
+    if plan.assignments.keys() != pairs:
+        return None
+    places = {instance.name: instance.site for instance in config.instances}
+    used = {
+        (service, each.instance): each.site
+        for (service, _), assignment in plan.assignments.items()
+        for each in assignment.allocations
+    }
+    drains = drained(config)
+    gone = {pair for pair, site in used.items() if places.get(pair[1]) != site or pair in drains}
+    if not gone:
+        return plan
+    reduced = ReducedAssignments(plan.assignments, gone)
+    left_with_none = any(
+        (key[0], each.instance) in gone
+        for key in reduced.keys_with({instance for _, instance in gone})
+        for each in reduced[key].allocations
+    )
+    if left_with_none:
+        return None
+    digests = ((key, reduced.digest(key)) for key in reduced)
+    return replace(plan, assignments=reduced, version=plan_version(digests))
 
 
 def without(plan: Plan, pairs: Pairs) -> Plan:

@@ -19,6 +19,7 @@ from typing import Any
 
 from controlplane.errors import ReportError
 from controlplane.model import NO_FAILURES, FailureClass, TrafficReport
+from controlplane.telemetry.failure_classes import CUT_BY_ENVOY, failure_class
 
 PREFIX = "cats."
 REQUESTS = "cats.requests"
@@ -52,17 +53,6 @@ flushes, and what the next message adds was added since the flush before it."""
 
 ABSENT = "-"
 """Value of a tag whose source is absent, such as the instance when none was chosen."""
-
-_NO_CONNECTION = frozenset({"UF", "UH", "UO"})
-_CUT = frozenset({"UC", "LR", "UR", "UPE", "UMSDR", "SI", "DT"})
-_TIMED_OUT = "UT"
-"""Response flags that say the attempt failed through the instance, its network or its queue, even
-when a good status had been sent already
-(https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage).
-Seen on Envoy 1.40: a refused connection is 0 and UF, a reset 0 or 200 and UC or UPE, a time per
-attempt that ran out 0 and UT; a stream that a route's timeout cuts ends as 200 without a flag, and
-only the log of clients' requests then says UT."""
-_OVERLOADED = frozenset({"429", "503", "529"})
 
 
 @dataclass(slots=True)
@@ -214,7 +204,7 @@ class EnvoyStats:
 
 
 def _tally(families: Iterable[Any]) -> tuple[dict[tuple[str, str], _Tally], float | None]:
-    """Add up a message's series; give them by service and instance, and the time of the flush."""
+    """Add up a message's series; return them by service and instance, and the time of the flush."""
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
     flushed_at: float | None = None
     for name, metric in _series(families):
@@ -284,40 +274,11 @@ def _count_request(tally: _Tally, labels: dict[str, str], value: float) -> None:
     if attempts.isascii() and attempts.isdigit():
         tally.retries += max(0, min(int(attempts[:4]), MAX_ATTEMPTS) - 1) * value
     code, flags = labels.get("code", ""), labels.get("flags", ABSENT).split(",")
-    if code[:1] in {"2", "3"} and not _CUT_BY_ENVOY.isdisjoint(flags):
+    if code[:1] in {"2", "3"} and not CUT_BY_ENVOY.isdisjoint(flags):
         tally.cut += value
-
-
-_CUT_BY_ENVOY = frozenset({"UT", "SI", "DT"})
 
 
 def _is_unsent(labels: dict[str, str]) -> bool:
     """Return whether no instance was there for a request: it is demand, and no one's attempt."""
     instance, flags = labels.get("instance", ABSENT), labels.get("flags", ABSENT)
     return instance in {"", ABSENT} and "UH" in flags.split(",")
-
-
-def failure_class(code: str, flags: str) -> FailureClass | None:
-    """Return how an attempt failed.
-
-    A client that leaves is no failure: such an attempt has neither a flag nor an answer.
-
-    Args:
-        code: HTTP status of the answer, ``0`` if none came.
-        flags: Envoy's response flags, joined by commas.
-
-    Returns:
-        None if it was answered well or left.
-    """
-    reported = set(flags.split(","))
-    if not _NO_CONNECTION.isdisjoint(reported):
-        return FailureClass.REFUSED
-    if _TIMED_OUT in reported:
-        return FailureClass.LATE if code in {"", "0", "504"} else FailureClass.UNANSWERED
-    if not _CUT.isdisjoint(reported):
-        return FailureClass.UNANSWERED
-    if code in _OVERLOADED:
-        return FailureClass.OVERLOAD
-    if code.startswith("5"):
-        return FailureClass.SERVER_ERROR
-    return FailureClass.CLIENT_ERROR if code.startswith("4") else None

@@ -152,6 +152,8 @@ class LoadReader:
 
 def _canonical(host: str, port: int) -> _Address:
     """Write an address in one way: IPv6 has many."""
+    if ":" not in host:  # thousands are read with each configuration, nearly all of them IPv4
+        return host, port
     try:
         return ipaddress.ip_address(host).compressed, port
     except ValueError:

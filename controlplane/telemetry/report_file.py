@@ -115,8 +115,8 @@ def parse_reports(text: str, *, file: str) -> list[Report]:
             faults.append(
                 document.fault(
                     place,
-                    "is no report; give 'instance' with 'signals', 'from' with 'to', 'from' with"
-                    " 'service', or 'site'",
+                    "is not a report; write 'instance' with 'signals', 'from' with 'to', 'from'"
+                    " with 'service', or 'site'",
                 )
             )
             continue

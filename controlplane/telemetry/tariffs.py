@@ -46,7 +46,7 @@ def parse_tariffs(
         document = parse_source(text, file=origin)
     except ConfigError as error:
         # Its words are about the configuration; the first line says where and what.
-        raise ReportError(f"is no YAML or JSON mapping: {error.faults[0].message}") from error
+        raise ReportError(f"is not a YAML or JSON mapping: {error.faults[0].message}") from error
     if document.faults:
         raise ReportError(document.faults[0].message)
     tree: Any = document.tree
@@ -72,13 +72,13 @@ def parse_tariffs(
 
 def _items(row: Any) -> list[tuple[str, Any]]:
     if not isinstance(row, Mapping):
-        raise ReportError("is no mapping of price and carbon")
+        raise ReportError("is not a mapping of price and carbon")
     return [(key, row[key]) for key in _LIMITS if row.get(key) is not None]
 
 
 def _read(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ReportError(f"{key} is no number")
+        raise ReportError(f"{key} is not a number")
     limit = _LIMITS[key]
     least = -limit if key == "price" else 0.0
     # NaN fails every comparison, so it lands here too.

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.xds.holding import ClientState
-from controlplane.xds.stream import TypeState, XdsStream
+from controlplane.xds.stream import XdsStream
 from controlplane.xds.subscription import WILDCARD, check_names
+from controlplane.xds.type_state import TypeState
 from controlplane.xds.types import WHOLE_STATE, DeltaRequest, Event, Resource
 
 

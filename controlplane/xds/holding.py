@@ -23,7 +23,7 @@ MAX_STEPS = 64
 """Steps remembered between two states; only a client that asks for odd subsets makes more than a
 few, and it must not grow our memory."""
 
-_NONE: frozenset[str] = frozenset()
+NONE: frozenset[str] = frozenset()
 
 
 class Aim(NamedTuple):
@@ -33,9 +33,9 @@ class Aim(NamedTuple):
     """Whether the client is reported differences, removals included."""
     whole: bool = False
     """Whether a response must carry everything wanted (state of the world, clusters, listeners)."""
-    again: frozenset[str] = _NONE
+    again: frozenset[str] = NONE
     """Names to send though the client was sent their version."""
-    apart: frozenset[str] = _NONE
+    apart: frozenset[str] = NONE
     """Names that a client refused: each travels alone, for a bad one spoils its whole response."""
     keep: bool = False
     """Whether names that are gone stay for now (make before break)."""
@@ -62,7 +62,7 @@ class ClientState:
     version: str
     """Of the type in the view it was chosen from."""
     resources: Mapping[str, Resource]
-    missing: frozenset[str] = _NONE
+    missing: frozenset[str] = NONE
     """Names wanted that did not exist."""
     steps: WeakKeyDictionary[ClientState, dict[Aim, Step]] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False

@@ -16,170 +16,21 @@ The laws it keeps, whatever the order of what it is fed:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator
 
 from controlplane.errors import ProtocolError
-from controlplane.xds.holding import NOTHING, Aim, ClientState, Step
+from controlplane.xds.holding import NONE, Aim, ClientState, Step
 from controlplane.xds.ordering import REFERRERS, WAIT_FOR_CLUSTERS, push_rank
-from controlplane.xds.snapshot import EMPTY, Snapshot, TypeSnapshot
-from controlplane.xds.subscription import MAX_NAME_LENGTH, Subscription
-from controlplane.xds.types import (
-    CLUSTER,
-    ENDPOINT,
-    Acked,
-    Event,
-    Nacked,
-    Push,
-    Rejection,
-    Resource,
-    Response,
-    StaleNonce,
-)
+from controlplane.xds.snapshot import EMPTY, Snapshot
+from controlplane.xds.subscription import MAX_NAME_LENGTH
+from controlplane.xds.type_state import ClientResource, ResourceStatus, TypeState
+from controlplane.xds.types import CLUSTER, ENDPOINT, Event, Push, Rejection, Response, StaleNonce
 
 MAX_TYPES = 32
 """Types on one stream; Envoy knows about a dozen."""
 
 MAX_IN_FLIGHT = 8
 """Responses of one type that a delta client may leave unacknowledged by asking for more."""
-
-_NONE: frozenset[str] = frozenset()
-
-
-class ResourceStatus(StrEnum):
-    """How far a resource has come on one stream."""
-
-    TAKEN = "taken"
-    UNDER_WAY = "under way"
-    """Sent and not answered."""
-    REFUSED = "refused"
-    NOT_SENT = "not sent"
-    """Wanted, and to be sent, or unknown to us."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientResource:
-    """One resource of one stream, for anyone who asks who has what."""
-
-    type_url: str
-    name: str
-    standing: ResourceStatus
-    resource: Resource | None
-    """As last sent; None if it was not."""
-
-
-class TypeState:
-    """Where one stream stands with one type."""
-
-    __slots__ = (
-        "again",
-        "answer_due",
-        "apart",
-        "held",
-        "in_flight",
-        "nonce",
-        "parked",
-        "refused",
-        "subscription",
-        "target",
-        "type_snapshot",
-        "type_url",
-        "urgent",
-        "whole",
-    )
-
-    def __init__(self, type_url: str, type_snapshot: TypeSnapshot, *, whole: bool) -> None:
-        self.type_url = type_url
-        self.type_snapshot = type_snapshot
-        self.whole = whole
-        self.subscription = Subscription()
-        self.target: ClientState | None = None
-        self.held = NOTHING
-        self.again = _NONE
-        self.apart = _NONE
-        self.parked = _NONE
-        self.in_flight: dict[str, Push] = {}
-        self.nonce = ""
-        self.urgent = False
-        self.answer_due = False
-        self.refused = _NONE
-
-    def subscribe(self, subscription: Subscription) -> None:
-        """Adopt a changed subscription; what is no longer wanted counts as dropped by it."""
-        if subscription == self.subscription:
-            return
-        narrowed = (
-            not subscription.wildcard and self.subscription.names - subscription.names
-        ) or self.subscription.wildcard > subscription.wildcard
-        self.subscription = subscription
-        self.target = None
-        if narrowed:
-            covered = [name for name in self.held.resources if subscription.covers(name)]
-            self.forget(set(self.held.resources).difference(covered))
-            self.held = ClientState(
-                self.held.version,
-                self.held.resources,
-                self.held.missing.intersection(subscription.names),
-            )
-
-    def forget(self, names: Iterable[str]) -> None:
-        """Count *names* as never sent."""
-        gone = frozenset(names)
-        held = self.held
-        if gone.isdisjoint(held.resources) and gone.isdisjoint(held.missing):
-            return  # Another object, though equal, would share nothing with other streams.
-        kept = {name: known for name, known in held.resources.items() if name not in gone}
-        self.held = ClientState(held.version, kept, held.missing - gone)
-        self.apart -= gone
-        self.parked -= gone
-
-    def see(self, type_snapshot: TypeSnapshot) -> None:
-        """Aim at the resources of a newer snapshot; a change frees what was refused in company."""
-        if type_snapshot is self.type_snapshot:
-            return
-        if type_snapshot.version != self.type_snapshot.version:
-            self.unpark()
-        self.type_snapshot = type_snapshot
-        self.target = None
-
-    def unpark(self) -> None:
-        """Let what was refused in company go once more, one by one."""
-        if self.parked:
-            self.again |= self.parked
-            self.parked = _NONE
-
-    def aim_at(self) -> ClientState:
-        """Return what the client should hold."""
-        target = self.target
-        if target is None:
-            self.target = target = self.type_snapshot.select(self.subscription)
-        return target
-
-    def settle(self, nonce: str, rejection: Rejection | None) -> Event:
-        """Receive the client's answer to the response *nonce*, which is in flight."""
-        push = self.in_flight.pop(nonce)
-        if rejection is None:
-            if self.refused or self.apart:
-                self._trust(_names_of(push))
-            return Acked(self.type_url, push.version, nonce)
-        names = _names_of(push)
-        self.refused |= names
-        if not self.whole:
-            if len(names) > 1:
-                self.parked |= names
-            self.apart |= names
-        return Nacked(self.type_url, push.version, nonce, rejection)
-
-    def _trust(self, names: frozenset[str]) -> None:
-        """Let what was taken travel with the others again, if it proved itself alone."""
-        self.refused = _NONE if self.whole else self.refused.difference(names)
-        if len(names) == 1:
-            self.apart -= names
-
-
-def _names_of(push: Push) -> frozenset[str]:
-    return frozenset([*(resource.name for resource in push.resources), *push.removed])
 
 
 class XdsStream(ABC):
@@ -193,7 +44,7 @@ class XdsStream(ABC):
         self._count = 0
         self._states: dict[str, TypeState] = {}
         self._ordered: tuple[TypeState, ...] = ()
-        self._warming: frozenset[str] = _NONE
+        self._warming: frozenset[str] = NONE
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -286,7 +137,7 @@ class XdsStream(ABC):
             sorted(self._states.values(), key=lambda state: push_rank(state.type_url))
         )
         if type_url == ENDPOINT:
-            state.again, self._warming = self._warming, _NONE
+            state.again, self._warming = self._warming, NONE
         return state
 
     @abstractmethod
@@ -307,7 +158,7 @@ class XdsStream(ABC):
             return step
         state.urgent = False
         if step.to is None:
-            state.held, state.again = state.aim_at(), _NONE
+            state.held, state.again = state.aim_at(), NONE
         return None
 
     def _next_step(self, state: TypeState) -> Step:
@@ -349,7 +200,7 @@ class XdsStream(ABC):
         state.held = state.aim_at() if step.to is None else step.to
         if state.again:
             done = (*(resource.name for resource in push.resources), *push.removed)
-            state.again = _NONE if step.to is None else state.again.difference(done)
+            state.again = NONE if step.to is None else state.again.difference(done)
         state.answer_due = False
         if state.type_url == CLUSTER:
             self._warm(push, before)

@@ -67,7 +67,7 @@ class Subscription:
     """Whether the client ever gave a name; until then an empty list means everything."""
 
     def replaced(self, names: Iterable[str], type_url: str) -> Subscription:
-        """Receive the list of a state-of-the-world request.
+        """Apply the list of a state-of-the-world request.
 
         "If the client sends a request with no names and never before requested a name [...] the
         server should treat that identically to how it would treat the client having requested `*`"
@@ -86,7 +86,7 @@ class Subscription:
     def changed(
         self, subscribe: Collection[str], unsubscribe: Collection[str], *, legacy: bool = False
     ) -> Subscription:
-        """Receive the differences of a delta request.
+        """Apply the differences of a delta request.
 
         Args:
             subscribe: names to add; may hold the wildcard.

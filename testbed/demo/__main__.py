@@ -18,7 +18,10 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: terminal.quit(0))
         import asyncio  # noqa: PLC0415 -- loading takes seconds, in which Ctrl-C must work
 
-        from testbed.demo.run import parse_arguments, run  # noqa: PLC0415
+        from testbed.demo.command import (  # noqa: PLC0415
+            parse_arguments,
+            run,
+        )
 
         os.chdir(Path(__file__).parents[2])
         try:

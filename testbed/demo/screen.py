@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controlplane.cli.text import shorten
-from testbed.demo.script import Cell, Chapter, Claim
-from testbed.demo.traffic import Summary
+from testbed.demo.records import Summary
 from testbed.demo.world import World
 from testbed.fakes.keda import Scaling
 from testbed.fakes.webhook import WakeCall
@@ -150,14 +149,15 @@ def _heading(scene: Scene, width: int) -> list[Text]:
     return lines
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
+    """Make an empty table."""
     return Table(
         title=title, title_justify="left", title_style="cyan", box=None, padding=(0, 1, 0, 0)
     )
 
 
 def _traffic_table(scene: Scene, width: int) -> Table:
-    table = _table("Last 5 s: share of requests in %, seen/planned; requests/s; latency in ms")
+    table = new_table("Last 5 s: share of requests in %, seen/planned; requests/s; latency in ms")
     names = list(scene.world.instances)
     pairs = list(scene.seen)
     heads = [max((len(part[index]) for part in pairs), default=0) for index in (0, 1)]
@@ -201,7 +201,7 @@ def _share_cell(seen: float, planned: float | None) -> Text:
 
 
 def _instance_table(scene: Scene, width: int) -> Table:
-    table = _table("Instances, as the control plane sees them")
+    table = new_table("Instances, as the control plane sees them")
     for name in ("instance", "site", "state"):
         table.add_column(name, no_wrap=True)
     for name in ("running", "waiting", "training", "can serve/s"):
@@ -278,48 +278,3 @@ def plain_lines(scene: Scene) -> Iterable[str]:
                     f"      why {service} {each['share']:.0%} at {each['instance']}: "
                     f"{reason_text(each)}"
                 )
-
-
-def build_closing(
-    world: World,
-    table: Mapping[tuple[str, str], Mapping[str, Cell]],
-    chapters: Sequence[Chapter],
-    claims: Sequence[Claim],
-) -> RenderableType:
-    """Draw, for each service and client site, a line per phase; then which claims held."""
-    parts: list[RenderableType] = []
-    for service, site in sorted(table, key=lambda pair: (world.services.index(pair[0]), pair[1])):
-        figures = _table(f"{service} from {site}")
-        figures.add_column("phase", no_wrap=True)
-        for name in ("sent", "failed", "mean ms", "p99 ms"):
-            figures.add_column(name, justify="right", no_wrap=True)
-        figures.add_column("answered by")
-        for chapter in chapters:
-            cell = table[service, site].get(chapter.phase.name)
-            if cell is not None:
-                unfinished = " ..." if chapter.ended_at is None else ""
-                figures.add_row(f"{chapter.phase.name}{unfinished}", *_cell_texts(cell))
-        parts.append(figures)
-    verdict = _table("Claims")
-    for name in ("", "claim", "figures"):
-        verdict.add_column(name)
-    for claim in claims:
-        verdict.add_row(_verdict(claim), claim.text, claim.figures)
-    return Group(*parts, verdict)
-
-
-def _cell_texts(cell: Cell) -> tuple[Text | str, ...]:
-    summary = cell.summary
-    return (
-        str(cell.sent),
-        Text(str(cell.failed), style="bold red" if cell.failed else "dim"),
-        seconds_text(summary.mean),
-        seconds_text(summary.p99),
-        shares_text(summary.shares),
-    )
-
-
-def _verdict(claim: Claim) -> Text:
-    if claim.held:
-        return Text("held", style="green")
-    return Text("FAILED", style="bold red") if claim.hard else Text("short", style="yellow")

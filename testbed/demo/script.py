@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from testbed.demo.traffic import Record, Summary, summarise
+from testbed.demo.records import Record, Summary, summarise
 from testbed.demo.world import World
 
 

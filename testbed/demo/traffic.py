@@ -9,7 +9,6 @@ What one stream may have in flight is bounded; a request beyond that is recorded
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 from collections import deque
@@ -21,16 +20,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from testbed.demo.records import NO_ANSWER, NOT_SENT, Record
 from testbed.fakes.kserve import KserveClient
 
 MAX_RECORDS = 1_000_000
 """Oldest records go first beyond these; a minute at a hundred requests a second is 6,000."""
-NOT_SENT = -1
-"""Status of a request that the stream's bound kept back."""
 ERROR_LENGTH = 300
 """Bytes of a refusal that are remembered."""
-NO_ANSWER = 0
-"""Status of a request whose connection failed, broke or timed out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +88,6 @@ class Stream:
     swing: Swing | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What became of one request."""
-
-    service: str
-    site: str
-    started_at: float
-    """On the event loop's clock."""
-    latency: float
-    """Seconds to the end of the answer."""
-    ttft: float
-    """Seconds to the first byte of the body."""
-    status: int
-    """Of HTTP; 0 if the connection failed, -1 if it was not sent."""
-    instance: str = ""
-    """What ``x-cats-instance`` said."""
-    at_site: str = ""
-    """What ``x-cats-site`` said."""
-    error: str = ""
-    """What broke, or how the refusal began."""
-    late: float = 0.0
-    """Seconds that it was sent after it was due, for want of processor time on this side."""
-
-    @property
-    def answered(self) -> bool:
-        """Whether the whole answer came."""
-        return self.status == 200 and not self.error
-
-    @property
-    def ended_at(self) -> float:
-        """Return the instant of the last byte or of the failure."""
-        return self.started_at + self.latency
-
-
 class Traffic:
     """Sends streams of requests while its context lasts.
 
@@ -136,7 +98,7 @@ class Traffic:
     def __init__(
         self, streams: Sequence[Stream], *, seed: int = 1, length: float = math.inf
     ) -> None:
-        """Receive streams to send.
+        """Set the streams to send.
 
         Args:
             streams: what to send.
@@ -313,37 +275,3 @@ def build_body(stream: Stream, words: int, tokens: int) -> dict[str, Any]:
     if stream.streaming:
         body["stream"] = True
     return body
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a set of records says together."""
-
-    sent: int
-    failed: int
-    mean: float
-    """Seconds; not a number without answers."""
-    p99: float
-    ttft_mean: float
-    shares: Mapping[str, float]
-    """Instance -> share of the answered requests."""
-
-
-def summarise(records: Sequence[Record]) -> Summary:
-    """Count, and give the mean and the 99th percentile (nearest rank) of what was answered."""
-    answered = [record for record in records if record.answered]
-    latencies = sorted(record.latency for record in answered)
-    counts: dict[str, int] = {}
-    for record in answered:
-        counts[record.instance] = counts.get(record.instance, 0) + 1
-    total = len(answered)
-    with contextlib.suppress(ZeroDivisionError):
-        return Summary(
-            len(records),
-            len(records) - total,
-            math.fsum(latencies) / total,
-            latencies[math.ceil(0.99 * total) - 1],
-            math.fsum(record.ttft for record in answered) / total,
-            {name: count / total for name, count in sorted(counts.items())},
-        )
-    return Summary(len(records), len(records), math.nan, math.nan, math.nan, {})

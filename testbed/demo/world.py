@@ -18,7 +18,7 @@ from controlplane.config.source import parse_source
 from controlplane.config.units import parse_duration, parse_share
 from testbed.demo.traffic import Lengths, Stream, Swing
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
 from testbed.fakes.kserve import INFER
 from testbed.fakes.webhook import PATH as WAKE_PATH
 from testbed.processes.ports import free_ports
@@ -73,7 +73,7 @@ class World:
 
 
 def build_world(example: Path = DEFAULT_EXAMPLE) -> World:
-    """Read *example* and give it free ports."""
+    """Read *example* and assign free ports."""
     # Read as the control plane reads it: to a YAML 1.1 loader the key "on" is true.
     fleet, emulation = (
         parse_source((example / name).read_text(), file=name).tree

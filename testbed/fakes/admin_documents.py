@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from controlplane.admin_api.documents import Document
 from controlplane.admin_api.live import LiveOverview
 from controlplane.admin_api.served import UnknownName
+from controlplane.admin_api.values import Document
+from controlplane.admin_api.view import AdminView
 from controlplane.controller.events import EventHub
 from controlplane.controller.history import Query
 from controlplane.errors import ReportError
 
 
-class FakeDocuments:
+class FakeDocuments(AdminView):
     """A small control plane to show."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # no control plane: every document is its own
         self.events = EventHub(client_limit=1)
         self.decided = False
         self.live: LiveOverview | None = None
@@ -30,8 +31,12 @@ class FakeDocuments:
         """Return a plan."""
         return {"version": "v1"} if self.decided else None
 
-    async def room_document(self) -> Document | None:
-        """Return what fits."""
+    async def room_document(self, site: str | None, model: str | None) -> Document | None:
+        """Know one site and one model."""
+        if site not in (None, "north"):
+            raise UnknownName("site", site, ["north"])
+        if model not in (None, "m"):
+            raise UnknownName("model", model, ["m"])
         return {"groups": []} if self.decided else None
 
     async def explain_document(self, service: str, site: str) -> Document | None:

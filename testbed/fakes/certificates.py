@@ -81,13 +81,22 @@ class Authority:
             own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         )
 
-    def issue(self, *names: str, lasts: float = 3600.0, over: KeyPair | None = None) -> KeyPair:
+    def issue(
+        self,
+        *names: str,
+        lasts: float = 3600.0,
+        begins: float = -86_400.0,
+        over: KeyPair | None = None,
+        passphrase: str = "",
+    ) -> KeyPair:
         """Issue a certificate.
 
         Args:
             names: URIs (with ``://``), addresses or DNS names.
             lasts: seconds from now; negative for one that has expired.
+            begins: seconds from now; positive for one that is not valid yet.
             over: files to replace, as a rotation does; by default new ones.
+            passphrase: what the key is encrypted with; empty for a key in clear text.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
@@ -97,7 +106,7 @@ class Authority:
             .issuer_name(self._subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _DAY)
+            .not_valid_before(now + dt.timedelta(seconds=begins))
             .not_valid_after(now + dt.timedelta(seconds=lasts))
             .add_extension(
                 x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=True
@@ -110,10 +119,12 @@ class Authority:
         stem = self._directory / f"{self._name}-{next(self._numbers)}"
         pair = over or KeyPair(stem.with_suffix(".pem"), stem.with_suffix(".key"))
         pem = serialization.Encoding.PEM
-        _replace(
-            pair.key,
-            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        encryption = (
+            serialization.BestAvailableEncryption(passphrase.encode())
+            if passphrase
+            else serialization.NoEncryption()
         )
+        _replace(pair.key, key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption))
         _replace(pair.cert, certificate.public_bytes(pem))
         return pair
 

@@ -168,7 +168,7 @@ class BatchingEngine:
         return min(1.0, self._kv_used / self._kv_tokens)
 
     def submit(self, demand: Demand, *, now: float) -> int:
-        """Receive a request in and give its ticket; call `advance` up to *now* before."""
+        """Admit a request and return its ticket; call `advance` up to *now* before."""
         self._sync(now)
         self._tickets += 1
         self._waiting.append(_Request(self._tickets, demand, arrived_at=now))
@@ -186,7 +186,7 @@ class BatchingEngine:
         self._waiting = deque(each for each in self._waiting if each.ticket != ticket)
 
     def train(self, share: float, *, now: float) -> None:
-        """Return *share* (0 to below 1) of the machine to a training job; 0 ends it."""
+        """Let a training job use *share* (0 to below 1) of the machine; 0 ends it."""
         if not 0.0 <= share < 1.0:
             raise ValueError(f"a training job takes a share from 0 to below 1, not {share}")
         self._sync(now)
@@ -205,7 +205,7 @@ class BatchingEngine:
         return self._read_at + max(0.0, self._due[0][0] - self._clock) * self._pace()
 
     def advance(self, *, now: float) -> list[Mark]:
-        """Work up to *now*, and give the marks that were passed, in order."""
+        """Work up to *now*, and return the marks that were passed, in order."""
         marks: list[Mark] = []
         while (at := self.next_at()) is not None and at <= now:
             reading, ticket = heapq.heappop(self._due)

@@ -38,6 +38,18 @@ def hangs(*, every: int = 1) -> Fault:
     return fault
 
 
+def hangs_after_headers() -> Fault:
+    """Answer 200 and its headers at once, and never the rest: no time-out of an attempt sees it."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await stream.prepare(request)
+        await asyncio.Event().wait()
+        return stream
+
+    return fault
+
+
 def resets(*, after: int = 2) -> Fault:
     """Reset the connection *after* that many events of a stream."""
 
@@ -66,5 +78,6 @@ FAULTS: Mapping[str, Fault] = {
     "answers 429 without Retry-After": answers(429),
     "hangs": hangs(),
     "hangs for 1 %": hangs(every=100),
+    "hangs after its headers": hangs_after_headers(),
     "resets streams half-way": resets(),
 }

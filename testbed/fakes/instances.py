@@ -19,20 +19,19 @@ for the round trip to that site before the engine sees it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-from testbed.fakes.engine import BatchingEngine, Curve, Demand, Mark
+from testbed.fakes.engine import BatchingEngine, Demand, Mark
 from testbed.fakes.exposition import build_exposition
+from testbed.fakes.instance_settings import InstanceSettings, parse_arguments
+from testbed.fakes.openai_answers import AnswerShape, read_body, refusal, server_sent_event, words
 
 MAX_TOKENS = 4096
 """Longest answer; a request for more is refused, as an engine refuses what exceeds its context."""
@@ -41,33 +40,12 @@ PIECES = 8
 """Events of a streamed answer, beside its first token; each carries its part of the tokens."""
 IMAGE_FACTOR = 4.0
 """Work of an image beside a text of as many tokens."""
-WORDS = ("shares", "never", "herd", "but", "winners", "do", "so", "spread", "them", "well")
-DEFAULT_CURVE = Curve(base=0.2, crowding=0.01, slots=16)
 BODY_LIMIT = 32 * 2**20
 EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """What an instance answers instead of what it should; None lets it answer as it should."""
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceSettings:
-    """One emulated instance."""
-
-    model: str = "emulated"
-    serves: tuple[str, ...] = ()
-    """Names of models that it knows; a request that names another gets 404, as from vLLM. Without
-    any it answers for all."""
-    curve: Curve = DEFAULT_CURVE
-    host: str = "127.0.0.1"
-    port: int = 0
-    """0 takes a free one."""
-    grpc_port: int = 0
-    """Where it speaks KServe's protocol over gRPC beside HTTP; 0 does not."""
-    kv_tokens: int = 200_000
-    rtt: Mapping[str, float] = field(default_factory=dict)
-    """Site -> seconds that a request from there is on its way, both ways together."""
 
 
 class EmulatedInstance:
@@ -144,7 +122,7 @@ class EmulatedInstance:
         return not self._awake.is_set()
 
     def train(self, share: float) -> None:
-        """Return *share* of the machine to a training job; 0 ends it."""
+        """Let a training job use *share* of the machine; 0 ends it."""
         self._advance()
         self.engine.train(share, now=self._loop.time())
         self._advance()
@@ -210,33 +188,33 @@ class EmulatedInstance:
                 if self.fault is not None and (bad := await self.fault(request)) is not None:
                     return bad
             if self.failing:
-                return _refusal(500, "the instance was informed to fail", "internal_error")
+                return refusal(500, "the instance was informed to fail", "internal_error")
             if self.settings.serves and request.method == "POST":
-                asked = await _read(request)
+                asked = await read_body(request)
                 if isinstance(asked, web.Response):
                     return asked
                 if asked.get("model") not in self.settings.serves:
                     message = f"The model `{asked.get('model')}` does not exist."
-                    return _refusal(404, message, "NotFoundError")
+                    return refusal(404, message, "NotFoundError")
         response: web.StreamResponse = await handler(request)
         return response
 
     # OpenAI's API.
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        asked = await _read(request)
+        asked = await read_body(request)
         if isinstance(asked, web.Response):
             return asked
         messages = asked.get("messages")
         if not isinstance(messages, list) or not messages:
-            return _refusal(400, "messages must be a list that is not empty")
+            return refusal(400, "messages must be a list that is not empty")
         prompt = " ".join(
             str(each.get("content", "")) for each in messages if isinstance(each, dict)
         )
         return await self._complete(request, asked, prompt, chat=True)
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        asked = await _read(request)
+        asked = await read_body(request)
         if isinstance(asked, web.Response):
             return asked
         return await self._complete(request, asked, str(asked.get("prompt", "")), chat=False)
@@ -246,10 +224,10 @@ class EmulatedInstance:
     ) -> web.StreamResponse:
         limit = asked.get("max_completion_tokens", asked.get("max_tokens", DEFAULT_TOKENS))
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_TOKENS:
-            return _refusal(400, f"max_tokens must be an integer from 1 to {MAX_TOKENS}")
+            return refusal(400, f"max_tokens must be an integer from 1 to {MAX_TOKENS}")
         stream = asked.get("stream") is True
         demand = Demand(max(1, len(prompt.split())), limit, PIECES if stream else 1)
-        shape = _Shape(self.settings.model, chat=chat, stream=stream)
+        shape = AnswerShape(self.settings.model, chat=chat, stream=stream)
         usage = {
             "prompt_tokens": demand.prompt_tokens,
             "completion_tokens": demand.output_tokens,
@@ -257,7 +235,7 @@ class EmulatedInstance:
         }
         if not stream:
             await self.work(demand, request.headers)
-            return web.json_response(shape.whole(_words(0, limit), usage))
+            return web.json_response(shape.whole(words(0, limit), usage))
         response = web.StreamResponse(
             headers={"content-type": "text/event-stream", "cache-control": "no-cache"}
         )
@@ -266,17 +244,21 @@ class EmulatedInstance:
             async for mark in marks:
                 if reported == 0:
                     await response.prepare(request)
-                await response.write(_event(shape.piece(_words(reported, mark.tokens), mark.last)))
+                await response.write(
+                    server_sent_event(shape.piece(words(reported, mark.tokens), mark.last))
+                )
                 reported = mark.tokens
         options = asked.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage") is True:
-            await response.write(_event({**shape.frame(), "choices": [], "usage": usage}))
+            await response.write(
+                server_sent_event({**shape.frame(), "choices": [], "usage": usage})
+            )
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
-        asked = await _read(request)
+        asked = await read_body(request)
         if isinstance(asked, web.Response):
             return asked
         given = asked.get("input", "")
@@ -293,15 +275,15 @@ class EmulatedInstance:
         )
 
     async def _images(self, request: web.Request) -> web.StreamResponse:
-        asked = await _read(request)
+        asked = await read_body(request)
         if isinstance(asked, web.Response):
             return asked
         number = asked.get("n", 1)
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 10:
-            return _refusal(400, "n must be an integer from 1 to 10")
-        words = len(str(asked.get("prompt", "")).split())
+            return refusal(400, "n must be an integer from 1 to 10")
+        words_asked = len(str(asked.get("prompt", "")).split())
         await self.work(
-            Demand(words, DEFAULT_TOKENS, factor=IMAGE_FACTOR * number), request.headers
+            Demand(words_asked, DEFAULT_TOKENS, factor=IMAGE_FACTOR * number), request.headers
         )
         return web.json_response({"created": 0, "data": [{"b64_json": ""}] * number})
 
@@ -324,7 +306,7 @@ class EmulatedInstance:
 
     async def _show_emulation(self, request: web.Request) -> web.Response:
         if request.remote not in {"127.0.0.1", "::1"}:
-            return _refusal(403, "only from loopback")
+            return refusal(403, "only from loopback")
         state = {
             "training": self.engine.training,
             "failing": self.failing,
@@ -336,130 +318,21 @@ class EmulatedInstance:
 
     async def _change_emulation(self, request: web.Request) -> web.Response:
         if request.remote not in {"127.0.0.1", "::1"}:
-            return _refusal(403, "only from loopback")
-        asked = await _read(request)
+            return refusal(403, "only from loopback")
+        asked = await read_body(request)
         if isinstance(asked, web.Response):
             return asked
         if unknown := sorted(set(asked) - {"training", "failing", "hung"}):
-            return _refusal(400, f"no such switch: {', '.join(unknown)}")
+            return refusal(400, f"no such switch: {', '.join(unknown)}")
         try:
             if "training" in asked:
                 self.train(float(asked["training"]))
         except (TypeError, ValueError) as error:
-            return _refusal(400, str(error))
+            return refusal(400, str(error))
         self.failing = bool(asked.get("failing", self.failing))
         if "hung" in asked:
             self.hang(bool(asked["hung"]))
         return await self._show_emulation(request)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """The JSON around an answer."""
-
-    model: str
-    chat: bool
-    stream: bool
-
-    def frame(self) -> dict[str, Any]:
-        kind = "chat.completion" if self.chat else "text_completion"
-        if self.chat and self.stream:
-            kind += ".chunk"
-        name = "chatcmpl-emulated" if self.chat else "cmpl-emulated"
-        return {"id": name, "object": kind, "created": 0, "model": self.model}
-
-    def whole(self, text: str, usage: Mapping[str, int]) -> dict[str, Any]:
-        content: dict[str, Any] = (
-            {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        )
-        choice = {"index": 0, **content, "finish_reason": "length"}
-        return {**self.frame(), "choices": [choice], "usage": usage}
-
-    def piece(self, text: str, last: bool) -> dict[str, Any]:
-        content: dict[str, Any] = {"delta": {"content": text}} if self.chat else {"text": text}
-        choice = {"index": 0, **content, "finish_reason": "length" if last else None}
-        return {**self.frame(), "choices": [choice]}
-
-
-async def _read(request: web.Request) -> dict[str, Any] | web.Response:
-    try:
-        asked = json.loads(await request.read())
-    except ValueError:
-        return _refusal(400, "the body is not JSON")
-    if not isinstance(asked, dict):
-        return _refusal(400, "the body is not a JSON object")
-    return asked
-
-
-def _refusal(status: int, message: str, kind: str = "invalid_request_error") -> web.Response:
-    return web.json_response(
-        {"error": {"message": message, "type": kind, "code": status}}, status=status
-    )
-
-
-def _event(content: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
-
-
-def _words(start: int, end: int) -> str:
-    return "".join(f"{WORDS[index % len(WORDS)]} " for index in range(start, end))
-
-
-def parse_arguments(arguments: Sequence[str] | None = None) -> InstanceSettings:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m testbed.fakes.instances",
-        description="An emulated inference instance with OpenAI's API and vLLM's metrics.",
-    )
-
-    def duration(text: str) -> float:
-        with contextlib.suppress(ValueError):
-            return float(text)
-        # Here, because it loads the whole configuration: a second that five instances would take.
-        from controlplane.config.units import parse_duration  # noqa: PLC0415
-
-        try:
-            return parse_duration(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    def distance(text: str) -> tuple[str, float]:
-        site, _, rtt = text.partition("=")
-        return site, duration(rtt)
-
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument(
-        "--grpc-port", type=int, default=0, help="port of KServe's protocol over gRPC, if any"
-    )
-    parser.add_argument("--model", default="emulated")
-    parser.add_argument(
-        "--serves", action="append", default=[], help="name of a model it knows; may be repeated,"
-        " and any other name gets 404 then"
-    )  # fmt: skip
-    parser.add_argument(
-        "--base",
-        type=duration,
-        default=0.2,
-        help="time of a request before crowding, as 200ms (or bare seconds)",
-    )
-    parser.add_argument(
-        "--crowding", type=duration, default=0.01, help="time each request in the batch adds"
-    )
-    parser.add_argument("--slots", type=int, default=16, help="requests in the batch at most")
-    parser.add_argument(
-        "--rtt", type=distance, action="append", default=[], help="SITE=DURATION; may be repeated"
-    )
-    given = parser.parse_args(arguments)
-    return InstanceSettings(
-        model=given.model,
-        serves=tuple(given.serves),
-        curve=Curve(given.base, given.crowding, given.slots),
-        host=given.host,
-        port=given.port,
-        grpc_port=given.grpc_port,
-        rtt=dict(given.rtt),
-    )
 
 
 async def serve(settings: InstanceSettings) -> None:

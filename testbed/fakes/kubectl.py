@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 
 def main(words: list[str]) -> str:
-    """Do one command; give what it prints.
+    """Run one command; return what it prints.
 
     Raises:
         SystemExit: it would fail.

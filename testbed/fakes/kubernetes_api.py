@@ -13,11 +13,14 @@ import contextlib
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
+from testbed.fakes.label_selectors import selects
+from testbed.fakes.web_servers import serving_routes
 
 BOOKMARK_PERIOD = 0.2
 """Seconds; a real server takes a minute."""
@@ -25,8 +28,6 @@ _PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[^/]+)/v1(?:alpha\d+|beta\d+)?)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[^/]+)"
     r"(?:/(?P<name>[^/]+))?"
 )
-_IN = re.compile(r"(?P<key>\S+)\s+(?P<no>not)?in\s+\((?P<values>[^)]*)\)")
-_TERM = re.compile(r"\s*((?:[^,(]|\([^)]*\))+)\s*(?:,|$)")
 
 Document = dict[str, Any]
 Backup = tuple[int, dict[tuple[str, str, str], Document]]
@@ -168,7 +169,7 @@ class KubernetesApiServer:
             return refusal
         try:
             selector = query.get("labelSelector", "")
-            _selects(selector, {})
+            selects(selector, {})
         except ValueError as error:
             return _status(400, f"unable to parse requirement: {error}")
         if verb in ("get", "create", "update"):
@@ -247,7 +248,7 @@ class KubernetesApiServer:
                 for (kind, space, _), document in sorted(self._objects.items())
                 if kind == resource
                 and namespace in ("", space)
-                and _selects(selector, document["metadata"].get("labels", {}))
+                and selects(selector, document["metadata"].get("labels", {}))
             ]
         meta: Document = {"resourceVersion": str(version)}
         if limit and len(items) > limit:
@@ -307,7 +308,7 @@ class KubernetesApiServer:
         meta = change.document["metadata"]
         if change.resource != resource or namespace not in ("", meta.get("namespace", "")):
             return None
-        if _selects(selector, meta.get("labels", {})):
+        if selects(selector, meta.get("labels", {})):
             return change.kind
         # What no longer fits the selector has gone, for this watcher.
         return "DELETED" if change.kind == "MODIFIED" else None
@@ -325,191 +326,12 @@ def _status(code: int, message: str) -> web.Response:
     return web.json_response(_status_document(code, message), status=code)
 
 
-def _selects(selector: str, labels: Mapping[str, str]) -> bool:
-    return all(_fits(term, labels) for term in _terms(selector))
-
-
-def _terms(selector: str) -> Iterator[str]:
-    at = 0
-    while at < len(selector):
-        matched = _TERM.match(selector, at)
-        if matched is None:
-            raise ValueError(selector[at:])
-        yield matched[1].strip()
-        at = matched.end()
-
-
-def _fits(term: str, labels: Mapping[str, str]) -> bool:
-    if (listed := _IN.fullmatch(term)) is not None:
-        values = {value.strip() for value in listed["values"].split(",")}
-        return (labels.get(listed["key"]) in values) != bool(listed["no"])
-    if "!=" in term:
-        key, _, value = term.partition("!=")
-        return labels.get(key.strip()) != value.strip()
-    if "=" in term:
-        key, _, value = term.replace("==", "=").partition("=")
-        return labels.get(key.strip()) == value.strip()
-    if " " in term:
-        raise ValueError(term)
-    return (term[1:] not in labels) if term.startswith("!") else (term in labels)
-
-
 @contextlib.asynccontextmanager
 async def serving_kubernetes(
     server: KubernetesApiServer, *, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[KubernetesApiServer]:
     """Listen on loopback for the duration of the block; *port* 0 takes a free one."""
-    application = web.Application()
-    application.router.add_get("/{path:.*}", server.answer)
-    application.router.add_post("/{path:.*}", server.answer)
-    application.router.add_put("/{path:.*}", server.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
-        bound = runner.addresses[0][1]
+    routes = [make("/{path:.*}", server.answer) for make in (web.get, web.post, web.put)]
+    async with serving_routes(*routes, port=port, tls=tls) as bound:
         server.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{bound}"
         yield server
-    finally:
-        await runner.cleanup()
-
-
-# Objects as the API has them, with what a test does not care about left out.
-
-
-def make_pod(
-    name: str,
-    ip: str,
-    *,
-    labels: Mapping[str, str] | None = None,
-    namespace: str = "default",
-    node: str = "node-1",
-    ports: Mapping[str, int] | None = None,
-    ready: bool = True,
-    terminating: bool = False,
-) -> Document:
-    """Make a pod that runs."""
-    meta: Document = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
-    if terminating:
-        meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    listed = [{"name": key, "containerPort": port} for key, port in (ports or {}).items()]
-    return {
-        "metadata": meta,
-        "spec": {"nodeName": node, "containers": [{"name": "engine", "ports": listed}]},
-        "status": {
-            "phase": "Running",
-            "podIP": ip,
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
-        },
-    }
-
-
-def make_slice(
-    name: str,
-    endpoints: Mapping[str, str],
-    *,
-    service: str = "vllm",
-    namespace: str = "default",
-    ports: Mapping[str, int] | None = None,
-    zone: str = "",
-    labels: Mapping[str, str] | None = None,
-    family: str = "IPv4",
-    conditions: Mapping[str, Mapping[str, bool]] | None = None,
-) -> Document:
-    """Make an EndpointSlice; *endpoints* is pod -> address."""
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {"kubernetes.io/service-name": service, **(labels or {})},
-        },
-        "addressType": family,
-        "endpoints": [
-            {
-                "addresses": [ip],
-                "targetRef": {"kind": "Pod", "name": pod},
-                "nodeName": "node-1",
-                "conditions": dict((conditions or {}).get(pod, {"ready": True})),
-                **({"zone": zone} if zone else {}),
-            }
-            for pod, ip in endpoints.items()
-        ],
-        "ports": [{"name": key, "port": port} for key, port in (ports or {"http": 8000}).items()],
-    }
-
-
-def make_node(name: str, labels: Mapping[str, str]) -> Document:
-    """Make a node."""
-    return {"metadata": {"name": name, "labels": dict(labels)}}
-
-
-def make_gateway(
-    name: str,
-    addresses: Mapping[str, str],
-    *,
-    namespace: str = "default",
-    ports: Mapping[str, int] | None = None,
-) -> Document:
-    """Make a Gateway; *addresses* is value -> type."""
-    return {
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"listeners": [{"name": k, "port": p} for k, p in (ports or {"http": 80}).items()]},
-        "status": {"addresses": [{"type": k, "value": v} for v, k in addresses.items()]},
-    }
-
-
-def make_http_route(
-    name: str,
-    backends: Sequence[str],
-    *,
-    matches: Sequence[Mapping[str, Any]] = (),
-    hostnames: Sequence[str] = (),
-    replaced_prefix: str | None = None,
-    namespace: str = "default",
-    listener: str = "",
-) -> Document:
-    """Make an HTTPRoute; *backends* are ``Service/NAME`` or ``InferencePool/NAME``."""
-    references = []
-    for each in backends:
-        kind, _, of = each.partition("/")
-        group = {} if kind == "Service" else {"group": "inference.networking.k8s.io"}
-        references.append({"kind": kind, "name": of, **group})
-    rewrite = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": replaced_prefix}}
-    filters = [] if replaced_prefix is None else [{"type": "URLRewrite", "urlRewrite": rewrite}]
-    rule = {"matches": [dict(each) for each in matches], "backendRefs": references}
-    parent = {"name": "gateway"} | ({"sectionName": listener} if listener else {})
-    return {
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "parentRefs": [parent],
-            "hostnames": list(hostnames),
-            "rules": [rule | ({"filters": filters} if filters else {})],
-        },
-    }
-
-
-def make_pool(
-    name: str,
-    *,
-    gateway: str = "gateway",
-    namespace: str = "default",
-    accepted: bool = True,
-    labels: Mapping[str, str] | None = None,
-) -> Document:
-    """Make an InferencePool behind an endpoint picker."""
-    return {
-        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels or {})},
-        "spec": {
-            "selector": {"matchLabels": {"app": name}},
-            "targetPorts": [{"number": 8000}],
-            "endpointPickerRef": {"name": f"{name}-epp", "port": {"number": 9002}},
-        },
-        "status": {
-            "parents": [
-                {
-                    "parentRef": {"kind": "Gateway", "name": gateway},
-                    "conditions": [{"type": "Accepted", "status": "True" if accepted else "False"}],
-                }
-            ]
-        },
-    }

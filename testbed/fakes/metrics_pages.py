@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from testbed.fakes.web_servers import serving_routes
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -45,20 +47,12 @@ def build_page(load: Load, *, elapsed: float) -> str:
 
 @asynccontextmanager
 async def serving_pages(loads: Mapping[str, Load]) -> AsyncIterator[int]:
-    """Serve ``/NAME/metrics`` for each of *loads* on loopback; give the port."""
+    """Serve ``/NAME/metrics`` for each of *loads* on loopback; yield the port."""
     began = time.monotonic()
 
     async def page(request: web.Request) -> web.Response:
         load = loads[request.match_info["name"]]
         return web.Response(text=build_page(load, elapsed=time.monotonic() - began))
 
-    application = web.Application()
-    application.router.add_get("/{name}/metrics", page)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+    async with serving_routes(web.get("/{name}/metrics", page)) as port:
+        yield port

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from controlplane.config import Config
-from controlplane.fleet.view import FleetView, InstanceView, PathView, Phase
+from controlplane.fleet.path_view import PathView
+from controlplane.fleet.view import FleetView, InstanceView, Phase
 from controlplane.model import Reading, Signal, Source
 
 

@@ -20,10 +20,11 @@ from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 from controlplane.config import Transport
-from controlplane.grpc_services.ads import XdsService, XdsSettings, limits
+from controlplane.grpc_services.ads import XdsService
 from controlplane.grpc_services.envoys import EnvoyRegistry, Observe
-from controlplane.grpc_services.messages import Node
+from controlplane.grpc_services.requests import Node
 from controlplane.grpc_services.views import ViewStore
+from controlplane.grpc_services.xds_settings import XdsSettings, limits
 from controlplane.grpc_transport.calls import OpenCall
 from controlplane.grpc_transport.grpcio import GrpcioServer, PemFiles
 from controlplane.grpc_transport.server import GrpcServer
@@ -206,7 +207,7 @@ class XdsClient:
         return kind.FromString(message)
 
     async def status(self) -> tuple[grpc.StatusCode, str]:
-        """Wait for the end of the stream and give its status."""
+        """Wait for the end of the stream and return its status."""
         code = await asyncio.wait_for(self._call.code(), PATIENCE)
         return code, await self._call.details()
 

@@ -164,7 +164,7 @@ class Page:
                 self.complaints.append(f"{entry['text']} {entry.get('url', '')}".strip())
 
     async def call(self, method: str, **params: Any) -> Any:
-        """Call a method of the protocol; give its result."""
+        """Call a method of the protocol; return its result."""
         number = next(self._numbers)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": params})
@@ -182,7 +182,7 @@ class Page:
         await asyncio.wait_for(self._loaded.wait(), PATIENCE)
 
     async def resize(self, width: int, height: int) -> None:
-        """Return the window another size; below 640 points it is a phone."""
+        """Resize the window; below 640 points it is a phone."""
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 640,
@@ -210,7 +210,7 @@ class Page:
         return answer["result"].get("value")
 
     async def wait_for(self, expression: str, *, within: float = PATIENCE) -> Any:
-        """Wait until an expression is truthy; give its value."""
+        """Wait until an expression is truthy; return its value."""
         try:
             async with asyncio.timeout(within):
                 while not (value := await self.evaluate(expression)):  # noqa: ASYNC110 -- a page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -13,13 +14,15 @@ from typing import IO, Any, Self
 
 import aiohttp
 
+from controlplane.config import parse_config
+from controlplane.resources.bootstrap import build_bootstrap
 from testbed.processes.children import bound_to_parent
 from testbed.processes.ports import free_ports
 
 _POLL = 0.02
+"""Seconds between two looks at a condition."""
 _START = 180.0
 """Seconds for a process to start; what a test waits for begins after it."""
-"""Seconds between two looks at a condition."""
 
 
 class ControlPlaneError(RuntimeError):
@@ -48,6 +51,7 @@ class ControlPlaneProcess:
             *("--xds", f"127.0.0.1:{self.xds_port}", "--admin", f"127.0.0.1:{self.admin_port}"),
             *("--log-format", "json", *options),
         ]
+        self._config_file = config_file
         self._process: asyncio.subprocess.Process | None = None
         self._log: IO[bytes] = (
             Path(log).open("wb") if log else tempfile.TemporaryFile(mode="w+b")  # noqa: SIM115 -- closed at the end
@@ -82,6 +86,13 @@ class ControlPlaneProcess:
             raise AssertionError("not started")
         return self._process.pid
 
+    def bootstrap(self, *, site: str = "north", envoy_id: str = "e-1", **options: Any) -> str:
+        """Return the bootstrap of an Envoy that follows it; *options* as for `build_bootstrap`."""
+        return build_bootstrap(
+            parse_config(self._config_file.read_text(encoding="utf-8"), file="fleet.yaml"),
+            site=site, envoy_id=envoy_id, xds=("127.0.0.1", self.xds_port), admin_port=0, **options,
+        )  # fmt: skip
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         if self._process is None:
@@ -89,7 +100,7 @@ class ControlPlaneProcess:
         self._process.send_signal(number)
 
     async def ended(self, *, within: float = 60.0) -> int:
-        """Wait until it ends; give its exit status."""
+        """Wait until it ends; return its exit status."""
         if self._process is None:
             raise AssertionError("not started")
         try:
@@ -99,15 +110,17 @@ class ControlPlaneProcess:
 
     def log(self) -> str:
         """Return what it wrote so far."""
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        # Without a seek: the process writes where this file stands, in the middle of a read too.
+        file = self._log.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the lines of its log, parsed."""
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        """Return the lines of its log that are whole, parsed."""
+        whole, _, _ = self.log().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     async def get(self, path: str) -> tuple[int, str]:
-        """Ask the admin port; give status and text."""
+        """Ask the admin port; return status and text."""
         if self._http is None:
             raise AssertionError("not started")
         async with self._http.get(path) as answer:

@@ -19,8 +19,10 @@ import aiohttp
 from controlplane.config import Config
 from controlplane.grpc_transport.calls import OpenCall
 from controlplane.resources.bootstrap import build_bootstrap
-from controlplane.resources.build import SnapshotBuilder, Views
-from controlplane.resources.versions import GENERATIONS, OlderEnvoyViews
+from controlplane.resources.build import SnapshotBuilder
+from controlplane.resources.generations import GENERATIONS
+from controlplane.resources.versions import OlderEnvoyViews
+from controlplane.resources.views import Views
 from controlplane.xds.snapshot import Snapshot
 from testbed.fakes.fleets import make_config, make_plan
 from testbed.fakes.upstreams import Origin

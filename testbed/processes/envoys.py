@@ -55,7 +55,7 @@ def envoy_binary(version: str = "") -> Path:
 
 
 async def validate(bootstrap: str, *, version: str = "") -> str:
-    """Have Envoy check *bootstrap* (YAML or JSON) without serving; give what is wrong.
+    """Have Envoy check *bootstrap* (YAML or JSON) without serving; return what is wrong.
 
     Returns:
         The reason of the refusal; empty when Envoy accepts it.
@@ -251,7 +251,7 @@ class EnvoyProcess:
         *,
         timeout: float = 60.0,  # noqa: ASYNC109 -- it names what was awaited
     ) -> Mapping[str, tuple[EnvoyEndpoint, ...]]:
-        """Wait until *condition* holds of its clusters (see `clusters`); give them.
+        """Wait until *condition* holds of its clusters (see `clusters`); return them.
 
         Raises:
             EnvoyError: it did not hold in time; says *what* was awaited.

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,10 +18,9 @@ from pathlib import Path
 
 import aiohttp
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import EmulatedInstance, Fault, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_port
@@ -31,7 +29,7 @@ SERVICE_TIME = 0.1
 SLOTS = 8
 PATIENCE = 30.0
 """Seconds after which a client gives up: what it has not got by then is lost."""
-_WINDOW = 5.0
+WINDOW = 5.0
 """Seconds over which a share is taken."""
 
 _FLEET = """
@@ -121,16 +119,29 @@ class FailingFleet:
         ]
         return names.count(instance) / len(names) if names else 0.0
 
+    async def evens_out(self, instance: str, *, within: float) -> float:
+        """Wait until *instance* has an even share, give or take a tenth of it; return its share.
+
+        It is that of the last seconds, also where it is not even after *within* seconds.
+        """
+        until = time.monotonic() + within
+        while True:
+            settled = time.monotonic() - 4 * SERVICE_TIME
+            share = self.share(instance, settled - WINDOW, settled)
+            if abs(share - self.even) <= 0.1 * self.even or time.monotonic() >= until:
+                return share
+            await asyncio.sleep(0.25)
+
     async def share_returns(self, instance: str, *, since: float, within: float) -> float:
         """Wait until *instance* has nine tenths of an even share; return the seconds since *since*.
 
         The instant is that at which the requests began that show it; infinite if it never came.
         """
-        while time.monotonic() < since + within + _WINDOW + 1:
+        while time.monotonic() < since + within + WINDOW + 1:
             now = time.monotonic()
             settled = now - 4 * SERVICE_TIME
-            if self.share(instance, settled - _WINDOW, settled) >= 0.9 * self.even:
-                return max(0.0, settled - _WINDOW - since)
+            if self.share(instance, settled - WINDOW, settled) >= 0.9 * self.even:
+                return max(0.0, settled - WINDOW - since)
             await asyncio.sleep(0.25)
         return float("inf")
 
@@ -170,136 +181,11 @@ async def failing_fleet(
         fleet = directory / "fleet.yaml"
         fleet.write_text(text, encoding="utf-8")
         plane = await ends.enter_async_context(ControlPlaneProcess(fleet))
-        bootstrap = build_bootstrap(
-            parse_config(text, file="fleet.yaml"),
-            site="north", envoy_id="e-1", xds=("127.0.0.1", plane.xds_port), admin_port=0,
-        )  # fmt: skip
         await plane.wait_ready(within=120.0)
-        envoy = await ends.enter_async_context(await EnvoyProcess.start(bootstrap))
+        envoy = await ends.enter_async_context(await EnvoyProcess.start(plane.bootstrap()))
         bed = FailingFleet(plane, envoy, f"http://127.0.0.1:{port}", instances)
         async with asyncio.timeout(120.0), aiohttp.ClientSession() as session:
             while not bed.requests or not bed.requests[-1].well:
                 await bed.send_one(session, {"model": "m", "messages": [{"role": "user"}]})
                 await asyncio.sleep(0.1)
         yield bed
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What a fault cost."""
-
-    sent: int
-    lost: int
-    """Of those sent while it lasted."""
-    lost_early: int
-    """Of those, sent within its first five seconds."""
-    share: float
-    """Part of the attempts that reached the failing instance after its first five seconds."""
-    recovered_after: float
-    """Seconds after its end until it had its share again; infinite if it never had."""
-    before: float
-    """Its share before."""
-    slowest: float
-    """Seconds of the slowest good answer while it lasted."""
-    demand: float
-    """What the control plane took for demand while it lasted, over what clients sent."""
-    reasons: Mapping[str, int]
-
-
-async def measure(
-    bed: FailingFleet,
-    fault: Fault,
-    *,
-    rate: float,
-    stream: bool = False,
-    warm_up: float = 20.0,
-    seconds: float = 60.0,
-    recovery: float = 60.0,
-) -> Figures:
-    """Let instance ``a`` do *fault* for *seconds* while clients send, then be well again."""
-    sending = asyncio.create_task(bed.send(rate, stream=stream))
-    failing = bed.instances["a"]
-    early = min(5.0, seconds / 2)
-    try:
-        await asyncio.sleep(warm_up)
-        began = time.monotonic()
-        before = bed.share("a", began - warm_up / 2, began - 1)
-        failing.fault = fault
-        await asyncio.sleep(early)
-        reached, attempts = failing.requests, _attempts(bed)
-        demands = await _watch_demand(bed, until=began + seconds)
-        reached, attempts = failing.requests - reached, _attempts(bed) - attempts
-        ended = time.monotonic()
-        failing.fault = None
-        recovered = await bed.share_returns("a", since=ended, within=recovery)
-    finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-    during = [each for each in bed.requests if began <= each.sent_at < ended]
-    lost = [each for each in during if not each.well]
-    return Figures(
-        sent=len(during),
-        lost=len(lost),
-        lost_early=sum(each.sent_at < began + early for each in lost),
-        share=reached / max(attempts, 1),
-        recovered_after=recovered,
-        before=before,
-        slowest=max((each.seconds for each in during if each.well), default=0.0),
-        demand=sum(demands) / max(len(demands), 1) / (len(during) / (ended - began)),
-        reasons=Counter(each.why for each in lost),
-    )
-
-
-async def _watch_demand(bed: FailingFleet, *, until: float) -> list[float]:
-    """Return the demand that the control plane sees, a second apart, until an instant."""
-    seen = []
-    while time.monotonic() < until:
-        fleet = await bed.plane.get_json("/api/v1/fleet")
-        seen += [each["rate"]["value"] for each in fleet["demand"]]
-        await asyncio.sleep(min(1.0, max(0.0, until - time.monotonic())))
-    return seen
-
-
-@dataclass(frozen=True, slots=True)
-class ClientFigures:
-    """What a client that asks for a model that no instance has cost the others."""
-
-    sent: int
-    """By the others, while it asked."""
-    lost: int
-    before: float
-    """Share of instance ``a`` before."""
-    during: float
-
-
-async def measure_bad_client(
-    bed: FailingFleet, *, rate: float, warm_up: float = 20.0, seconds: float = 60.0
-) -> ClientFigures:
-    """Let a second client ask as often as the first one for a model that no instance has."""
-    good = asyncio.create_task(bed.send(rate))
-    other = FailingFleet(bed.plane, bed.envoy, bed.url, bed.instances)
-    try:
-        await asyncio.sleep(warm_up)
-        began = time.monotonic()
-        before = bed.share("a", began - warm_up / 2, began - 1)
-        bad = asyncio.create_task(other.send(rate, model="nobody-has-it"))
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            bad.cancel()
-            await asyncio.gather(bad, return_exceptions=True)
-        ended = time.monotonic()
-    finally:
-        good.cancel()
-        await asyncio.gather(good, return_exceptions=True)
-    during = [each for each in bed.requests if began <= each.sent_at < ended]
-    return ClientFigures(
-        sent=len(during),
-        lost=sum(not each.well for each in during),
-        before=before,
-        during=bed.share("a", began, ended),
-    )
-
-
-def _attempts(bed: FailingFleet) -> int:
-    return sum(each.requests for each in bed.instances.values())

@@ -55,7 +55,7 @@ class Replicas:
         )
 
     async def leader(self, *, within: float = 60.0) -> int:
-        """Wait until exactly one of those that run leads; give its number.
+        """Wait until exactly one of those that run leads; return its number.
 
         Raises:
             ControlPlaneError: none or several did in that time; carries what each logged last.

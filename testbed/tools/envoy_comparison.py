@@ -11,35 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from testbed.demo.traffic import Lengths, Record, Stream, Traffic
+from testbed.demo.traffic import Lengths, Stream, Traffic
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess, running_envoy
 from testbed.processes.ports import free_ports
+from testbed.tools.lone_envoys import (
+    PATH,
+    SERVICE,
+    Balancing,
+    build_address,
+    build_cluster,
+    build_listener,
+)
+from testbed.tools.trials import FLEET, Result, Trial, curves
 
-SERVICE = "chat"
-PATH = "/v1/completions"
-BASE, CROWDING = 0.30, 0.03
-"""Seconds of a mean request alone at speed 1, and what each request in the batch adds."""
-FLEET: Mapping[str, Sequence[tuple[float, int]]] = {
-    "north": ((1.6, 8), (0.6, 4), (1.0, 2)),
-    "south": ((1.0, 8), (0.6, 2), (1.6, 4)),
-    "east": ((0.6, 8), (1.0, 4), (1.6, 2)),
-    "west": ((1.6, 4), (0.6, 2), (1.0, 8)),
-}
-"""Site -> speed and slots of its instances."""
 CLIENTS = {"north": 0.4, "south": 0.3, "east": 0.2, "west": 0.1}
 """Site -> its clients' part of all requests."""
 SLOWED = {"south-2": 0.6, "west-2": 0.6}
@@ -54,84 +51,6 @@ LOCAL_RTT = 0.0005
 LATE = 0.1
 """Seconds. Where more than one request in a hundred is sent this late, the machine was short of
 processor time: the trial says nothing of the balancing and is to be repeated."""
-
-
-class Balancing(StrEnum):
-    """Who decides where a request goes."""
-
-    STEERED = "cats serve"
-    """It is reported each instance's slots, as operators know them from their engines' settings."""
-    STEERED_BLIND = "cats serve, no slots configured"
-    ROUND_ROBIN = "round_robin"
-    LEAST_REQUEST = "least_request"
-    BY_CAPACITY = "round_robin by true capacity"
-    """What an operator could configure who had measured every instance beforehand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A schedule."""
-
-    length: float = 60.0
-    """Seconds of arrivals."""
-    slow_at: float = 30.0
-    """Seconds from the first of them to the slowdown."""
-    timeout: float = 30.0
-    """Seconds that a client waits for the end of an answer."""
-    utilisation: float = 0.65
-    """Of what all instances could serve before the slowdown."""
-    seed: int = 1
-
-    @property
-    def rate(self) -> float:
-        """Return the requests a second of all sites, mean."""
-        return self.utilisation * math.fsum(curve.capacity for curve in curves().values())
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of the requests of one trial."""
-
-    balancing: Balancing
-    records: Sequence[Record]
-    began_at: float
-    """On the clock of the records."""
-    timeout: float
-
-    @property
-    def failed(self) -> int:
-        """Count the requests that were not answered."""
-        return sum(not record.answered for record in self.records)
-
-    @property
-    def late(self) -> float:
-        """Return the 99th percentile of the seconds that requests were sent after they were due."""
-        return percentile([record.late for record in self.records], 0.99)
-
-    def latencies(self, start: float = 0.0, end: float = math.inf) -> Sequence[float]:
-        """Return the seconds of the requests that came from *start* to *end* of the schedule.
-
-        One that was not answered counts as the timeout, however soon it failed.
-        """
-        return [
-            record.latency if record.answered else max(self.timeout, record.latency)
-            for record in self.records
-            if start <= record.started_at - self.began_at < end
-        ]
-
-
-def percentile(latencies: Sequence[float], share: float) -> float:
-    """Return the smallest latency that *share* of all do not exceed."""
-    return sorted(latencies)[math.ceil(share * len(latencies)) - 1]
-
-
-def curves() -> Mapping[str, Curve]:
-    """Return instance -> how fast it really is."""
-    return {
-        f"{site}-{number}": Curve(BASE / speed, CROWDING / speed, slots)
-        for site, machines in FLEET.items()
-        for number, (speed, slots) in enumerate(machines)
-    }
 
 
 async def run_trials(trial: Trial, balancings: Sequence[Balancing]) -> Mapping[Balancing, Result]:
@@ -281,104 +200,6 @@ async def _bootstrap(file: Path, site: str, port: int) -> str:
     return text.decode()
 
 
-# Alone.
-
-
-def _cluster(instances: Mapping[str, EmulatedInstance], balancing: Balancing) -> dict[str, Any]:
-    by_capacity = balancing is Balancing.BY_CAPACITY
-    capacities = {name: each.settings.curve.capacity for name, each in instances.items()}
-    options = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    return {
-        "name": SERVICE,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "lb_policy": "LEAST_REQUEST" if balancing is Balancing.LEAST_REQUEST else "ROUND_ROBIN",
-        "circuit_breakers": {
-            "thresholds": [
-                dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), 10_000)
-            ]
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": options,
-                "common_http_protocol_options": {"idle_timeout": "4s"},
-                "explicit_http_config": {"http_protocol_options": {}},
-            }
-        },
-        "load_assignment": {
-            "cluster_name": SERVICE,
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {
-                            "endpoint": {"address": _address(instance.port)},
-                            "load_balancing_weight": round(100 * capacities[name])
-                            if by_capacity
-                            else 1,
-                            "metadata": {"filter_metadata": {"cats": {"instance": name}}},
-                        }
-                        for name, instance in instances.items()
-                    ]
-                }
-            ],
-        },
-    }
-
-
-def _address(port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def _listener(port: int) -> dict[str, Any]:
-    extensions = "type.googleapis.com/envoy.extensions.filters"
-    manager = {
-        "@type": f"{extensions}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "inference",
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [
-                        {
-                            "match": {"prefix": "/"},
-                            "route": {"cluster": SERVICE, "timeout": "0s"},
-                        }
-                    ],
-                }
-            ],
-            "response_headers_to_add": [
-                {
-                    "header": {
-                        "key": "x-cats-instance",
-                        "value": "%UPSTREAM_METADATA(cats:instance)%",
-                    }
-                }
-            ],
-        },
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{extensions}.http.router.v3.Router"},
-            }
-        ],
-    }
-    return {
-        "name": "inference",
-        "address": _address(port),
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": manager,
-                    }
-                ]
-            }
-        ],
-    }
-
-
 @asynccontextmanager
 async def _alone(
     instances: Mapping[str, EmulatedInstance],
@@ -389,10 +210,10 @@ async def _alone(
         for site, port in listeners.items():
             bootstrap = {
                 "node": {"id": f"{site}-1", "cluster": site},
-                "admin": {"address": _address(0)},
+                "admin": {"address": build_address(0)},
                 "static_resources": {
-                    "listeners": [_listener(port)],
-                    "clusters": [_cluster(instances, balancing)],
+                    "listeners": [build_listener(port)],
+                    "clusters": [build_cluster(instances, balancing)],
                 },
             }
             envoy = await stack.enter_async_context(running_envoy(json.dumps(bootstrap)))

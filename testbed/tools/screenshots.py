@@ -19,8 +19,10 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from controlplane.app.serving import Settings, running
+from controlplane.app.serving import running
+from controlplane.app.settings import Settings
 from controlplane.model import InstanceReport
+from testbed.background import running_task
 from testbed.demo.run import Demo
 from testbed.demo.screen import build_live
 from testbed.demo.script import PHASES
@@ -160,12 +162,8 @@ async def large_fleet() -> AsyncIterator[tuple[str, Path]]:
                             await asyncio.sleep(0)
                     await asyncio.sleep(1.0)
 
-            reporting = asyncio.create_task(report_on())
-            try:
+            async with running_task(report_on()):
                 yield f"http://127.0.0.1:{run.admin_port}/", file
-            finally:
-                reporting.cancel()
-                await asyncio.gather(reporting, return_exceptions=True)
 
 
 async def _see(address: str, fleet: str, directory: Path, *, wanted: Iterable[str]) -> list[str]:

@@ -10,260 +10,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
-import resource
 import socket
 import ssl
-import sys
-import tempfile
-import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-from aiohttp import web
-
-from controlplane.admin_api.port import AdminSite
-from controlplane.grpc_transport.calls import Call, Conversation, conversing
-from controlplane.grpc_transport.limits import Limits
-from controlplane.grpc_transport.server import GrpcServer
-from controlplane.grpc_transport.status import StatusCode
-from controlplane.runtime.collector import set_start_aside
 from testbed import http2
-from testbed.fakes.certificates import Authority
-
-PAGE = os.sysconf("SC_PAGE_SIZE")
-SHARED = b"x" * 300_000
-
-
-class Echo:
-    """Answers each message with itself, and ``big`` with 300 kB."""
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-
-    def message_received(self, message: bytes) -> None:
-        """Answer."""
-        self.call.send(b"", SHARED if message == b"big" else message)
-
-    def half_closed(self) -> None:
-        """End well."""
-        self.call.finish(StatusCode.OK)
-
-    def closed(self) -> None:
-        """Stop."""
-
-    def drained(self) -> None:
-        """Go on."""
-
-
-class Lag:
-    """The longest round of the event loop, in processor time of its thread.
-
-    A client that has something to be handled waits for the round under way and for its own.
-    """
-
-    def __init__(self) -> None:
-        self._longest = 0.0
-
-    async def watch(self) -> None:
-        """Measure every round."""
-        began = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self._longest = max(self._longest, now - began)
-            began = now
-
-    async def serve(self, call: Conversation) -> None:
-        """Answer with the longest round since the last question, in microseconds."""
-        while await call.read() is not None:
-            longest, self._longest = self._longest, 0.0
-            await call.write(str(round(1e6 * longest)).encode())
-
-
-async def _report(call: Conversation) -> None:
-    while (message := await call.read()) is not None:
-        await call.write(message[:1])
-
-
-async def _serve_admin() -> int:
-    """Serve HTTP as the control plane does; return the port."""
-
-    async def healthy(_: web.Request) -> web.Response:
-        return web.Response(text="ok")
-
-    application = web.Application()
-    application.router.add_get("/healthz", healthy)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await AdminSite(runner, "127.0.0.1", 0).start()
-    return int(runner.addresses[0][1])
-
-
-async def _serve(directory: Path) -> None:
-    """Serve clear text and TLS, print both ports, and end with standard input."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    pair = Authority(directory).issue("localhost")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pair.cert, pair.key)
-    server = GrpcServer(limits=Limits())
-    server.add_method("/test.Echo/Stream", Echo)
-    server.add_method("/test.Echo/Report", conversing(_report))
-    lag = Lag()
-    server.add_method("/test.Echo/Lag", conversing(lag.serve))
-    watching = asyncio.create_task(lag.watch())
-    ports = [
-        await server.listen("127.0.0.1", 0),
-        await server.listen("127.0.0.1", 0, tls=context),
-        await _serve_admin(),
-    ]
-    set_start_aside()  # as ``cats serve`` does
-    print(*ports, flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    watching.cancel()
-    await server.stop()
-
-
-@dataclass(slots=True)
-class Target:
-    """The attacked server."""
-
-    pid: int
-    port: int
-    tls_port: int
-    admin_port: int
-    log: Path
-
-    def memory(self) -> float:
-        """Return the megabytes that the server holds."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE / 1e6
-
-    def spent(self) -> float:
-        """Return the seconds of processor time that the server's event loop has taken."""
-        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
-
-    def limit_open_files(self, more: int) -> None:
-        """Let the server open *more* files than it has open."""
-        files = sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir()) + more
-        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (files, 4_096))
-
-
-@asynccontextmanager
-async def attacked() -> AsyncIterator[Target]:
-    """Run a server for the duration of the block."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        with (directory / "log").open("wb") as log:
-            server = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "testbed.tools.transport_attacks", "--serve", name),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-        try:
-            assert server.stdout is not None
-            ports = (await server.stdout.readline()).split()
-            port, tls_port, admin_port = map(int, ports)
-            yield Target(server.pid, port, tls_port, admin_port, directory / "log")
-        finally:
-            server.kill()
-            await server.wait()
-
-
-OPENING = http2.PREFACE + http2.settings()
-
-
-def _request(path: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name, path if name == ":path" else value) for name, value in http2.REQUEST)
-
-
-REPORT = _request("/test.Echo/Report")
-WIDE = http2.settings((http2.INITIAL_WINDOW, 2**31 - 1)) + http2.window(2**30)
-
-
-def _headers() -> Iterable[bytes]:
-    for stream in range(1, 2**31, 2):
-        yield http2.headers(stream)
-
-
-def _settings() -> Iterable[bytes]:
-    for stream in range(1, 201, 2):
-        yield http2.headers(stream, flags=http2.END_HEADERS)
-    while True:
-        for size in (0, 1 << 20):
-            yield http2.settings(*((http2.INITIAL_WINDOW, size) for _ in range(2_000)))
-
-
-def _compressed() -> Iterable[bytes]:
-    for stream in range(1, 2**31, 2):
-        yield http2.headers(stream, flags=http2.END_HEADERS)
-        yield http2.data(stream, http2.message(b"x" * 20, compressed=1) * 400)
-
-
-def _tiny_messages() -> Iterable[bytes]:
-    yield http2.headers(1, flags=http2.END_HEADERS)
-    while True:
-        yield http2.data(1, b"\0\0\0\0\0" * 3_000)
-
-
-def _tiny_frames() -> Iterable[bytes]:
-    yield http2.headers(1, flags=http2.END_HEADERS)
-    while True:
-        yield http2.data(1, b"\0") * 1_000
-
-
-def _resets() -> Iterable[bytes]:
-    for stream in range(1, 2**31, 2):
-        yield http2.headers(stream, flags=http2.END_HEADERS) + http2.reset(stream)
-
-
-def _pings() -> Iterable[bytes]:
-    while True:
-        yield http2.ping() * 500
-
-
-def _continuations() -> Iterable[bytes]:
-    yield http2.frame(http2.HEADERS, 0, 1, http2.block())
-    while True:
-        yield http2.frame(http2.CONTINUATION, 0, 1, b"")
-
-
-def _stalled() -> Iterable[bytes]:
-    part = http2.message(b"r" * 4_000_000)[:16_000]
-    for stream in range(1, 201, 2):
-        yield http2.headers(stream, REPORT, flags=http2.END_HEADERS)
-        yield http2.data(stream, part)
-    for stream in range(1, 201, 2):
-        for _ in range(240):
-            yield http2.data(stream, b"r" * 16_000)
-
-
-def _unread() -> Iterable[bytes]:
-    yield WIDE
-    for stream in range(1, 201, 2):
-        yield http2.headers(stream, flags=http2.END_HEADERS)
-    while True:
-        for stream in range(1, 201, 2):
-            yield http2.data(stream, http2.message(b"big"))
-
-
-FLOODS: dict[str, tuple[Callable[[], Iterable[bytes]], bool]] = {
-    "HEADERS with END_STREAM": (_headers, True),
-    "SETTINGS with windows": (_settings, True),
-    "DATA flagged compressed": (_compressed, True),
-    "empty messages": (_tiny_messages, True),
-    "DATA of one byte": (_tiny_frames, True),
-    "streams opened and reset": (_resets, True),
-    "PING": (_pings, True),
-    "CONTINUATION": (_continuations, True),
-    "stalled reports": (_stalled, True),
-    "answers that are not read": (_unread, False),
-}
-"""Attack -> what is sent after the opening, and whether the client reads."""
+from testbed.tools.attacked_server import Target, attacked, serve
+from testbed.tools.floods import FLOODS, OPENING, WIDE, request
 
 
 async def _flood(target: Target, make: Callable[[], Iterable[bytes]], *, reads: bool) -> None:
@@ -348,7 +104,7 @@ class Victim:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._received = b""
-        fields = _request("/test.Echo/Lag")
+        fields = request("/test.Echo/Lag")
         writer.write(OPENING + WIDE + http2.headers(1, fields, flags=http2.END_HEADERS))
 
     async def ask(self) -> float:
@@ -365,7 +121,7 @@ class Victim:
             self._received += received
 
     def close(self) -> None:
-        """Leave."""
+        """End the call and the connection."""
         self._writer.transport.abort()
 
 
@@ -434,7 +190,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300, help="answers that the victim asks for")
     given = parser.parse_args()
     asyncio.run(
-        _print_table(given.names, given.rounds) if given.serve is None else _serve(given.serve)
+        _print_table(given.names, given.rounds) if given.serve is None else serve(given.serve)
     )
 
 

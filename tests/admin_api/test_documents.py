@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.admin_api.documents import encode_agents
+from controlplane.admin_api.client_documents import encode_agents
 from controlplane.grpc_services.agent_registry import AgentRecord, AgentRegistry
 
 

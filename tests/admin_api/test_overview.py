@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.admin_api.overview import EnvoyState, count_envoys, encode_overview
-from controlplane.controller.configuration import ConfigStatus
-from controlplane.fleet.view import TrafficView
+from controlplane.admin_api.envoy_states import EnvoyState, count_envoys
+from controlplane.admin_api.overview import encode_overview
+from controlplane.controller.config_changes import ConfigStatus
+from controlplane.fleet.traffic_view import TrafficView
 from controlplane.grpc_services.envoys import EnvoyRecord, TypeRecord
 from controlplane.model import Reading, Signal, Source
 from controlplane.steering import Steering

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from controlplane.admin_api.room import encode_room
 from controlplane.steering.plan import Plan, StartWish
 from controlplane.steering.scaling_group import ScalingGroup
@@ -41,6 +43,27 @@ def test_the_group_with_most_room_comes_first() -> None:
         "replicas": {"now": 2, "wanted": None, "patient": 5, "bound_by": "chat", "asleep": 0},
         "gain": {"least": 0.1, "most": 0.4},
     } == document["groups"][1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sites"),
+    [
+        ({"site": "near"}, ["near"]),
+        ({"model": "m"}, ["far", "near"]),
+        ({"site": "near", "model": "m"}, ["near"]),
+        ({"model": "other"}, []),
+    ],
+)
+def test_room_may_be_asked_of_one_site_or_model(asked: dict[str, str], sites: list[str]) -> None:
+    """The sum and what may be started are of what is asked for."""
+    found = group("far", 5.0), group("near", 1.0)
+    start = StartWish("z", "near", "m", 60.0, 600.0, 0.5, 2.0, 270.0, 600.0)
+    plan = Plan("v1", 10.0, {}, cold_starts={"z": start}, find_scaling=lambda: found)
+    document = encode_room(plan, epoch=0.0, **asked)
+
+    assert sites == [each["site"] for each in document["groups"]]
+    assert sum({"far": 5.0, "near": 1.0}[site] for site in sites) == document["requests_per_second"]
+    assert len(document["cold_starts"]) == ("near" in sites)
 
 
 def test_what_a_start_would_save_stands_beside_what_it_costs() -> None:

@@ -63,6 +63,27 @@ async def test_explain_wants_both_names_and_knows_near_ones(client: Client) -> N
 
 
 @pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("site=north&model=m", 200, "groups"),
+        ("model=m", 200, "groups"),
+        ("site=noth", 404, "no site 'noth'; did you mean 'north'?"),
+        ("model=other", 404, "no model 'other'"),
+        ("model=", 404, "no model ''"),
+    ],
+)
+async def test_room_of_a_name_that_there_is_not_is_an_error(
+    client: Client, fleet: FakeDocuments, query: str, status: int, words: str
+) -> None:
+    """A batch system that misspells its model would start all of its work, or none."""
+    fleet.decided = True
+    answer = await client.get(f"/api/v1/room?{query}")
+
+    assert status == answer.status
+    assert words in await answer.text()
+
+
+@pytest.mark.parametrize(
     ("host", "status"),
     [
         pytest.param("localhost:18080", 200, id="localhost"),
@@ -165,10 +186,10 @@ async def test_a_watcher_may_say_what_it_wants(client: Client, fleet: FakeDocume
     """A page that shows sums is not sent the whole fleet; a wrong kind is reported."""
     fleet.decided = True
     async with client.get("/api/v1/events?kinds=overview") as stream:
-        first = await asyncio.wait_for(stream.content.readline(), 10)
+        first = await asyncio.wait_for(stream.content.readline(), 60)
         fleet.events.publish_state("fleet", lambda: {"unwanted": True})
         fleet.events.publish_state("overview", lambda: {"wanted": True})
-        while b"wanted" not in (line := await asyncio.wait_for(stream.content.readline(), 10)):
+        while b"wanted" not in (line := await asyncio.wait_for(stream.content.readline(), 60)):
             pass
     wrong = await client.get("/api/v1/events?kinds=overwiev")
 
@@ -185,11 +206,11 @@ async def test_a_watcher_first_gets_everything_then_changes(
     async with client.get("/api/v1/events") as stream:
         kinds: list[str] = []
         while len(kinds) < 4:
-            line = await asyncio.wait_for(stream.content.readline(), 10)
+            line = await asyncio.wait_for(stream.content.readline(), 60)
             if line.startswith(b"event: "):
                 kinds.append(line.removeprefix(b"event: ").strip().decode())
         fleet.events.publish_state("plan", lambda: {"version": "v2"})
-        while b"v2" not in (line := await asyncio.wait_for(stream.content.readline(), 10)):
+        while b"v2" not in (line := await asyncio.wait_for(stream.content.readline(), 60)):
             pass
 
     assert ["config", "fleet", "plan", "envoys"] == kinds
@@ -202,7 +223,7 @@ async def test_a_new_watcher_takes_the_seat_of_an_old_one(
     """The stream of the old one ends, and the new one is served."""
     old = await client.get("/api/v1/events")
     async with client.get("/api/v1/events") as new:
-        await asyncio.wait_for(old.content.read(), 10)
+        await asyncio.wait_for(old.content.read(), 60)
 
         assert 200 == new.status
         assert 1 == len(fleet.events)

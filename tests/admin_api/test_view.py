@@ -28,7 +28,7 @@ from testbed.fakes.fleets import make_config
         (["encode_overview", "key_overview", "pack"], lambda shown: shown.live_overview()),
         (["encode_fleet"], lambda shown: shown.fleet_document()),
         (["encode_plan"], lambda shown: shown.plan_document()),
-        (["encode_room"], lambda shown: shown.room_document()),
+        (["encode_room"], lambda shown: shown.room_document(None, None)),
         (["encode_envoys"], lambda shown: shown.envoys_document()),
         (["encode_instance_page"], lambda shown: shown.instance_document("north-a")),
         (["encode_explanation"], lambda shown: shown.explain_document("chat", "north")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ from aiohttp import web
 from controlplane.agent.discovery import discover
 from controlplane.agent.settings import Discovery
 from controlplane.config import Engine
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.ports import free_port
 
 LLAMACPP = """\
@@ -30,19 +32,12 @@ async def ports() -> AsyncIterator[dict[str, int]]:
         "other": ("/metrics", "node_load1 0.5\n"),
         "web": ("/", "<html>"),
     }
-    runners = []
     found = {"closed": free_port()}
-    for name, (path, page) in pages.items():
-        application = web.Application()
-        application.router.add_get(path, _answering(page))
-        runner = web.AppRunner(application, shutdown_timeout=0.01)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        found[name] = runner.addresses[0][1]
-        runners.append(runner)
-    yield found
-    for runner in runners:
-        await runner.cleanup()
+    async with AsyncExitStack() as ends:
+        for name, (path, page) in pages.items():
+            route = web.get(path, _answering(page))
+            found[name] = await ends.enter_async_context(serving_routes(route))
+        yield found
 
 
 def _answering(page: str) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from controlplane.grpc_transport.limits import Limits
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import InstanceReport, Report
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+from testbed.background import running_task, until
 from testbed.fakes.certificates import Authority
 from testbed.processes.ports import free_port
 
@@ -61,20 +62,8 @@ async def linked(
 ) -> AsyncIterator[Uplink]:
     """Run a line to *plane* within the block."""
     link = Uplink(target or ControlPlaneTarget(f"127.0.0.1:{plane.port}"), ME, keep=keep)
-    task = asyncio.create_task(link.run())
-    try:
-        async with asyncio.timeout(60):
-            yield link
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for *condition*."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 -- the condition is another task's state
-            await asyncio.sleep(0.01)
+    async with running_task(link.run()), asyncio.timeout(60):
+        yield link
 
 
 def said(link: Uplink, name: str) -> list[Item]:
@@ -126,22 +115,17 @@ async def test_what_is_too_old_is_not_sent() -> None:
         assert 1 == link.dropped
 
 
-async def test_a_token_file_without_a_token_is_told_and_tried_again(tmp_path: Path) -> None:
+async def test_a_token_file_without_a_token_is_reported_and_tried_again(tmp_path: Path) -> None:
     """A secret that is being rotated may be missing for a moment."""
     plane = Plane()
     token = tmp_path / "token"
     target = ControlPlaneTarget(address=f"127.0.0.1:{plane.port}", token_file=str(token))
     link = Uplink(target, ME, keep=30.0)
-    task = asyncio.create_task(link.run())
-    try:
-        async with plane.up():
-            link.put(said(link, "a"))
-            await until(lambda: link.failures > 0)
-            token.write_text("secret\n")
-            await until(lambda: link.accepted == 1)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with running_task(link.run()), plane.up():
+        link.put(said(link, "a"))
+        await until(lambda: link.failures > 0)
+        token.write_text("secret\n")
+        await until(lambda: link.accepted == 1)
 
     assert ["a"] == plane.names
 

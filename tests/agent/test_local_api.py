@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from controlplane.agent.local_api import LONGEST_JOB, build_api
 from controlplane.agent.training import PushedJobs
+from testbed.fakes.web_servers import serving_routes
 
 
 @dataclass
@@ -27,12 +27,9 @@ async def served() -> AsyncIterator[Served]:
     """Serve on a free port."""
     it = Served()
     api = build_api(it.jobs, shown=lambda: {"id": "north-1"}, clock=lambda: it.now)
-    runner = web.AppRunner(api, shutdown_timeout=0.01)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield it
-    await runner.cleanup()
+    async with serving_routes(application=api) as port:
+        it.url = f"http://127.0.0.1:{port}"
+        yield it
 
 
 async def test_a_job_says_what_it_takes_and_for_how_long(served: Served) -> None:
@@ -94,7 +91,7 @@ async def test_names_and_bodies_are_bounded(served: Served) -> None:
     assert (400, 413) == (long_name, long_body)
 
 
-async def test_health_and_state_are_told(served: Served) -> None:
+async def test_health_and_state_are_reported(served: Served) -> None:
     """For a probe of the orchestrator, and for people."""
     async with aiohttp.ClientSession(served.url) as session:
         async with session.get("/healthz") as answer:

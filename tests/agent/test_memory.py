@@ -10,7 +10,8 @@ from pathlib import Path
 
 from controlplane.grpc_services.agents import AgentService
 from controlplane.grpc_transport.server import GrpcServer
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.ports import free_ports
 
 MOST = 60e6
@@ -79,7 +80,7 @@ async def test_an_agent_loads_nothing_that_it_does_not_need(tmp_path: Path) -> N
     port = await server.listen("127.0.0.1", 0)
     file = tmp_path / "agent.yaml"
     try:
-        async with EmulatedInstance(InstanceSettings(model="m")) as engine, asyncio.timeout(60):
+        async with EmulatedInstance(InstanceSettings(model="m")) as engine, asyncio.timeout(180):
             file.write_text(AGENT.format(port=port, engine=engine.address, free=free, orca=orca))
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", RUN, str(file)), stdout=asyncio.subprocess.PIPE

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -30,7 +29,10 @@ from controlplane.errors import StartError
 from controlplane.grpc_services.agents import AgentService
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import InstanceReport, Report, ScrapeFailure, Signal, SiteReport
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.background import until
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.ports import free_port
 
 DCGM = """\
@@ -90,22 +92,8 @@ async def pages(texts: dict[str, str]) -> AsyncIterator[str]:
         text = texts.get(request.path.removeprefix("/"))
         return web.Response(status=404) if text is None else web.Response(text=text)
 
-    application = web.Application()
-    application.router.add_get("/{page}", answer)
-    runner = web.AppRunner(application, shutdown_timeout=0.01)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for *condition*."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 -- the condition is another task's state
-            await asyncio.sleep(0.02)
+    async with serving_routes(web.get("/{page}", answer)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def scrape(url: str) -> MetricsPage:
@@ -167,7 +155,7 @@ async def test_exporters_and_training_metrics_reach_every_control_plane() -> Non
     assert [(0.4, 0.25, 170.0)] * 2 == seen
 
 
-async def test_a_found_engine_that_goes_silent_is_told_and_kept() -> None:
+async def test_a_found_engine_that_goes_silent_is_reported_and_kept() -> None:
     """A device's engine comes and goes; the agent's configuration names none."""
     async with planes(1) as (plane,):
         port = free_port()
@@ -191,7 +179,7 @@ async def test_a_found_engine_that_goes_silent_is_told_and_kept() -> None:
     assert 0 == shown["control_planes"][0]["dropped"]
 
 
-async def test_a_taken_port_is_told_in_one_line() -> None:
+async def test_a_taken_port_is_reported_in_one_line() -> None:
     """With the key that chooses another."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         taken = listening.getsockname()[1]

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from controlplane import config
-from controlplane.agent import schema, settings
-from controlplane.agent.schema import parse_agent_config
+from controlplane.agent import parse, schema, settings
+from controlplane.agent.parse import parse_agent_config
 from controlplane.agent.settings import ProbeKind
 from controlplane.config import Engine
 from controlplane.config.schema.values import Settings
@@ -80,7 +80,7 @@ def test_a_fault_names_its_place_and_the_remedy(old: str, new: str, place: str, 
     assert words in fault
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     """No one fixes a file one run at a time."""
     text = GOOD.replace("version: 1", "version: 2").replace("vllm", "zz").replace("dcgm", "yy")
 
@@ -113,7 +113,7 @@ def test_what_the_file_may_say_is_what_the_agent_has(model: type[Settings]) -> N
             if ours.default_factory is not dataclasses.MISSING
             else ours.default
         )
-        assert schema._plain(field.get_default(call_default_factory=True)) == default, name
+        assert parse._plain(field.get_default(call_default_factory=True)) == default, name
 
 
 def test_every_part_of_the_file_has_its_values() -> None:

@@ -17,13 +17,16 @@ import pytest
 import structlog
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from controlplane.app.serving import Running, Settings, running
+from controlplane.app.serving import Running, running
+from controlplane.app.settings import Settings
 from controlplane.errors import ConfigError, ReportError, StartError
 from controlplane.model import InstanceReport, Signal, Source
 from controlplane.wire.externalscaler import externalscaler_pb2 as pb
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from testbed.background import until
 from testbed.fakes.certificates import Authority
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.fakes.xds import XdsClient
 from testbed.processes.ports import free_port
 from testbed.tools import debug_updates
@@ -203,9 +206,7 @@ async def test_a_saved_plan_of_another_fleet_is_not_restored(
     state = tmp_path / "state"
     async with whole(tmp_path, state_dir=state) as control:
         await control.wait_ready()
-        async with asyncio.timeout(PATIENCE):
-            while not (state / "plan.json").exists():  # noqa: ASYNC110 -- it happens elsewhere
-                await asyncio.sleep(0.01)
+        await until((state / "plan.json").exists)
     fleet = FLEET.replace("name: a, site: north", "name: a, site: cloud") if moved else FLEET
     with structlog.testing.capture_logs() as lines:
         async with whole(tmp_path, fleet=fleet, state_dir=state, settle=600.0) as control:
@@ -233,7 +234,7 @@ async def test_a_changed_file_reaches_the_clients_at_once(tmp_path: Path) -> Non
     assert status["ok"]
 
 
-async def test_a_wrong_file_is_told_everywhere_and_changes_nothing(tmp_path: Path) -> None:
+async def test_a_wrong_file_is_reported_everywhere_and_changes_nothing(tmp_path: Path) -> None:
     """Log, metric and API name the fault's place; the last good one serves on."""
     async with whole(tmp_path) as control:
         await control.wait_ready()
@@ -298,7 +299,7 @@ async def test_an_instance_that_is_not_ready_is_left_at_once(tmp_path: Path) -> 
     assert ["a"] == [item["instance"] for item in explanation["excluded"]]
 
 
-async def test_a_refused_report_is_counted_and_its_sender_told(tmp_path: Path) -> None:
+async def test_a_refused_report_is_counted_and_its_sender_gets_the_reason(tmp_path: Path) -> None:
     """A name that the configuration lacks never becomes state."""
     async with whole(tmp_path) as control:
         with pytest.raises(ReportError, match="'ghost'"):
@@ -467,7 +468,7 @@ async def test_a_bus_that_is_away_delays_only_who_has_nothing(
 ) -> None:
     """It waits for the others first, and then decides for itself rather than serve nothing."""
     monkeypatch.setattr("controlplane.controller.replication.FIRST_LOOK", 0.1)
-    monkeypatch.setattr("controlplane.bus.nats.ALONE_AFTER", 1.0)
+    monkeypatch.setattr("controlplane.bus.leased.ALONE_AFTER", 1.0)
     bus = f"nats://127.0.0.1:{free_port()}"
     async with whole(tmp_path, fleet=FLEET + f'server: {{bus: "{bus}"}}\n') as control:
         status, _ = await control.get("/readyz")

@@ -10,7 +10,7 @@ import structlog
 from controlplane.auth.identity import IdentityCheck
 from controlplane.config import Identity, Role, Server
 from controlplane.errors import IdentityError
-from controlplane.runtime.throttle import MAX_TOLD, TOLD_PERIOD
+from controlplane.runtime.throttle import LOG_PERIOD, MAX_KEYS
 
 NORTH = "spiffe://fleet/site/north/envoy/e-1"
 MAPPED = (
@@ -97,7 +97,7 @@ def test_one_client_makes_one_line_a_minute_and_every_refusal_counts() -> None:
         Server().identities, enforced=True, on_refused=counted.append, clock=lambda: now[0]
     )
     with structlog.testing.capture_logs() as lines:
-        for second in range(round(TOLD_PERIOD) + 1):
+        for second in range(round(LOG_PERIOD) + 1):
             now[0] = float(second)
             with pytest.raises(IdentityError):
                 check.check([NORTH], Role.ENVOY, id="e-1", site="south")
@@ -117,11 +117,11 @@ def test_clients_that_invent_ids_fill_neither_memory_nor_log() -> None:
     """What is remembered is bounded, and so are the lines that all clients cause together."""
     check = IdentityCheck(Server().identities, enforced=True)
     with structlog.testing.capture_logs() as lines:
-        for number in range(MAX_TOLD + 10):
+        for number in range(MAX_KEYS + 10):
             with pytest.raises(IdentityError):
                 check.check([NORTH], Role.ENVOY, id=f"e{number}", site="south")
 
-    assert MAX_TOLD >= len(check._log)
+    assert MAX_KEYS >= len(check._log)
     assert 1 < len(lines) <= 130
 
 

@@ -11,6 +11,7 @@ from benchmarks.streams import LoadStream, Received, connect, read_response
 from controlplane.grpc_services.messages import Encoder, nonce_part
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot
 from controlplane.xds.types import ENDPOINT, Push, Response
+from testbed.background import until
 from testbed.fakes.xds import PATIENCE, make_assignment, serve_xds
 
 
@@ -51,15 +52,11 @@ async def test_a_stream_gets_and_acknowledges_every_version(delta: bool) -> None
         received = [await asyncio.wait_for(got.get(), PATIENCE)]
         (envoy,) = server.registry.envoys
         for weight in (2, 3):
-            async with asyncio.timeout(PATIENCE):
-                while envoy.types[ENDPOINT].acked != expected[-1]:  # noqa: ASYNC110 -- the server's
-                    await asyncio.sleep(0.01)
+            await until(lambda: envoy.types[ENDPOINT].acked == expected[-1])
             stream.refuse_next = weight == 3
             expected.append(publish(weight))
             received.append(await asyncio.wait_for(got.get(), PATIENCE))
-        async with asyncio.timeout(PATIENCE):
-            while not envoy.types[ENDPOINT].refusal:  # noqa: ASYNC110 -- the server's
-                await asyncio.sleep(0.01)
+        await until(lambda: envoy.types[ENDPOINT].refusal)
         stream.close()
 
     assert expected == received

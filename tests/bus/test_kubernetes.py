@@ -6,31 +6,27 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from controlplane.bus import kubernetes, peers
+from controlplane.bus import kubernetes, leased
 from controlplane.bus.kubernetes import KubernetesBus
-from controlplane.bus.peers import (
-    PATH,
-    SIGNATURE,
-    Answer,
-    PeerClient,
-    PeerError,
-    Question,
-    make_peer_application,
-    sign,
-)
+from controlplane.bus.peer_messages import Answer, PeerError, Question, decode_peer_message
+from controlplane.bus.peers import PATH, SIGNATURE, PeerClient, make_peer_application, sign
+from controlplane.bus.relay import Relay
 from controlplane.config import KubernetesApi
 from controlplane.model import Report, TrafficReport
-from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure, new_session
+from controlplane.sources.kubernetes.api_answers import ApiError, Failure
+from controlplane.sources.kubernetes.client import ApiClient, new_session
 from controlplane.sources.kubernetes.leases import LeaseRecord, LeaseStore
+from testbed.background import until
 from testbed.fakes.fleets import make_config, make_plan
 from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.web_servers import serving_routes
 
 KEY = "0123456789abcdef"
 WITHIN = 60.0
@@ -40,11 +36,20 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(autouse=True)
-def _short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+def _many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often, at a lease that no pause of the machine lets run out."""
     for name, value in {
-        "DURATION": 1.5, "MARGIN": 0.5, "LOOK_PERIOD": 0.05, "ASK_PERIOD": 0.02, "WARM_UP": 0.0,
+        "DURATION": 60.0, "MARGIN": 20.0, "LOOK_PERIOD": 0.05, "ASK_PERIOD": 0.02,
     }.items():  # fmt: skip
         monkeypatch.setattr(kubernetes, name, value)
+    monkeypatch.setattr(leased, "WARM_UP", 0.0)
+
+
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a lease whose end can be waited for."""
+    monkeypatch.setattr(kubernetes, "DURATION", 3.0)
+    monkeypatch.setattr(kubernetes, "MARGIN", 1.0)
 
 
 @dataclass
@@ -78,27 +83,32 @@ async def replica(
         changes: list[str] = []
         store = LeaseStore(
             ApiClient(KubernetesApi(server=server.url), api), namespace="cats", name="cats",
-            duration=1.5, unix_time=lambda: time.time() + offset,
+            duration=kubernetes.DURATION, unix_time=lambda: time.time() + offset,
         )  # fmt: skip
         bus = KubernetesBus(
             store, PeerClient(peers, key=lambda: KEY), me=name, address="",
             on_report=heard.append, on_change=changes.append, clock=clock,
         )  # fmt: skip
-        runner = web.AppRunner(make_peer_application(bus.answer, key=lambda: KEY))
-        await runner.setup()
-        ends.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        bus.address = f"127.0.0.1:{runner.addresses[0][1]}"
+        application = make_peer_application(bus.answer, key=lambda: KEY)
+        port = await ends.enter_async_context(serving_routes(application=application))
+        bus.address = f"127.0.0.1:{port}"
         one = Replica(bus, asyncio.create_task(bus.run()), heard, changes)
         ends.push_async_callback(one.crash)
         yield one
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until *condition* holds."""
-    async with asyncio.timeout(WITHIN):
-        while not condition():  # noqa: ASYNC110 -- it happens elsewhere
-            await asyncio.sleep(0.01)
+@contextlib.asynccontextmanager
+async def leader_and_follower(
+    server: KubernetesApiServer, **clock: float
+) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Run two replicas, the second one with a *clock* of its own, until one leads."""
+    async with (
+        serving_kubernetes(server),
+        replica(server, "a") as a,
+        replica(server, "b", **clock) as b,
+    ):
+        await until(lambda: a.bus.leads or b.bus.leads)
+        yield (a, b) if a.bus.leads else (b, a)
 
 
 def traffic(at: float) -> TrafficReport:
@@ -150,17 +160,17 @@ async def test_one_that_joins_gets_what_the_leader_learned() -> None:
             assert again is not None
             assert "" == again.memory
     earlier = {"version": "v", "plan": "", "until": 1, "message": "{}"}
-    assert Answer("v", "", 1, "{}") == peers._decode(Answer, json.dumps(earlier).encode())
+    assert Answer("v", "", 1, "{}") == decode_peer_message(Answer, json.dumps(earlier).encode())
 
 
 @pytest.mark.parametrize("content", ["no base 64", "bm9uZQ=="])
 async def test_estimates_that_cannot_be_read_are_an_answer_that_cannot(content: str) -> None:
     """The question is asked again; what was known stays."""
-    relay = peers.Relay("b", clock=time.monotonic)
+    relay = Relay("b", clock=time.monotonic)
     message = json.dumps({"from": "a", "clients": {}, "reports": []})
     relay.ask("a")
 
-    with pytest.raises(peers.PeerError, match="cannot be read"):
+    with pytest.raises(PeerError, match="cannot be read"):
         await relay.receive("a", Answer("", "", 1, message, content))
     assert relay.memory is None
 
@@ -174,18 +184,13 @@ async def test_estimates_that_cannot_be_read_are_an_answer_that_cannot(content: 
         pytest.param(0.0, 1.2, id="a clock that runs a fifth too fast"),
     ],
 )
+@pytest.mark.usefixtures("short_lease")
 async def test_a_leader_that_crashed_is_followed_once_its_lease_is_over(
     offset: float, rate: float
 ) -> None:
     """Whatever the clocks say, and never while the first one still holds it."""
     server = KubernetesApiServer()
-    async with (
-        serving_kubernetes(server),
-        replica(server, "a") as a,
-        replica(server, "b", offset=offset, rate=rate) as b,
-    ):
-        await until(lambda: a.bus.leads or b.bus.leads)
-        first, second = (a, b) if a.bus.leads else (b, a)
+    async with leader_and_follower(server, offset=offset, rate=rate) as (first, second):
         await first.bus.offer(PLAN)
         await until(lambda: second.bus.plan is not None)
         await first.crash()
@@ -200,6 +205,7 @@ async def test_a_leader_that_crashed_is_followed_once_its_lease_is_over(
         assert second.bus.plan is not None  # it goes on from the plan that all had
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_a_leader_without_the_api_gives_up_before_another_begins() -> None:
     """And the follower that still has the API leads; the plan stays at both."""
     server = KubernetesApiServer()
@@ -222,13 +228,7 @@ async def test_a_leader_without_the_api_gives_up_before_another_begins() -> None
 async def test_a_lease_that_is_given_back_is_taken_at_once() -> None:
     """At a rollout no one waits for its end."""
     server = KubernetesApiServer()
-    async with (
-        serving_kubernetes(server),
-        replica(server, "a") as a,
-        replica(server, "b") as b,
-    ):
-        await until(lambda: a.bus.leads or b.bus.leads)
-        first, second = (a, b) if a.bus.leads else (b, a)
+    async with leader_and_follower(server) as (first, second):
         await first.crash()
         await first.bus.close()
         assert "" == server._objects["leases", "cats", "cats"]["spec"]["holderIdentity"]
@@ -260,13 +260,7 @@ async def test_of_two_that_write_one_is_refused() -> None:
 async def test_overrides_are_those_of_all_and_disturb_no_leader() -> None:
     """They are kept on the Lease, where a write by a follower costs the leader nothing."""
     server = KubernetesApiServer()
-    async with (
-        serving_kubernetes(server),
-        replica(server, "a") as a,
-        replica(server, "b") as b,
-    ):
-        await until(lambda: a.bus.leads or b.bus.leads)
-        first, second = (a, b) if a.bus.leads else (b, a)
+    async with leader_and_follower(server) as (first, second):
         for number in range(5):
             entry = {"id": str(number)}
             assert await second.bus.update_overrides(lambda now, e=entry: [*(now or ()), e])  # type: ignore[misc]
@@ -276,6 +270,7 @@ async def test_overrides_are_those_of_all_and_disturb_no_leader() -> None:
         assert "this replica follows" not in first.changes
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_versions_that_go_back_do_not_leave_the_replicas_without_a_leader() -> None:
     """As after a restore of etcd from a backup."""
     server = KubernetesApiServer()
@@ -335,17 +330,7 @@ async def test_an_answer_that_the_key_did_not_sign_is_no_plan() -> None:
     async def lie(_: web.Request) -> web.Response:
         return web.json_response({"version": "x", "plan": "", "until": 1, "message": "{}"})
 
-    application = web.Application()
-    application.router.add_post(PATH, lie)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with aiohttp.ClientSession() as session:
-            client = PeerClient(session, key=lambda: KEY)
-            with pytest.raises(PeerError, match="signature"):
-                await client.ask(
-                    f"127.0.0.1:{runner.addresses[0][1]}", Question("a", "b", 1, "", -1, "{}")
-                )
-    finally:
-        await runner.cleanup()
+    async with serving_routes(web.post(PATH, lie)) as port, aiohttp.ClientSession() as session:
+        client = PeerClient(session, key=lambda: KEY)
+        with pytest.raises(PeerError, match="signature"):
+            await client.ask(f"127.0.0.1:{port}", Question("a", "b", 1, "", -1, "{}"))

@@ -17,6 +17,7 @@ from controlplane.bus.nats import REPORTS, NatsBus
 from controlplane.bus.plan_key import PART
 from controlplane.model import Report, ScrapeFailure
 from controlplane.steering.plan import Plan
+from testbed.background import until
 from testbed.fakes.fleets import make_config, make_plan
 from testbed.processes.nats_servers import NatsCluster, running_nats
 
@@ -78,13 +79,6 @@ async def joined(
             ends.push_async_callback(replica.stop)
             replicas.append(replica)
         yield cluster, replicas
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until *condition* holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 -- it happens in other processes
-            await asyncio.sleep(0.02)
 
 
 def leaders(replicas: list[Replica]) -> list[str]:
@@ -196,6 +190,23 @@ async def test_a_node_that_dies_takes_nobody_with_it(tmp_path: Path, node: int) 
         await until(lambda: all(_same(r.bus.plan, plan(3, 4)) for r in replicas))
 
 
+async def test_a_plan_that_is_offered_while_the_connection_changes_is_an_answer(
+    tmp_path: Path,
+) -> None:
+    """It is the plan of all, or may be offered again; the next one is taken in any case."""
+    async with joined(tmp_path, size=1) as (_, replicas):
+        await until(lambda: leaders(replicas) == ["r0"])
+        offering = asyncio.create_task(replicas[0].bus.offer(plan(1, 2)))
+        await asyncio.sleep(0)  # it is being deflated
+        await replicas[0].bus._reconnected()
+
+        assert await offering in {True, False}
+        async with asyncio.timeout(PATIENCE):
+            while not await replicas[0].bus.offer(plan(3, 4)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await until(lambda: all(_same(r.bus.plan, plan(3, 4)) for r in replicas))
+
+
 async def test_without_the_bus_nobody_leads_and_all_keep_the_plan(tmp_path: Path) -> None:
     """And when it is back, they go on."""
     async with joined(tmp_path, size=1) as (cluster, replicas):
@@ -208,7 +219,8 @@ async def test_without_the_bus_nobody_leads_and_all_keep_the_plan(tmp_path: Path
         assert all(_same(r.bus.plan, plan(1, 2)) for r in replicas)
         await cluster.start(0)
         await until(lambda: len(leaders(replicas)) == 1)
-        assert "the bus is reached again" in replicas[0].changes
+        # Another replica may lead before this one has connected again.
+        await until(lambda: "the bus is reached again" in replicas[0].changes)
 
 
 async def test_a_store_that_comes_back_empty_is_filled_again(tmp_path: Path) -> None:
@@ -272,7 +284,7 @@ async def test_a_lease_that_was_given_up_while_the_store_was_away_is_released(
     async with joined(tmp_path, size=1) as (_, replicas):
         await until(lambda: leaders(replicas) == ["r0"])
         await until(lambda: replicas[0].bus.replicas == 2)
-        replicas[0].bus._bucket = None  # as after a lost connection
+        await replicas[0].bus._reconnected()
         await replicas[0].bus.resign()
         await until(lambda: len(leaders(replicas[1:])) == 1)
 

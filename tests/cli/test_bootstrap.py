@@ -52,7 +52,7 @@ def test_a_certificate_without_its_key_is_a_mistake_of_the_user() -> None:
     """Status 2 and one line."""
     result = run("--site", "edge-north", "--id", "gw", "--cert", "a.pem")
     assert 2 == result.exit_code
-    assert "--cert and --key come together" in result.stderr
+    assert "--cert and --key go together" in result.stderr
 
 
 def test_what_instances_are_spoken_to_with_is_written_beside(tmp_path: Path) -> None:

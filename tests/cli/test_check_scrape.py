@@ -210,7 +210,7 @@ def test_one_replica_of_a_page_is_filtered_by_its_label(tmp_path: Path) -> None:
         pytest.param([], "name a file", id="nothing"),
     ],
 )
-def test_mistakes_are_told_with_status_2(words: list[str], said: str) -> None:
+def test_mistakes_are_reported_with_status_2(words: list[str], said: str) -> None:
     """With what to write instead."""
     result = check(*words)
 
@@ -229,7 +229,7 @@ def test_mistakes_are_told_with_status_2(words: list[str], said: str) -> None:
         ("metric: shop_inflight", "metric: 'shop inflight'", "shop"),
     ],
 )
-def test_a_faulty_dialect_is_told_at_its_place(
+def test_a_faulty_dialect_is_reported_at_its_place(
     tmp_path: Path, was: str, then: str, words: str
 ) -> None:
     """As any other fault of the file."""

@@ -35,7 +35,7 @@ def test_every_command_has_a_help_page_with_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_tells_the_version(name: str) -> None:
+def test_every_command_reports_the_version(name: str) -> None:
     """The version is one flag away everywhere."""
     assert (0, f"cats {__version__}\n", "") == run(name, "--version")
 

@@ -25,7 +25,7 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def test_observe_mode_tells_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_observe_mode_reports_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     """Anyone who watches before trusting sees both the split in force and the one proposed."""
     proposed = [
         {"instance": "a", "share": 0.8, "priority": 0},
@@ -37,7 +37,7 @@ def test_observe_mode_tells_what_it_would_do(capsys: pytest.CaptureFixture[str])
     assert "without observe mode it would be: a 80.0%, b 20.0%" in capsys.readouterr().out
 
 
-def test_what_gets_nothing_and_who_lags_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_gets_nothing_and_who_lags_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """Exclusions carry their reason, and Envoys that hold older weights their names."""
     print_explanation(DOCUMENT)
     reported = capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_a_dry_run_sends_nobody_to_an_instance_that_is_not_ready(
     assert "not ready)" in table
 
 
-def test_a_report_of_an_unknown_instance_is_told(fleet: str, tmp_path: Path) -> None:
+def test_a_report_of_an_unknown_instance_is_reported(fleet: str, tmp_path: Path) -> None:
     """One line, status 2."""
     file = reports(tmp_path, "{instance: ghost, signals: {running: 1}}")
 
@@ -89,7 +89,7 @@ def test_a_misspelt_name_in_a_report_is_reported_with_the_nearest_one(
     assert "did you mean 'north'?" in err
 
 
-def test_a_broken_report_file_is_told_with_its_place(fleet: str, tmp_path: Path) -> None:
+def test_a_broken_report_file_is_reported_with_its_place(fleet: str, tmp_path: Path) -> None:
     """As a configuration would be."""
     file = reports(tmp_path, "{instance: a, signals: {running: -1}}")
 

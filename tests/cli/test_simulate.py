@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,17 @@ def test_a_table_has_a_row_for_each_policy(scenario: Path) -> None:
     assert "p99" in rows[1]
 
 
+def test_long_names_stay_apart_from_what_follows(scenario: Path) -> None:
+    """The variants of the control plane have the longest; a table is read by columns."""
+    names = ("controlplane:sessionless", "least_request")
+    chosen = [part for name in names for part in ("--policy", name)]
+    result = CliRunner().invoke(cats, ["simulate", str(scenario), *chosen])
+
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith(names)]
+    assert {*names} == {row[0] for row in rows}
+    assert {len(result.stdout.splitlines()[1].split())} == {len(row) for row in rows}
+
+
 def test_json_carries_figures_shares_and_load(scenario: Path) -> None:
     """The policy asked for replaces the scenario's."""
     arguments = ["simulate", str(scenario), "--policy", "oracle", "--seed", "3", "--json"]
@@ -40,6 +54,24 @@ def test_json_carries_figures_shares_and_load(scenario: Path) -> None:
     assert ("oracle", 3) == (outcome["policy"], outcome["seed"])
     assert outcome["windows"]["all"]["requests"] > 100
     assert 4 == len(outcome["shares"]["cloud"]) == len(outcome["load"]["cloud"])
+
+
+def test_a_seed_says_the_same_in_every_process(tmp_path: Path) -> None:
+    """With noise too, though the order of a set of names changes with each process."""
+    scenario = tmp_path / "noisy.yaml"
+    scenario.write_text(
+        "name: noisy\nduration: 8s\ntelemetry: {noise: 20%}\npolicies: [controlplane]\n"
+    )
+    command = [sys.executable, "-m", "controlplane", "simulate", str(scenario), "--json"]
+    outcomes = []
+    for order in ("1", "2"):
+        ran = subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": order}, capture_output=True, check=True
+        )
+        (outcome,) = json.loads(ran.stdout)
+        outcomes.append((outcome["windows"], outcome["shares"], outcome["load"]))
+
+    assert outcomes[0] == outcomes[1]
 
 
 def test_a_plot_is_written_where_asked(scenario: Path, tmp_path: Path) -> None:
@@ -82,7 +114,7 @@ def test_a_mistake_ends_with_status_2_and_a_remedy(
     assert "Traceback" not in result.output
 
 
-def test_a_fault_in_the_scenario_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_fault_in_the_scenario_is_reported_with_its_line(tmp_path: Path) -> None:
     """Also one that shows only against the fleet."""
     path = tmp_path / "s.yaml"
     path.write_text("name: x\nduration: 5\n")

@@ -60,7 +60,7 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
         pytest.param("", "is not IP:PORT", id="nothing"),
     ],
 )
-def test_a_wrong_address_is_told_with_the_right_form(text: str, expected: str) -> None:
+def test_a_wrong_address_is_reported_with_the_right_form(text: str, expected: str) -> None:
     """The message holds what to write instead."""
     with pytest.raises(PydanticCustomError) as caught:
         check_endpoint(text)
@@ -120,6 +120,6 @@ def test_a_slip_in_an_address_is_no_name(text: str) -> None:
     ("host", "expected"),
     [("127.0.0.2", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("cp", False)],
 )
-def test_loopback_is_told_from_the_rest(host: str, expected: bool) -> None:
+def test_loopback_is_distinguished_from_the_rest(host: str, expected: bool) -> None:
     """Only addresses that no one else reaches count."""
     assert expected == is_loopback(host)

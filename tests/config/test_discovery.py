@@ -114,7 +114,7 @@ def test_a_rule_is_read_with_its_defaults() -> None:
         ),
     ],
 )
-def test_a_wrong_rule_is_told_at_its_place(rule: str, expected: str) -> None:
+def test_a_wrong_rule_is_reported_at_its_place(rule: str, expected: str) -> None:
     """With what would be right."""
     assert [expected] == faults_in(BASE.replace("RULE", rule))
 

@@ -8,7 +8,7 @@ from controlplane.config import Config
 from controlplane.config.eligibility import exclusion, is_reachable, may_serve
 from controlplane.config.merge import unserved
 from controlplane.resources.build import _services_on_many_sites
-from controlplane.sim.world import usable_instances
+from controlplane.sim.true_fleet import usable_instances
 from controlplane.steering.layout import build_layout
 
 CONFIG = Config.model_validate(

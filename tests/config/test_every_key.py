@@ -23,13 +23,13 @@ from controlplane.admin_api.plan_documents import encode_explanation, encode_pla
 from controlplane.auth.agent_rights import AgentGate
 from controlplane.auth.identity import IdentityCheck
 from controlplane.config import Config, Role, check_config, config_schema, parse_config
-from controlplane.controller.configuration import ConfigStatus
+from controlplane.controller.config_changes import ConfigStatus
 from controlplane.errors import ConfigError, IdentityError
 from controlplane.fleet import FleetState
-from controlplane.resources import bootstrap
+from controlplane.resources import bootstrap, file_secrets
 from controlplane.resources.build import SnapshotBuilder
 from controlplane.sources.kubernetes.gateway_api import parse_gateway, parse_inference_pool
-from controlplane.sources.kubernetes.mapping import map_objects
+from controlplane.sources.kubernetes.mapping import Mapper
 from controlplane.sources.kubernetes.objects import (
     KubernetesObject,
     parse_endpoint_slice,
@@ -42,7 +42,13 @@ from controlplane.steering.plan import Plan
 from controlplane.telemetry import parse_metrics
 from controlplane.telemetry.engines.custom import build_dialects
 from controlplane.telemetry.report_file import parse_reports
-from testbed.fakes.kubernetes_api import make_gateway, make_node, make_pod, make_pool, make_slice
+from testbed.fakes.kubernetes_objects import (
+    make_gateway,
+    make_node,
+    make_pod,
+    make_pool,
+    make_slice,
+)
 
 ROOT = Path(__file__).parents[2]
 Row = str | list[Any]
@@ -148,8 +154,8 @@ def see_bootstrap(text: str) -> object:
     tls = config.envoy.instance_tls
     return (
         bootstrap.build_bootstrap(config, site="edge", envoy_id="e", xds=("cats", 18000)),
-        tls and bootstrap.build_instance_secrets(tls),
-        bootstrap.build_credential_secrets(config),
+        tls and file_secrets.build_instance_secrets(tls),
+        file_secrets.build_credential_secrets(config),
     )
 
 
@@ -191,7 +197,7 @@ def see_discovery(text: str) -> object:
         "inference_pools": parse_inference_pool(make_pool("q", labels=LABELS)),
     }
     looked_up = (parse_node(node), parse_gateway(gate))
-    return watches(config, rule), map_objects(config, rule, [objects[rule.kind]], looked_up)
+    return watches(config, rule), Mapper(config, rule).map([objects[rule.kind]], looked_up)
 
 
 def see_readings(text: str) -> object:

@@ -322,7 +322,7 @@ def faults_in(text: str) -> list[str]:
         pytest.param(
             {11: "    match: [{header: {'x y': chat}}]"},
             [
-                "11:23: services[0].match[0].header[\"x y\"]: 'x y' is not a header name; write one such as x-session-id"
+                "11:23: services[0].match[0].header[\"x y\"]: 'x y' is not a name of a header or cookie; write one such as x-session-id"
             ],
             id="a header name with a space",
         ),
@@ -666,7 +666,7 @@ def faults_in(text: str) -> list[str]:
             {
                 17: '  - {name: a, site: cloud, address: "10.0.0.1:8000", model: big, scrape: {url: "https://10.0.0.1/m", cert: c.pem}}'
             },
-            ["17:74: instances[0].scrape: cert and key come together"],
+            ["17:74: instances[0].scrape: cert and key go together; set both or neither"],
             id="a certificate to scrape with and no key",
         ),
         pytest.param(
@@ -794,12 +794,12 @@ def faults_in(text: str) -> list[str]:
         ),
         pytest.param(
             {19: "envoy: {instance_tls: {ca: /ca.crt, cert: /c.crt, names: [a]}}"},
-            ["19:23: envoy.instance_tls: cert and key come together"],
+            ["19:23: envoy.instance_tls: cert and key go together; set both or neither"],
             id="a certificate without a key",
         ),
     ],
 )
-def test_a_broken_file_is_told_with_its_place_and_the_remedy(
+def test_a_broken_file_is_reported_with_its_place_and_the_remedy(
     lines: dict[int, str | None], expected: list[str]
 ) -> None:
     """Every fault of the file is reported, nothing else, each where it is and with what is right."""
@@ -811,7 +811,7 @@ def test_the_base_of_the_cases_is_valid() -> None:
     assert [] == faults_in(BASE)
 
 
-def test_a_thousand_faults_are_all_told() -> None:
+def test_a_thousand_faults_are_all_reported() -> None:
     """A long file with many mistakes is fixed in one round."""
     lines = "".join(f"  - {{name: s{i}, kind: moon}}\n" for i in range(1000))
     text = f"version: 1\nsites:\n{lines}models: []\nservices: []\n"

@@ -145,7 +145,7 @@ def test_a_document_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch)
     assert "longer than" in refusal("a: 'äääää'")
 
 
-def test_a_dotted_path_tells_odd_keys_apart() -> None:
+def test_a_dotted_path_distinguishes_odd_keys() -> None:
     """Keys with dots or spaces stand in brackets and quotes."""
     assert 'a[0]["b.c"].d' == dotted(("a", 0, "b.c", "d"))
     assert '["a b"]' == dotted(("a b",))

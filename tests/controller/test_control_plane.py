@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.bus.local import LocalBus
 from controlplane.config import Config, Site
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.cycle import CALM_PERIOD, SETTLED
@@ -20,11 +21,12 @@ from controlplane.controller.scheduler import Scheduler
 from controlplane.controller.state_file import StateFile
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.runtime.log import get_logger
+from controlplane.steering.plan import Plan
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.fleets import make_config, make_plan
 
 
-async def test_streams_send_before_anybody_is_told() -> None:
+async def test_streams_send_before_anything_is_reported() -> None:
     """Counting, logging and events come after the weights have left."""
     control = ControlPlane(make_config(), file=Path("fleet.yaml"))
     loop = asyncio.get_running_loop()
@@ -236,6 +238,42 @@ async def test_a_plan_of_the_bus_is_served_where_it_fits_the_configuration(
     control.close()
 
     assert fits == control.views.ready
+
+
+class LastLeader(LocalBus):
+    """The bus of a replica that leads since a moment ago: the others have another leader's plan."""
+
+    replicated = True
+
+    def __init__(self, plan: Plan | None) -> None:
+        self.plan: Plan | None = plan  # type: ignore[assignment]
+        self.offered: list[str] = []
+
+    async def offer(self, plan: Plan) -> bool:
+        """Let it hold for all."""
+        self.plan = plan
+        self.offered.append(plan.version)
+        return True
+
+
+@pytest.mark.parametrize("instance", ["a-stranger", None], ids=["does not fit", "is none"])
+async def test_a_new_leader_shares_the_plan_that_it_served_already(instance: str | None) -> None:
+    """Though it decides nothing else: the others have the last leader's, or none."""
+    config = make_config()
+    pairs = [(service.name, site.name) for service in config.services for site in config.sites]
+    last = None if instance is None else make_plan(config, {key: {instance: 1} for key in pairs})
+    control = cycling(lambda: 100.0)
+    await control.cycle.run_once()
+    served = control.plan
+    control.bus = bus = LastLeader(last)
+    for _ in range(2):
+        await control.cycle.run_once()
+    control.close()
+
+    assert served is not None
+    assert control.plan is not None
+    assert served.version == control.plan.version
+    assert [served.version] == bus.offered
 
 
 def endpoints(control: ControlPlane, view: str = "cloud") -> bytes:

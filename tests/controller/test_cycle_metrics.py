@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from controlplane.controller.control_plane import ControlPlane
-from controlplane.controller.cycle import CycleResult
 from controlplane.controller.cycle_metrics import AGES, CycleMeter
+from controlplane.controller.cycle_result import CycleResult
 from controlplane.controller.decider import Decision
 from controlplane.controller.metrics import Metrics
 from controlplane.grpc_services.envoys import EnvoyRegistry, TypeRecord, XdsEvent, XdsEventKind
-from controlplane.grpc_services.messages import Node
+from controlplane.grpc_services.requests import Node
 from controlplane.grpc_services.views import ViewStore
 from controlplane.model import InstanceReport, Signal, Source
 from controlplane.steering.plan import Plan

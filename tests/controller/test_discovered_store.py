@@ -67,7 +67,7 @@ def test_nothing_saved_is_nothing(tmp_path: Path) -> None:
         pytest.param("[" * 100_000, id="too deep"),
     ],
 )
-def test_a_broken_file_is_told_with_its_name(content: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_reported_with_its_name(content: str, tmp_path: Path) -> None:
     """And nothing of it is believed."""
     (tmp_path / FILE_NAME).write_text(content)
 

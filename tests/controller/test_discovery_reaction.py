@@ -10,7 +10,7 @@ from controlplane.config import DiscoveredInstance, parse_config
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.sources.kubernetes.mapping import Mapper
 from controlplane.sources.kubernetes.objects import EndpointSlice, parse_endpoint_slice
-from testbed.fakes.kubernetes_api import make_slice
+from testbed.fakes.kubernetes_objects import make_slice
 
 CLUSTERS, SLICES, ENDPOINTS = 3, 17, 100
 ATTEMPTS = 5

@@ -18,7 +18,7 @@ from controlplane.controller.history import (
     make_sample,
     pack_sample,
 )
-from controlplane.fleet.view import TrafficView
+from controlplane.fleet.traffic_view import TrafficView
 from controlplane.model import Reading, Signal, Source
 from controlplane.runtime.kept_files import restore_kept, save_kept
 from controlplane.steering import Steering

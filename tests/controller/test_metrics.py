@@ -12,14 +12,8 @@ from controlplane.config import Config, PolicyName
 from controlplane.controller.metrics import Metrics, reference
 from controlplane.controller.metrics import snapshot as module
 from controlplane.controller.metrics.snapshot import EnvoyCount, MetricsSnapshot
-from controlplane.fleet.view import (
-    FleetView,
-    InstanceView,
-    Outcomes,
-    OutcomeView,
-    Phase,
-    TrafficView,
-)
+from controlplane.fleet.traffic_view import Outcomes, OutcomeView, TrafficView
+from controlplane.fleet.view import FleetView, InstanceView, Phase
 from controlplane.model import FailureClass, Reading, Signal, Source
 from controlplane.steering.plan import Allocation, Assignment, Failing, Plan, Why
 from controlplane.telemetry.levels import WINDOW, Category, Levels
@@ -256,14 +250,16 @@ def test_an_instance_that_is_gone_leaves_no_series() -> None:
     """A gauge of a removed instance does not linger."""
     present = [MetricsSnapshot(VIEW, PLAN)]
     metrics = Metrics(lambda: present[0])
-    assert b'instance="a"' in metrics.expose()
+    assert b'instance="a"' in metrics.read()()
 
     present[0] = MetricsSnapshot()
 
-    assert b'instance="a"' not in metrics.expose()
+    assert b'instance="a"' not in metrics.read()()
 
 
-def test_a_family_that_is_too_large_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_that_is_too_large_is_left_out_and_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A fleet of any size cannot make an exposition of any size."""
     monkeypatch.setattr(module, "SERIES_LIMIT", 1)
     registry = Metrics(lambda: MetricsSnapshot(VIEW, PLAN)).registry

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from controlplane.controller.moves import MOST, Moves
-from controlplane.fleet.view import FleetView, Outcomes, OutcomeView, PathView, Phase
+from controlplane.fleet.path_view import PathView
+from controlplane.fleet.traffic_view import Outcomes, OutcomeView
+from controlplane.fleet.view import FleetView, Phase
 from controlplane.model import Reading, Signal, Source
 from controlplane.steering.plan import Plan
 from testbed.fakes.fleets import make_plan

@@ -46,7 +46,7 @@ def body(**fields: Any) -> bytes:
         pytest.param(body(colour="red"), "colour: is no key", id="unknown key"),
     ],
 )
-def test_a_wrong_override_is_told_with_its_remedy(content: bytes, message: str) -> None:
+def test_a_wrong_override_is_reported_with_its_remedy(content: bytes, message: str) -> None:
     """Nothing is half done."""
     with pytest.raises(OverrideError, match=message.replace("?", r"\?")):
         parse_request(content, CONFIG)
@@ -88,7 +88,7 @@ def test_a_restart_takes_up_what_still_stands(tmp_path: Path) -> None:
     assert (kept,) == after.active
 
 
-def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_none_is_reported(tmp_path: Path) -> None:
     """A start without overrides is better than none, and says so."""
     (tmp_path / "overrides.json").write_text("[]", encoding="utf-8")
     with pytest.raises(OverrideError, match="cannot be read"):
@@ -134,7 +134,7 @@ def test_their_number_is_bounded() -> None:
     request = parse_request(body(), CONFIG)
     for _ in range(MOST):
         store.add(request, unix_now=0.0)
-    with pytest.raises(OverrideError, match="stand already"):
+    with pytest.raises(OverrideError, match="are active already"):
         store.add(request, unix_now=0.0)
     with pytest.raises(OverrideError, match="no override 'x'"):
         store.remove("x")
@@ -155,3 +155,49 @@ def test_the_api_lists_those_of_the_file_too() -> None:
             update={"service": None, "site": "north", "max_share": None, "drain": True}
         )
     )
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 86_400.0 * 400])
+def test_a_wall_clock_that_is_set_ends_no_override(step: float, tmp_path: Path) -> None:
+    """A drain of ten minutes lasts ten minutes, and is shown and saved with its new end."""
+    store = OverrideStore(tmp_path)
+    made = store.add(parse_request(body(), CONFIG), unix_now=10.0**9)
+
+    def pass_to(now: float, unix_now: float) -> tuple[float, tuple[Any, ...]]:
+        return store.follow_clock(unix_now=unix_now, now=now), store.expire(unix_now=unix_now)
+
+    assert (0.0, ()) == pass_to(5.0, 10.0**9 + 5)
+    assert (step, ()) == pass_to(6.0, 10.0**9 + 6 + step)
+    assert (0.0, ()) == pass_to(599.0, 10.0**9 + 599 + step)
+    (shown,) = store.active
+    assert made.expires + step == shown.expires
+    again = OverrideStore(tmp_path)
+    again.load(unix_now=10.0**9 + 599 + step)
+    assert (shown,) == again.active
+    assert (0.0, (shown,)) == pass_to(601.0, 10.0**9 + 601 + step)
+
+
+def test_a_clock_that_is_slewed_changes_nothing() -> None:
+    """Nor do the milliseconds between two readings."""
+    store = OverrideStore()
+    made = store.add(parse_request(body(), CONFIG), unix_now=1000.0)
+
+    for second in range(100):
+        assert 0.0 == store.follow_clock(unix_now=1000.0 + second * 1.04, now=float(second))
+    assert (made,) == store.active
+
+
+def test_an_override_in_force_outlives_replicas_clocks() -> None:
+    """What the replicas share has the instants from before the clock was set."""
+    store, other = OverrideStore(), OverrideStore()
+    made = store.add(parse_request(body(), CONFIG), unix_now=1000.0)
+    shared = store.encode()
+    store.follow_clock(unix_now=1000.0, now=0.0)
+    store.follow_clock(unix_now=4601.0, now=1.0)
+
+    adopted = store.adopt(shared, unix_now=4601.0)
+    other.adopt(shared, unix_now=4601.0)
+
+    assert ((), ()) == (adopted.added, adopted.removed)
+    assert [made.id] == [item.id for item in store.active]
+    assert () == other.active

@@ -45,7 +45,7 @@ def test_the_bus_is_spoken_to_with_the_certificate_and_its_key(tmp_path: Path) -
     pair, other = authority.issue("127.0.0.1"), authority.issue("127.0.0.1")
     build_context(BusTls(ca=str(authority.ca), cert=str(pair.cert), key=str(pair.key)))
 
-    with pytest.raises(StartError, match="the key that the certificate was made with"):
+    with pytest.raises(StartError, match="use PEM files, and the private key of that certificate"):
         build_context(BusTls(ca=str(authority.ca), cert=str(pair.cert), key=str(other.key)))
 
 

@@ -18,6 +18,7 @@ from controlplane.controller.waker import ATTEMPTS, BURST, Waker
 from controlplane.errors import ReportError
 from controlplane.model import WakeReport
 from controlplane.steering.plan import StartWish
+from testbed.background import running_task, until
 from testbed.fakes.certificates import Authority, server_context
 from testbed.fakes.views import make_config, make_instance
 from testbed.fakes.webhook import WebhookReceiver
@@ -55,9 +56,7 @@ class Outcome:
 
     async def after(self, count: int) -> list[WakeReport]:
         """Wait for *count* reports and return them."""
-        async with asyncio.timeout(60):
-            while len(self.reports) < count:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.reports) >= count)
         return self.reports
 
 
@@ -80,12 +79,8 @@ async def waking(
         log=structlog.get_logger(),
         pause=0.01,
     )
-    task = asyncio.create_task(waker.run())
-    try:
+    async with running_task(waker.run()):
         yield Outcome(waker, reports, outcomes)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_wanted_start_calls_once_and_says_why() -> None:
@@ -193,8 +188,8 @@ async def test_a_webhook_that_hangs_is_given_up_after_the_timeout() -> None:
     """And delays no other one."""
     async with WebhookReceiver() as receiver, WebhookReceiver() as other, waking() as outcome:
         receiver.hangs = True
-        outcome.consider([WISH], fleet(receiver.url, timeout="50ms"))
-        await asyncio.sleep(0.01)
+        outcome.consider([WISH], fleet(receiver.url, timeout="1s"))
+        await until(lambda: receiver.calls)
         outcome.consider([replace(WISH, instance="z1")], fleet(other.url, count=2))
         first, second = await outcome.after(2)
     assert ("z1", "") == (first.instance, first.error)

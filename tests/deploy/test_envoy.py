@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import ClientTls, build_bootstrap, build_secrets
+from controlplane.resources.file_secrets import ClientTls, build_secrets
 from testbed.fakes.certificates import Authority
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess, validate
@@ -72,15 +71,7 @@ async def test_certificates_rotate_while_an_envoy_runs(tmp_path: Path) -> None:
         (tmp_path / file).write_text(content, encoding="utf-8")
     async with ControlPlaneProcess(fleet) as control:
         await control.wait_ready()
-        bootstrap = build_bootstrap(
-            parse_config(text, file="fleet.yaml"),
-            site="north",
-            envoy_id="e-1",
-            xds=("127.0.0.1", control.xds_port),
-            admin_port=0,
-            tls=files,
-        )
-        async with await EnvoyProcess.start(bootstrap) as envoy:
+        async with await EnvoyProcess.start(control.bootstrap(tls=files)) as envoy:
             before = await serials(envoy)
             authority.issue(name, over=pair)
             async with asyncio.timeout(60):

@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from controlplane.admin_api.admission import PATH
-from controlplane.agent.schema import parse_agent_config
+from controlplane.agent.parse import parse_agent_config
 from controlplane.config import Config, check_config
 from deploy.render import SIDECAR_HEAP
 from testbed.fakes.certificates import Authority, KeyPair
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_slice, serving_kubernetes
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_slice
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess

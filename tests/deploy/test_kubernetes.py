@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from controlplane.agent.schema import parse_agent_config
+from controlplane.agent.parse import parse_agent_config
 from controlplane.config import check_config
 from controlplane.sources.kubernetes.access import ACCOUNT
 from controlplane.sources.kubernetes.objects import (

@@ -11,28 +11,24 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from controlplane.diagnostics.certificates import examine_certificates
 from controlplane.diagnostics.doctor import (
-    Finding,
-    examine_certificates,
     examine_clock,
-    examine_discovery,
     examine_envoys,
     examine_failing,
     examine_fleet,
-    examine_names,
-    examine_scrapes,
     unexamined,
 )
+from controlplane.diagnostics.finding import Finding
+from controlplane.diagnostics.reachability import examine_discovery, examine_names, examine_scrapes
 from controlplane.sources.dns import Answer
 from testbed.fakes.certificates import Authority
 from testbed.fakes.fleets import make_config
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
-from testbed.fakes.kubernetes_api import (
-    KubernetesApiServer,
-    make_gateway,
-    make_pod,
-    serving_kubernetes,
-)
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_gateway, make_pod
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.ports import free_ports
 
 
@@ -108,7 +104,7 @@ def test_each_trouble_is_found_with_a_remedy(findings: Any, level: str, words: s
     assert found.remedy
 
 
-def test_a_certificate_that_is_not_there_is_told() -> None:
+def test_a_certificate_that_is_not_there_is_reported() -> None:
     """The path is named."""
     config = make_config(server={"tls": {"cert": "/nowhere/cert.pem", "key": "/nowhere/key.pem"}})
     (found,) = examine_certificates(config, unix_now=0.0)
@@ -177,31 +173,22 @@ async def examine_page(
     answer: Callable[[web.Request], web.StreamResponse], **settings: Any
 ) -> list[Finding]:
     """Examine one vLLM instance whose page *answer* gives."""
-    app = web.Application()
 
     async def respond(request: web.Request) -> web.StreamResponse:
         return answer(request)
 
-    app.router.add_get("/metrics", respond)
-    runner = web.AppRunner(app, shutdown_timeout=0.01)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=settings.pop("ssl_context", None))
-    await site.start()
-    port = runner.addresses[0][1]
-    scheme = settings.pop("scheme", "http")
+    tls, scheme = settings.pop("ssl_context", None), settings.pop("scheme", "http")
     config = make_config(instances={"a": ("north", "127.0.0.1:1")})
     (item,) = config.instances
-    scraped = type(item).model_validate(
-        {
-            **item.model_dump(exclude={"scrape"}),
-            "engine": "vllm",
-            "scrape": {"url": f"{scheme}://127.0.0.1:{port}/metrics", **settings},
-        }
-    )
-    try:
+    async with serving_routes(web.get("/metrics", respond), tls=tls) as port:
+        scraped = type(item).model_validate(
+            {
+                **item.model_dump(exclude={"scrape"}),
+                "engine": "vllm",
+                "scrape": {"url": f"{scheme}://127.0.0.1:{port}/metrics", **settings},
+            }
+        )
         return await examine_scrapes(config.model_copy(update={"instances": (scraped,)}))
-    finally:
-        await runner.cleanup()
 
 
 GAUGES = "vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0.1\n"
@@ -212,11 +199,11 @@ GAUGES = "vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nvllm:kv_cach
     [
         pytest.param(
             lambda _: web.Response(status=302, headers={"Location": "/elsewhere"}),
-            "redirected to '/elsewhere'", "write the final URL", id="redirect",
+            "redirected to '/elsewhere'", "set the final URL", id="redirect",
         ),
         pytest.param(
             lambda _: web.Response(body=b"x", headers={"Content-Encoding": "gzip"}),
-            "answered in 'gzip'", "without compression", id="gzip",
+            "answered in 'gzip'", "uncompressed", id="gzip",
         ),
         pytest.param(
             lambda _: web.Response(text="x 1\n" * 100_001), "more than 100000 lines",
@@ -224,7 +211,7 @@ GAUGES = "vllm:num_requests_running 1\nvllm:num_requests_waiting 0\nvllm:kv_cach
         ),
         pytest.param(lambda _: web.Response(status=401), "status 401", "token_file", id="token"),
         pytest.param(
-            lambda _: web.Response(text="<html>"), "line 1", "scrape.url is its page", id="page"
+            lambda _: web.Response(text="<html>"), "line 1", "is its metrics page", id="page"
         ),
     ],
 )  # fmt: skip

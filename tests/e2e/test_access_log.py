@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from controlplane.cli import cats
 from controlplane.config import parse_config
-from controlplane.resources.access_log import REQUEST_ID
-from controlplane.resources.bootstrap import build_bootstrap
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from controlplane.resources.access_log_fields import REQUEST_ID
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_port
@@ -53,7 +53,8 @@ async def ask(url: str) -> int:
 
 def served(file: Path) -> list[dict[str, Any]]:
     """Return the lines about requests that an instance answered."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    written = file.read_text(encoding="utf-8") if file.exists() else ""
+    lines = written.rpartition("\n")[0].splitlines()  # the last one may not be whole yet
     return [each for each in map(json.loads, lines) if each["http.response.status_code"] == 200]
 
 
@@ -66,10 +67,7 @@ async def test_a_line_of_an_envoys_log_leads_to_the_terms_of_the_share(tmp_path:
         file.write_text(text.replace("PORT", str(free_port())), encoding="utf-8")
         config = parse_config(file.read_text(encoding="utf-8"), file=str(file))
         plane = await ends.enter_async_context(ControlPlaneProcess(file))
-        bootstrap = build_bootstrap(
-            config, site="north", envoy_id="e-1", xds=("127.0.0.1", plane.xds_port), admin_port=0
-        )
-        await ends.enter_async_context(await EnvoyProcess.start(bootstrap))
+        await ends.enter_async_context(await EnvoyProcess.start(plane.bootstrap()))
         await plane.wait_ready()
         url = f"http://127.0.0.1:{config.envoy.port}/v1/chat/completions"
         async with asyncio.timeout(120):

@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 
 from testbed.fakes.delay_proxy import relaying
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.children import Children
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.ports import free_port
@@ -83,9 +84,11 @@ async def test_an_agent_reports_instances_network_and_training(tmp_path: Path) -
                     instance(d, "near")["phase"] == "live"
                     and "utilisation" in instance(d, "near")["signals"]
                     and rtt(d)["source"] == "agent"
+                    # The first measurements are the start's on a busy machine.
+                    and 0.035 < rtt(d)["value"] < 0.2
                 ),
                 "know what the agent reports",
-                within=60,
+                within=120,
             )
             async with session.put(
                 f"http://127.0.0.1:{api}/v1/training/job-1", json={"share": 0.5, "for": 60}
@@ -105,7 +108,6 @@ async def test_an_agent_reports_instances_network_and_training(tmp_path: Path) -
     assert {"running", "waiting", "kv_use", "memory", "training"} <= instance(first, "near")[
         "signals"
     ].keys()
-    assert 0.035 < rtt(first)["value"] < 0.2
     assert "agent" == instance(trained, "far")["signals"]["training"]["source"]
     (line,) = state["control_planes"]
     assert line["connected"]

@@ -16,6 +16,7 @@ import pytest
 
 from controlplane.config import Service
 from controlplane.resources.build import SnapshotBuilder
+from testbed.background import until
 from testbed.fakes.fleets import make_plan
 from testbed.processes.envoy_mesh import Mesh, running_mesh
 
@@ -199,9 +200,7 @@ async def test_a_body_that_no_match_competes_for_is_streamed() -> None:
 
         async def body() -> Any:
             yield b'{"model":'
-            async with asyncio.timeout(60):
-                while not mesh.origins["b"].requests:  # noqa: ASYNC110 -- counts in a server
-                    await asyncio.sleep(0.01)
+            await until(lambda: mesh.origins["b"].requests)
             arrived.set()
             yield b'"big"}'
 

@@ -24,22 +24,18 @@ def chat(**fields: Any) -> list[dict[str, Any]]:
     return [{"name": "chat", "match": [{"path": "/v1/chat"}], "models": [{"name": "m"}], **fields}]
 
 
-@pytest.mark.parametrize("version", ["1.37", "1.38", "1.39", ""])
-async def test_a_hung_instance_costs_no_answer(version: str) -> None:
+STATED, UNSTATED = {"first_byte": "1s"}, {"slo": {"latency": "50ms"}}
+"""A service that states a wait, and one without, of which two instances are asked at once."""
+
+
+@pytest.mark.parametrize(
+    ("version", "fields"),
+    [(version, STATED) for version in ("1.37", "1.38", "1.39", "")]
+    + [(version, UNSTATED) for version in ("1.37", "")],
+)
+async def test_a_hung_instance_costs_no_answer(version: str, fields: dict[str, Any]) -> None:
     """All of twelve requests are answered by the other one, and soon none is sent to it."""
-    services = chat(first_byte="500ms")
-    async with running_mesh(PLACES, services=services, split=EVEN, version=version) as mesh:
-        mesh.origins["a"].hangs = True
-        counts = Counter([(await mesh.request()).text for _ in range(12)])
-        asked = mesh.origins["a"].requests
-    assert Counter({"b": 12}) == counts
-    assert asked == 3
-
-
-@pytest.mark.parametrize("version", ["1.37", ""])
-async def test_a_hung_instance_costs_no_answer_where_no_wait_is_stated(version: str) -> None:
-    """Another one is asked as well, and the first answer to come serves the client."""
-    services = chat(slo={"latency": "50ms"})
+    services = chat(**fields)
     async with running_mesh(PLACES, services=services, split=EVEN, version=version) as mesh:
         mesh.origins["a"].hangs = True
         counts = Counter([(await mesh.request()).text for _ in range(12)])
@@ -107,7 +103,7 @@ async def test_retry_after_is_waited_for_within_a_bound(
         origin = mesh.origins["a"]
         origin.answers = [(status, {"retry-after": retry_after})]
         began = time.monotonic()
-        answer = await mesh.request(timeout=aiohttp.ClientTimeout(total=20))
+        answer = await mesh.request(timeout=aiohttp.ClientTimeout(total=60))
         waited = time.monotonic() - began
     assert (200, "a", 2) == (answer.status, answer.text, origin.requests)
     assert waited >= least

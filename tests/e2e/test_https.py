@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controlplane.resources.bootstrap import build_credential_secrets
+from controlplane.resources.file_secrets import build_credential_secrets
+from testbed.background import until
 from testbed.fakes.certificates import Authority, server_context
 from testbed.fakes.fleets import make_config
 from testbed.processes.envoy_mesh import Mesh, Split, running_mesh
@@ -197,8 +198,6 @@ async def test_no_envoy_checks_a_provider_by_itself(tmp_path: Path) -> None:
     provider.write_secrets()
     check = {"path": "/health", "interval": "50ms"}
     async with provider_mesh(provider, {"provider": 1, "own": 1}, health_check=check) as mesh:
-        async with asyncio.timeout(60):
-            while mesh.origins["own"].requests < 10:  # noqa: ASYNC110 -- counts in a server
-                await asyncio.sleep(0.05)
+        await until(lambda: mesh.origins["own"].requests >= 10)
         assert 0 == mesh.origins["provider"].requests
         assert 200 == (await mesh.request(headers=CLIENTS)).status

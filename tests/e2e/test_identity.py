@@ -15,8 +15,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import ClientTls, build_bootstrap
+from controlplane.resources.file_secrets import ClientTls
 from controlplane.wire.cats.envoy.v1 import metrics_pb2
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2
 from testbed.fakes.certificates import Authority, KeyPair
@@ -55,15 +54,8 @@ class Locked:
 
     def bootstrap(self, pair: KeyPair, *, site: str, envoy_id: str = "e-1") -> str:
         """Write the bootstrap of an Envoy that shows *pair*."""
-        text = self.fleet.read_text(encoding="utf-8")
-        return build_bootstrap(
-            parse_config(text, file="fleet.yaml"),
-            site=site,
-            envoy_id=envoy_id,
-            xds=("127.0.0.1", self.control.xds_port),
-            admin_port=0,
-            tls=ClientTls(str(self.authority.ca), str(pair.cert), str(pair.key)),
-        )
+        tls = ClientTls(str(self.authority.ca), str(pair.cert), str(pair.key))
+        return self.control.bootstrap(site=site, envoy_id=envoy_id, tls=tls)
 
     def channel(self, pair: KeyPair | None) -> Any:
         """Open a gRPC channel that shows *pair*."""
@@ -215,7 +207,7 @@ async def test_every_service_asks(tmp_path: Path) -> None:
         assert 2 == await lock.refused("agent")
 
 
-async def test_who_has_what_is_told_to_observers_alone(tmp_path: Path) -> None:
+async def test_who_has_what_is_reported_to_observers_alone(tmp_path: Path) -> None:
     """An Envoy's certificate does not open the books of the others."""
     method = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
     observer = '[{san: "{id}.people.example", role: observer}]'

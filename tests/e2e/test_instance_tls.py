@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from controlplane.config import InstanceTls, parse_config
-from controlplane.resources.bootstrap import build_bootstrap, build_instance_secrets
+from controlplane.config import InstanceTls
 from controlplane.resources.build import SnapshotBuilder
+from controlplane.resources.file_secrets import build_instance_secrets
 from testbed.fakes.certificates import Authority, KeyPair, serial_number, server_context
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
@@ -135,7 +135,7 @@ envoy:
 """
 
 
-async def test_the_control_plane_tells_why_an_instance_gets_nothing(tmp_path: Path) -> None:
+async def test_the_control_plane_reports_why_an_instance_gets_nothing(tmp_path: Path) -> None:
     """One line with a remedy, and a metric."""
     trust = Trust(tmp_path)
     good = server_context(trust.instance("a"), clients_of=trust.authority.ca)
@@ -147,14 +147,7 @@ async def test_the_control_plane_tells_why_an_instance_gets_nothing(tmp_path: Pa
         fleet.write_text(text, encoding="utf-8")
         async with ControlPlaneProcess(fleet) as control:
             await control.wait_ready()
-            bootstrap = build_bootstrap(
-                parse_config(text, file="fleet.yaml"),
-                site="north",
-                envoy_id="e-1",
-                xds=("127.0.0.1", control.xds_port),
-                admin_port=0,
-            )
-            async with await EnvoyProcess.start(bootstrap):
+            async with await EnvoyProcess.start(control.bootstrap()):
                 line = await control.wait_for_event("TLS handshake with instance failed")
                 _, metrics = await control.get("/metrics")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ import pytest
 from envoy_data_plane.envoy.service.metrics.v3 import StreamMetricsMessage
 
 from controlplane.fleet.promises import PromiseBook
-from controlplane.fleet.view import PromiseView
+from controlplane.fleet.traffic_view import PromiseView
 from controlplane.grpc_transport.calls import Conversation, OpenCall, conversing
 from controlplane.model import FailureClass, TrafficReport
 from controlplane.resources import names
@@ -24,14 +25,10 @@ from testbed.processes.envoy_mesh import Mesh, running_mesh
 pytestmark = pytest.mark.envoy
 
 
-class MetricsReceiver:
-    """Adds up the counters and keeps the last gauges that Envoys send."""
+class StreamReceiver(ABC):
+    """The metrics service, as far as one Envoy needs it."""
 
     def __init__(self) -> None:
-        self.nodes: set[str] = set()
-        self.counters: Counter[tuple[str, ...]] = Counter()
-        self.gauges: dict[tuple[str, ...], float] = {}
-        self.histograms: Counter[tuple[str, ...]] = Counter()
         self._news = asyncio.Event()
 
     def methods(self) -> dict[str, OpenCall]:
@@ -41,21 +38,13 @@ class MetricsReceiver:
 
     async def _receive(self, call: Conversation) -> None:
         while (serialised := await call.read()) is not None:
-            message = StreamMetricsMessage.parse(serialised)
-            if message.identifier is not None and message.identifier.node is not None:
-                self.nodes.add(message.identifier.node.id)
-            for family in message.envoy_metrics:
-                for metric in family.metric:
-                    labels = (f"{label.name}={label.value}" for label in metric.label)
-                    key = (family.name, *sorted(labels))
-                    if metric.counter is not None:
-                        self.counters[key] += round(metric.counter.value)
-                    if metric.gauge is not None:
-                        self.gauges[key] = metric.gauge.value
-                    if metric.histogram is not None:
-                        self.histograms[key] += metric.histogram.sample_count
+            self.take(serialised)
             self._news.set()
         await call.write(b"")
+
+    @abstractmethod
+    def take(self, serialised: bytes) -> None:
+        """Read one message."""
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for messages until *condition* holds."""
@@ -65,9 +54,39 @@ class MetricsReceiver:
                 await self._news.wait()
 
 
+class MetricsReceiver(StreamReceiver):
+    """Adds up the counters and keeps the last gauges that Envoys send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: set[str] = set()
+        self.counters: Counter[tuple[str, ...]] = Counter()
+        self.gauges: dict[tuple[str, ...], float] = {}
+        self.histograms: Counter[tuple[str, ...]] = Counter()
+
+    def take(self, serialised: bytes) -> None:
+        """Read one message."""
+        message = StreamMetricsMessage.parse(serialised)
+        if message.identifier is not None and message.identifier.node is not None:
+            self.nodes.add(message.identifier.node.id)
+        for family in message.envoy_metrics:
+            for metric in family.metric:
+                labels = (f"{label.name}={label.value}" for label in metric.label)
+                key = (family.name, *sorted(labels))
+                if metric.counter is not None:
+                    self.counters[key] += round(metric.counter.value)
+                if metric.gauge is not None:
+                    self.gauges[key] = metric.gauge.value
+                if metric.histogram is not None:
+                    self.histograms[key] += metric.histogram.sample_count
+
+
 def key(stat: str, instance: str, *more: str) -> tuple[str, ...]:
     """Return the key of a statistic of the service ``chat`` at *instance*."""
-    return (names.stat_name(stat), *sorted((f"instance={instance}", "service=chat", *more)))
+    return (
+        f"{names.STATS_PREFIX}.{stat}",
+        *sorted((f"instance={instance}", "service=chat", *more)),
+    )
 
 
 async def cancel_a_stream(mesh: Mesh) -> None:
@@ -78,7 +97,7 @@ async def cancel_a_stream(mesh: Mesh) -> None:
         response.close()
 
 
-async def test_envoy_tells_counts_times_and_failures_of_each_instance() -> None:
+async def test_envoy_reports_counts_times_and_failures_of_each_instance() -> None:
     """Refused attempts are charged to who refused, times count whole answers only."""
     receiver = MetricsReceiver()
     async with running_mesh(
@@ -104,7 +123,7 @@ async def test_envoy_tells_counts_times_and_failures_of_each_instance() -> None:
         assert 10 == done[key(names.STAT_ANSWERS, "b")]
         assert 10 == done[key(names.STAT_REQUESTS, "b", "code=200", "flags=-")]
         assert refused == done[key(names.STAT_REQUESTS, "b", "code=503", "flags=-")]
-        repeated = names.stat_name(names.STAT_CLIENT_REQUESTS)
+        repeated = f"{names.STATS_PREFIX}.{names.STAT_CLIENT_REQUESTS}"
         assert refused == sum(
             count * (int(tag.removeprefix("attempts=")) - 1)
             for name, count in done.items()
@@ -115,17 +134,17 @@ async def test_envoy_tells_counts_times_and_failures_of_each_instance() -> None:
         ttft = receiver.counters[key(names.STAT_TTFT, "a")]
         assert latency - ttft > 550_000
         assert 21 == receiver.counters[key(names.STAT_ANSWERS, "a")]
-        histogram = (names.stat_name(names.STAT_LATENCY_HISTOGRAM), "service=chat")
+        histogram = (f"{names.STATS_PREFIX}.{names.STAT_LATENCY_HISTOGRAM}", "service=chat")
         assert 31 == receiver.histograms[histogram]
         assert {0.0} == {
             value
             for name, value in receiver.gauges.items()
-            if name[0] == names.stat_name(names.STAT_IN_PROGRESS)
+            if name[0] == f"{names.STATS_PREFIX}.{names.STAT_IN_PROGRESS}"
         }
         assert "" == mesh.envoy.log()
 
 
-async def test_envoy_tells_what_is_in_progress() -> None:
+async def test_envoy_reports_what_is_in_progress() -> None:
     """The gauge holds streams that are being answered, and falls when they end."""
     receiver = MetricsReceiver()
     async with running_mesh(
@@ -145,25 +164,22 @@ async def test_envoy_tells_what_is_in_progress() -> None:
         await receiver.wait_for(lambda: receiver.gauges.get(gauge) == 0.0)
 
 
-class ReportReceiver:
+class ReportReceiver(StreamReceiver):
     """Turns what one Envoy streams into reports, as the control plane does."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.reports: list[TrafficReport] = []
         self._stats = EnvoyStats("envoy-1", "north", 0.2)
-        self._news = asyncio.Event()
 
-    def methods(self) -> dict[str, OpenCall]:
-        """Return the gRPC method."""
-        path = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
-        return {path: conversing(self._receive)}
+    def take(self, serialised: bytes) -> None:
+        """Read one message."""
+        message = metrics_pb2.StreamMetricsMessage.FromString(serialised)
+        self.reports += self._stats.receive(message.envoy_metrics, now=time.monotonic())
 
-    async def _receive(self, call: Conversation) -> None:
-        while (serialised := await call.read()) is not None:
-            message = metrics_pb2.StreamMetricsMessage.FromString(serialised)
-            self.reports += self._stats.receive(message.envoy_metrics, now=time.monotonic())
-            self._news.set()
-        await call.write(b"")
+    def asked(self) -> float:
+        """Return the requests of clients: attempts that repeat none."""
+        return sum(report.issued - report.retries for report in self.reports)
 
     def failures(self, instance: str) -> Counter[FailureClass]:
         """Count failures of an instance by class."""
@@ -172,13 +188,6 @@ class ReportReceiver:
             if report.instance == instance:
                 counts.update({kind: round(count) for kind, count in report.failures.items()})
         return counts
-
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait for messages until *condition* holds."""
-        async with asyncio.timeout(60):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
 
 
 @pytest.mark.parametrize(
@@ -211,64 +220,50 @@ async def test_demand_is_what_clients_asked_whatever_is_tried_again(
         for _ in range(100):
             await mesh.request("/v1/chat")
         failed = mesh.origins["b"].requests
-        await receiver.wait_for(
-            lambda: (
-                sum(r.succeeded + r.failed for r in receiver.reports) >= 100
-                and sum(r.in_progress for r in receiver.reports[-1:]) == 0
-            )
-        )
-        await asyncio.sleep(0.5)
+        await receiver.wait_for(lambda: receiver.asked() >= 98)
+        await asyncio.sleep(0.5)  # what would be counted twice comes with the next reports
 
-    asked = sum(report.issued - report.retries for report in receiver.reports)
+    asked = receiver.asked()
     assert 98 <= asked <= 102
     assert {kind} == set(receiver.failures("b"))
     assert 0 < receiver.failures("b")[kind] <= failed
     assert not receiver.failures("a")
 
 
-class PromiseReceiver:
+class PromiseReceiver(StreamReceiver):
     """Counts what became of a promise from what one Envoy streams, as the control plane does."""
 
     def __init__(self, limit: float) -> None:
+        super().__init__()
         self.book = PromiseBook()
         self.book.reconfigure({"chat": {"latency": limit}})
-        self._news = asyncio.Event()
 
-    def methods(self) -> dict[str, OpenCall]:
-        """Return the gRPC method."""
-        path = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
-        return {path: conversing(self._receive)}
+    def take(self, serialised: bytes) -> None:
+        """Read one message."""
+        message = metrics_pb2.StreamMetricsMessage.FromString(serialised)
+        for report in parse_histograms(
+            message.envoy_metrics, envoy="envoy-1", site="north", now=1.0
+        ):
+            self.book.count_latencies(report)
 
-    async def _receive(self, call: Conversation) -> None:
-        while (serialised := await call.read()) is not None:
-            message = metrics_pb2.StreamMetricsMessage.FromString(serialised)
-            for report in parse_histograms(
-                message.envoy_metrics, envoy="envoy-1", site="north", now=1.0
-            ):
-                self.book.count_latencies(report)
-            self._news.set()
-        await call.write(b"")
-
-    async def wait_for(self, count: int) -> PromiseView:
+    async def view_of(self, count: int) -> PromiseView:
         """Return what became of the promise once *count* requests have ended."""
-        async with asyncio.timeout(60):
-            while True:
-                seen = self.book.view(now=1.0)["chat", "latency"]
-                if seen.kept + seen.missed >= count:
-                    return seen
-                self._news.clear()
-                await self._news.wait()
+        await self.wait_for(lambda: self._view().kept + self._view().missed >= count)
+        return self._view()
+
+    def _view(self) -> PromiseView:
+        return self.book.view(now=1.0)["chat", "latency"]
 
 
 async def test_attainment_is_what_clients_measured() -> None:
     """Within a point, though Envoys send buckets and not times: what is promised bounds one."""
-    limit = 0.66
+    limit = 3.8
     receiver = PromiseReceiver(limit)
     service = {
         "name": "chat",
         "match": [{"path": "/v1/chat"}],
         "models": [{"name": "m"}],
-        "slo": {"latency": "660ms"},
+        "slo": {"latency": "3800ms"},
     }
     took: list[float] = []
     async with running_mesh(
@@ -284,8 +279,9 @@ async def test_attainment_is_what_clients_measured() -> None:
             await mesh.request(f"/v1/chat?events=2&gap={gap}")
             took.append(time.monotonic() - began)
 
-        # 0.5 and 0.75 s bound buckets whatever is promised; these lie between.
-        await asyncio.gather(*(ask(0.51) for _ in range(30)), *(ask(0.74) for _ in range(10)))
-        seen = await receiver.wait_for(40)
+        # 3 and 4 s bound buckets whatever is promised; these lie between, far from the promise: a
+        # machine that is busy may delay an answer after Envoy has measured it.
+        await asyncio.gather(*(ask(3.05) for _ in range(30)), *(ask(3.9) for _ in range(10)))
+        seen = await receiver.view_of(40)
     measured = sum(each <= limit for each in took) / len(took)
     assert seen.attainment == pytest.approx(measured, abs=0.01)

@@ -14,9 +14,10 @@ import pytest
 from aiohttp import web
 
 from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_port
@@ -62,16 +63,8 @@ class Pages:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Serve within the block."""
-        application = web.Application()
-        application.router.add_get("/{name}/metrics", self.respond)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.01)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.port = runner.addresses[0][1]
-        try:
+        async with serving_routes(web.get("/{name}/metrics", self.respond)) as self.port:
             yield
-        finally:
-            await runner.cleanup()
 
 
 async def send(url: str, seconds: float, *, rate: float = 40.0) -> tuple[Counter[str], int]:
@@ -92,7 +85,7 @@ async def send(url: str, seconds: float, *, rate: float = 40.0) -> tuple[Counter
         except aiohttp.ClientError:
             lost += 1
 
-    timeout = aiohttp.ClientTimeout(total=10)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as tasks:
         for _ in range(round(seconds * rate)):
             tasks.create_task(one(session))
@@ -124,10 +117,7 @@ async def test_three_of_four_pages_that_misbehave_lose_no_request(odd: str, tmp_
         fleet = tmp_path / "fleet.yaml"
         fleet.write_text(text, encoding="utf-8")
         plane = await ends.enter_async_context(ControlPlaneProcess(fleet))
-        bootstrap = build_bootstrap(
-            config, site="north", envoy_id="e-1", xds=("127.0.0.1", plane.xds_port), admin_port=0
-        )
-        await ends.enter_async_context(await EnvoyProcess.start(bootstrap))
+        await ends.enter_async_context(await EnvoyProcess.start(plane.bootstrap()))
         url = f"http://127.0.0.1:{config.envoy.port}"
         await plane.wait_ready()
         while True:

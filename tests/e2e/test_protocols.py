@@ -12,6 +12,7 @@ import grpc
 import pytest
 from aiohttp import web
 
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.envoy_mesh import Mesh, running_mesh
 
 pytestmark = pytest.mark.envoy
@@ -59,7 +60,7 @@ async def grpc_instance(port: int) -> AsyncIterator[None]:
 async def ask(mesh: Mesh, request: bytes) -> tuple[bytes, dict[str, str]]:
     """Call an instance through Envoy; return the answer and its metadata."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{mesh.config.envoy.port}") as channel:
-        call = channel.unary_unary(INFER)(request, timeout=20)
+        call = channel.unary_unary(INFER)(request, timeout=60)
         answer = await call
         metadata = {str(key): str(value) for key, value in await call.initial_metadata()}
         return answer, metadata
@@ -88,7 +89,7 @@ async def test_a_grpc_instance_is_served_and_its_refusals_arrive_as_grpc() -> No
             with pytest.raises(grpc.aio.AioRpcError, match="no such input"):
                 await ask(mesh, b"bad")
             async with grpc.aio.insecure_channel(f"127.0.0.1:{mesh.config.envoy.port}") as channel:
-                call = channel.stream_stream(STREAM)(timeout=20)
+                call = channel.stream_stream(STREAM)(timeout=60)
                 for number in range(3):
                     await call.write(b"%d" % number)
                     assert b"%d" % number == await call.read()
@@ -117,13 +118,12 @@ async def test_a_web_socket_reaches_an_instance_and_outlives_a_push() -> None:
     async with running_mesh(PLACES, services=services, split=split, models=models) as mesh:
         port = mesh.origins["a"].port
         await mesh.origins["a"].die()
-        app = web.Application()
-        app.router.add_get("/v1/realtime", talk)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
         url = f"ws://127.0.0.1:{mesh.config.envoy.port}/v1/realtime?model=m"
-        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+        async with (
+            serving_routes(web.get("/v1/realtime", talk), port=port),
+            aiohttp.ClientSession() as session,
+            session.ws_connect(url) as socket,
+        ):
             await socket.send_str("one")
             assert "org/m: one" == await socket.receive_str()
             mesh.publish({"voice": {"b": 1}})
@@ -135,7 +135,6 @@ async def test_a_web_socket_reaches_an_instance_and_outlives_a_push() -> None:
             )
             await socket.send_str("two")
             assert "org/m: two" == await socket.receive_str()
-        await runner.cleanup()
 
 
 async def test_the_list_of_models_is_what_can_be_asked_for_here() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from testbed.background import until
 from testbed.processes.envoy_mesh import Mesh, running_mesh
 
 pytestmark = pytest.mark.envoy
@@ -36,9 +37,7 @@ async def instance_of(mesh: Mesh, session: str) -> str:
 
 async def reached(mesh: Mesh, count: int) -> None:
     """Wait until the instances have got *count* requests."""
-    async with asyncio.timeout(60):
-        while sum(each.requests for each in mesh.origins.values()) < count:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await until(lambda: sum(each.requests for each in mesh.origins.values()) >= count)
 
 
 async def test_sessions_stay_through_pushes_and_a_death() -> None:

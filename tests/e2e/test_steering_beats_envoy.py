@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.tools.envoy_comparison import LATE, Balancing, Trial, percentile, run_trials
+from testbed.tools.envoy_comparison import LATE, run_trials
+from testbed.tools.lone_envoys import Balancing
+from testbed.tools.trials import Trial, percentile
 
 WARM = 10.0
 """Seconds of arrivals in which a cold control plane learns; not counted for anybody."""

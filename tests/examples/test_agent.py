@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controlplane.agent.schema import parse_agent_config
+from controlplane.agent.parse import parse_agent_config
 
 FILE = Path(__file__).parents[2] / "examples" / "agent" / "agent.yaml"
 

@@ -112,7 +112,7 @@ async def ask(client: aiohttp.ClientSession, url: str, count: int) -> Counter[st
     """Ask *count* questions; count who answered."""
     answered: Counter[str] = Counter()
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while sum(answered.values()) < count:
             # The listener may come after the first request.
             with contextlib.suppress(aiohttp.ClientConnectionError):
@@ -149,7 +149,7 @@ async def test_text_vision_audio_and_multimodal_are_steered_to_real_models(tmp_p
                 "/api/v1/fleet",
                 lambda d: all("slots" in i["signals"] for i in d["instances"]),
                 "know all six models",
-                within=90,
+                within=180,
             )
             async with running_envoy(await bootstrap(fleet, plane.xds_port)):
                 url = f"http://127.0.0.1:{listener}"
@@ -184,7 +184,7 @@ async def embed(
 
 async def post(client: aiohttp.ClientSession, url: str, body: bytes) -> tuple[str, Any]:
     """Ask until there is a route; give who answered, and what."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(180):
         while True:
             # The listener may come after the first request.
             with contextlib.suppress(aiohttp.ClientConnectionError):

@@ -115,9 +115,9 @@ async def test_all_of_it_starts_and_answers(folder: Path, tmp_path: Path) -> Non
     world = build_world(folder)
     starts = bool(world.asleep)
     async with Demo(world, tmp_path, seed=1) as demo:
-        sending = asyncio.create_task(demo.play(600.0 if starts else 60.0, go_on=False))
+        sending = asyncio.create_task(demo.play(600.0, go_on=False))
         wanted = {(stream.service, stream.site) for stream in world.streams}
-        async with asyncio.timeout(180 if starts else 60):
+        async with asyncio.timeout(180):
             while wanted - {(r.service, r.site) for r in demo.records if r.answered}:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             # KEDA's questions, where an example has some: a failed call has no number.

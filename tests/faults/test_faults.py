@@ -21,18 +21,22 @@ import psutil
 import pytest
 
 from benchmarks.streams import LoadStream, connect
-from controlplane.bus.nats import WARM_UP
+from controlplane.bus.leased import WARM_UP
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_pod
+from testbed.fakes.links import Link
 from testbed.processes.children import Children
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_port
-from testbed.tools.faults import Bed, Link, fault_bed, secured
+from testbed.tools.fault_beds import Bed, fault_bed
+from testbed.tools.secured_files import secured
 
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(600)]
 
-CONNECTS = 5000
+CONNECTS = 5000 if "CATS_FAULTS" in os.environ else 1000
+"""Five thousand are for a machine of one's own: beside other load they take over three minutes."""
 
 
 @pytest.fixture
@@ -272,7 +276,7 @@ async def test_the_weights_of_a_cut_site_age(tmp_path: Path, name: str) -> None:
     """
     link, scrapes = Link(), Link()
     async with fault_bed(
-        tmp_path, link=link, scrapes=scrapes, policy="optimal", witness=False
+        tmp_path, link=link, scrapes=scrapes, policy="optimal", expiry="10s", witness=False
     ) as bed:
         own, other = bed.origins["a"].address, bed.origins["b"].address
 
@@ -420,9 +424,12 @@ async def test_the_wall_clock_jumps(
             (tmp_path / "offset").write_text(jump, encoding="utf-8")
             await bed.keep_on(1.5)
         after = await first(bed).get_json("/api/v1/plan")
-        phases = {
-            each["phase"] for each in (await first(bed).get_json("/api/v1/fleet"))["instances"]
-        }
+
+        async def all_live() -> bool:
+            fleet = await first(bed).get_json("/api/v1/fleet")
+            return {"live"} == {each["phase"] for each in fleet["instances"]}
+
+        await bed.recovers(all_live, since=time.monotonic())
         (tmp_path / "offset").write_text("86400", encoding="utf-8")
         jumped_at = time.monotonic()
         change(bed, "rtt: 20ms", "rtt: 21ms")
@@ -430,7 +437,6 @@ async def test_the_wall_clock_jumps(
         bed.reported("wall clock jumps", "a day forward, a day back", seconds, name)
 
     assert before["version"] == after["version"]
-    assert {"live"} == phases
     assert [] == bed.witness.changed
 
 
@@ -725,7 +731,7 @@ async def test_everything_is_malformed(tmp_path: Path, name: str) -> None:
                     call = channel.unary_unary(method)(
                         b"\xff" + rng.randbytes(rng.randrange(0, 400))
                     )
-                    codes.add(await asyncio.wait_for(call.code(), 10))
+                    codes.add(await asyncio.wait_for(call.code(), 60))
         assert {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED} == codes
         text = bed.fleet.read_text(encoding="utf-8")
         bed.fleet.write_bytes(rng.randbytes(5000))

@@ -10,9 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_ports
@@ -65,14 +64,12 @@ async def test_a_canary_steers_one_client_site_and_both_can_be_compared(tmp_path
         ]
         text = FLEET.format(a=a.address, b=b.address, **ports)
         file.write_text(text, encoding="utf-8")
-        config = parse_config(text, file=str(file))
         control = await ends.enter_async_context(ControlPlaneProcess(file))
         await control.wait_ready()
         for site in ports:
-            bootstrap = build_bootstrap(
-                config, site=site, envoy_id=site, xds=("127.0.0.1", control.xds_port), admin_port=0
+            await ends.enter_async_context(
+                await EnvoyProcess.start(control.bootstrap(site=site, envoy_id=site))
             )
-            await ends.enter_async_context(await EnvoyProcess.start(bootstrap))
         http = await ends.enter_async_context(aiohttp.ClientSession())
         answers = {site: await ask(http, port) for site, port in ports.items()}
         shown = await control.wait_for(

@@ -17,11 +17,10 @@ from typing import Self
 import pytest
 from aiohttp import web
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
 from testbed.demo.traffic import Lengths, Stream, Traffic
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.children import Children
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -60,7 +59,7 @@ envoy:
   address: 127.0.0.1
   port: {port}
   load_period: 200ms
-  health_check: {{interval: 200ms, timeout: 200ms, unhealthy_after: 1}}
+  health_check: {{interval: 200ms, timeout: 60s}}
 """
 
 AGENT = """
@@ -158,14 +157,7 @@ async def at_work(folder: Path) -> AsyncIterator[World]:
         await children.start(
             "agent", [sys.executable, "-m", "controlplane", "agent", "-c", str(agent)]
         )
-        bootstrap = build_bootstrap(
-            parse_config(text, file=str(file)),
-            site="phones",
-            envoy_id="phone-1",
-            xds=("127.0.0.1", control.xds_port),
-            admin_port=0,
-        )
-        ends.push_async_callback((await EnvoyProcess.start(bootstrap)).stop)
+        ends.push_async_callback((await EnvoyProcess.start(control.bootstrap(site="phones"))).stop)
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         lengths = Lengths(prompt=5, output=100, sigma=0.2)
         stream = Stream("chat", "phones", url, rate=8.0, model="assistant", lengths=lengths)

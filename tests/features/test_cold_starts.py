@@ -10,11 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from controlplane.app.serving import Running, Settings, running
+from controlplane.app.serving import Running, running
+from controlplane.app.settings import Settings
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import build_bootstrap
+from testbed.background import until
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.fakes.webhook import WebhookReceiver
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_ports
@@ -149,10 +152,8 @@ async def test_a_full_instance_gets_help_while_it_goes_on_serving(tmp_path: Path
 
         sending = [asyncio.create_task(send()) for _ in range(6)]
         try:
-            async with asyncio.timeout(90):
-                while len(used(run)) < 2:  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
-                room = await documents(http, run, "/api/v1/room")
+            await until(lambda: len(used(run)) >= 2)
+            room = await documents(http, run, "/api/v1/room")
         finally:
             for each in sending:
                 each.cancel()

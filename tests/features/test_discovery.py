@@ -12,15 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
+from testbed.background import until
 from testbed.fakes.certificates import Authority
-from testbed.fakes.kubernetes_api import (
-    KubernetesApiServer,
-    make_pod,
-    make_slice,
-    serving_kubernetes,
-)
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_pod, make_slice
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -74,13 +69,6 @@ class Cluster:
             text = text.replace(word, value)
         self.fleet.write_text(text, encoding="utf-8")
         return text
-
-    def bootstrap(self, xds_port: int) -> str:
-        """Return an Envoy's bootstrap."""
-        config = parse_config(self.fleet.read_text(encoding="utf-8"), file="fleet.yaml")
-        return build_bootstrap(
-            config, site="north", envoy_id="e1", xds=("127.0.0.1", xds_port), admin_port=0
-        )
 
     def put(self, name: str, origin: Origin, **how: Any) -> None:
         """Let a pod be there."""
@@ -140,7 +128,7 @@ async def test_pods_that_come_get_requests_and_those_that_go_lose_them(tmp_path:
             assert 503 == (await control.get("/readyz"))[0]
             cluster.put("a", a)
             await control.wait_ready()
-            async with await EnvoyProcess.start(cluster.bootstrap(control.xds_port)) as envoy:
+            async with await EnvoyProcess.start(control.bootstrap()) as envoy:
                 await wait_for_endpoints(envoy, [a], "have the first pod")
                 await wait_for_answers(http, cluster.port, {"a"})
 
@@ -209,7 +197,7 @@ async def test_a_lost_api_keeps_what_is_known_and_a_restart_as_well(tmp_path: Pa
             server.denied = set()
             await control.wait_for_event("discovery restored")
 
-    assert "give the service account get, list and watch on pods" in reported["remedy"]
+    assert "grant the service account get, list and watch on pods" in reported["remedy"]
     (rule,) = fleet["discovery"]
     assert (False, 1, "pods") == (rule["ok"], rule["instances"], rule["rule"])
     assert before["version"] == after["version"]
@@ -232,11 +220,15 @@ async def test_the_file_wins_over_what_is_discovered(tmp_path: Path) -> None:
             document = await control.wait_for(
                 "/api/v1/fleet", lambda fleet: len(fleet["instances"]) == 2, "know both"
             )
-            refused = {
-                line["instance"]: line["clash"]
-                for line in control.events()
-                if line["event"] == "discovered instance rejected"
-            }
+            refused: dict[str, str] = {}
+            async with asyncio.timeout(60):
+                while len(refused) < 2:  # a thread writes the log, after the API may say the same
+                    refused = {
+                        line["instance"]: line["clash"]
+                        for line in control.events()
+                        if line["event"] == "discovered instance rejected"
+                    }
+                    await asyncio.sleep(0.05)
             cluster.write(instances="[]")
             await control.wait_for(
                 "/api/v1/fleet",
@@ -343,16 +335,12 @@ async def test_a_rejection_is_an_event_on_its_object(tmp_path: Path) -> None:
             failed = await control.wait_for_event("Kubernetes Event not written")
             server.denied = set()
             server.put("pods", {**portless, "metadata": {**portless["metadata"], "name": "c"}})
-            async with asyncio.timeout(60):
-                while not server.events:  # noqa: ASYNC110 -- it happens elsewhere
-                    await asyncio.sleep(0.05)
+            await until(lambda: server.events)
             cluster.fleet.write_text(
                 cluster.fleet.read_text(encoding="utf-8").replace("kind: edge", "kind: moon"),
                 encoding="utf-8",
             )
-            async with asyncio.timeout(60):
-                while len(server.events) < 2:  # noqa: ASYNC110 -- it happens elsewhere
-                    await asyncio.sleep(0.05)
+            await until(lambda: len(server.events) >= 2)
             of_file = server.events.pop()
             cluster.put("a", a, terminating=True)
             await control.wait_for_event(
@@ -361,7 +349,7 @@ async def test_a_rejection_is_an_event_on_its_object(tmp_path: Path) -> None:
             assert 1 == len(server.events)
 
     (event,) = server.events
-    assert "give the service account create on events in namespace models" == failed["remedy"]
+    assert "grant the service account create on events in namespace models" == failed["remedy"]
     assert ("Pod", "c", "models", "uid-of-b") == tuple(
         event["involvedObject"][key] for key in ("kind", "name", "namespace", "uid")
     )

@@ -13,10 +13,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
 from testbed.fakes.certificates import Authority, server_context
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_pod
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -149,12 +148,9 @@ async def test_two_replicas_steer_across_two_clusters_with_one_of_them_away(
             await replicas.start(0)
             leader = await replicas.leader()
             follower = await replicas.start(1)
-            text = fleet.read_text(encoding="utf-8")
-            bootstrap = build_bootstrap(
-                parse_config(text, file="fleet.yaml"), site="edge", envoy_id="e1",
-                xds=("127.0.0.1", follower.xds_port), admin_port=0,
-            )  # fmt: skip
-            envoy = await ends.enter_async_context(await EnvoyProcess.start(bootstrap))
+            envoy = await ends.enter_async_context(
+                await EnvoyProcess.start(follower.bootstrap(site="edge"))
+            )
             await wait_for_endpoints(envoy, [a, b], "have an instance of each cluster")
             await wait_for_answers(http, port, {"a", "b"})
 

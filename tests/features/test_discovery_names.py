@@ -7,15 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
-from testbed.fakes.kubernetes_api import (
-    KubernetesApiServer,
-    make_gateway,
-    make_pool,
-    make_slice,
-    serving_kubernetes,
-)
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_gateway, make_pool, make_slice
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -58,11 +51,7 @@ async def test_slices_of_names_and_imports_behind_named_gateways_serve(tmp_path:
         server.put("endpointslices", named)
         async with ControlPlaneProcess(file) as control:
             await control.wait_ready()
-            bootstrap = build_bootstrap(
-                parse_config(text, file="fleet.yaml"), site="north", envoy_id="e1",
-                xds=("127.0.0.1", control.xds_port), admin_port=0,
-            )  # fmt: skip
-            async with await EnvoyProcess.start(bootstrap) as envoy:
+            async with await EnvoyProcess.start(control.bootstrap()) as envoy:
                 await wait_for_endpoints(envoy, [a], "have the slice's name resolved")
                 server.put(
                     "gateways",

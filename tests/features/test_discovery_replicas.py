@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.xds.types import ENDPOINT
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.background import until
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_pod
 from testbed.processes.nats_servers import running_nats
 from testbed.processes.replicas import Replicas, connected, running_replicas
 
@@ -74,9 +76,7 @@ async def test_a_replica_that_hears_late_keeps_its_plan_meanwhile(tmp_path: Path
             await settle(replicas, {"a", "b"})
             ports = [xds for xds, _ in replicas.ports]
             async with connected(4, ports, endpoints=["chat"]) as clients:
-                async with asyncio.timeout(60):
-                    while not all("chat" in c.held.get(ENDPOINT, {}) for c in clients):  # noqa: ASYNC110 -- elsewhere
-                        await asyncio.sleep(0.05)
+                await until(lambda: all("chat" in c.held.get(ENDPOINT, {}) for c in clients))
                 server.lagging = True
                 server.put("pods", make_pod("c", "10.0.0.99"))
                 server.delete("pods", "a")

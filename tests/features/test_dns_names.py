@@ -7,8 +7,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -37,21 +35,14 @@ async def test_a_named_instance_answers_and_one_without_an_address_waits(tmp_pat
         file.write_text(text, encoding="utf-8")
         async with ControlPlaneProcess(file) as control:
             await control.wait_ready()
-            bootstrap = build_bootstrap(
-                parse_config(text, file=str(file)),
-                site="north",
-                envoy_id="north-1",
-                xds=("127.0.0.1", control.xds_port),
-                admin_port=0,
-            )
-            async with await EnvoyProcess.start(bootstrap) as envoy:
+            async with await EnvoyProcess.start(control.bootstrap()) as envoy:
                 clusters = await envoy.wait_for(lambda c: bool(c.get("chat")), "get an endpoint")
                 async with (
                     aiohttp.ClientSession() as session,
                     session.post(f"http://127.0.0.1:{listener}/v1/chat") as response,
                 ):
                     text = await response.text()
-            log = control.log()
+            line = await control.wait_for_event("DNS name of an instance not resolved")
     assert "a" == text
     assert [origin.address] == [each.address for each in clusters["chat"]]
-    assert "no-such-host.invalid" in log
+    assert "no-such-host.invalid" in str(line)

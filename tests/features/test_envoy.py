@@ -9,10 +9,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from controlplane.app.serving import Running, Settings, running
+from controlplane.app.serving import Running, running
+from controlplane.app.settings import Settings
 from controlplane.config import parse_config
 from controlplane.resources.bootstrap import build_bootstrap
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_ports
 

@@ -17,11 +17,14 @@ import grpc
 import pytest
 from envoy.service.status.v3 import csds_pb2
 
-from controlplane.app.serving import Running, Settings, running
+from controlplane.app.serving import Running, running
+from controlplane.app.settings import Settings
 from controlplane.config import parse_config
 from controlplane.grpc_services.csds import SERVICE as CSDS
-from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry, ObservationSettings
+from controlplane.grpc_services.envoy_metrics import EnvoyTelemetry
+from controlplane.grpc_services.observation_streams import ObservationSettings
 from controlplane.resources.bootstrap import build_bootstrap
+from testbed.background import until
 from testbed.fakes.upstreams import Origin
 from testbed.processes.envoys import running_envoy
 from testbed.processes.grpc_clients import (
@@ -116,9 +119,7 @@ async def planned(file: Path, xds_port: int) -> AsyncIterator[Running]:
     """Run a control plane, and go on once it has a plan: calls before that fail at once."""
     settings = Settings(file, ("127.0.0.1", xds_port), ("127.0.0.1", 0), settle=0.0)
     async with running(settings) as run:
-        async with asyncio.timeout(60):
-            while run.control.cycle.plan is None:  # noqa: ASYNC110 -- it happens elsewhere
-                await asyncio.sleep(0.01)
+        await until(lambda: run.control.cycle.plan is not None)
         yield run
 
 

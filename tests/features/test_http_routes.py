@@ -9,14 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
-from testbed.fakes.kubernetes_api import (
-    KubernetesApiServer,
-    make_http_route,
-    make_slice,
-    serving_kubernetes,
-)
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_http_route, make_slice
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -78,11 +72,7 @@ async def test_http_routes_say_which_requests_a_service_gets(tmp_path: Path) -> 
         server.put("endpointslices", make_slice("s", {"p": "127.0.0.1"}, ports={"http": a.port}))
         async with ControlPlaneProcess(file, "--state-dir", str(tmp_path)) as control:
             await control.wait_ready()
-            bootstrap = build_bootstrap(
-                parse_config(text, file="fleet.yaml"), site="north", envoy_id="e1",
-                xds=("127.0.0.1", control.xds_port), admin_port=0,
-            )  # fmt: skip
-            async with await EnvoyProcess.start(bootstrap) as envoy:
+            async with await EnvoyProcess.start(control.bootstrap()) as envoy:
                 await envoy.wait_for(lambda clusters: "chat" in clusters, "have the service")
                 await wait_for_statuses(
                     http,

@@ -9,9 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_pod
 from testbed.fakes.upstreams import Origin
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
@@ -73,11 +72,7 @@ async def test_another_replica_goes_on_when_the_leader_is_killed(tmp_path: Path)
             assert 200 == answer.status
         follower = await ends.enter_async_context(ControlPlaneProcess(files[1]))
         await follower.wait_ready()
-        bootstrap = build_bootstrap(
-            parse_config(files[1].read_text(encoding="utf-8"), file="fleet.yaml"), site="north",
-            envoy_id="e1", xds=("127.0.0.1", follower.xds_port), admin_port=0,
-        )  # fmt: skip
-        envoy = await ends.enter_async_context(await EnvoyProcess.start(bootstrap))
+        envoy = await ends.enter_async_context(await EnvoyProcess.start(follower.bootstrap()))
         await wait_for_endpoints(envoy, [a], "have the leader's instance")
         versions = {(await each.get_json("/api/v1/plan"))["version"] for each in (leader, follower)}
         assert 1 == len(versions)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.config import parse_config
 from controlplane.diagnostics.doctor import examine_envoys
-from controlplane.resources.bootstrap import build_bootstrap
-from testbed.demo.traffic import Lengths, Record, Stream, Traffic
+from testbed.demo.records import Record
+from testbed.demo.traffic import Lengths, Stream, Traffic
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings
+from testbed.fakes.instance_settings import InstanceSettings
+from testbed.fakes.instances import EmulatedInstance
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_ports
@@ -45,7 +45,7 @@ envoy:
   address: 127.0.0.1
   port: {port}
   load_period: 200ms
-  health_check: {{interval: 200ms, timeout: 200ms, unhealthy_after: 1}}
+  health_check: {{interval: 200ms, timeout: 60s, unhealthy_after: 1}}
 """
 
 
@@ -64,7 +64,7 @@ class World:
         """Return who answered the last requests."""
         return Counter(record.instance for record in list(self.traffic.records)[-last:])
 
-    async def until(self, condition: Callable[[], bool], what: str, *, within: float = 60) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, *, within: float = 180) -> None:
         """Wait while the fleet works."""
         try:
             async with asyncio.timeout(within):
@@ -100,18 +100,10 @@ async def at_work(folder: Path, *, delta: bool, version: str = "") -> AsyncItera
 
         async with control:
             await control.wait_ready()
-            bootstrap = build_bootstrap(
-                parse_config(text, file=str(file)),
-                site="north",
-                envoy_id="north-1",
-                xds=("127.0.0.1", control.xds_port),
-                admin_port=0,
-                delta=delta,
-            )
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
             stream = Stream("chat", "north", url, rate=40.0, lengths=lengths)
             async with (
-                await EnvoyProcess.start(bootstrap, version=version) as envoy,
+                await EnvoyProcess.start(control.bootstrap(delta=delta), version=version) as envoy,
                 Traffic([stream], seed=7) as traffic,
             ):
                 yield World(a, b, control, envoy, traffic, command)
@@ -158,7 +150,7 @@ async def test_an_unsupported_envoy_serves_and_is_reported(tmp_path: Path) -> No
 
         assert [False] == [envoy["supported"] for envoy in document["envoys"]]
         assert "upgrade it to 1.37 or newer" in finding.remedy
-        assert "Envoy version not supported" in world.control.log()
+        assert await world.control.wait_for_event("Envoy version not supported")
         assert [] == [record for record in world.traffic.records if not record.answered]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
-import sys
 from pathlib import Path
 
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.replicas import running_replicas
+from tests.features.test_replay import cats
 
 FLEET = """
 version: 1
@@ -22,17 +21,6 @@ instances:
   - {name: far, site: cloud, address: "127.0.0.1:9002", model: m}
 steering: {period: 200ms, expiry: 3h}
 """
-
-
-async def cats(*words: str) -> tuple[int, str]:
-    """Run a command; give its status and what it said."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "controlplane", *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await child.communicate()
-    return child.returncode or 0, said.decode()
 
 
 def users(plan: dict[str, dict[str, dict[str, dict[str, list[dict[str, str]]]]]]) -> set[str]:

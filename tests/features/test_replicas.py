@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from controlplane.controller.replication import DEAF_AFTER
+from controlplane.steering.stability import SETTLED
 from controlplane.xds.types import ENDPOINT
+from testbed.fakes.links import Link
 from testbed.fakes.metrics_pages import Load, serving_pages
 from testbed.processes.nats_servers import running_nats
 from testbed.processes.replicas import Replicas, connected, running_replicas
-from testbed.tools.faults import Link
 from testbed.tools.plan_shares import largest_move, shares
 
 STREAMS = int(os.environ.get("CATS_TEST_STREAMS", "60"))
@@ -113,16 +114,29 @@ async def test_a_rolling_restart_changes_no_version(tmp_path: Path, policy: str)
             assert all(client.connects > 1 for client in clients)
 
 
-async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: Path) -> None:
-    """Its successor has heard the same reports and goes on from the same plan."""
+@pytest.mark.parametrize("gap", [0.0, 6.0])
+async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(
+    tmp_path: Path, gap: float
+) -> None:
+    """Its successor has heard the same reports and goes on from the same plan.
+
+    Where it comes late, as on a machine under load, it begins with reports as old as the gap.
+    What any leader of this fleet learns from second to second is worth 1 to 2 percent; a gain that
+    a leader would push at any time is not what is looked for here.
+    """
     async with serving_pages(LOADS) as port:
-        text = fleet(port, policy="optimal")
+        text = fleet(port, policy="optimal, min_gain: 10%")
         async with running_replicas(tmp_path, text) as (replicas, _):
             first = await replicas.leader()
-            await settled(replicas, quiet=8.0)
+            await settled(replicas, quiet=SETTLED + 3.0)  # what a push needs falls until then
             survivors = [number for number in range(3) if number != first]
             before = shares(await plan_of(replicas, survivors[0]))
             replicas.running.pop(first).signal(signal.SIGKILL)
+            for stop in (signal.SIGSTOP, signal.SIGCONT):
+                for number in survivors:
+                    replicas.running[number].signal(stop)
+                if stop is signal.SIGSTOP:
+                    await asyncio.sleep(gap)
             second = await replicas.leader()
             leads_from = time.monotonic()
             moved = 0.0
@@ -132,7 +146,7 @@ async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(tmp_path: 
                     moved = max(moved, largest_move(before, now))
                 await asyncio.sleep(0.25)
             assert second != first
-            assert moved <= 0.01
+            assert moved < 0.011, "by more than a probe, which is a hundredth"
             await settled(replicas)
 
 
@@ -174,12 +188,13 @@ async def test_a_leader_that_hears_no_instance_gives_the_lead_up(tmp_path: Path)
                 await replicas.running[number].wait_for(
                     "/api/v1/fleet", lambda it: not it["frozen"], "hear through the other"
                 )
-            versions = await replicas.versions()
+            # A plan is its leader's for a moment before it is the other's.
+            await settled(replicas, quiet=1.0)
             ready = [(await each.get("/readyz"))[0] for each in replicas.running.values()]
 
     assert 1 == said["replicas"]
     assert DEAF_AFTER <= said["seconds"]  # rounded
-    assert ([200, 200], 1) == (ready, len(versions))
+    assert [200, 200] == ready
 
 
 async def test_a_rollout_of_another_file_ends_with_one_plan(tmp_path: Path) -> None:
@@ -217,10 +232,10 @@ async def connected_envoys(replicas: Replicas) -> int:
     return sum(len(document["envoys"]) for document in documents)
 
 
-async def settled(replicas: Replicas, *, quiet: float = 3.0) -> None:
-    """Wait until all serve one plan, and that for a while."""
+async def settled(replicas: Replicas, *, quiet: float = 8.0) -> None:
+    """Wait until all serve one plan, and that for longer than it takes to learn what differs."""
     since, last = time.monotonic(), await replicas.versions()
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(240):
         while len(last) != 1 or time.monotonic() - since < quiet:
             await asyncio.sleep(0.25)
             now = await replicas.versions()

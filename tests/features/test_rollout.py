@@ -7,19 +7,8 @@ from pathlib import Path
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.nats_servers import running_nats
 from testbed.processes.replicas import Replicas
+from tests.features.test_override import FLEET
 
-FLEET = """
-version: 1
-sites: [{name: north, kind: edge}, {name: cloud, kind: cloud}]
-models: [{name: m}]
-services:
-  - {name: chat, match: [{path: /v1/chat/completions}], models: [{name: m}]}
-instances:
-  - {name: near, site: north, address: "127.0.0.1:9001", model: m}
-  - {name: far, site: cloud, address: "127.0.0.1:9002", model: m}
-steering: {period: 200ms, expiry: 3h}
-server: {bus: "BUS"}
-"""
 PAINT = "  - {name: paint, match: [{path: /v1/images}], models: [{name: m}]}\n"
 
 
@@ -30,7 +19,7 @@ async def test_a_replica_with_a_newer_file_serves_what_it_can(tmp_path: Path) ->
     """
     async with running_nats(tmp_path, size=1) as cluster:
         old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
-        text = FLEET.replace("BUS", cluster.url)
+        text = f'{FLEET}server: {{bus: "{cluster.url}"}}\n'
         newer = text.replace("instances:\n", f"{PAINT}instances:\n")
         old.write_text(text, encoding="utf-8")
         new.write_text(newer, encoding="utf-8")

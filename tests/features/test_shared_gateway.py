@@ -9,15 +9,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from controlplane.config import parse_config
-from controlplane.resources.bootstrap import build_bootstrap
-from testbed.fakes.kubernetes_api import (
-    KubernetesApiServer,
-    make_gateway,
-    make_http_route,
-    make_pool,
-    serving_kubernetes,
-)
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_gateway, make_http_route, make_pool
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.control_planes import ControlPlaneProcess
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_port
@@ -57,14 +51,6 @@ async def answer(request: web.Request) -> web.Response:
 async def test_pools_behind_one_gateway_are_known_by_host_or_path(tmp_path: Path) -> None:
     """Each service reaches its own; one that cannot be distinguished is refused, and says so."""
     server, port, file = KubernetesApiServer(), free_port(), tmp_path / "fleet.yaml"
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    at = runner.addresses[0][1]
-    server.put("gateways", make_gateway("gateway", {"127.0.0.1": "IPAddress"}, ports={"x": at}))
     for name in "abc":
         server.put("inferencepools", make_pool(name, labels={"model": name}))
     routes = (
@@ -75,16 +61,17 @@ async def test_pools_behind_one_gateway_are_known_by_host_or_path(tmp_path: Path
     )
     for route in routes:
         server.put("httproutes", route)
-    async with serving_kubernetes(server), aiohttp.ClientSession() as http:
+    async with (
+        serving_routes(web.route("*", "/{path:.*}", answer)) as at,
+        serving_kubernetes(server),
+        aiohttp.ClientSession() as http,
+    ):
+        server.put("gateways", make_gateway("gateway", {"127.0.0.1": "IPAddress"}, ports={"x": at}))
         text = FLEET.replace("API", server.url).replace("ENVOY", str(port))
         file.write_text(text, encoding="utf-8")
         async with ControlPlaneProcess(file) as control:
             await control.wait_ready()
-            bootstrap = build_bootstrap(
-                parse_config(text, file="fleet.yaml"), site="north", envoy_id="e1",
-                xds=("127.0.0.1", control.xds_port), admin_port=0,
-            )  # fmt: skip
-            async with await EnvoyProcess.start(bootstrap) as envoy:
+            async with await EnvoyProcess.start(control.bootstrap()) as envoy:
                 await envoy.wait_for(
                     lambda clusters: all(
                         [each.healthy for each in clusters.get(name, ())] == [True] for name in "ab"
@@ -97,7 +84,6 @@ async def test_pools_behind_one_gateway_are_known_by_host_or_path(tmp_path: Path
                         async with http.get(f"http://127.0.0.1:{port}{path}") as response:
                             said[path] = response.status, await response.text()
                 fleet = await control.get_json("/api/v1/fleet")
-    await runner.cleanup()
 
     assert {"/a/x?y=1": (200, "a /a/x?y=1"), "/b/x?y=1": (200, "b /b/x?y=1")} == said
     (refused,) = fleet["discovery"][0]["refused"]

@@ -19,6 +19,8 @@ from controlplane.config import Tracing
 from controlplane.controller.cycle_record import CycleRecord
 from controlplane.controller.tracing import CycleTracer
 from controlplane.xds.types import ENDPOINT
+from testbed.background import until
+from testbed.fakes.web_servers import serving_routes
 from testbed.fakes.xds import XdsClient
 from testbed.processes.control_planes import ControlPlaneProcess
 
@@ -73,15 +75,8 @@ async def receiving(spans: list[Span]) -> AsyncIterator[int]:
                 spans.extend(read_span(span) for span in scope["spans"])
         return web.json_response({})
 
-    application = web.Application()
-    application.router.add_post("/v1/traces", take)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+    async with serving_routes(web.post("/v1/traces", take)) as port:
+        yield port
 
 
 async def test_a_cycle_is_a_trace_with_its_stages(tmp_path: Path) -> None:
@@ -104,9 +99,7 @@ async def test_a_cycle_is_a_trace_with_its_stages(tmp_path: Path) -> None:
                 )
                 second = await client.response()
                 await client.request(ENDPOINT, nonce=second.nonce)
-                async with asyncio.timeout(60):
-                    while not any(span.name == "convergence" for span in spans):  # noqa: ASYNC110
-                        await asyncio.sleep(0.05)
+                await until(lambda: any(span.name == "convergence" for span in spans))
                 client.cancel()
             _, metrics = await control.get("/metrics")
             control.signal(signal.SIGINT)
@@ -170,7 +163,7 @@ async def test_a_sample_of_the_cycles_is_traced(sample: float, spans: int) -> No
         tracer = CycleTracer(
             Tracing(endpoint=f"http://127.0.0.1:{port}/v1/traces", sample=sample), replica="r"
         )
-        tracer.tell_cycle(record)
+        tracer.trace_cycle(record)
         await asyncio.to_thread(tracer.close)
 
     assert spans == len(seen)

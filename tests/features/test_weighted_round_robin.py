@@ -18,6 +18,7 @@ from aiohttp import web
 from controlplane.agent.orca_server import OrcaServer
 from controlplane.agent.settings import OrcaExport
 from controlplane.model import InstanceReport, Signal, Source
+from testbed.background import running_task
 from testbed.processes.envoys import EnvoyProcess
 from testbed.processes.ports import free_ports
 
@@ -108,7 +109,7 @@ async def test_an_idle_endpoint_attracts_traffic_and_a_crowded_one_loses_it(
                         service=0.5 * slowness,
                     )
                 )
-            ends.push_async_callback(_stop, asyncio.create_task(_keep_fresh(server)))
+            await ends.enter_async_context(running_task(_keep_fresh(server)))
             await _serve(ends, host, serve, name)
         endpoints = json.dumps(
             [
@@ -141,11 +142,6 @@ async def _keep_fresh(server: OrcaServer) -> None:
     while True:
         await asyncio.sleep(1)
         server.load._at = time.monotonic()  # the same is still true
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _serve(ends: AsyncExitStack, host: str, port: int, name: str) -> None:

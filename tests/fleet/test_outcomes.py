@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from controlplane.errors import ReportError
 from controlplane.fleet import FleetState, FleetView
-from controlplane.fleet.outcomes import OutcomeBook, count_outcomes
+from controlplane.fleet.outcomes import OutcomeBook, _counts
 from controlplane.fleet.steps import finish
-from controlplane.fleet.view import Outcomes
+from controlplane.fleet.traffic_view import Outcomes
 from controlplane.model import FailureClass, InstanceReport, Signal, Source, TrafficReport
 from testbed.fakes.fleets import make_config
 
@@ -76,7 +76,7 @@ def test_a_failure_without_a_class_is_a_server_error(
     failed: float, failures: Mapping[FailureClass, float], server_errors: float
 ) -> None:
     """No failure is lost, and none is counted twice."""
-    counted = count_outcomes(report(1.0, failed=failed, failures=failures))
+    counted = Outcomes(*_counts(report(1.0, failed=failed, failures=failures)))
 
     assert server_errors == counted.server_error
     assert failed + failures.get(FailureClass.CLIENT_ERROR, 0.0) == counted.failed

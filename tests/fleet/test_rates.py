@@ -40,7 +40,7 @@ def test_noise_moves_it_slowly_and_a_step_at_once(measured: float, expected: flo
     assert pytest.approx(expected, abs=0.1) == moved
 
 
-def test_a_longer_interval_tells_more() -> None:
+def test_a_longer_interval_reports_more() -> None:
     """Ten seconds of 110 a second are no noise where one second is."""
     short, long = (smoothed(100.0, 115.0, elapsed=1.0, interval=span) for span in (1.0, 10.0))
 

@@ -6,8 +6,8 @@ import pytest
 
 from controlplane.config import Engine
 from controlplane.fleet import FleetState
-from controlplane.fleet.instances import VANISHED_CONFIDENCE
 from controlplane.fleet.view import FleetView, Phase
+from controlplane.fleet.worth import VANISHED_CONFIDENCE
 from controlplane.model import InstanceReport, Signal, Source, TrafficReport
 from controlplane.steering import Steering
 from controlplane.telemetry.engines import parse_metrics
@@ -40,7 +40,7 @@ def run(fleet: FleetState, second: int, text: str) -> FleetView:
     return fleet.view(now=now)
 
 
-def test_a_renamed_metric_is_told_and_leaves_a_degraded_but_defined_weight() -> None:
+def test_a_renamed_metric_is_reported_and_leaves_a_degraded_but_defined_weight() -> None:
     """After an upgrade `running` is gone: a reason, a missing signal, half the confidence."""
     config = make_config(
         sites=["near"],
@@ -120,3 +120,49 @@ def test_an_idle_instance_may_stand_still() -> None:
     view = fleet.view(now=60.0).instances["a"]
 
     assert (1.0, "") == (view.trust, view.reason)
+
+
+@pytest.mark.parametrize(
+    ("agent", "engine"),
+    [
+        pytest.param(False, True, id="the agent says that it is not ready"),
+        pytest.param(True, False, id="the engine says that it is not ready"),
+    ],
+)
+def test_readiness_is_the_engines_own_word_where_its_page_is_read(
+    agent: bool, engine: bool
+) -> None:
+    """An agent passes it on, and may be late or wrong: it takes out nothing that is scraped."""
+    fleet = FleetState(make_config(sites=["near"], instances=[make_instance("a", "near")]), now=0.0)
+    phases, ramps = set(), set()
+    for second in range(1, 40):
+        now = float(second)
+        for source, ready in ((Source.SCRAPE, engine), (Source.AGENT, agent)):
+            signals = {Signal.RUNNING: 2.0, Signal.COMPLETED: 10.0 * second}
+            fleet.apply(
+                InstanceReport("a", source, now, signals, ready=ready, reporter="agent-1"), now=now
+            )
+            shown = fleet.view(now=now).instances["a"]
+            phases.add(shown.phase)
+            ramps.add(shown.ramp)
+
+    assert {Phase.LIVE if engine else Phase.NOT_READY} == phases
+    if engine:
+        assert {1.0} == ramps
+        assert (
+            "an agent says that it is not ready, its own metrics that it is ready" in shown.reason
+        )
+
+
+def test_an_agents_word_on_readiness_counts_again_once_the_page_is_late() -> None:
+    """Then it is the best there is, and it may end a service as the engine itself can."""
+    fleet = FleetState(make_config(sites=["near"], instances=[make_instance("a", "near")]), now=0.0)
+    signals = {Signal.RUNNING: 2.0}
+    fleet.apply(InstanceReport("a", Source.SCRAPE, 1.0, signals), now=1.0)
+    phases = []
+    for now in (1.5, 20.0):
+        report = InstanceReport("a", Source.AGENT, now, signals, ready=False, reporter="agent-1")
+        fleet.apply(report, now=now)
+        phases.append(fleet.view(now=now).instances["a"].phase)
+
+    assert [Phase.LIVE, Phase.NOT_READY] == phases

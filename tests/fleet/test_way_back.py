@@ -211,6 +211,75 @@ def test_a_buggy_agent_harms_no_instance_that_is_scraped_truthfully() -> None:
     assert Source.SCRAPE is view.readings[Signal.RUNNING].source
 
 
+@pytest.mark.parametrize("claim", [{"running": 8.0, "waiting": 500.0}, {"running": 0.0}])
+def test_an_agents_plausible_nonsense_does_not_outlast_what_is_scraped(
+    claim: dict[str, float],
+) -> None:
+    """It claims a queue that is not there, or none where there is one; then it is repaired."""
+    fleet = Fleet()
+    busy = {Signal.RUNNING: 20.0, Signal.WAITING: 10.0}
+
+    def page(at: float) -> dict[Signal, float]:
+        return {**healthy(at), **busy}
+
+    def lie(at: float) -> list[Report]:
+        claimed = {Signal(name): value + at % 2 for name, value in claim.items()}
+        signals = {**page(at), **claimed}
+        if "waiting" not in claim:
+            signals[Signal.WAITING] = at % 2
+        return [InstanceReport("a", Source.AGENT, at, signals, reporter="buggy")]
+
+    early = fleet.run(1, page, more=lie)
+    late = fleet.run(1, page, more=lie)
+    views = [fleet.run(1, page, more=lie) for _ in range(60)]
+
+    assert Source.AGENT is early.readings[Signal.RUNNING].source
+    for view in (late, *views):
+        assert (20.0, 10.0) == tuple(
+            view.readings[signal].value for signal in (Signal.RUNNING, Signal.WAITING)
+        )
+        assert (Phase.LIVE, 1.0, 1.0) == (view.phase, view.confidence, view.trust)
+        assert "its own metrics 30; its own metrics count" in view.reason
+
+    def truth(at: float) -> list[Report]:
+        return [InstanceReport("a", Source.AGENT, at, page(at), reporter="buggy")]
+
+    repaired = fleet.run(2, page, more=truth)
+    assert Source.AGENT is repaired.readings[Signal.RUNNING].source
+    assert "" == repaired.reason
+
+
+def test_an_agent_that_is_a_second_late_is_no_liar() -> None:
+    """Of an instance that swings between empty and full it says what was."""
+    fleet = Fleet()
+
+    def page(at: float) -> dict[Signal, float]:
+        return {**healthy(at), Signal.RUNNING: 40.0 if at % 6 < 3 else 1.0}
+
+    def late(at: float) -> list[Report]:
+        return [InstanceReport("a", Source.AGENT, at, page(at - 1.0), reporter="x")]
+
+    views = [fleet.run(1, page, more=late) for _ in range(60)]
+
+    assert {Source.AGENT} == {view.readings[Signal.RUNNING].source for view in views}
+    assert {""} == {view.reason for view in views}
+
+
+def test_an_agents_word_counts_again_when_the_scrape_fails() -> None:
+    """What cannot be compared is believed: it may be the better one."""
+    fleet = Fleet()
+
+    def lie(at: float) -> list[Report]:
+        signals = {**healthy(at), Signal.RUNNING: 60.0 + at % 2}
+        return [InstanceReport("a", Source.AGENT, at, signals, reporter="x")]
+
+    scraped = fleet.run(20, healthy, more=lie)
+    alone = fleet.run(30, lambda _: None, more=lie)
+
+    assert 5.0 == scraped.readings[Signal.RUNNING].value
+    assert alone.readings[Signal.RUNNING].value >= 60.0
+
+
 def test_an_agent_that_turns_buggy_leaves_what_is_scraped() -> None:
     """Once it is in quarantine its last word no longer wins over a fresh scrape."""
     fleet = Fleet()
@@ -400,7 +469,7 @@ class TestUnscraped:
         assert (1.0, 0.0) == (confidences[0], confidences[-1])
 
 
-def test_failures_of_every_class_are_told_in_the_view() -> None:
+def test_failures_of_every_class_are_reported_in_the_view() -> None:
     """The reading that steering prices."""
     fleet = Fleet(scraped=False)
     fleet.run(5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from controlplane.grpc_transport.grpcio import GrpcioServer
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.model import InstanceReport, Report, Signal
 from controlplane.wire.cats.telemetry.v1 import telemetry_pb2 as pb
+from testbed.background import until
 
 METHOD = f"/{SERVICE}/Report"
 
@@ -166,9 +166,7 @@ async def test_streams_end_without_a_trace_when_agents_vanish(plane: Plane, serv
         await call.write(make_batch(1, "a"))
         await call.read()
         call.cancel()
-        async with asyncio.timeout(60):
-            while service.agents:  # noqa: ASYNC110 -- the condition is another task's state
-                await asyncio.sleep(0.01)
+        await until(lambda: not service.agents)
 
     assert 5 == len(plane.reports)
 

@@ -86,7 +86,7 @@ async def until(channel: Any, wanted: set[State]) -> Any:
 
 
 @pytest.mark.parametrize("delta", [pytest.param(False, id="sotw"), pytest.param(True, id="delta")])
-async def test_each_resource_is_told_with_how_far_it_came(
+async def test_each_resource_is_reported_with_how_far_it_came(
     channel: grpc.aio.Channel, delta: bool
 ) -> None:
     """Under way until it is answered, then taken or refused, with the reason."""
@@ -118,7 +118,7 @@ async def test_each_resource_is_told_with_how_far_it_came(
     assert (CLUSTER, b"a=1") == (taken.xds_config.type_url, taken.xds_config.value)
 
 
-async def test_a_client_that_left_is_told_no_more(channel: grpc.aio.Channel) -> None:
+async def test_a_client_that_left_is_reported_no_longer(channel: grpc.aio.Channel) -> None:
     """Its streams are closed, and nothing is kept of them."""
     client = XdsClient(channel, delta=True)
     await client.request(CLUSTER)
@@ -217,7 +217,7 @@ async def test_what_cannot_be_answered_is_refused_in_words(
     assert text in (caught.value.details() or "")
 
 
-async def test_too_much_to_tell_is_refused_with_the_remedy(
+async def test_too_much_to_report_is_refused_with_the_remedy(
     server: XdsServer, channel: grpc.aio.Channel
 ) -> None:
     """What a client of gRPC would not take is not sent; without contents it fits."""
@@ -245,7 +245,7 @@ OPS = Identity(san="ops.example", role=Role.OBSERVER)
         pytest.param("ipv4:127.0.0.1:5", ("an.example",), True, False, id="another certificate"),
     ],
 )
-def test_only_this_machine_and_observers_are_told(
+def test_only_this_machine_and_observers_are_reported(
     server: XdsServer, peer: str, names: tuple[str, ...], enforced: bool, admitted: bool
 ) -> None:
     """The answer names every address of the fleet."""

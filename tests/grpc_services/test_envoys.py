@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controlplane.admin_api.documents import GONE_SHOWN, encode_envoys
+from controlplane.admin_api.client_documents import GONE_SHOWN, encode_envoys
 from controlplane.grpc_services.envoys import MAX_GONE, EnvoyRegistry
-from controlplane.grpc_services.messages import Node
+from controlplane.grpc_services.requests import Node
 
 
 def test_clients_are_counted_by_site() -> None:
@@ -41,7 +41,7 @@ def test_those_who_left_are_remembered_up_to_a_bound() -> None:
     assert {"": 1} == registry.clients
 
 
-def test_those_who_left_are_told_the_last_one_first() -> None:
+def test_those_who_left_are_reported_the_last_one_first() -> None:
     """When each left, up to a bound; who comes back is among the connected again."""
     registry = EnvoyRegistry()
     for number in range(GONE_SHOWN + 3):

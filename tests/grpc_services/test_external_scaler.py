@@ -146,6 +146,34 @@ async def test_what_is_not_known_is_an_error_and_no_number(
     assert code == failure.value.code()
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("", True),
+        ("replicas-wanted", True),
+        ("s1-replicas-wanted", True),
+        ("queue-length", False),
+        ("s1-", False),
+        ("replicas-wanted-s1", False),
+        ("x" * 5000, False),
+    ],
+)
+async def test_a_metric_that_there_is_not_has_no_value(name: str, known: bool) -> None:
+    """A trigger written for another scaler would have replicas for its number."""
+    request = pb.GetMetricsRequest(scaledObjectRef=REFERENCE, metricName=name)
+    async with asking(Known()) as call:
+        if known:
+            (value,) = (await call("GetMetrics", request)).metricValues
+            assert 3 == value.metricValue
+            return
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call("GetMetrics", request)
+
+    assert grpc.StatusCode.INVALID_ARGUMENT == failure.value.code()
+    assert "replicas-wanted" in (failure.value.details() or "")
+    assert len(failure.value.details() or "") < 200
+
+
 async def test_a_push_trigger_is_sent_each_change_of_activity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from controlplane.grpc_services.handshakes import FailedHandshakes
-from controlplane.runtime.throttle import TOLD_PERIOD
+from controlplane.runtime.throttle import LOG_PERIOD
 
 
 class Log:
@@ -34,7 +34,7 @@ def test_all_are_counted_and_one_line_a_minute_is_logged() -> None:
     assert [("e-1", "authority"), ("e-1", "name")] == [
         (line["envoy"], line["reason"]) for line in log.lines
     ]
-    now[0] = TOLD_PERIOD
+    now[0] = LOG_PERIOD
     failed.receive("e-1", "north", {("chat", "name"): 1.0})
     assert 3 == len(log.lines)
     assert {("chat", "authority"): 4, ("chat", "name"): 3} == counted

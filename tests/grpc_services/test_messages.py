@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from controlplane.errors import ProtocolError
 from controlplane.grpc_services import messages as wire
-from controlplane.grpc_services.messages import Encoder, parse_delta_request, parse_sotw_request
+from controlplane.grpc_services import requests as parsing
+from controlplane.grpc_services.messages import Encoder
+from controlplane.grpc_services.requests import parse_delta_request, parse_sotw_request
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.snapshot import make_resource
 from controlplane.xds.sotw import SotwStream
@@ -165,7 +167,7 @@ def test_a_node_is_read_when_wanted_and_cut_out_otherwise() -> None:
         _, found = parse(body, with_node=True)
         request, ignored = parse(body, with_node=False)
 
-        assert found == wire.Node(
+        assert found == parsing.Node(
             "n1", "c", "north", "eu", "eu-1", features=frozenset({"feature"}), agent="envoy"
         )
         assert ignored is None
@@ -182,7 +184,7 @@ def test_a_refusal_keeps_its_reason_only() -> None:
     assert request.rejection is not None
     assert reason == request.rejection.message
 
-    assert wire.MAX_REFUSAL + 1 == len(wire.trim_refusal("y" * 100_000))
+    assert parsing.MAX_REFUSAL + 1 == len(parsing.trim_refusal("y" * 100_000))
 
 
 requests = {
@@ -240,7 +242,7 @@ def test_random_requests_break_nothing(delta: bool) -> None:
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes_are_refused_or_read(body: bytes, pad: bool) -> None:
     """Nothing but a ProtocolError comes out of the decoders, the scanner of large ones included."""
-    body += body * (wire._LARGE // max(1, len(body)) + 1) if pad else b""
+    body += body * (parsing._LARGE // max(1, len(body)) + 1) if pad else b""
     for parse in (parse_sotw_request, parse_delta_request):
         for with_node in (False, True):
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.config import Config
-from controlplane.grpc_services.messages import Node
+from controlplane.grpc_services.requests import Node
 from controlplane.grpc_services.sites import SiteResolver
 
 CONFIG = Config.model_validate(

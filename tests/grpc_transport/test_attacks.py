@@ -10,7 +10,8 @@ import asyncio
 
 import pytest
 
-from testbed.tools.transport_attacks import ATTACKS, Victim, attack, attacked
+from testbed.tools.attacked_server import attacked
+from testbed.tools.transport_attacks import ATTACKS, Victim, attack
 
 ATTACKERS = 4
 

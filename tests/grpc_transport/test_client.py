@@ -140,7 +140,7 @@ async def test_a_message_over_the_limit_ends_its_call_only() -> None:
         ("/t.S/Nothing", StatusCode.UNIMPLEMENTED, ""),
     ],
 )
-async def test_a_call_that_fails_tells_the_servers_status(
+async def test_a_call_that_fails_reports_the_servers_status(
     method: str, code: StatusCode, text: str
 ) -> None:
     """Its words cross unharmed, and writing to what is over fails in the same way."""
@@ -319,7 +319,7 @@ async def saying(
     ],
     ids=["http", "ssh", "silent"],
 )
-async def test_what_is_no_grpc_server_is_told_apart(words: bytes, reason: str) -> None:
+async def test_what_is_no_grpc_server_is_distinguished(words: bytes, reason: str) -> None:
     """A wrong port is the commonest mistake of all."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

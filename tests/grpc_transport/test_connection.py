@@ -408,28 +408,33 @@ async def test_a_storm_of_resets_is_sent_away() -> None:
         assert ErrorCodes.ENHANCE_YOUR_CALM == peer.ended_with()
 
 
+async def send_to_the_end(begin: Callable[[Peer], object], chunks: list[bytes]) -> None:
+    """Send *chunks* after *begin*, and read until the server closes; nothing fails meanwhile."""
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    async with serving() as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        begin(Peer(reader, writer))
+        for chunk in chunks:
+            writer.write(chunk)
+        writer.write_eof()
+        async with asyncio.timeout(60):
+            await reader.read(-1)
+        writer.close()
+    assert not failures
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=6), st.booleans())
 def test_random_bytes_never_raise(chunks: list[bytes], greet: bool) -> None:
     """Whatever comes, the connection is served or cut; nothing reaches the event loop."""
 
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        failures: list[object] = []
-        loop.set_exception_handler(lambda _, context: failures.append(context))
-        async with serving() as (_, port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            if greet:
-                writer.write(http2.PREFACE + http2.settings())
-            for chunk in chunks:
-                writer.write(chunk)
-            writer.write_eof()
-            async with asyncio.timeout(60):
-                await reader.read(-1)
-            writer.close()
-        assert not failures
+    def greet_peer(peer: Peer) -> None:
+        if greet:
+            peer.writer.write(http2.PREFACE + http2.settings())
 
-    asyncio.run(run())
+    asyncio.run(send_to_the_end(greet_peer, chunks))
 
 
 @settings(max_examples=150, deadline=None)
@@ -446,21 +451,4 @@ def test_random_bytes_never_raise(chunks: list[bytes], greet: bool) -> None:
 )
 def test_random_frames_never_raise(parts: list[tuple[int, int, int, bytes]]) -> None:
     """Well-formed frames in any order, on an open call too."""
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        failures: list[object] = []
-        loop.set_exception_handler(lambda _, context: failures.append(context))
-        async with serving() as (_, port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            peer = Peer(reader, writer)
-            peer.open()
-            for kind, flags, stream_id, payload in parts:
-                writer.write(http2.frame(kind, flags, stream_id, payload))
-            writer.write_eof()
-            async with asyncio.timeout(60):
-                await reader.read(-1)
-            writer.close()
-        assert not failures
-
-    asyncio.run(run())
+    asyncio.run(send_to_the_end(Peer.open, [http2.frame(*part) for part in parts]))

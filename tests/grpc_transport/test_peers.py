@@ -17,8 +17,9 @@ from controlplane.grpc_transport.calls import Conversation, conversing
 from controlplane.grpc_transport.grpcio import PemFiles
 from controlplane.grpc_transport.server import GrpcServer
 from controlplane.grpc_transport.status import CallError, StatusCode
-from controlplane.resources.bootstrap import ClientTls, build_bootstrap
-from controlplane.resources.versions import GENERATIONS
+from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.resources.file_secrets import ClientTls
+from controlplane.resources.generations import GENERATIONS
 from controlplane.xds.snapshot import Snapshot, TypeSnapshot, view_key
 from controlplane.xds.types import CLUSTER, LISTENER
 from testbed.fakes.certificates import Authority

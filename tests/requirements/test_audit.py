@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -35,16 +36,8 @@ async def source(advisories: Mapping[str, object]) -> AsyncIterator[str]:
         name = json.loads(await request.read())["package"]["name"]
         return web.json_response({"vulns": [advisories[name]]} if name in advisories else {})
 
-    app = web.Application()
-    app.router.add_post("/v1/query", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1/query"
-    finally:
-        await runner.cleanup()
+    async with serving_routes(web.post("/v1/query", answer)) as port:
+        yield f"http://127.0.0.1:{port}/v1/query"
 
 
 async def audit(directory: Path, url: str, *, modules: str = "") -> tuple[int, str]:
@@ -82,7 +75,7 @@ async def test_a_clean_lock_passes(tmp_path: Path) -> None:
         )
 
 
-async def test_a_source_that_is_away_is_told_and_not_fatal(tmp_path: Path) -> None:
+async def test_a_source_that_is_away_is_reported_and_not_fatal(tmp_path: Path) -> None:
     """Nothing is known then, which is no reason to stop and none to be at ease."""
     status, said = await audit(tmp_path, f"http://127.0.0.1:{free_port()}/v1/query")
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from controlplane.resources import names
-from controlplane.resources.bootstrap import ClientTls, build_bootstrap
+from controlplane.resources.bootstrap import build_bootstrap
+from controlplane.resources.file_secrets import ClientTls
 from testbed.fakes.fleets import make_config
 from testbed.processes.envoys import validate
 

@@ -12,9 +12,9 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from google.protobuf import any_pb2, json_format
 
 from controlplane.config import InstanceTls
-from controlplane.resources.bootstrap import build_instance_secrets
 from controlplane.resources.clusters import build_cluster
 from controlplane.resources.endpoints import EndpointEncoder
+from controlplane.resources.file_secrets import build_instance_secrets
 from controlplane.resources.validate import constraint_faults
 from controlplane.steering.plan import Allocation
 from controlplane.xds.types import CLUSTER

@@ -10,7 +10,8 @@ from envoy_data_plane.envoy.type.v3 import Int64Range
 
 from controlplane.config import Config
 from controlplane.resources import names
-from controlplane.resources.routes import build_routes, in_order, reads_model
+from controlplane.resources.route_matches import in_order, reads_model
+from controlplane.resources.routes import build_routes
 from testbed.fakes.fleets import make_config
 
 

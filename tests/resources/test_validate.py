@@ -163,7 +163,7 @@ def test_endpoints_that_a_client_would_refuse_are_found(
         ),
     ],
 )
-def test_a_broken_rule_is_told_with_its_path(
+def test_a_broken_rule_is_reported_with_its_path(
     type_url: str, message: dict[str, Any], want: list[str]
 ) -> None:
     """The rules are those of Envoy's API definitions."""

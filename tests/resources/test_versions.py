@@ -10,7 +10,8 @@ from envoy_data_plane.envoy.extensions.access_loggers.stats.v3 import Config as 
 from google.protobuf import any_pb2
 
 from controlplane.resources.build import SnapshotBuilder
-from controlplane.resources.versions import GENERATIONS, OlderEnvoyViews, generation_of
+from controlplane.resources.generations import GENERATIONS, generation_of
+from controlplane.resources.versions import OlderEnvoyViews
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from testbed.fakes.fleets import make_config, make_plan

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from controlplane.config import Config
 from controlplane.errors import ConfigError
 from controlplane.runtime import config_file
 from controlplane.runtime.config_file import ConfigFile, read_text
+from testbed.background import running_task, until
+from testbed.fakes.odd_files import KINDS, put_odd, remove
 
 
 def fleet(period: str = "1s") -> str:
@@ -25,6 +28,14 @@ def fleet(period: str = "1s") -> str:
         "services: [{name: x, match: [{path: /}], models: [{name: m}]}]\n"
         f"steering: {{period: {period}}}\n"
     )
+
+
+def crowd(count: int) -> str:
+    """Return a valid file of *count* instances."""
+    lines = [
+        f"  - {{name: i{n}, site: s, address: '10.0.0.{n}:80', model: m}}\n" for n in range(count)
+    ]
+    return f"{fleet()}instances:\n{''.join(lines)}"
 
 
 class Changes:
@@ -65,6 +76,25 @@ def mount(directory: Path, version: str, text: str) -> None:
     (directory / "..data_tmp").replace(directory / "..data")
     if not (directory / "fleet.yaml").is_symlink():
         (directory / "fleet.yaml").symlink_to("..data/fleet.yaml")
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_the_watch_ends_at_whatever_moment_it_is_cancelled(
+    tmp_path: Path, turns: int
+) -> None:
+    """A hint that comes with the cancellation would otherwise keep the process from its end."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(fleet("1s"))
+    async with watched(path, poll_period=60.0) as (file, changes):
+        reading = asyncio.create_task(changes.next())
+        await asyncio.sleep(0.05)
+        file.reload()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        done, _ = await asyncio.wait({reading}, timeout=60.0)
+
+    assert {reading} == done
 
 
 async def test_a_changed_file_is_given(tmp_path: Path) -> None:
@@ -109,11 +139,8 @@ async def test_notifications_alone_are_enough(tmp_path: Path) -> None:
                 mount(tmp_path, str(version), fleet("2s") + f"# {version}\n")
                 await asyncio.sleep(0.1)
 
-        swapping = asyncio.create_task(swap_until_seen())
-        try:
+        async with running_task(swap_until_seen()):
             assert 2.0 == await changes.period()
-        finally:
-            swapping.cancel()
 
 
 async def test_a_look_is_enough_without_notifications(
@@ -133,7 +160,7 @@ async def test_a_look_is_enough_without_notifications(
         assert 2.0 == await changes.period()
 
 
-async def test_a_bad_file_is_told_and_the_next_good_one_given(tmp_path: Path) -> None:
+async def test_a_bad_file_is_reported_and_the_next_good_one_given(tmp_path: Path) -> None:
     """A mistake costs a message, and its repair is taken, even back to what was before."""
     path = tmp_path / "fleet.yaml"
     path.write_text(fleet("1s"))
@@ -152,7 +179,7 @@ async def test_a_bad_file_is_told_and_the_next_good_one_given(tmp_path: Path) ->
     assert 1.0 == good
 
 
-async def test_a_vanished_file_is_told_once(tmp_path: Path) -> None:
+async def test_a_vanished_file_is_reported_once(tmp_path: Path) -> None:
     """A file that is gone is a fault, not an end, and not one every few seconds."""
     path = tmp_path / "fleet.yaml"
     path.write_text(fleet("1s"))
@@ -235,16 +262,8 @@ def test_an_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     with pytest.raises(ConfigError, match="is this a configuration"):
         read_text(path)
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match="a directory, not a regular file"):
         read_text(tmp_path)
-
-
-def crowd(count: int) -> str:
-    """Return a valid file of *count* instances."""
-    lines = [
-        f"  - {{name: i{n}, site: s, address: '10.0.0.{n}:80', model: m}}\n" for n in range(count)
-    ]
-    return f"{fleet()}instances:\n{''.join(lines)}"
 
 
 async def test_a_file_that_was_made_readable_is_read_again(
@@ -272,19 +291,21 @@ async def test_a_file_that_was_made_readable_is_read_again(
         assert 2.0 == await changes.period()
 
 
-async def test_a_fifo_in_the_files_place_is_an_error_and_no_hang(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_no_file_in_the_files_place_is_an_error_and_no_hang(
+    tmp_path: Path, kind: str
+) -> None:
     """It is reported, and the file that replaces it is read."""
     path = tmp_path / "fleet.yaml"
     path.write_text(fleet("1s"))
     async with watched(path) as (_, changes):
-        path.unlink()
-        os.mkfifo(path)
+        put_odd(path, kind)
         refused = await changes.next()
-        path.unlink()
+        remove(path)
         path.write_text(fleet("3s"))
 
         assert isinstance(refused, ConfigError)
-        assert "is a FIFO, not a regular file" in str(refused.faults[0])
+        assert "cannot be read" in str(refused.faults[0])
         assert 3.0 == await changes.period()
 
 
@@ -300,7 +321,7 @@ async def test_a_file_system_that_hangs_is_reported_and_left_alone(
         text = file._text
 
         def hang() -> str:
-            answers.wait(30)
+            answers.wait(60)
             return text()
 
         monkeypatch.setattr(file, "_text", hang)
@@ -333,6 +354,60 @@ async def test_a_file_is_taken_when_it_has_stopped_changing(tmp_path: Path) -> N
 
         assert isinstance(changed, Config)
         assert 40 == len(changed.instances)
+
+
+@pytest.mark.parametrize(
+    ("before", "cut"),
+    [
+        pytest.param(40, crowd(30), id="at the end of a line of what it was"),
+        pytest.param(40, crowd(30)[:-20], id="in a line of what it was"),
+        pytest.param(10, crowd(40)[:-1], id="before the last end of a line"),
+        pytest.param(10, fleet("2s") + crowd(40)[len(fleet()) : -1], id="with another beginning"),
+    ],
+)
+async def test_a_copy_that_stalls_is_not_taken_before_its_end(
+    before: int, cut: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the stall is, as far as the beginning shows that it is one."""
+    monkeypatch.setattr(config_file, "CUT_SETTLE", 3600.0)
+    monkeypatch.setattr(config_file, "SETTLE_WITHIN", 3600.0)
+    monkeypatch.setattr(config_file, "SETTLE", 0.02)
+    path = tmp_path / "fleet.yaml"
+    path.write_text(crowd(before))
+    looks = 0
+    stat = ConfigFile._stat
+
+    def counted(self: ConfigFile) -> Any:
+        nonlocal looks
+        looks += 1
+        return stat(self)
+
+    monkeypatch.setattr(ConfigFile, "_stat", counted)
+    async with watched(path) as (_, changes):
+        path.write_text(cut)
+        coming = asyncio.create_task(changes.next())
+        await until(lambda: looks >= 20)
+        assert not coming.done()
+        path.write_text(crowd(50))
+
+        changed = await coming
+
+        assert isinstance(changed, Config)
+        assert 50 == len(changed.instances)
+
+
+@pytest.mark.parametrize("text", [crowd(3), crowd(3)[:-1]], ids=["a beginning", "no last newline"])
+async def test_what_only_looks_cut_is_taken_a_little_later(text: str, tmp_path: Path) -> None:
+    """Instances at the end that were removed, and an editor that ends no last line."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(crowd(4))
+    async with watched(path) as (_, changes):
+        path.write_text(text)
+
+        changed = await changes.next()
+
+        assert isinstance(changed, Config)
+        assert 3 == len(changed.instances)
 
 
 async def test_a_fleet_that_shrinks_to_a_fraction_is_held_until_it_is_confirmed(

@@ -1,4 +1,4 @@
-"""A replaced file is the old or the new one, and private."""
+"""A replaced file is the old or the new one, and private; what is no file is not waited for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.runtime.files import replace_file
+from controlplane.runtime.files import read_file, replace_file
+from testbed.fakes.odd_files import KINDS, put_odd
 
 
 def test_a_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
@@ -36,4 +37,38 @@ def test_a_write_that_fails_leaves_the_old_one(
     with pytest.raises(OSError, match="No space left"):
         replace_file(file, b"new")
 
+    assert b"old" == file.read_bytes()
+    assert ["plan.json"] == [each.name for each in tmp_path.iterdir()]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_regular_file_is_refused_without_a_wait(tmp_path: Path, kind: str) -> None:
+    """However often it is tried, no descriptor stays open."""
+    file = tmp_path / "token"
+    put_odd(file, kind)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 -- names suffice
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"."):
+            read_file(file, limit=10)
+    assert len(before) == len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- as above
+
+
+def test_as_many_bytes_are_read_as_the_limit_allows(tmp_path: Path) -> None:
+    """From a file that is longer, through a link, and from an empty one."""
+    file, link, empty = (tmp_path / name for name in ("long", "link", "empty"))
+    file.write_bytes(b"0123456789")
+    link.symlink_to(file)
+    empty.touch()
+    assert [b"01234", b"01234", b""] == [read_file(each, limit=5) for each in (file, link, empty)]
+
+
+@pytest.mark.timeout(60)
+def test_a_draft_that_is_a_fifo_is_an_error_and_no_wait(tmp_path: Path) -> None:
+    """The old file stays."""
+    file = tmp_path / "plan.json"
+    replace_file(file, b"old")
+    os.mkfifo(file.with_suffix(".new"))
+    with pytest.raises(OSError, match=r"."):
+        replace_file(file, b"new")
     assert b"old" == file.read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.runtime.throttle import MAX_TOLD, TOLD_PERIOD, LogLimit, TokenBucket
+from controlplane.runtime.throttle import LOG_PERIOD, MAX_KEYS, LogLimit, TokenBucket
 
 
 def test_a_burst_starts_at_once_and_the_rest_at_the_rate() -> None:
@@ -15,16 +15,16 @@ def test_a_burst_starts_at_once_and_the_rest_at_the_rate() -> None:
     assert 0.0 == bucket.reserve(now=100.0, patience=0.0)
 
 
-def test_the_same_is_told_once_a_period_and_what_is_remembered_is_bounded() -> None:
+def test_the_same_is_reported_once_a_period_and_what_is_remembered_is_bounded() -> None:
     """Each thing by itself; the one reported longest ago is forgotten first."""
     reported: LogLimit[int] = LogLimit(lines_per_minute=10_000)
 
     assert [True, False, True] == [
-        reported.is_due(0, now=now) for now in (0.0, TOLD_PERIOD - 1, TOLD_PERIOD)
+        reported.is_due(0, now=now) for now in (0.0, LOG_PERIOD - 1, LOG_PERIOD)
     ]
-    assert all(reported.is_due(key, now=TOLD_PERIOD) for key in range(1, MAX_TOLD + 1))
-    assert not reported.is_due(1, now=TOLD_PERIOD)
-    assert reported.is_due(0, now=TOLD_PERIOD)
+    assert all(reported.is_due(key, now=LOG_PERIOD) for key in range(1, MAX_KEYS + 1))
+    assert not reported.is_due(1, now=LOG_PERIOD)
+    assert reported.is_due(0, now=LOG_PERIOD)
 
 
 def test_all_things_together_have_a_rate() -> None:

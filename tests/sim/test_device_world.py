@@ -11,9 +11,9 @@ from controlplane.sim.device_case import draw_device_fleet
 from controlplane.sim.device_oracle import DeviceOracle
 from controlplane.sim.device_world import DeviceWorld
 from controlplane.sim.devices import DeviceSpec, Spans
-from controlplane.sim.instances import EngineSpec
+from controlplane.sim.engine_spec import EngineSpec
+from controlplane.sim.true_fleet import Record
 from controlplane.sim.workload import Arrivals
-from controlplane.sim.world import Record
 
 OWN = 5
 """Index of the devices' own model; the others are four edges and a cloud."""

@@ -22,8 +22,9 @@ from controlplane.sim.devices import (
     next_start,
     put_own_last,
 )
-from controlplane.sim.instances import EngineLoad, EngineSpec, build_engine
+from controlplane.sim.engine_spec import EngineLoad, EngineSpec
 from controlplane.sim.kernel import Kernel
+from controlplane.sim.token_engine import build_engine
 from controlplane.xds.types import ENDPOINT
 from testbed.fakes.fleets import make_plan
 from testbed.fakes.views import make_config, make_instance

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
 
 from controlplane.model import Signal
-from controlplane.sim.instances import EngineLoad, EngineSpec, SimEngine, build_engine
+from controlplane.sim.engine_spec import EngineLoad, EngineSpec
+from controlplane.sim.instances import SimEngine
 from controlplane.sim.kernel import Kernel
+from controlplane.sim.token_engine import build_engine
 
 
 class Bench:
@@ -181,3 +184,12 @@ def test_the_stated_capacity_is_what_a_saturated_engine_answers() -> None:
     bench = Bench(spec, [0.0] * count, [0.5] * count).run()
 
     assert spec.capacity(0.5) == pytest.approx(count / max(bench.done.values()))
+
+
+@pytest.mark.parametrize("kind", ["work", "tokens"])
+def test_tokens_are_counted_as_they_are_made(kind: Literal["work", "tokens"]) -> None:
+    """Half-way through a request half of them are there."""
+    spec = EngineSpec(4, 1.0, 0.1, kind=kind, prefill_rate=1e6)
+    bench = Bench(spec, [0.0], [2.0], prompt=[1.0], output=[100.0]).run(1.0)
+
+    assert pytest.approx(50.0, abs=0.1) == bench.engine.signals(1.0)[Signal.OUTPUT_TOKENS]

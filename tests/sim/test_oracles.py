@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from controlplane.sim.curves import Curves, optimal_shares
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.fleets import Kind, Place, build_config
-from controlplane.sim.instances import EngineSpec
 from controlplane.sim.policy_iteration import relative_values
 from controlplane.sim.run import run_trial
 from controlplane.sim.target_fleets import draw_fleet, steady
 from controlplane.sim.trial import Trial
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 
 
 def fleet_of(engines: Mapping[str, EngineSpec], streams: tuple[Stream, ...]) -> Fleet:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.sim.policies import BASELINES, level_shares
+from controlplane.sim.locality_policies import level_shares
+from controlplane.sim.policies import BASELINES
 from controlplane.sim.policy import integer_weights
 from controlplane.sim.run import simulate
 from controlplane.sim.scenario import Scenario

@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 
 from controlplane.sim.happenings import What
-from controlplane.sim.random_fleets import (
-    FULL,
-    PEAK,
-    SHORT,
-    SMALL,
-    RandomFleet,
-    Scale,
-    draw_random_fleet,
-)
+from controlplane.sim.random_fleets import PEAK, RandomFleet, draw_random_fleet
+from controlplane.sim.random_load import FULL, SHORT, SMALL, Scale
 from controlplane.sim.random_suite import (
     TARGETS,
     FleetResult,
@@ -27,8 +20,8 @@ from controlplane.sim.random_suite import (
     worst,
 )
 from controlplane.sim.results import Figures
+from controlplane.sim.true_fleet import Fleet, usable_instances
 from controlplane.sim.workload import draw_arrivals
-from controlplane.sim.world import Fleet, usable_instances
 
 DRAWN = [draw_random_fleet(11, number) for number in range(60)]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.fleets import Place, build_config
-from controlplane.sim.instances import EngineSpec
 from controlplane.sim.run import run_trial
 from controlplane.sim.target_fleets import steady
+from controlplane.sim.true_fleet import Fleet
 from controlplane.sim.workload import Stream, Work
-from controlplane.sim.world import Fleet
 from controlplane.steering import Steering
 from testbed.fakes.views import make_view
 

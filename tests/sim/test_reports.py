@@ -18,7 +18,8 @@ from controlplane.model import (
 from controlplane.sim.fleets import single_server_fleet
 from controlplane.sim.happenings import Happening, What, schedule
 from controlplane.sim.policies import Capacity
-from controlplane.sim.reports import Telemetry, TelemetrySettings
+from controlplane.sim.reports import Telemetry
+from controlplane.sim.telemetry_settings import TelemetrySettings
 from controlplane.sim.workload import draw_arrivals
 from controlplane.sim.world import World
 
@@ -89,7 +90,7 @@ def test_noise_blurs_but_counters_only_grow() -> None:
     assert calm[-1].signals[Signal.LATENCY_SUM] != sums[-1]
 
 
-def test_an_engine_does_not_tell_its_slots() -> None:
+def test_an_engine_does_not_report_its_slots() -> None:
     """What is to be learned is not reported."""
     (*_, last) = of_instance(listen(), "server-00")
 
@@ -123,7 +124,7 @@ def test_the_silent_say_nothing_and_the_dead_cannot_be_read() -> None:
     assert {"server-02"} == {failure.instance for failure in failures}
 
 
-def test_envoys_fall_silent_only_when_told() -> None:
+def test_envoys_fall_silent_only_when_asked() -> None:
     """A silent fleet with silent Envoys leaves the paths alone to be heard."""
     heard = listen(Happening(What.SILENCE, at=20.0, envoys=True))
 

@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.sim.fleets import ramp_fleet
 from controlplane.sim.results import measure, prediction_error, shares_over_time
-from controlplane.sim.world import Record
+from controlplane.sim.true_fleet import Record
 
 
 def record(latency: list[float], failed: list[bool], stream: list[int]) -> Record:

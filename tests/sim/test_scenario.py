@@ -10,7 +10,8 @@ import pytest
 from controlplane.config import Config, parse_config
 from controlplane.errors import ConfigError
 from controlplane.sim.run import simulate
-from controlplane.sim.scenario import build_fleet, parse_scenario
+from controlplane.sim.scenario import parse_scenario
+from controlplane.sim.scenario_fleet import build_fleet
 
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = [*sorted((FOLDER / "scenarios").glob("*.yaml")), FOLDER / "sessions" / "simulation.yaml"]
@@ -60,7 +61,7 @@ def test_an_event_for_nobody_is_refused() -> None:
         build_fleet(scenario, seed=1)
 
 
-def test_the_control_plane_is_not_told_what_it_has_to_learn() -> None:
+def test_the_control_plane_is_not_given_what_it_has_to_learn() -> None:
     """Slots and service times reach the configuration only when they are known."""
     hidden = build_fleet(parse_scenario("name: x", file="s"), seed=1)
     reported = build_fleet(parse_scenario("fleet: {known: true}", file="s"), seed=1)

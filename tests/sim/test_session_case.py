@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from controlplane.model import Signal
-from controlplane.sim.instances import EngineLoad, EngineSpec, build_engine
+from controlplane.sim.engine_spec import EngineLoad, EngineSpec
 from controlplane.sim.kernel import Kernel
+from controlplane.sim.results import Outcome
 from controlplane.sim.run import run_trial
-from controlplane.sim.session_case import draw_session_fleet
+from controlplane.sim.session_case import draw_session_fleet, session_case
 from controlplane.sim.sidecars import Sidecar
 from controlplane.sim.target_fleets import steady
+from controlplane.sim.token_engine import build_engine
 from controlplane.sim.workload import Sessions, Stream, draw_arrivals
 
 
@@ -102,3 +104,15 @@ def test_a_run_says_how_many_turns_stayed_warm() -> None:
     assert 0.3 < ours.warm["steady"] <= 1.0
     assert ours.crowded > 1.0
     assert not run_trial(trial, "controlplane:sessionless", seed=1).crowded > 0
+
+
+@pytest.mark.parametrize(
+    ("pushes", "measured"), [((10.0, 70.0, 80.0), 100 * 300 / 1800 / 2), ((10.0,), np.inf)]
+)
+def test_a_short_run_counts_for_the_pushes_that_half_an_hour_would_have(
+    pushes: tuple[float, ...], measured: float
+) -> None:
+    """Of five minutes after the first, in which two were made, it is twelve; 100 are promised."""
+    (pushed,) = [each for each in session_case().measures if "pushes" in each.name]
+    ours = Outcome("controlplane", 1, {}, {}, pushes, arrivals=np.array([0.0, 360.0]))
+    assert measured == pytest.approx(pushed.of({"controlplane": ours}))

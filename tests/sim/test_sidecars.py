@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.sim.sidecars import Sidecar, WeightedRoundRobin
+from controlplane.sim.round_robin import WeightedRoundRobin
+from controlplane.sim.sidecars import Sidecar
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(0, 1000))
@@ -84,7 +85,7 @@ def sidecar() -> Sidecar:
     )
 
 
-def test_refused_requests_are_told_as_demand() -> None:
+def test_refused_requests_are_reported_as_demand() -> None:
     """A changed part counts as a change; what was dropped is in the report, once."""
     envoy = sidecar()
     weights = [(0, 1, 0)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.sim.random_fleets import SHORT
+from controlplane.sim.random_load import SHORT
 from controlplane.sim.random_suite import FleetResult, Target, quantile, run_random_fleet
 
 SEED = 20261128

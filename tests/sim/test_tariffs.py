@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controlplane.sim.instances import EngineSpec
+from controlplane.sim.engine_spec import EngineSpec
 from controlplane.sim.tariffs import Spent, Tariff, mean_spent, spend
 
 SWINGING = Tariff(0.3, 400.0, price_swing=0.5, carbon_swing=0.25, day=100.0)

@@ -7,8 +7,9 @@ import pytest
 
 from controlplane.sim.fleets import single_server_fleet
 from controlplane.sim.policies import BASELINES
+from controlplane.sim.true_fleet import Fleet, Record
 from controlplane.sim.workload import Arrivals, draw_arrivals
-from controlplane.sim.world import Fleet, Record, World
+from controlplane.sim.world import World
 
 
 def fleet_of(speeds: tuple[float, ...] = (1.0, 1.0), rtt: float = 0.0) -> Fleet:

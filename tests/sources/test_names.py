@@ -10,6 +10,7 @@ import pytest
 from controlplane.runtime.log import get_logger
 from controlplane.sources.dns import Answer, DnsResolver
 from controlplane.sources.names import NameResolver
+from testbed.background import running_task
 from testbed.fakes.dns import DnsServer
 
 
@@ -148,11 +149,9 @@ async def test_a_record_that_changes_is_followed_once_it_expires() -> None:
                 clock=asyncio.get_running_loop().time,
                 look_up=dns.look_up,
             )
-            running = asyncio.create_task(resolver.run())
-            resolver.reconfigure({"a.example"})
-            first = await changes.get()
-            server.records = {"a.example": (1, ["10.0.0.2"])}
-            second = await changes.get()
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            async with running_task(resolver.run()):
+                resolver.reconfigure({"a.example"})
+                first = await changes.get()
+                server.records = {"a.example": (1, ["10.0.0.2"])}
+                second = await changes.get()
     assert [{"a.example": "10.0.0.1"}, {"a.example": "10.0.0.2"}] == [first, second]

@@ -15,6 +15,7 @@ from aiohttp import web
 from controlplane.runtime.tls import client_context
 from controlplane.sources.network_errors import reason_of
 from testbed.fakes.certificates import Authority, server_context
+from testbed.fakes.web_servers import serving_routes
 from testbed.processes.ports import free_port
 
 
@@ -25,15 +26,8 @@ async def answering(tls: ssl.SSLContext) -> AsyncIterator[str]:
     async def answer(_request: web.Request) -> web.Response:
         return web.Response()
 
-    application = web.Application()
-    application.router.add_get("/", answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    try:
-        yield f"https://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with serving_routes(web.get("/", answer), tls=tls) as port:
+        yield f"https://127.0.0.1:{port}/"
 
 
 async def reason(url: str, trust: ssl.SSLContext) -> str:

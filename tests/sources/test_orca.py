@@ -16,6 +16,7 @@ from controlplane.agent.settings import OrcaExport
 from controlplane.config import Instance, Orca
 from controlplane.model import InstanceReport, ScrapeFailure, Signal, Source
 from controlplane.sources.orca import METHOD, OrcaReader
+from testbed.background import running_task
 from testbed.processes.ports import free_port
 
 Result = InstanceReport | ScrapeFailure
@@ -33,13 +34,8 @@ async def reading(*instances: Instance) -> AsyncIterator[tuple[OrcaReader, async
     """Read within the block."""
     results: asyncio.Queue[Result] = asyncio.Queue()
     reader = OrcaReader(instances, on_report=results.put_nowait)
-    task = asyncio.create_task(reader.run())
-    try:
-        async with asyncio.timeout(60):
-            yield reader, results
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with running_task(reader.run()), asyncio.timeout(60):
+        yield reader, results
 
 
 def said(running: float, done: float, at: float) -> InstanceReport:
@@ -96,7 +92,7 @@ async def test_reports_are_asked_for_as_configured() -> None:
     assert 125_000_000 == period.ToNanoseconds()
 
 
-async def test_an_end_is_told_and_the_stream_opened_again() -> None:
+async def test_an_end_is_reported_and_the_stream_opened_again() -> None:
     """An instance that restarts is read again without anybody's help."""
     port = free_port()
     with capture_logs() as lines:

@@ -19,7 +19,9 @@ from controlplane.model import InstanceReport, ScrapeFailure, Signal
 from controlplane.sources.scrape import Scraper, offset_of
 from controlplane.telemetry.engines.custom import build_dialects
 from controlplane.telemetry.exposition import MAX_TEXT
+from testbed.background import running_task
 from testbed.fakes.certificates import Authority
+from testbed.fakes.web_servers import serving_routes
 
 PAGE = """\
 llamacpp:requests_processing 3
@@ -52,15 +54,8 @@ class MetricsServer:
 async def server() -> AsyncIterator[MetricsServer]:
     """Serve metrics on a free port."""
     metrics = MetricsServer()
-    app = web.Application()
-    app.router.add_get("/metrics", metrics.respond)
-    runner = web.AppRunner(app, shutdown_timeout=0.01)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    metrics.port = runner.addresses[0][1]
-    yield metrics
-    await runner.cleanup()
+    async with serving_routes(web.get("/metrics", metrics.respond)) as metrics.port:
+        yield metrics
 
 
 def make_instance(
@@ -70,7 +65,7 @@ def make_instance(
     query: str = "",
     token_file: str | None = None,
     period: str = "20ms",
-    timeout: str = "300ms",
+    timeout: str = "60s",
 ) -> Instance:
     """Return an instance that is scraped fifty times a second."""
     scrape = Scrape(
@@ -90,13 +85,8 @@ async def scraping(*instances: Instance) -> AsyncIterator[tuple[Scraper, asyncio
     """Scrape within the block."""
     results: asyncio.Queue[Result] = asyncio.Queue()
     scraper = Scraper(instances, on_report=results.put_nowait, log=structlog.get_logger())
-    task = asyncio.create_task(scraper.run())
-    try:
-        async with asyncio.timeout(60):
-            yield scraper, results
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async with running_task(scraper.run()), asyncio.timeout(60):
+        yield scraper, results
 
 
 async def test_metrics_become_reports_again_and_again(server: MetricsServer) -> None:
@@ -148,7 +138,7 @@ async def test_an_answer_that_cannot_be_used_is_a_failure_with_its_reason(
 
 async def test_a_server_that_hangs_times_out_and_harms_no_other(server: MetricsServer) -> None:
     """Every instance has a loop of its own."""
-    hangs = make_instance(server, "hangs", query="?hang=1")
+    hangs = make_instance(server, "hangs", query="?hang=1", timeout="300ms")
     seen: dict[str, Result] = {}
     async with scraping(hangs, make_instance(server, "fine")) as (_, results):
         while len(seen) < 2:
@@ -173,7 +163,7 @@ async def test_each_instance_is_scraped_at_its_own_period(server: MetricsServer)
 
 async def test_each_instance_is_waited_for_as_long_as_it_may_take(server: MetricsServer) -> None:
     """The page of one ends three times, and that of the other not yet."""
-    short = make_instance(server, "short", query="?hang=1")
+    short = make_instance(server, "short", query="?hang=1", timeout="300ms")
     long = make_instance(server, "long", query="?hang=1", timeout="600s")
     seen: Counter[str] = Counter()
     async with scraping(short, long) as (_, results):
@@ -230,17 +220,11 @@ async def test_https_is_trusted_by_the_file_of_now(tmp_path: Path) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     shown = strangers.issue("scraper.example")
     metrics = MetricsServer()
-    application = web.Application()
-    application.router.add_get("/metrics", metrics.respond)
-    runner = web.AppRunner(application, shutdown_timeout=0.01)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        metrics.port = runner.addresses[0][1]
+    async with serving_routes(web.get("/metrics", metrics.respond), tls=context) as metrics.port:
         scrape = Scrape(
             url=f"https://127.0.0.1:{metrics.port}/metrics",
             period="50ms",
-            timeout="5s",
+            timeout="60s",
             ca=str(trusted),
             cert=str(shown.cert),
             key=str(shown.key),
@@ -255,8 +239,6 @@ async def test_https_is_trusted_by_the_file_of_now(tmp_path: Path) -> None:
             own.issue("scraper.example", over=shown)
             while isinstance(taken := await results.get(), ScrapeFailure):
                 pass
-    finally:
-        await runner.cleanup()
 
     assert isinstance(refused, ScrapeFailure)
     assert "certificate" in refused.reason
@@ -333,8 +315,7 @@ async def test_a_page_that_comes_and_goes_is_a_line_a_minute(server: MetricsServ
             [make_instance(server)], on_report=results.put_nowait, log=structlog.get_logger(),
             clock=clock,
         )  # fmt: skip
-        task = asyncio.create_task(scraper.run())
-        async with asyncio.timeout(60):
+        async with running_task(scraper.run()), asyncio.timeout(60):
             for _ in range(3):
                 for _ in range(10):
                     await results.get()
@@ -343,8 +324,6 @@ async def test_a_page_that_comes_and_goes_is_a_line_a_minute(server: MetricsServ
             while not any("restored" in line["event"] for line in lines):
                 await results.get()
                 clock.now += 5.0
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
     failed = [line for line in lines if "unreadable" in line["event"]]
     assert 3 <= len(failed) <= 5
@@ -411,11 +390,8 @@ async def test_one_of_several_instances_on_a_page_is_read_by_its_labels(
     results: asyncio.Queue[Result] = asyncio.Queue()
     scraper = Scraper((), on_report=results.put_nowait, log=structlog.get_logger())
     scraper.reconfigure([instance], dialects=dialects)
-    task = asyncio.create_task(scraper.run())
-    async with asyncio.timeout(60):
+    async with running_task(scraper.run()), asyncio.timeout(60):
         report = await results.get()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
     assert isinstance(report, InstanceReport)
     assert {Signal.RUNNING: 5.0} == report.signals

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from controlplane.errors import ReportError
 from controlplane.fleet import FleetState
 from controlplane.model import Source, TariffReport
 from controlplane.sources.tariffs import TariffReader
+from testbed.background import running_task, until
 from testbed.fakes.views import make_config
+from testbed.fakes.web_servers import serving_routes
 
 
 class Feed:
@@ -37,17 +38,8 @@ class Feed:
 @asynccontextmanager
 async def serving(feed: Feed) -> AsyncIterator[str]:
     """Serve *feed*; give its URL."""
-    app = web.Application()
-    app.router.add_get("/tariffs", feed.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        port = runner.addresses[0][1]
+    async with serving_routes(web.get("/tariffs", feed.answer)) as port:
         yield f"http://127.0.0.1:{port}/tariffs"
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager
@@ -57,19 +49,8 @@ async def reading(settings: Tariffs) -> AsyncIterator[tuple[list[TariffReport], 
     with structlog.testing.capture_logs() as lines:
         reader = TariffReader(on_report=reports.append)
         reader.reconfigure(settings, sites={"cloud"})
-        task = asyncio.create_task(reader.run())
-        try:
+        async with running_task(reader.run()):
             yield reports, lines
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(60):
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_a_url_is_read_again_and_errors_change_nothing() -> None:
@@ -123,10 +104,10 @@ async def test_a_url_is_read_with_the_files_of_its_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As pages of metrics are, whose reader is tested against real servers."""
-    asked: list[Any] = []
+    asked: list[tuple[Any, str]] = []
 
-    async def fetch(page: Any, _: object, **__: object) -> str:
-        asked.append(page)
+    async def fetch(page: Any, _: object, *, url: str) -> str:
+        asked.append((page, url))
         return "sites: {cloud: {price: 0.2}}"
 
     monkeypatch.setattr("controlplane.sources.tariffs.fetch_page", fetch)
@@ -135,6 +116,6 @@ async def test_a_url_is_read_with_the_files_of_its_settings(
     async with reading(settings) as (reports, _):
         await until(lambda: bool(reports))
 
-    page = asked[0]
+    page, url = asked[0]
     assert files == {name: getattr(page, name) for name in files}
-    assert (page.url, page.timeout) == ("https://feed.example/t", 3.0)
+    assert (url, page.timeout) == ("https://feed.example/t", 3.0)

@@ -14,7 +14,14 @@ from controlplane.fleet import FleetState
 from controlplane.fleet.view import InstanceView, Phase
 from controlplane.model import InstanceReport, Source
 from controlplane.steering import Plan, Steering
-from controlplane.steering.adapters import HEADROOM, SETTLED, SMALL, Wanted, choose_shared, place
+from controlplane.steering.adapter_homes import (
+    HEADROOM,
+    SETTLED,
+    SMALL,
+    Wanted,
+    choose_shared,
+    place,
+)
 from controlplane.telemetry import parse_metrics
 from testbed.fakes.views import make_config, make_service, make_view
 

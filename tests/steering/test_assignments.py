@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from controlplane.steering import Plan, Steering
-from controlplane.steering.assignments import Assignments, Noted, digest_of, notes_of, sums_of
+from controlplane.steering.assignment_sums import Noted, digest_of, notes_of, sums_of
+from controlplane.steering.assignments import Assignments
 from controlplane.steering.digest import assignment_digest, plan_version
 from controlplane.steering.fallbacks import Fallbacks
 from testbed.fakes.views import make_config, make_instance, make_service, make_view
@@ -52,7 +53,7 @@ def test_a_digest_is_that_of_the_assignment_it_stands_for(settings: dict[str, ob
     assert plan.version == plan_version(digests)
 
 
-def test_a_digest_tells_weights_priorities_and_drops_apart() -> None:
+def test_a_digest_distinguishes_weights_priorities_and_drops() -> None:
     """Whatever an Envoy would do otherwise has another digest; the client site has not."""
     assignment = decided(policy="nearest").assignments["chat", "near"]
     first, *rest = assignment.allocations

@@ -238,10 +238,17 @@ def test_what_was_never_full_is_taken_for_as_large_as_others_of_its_model(
     assert [1.0, 1.0, 1.0, expected] == [estimate.slots for estimate in estimates]
 
 
-def learn_several(paces: list[float], counts: list[int]) -> list[Estimate]:
+def learn_several(
+    paces: list[float], counts: list[int], slots: list[int] | None = None
+) -> list[Estimate]:
     """Let instances of one model, one request inside each, answer *counts* requests in turn."""
     names = [f"i{number}" for number in range(len(paces))]
-    config = make_config(instances=[make_instance(name, "near") for name in names])
+    stated = [{} for _ in paces] if slots is None else [{"slots": each} for each in slots]
+    config = make_config(
+        instances=[
+            make_instance(name, "near", **more) for name, more in zip(names, stated, strict=True)
+        ]
+    )
     layout = build_layout(config, config.instances)
     learner, estimates = CapacityLearner(), []
     for second in range(max(counts) + 1):
@@ -264,6 +271,36 @@ def test_few_slow_answers_leave_no_instance_out() -> None:
     *others, unlucky = learn_several([0.1, 0.1, 0.1, 0.1, 0.13], [30, 30, 30, 30, 1])
 
     assert unlucky.pace == pytest.approx(others[0].pace, rel=0.01)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    paces=st.lists(st.floats(0.08, 0.12), min_size=2, max_size=6),
+    counts=st.lists(st.integers(1, 3), min_size=6, max_size=6),
+)
+def test_first_answers_make_no_difference_between_machines_of_one_kind(
+    paces: list[float], counts: list[int]
+) -> None:
+    """However few there are; a promise would make seconds of it."""
+    first, *others = learn_several(paces, counts[: len(paces)])
+
+    assert [each.pace for each in others] == [pytest.approx(first.pace, rel=0.01)] * len(others)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_machines_of_one_kind_differ_once_their_answers_do(count: int) -> None:
+    """Twice the pace is more than bad luck after half a minute."""
+    slow, *others = learn_several([0.2] + [0.1] * (count - 1), [30] * count)
+
+    assert slow.pace == pytest.approx(0.2, rel=0.1)
+    assert [each.pace for each in others] == [pytest.approx(0.1, rel=0.1)] * len(others)
+
+
+def test_first_answers_count_where_slots_are_different() -> None:
+    """Two machines that are unlike by what was written of them need not be equally fast."""
+    fast, slow = learn_several([0.1, 0.2], [3, 3], slots=[32, 8])
+
+    assert slow.pace > 1.3 * fast.pace
 
 
 def test_what_was_never_asked_is_as_those_that_were() -> None:

@@ -15,9 +15,9 @@ from controlplane.config import Config
 from controlplane.fleet.view import ColdStart, FleetView, InstanceView, Phase
 from controlplane.model import Reading, Signal, Source
 from controlplane.steering import Plan, Steering
-from controlplane.steering.cold_starts import Offer, Traffic, fill
 from controlplane.steering.latency import Curves
 from controlplane.steering.scaling import replica_gain
+from controlplane.steering.start_gains import Offer, Traffic, fill
 from testbed.fakes.views import make_config, make_instance, make_reported, make_service, make_view
 
 WAKE = {"start_up": "60s", "use": "10m", "url": "http://10.0.0.9/wake"}
@@ -119,6 +119,30 @@ def test_among_equals_a_start_is_worth_what_one_more_replica_is(
     assert np.all((moved >= 0) & (moved <= traffic.amount + 1e-12))
     seen = replace(traffic, inside=np.full(count + 1, 0.1))
     assert 0.1 * count >= fill(seen, offer, curves)[1]
+
+
+@pytest.mark.parametrize("slowdown", [0.0, 0.003, 0.05])
+@pytest.mark.parametrize("times", [1.5, 2.0, 5.0])
+def test_in_an_overload_that_one_more_does_not_end_it_takes_what_it_sustains(
+    slowdown: float, times: float
+) -> None:
+    """Its queue, were it as deep as the others', would outweigh the requests seen to wait there."""
+    curves = Curves(np.full(4, 8.0), np.full(4, slowdown))
+    full = float(curves.capacity[0])
+    entries = np.arange(3)
+    traffic = Traffic(
+        service=np.zeros(3, dtype=np.intp),
+        client=np.zeros(3, dtype=np.intp),
+        column=entries,
+        amount=np.full(3, times * full),
+        linear=np.zeros(3),
+        work=np.ones(3),
+        load=np.append(np.full(3, times * full), 0.0),
+        inside=np.array([90.0, 90.0, 90.0, np.inf]),
+    )
+    moved, least, most = fill(traffic, Offer(3, entries, np.zeros(3), np.ones(3)), curves)
+    assert 0.9 * full <= moved.sum() <= 0.95 * full + 1e-9
+    assert 0.0 < least <= most
 
 
 def test_a_start_is_wanted_once_it_saves_more_than_it_costs() -> None:

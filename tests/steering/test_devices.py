@@ -104,6 +104,23 @@ def test_shares_in_use_are_carried_when_batteries_change() -> None:
     assert before.allocations == after.allocations
 
 
+def test_a_device_that_had_all_to_itself_is_spared_at_once() -> None:
+    """Nothing else is as fast, so that no gain would move it."""
+    config = make_config(
+        sites=["edge", {"name": "phones", "kind": "device"}],
+        instances=[
+            make_instance("e", "edge", slots=100, service_time="2s"),
+            make_instance("own", "phones", slots=4, service_time="100ms"),
+        ],
+    )
+    steering = Steering(config)
+    charged = [decide(config, steering, at=float(at)) for at in range(4)][-1]
+    low = decide(config, steering, at=4.0, low_battery=1.0)
+
+    assert 1.0 == weight(charged)
+    assert {("e", 0), ("own", 1)} == {(a.instance, a.priority) for a in low.allocations}
+
+
 @given(
     low=st.floats(0.0, 0.95),
     own=st.floats(0.0, MOST),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from controlplane.config import Config
-from controlplane.fleet.view import Outcomes, OutcomeView
+from controlplane.fleet.traffic_view import Outcomes, OutcomeView
 from controlplane.steering import Plan, Steering
 from controlplane.steering.failures import DOUBT, FADE, LONGEST_DOUBT, FailureLearner
 from controlplane.steering.layout import build_layout

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controlplane.steering import Plan, Steering, optimum
+from controlplane.steering import Plan, Steering, optimum, optimum_blocks
+from controlplane.steering.curvature import Answer
+from controlplane.steering.dual import Dual
+from controlplane.steering.latency import Array
 from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
 
@@ -104,10 +107,39 @@ def test_the_gap_is_that_of_the_whole_problem(monkeypatch: pytest.MonkeyPatch) -
     """A solver that looks at too few pairs is found out by the gap that it reports."""
     fleet = Fleet(clients=20, instances=60, seed=1)
     monkeypatch.setattr(optimum, "FEW", 0)
-    monkeypatch.setattr(optimum, "_WORTH", 0.9)
+    monkeypatch.setattr(optimum_blocks, "_WORTH", 0.9)
     monkeypatch.setattr(optimum, "_POLISH", 0)
 
     assert fleet.decide(1.0).gap > 0.02
+
+
+def test_prices_follow_demand_that_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the last cycle's prices, loads and prices agree again before the steps run out."""
+    monkeypatch.setattr(optimum, "FEW", 0)
+    apart: list[float] = []
+    solve = Dual.solve
+
+    def measured(
+        dual: Dual, start: Array | None, *, temperature: float
+    ) -> tuple[Array, list[Answer]]:
+        path, answers = solve(dual, start, temperature=temperature)
+        if start is not None:
+            offered, _ = dual.table.invert(path[-1])
+            load = dual.base.copy()
+            for block, answer in zip(dual.blocks, answers, strict=True):
+                load[block.columns] += answer.total[block.site] * answer.inside * block.work
+            used = (path[-1] > dual.table.price[:, 0]) | (load > offered)
+            apart.append(float(np.abs(load - offered)[used].sum() / load.sum()))
+        return path, answers
+
+    monkeypatch.setattr(Dual, "solve", measured)
+
+    for seed in (1, 2, 3):
+        fleet = Fleet(clients=20, instances=60, seed=seed)
+        assert fleet.decide(1.0, 0.6, 1.05, 0.5).gap <= 0.005
+
+    assert len(apart) >= 9
+    assert max(apart) <= 0.1
 
 
 def test_rows_without_clients_have_instances_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.fleet.view import TrafficView
+from controlplane.fleet.traffic_view import TrafficView
 from controlplane.model import Reading, Source
 from controlplane.steering.layout import build_layout
 from controlplane.steering.observation import sum_traffic

@@ -16,15 +16,8 @@ from controlplane.steering.layout import build_layout
 from controlplane.steering.optimiser import solve
 from controlplane.steering.problem import Picture, Problem, build_network, picture
 from controlplane.steering.promise_keeping import MOST, PromiseKeeper, Rest
-from controlplane.steering.promises import (
-    PromiseKind,
-    Tail,
-    charge,
-    late_parts,
-    mix_of,
-    normal_tail,
-    percentile,
-)
+from controlplane.steering.promise_tails import PromiseKind, Tail, mix_of, normal_tail
+from controlplane.steering.promises import charge, late_parts, percentile
 from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
 PACES = {"quick-a": 0.3, "quick-b": 0.4, "slow-a": 0.8, "slow-b": 0.9}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from controlplane.steering import Steering
 from controlplane.steering.latency import Curves
-from controlplane.steering.promises import LATE, PromiseKind, Tail
+from controlplane.steering.promise_tails import PromiseKind, Tail
+from controlplane.steering.promises import LATE
 from controlplane.steering.scaling import replica_gain
 from controlplane.steering.scaling_group import ScalingGroup
 from testbed.fakes.views import make_config, make_instance, make_service, make_view

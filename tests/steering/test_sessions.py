@@ -12,13 +12,8 @@ from controlplane.model import Signal
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.layout import build_layout
 from controlplane.steering.optimiser import Flow
-from controlplane.steering.sessions import (
-    LONGEST,
-    SHORTEST,
-    PrefixLearner,
-    keep_sessions,
-    toll_moves,
-)
+from controlplane.steering.prefixes import PrefixLearner
+from controlplane.steering.sessions import LONGEST, SHORTEST, keep_sessions, toll_moves
 from controlplane.steering.steering import Steering
 from testbed.fakes.views import (
     make_config,

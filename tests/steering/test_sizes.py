@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.fleet.view import Served
+from controlplane.fleet.traffic_view import Served
 from controlplane.steering.layout import build_layout
 from controlplane.steering.sizes import SizeLearner
 from testbed.fakes.views import make_config, make_instance, make_service

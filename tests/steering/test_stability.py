@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlplane.fleet.view import FleetView, TrafficView
+from controlplane.fleet.traffic_view import TrafficView
+from controlplane.fleet.view import FleetView
 from controlplane.model import Reading, Source
 from controlplane.steering import Plan, Steering
 from controlplane.steering.latency import Array, Curves, PriceTable
@@ -58,6 +59,28 @@ def test_a_new_leader_knows_how_long_the_shares_it_heard_of_have_been_in_use() -
 
     assert leader.rested(10.0) == follower.rested(10.0) == 10.0
     assert leader.lifetime(10.0, 1.0, load=0.5) == follower.lifetime(10.0, 1.0, load=0.5) == 3.0
+
+
+@pytest.mark.parametrize("came", ["as a successor", "from a saved plan"])
+def test_ties_are_not_broken_before_shares_have_settled_under_who_decides(came: str) -> None:
+    """What a process has learned is not quite what the one before it had: neither is better."""
+    tied = replace(FLOW, demand=np.array([0.2]))
+    prices = PriceTable.stationary(Curves(np.array([40.0, 40.0]), np.zeros(2)))
+    hysteresis = Hysteresis()
+    begins = 100.0 if came == "as a successor" else 0.0
+    hysteresis.resume()
+    for second in range(int(begins)):
+        hysteresis.follow("the leader's", now=float(second))
+    moved = [
+        second
+        for second in range(40)
+        if not hysteresis.choose(
+            tied, prices, used=UNEVEN, new=EVEN, min_gain=0.02, now=begins + second
+        ).held
+    ]
+
+    assert moved
+    assert 15 <= moved[0]
 
 
 def test_shares_that_were_restored_are_not_taken_for_the_news_of_a_period() -> None:
@@ -222,6 +245,21 @@ def test_a_move_after_a_rest_goes_the_whole_way() -> None:
     assert np.abs(push(SETTLED - 1.0) - away).max() > 0.1
     assert away == pytest.approx(push(2 * SETTLED))
     assert not hysteresis.oscillating
+
+
+@pytest.mark.parametrize(("min_gain", "held"), [(0.04, False), (1.0, True)])
+def test_a_rest_brings_ties_even_unless_operators_asked_for_more(
+    min_gain: float, *, held: bool
+) -> None:
+    """Equal instances get equal shares in the end; a raised `min_gain` is for fewer moves."""
+    hysteresis = Hysteresis()
+    hysteresis.choose(FLOW, PRICES, used=np.zeros(2), new=UNEVEN, min_gain=min_gain, now=0.0)
+
+    choice = hysteresis.choose(
+        FLOW, PRICES, used=UNEVEN, new=EVEN, min_gain=min_gain, now=10 * SETTLED
+    )
+
+    assert held == choice.held
 
 
 def observed(latency: float, at: float) -> FleetView:

@@ -449,6 +449,60 @@ def test_a_frozen_fleet_keeps_its_plan_and_says_so() -> None:
     assert all("frozen" in a.note for a in after.assignments.values())
 
 
+def frozen_under(
+    *, without: str = "", moved: str = "", drained: str = "", added: str = ""
+) -> tuple[Plan, list[Plan]]:
+    """Decide on three instances, then on silence under another file, and under the first again."""
+
+    def configure(names: str, **sections: Any) -> Config:
+        sites = {name: "far" if name == moved and sections else "near" for name in names}
+        made = [make_instance(name, site) for name, site in sites.items()]
+        return make_config(instances=made, **sections)
+
+    first = make_config(instances=[make_instance(name, "near") for name in "abc"])
+    overrides = [{"instance": drained, "drain": True}] if drained else []
+    names = [name for name in "abc" if name not in without]
+    services = [make_service(name) for name in ("chat", *filter(None, [added]))]
+    other = configure("".join(names), overrides=overrides, services=services)
+    steering = Steering(first)
+    before = steering.decide(make_view(first, demand={("near", "chat"): 6.0}))
+    after = []
+    for at, config in ((5.0, other), (6.0, other), (7.0, first)):
+        steering.reconfigure(config)
+        after.append(steering.decide(make_view(config, at=at, frozen=True)))
+    return before, after
+
+
+@pytest.mark.parametrize("change", [{"without": "b"}, {"drained": "b"}, {"moved": "b"}])
+def test_what_an_operator_removes_or_drains_goes_while_all_is_silent(
+    change: dict[str, str],
+) -> None:
+    """The others keep their weights, the version changes once, and the way back is open."""
+    before, (changed, same, again) = frozen_under(**change)
+
+    def weights(plan: Plan) -> dict[str, int]:
+        kept = plan.assignments["chat", "near"].allocations
+        return {each.instance: each.weight for each in kept}
+
+    assert {"a", "b", "c"} == weights(before).keys()
+    assert {name: weight for name, weight in weights(before).items() if name != "b"} == weights(
+        changed
+    )
+    assert before.version != changed.version == same.version
+    assert changed.held
+    assert (before.version, weights(before)) == (again.version, weights(again))
+
+
+@pytest.mark.parametrize("change", [{"without": "abc"}, {"added": "paint"}])
+def test_what_a_frozen_plan_cannot_say_is_decided(change: dict[str, str]) -> None:
+    """A service that comes, or has nothing left, gets what the configuration has for it."""
+    _, (changed, *_) = frozen_under(**change)
+    services = {service for service, _ in changed.assignments}
+    assert ({"chat", "paint"} if "added" in change else {"chat"}) == services
+    names = {each.instance for one in changed.assignments.values() for each in one.allocations}
+    assert names == ({"a", "b", "c"} if "added" in change else set())
+
+
 def test_observing_proposes_and_pushes_the_static_split() -> None:
     """In observe mode the decision is shown and the static split is what Envoys get."""
     config = make_config(
@@ -464,7 +518,7 @@ def test_observing_proposes_and_pushes_the_static_split() -> None:
     assert ["a"] == [a.instance for a in proposed if a.priority == 0]
 
 
-def test_what_is_foretold_while_watching_is_of_the_split_that_is_pushed() -> None:
+def test_what_is_predicted_while_watching_is_of_the_split_that_is_pushed() -> None:
     """Else the better, unpushed plan would be refuted by what Envoys see of the static split."""
     config = make_config(
         instances=[make_instance("a", "near"), make_instance("b", "far")],

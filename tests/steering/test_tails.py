@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controlplane.fleet.view import LatencyCounts
+from controlplane.fleet.traffic_view import LatencyCounts
 from controlplane.steering.latency import Array
-from controlplane.steering.promises import PromiseKind, Tail, late_parts
+from controlplane.steering.promise_tails import PromiseKind, Tail
+from controlplane.steering.promises import late_parts
 from controlplane.steering.tails import TailLearner
 from tests.steering.test_promises import fleet, problem_of
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from controlplane.resources.build import SnapshotBuilder
 from controlplane.steering import Plan, Steering
-from controlplane.steering.assignments import add_up, digest_of, keys_with, sums_of
+from controlplane.steering.assignment_sums import add_up, digest_of, keys_with, sums_of
 from controlplane.steering.digest import assignment_digest
 from controlplane.steering.withdrawal import without
 from testbed.fakes import fleets

@@ -135,7 +135,7 @@ def test_the_site_of_the_stream_stands_in_for_the_batchs_own() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_faulty_report_costs_itself_and_is_told_in_a_line(
+def test_a_faulty_report_costs_itself_and_is_reported_in_a_line(
     batch: pb.ReportBatch, line: str
 ) -> None:
     """Its neighbours count."""

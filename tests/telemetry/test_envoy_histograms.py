@@ -31,8 +31,8 @@ def family(
 
 def test_the_names_are_those_that_the_loggers_are_built_with() -> None:
     """What Envoys are informed to count is what is read."""
-    assert names.stat_name(names.STAT_LATENCY_HISTOGRAM) == LATENCY_TIMES
-    assert names.stat_name(names.STAT_TTFT_HISTOGRAM) == TTFT_TIMES
+    assert f"{names.STATS_PREFIX}.{names.STAT_LATENCY_HISTOGRAM}" == LATENCY_TIMES
+    assert f"{names.STATS_PREFIX}.{names.STAT_TTFT_HISTOGRAM}" == TTFT_TIMES
 
 
 def test_buckets_are_counts_in_seconds_with_what_lies_beyond() -> None:

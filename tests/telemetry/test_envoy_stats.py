@@ -13,6 +13,7 @@ from controlplane.model import FailureClass, TrafficReport
 from controlplane.resources import names
 from controlplane.telemetry import envoy_stats
 from controlplane.telemetry.envoy_stats import EnvoyStats
+from controlplane.telemetry.failure_classes import failure_class
 from controlplane.wire.cats.envoy.v1 import metrics_pb2
 
 Series = tuple[str, str, float]
@@ -50,7 +51,7 @@ A = "service=chat instance=a"
 def test_the_names_are_those_that_the_loggers_are_built_with() -> None:
     """What Envoys are informed to count is what is read."""
     assert {
-        names.stat_name(stat)
+        f"{names.STATS_PREFIX}.{stat}"
         for stat in (
             names.STAT_REQUESTS,
             names.STAT_ANSWERS,
@@ -171,7 +172,7 @@ def test_an_attempt_succeeds_fails_or_says_nothing(
 )
 def test_failures_have_a_class(code: str, flags: str, expected: FailureClass | None) -> None:
     """The class follows from what Envoy 1.40 logs for each kind of misbehaviour."""
-    assert expected == envoy_stats.failure_class(code, flags)
+    assert expected == failure_class(code, flags)
 
 
 def test_a_request_that_was_tried_again_is_asked_once() -> None:
@@ -302,7 +303,7 @@ def test_a_pair_that_appears_later_began_at_nothing() -> None:
     ]
 
 
-def test_silence_of_the_clients_is_told_once_a_service() -> None:
+def test_silence_of_the_clients_is_reported_once_a_service() -> None:
     """Zeros of a hundred instances are one report, so that demand falls and nothing else."""
     stats = stream()
     zeros = [
@@ -319,7 +320,7 @@ def test_silence_of_the_clients_is_told_once_a_service() -> None:
     ]
 
 
-def test_the_last_request_that_ends_is_still_told() -> None:
+def test_the_last_request_that_ends_is_still_reported() -> None:
     """In progress goes to zero in a report, not by silence."""
     stats = stream()
     stats.receive(flush(1.0, ("in_progress", A, 1)), now=1.0)

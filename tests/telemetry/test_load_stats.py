@@ -101,7 +101,7 @@ def test_requests_at_unknown_addresses_and_dropped_ones_are_demand() -> None:
     assert ("", 5, 3, 2) == (report.instance, report.issued, report.succeeded, report.failed)
 
 
-def test_a_service_without_requests_is_told_as_zero() -> None:
+def test_a_service_without_requests_is_reported_as_zero() -> None:
     """Silence of the clients is distinguished from silence of the Envoy."""
     (report,) = READER.parse(request(), envoy="e", site="edge", now=0.0, period=1.0)
 
@@ -120,7 +120,7 @@ def test_clusters_that_are_no_services_are_passed_by() -> None:
     )
 
 
-def test_a_locality_counts_where_endpoints_are_not_told() -> None:
+def test_a_locality_counts_where_endpoints_are_not_reported() -> None:
     """An Envoy that does not report endpoints still reports demand."""
     locality = load_report_pb2.UpstreamLocalityStats(total_issued_requests=4)
     stats = load_report_pb2.ClusterStats(cluster_name="chat", upstream_locality_stats=[locality])

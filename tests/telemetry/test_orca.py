@@ -62,7 +62,7 @@ def test_signals_are_found_under_the_names_in_use(
     assert (signals, Source.ORCA, 5.0) == (dict(parsed.signals), parsed.source, parsed.at)
 
 
-def test_values_that_cannot_be_are_left_out_and_told() -> None:
+def test_values_that_cannot_be_are_left_out_and_reported() -> None:
     """A percentage where a share belongs, for one."""
     report = OrcaLoadReport(named_metrics={"kv_cache_utilization": 57.0, "running": 2.0})
 

@@ -68,7 +68,7 @@ def test_reports_come_in_the_order_of_time() -> None:
     assert [1.0, 3.0] == [report.at for report in reports]
 
 
-def test_every_fault_is_told_at_its_place() -> None:
+def test_every_fault_is_reported_at_its_place() -> None:
     """One run shows all that has to be fixed."""
     with pytest.raises(ConfigError) as caught:
         parse(

@@ -43,12 +43,12 @@ def test_energy_with_a_negative_price_counts_as_free() -> None:
     [
         ("{price: .nan}", "price is nan"),
         ("{price: .inf}", "price is inf"),
-        ("{price: cheap}", "price is no number"),
-        ("{price: true}", "price is no number"),
+        ("{price: cheap}", "price is not a number"),
+        ("{price: true}", "price is not a number"),
         ("{carbon: -1}", "carbon is -1"),
         ("{carbon: 50000}", "it lies between 0 and 5000"),
         ("{price: 0.2, carbon: 99999}", "carbon is 99999"),
-        ("[0.2]", "is no mapping"),
+        ("[0.2]", "is not a mapping"),
         ("{}", "says neither price nor carbon"),
     ],
 )

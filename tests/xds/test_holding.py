@@ -31,7 +31,7 @@ def test_refused_company_is_taken_apart_after_the_next_change(delta: bool) -> No
 
 
 @pytest.mark.parametrize("delta", MODES)
-def test_refused_company_is_taken_apart_without_a_change_when_told(delta: bool) -> None:
+def test_refused_company_is_taken_apart_without_a_change_when_asked(delta: bool) -> None:
     """Each goes once more, alone, and then there is silence."""
     script = Script("E:a1,b1", delta=delta)
     script.ask("E", "ab")

@@ -139,7 +139,7 @@ async function remember(service, site) {
   if (site) query.set("from", site);
   const key = `${query}`;
   const now = live.document.at;
-  if (remembered.key === key && (selection.span <= 900 || now - remembered.at < 60)) return;
+  if (remembered.key === key && (selection.span <= 900 || Math.abs(now - remembered.at) < 60)) return;
   remembered = { key, at: now };
   try {
     const answer = await fetch(`/api/v1/history?${query}`);

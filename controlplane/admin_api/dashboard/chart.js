@@ -25,7 +25,9 @@ export class History {
   }
 
   add(overview) {
-    if (overview.at <= this.last) return;
+    if (overview.at === this.last) return;
+    // The clock was set back: what was seen lies in the future.
+    if (overview.at < this.last) this.points.clear();
     this.last = overview.at;
     for (const [service, sites] of Object.entries(overview.latency)) {
       for (const [site, [predicted, observed]] of Object.entries(sites)) this.push(service, site, predicted, observed);

@@ -30,7 +30,7 @@ const MEANINGS = {
   loading: "What loading the model there is expected to cost the request, as seconds.",
   promise: "What it costs that the promised latency may be missed.",
   failure: "Probability that the request fails there, times what a failed answer costs the service.",
-  crowding: "What one more request would add to everyone else's latency.",
+  crowding: "What one more request would add to everyone else's latency, and to that of the slowest.",
   latency: "Round trip, transfer, service and queueing together.",
   cost: "What one more request there would cost everyone. The plan makes it equal over the instances in use.",
   capacity: "Requests a second that the plan puts on the instance, over what it is believed to sustain.",

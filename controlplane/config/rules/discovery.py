@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from controlplane.config.rules.instances import engine_faults, scrape_faults
 from controlplane.config.rules.sections import Entry, Names, Sections
 from controlplane.config.schema.steering import Steering
-from controlplane.config.units import (
-    parse_duration,
-    parse_power,
-)
+from controlplane.config.units import parse_duration, parse_power
 from controlplane.errors import Fault
 
 _KEYS_OF_KINDS = {

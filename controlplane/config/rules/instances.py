@@ -13,10 +13,7 @@ from controlplane.config.rules.sections import Entry, Sections, models_of
 from controlplane.config.schema.envoy import Envoy
 from controlplane.config.schema.instances import Instance, Scrape
 from controlplane.config.schema.steering import Steering
-from controlplane.config.units import (
-    parse_duration,
-    parse_power,
-)
+from controlplane.config.units import parse_duration, parse_power
 from controlplane.errors import Fault
 
 

@@ -10,12 +10,7 @@ from controlplane.config.faults import nearest
 from controlplane.config.matches import canonical_host
 from controlplane.config.rules.sections import Entry, Names, Sections
 from controlplane.config.schema.steering import Steering
-from controlplane.config.units import (
-    NEVER,
-    parse_duration,
-    parse_penalty,
-    parse_size,
-)
+from controlplane.config.units import NEVER, parse_duration, parse_penalty, parse_size
 from controlplane.errors import Fault
 
 

@@ -8,10 +8,7 @@ from controlplane.config import override_rules
 from controlplane.config.rules.sections import Entry, Sections, models_of
 from controlplane.config.rules.services import canary_faults
 from controlplane.config.schema.steering import Steering
-from controlplane.config.units import (
-    parse_duration,
-    parse_share,
-)
+from controlplane.config.units import parse_duration, parse_share
 from controlplane.errors import Fault
 
 

@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from controlplane.config.rules.sections import Sections, models_of
-from controlplane.config.units import (
-    NEVER,
-    parse_duration,
-    parse_penalty,
-)
+from controlplane.config.units import NEVER, parse_duration, parse_penalty
 from controlplane.errors import Fault
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from controlplane.config.addresses import check_ip, is_ip
-from controlplane.config.schema.values import EnvoyFile, Port, Settings, UrlPath
+from controlplane.config.schema.values import EnvoyFile, Port, Settings, UrlPath, require_pair
 from controlplane.config.units import Duration, PositiveDuration, Share, Size
 
 
@@ -108,11 +108,7 @@ class InstanceTls(Settings):
     secrets: EnvoyFile = "/etc/cats/envoy"
     """Directory with what ``cats bootstrap --secrets`` writes: files that name the above."""
 
-    @model_validator(mode="after")
-    def _pair(self) -> InstanceTls:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key come together")
-        return self
+    _pair = model_validator(mode="after")(require_pair)
 
 
 class Envoy(Settings):

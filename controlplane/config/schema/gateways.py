@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from controlplane.config.addresses import is_dns_name, is_ip
-from controlplane.config.schema.values import Settings, UrlPath, without_default
-
-
-def _check_host(text: str) -> str:
-    name = text.lower().removesuffix(".")
-    if not is_ip(name) and not is_dns_name(name):
-        raise PydanticCustomError(
-            "host", "'{text}' is no DNS name and no IP address", {"text": text}
-        )
-    return name
-
-
-def _check_prefix(text: str) -> str:
-    return text.rstrip("/")
+from controlplane.config.schema.values import HostName, PathPrefix, Settings, without_default
 
 
 class BehindGateway(Settings):
@@ -31,10 +16,8 @@ class BehindGateway(Settings):
     service Envoys know instances by their addresses.
     """
 
-    host: Annotated[str, AfterValidator(_check_host), Field(json_schema_extra=without_default)] = ""
+    host: Annotated[HostName, Field(json_schema_extra=without_default)] = ""
     """Becomes the request's host; by default the client's stays."""
-    path: Annotated[
-        UrlPath, AfterValidator(_check_prefix), Field(json_schema_extra=without_default)
-    ] = ""
+    path: Annotated[PathPrefix, Field(json_schema_extra=without_default)] = ""
     """Put before the request's path, such as ``/pool-a`` for a gateway that takes it off again.
     Envoys' active checks know nothing of it, so they leave the instance out."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from controlplane.config.addresses import (
-    check_endpoint,
-    check_instance_address,
-    check_url,
-    is_ip,
-)
+from controlplane.config.addresses import check_endpoint, check_instance_address, check_url, is_ip
 from controlplane.config.dialects import EngineName
 from controlplane.config.engine import Engine
 from controlplane.config.schema.gateways import BehindGateway
 from controlplane.config.schema.https import Https
 from controlplane.config.schema.models import ServedName
 from controlplane.config.schema.prices import RateLimit, RequestPrice
-from controlplane.config.schema.values import Name, Port, Settings, without_default
+from controlplane.config.schema.values import Name, Port, Settings, require_pair, without_default
 from controlplane.config.schema.waking import Wake
 from controlplane.config.units import PositiveDuration, Power
 
@@ -45,11 +40,7 @@ class MetricsPage(Settings):
     of several instances (Ray Serve: ``ReplicaId``), machines or GPUs (DCGM: ``Hostname``, ``gpu``).
     """
 
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key come together")
-        return self
+    _pair = model_validator(mode="after")(require_pair)
 
 
 class Scrape(MetricsPage):

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from controlplane.config.addresses import check_url
-from controlplane.config.schema.values import Settings
+from controlplane.config.schema.values import Settings, require_pair
 from controlplane.config.units import PositiveDuration
 
 TARIFF_EXPIRY = 86400.0
@@ -83,9 +83,7 @@ class Tariffs(Settings):
     def _one_origin(self) -> Tariffs:
         if (self.url is None) == (self.file is None):
             raise ValueError("needs either url or file")
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key come together")
-        return self
+        return require_pair(self)
 
     @property
     def origin(self) -> str:

@@ -59,7 +59,7 @@ class Identity(Settings):
     @model_validator(mode="after")
     def _name_a_site(self) -> Identity:
         if self.role is not Role.OBSERVER and not self.sites and "{site}" not in self.san:
-            raise ValueError("lets no one in; give sites, or write {site} in san")
+            raise ValueError("admits no client; set sites, or write {site} in san")
         return self
 
 
@@ -179,5 +179,5 @@ class Server(Settings):
     @model_validator(mode="after")
     def _joined(self) -> Server:
         if (self.bus == "kubernetes") != (self.replicas is not None):
-            raise ValueError("bus: kubernetes and replicas come together")
+            raise ValueError("bus: kubernetes and replicas go together; set both or neither")
         return self

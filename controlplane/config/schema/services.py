@@ -7,11 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from controlplane.config.matches import (
-    check_match_headers,
-    check_match_host,
-    check_match_path,
-)
+from controlplane.config.matches import check_match_headers, check_match_host, check_match_path
 from controlplane.config.schema.models import Protocol
 from controlplane.config.schema.prices import RequestPrice, RequestTokens
 from controlplane.config.schema.values import (

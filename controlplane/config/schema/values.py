@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from controlplane.config.addresses import is_dns_name, is_ip
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 Name = Annotated[
@@ -40,6 +43,18 @@ def _check_absolute(path: str) -> str:
     return path
 
 
+def _check_host(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    if not is_ip(name) and not is_dns_name(name):
+        raise PydanticCustomError(
+            "host", "'{text}' is no DNS name and no IP address", {"text": text}
+        )
+    return name
+
+
+HostName = Annotated[str, AfterValidator(_check_host)]
+"""A DNS name or an IP address, in small letters and without the dot at its end."""
+PathPrefix = Annotated[UrlPath, AfterValidator(lambda path: path.rstrip("/"))]
 EnvoyFile = Annotated[str, Field(max_length=4096), AfterValidator(_check_absolute)]
 """A path on the machine of an Envoy."""
 
@@ -55,3 +70,20 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
     )
+
+
+class _Pair(Protocol):
+    @property
+    def cert(self) -> str | None: ...
+    @property
+    def key(self) -> str | None: ...
+
+
+_P = TypeVar("_P", bound=_Pair)
+
+
+def require_pair(settings: _P) -> _P:
+    """Pass on settings that name a certificate and its key, or neither."""
+    if (settings.cert is None) != (settings.key is None):
+        raise ValueError("cert and key go together; set both or neither")
+    return settings

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, model_validator
 
 from controlplane.config.addresses import check_url, is_loopback
-from controlplane.config.schema.values import Settings
+from controlplane.config.schema.values import Settings, require_pair
 from controlplane.config.units import PositiveDuration
 
 
@@ -50,8 +50,7 @@ class Wake(Settings):
     def _agree(self) -> Self:
         if self.start_up >= self.use:
             raise ValueError("start_up is not shorter than use; it would never have paid")
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key come together")
+        require_pair(self)
         parts = urlsplit(self.url or "")
         if self.token_file and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError("token_file needs an https URL, so that no one reads the token")

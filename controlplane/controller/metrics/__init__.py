@@ -135,18 +135,18 @@ class Metrics:
             "cats_connections_cut_total",
             "Connections to the gRPC port ended for what the client did or failed to do.",
         )
-        self._open = Gauge(
+        self.connections = Gauge(
             "cats_connections", "Connections to the gRPC port.", registry=self.registry
         )
-        self._loop_lag = Gauge(
+        self.loop_lag = Gauge(
             "cats_event_loop_lag_seconds",
             "Longest time within the last minute that the event loop answered nothing.",
             registry=self.registry,
         )
         self.certificates_ok = Gauge(
             "cats_certificates_ok",
-            "1 if the newest certificate files are in use, 0 while they do not fit and the last"
-            " good ones serve.",
+            "1 if the newest certificate files are in use and valid today, 0 while the last good"
+            " ones serve.",
             ("section",),
             registry=self.registry,
         )
@@ -215,20 +215,8 @@ class Metrics:
         self.labels[name] = tuple(labels)
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
-    def count_connections(self, count: Callable[[], int]) -> None:
-        """Receive the number of connections to the gRPC port from *count*."""
-        self._open.set_function(count)
-
-    def measure_loop(self, lag: Callable[[], float]) -> None:
-        """Receive the lag of the event loop, in seconds, from *lag*."""
-        self._loop_lag.set_function(lag)
-
-    def expose(self) -> bytes:
-        """Return the Prometheus text format 0.0.4."""
-        return self.read()()
-
     def read(self) -> Callable[[], bytes]:
-        """Return what makes the text of this instant; it may be called in another thread."""
+        """Return what makes the text of this instant, in Prometheus format 0.0.4, in any thread."""
         self._present.read()
         return lambda: generate_latest(self.registry)
 

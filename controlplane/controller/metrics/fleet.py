@@ -6,11 +6,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from controlplane.fleet.view import FleetView, InstanceView, Phase
 from controlplane.model import Signal
@@ -46,8 +42,8 @@ def fleet_families(view: FleetView | None) -> Iterator[Metric]:
 
 
 def _age(view: FleetView, item: InstanceView) -> float | None:
-    instants = [r.at for r in item.readings.values() if r.at is not None]
-    return max(0.0, view.at - max(instants)) if instants else None
+    at = item.measured_at
+    return None if at is None else max(0.0, view.at - at)
 
 
 def _reading(item: InstanceView, signal: Signal) -> float | None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from prometheus_client.core import (
-    GaugeMetricFamily,
-    Metric,
-)
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from controlplane.fleet.view import FleetView
-from controlplane.steering.assignments import notes_of
+from controlplane.steering.assignment_sums import notes_of
 from controlplane.steering.outcomes import (
     Canary,
     Key,

@@ -21,7 +21,8 @@ import yaml
 
 from controlplane.config import KubernetesApi, KubernetesCluster
 from controlplane.errors import ReportError
-from controlplane.runtime.tls import client_context
+from controlplane.runtime.files import read_file
+from controlplane.runtime.tls import client_context, load_pair
 from controlplane.sources.tokens import read_token
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -94,8 +95,7 @@ class Access:
             return place_of(self._api, self._environment)
         stamp = Path(self._kubeconfig).stat().st_mtime_ns
         if self._read is None or self._read[0] != stamp:
-            with Path(self._kubeconfig).open("rb") as file:
-                content = file.read(MAX_KUBECONFIG + 1)
+            content = read_file(Path(self._kubeconfig), limit=MAX_KUBECONFIG + 1)
             self._read = stamp, parse_kubeconfig(content, file=self._kubeconfig)
         return self._read[1]
 
@@ -122,7 +122,7 @@ class Access:
             context = client_context(place.ca, pem=place.ca_pem)
             if place.cert is not None:
                 with _file_of(place.cert) as cert, _file_of(place.key or place.cert) as key:
-                    context.load_cert_chain(cert, key)
+                    load_pair(context, cert, key)
             self._context = stamp, context
         return self._context[1]
 
@@ -139,7 +139,7 @@ def place_of(api: KubernetesApi, environment: Mapping[str, str] = os.environ) ->
     port = environment.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         raise AccessError(
-            "this is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set",
+            "this is not a pod of a cluster: KUBERNETES_SERVICE_HOST is not set",
             remedy="set discovery.api.server, ca and token_file, or list it in discovery.clusters",
         )
     shown = f"[{host}]" if ":" in host else host
@@ -180,12 +180,12 @@ def parse_kubeconfig(content: bytes, *, file: str) -> Place:
     if cluster.get("insecure-skip-tls-verify"):
         raise AccessError(
             f"{file}: insecure-skip-tls-verify would send the token to any server",
-            remedy="give certificate-authority, and tls-server-name if the names differ",
+            remedy="set certificate-authority, and tls-server-name if the names differ",
         )
     if "exec" in user or "auth-provider" in user:
         raise AccessError(
             f"{file}: its user runs a command for a token, which a server does not",
-            remedy="make a service account in that cluster and give its token (tokenFile)",
+            remedy="create a service account in that cluster and set its token (tokenFile)",
         )
     directory = Path(file).parent
 

@@ -9,76 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import aiohttp
 
 from controlplane.config import KubernetesApi, KubernetesCluster
-from controlplane.errors import ControlPlaneError, ReportError
+from controlplane.errors import ReportError
 from controlplane.sources.http_session import plain_session
 from controlplane.sources.kubernetes.access import Access, AccessError
+from controlplane.sources.kubernetes.api_answers import (
+    CHUNK,
+    MAX_CHANGE,
+    ApiError,
+    Failure,
+    parse_answer,
+    read_changes,
+    read_error,
+    unreachable_error,
+)
 from controlplane.sources.kubernetes.objects import EVENTS, Resource
-from controlplane.sources.network_errors import reason_of
 
 PAGE_LIMIT = 250
 """Objects asked for at once."""
 MAX_PAGE = 16_000_000
 """Bytes of a page; read, they take some eight times as much. Pods have about 10 kB each; of larger
 objects fewer are asked for at once."""
-MAX_CHANGE = 2_000_000
-"""Bytes of one change: etcd takes objects of 1.5 MB."""
-CHUNK = 65_536
 LIST_TIMEOUT = 30.0
 """Seconds that a page may take."""
 CONNECT_TIMEOUT = 5.0
 WATCH_GRACE = 10.0
 """Seconds that a watch may outlast the time it was asked to end after. What stands silent for
 longer is a connection that no one serves any more."""
-LONGEST_RETRY = 60.0
-"""Most seconds that the server can make us wait by ``Retry-After``."""
-
-
-class Failure(StrEnum):
-    """Why there is no answer."""
-
-    UNREACHABLE = "unreachable"
-    DENIED = "denied"
-    EXPIRED = "expired"
-    """410 Gone: the version, or the page, is too old; list again."""
-    UNKNOWN = "unknown"
-    """404: the API does not know the kind."""
-    BUSY = "busy"
-    """429 or 5xx."""
-    CONFLICT = "conflict"
-    """409: someone else wrote in between, or made it first."""
-    REFUSED = "refused"
-    """Any other status."""
-    TOO_LARGE = "too_large"
-    """A page of more than `MAX_PAGE` bytes; ask for fewer objects."""
-    MALFORMED = "malformed"
-    """An answer that is not one."""
-
-
-class ApiError(ControlPlaneError):
-    """The API did not give what was asked for.
-
-    Attributes:
-        failure: why.
-        remedy: what would be right.
-        retry_after: seconds that the server asks to wait; 0 if it does not.
-    """
-
-    def __init__(
-        self, failure: Failure, message: str, *, remedy: str = "", retry_after: float = 0.0
-    ) -> None:
-        super().__init__(message)
-        self.failure = failure
-        self.remedy = remedy
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +112,9 @@ class ApiClient:
                     if len(body) > MAX_PAGE:
                         raise ApiError(Failure.TOO_LARGE, f"a page of more than {MAX_PAGE} bytes")
         except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable_error(error) from error
         # A page of some MB takes the parser long enough for an Envoy to wait.
-        document = await asyncio.to_thread(_parse, bytes(body))
+        document = await asyncio.to_thread(parse_answer, bytes(body))
         items, meta = document.get("items"), document.get("metadata")
         # Go's empty list is null where it was never made.
         if not isinstance(items, list | None) or not isinstance(meta, dict):
@@ -171,7 +134,7 @@ class ApiClient:
         try:
             answer = await self._ask(EVENTS, namespace, {}, timeout=timeout, content=event)
         except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable_error(error) from error
         answer.release()
 
     async def read_object(
@@ -215,9 +178,9 @@ class ApiClient:
             async with await self._ask(
                 resource, namespace, {}, timeout=timeout, content=content, name=name
             ) as answer:
-                return _parse(await answer.content.read(MAX_CHANGE))
+                return parse_answer(await answer.content.read(MAX_CHANGE))
         except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable_error(error) from error
 
     @contextlib.asynccontextmanager
     async def watch(
@@ -247,9 +210,9 @@ class ApiClient:
         )  # fmt: skip
         try:
             async with await self._ask(resource, namespace, query, timeout=timeout) as answer:
-                yield _changes(answer)
+                yield read_changes(answer)
         except (aiohttp.ClientError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable_error(error) from error
 
     async def _ask(
         self,
@@ -268,7 +231,7 @@ class ApiClient:
         except OSError as error:
             raise ApiError(
                 Failure.DENIED, f"{error.filename or 'discovery.api'}: {error.strerror or error}",
-                remedy="mount the token and the authority, or fix discovery.api or its cluster",
+                remedy="mount the token and the CA, or fix discovery.api or its cluster",
             ) from error  # fmt: skip
         except AccessError as error:
             raise ApiError(Failure.UNREACHABLE, str(error), remedy=error.remedy) from error
@@ -289,113 +252,10 @@ class ApiClient:
             return answer
         try:
             verbs = "get, list and watch" if content is None else "update" if name else "create"
-            raise await _failed(answer, resource, namespace, verbs=verbs)
+            raise await read_error(answer, resource, namespace, verbs=verbs)
         finally:
             answer.close()
 
 
 def _selected(selector: str) -> dict[str, str]:
     return {"labelSelector": selector} if selector else {}
-
-
-async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Split what comes into lines; aiohttp's own reader would refuse long ones."""
-    held = bytearray()
-    async for chunk in answer.content.iter_any():
-        held += chunk
-        *whole, last = held.split(b"\n")
-        for line in whole:
-            if line.strip():
-                yield bytes(line)
-        held = last
-        if len(held) > MAX_CHANGE:
-            raise ApiError(Failure.MALFORMED, f"a change of more than {MAX_CHANGE} bytes")
-
-
-async def _changes(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:
-    async for line in _lines(answer):
-        yield _change(line)
-
-
-def _change(line: bytes) -> tuple[str, Any]:
-    document = _parse(line)
-    kind, what = document.get("type"), document.get("object")
-    if not isinstance(kind, str) or not isinstance(what, dict):
-        raise ApiError(Failure.MALFORMED, "a change without type or object")
-    if kind == "ERROR":
-        code = what.get("code")
-        raise _of_status(code if isinstance(code, int) else 0, str(what.get("message", "")))
-    return kind, what
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(Failure.MALFORMED, "an answer that is not JSON") from error
-    if not isinstance(document, dict):
-        raise ApiError(Failure.MALFORMED, "an answer that is no object")
-    return document
-
-
-async def _failed(
-    answer: aiohttp.ClientResponse, resource: Resource, namespace: str, *, verbs: str
-) -> ApiError:
-    message = ""
-    try:
-        document = json.loads(await answer.content.read(CHUNK))
-        message = str(document["message"])
-    except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, RecursionError):
-        message = answer.reason or ""
-    try:
-        retry_after = float(answer.headers.get("Retry-After", "0"))
-    except ValueError:
-        retry_after = 0.0
-    of = f"{resource.name}.{resource.group}" if resource.group else resource.name
-    where = f" in namespace {namespace}" if namespace else ""
-    return _of_status(
-        answer.status, message, of=f"{of}{where}", verbs=verbs,
-        retry_after=min(max(0.0, retry_after), LONGEST_RETRY),
-    )  # fmt: skip
-
-
-def _of_status(
-    status: int,
-    message: str,
-    *,
-    of: str = "",
-    verbs: str = "get, list and watch",
-    retry_after: float = 0.0,
-) -> ApiError:
-    shown = "".join(c if c.isprintable() else " " for c in message[:300])
-    if "Too large resource version" in message:
-        status = 410  # by the API's server a timeout (504); it will not come to that version
-    reported = f"status {status}: {shown}" if shown else f"status {status}"
-    match status:
-        case 401:
-            return ApiError(
-                Failure.DENIED, reported, remedy="the token is not taken; see who issues it"
-            )
-        case 403:
-            return ApiError(
-                Failure.DENIED, reported, remedy=f"give the service account {verbs} on {of}"
-            )
-        case 404:
-            return ApiError(Failure.UNKNOWN, reported, remedy=f"is {of} installed in the cluster?")
-        case 409:
-            return ApiError(Failure.CONFLICT, reported)
-        case 410:
-            return ApiError(Failure.EXPIRED, reported)
-        case 429 | 500 | 502 | 503 | 504:
-            return ApiError(
-                Failure.BUSY, reported, remedy="see the API server", retry_after=retry_after
-            )
-    return ApiError(Failure.REFUSED, reported, remedy="see selector and names of the rule")
-
-
-def _unreachable(error: Exception) -> ApiError:
-    reason = "no answer in time" if isinstance(error, TimeoutError) else reason_of(error)
-    return ApiError(
-        Failure.UNREACHABLE, reason,
-        remedy="see discovery.api, the API server, and what the network policy lets out",
-    )  # fmt: skip

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from controlplane.sources.kubernetes.client import ApiClient, ApiError, Failure
+from controlplane.sources.kubernetes.api_answers import ApiError, Failure
+from controlplane.sources.kubernetes.client import ApiClient
 from controlplane.sources.kubernetes.objects import LEASES
 
 ADDRESS = "cats/address"

@@ -56,23 +56,6 @@ class _Outcome:
     reason: str = ""
 
 
-def map_objects(
-    config: Config,
-    rule: DiscoveryRule,
-    objects: Iterable[KubernetesObject],
-    looked_up: Iterable[KubernetesObject] = (),
-) -> Mapped:
-    """Return the instances among *objects*.
-
-    Args:
-        config: for the zones of its sites.
-        rule: what makes an instance.
-        objects: of the rule's kind.
-        looked_up: nodes or Gateways, where the rule asks for them.
-    """
-    return Mapper(config, rule).map(objects, looked_up)
-
-
 class Mapper:
     """Applies one rule again and again; objects that have not changed are not read again.
 
@@ -269,7 +252,7 @@ class _Reader:
         default = port
         if is_of_pools(self.rule):
             if not candidate.metrics_host:
-                raise ReportError("its endpoint picker is no Service; remove scrape")
+                raise ReportError("its endpoint picker is not a Service; remove scrape")
             host, default = candidate.metrics_host, PICKER_METRICS
         scheme = "https" if found.https else "http"
         return Scrape.model_construct(

@@ -20,7 +20,8 @@ from typing import Any
 import structlog
 
 from controlplane.errors import ReportError
-from controlplane.sources.kubernetes.client import PAGE_LIMIT, ApiClient, ApiError, Failure
+from controlplane.sources.kubernetes.api_answers import ApiError, Failure
+from controlplane.sources.kubernetes.client import PAGE_LIMIT, ApiClient
 from controlplane.sources.kubernetes.objects import KubernetesObject
 from controlplane.sources.kubernetes.watches import Watch
 
@@ -199,7 +200,7 @@ class Reflector:
                 "Kubernetes object unreadable",
                 kind=self.wanted.resource.name,
                 reason=str(error),
-                remedy="none needed; it is left out",
+                remedy="none needed; it is ignored",
             )
             return None
 

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from controlplane.model import Signal
-from controlplane.telemetry.engines.dialect import (
-    Alias,
-    Expected,
-    Merge,
-    Rule,
-    mean,
-    rule,
-)
+from controlplane.telemetry.engines.dialect import Alias, Expected, Merge, Rule, mean, rule
 from controlplane.telemetry.engines.machine import dialect
 
 _STATUS = ("status", "code", "status_code", "http_status", "http_response_status_code")

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from controlplane.model import Signal
-from controlplane.telemetry.engines.dialect import (
-    Alias,
-    Expected,
-    Merge,
-    rule,
-)
+from controlplane.telemetry.engines.dialect import Alias, Expected, Merge, rule
 from controlplane.telemetry.engines.machine import dialect
 
 LLAMACPP = dialect(

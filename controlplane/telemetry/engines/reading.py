@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controlplane.config.engine import Engine
-from controlplane.errors import ReportError
 from controlplane.model import COUNTERS, InstanceReport, Signal, Source
 from controlplane.telemetry.engines.dialect import (
     Alias,
@@ -21,6 +20,8 @@ from controlplane.telemetry.engines.dialect import (
     Readiness,
     Rule,
 )
+from controlplane.telemetry.engines.freshness import of_now
+from controlplane.telemetry.engines.recognition import marks, speaks
 from controlplane.telemetry.engines.series import (
     Series,
     fullest,
@@ -36,10 +37,6 @@ MAX_REFUSED = 16
 MAX_IGNORED = 16
 MAX_LOADED = 1000
 """Models of one engine that are read."""
-MAX_AGE = 300.0
-"""Seconds; a page that says it is older is a relay's that no longer reads its source."""
-APART = 30.0
-"""Seconds by which a sample may be older than the newest of its page."""
 _NO_LABELS: Mapping[str, str] = {}
 _ANSWERED = (Signal.COMPLETED, Signal.LATENCY_COUNT, Signal.FAILED)
 
@@ -121,7 +118,7 @@ def parse_metrics(
     """
     dialect = dialects[engine]
     page = parse_page(text, dialect.names)
-    samples, age, ignored = _of_now(page.samples, wall)
+    samples, age, ignored = of_now(page.samples, wall)
     reader = _Reader(samples, labels, ignored)
     for line in page.repeated:
         reader.ignore(line)
@@ -129,8 +126,8 @@ def parse_metrics(
     loaded, most = _read_loaded(dialect.loaded, samples)
     # What it has loaded is there before its first request.
     samples = {name: rows for name, rows in samples.items() if not _says_loaded(dialect, name)}
-    if not samples and not page.empty and not _speaks(text, dialect):
-        others = [str(other) for other, its in DIALECTS.items() if _speaks(text, its)]
+    if not samples and not page.empty and not speaks(text, dialect):
+        others = [str(other) for other, its in DIALECTS.items() if speaks(text, its)]
         if others:
             refused.append(f"these are metrics of {others[0]}, not of {engine!s}")
     not_ready = _not_ready(dialect.readiness, samples)
@@ -173,34 +170,6 @@ def _read_loaded(
     return held, float(most) if most.isdecimal() and 0 < int(most) <= MAX_LOADED else None
 
 
-def _of_now(
-    samples: dict[str, Series], wall: float | None
-) -> tuple[dict[str, Series], float, list[str]]:
-    """Leave out what is older than the rest; also return the age of the rest, in seconds."""
-    stamps = [each.at for series in samples.values() for each in series if each.at is not None]
-    if wall is None or not stamps:
-        return samples, 0.0, []
-    total = sum(map(len, samples.values()))
-    # What bears no timestamp is of now. A clock ahead of ours makes nothing younger than that.
-    newest = wall if len(stamps) < total else min(wall, max(stamps))
-    age = wall - newest
-    if age > MAX_AGE:
-        raise ReportError(
-            f"its samples are {age:.0f} s old by their own timestamps; "
-            "scrape the engine itself, or see why the relay no longer does"
-        )
-    ignored: list[str] = []
-    kept: dict[str, Series] = {}
-    for name, series in samples.items():
-        fresh = [each for each in series if each.at is None or newest - each.at <= APART]
-        if fresh:
-            kept[name] = fresh
-        if len(fresh) < len(series):
-            oldest = min(each.at for each in series if each.at is not None)
-            ignored.append(f"{name}: measured {newest - oldest:.0f} s before the others")
-    return kept, age, ignored
-
-
 def _read_signals(
     dialect: Dialect, reader: _Reader
 ) -> tuple[dict[Signal, float], list[str], list[str]]:
@@ -231,7 +200,7 @@ def _idle(text: str, dialect: Dialect) -> bool:
     for line in text.split("\n"):
         if not line or line.startswith("#"):
             continue
-        if line.startswith(_marks(dialect)):
+        if line.startswith(marks(dialect)):
             name, _, value = line.replace("{", " ").partition(" ")
             if name.endswith(_COUNTING) and value.rsplit(" ", 1)[-1] not in {"0", "0.0"}:
                 return False
@@ -328,21 +297,3 @@ def _not_ready(rules: tuple[Readiness, ...], samples: Mapping[str, list[Sample]]
         if values and (max(values) if rule.every else min(values)) == 0:
             return rule.reason
     return ""
-
-
-def recognise_engine(text: str) -> Engine | None:
-    """Return the engine whose metrics *text* holds; None if unknown, or only generic ones."""
-    for engine, dialect in DIALECTS.items():
-        if dialect.distinct and _speaks(text, dialect):
-            return engine
-    return None
-
-
-def _marks(dialect: Dialect) -> tuple[str, ...]:
-    return dialect.marks or tuple(
-        rule.aliases[0].name for rule in dialect.rules if rule.expected is Expected.ALWAYS
-    )
-
-
-def _speaks(text: str, dialect: Dialect) -> bool:
-    return any(f"\n{mark}" in text or text.startswith(mark) for mark in _marks(dialect))

@@ -13,10 +13,12 @@ import yaml
 
 from controlplane.config import KubernetesCluster
 from controlplane.sources.kubernetes.access import Access, AccessError, Place, parse_kubeconfig
-from controlplane.sources.kubernetes.client import ApiClient, ApiError, new_session
+from controlplane.sources.kubernetes.api_answers import ApiError
+from controlplane.sources.kubernetes.client import ApiClient, new_session
 from controlplane.sources.kubernetes.objects import PODS
 from testbed.fakes.certificates import Authority, server_context
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_pod
 
 
 def kubeconfig(cluster: dict[str, Any], user: dict[str, Any], **more: Any) -> bytes:

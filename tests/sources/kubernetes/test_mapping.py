@@ -22,7 +22,6 @@ from controlplane.sources.kubernetes.http_routes import parse_http_route
 from controlplane.sources.kubernetes.mapping import (
     Mapped,
     Mapper,
-    map_objects,
 )
 from controlplane.sources.kubernetes.objects import (
     ENDPOINT_SLICES,
@@ -36,7 +35,7 @@ from controlplane.sources.kubernetes.objects import (
     parse_pod,
 )
 from controlplane.sources.kubernetes.watches import ZONE, Watch, watches
-from testbed.fakes.kubernetes_api import (
+from testbed.fakes.kubernetes_objects import (
     make_gateway,
     make_http_route,
     make_node,
@@ -73,7 +72,7 @@ def found(
     rule: Mapping[str, Any], *objects: KubernetesObject, looked_up: tuple[Any, ...] = ()
 ) -> Mapped:
     """Apply a rule."""
-    return map_objects(*configured(rule), objects, looked_up)
+    return Mapper(*configured(rule)).map(objects, looked_up)
 
 
 def instances(findings: Mapped) -> list[tuple[str, str, str, str]]:
@@ -129,7 +128,7 @@ def test_what_a_rule_does_not_say_is_not_said_of_its_instances() -> None:
         pytest.param({"terminating": True}, id="terminating"),
     ],
 )
-def test_a_pod_that_cannot_serve_is_none_and_nobody_is_told(how: dict[str, Any]) -> None:
+def test_a_pod_that_cannot_serve_is_none_and_is_not_reported(how: dict[str, Any]) -> None:
     """That is how pods come and go."""
     assert Mapped() == found({}, parse_pod(make_pod("a", "10.0.0.1", ports=HTTP, **how)))
 
@@ -542,7 +541,7 @@ def test_a_pickers_name_is_no_way_to_another_host() -> None:
         {"kind": "inference_pools", "scrape": {}}, parse_inference_pool(pool), looked_up=(gateway,)
     )
 
-    assert [("p", "its endpoint picker is no Service; remove scrape")] == reasons(findings)
+    assert [("p", "its endpoint picker is not a Service; remove scrape")] == reasons(findings)
 
 
 def test_a_zone_makes_its_site_unless_the_file_has_one() -> None:

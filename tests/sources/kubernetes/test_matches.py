@@ -16,7 +16,7 @@ from controlplane.sources.kubernetes.http_routes import HttpRoute, parse_http_ro
 from controlplane.sources.kubernetes.matches import map_routes, source_watches
 from controlplane.sources.kubernetes.objects import HTTP_ROUTES
 from controlplane.sources.kubernetes.watches import Watch
-from testbed.fakes.kubernetes_api import make_http_route
+from testbed.fakes.kubernetes_objects import make_http_route
 
 POOL = ["InferencePool/llm"]
 

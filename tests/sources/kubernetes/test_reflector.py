@@ -15,20 +15,20 @@ import pytest
 from aiohttp import web
 
 from controlplane.config import KubernetesApi
+from controlplane.sources.kubernetes import api_answers
 from controlplane.sources.kubernetes import client as client_module
 from controlplane.sources.kubernetes import reflector as reflector_module
 from controlplane.sources.kubernetes.access import AccessError, place_of
-from controlplane.sources.kubernetes.client import (
-    ApiClient,
-    ApiError,
-    Failure,
-    new_session,
-)
+from controlplane.sources.kubernetes.api_answers import ApiError, Failure
+from controlplane.sources.kubernetes.client import ApiClient, new_session
 from controlplane.sources.kubernetes.objects import INFERENCE_POOLS, PODS, Pod
 from controlplane.sources.kubernetes.reflector import Reflector
 from controlplane.sources.kubernetes.watches import Watch
+from testbed.background import running_task
 from testbed.fakes.certificates import Authority
-from testbed.fakes.kubernetes_api import KubernetesApiServer, make_pod, serving_kubernetes
+from testbed.fakes.kubernetes_api import KubernetesApiServer, serving_kubernetes
+from testbed.fakes.kubernetes_objects import make_pod
+from testbed.fakes.web_servers import serving_routes
 
 PATIENCE = 60.0
 
@@ -83,12 +83,8 @@ async def following(
             watch_seconds=watch_seconds,
             relist_seconds=relist_seconds,
         )
-        task = asyncio.create_task(follower.run())
-        try:
+        async with running_task(follower.run()):
             yield Followed(follower, changed, counts)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_changes_follow_the_list_without_another_list() -> None:
@@ -339,13 +335,13 @@ async def test_the_same_list_again_is_no_change() -> None:
         pytest.param(
             {"denied": {"pods"}},
             Failure.DENIED,
-            "give the service account get, list and watch on pods in namespace default",
+            "grant the service account get, list and watch on pods in namespace default",
             id="403",
         ),
         pytest.param(
             {"tokens": {"other"}},
             Failure.DENIED,
-            "the token is not taken; see who issues it",
+            "the token is rejected; check who issues it",
             id="401",
         ),
         pytest.param(
@@ -354,10 +350,10 @@ async def test_the_same_list_again_is_no_change() -> None:
             "is pods in namespace default installed in the cluster?",
             id="404",
         ),
-        pytest.param({"busy": True}, Failure.BUSY, "see the API server", id="503"),
+        pytest.param({"busy": True}, Failure.BUSY, "check the API server", id="503"),
     ],
 )
-async def test_a_refusal_is_told_with_its_remedy_and_what_is_known_stays(
+async def test_a_refusal_is_reported_with_its_remedy_and_what_is_known_stays(
     change: dict[str, Any], failure: Failure, remedy: str
 ) -> None:
     """Until it is fixed, which is noticed."""
@@ -503,16 +499,9 @@ class Answers:
 async def answering(*answers: Callable[[web.Request], Any]) -> AsyncIterator[Answers]:
     """Serve *answers*."""
     served = Answers(*answers)
-    application = web.Application()
-    application.router.add_get("/{path:.*}", served.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with serving_routes(web.get("/{path:.*}", served.answer)) as port:
+        served.url = f"http://127.0.0.1:{port}"
         yield served
-    finally:
-        await runner.cleanup()
 
 
 def text(body: str, *, status: int = 200, **headers: str) -> Callable[[web.Request], Any]:
@@ -610,7 +599,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 async def test_a_change_without_end_breaks_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that is sent is kept without a bound."""
-    monkeypatch.setattr(client_module, "MAX_CHANGE", 10_000)
+    monkeypatch.setattr(api_answers, "MAX_CHANGE", 10_000)
 
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -650,7 +639,7 @@ async def test_a_watch_that_stands_silent_is_left(monkeypatch: pytest.MonkeyPatc
     assert "no answer in time" == str(failure)
 
 
-def test_a_pod_is_told_where_the_api_is() -> None:
+def test_a_pod_learns_where_the_api_is() -> None:
     """Without that, and without a server in the configuration, there is no one to ask."""
     place = place_of(
         KubernetesApi(), {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
@@ -658,7 +647,7 @@ def test_a_pod_is_told_where_the_api_is() -> None:
 
     assert "https://[fd00::1]:443" == place.url
     assert str(place.token_file).endswith("/serviceaccount/token")
-    with pytest.raises(AccessError, match="no pod of a cluster"):
+    with pytest.raises(AccessError, match="not a pod of a cluster"):
         place_of(KubernetesApi(), {})
 
 

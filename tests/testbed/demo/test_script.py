@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.demo.records import Record
 from testbed.demo.script import PHASES, Chapter, Claim, judge, moved_share, tabulate
-from testbed.demo.traffic import Record
 from testbed.demo.world import World, build_world
 
 LENGTH = 100.0
@@ -73,7 +73,7 @@ def test_one_lost_request_breaks_the_claim_of_its_phase(
     assert broken(claims)[0].startswith(expected)
 
 
-def test_answers_cut_by_the_dying_edge_are_told_from_other_losses(world: World) -> None:
+def test_answers_cut_by_the_dying_edge_are_distinguished_from_other_losses(world: World) -> None:
     """What the dead instance had begun to answer may be cut; nothing else may."""
     dies_at = make_chapters()[4].started_at
     half_told = Record("chat", "edge-north", dies_at - 0.1, 0.2, 0.05, 200, "south-a", error="cut")

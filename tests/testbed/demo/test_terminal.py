@@ -11,6 +11,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -19,13 +20,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from testbed.demo.records import Record, Summary
 from testbed.demo.screen import Scene, build_live, fit_terms
 from testbed.demo.script import PHASES, Chapter, tabulate
-from testbed.demo.traffic import Record, Summary
 from testbed.demo.world import build_world
 
 ROOT = Path(__file__).parents[3]
 CTRL_C = b"\x03"
+OWN = [f"VENV={sys.prefix}"] if Path(sys.prefix, ".ready").exists() else []
+"""The environment of the Python that runs the tests: `make` would set up that of another one."""
 
 
 class Terminal:
@@ -40,7 +43,7 @@ class Terminal:
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
-            ["make", "demo", f"DEMO_ARGS={arguments}"],
+            ["make", "demo", *OWN, f"DEMO_ARGS={arguments}"],
             cwd=ROOT,
             stdin=slave,
             stdout=slave,

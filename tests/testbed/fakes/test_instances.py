@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from testbed.fakes.engine import Curve
-from testbed.fakes.instances import EmulatedInstance, InstanceSettings, parse_arguments
+from testbed.fakes.instance_settings import InstanceSettings, parse_arguments
+from testbed.fakes.instances import EmulatedInstance
 from testbed.fakes.kserve import KserveClient, serving_kserve
 from testbed.processes.children import Children
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.demo.traffic import Record
-from testbed.tools.envoy_comparison import Balancing, Result, Trial, curves, percentile
+from testbed.demo.records import Record
+from testbed.tools.lone_envoys import Balancing
+from testbed.tools.trials import Result, Trial, curves, percentile
 
 
 def make_record(at: float, latency: float, *, status: int = 200, late: float = 0.0) -> Record:

@@ -1,0 +1,102 @@
+"""When a plan stays because nothing is heard, or too little yet after a silence or a restart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controlplane.fleet.view import FleetView, InstanceView, Phase
+
+_SILENT = frozenset({Phase.STALE, Phase.EXPIRED, Phase.UNKNOWN})
+_ROUNDS = 2.0
+"""Periods, of scrapes or of decisions, in which what is there is heard after a silence of all."""
+
+
+class Silence:
+    """Follows when instances are heard.
+
+    All are silent when their reports, not they, have gone: a site's link, the broker, a leader that
+    was killed and whose successor is not reading yet, or because this process was stopped. Reports
+    then come back one by one. Until each had its turn, what is old of the others would be weighed
+    against what is new of the first, and requests would move by nothing but the order of their
+    coming.
+
+    After a restart nothing has been heard at all, and the plan of the earlier run is served: it
+    stays until each instance that is scraped has been read, or has had its turn.
+    """
+
+    def __init__(self) -> None:
+        self._observed = np.inf
+        self._heard = -np.inf
+        self._began: float | None = None
+        """When the last reading was measured before all fell silent."""
+        self._ended: float | None = None
+        """When the first was heard again."""
+        self._resumes = False
+        """Whether the plan of an earlier run is served whose instances are not all read yet."""
+        self._resumed: float | None = None
+        """When the first decision after it was due."""
+
+    def resume(self) -> None:
+        """Let the plan of an earlier run stay until the instances have been read."""
+        self._resumes, self._resumed = True, None
+
+    def observe(self, view: FleetView) -> str:
+        """Return why the last plan should stay at the instant of *view*; empty if it need not."""
+        latest = max(map(_measured, view.instances.values()), default=-np.inf)
+        heard = latest > self._heard
+        since = view.at - self._observed
+        self._heard, self._observed = max(latest, self._heard), view.at
+        if self._resumes and (unread := self._unread(view)):
+            return f"frozen: restarted, and {unread} of its instances are not heard yet"
+        # What came before a pause of this process is no word of the present.
+        paused = self._began is None and since > _ROUNDS * view.config.steering.period
+        # Reports that are late are not silence: what they say still moves on.
+        if view.frozen and (paused or not heard):
+            if self._began is None:
+                self._began = self._heard
+            return "frozen: every instance that ever reported is silent"
+        if self._began is None:
+            return ""
+        if self._ended is None:
+            self._ended = view.at
+        awaited = [
+            each.name
+            for each in view.instances.values()
+            if each.phase in _SILENT and -np.inf < _measured(each) <= self._began
+        ]
+        if awaited and view.at - self._ended < _patience(view):
+            return f"frozen: all were silent, and {len(awaited)} are not heard again yet"
+        self._began = self._ended = None
+        return ""
+
+    def _unread(self, view: FleetView) -> int:
+        """Return how many scraped instances are still to be read after a restart."""
+        if self._resumed is None:
+            self._resumed = view.at
+        unread = 0
+        if view.at - self._resumed < _patience(view):
+            unread = sum(
+                each.instance.scrape is not None
+                and each.phase in _SILENT
+                and each.measured_at is None
+                for each in view.instances.values()
+            )
+        self._resumes = unread > 0
+        return unread
+
+
+def _measured(shown: InstanceView) -> float:
+    """Return when an instance was last measured; minus infinity if it never was."""
+    return -np.inf if shown.measured_at is None else shown.measured_at
+
+
+def _patience(view: FleetView) -> float:
+    """Return the seconds in which every instance that can be read is read once."""
+    config = view.config
+    rounds = (
+        each.scrape.period + each.scrape.timeout
+        for each in config.instances
+        if each.scrape is not None
+    )
+    longest = max(rounds, default=0.0)
+    return min(_ROUNDS * max(longest, config.steering.period), config.steering.expiry / 2)

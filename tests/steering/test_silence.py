@@ -1,0 +1,152 @@
+"""How long a plan stays after a silence of all, and after a restart: reports come one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from controlplane.fleet.view import FleetView, InstanceView, Phase
+from controlplane.model import Signal
+from controlplane.steering.silence import Silence
+from testbed.fakes.views import make_config, make_instance, make_reported, make_view
+
+CONFIG = make_config(
+    instances=[make_instance(name, "near") for name in "abc"],
+    steering={"period": "1s", "expiry": "30s"},
+)
+
+
+def seen(at: float, heard: Mapping[str, float], *, dead: str = "") -> FleetView:
+    """Make the view at *at* of instances by when each was heard; those in *dead* are expired."""
+
+    def shown(name: str, spoke: float) -> InstanceView:
+        silent = Phase.EXPIRED if name in dead else Phase.STALE
+        phase = Phase.LIVE if at - spoke <= 3.0 else silent
+        return make_reported(CONFIG, name, at=spoke, gauges={Signal.RUNNING: 1.0}, phase=phase)
+
+    return make_view(
+        CONFIG,
+        at=at,
+        instances={name: shown(name, spoke) for name, spoke in heard.items()},
+        frozen=all(at - spoke > 3.0 for spoke in heard.values()),
+    )
+
+
+def stays(silence: Silence, at: float, *, dead: str = "", **heard: float) -> bool:
+    """Return whether the plan stays at *at*."""
+    return bool(silence.observe(seen(at, heard, dead=dead)))
+
+
+def test_the_plan_stays_until_each_has_been_heard_again() -> None:
+    """The first report alone would be weighed against old ones of the others."""
+    silence = Silence()
+
+    assert not stays(silence, 1.0, a=0.5, b=0.6, c=0.7)
+    assert stays(silence, 7.0, a=0.5, b=0.6, c=0.7)
+    assert stays(silence, 7.5, a=7.4, b=0.6, c=0.7)
+    assert stays(silence, 8.0, a=7.4, b=7.8, c=0.7)
+    assert not stays(silence, 8.5, a=7.4, b=7.8, c=8.3)
+    assert not stays(silence, 9.0, a=8.8, b=7.8, c=8.3)
+
+
+def test_one_that_does_not_come_back_is_not_waited_for_long() -> None:
+    """What fell silent for good is judged by the others' plan after its turn has passed."""
+    silence = Silence()
+    assert not stays(silence, 1.0, a=0.5, b=0.6, c=0.7)
+    assert stays(silence, 7.0, a=0.5, b=0.6, c=0.7)
+    held = [
+        stays(silence, 7.5 + turn, a=7.4 + turn, b=7.4 + turn, c=0.7, dead="c" if turn > 1 else "")
+        for turn in range(6)
+    ]
+
+    assert [True, True, False, False, False, False] == held
+
+
+def test_what_came_before_a_pause_is_no_word_of_the_present() -> None:
+    """A process that was stopped finds the last reports unread, and all of them old."""
+    silence = Silence()
+
+    assert not stays(silence, 1.0, a=0.5, b=0.6, c=0.7)
+    assert stays(silence, 8.0, a=1.2, b=0.6, c=0.7)
+    assert stays(silence, 8.5, a=8.3, b=0.6, c=0.7)
+    assert not stays(silence, 9.0, a=8.8, b=8.7, c=8.6)
+
+
+@pytest.mark.parametrize("silent", ["one", "all but one"])
+def test_some_that_fall_silent_hold_nothing(silent: str) -> None:
+    """The others speak for the fleet; what is old of a few counts less from instant to instant."""
+    silence = Silence()
+    spoke = {"one": (0.5, 8.9, 8.9), "all but one": (0.5, 0.6, 8.9)}[silent]
+    assert not stays(silence, 1.0, a=0.5, b=0.6, c=0.7)
+
+    assert not stays(silence, 9.0, a=spoke[0], b=spoke[1], c=spoke[2])
+
+
+PAGE = {"url": "http://10.0.0.1/metrics", "period": "1s", "timeout": "1s"}
+RESTARTED = make_config(
+    instances=[
+        make_instance("a", "near", scrape=PAGE),
+        make_instance("b", "near", scrape=PAGE),
+        make_instance("unscraped", "near"),
+    ],
+    steering={"period": "1s", "expiry": "30s"},
+)
+
+
+def restarted(silence: Silence, at: float, *heard: str, unread: Phase = Phase.UNKNOWN) -> bool:
+    """Return whether the plan stays at *at*, when those in *heard* have been read."""
+    instances = {
+        each.name: make_reported(RESTARTED, each.name, at=at - 0.1, gauges={Signal.RUNNING: 1.0})
+        if each.name in heard
+        else InstanceView(each, unread, confidence=0.0, ramp=1.0)
+        for each in RESTARTED.instances
+    }
+    return bool(silence.observe(make_view(RESTARTED, at=at, instances=instances)))
+
+
+def test_the_plan_of_an_earlier_run_stays_until_each_scraped_instance_was_read() -> None:
+    """What was read first would be weighed against what is not known of the others."""
+    silence = Silence()
+    silence.resume()
+
+    assert restarted(silence, 1.0)
+    assert restarted(silence, 1.5, "a")
+    assert not restarted(silence, 2.0, "a", "b")
+    assert not restarted(silence, 2.5, "a")
+
+
+def test_after_a_restart_an_instance_that_is_gone_is_not_waited_for_long() -> None:
+    """Two turns of its page, and what can be said without it is decided."""
+    silence = Silence()
+    silence.resume()
+
+    assert [True, True, True, True, False, False] == [
+        restarted(silence, 100.0 + second, "a") for second in range(6)
+    ]
+
+
+def test_instances_that_expired_before_the_first_decision_are_waited_for_too() -> None:
+    """A machine that is busy enough comes to it after longer than what is never heard counts."""
+    silence = Silence()
+    silence.resume()
+
+    assert restarted(silence, 1.0, unread=Phase.EXPIRED)
+    assert restarted(silence, 1.5, "a", unread=Phase.EXPIRED)
+    assert not restarted(silence, 2.0, "a", "b")
+
+
+def test_a_start_without_an_earlier_plan_waits_for_nothing() -> None:
+    """Any plan is better than none."""
+    assert not restarted(Silence(), 1.0)
+
+
+def test_reports_that_are_always_late_still_move_the_plan() -> None:
+    """A fleet on a slow line is heard every few seconds, each report older than counts as fresh."""
+    silence = Silence()
+    decided = 0
+    for second in range(60):
+        spoke = float(second - second % 5 - 4)
+        decided += not stays(silence, float(second), a=spoke, b=spoke, c=spoke)
+
+    assert 60 // 5 - 1 <= decided

@@ -137,3 +137,21 @@ async def test_a_device_loses_nothing_when_its_link_goes(version: str) -> None:
         after = await mesh.answers(40)
     assert {"a", "b", "c", "own"} == set(before)
     assert {"own": 40} == after
+
+
+@pytest.mark.parametrize("version", ["1.37", ""])
+async def test_a_device_without_a_link_finds_its_model_two_priorities_below(version: str) -> None:
+    """As one with a low battery has it where all of its requests go to one site."""
+    places = {"a": "north", "b": "cloud", "c": "cloud", "own": "phones"}
+    split = {"chat": {"a": 300, "b": (300, 1), "c": (300, 1), "own": (100, 2)}}
+    async with running_mesh(
+        places, site="phones", split=split, envoy=PATIENT, version=version
+    ) as mesh:
+        before = await mesh.answers(20)
+        for name in "abc":
+            mesh.origins[name].status = 503
+        after = await mesh.answers(40)
+        others = mesh.origins["b"].requests + mesh.origins["c"].requests
+    assert {"a": 20} == before
+    assert {"own": 40} == after
+    assert 40 == others

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from controlplane.fleet.view import FleetView, InstanceView, Phase
@@ -16,9 +18,9 @@ class Silence:
 
     All are silent when their reports, not they, have gone: a site's link, the broker, a leader that
     was killed and whose successor is not reading yet, or because this process was stopped. Reports
-    then come back one by one. Until each had its turn, what is old of the others would be weighed
-    against what is new of the first, and requests would move by nothing but the order of their
-    coming.
+    then come back one by one, after a stop some of them before the first decision. Until each had
+    its turn, what is old of the others would be weighed against what is new of the first, and
+    requests would move by nothing but the order of their coming.
 
     After a restart nothing has been heard at all, and the plan of the earlier run is served: it
     stays until each instance that is scraped has been read, or has had its turn.
@@ -27,8 +29,12 @@ class Silence:
     def __init__(self) -> None:
         self._observed = np.inf
         self._heard = -np.inf
-        self._began: float | None = None
-        """When the last reading was measured before all fell silent."""
+        self._silent: frozenset[str] = frozenset()
+        """Those that were silent at the last observation."""
+        self._awaited: frozenset[str] = frozenset()
+        """Those that have to be heard again, or to have had their turn; none without a silence."""
+        self._began = -np.inf
+        """When the last of their old readings was measured."""
         self._ended: float | None = None
         """When the first was heard again."""
         self._resumes = False
@@ -42,32 +48,43 @@ class Silence:
 
     def observe(self, view: FleetView) -> str:
         """Return why the last plan should stay at the instant of *view*; empty if it need not."""
-        latest = max(map(_measured, view.instances.values()), default=-np.inf)
+        measured = {each.instance.name: _measured(each) for each in view.instances.values()}
+        silent = frozenset(
+            name
+            for name, shown in view.instances.items()
+            if shown.phase in _SILENT and measured[name] > -np.inf
+        )
+        latest = max(measured.values(), default=-np.inf)
         heard = latest > self._heard
         since = view.at - self._observed
+        before, self._silent = self._silent, silent
         self._heard, self._observed = max(latest, self._heard), view.at
         if self._resumes and (unread := self._unread(view)):
             return f"frozen: restarted, and {unread} of its instances are not heard yet"
-        # What came before a pause of this process is no word of the present.
-        paused = self._began is None and since > _ROUNDS * view.config.steering.period
+        paused = not self._awaited and since > _ROUNDS * view.config.steering.period
+        if paused:
+            # What came before a pause of this process is no word of the present. One that had been
+            # silent before it would be so without it.
+            self._begin(silent - before, measured)
+        elif not self._awaited and view.frozen and not heard:
+            self._begin(silent, measured)
+        if not self._awaited:
+            return ""
         # Reports that are late are not silence: what they say still moves on.
         if view.frozen and (paused or not heard):
-            if self._began is None:
-                self._began = self._heard
             return "frozen: every instance that ever reported is silent"
-        if self._began is None:
-            return ""
         if self._ended is None:
             self._ended = view.at
-        awaited = [
-            each.name
-            for each in view.instances.values()
-            if each.phase in _SILENT and -np.inf < _measured(each) <= self._began
-        ]
-        if awaited and view.at - self._ended < _patience(view):
-            return f"frozen: all were silent, and {len(awaited)} are not heard again yet"
-        self._began = self._ended = None
+        left = [name for name in self._awaited & silent if measured[name] <= self._began]
+        if left and view.at - self._ended < _patience(view):
+            return f"frozen: {len(left)} of those that were silent are not heard again yet"
+        self._awaited = frozenset()
         return ""
+
+    def _begin(self, awaited: frozenset[str], measured: Mapping[str, float]) -> None:
+        self._awaited = awaited
+        self._began = max((measured[name] for name in awaited), default=-np.inf)
+        self._ended = None
 
     def _unread(self, view: FleetView) -> int:
         """Return how many scraped instances are still to be read after a restart."""

@@ -143,7 +143,9 @@ async def test_a_device_loses_nothing_when_its_link_goes(version: str) -> None:
 async def test_a_device_without_a_link_finds_its_model_two_priorities_below(version: str) -> None:
     """As one with a low battery has it where all of its requests go to one site."""
     places = {"a": "north", "b": "cloud", "c": "cloud", "own": "phones"}
-    split = {"chat": {"a": 300, "b": (300, 1), "c": (300, 1), "own": (100, 2)}}
+    split: dict[str, dict[str, int | tuple[int, int]]] = {
+        "chat": {"a": 300, "b": (300, 1), "c": (300, 1), "own": (100, 2)}
+    }
     async with running_mesh(
         places, site="phones", split=split, envoy=PATIENT, version=version
     ) as mesh:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 from controlplane.fleet.view import FleetView, InstanceView, Phase
@@ -73,14 +74,38 @@ def test_what_came_before_a_pause_is_no_word_of_the_present() -> None:
     assert not stays(silence, 9.0, a=8.8, b=8.7, c=8.6)
 
 
+def test_what_was_read_first_after_a_pause_is_not_weighed_against_what_is_old() -> None:
+    """As where a process that was stopped reads a page before it comes to its next decision."""
+    silence = Silence()
+
+    assert not stays(silence, 1.0, a=0.5, b=0.6, c=0.7)
+    assert stays(silence, 8.0, a=7.9, b=0.6, c=0.7)
+    assert stays(silence, 8.5, a=7.9, b=8.3, c=0.7)
+    assert not stays(silence, 9.0, a=8.9, b=8.3, c=8.6)
+
+
+def test_what_was_silent_before_a_pause_is_not_waited_for() -> None:
+    """A process whose decisions always come late would hold its plan for one that is dead."""
+    silence = Silence()
+    assert not stays(silence, 1.0, a=0.5, b=0.6, c=0.7)
+    for at in np.arange(2.0, 6.0):
+        assert not stays(silence, at, a=at - 0.1, b=at - 0.1, c=0.7)
+
+    for at in np.arange(9.0, 40.0, 3.0):
+        assert not stays(silence, at, a=at - 0.1, b=at - 0.1, c=0.7)
+
+
 @pytest.mark.parametrize("silent", ["one", "all but one"])
 def test_some_that_fall_silent_hold_nothing(silent: str) -> None:
     """The others speak for the fleet; what is old of a few counts less from instant to instant."""
     silence = Silence()
     spoke = {"one": (0.5, 8.9, 8.9), "all but one": (0.5, 0.6, 8.9)}[silent]
-    assert not stays(silence, 1.0, a=0.5, b=0.6, c=0.7)
 
-    assert not stays(silence, 9.0, a=spoke[0], b=spoke[1], c=spoke[2])
+    for at in np.arange(1.0, 10.0):
+        now = {
+            name: last if last < 1.0 else at - 0.1 for name, last in zip("abc", spoke, strict=True)
+        }
+        assert not silence.observe(seen(at, now))
 
 
 PAGE = {"url": "http://10.0.0.1/metrics", "period": "1s", "timeout": "1s"}

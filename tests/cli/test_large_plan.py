@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import resource
@@ -15,10 +14,9 @@ from click.testing import CliRunner
 from controlplane.cli import cats
 from testbed.fakes.large_fleets import make_crowd
 
-MOST = 2.0
-"""Seconds of processor time."""
-ATTEMPTS = 3
-"""Of which the best counts: caches that others use cost processor time as well."""
+MOST = 4.0
+"""Processor time of a plan over that of a check of the same file, which is 2.3 to 2.6. A plan takes
+1.3 s on a quiet machine; seconds alone would say how busy it is."""
 
 
 @pytest.fixture(scope="module")
@@ -36,27 +34,29 @@ def plan(*arguments: str) -> list[str]:
     return result.stdout.splitlines()
 
 
+def ran(*arguments: str) -> tuple[list[str], float]:
+    """Return the lines that a command prints at 80 columns, and its processor time in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(
+        [sys.executable, "-m", "controlplane", *arguments],
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    return done.stdout.splitlines(), used
+
+
 def test_a_large_plan_fits_one_screen(fleet: str) -> None:
-    """A line a service, at most 24 rows and 80 columns, within 2 s of processor time."""
-    used = math.inf
-    for _ in range(ATTEMPTS):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        ran = subprocess.run(
-            [sys.executable, "-m", "controlplane", "plan", "-c", fleet],
-            env={**os.environ, "COLUMNS": "80"},
-            capture_output=True,
-            check=True,
-            text=True,
-        )
-        used = min(used, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
-        if used < MOST:
-            break
-    lines = ran.stdout.splitlines()
+    """A line a service, at most 24 rows and 80 columns, in a few times what a check takes."""
+    lines, used = ran("plan", "-c", fleet)
+    _, checked = ran("check", fleet)
 
     assert 24 >= len(lines)
     assert 80 >= max(map(len, lines))
     assert lines[0].split()[:6] == ["service", "policy", "sites", "req/s", "ms", "instances"]
-    assert used < MOST
+    assert used < MOST * checked
     assert not any(re.search(r"\de[+-]\d", line) for line in lines)
 
 

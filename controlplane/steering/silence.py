@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from controlplane.fleet.view import FleetView, InstanceView, Phase
@@ -31,8 +29,8 @@ class Silence:
         self._heard = -np.inf
         self._silent: frozenset[str] = frozenset()
         """Those that were silent at the last observation."""
-        self._awaited: frozenset[str] = frozenset()
-        """Those that have to be heard again, or to have had their turn; none without a silence."""
+        self._awaited: frozenset[str] | None = None
+        """Those that have to be heard again, or to have had their turn; None without a silence."""
         self._began = -np.inf
         """When the last of their old readings was measured."""
         self._ended: float | None = None
@@ -61,30 +59,26 @@ class Silence:
         self._heard, self._observed = max(latest, self._heard), view.at
         if self._resumes and (unread := self._unread(view)):
             return f"frozen: restarted, and {unread} of its instances are not heard yet"
-        paused = not self._awaited and since > _ROUNDS * view.config.steering.period
-        if paused:
-            # What came before a pause of this process is no word of the present. One that had been
-            # silent before it would be so without it.
-            self._begin(silent - before, measured)
-        elif not self._awaited and view.frozen and not heard:
-            self._begin(silent, measured)
-        if not self._awaited:
+        paused = self._awaited is None and since > _ROUNDS * view.config.steering.period
+        # What came before a pause of this process is no word of the present, but for one that had
+        # been silent before it: that one would be so without it. Reports that are late are not
+        # silence: what they say still moves on.
+        lost = silent - before if paused else silent
+        all_silent = view.frozen and (paused or not heard)
+        if self._awaited is None and (all_silent or (paused and lost)):
+            self._began = max((measured[name] for name in lost), default=-np.inf)
+            self._awaited, self._ended = lost, None
+        if self._awaited is None:
             return ""
-        # Reports that are late are not silence: what they say still moves on.
-        if view.frozen and (paused or not heard):
+        if all_silent:
             return "frozen: every instance that ever reported is silent"
         if self._ended is None:
             self._ended = view.at
         left = [name for name in self._awaited & silent if measured[name] <= self._began]
         if left and view.at - self._ended < _patience(view):
             return f"frozen: {len(left)} of those that were silent are not heard again yet"
-        self._awaited = frozenset()
+        self._awaited = None
         return ""
-
-    def _begin(self, awaited: frozenset[str], measured: Mapping[str, float]) -> None:
-        self._awaited = awaited
-        self._began = max((measured[name] for name in awaited), default=-np.inf)
-        self._ended = None
 
     def _unread(self, view: FleetView) -> int:
         """Return how many scraped instances are still to be read after a restart."""

@@ -84,7 +84,6 @@ class Publication:
     Attributes:
         plan: the served one, as it was decided; None before the first.
         withdrawals: what is left out of it.
-        transform: changes what is published; the identity, but for conformance tests.
     """
 
     def __init__(self, config: Config, views: ViewStore) -> None:
@@ -93,12 +92,10 @@ class Publication:
         self._next = self._serving = _Builders(config)
         self._turn = asyncio.Lock()
         """So that what is published last was built last."""
-        self._built: Snapshots = {}
         self._left_out = NOTHING
         self._low_battery: LowBattery = {}
         self.plan: Plan | None = None
         self.withdrawals = Withdrawals()
-        self.transform: Callable[[Snapshots], Snapshots] = lambda snapshots: snapshots
 
     async def reconfigure(self, config: Config) -> None:
         """Build the next plan under another configuration; the served one stays under its own."""
@@ -130,8 +127,7 @@ class Publication:
             build_seconds = time.perf_counter() - began
             self.withdrawals.end_decision(barred)
             self.plan, self._serving, self._left_out = plan, builders, left_out
-            self._built = built
-            changed = self._store.publish(self.transform(built), low_battery=low)
+            changed = self._store.publish(built, low_battery=low)
             return Published(views, changed, build_seconds)
 
     async def withdraw(self, *, clients: Clients) -> None:
@@ -142,15 +138,10 @@ class Publication:
                 return
             plan, builders = self.plan, self._serving
             self._left_out = left_out
-            _, self._built = await self._run(
+            _, built = await self._run(
                 lambda: builders.build(without(plan, left_out), clients, self._low_battery)
             )
-            self._store.publish(self.transform(self._built))
-
-    def republish(self) -> None:
-        """Publish what was built last again, after `transform` has changed."""
-        if self._built:
-            self._store.publish(self.transform(self._built))
+            self._store.publish(built)
 
     def close(self) -> None:
         """End the thread."""

@@ -56,7 +56,6 @@ class Summary:
     mean: float
     """Seconds; not a number without answers."""
     p99: float
-    ttft_mean: float
     shares: Mapping[str, float]
     """Instance -> share of the answered requests."""
 
@@ -75,7 +74,6 @@ def summarise(records: Sequence[Record]) -> Summary:
             len(records) - total,
             math.fsum(latencies) / total,
             latencies[math.ceil(0.99 * total) - 1],
-            math.fsum(record.ttft for record in answered) / total,
             {name: count / total for name, count in sorted(counts.items())},
         )
-    return Summary(len(records), len(records), math.nan, math.nan, math.nan, {})
+    return Summary(len(records), len(records), math.nan, math.nan, {})

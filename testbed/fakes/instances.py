@@ -73,7 +73,6 @@ class EmulatedInstance:
         self._awake.set()
         self._timer: asyncio.TimerHandle | None = None
         self._marks: dict[int, asyncio.Queue[Mark]] = {}
-        self._started_at = 0
         app = web.Application(client_max_size=BODY_LIMIT, middlewares=[self._misbehave])
         app.add_routes(
             [

@@ -9,7 +9,7 @@ the weight N, ``/debug/cluster?cluster=NAME|all&connect_timeout_ms=N`` changes t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -140,8 +140,24 @@ class DebugUpdates:
 
 def extend(control: ControlPlane) -> Iterable[web.RouteDef]:
     """Lay an overlay over what *control* publishes; return the routes that change it."""
-    updates = DebugUpdates(control.publication.republish)
-    control.publication.transform = lambda snapshots: apply_overlay(updates.overlay, snapshots)
+    publish = control.views.publish
+    built: Mapping[str, Snapshot] = {}
+
+    def publish_overlaid(
+        views: Mapping[str, Snapshot],
+        *,
+        low_battery: Mapping[str, Collection[str]] | None = None,
+    ) -> bool:
+        nonlocal built
+        built = views
+        return publish(apply_overlay(updates.overlay, views), low_battery=low_battery)
+
+    def republish() -> None:
+        if built:
+            publish(apply_overlay(updates.overlay, built))
+
+    updates = DebugUpdates(republish)
+    control.views.publish = publish_overlaid  # type: ignore[method-assign]
     control.log.warning(
         "debug updates enabled",
         remedy="use cats serve outside of conformance tests: the admin port can set every weight",

@@ -20,8 +20,6 @@ class Figures:
     sent: int
     lost: int
     """Of those sent while it lasted."""
-    lost_early: int
-    """Of those, sent within its first five seconds."""
     share: float
     """Part of the attempts that reached the failing instance after its first five seconds."""
     recovered_after: float
@@ -71,7 +69,6 @@ async def measure(
     return Figures(
         sent=len(during),
         lost=len(lost),
-        lost_early=sum(each.sent_at < began + early for each in lost),
         share=reached / max(attempts, 1),
         recovered_after=recovered,
         before=before,

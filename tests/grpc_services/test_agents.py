@@ -169,8 +169,3 @@ async def test_streams_end_without_a_trace_when_agents_vanish(plane: Plane, serv
         await until(lambda: not service.agents)
 
     assert 5 == len(plane.reports)
-
-
-async def iter_once(message: bytes) -> AsyncIterator[bytes]:
-    """Return one message."""
-    yield message

@@ -13,7 +13,6 @@ import pytest
 PRODUCT = Path(__file__).parents[2] / "controlplane"
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 REPORTS = {"report", "report_fault"}
-CLI = "cli"
 
 
 @dataclass(frozen=True)

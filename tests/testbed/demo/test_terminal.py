@@ -138,7 +138,7 @@ def test_the_live_view_fits_its_terminal(width: int, height: int) -> None:
     scene.admin = "http://127.0.0.1:12345/"
     shares = dict.fromkeys(world.instances, 1 / len(world.instances))
     scene.seen = {
-        (stream.service, stream.site): Summary(500, 100, 1.2345, 4.321, 0.1, shares)
+        (stream.service, stream.site): Summary(500, 100, 1.2345, 4.321, shares)
         for stream in world.streams
     }
     planned = [

@@ -186,18 +186,18 @@ def judge(claims: Claims, observed: Observation) -> tuple[float, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelMonitor:
+class RefutedClaims:
     """Signals that what Envoys measure refutes: a fault of the metrics, not of the instance."""
 
     signals: frozenset[Signal]
     reason: str
 
 
-def refute(claims: Claims, observed: Observation) -> tuple[ModelMonitor, ...]:
+def refute(claims: Claims, observed: Observation) -> tuple[RefutedClaims, ...]:
     """Return what of *claims* cannot be, while the instance answers as it should."""
     if observed.answers < FEW_ANSWERS:
         return ()
-    found: list[ModelMonitor] = []
+    found: list[RefutedClaims] = []
     if claims.latency is not None and observed.latency is not None:
         # What Envoys measure is known no better than the round trip that was taken off.
         measured = max(observed.latency, observed.rtt, 1e-3)
@@ -208,7 +208,7 @@ def refute(claims: Claims, observed: Observation) -> tuple[ModelMonitor, ...]:
                 f"{observed.latency:.2g} s: "
                 "its latencies are of something else"
             )
-            found.append(ModelMonitor(_LATENCIES, reason))
+            found.append(RefutedClaims(_LATENCIES, reason))
     enough = observed.answers >= MIN_ANSWERS
     if (
         enough
@@ -219,7 +219,7 @@ def refute(claims: Claims, observed: Observation) -> tuple[ModelMonitor, ...]:
             f"claims {claims.completed:.1f} answers a second, Envoys get "
             f"{observed.answer_rate:.1f}: its counters are of something else"
         )
-        found.append(ModelMonitor(COUNTERS, reason))
+        found.append(RefutedClaims(COUNTERS, reason))
     if enough and claims.inside is not None and observed.latency is not None:
         wire = observed.rate * observed.rtt
         if (
@@ -230,7 +230,7 @@ def refute(claims: Claims, observed: Observation) -> tuple[ModelMonitor, ...]:
                 f"claims {claims.inside:.0f} requests inside, Envoys wait for "
                 f"{observed.in_progress:.0f} and get them answered in time"
             )
-            found.append(ModelMonitor(_GAUGES, reason))
+            found.append(RefutedClaims(_GAUGES, reason))
     return tuple(found)
 
 

@@ -29,6 +29,7 @@ from controlplane.steering.failures import FailureLearner
 from controlplane.steering.fallbacks import Fallbacks
 from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.layout import Key, Layout, build_layout
+from controlplane.steering.model_monitor import ModelMonitor
 from controlplane.steering.optimiser import Flags, Flow, solve
 from controlplane.steering.optimum import Optimiser, Optimum
 from controlplane.steering.optimum_blocks import Rows
@@ -45,14 +46,7 @@ from controlplane.steering.sessions import SessionKeeper
 from controlplane.steering.shedding import Shedding
 from controlplane.steering.silence import Silence
 from controlplane.steering.spending import predict_spending
-from controlplane.steering.stability import (
-    Choice,
-    Hysteresis,
-    ModelMonitor,
-    forced_rows,
-    settle,
-    unavoidable,
-)
+from controlplane.steering.stability import Choice, Hysteresis, forced_rows, settle, unavoidable
 from controlplane.steering.tail_price import price_tail, toll_of
 from controlplane.steering.transient import price_period
 from controlplane.steering.weights import round_rows

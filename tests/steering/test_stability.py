@@ -1,4 +1,4 @@
-"""When new shares are pushed, and when the model is not believed."""
+"""When new shares are pushed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlplane.fleet.traffic_view import TrafficView
-from controlplane.fleet.view import FleetView
-from controlplane.model import Reading, Source
 from controlplane.steering import Plan, Steering
 from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Flow
 from controlplane.steering.stability import (
-    FALLBACK,
     SETTLED,
     Hysteresis,
-    ModelMonitor,
     settle,
     unavoidable,
 )
@@ -260,44 +255,6 @@ def test_a_rest_brings_ties_even_unless_operators_asked_for_more(
     )
 
     assert held == choice.held
-
-
-def observed(latency: float, at: float) -> FleetView:
-    """Make a view in which Envoys see *latency*."""
-    config = make_config(instances=[make_instance("a", "near")])
-    seen = TrafficView(
-        rate=Reading(10.0, Source.ENVOY, at),
-        failures=0.0,
-        latency=Reading(latency, Source.ENVOY, at),
-        ttft=None,
-    )
-    return make_view(config, at=at, traffic={("near", "chat", "a"): seen})
-
-
-def run(monitor: ModelMonitor, latency: float, start: float, seconds: int) -> list[bool]:
-    """Observe *latency* each second against a prediction of 0.5 s."""
-    return [monitor.observe(0.5, observed(latency, start + second)) for second in range(seconds)]
-
-
-def test_refuted_predictions_lead_to_a_fallback_and_back() -> None:
-    """Much longer than predicted and than usual, for a while: fall back, then return."""
-    monitor = ModelMonitor()
-    calm = run(monitor, 0.5, 0.0, 30)
-    wrong = run(monitor, 5.0, 30.0, 20)
-    after = run(monitor, 0.5, 50.0, 60)
-
-    assert not any(calm)
-    assert not any(wrong[:8])
-    assert wrong[-1]
-    assert 1 == monitor.count
-    assert after[0]
-    assert not after[-1]
-    assert sum(after) <= FALLBACK
-
-
-def test_a_wrong_prediction_of_a_usual_latency_is_no_reason() -> None:
-    """Where requests always took longer than predicted, nothing got worse."""
-    assert not any(run(ModelMonitor(), 5.0, 0.0, 60))
 
 
 def test_a_rule_moves_rows_that_change_and_leaves_the_others() -> None:

@@ -75,7 +75,7 @@ class KubernetesBus(LeasedBus):
         self.overrides: SavedOverrides | None = None
         self._store = store
         self._peers = peers
-        self._relay = Relay(me, clock=clock)
+        self._relay = Relay(me, self._presence, clock=clock)
         self._record: LeaseRecord | None = None
         self._reached = False
 
@@ -91,18 +91,9 @@ class KubernetesBus(LeasedBus):
         """Return the plan that all serve."""
         return self._relay.plan
 
-    @property
-    def replicas(self) -> int:
-        """Return how many other replicas were heard lately."""
-        return self._relay.replicas
-
     def publish(self, report: Report) -> None:
         """Let the others hear a report, soon."""
         self._count("dropped", self._relay.add(report))
-
-    def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
-        """Return the clients of all replicas by site, from this one's *own*."""
-        return self._relay.count_clients(own)
 
     async def offer(self, plan: Plan) -> bool:
         """Make *plan* the plan of all; false if this replica may not."""

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 from controlplane.bus.lease import Lease
+from controlplane.bus.presence import Presence
 from controlplane.errors import ReportError
 from controlplane.model import Report
 
@@ -56,6 +57,7 @@ class LeasedBus(ABC):
         self._on_change = on_change
         self._count = count
         self._clock = clock
+        self._presence = Presence(clock=clock)
         self._led = False
         self._resigned_until = -math.inf
         self._releasing = False
@@ -67,14 +69,19 @@ class LeasedBus(ABC):
         self._hint = asyncio.Event()
         """Set where the store is to be read at once."""
 
-    @property
-    @abstractmethod
-    def replicas(self) -> int:
-        """Return how many other replicas were heard lately."""
-
     @abstractmethod
     async def _release(self) -> None:
         """Write that no replica holds the lease."""
+
+    @property
+    def replicas(self) -> int:
+        """Return how many other replicas were heard lately."""
+        return self._presence.replicas
+
+    def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
+        """Return the clients of all replicas by site, from this one's *own*."""
+        self._presence.own = own
+        return self._presence.clients()
 
     @property
     def leads(self) -> bool:

@@ -56,8 +56,6 @@ FLUSH_PERIOD = 0.1
 """Seconds that reports are gathered."""
 PRESENCE_PERIOD = 1.0
 """Seconds after which a replica without reports still says how many clients it has."""
-PRESENCE_TIMEOUT = 5.0
-"""Seconds after which a replica that says nothing is no longer counted."""
 REQUEST_TIMEOUT = 1.0
 """Seconds for one answer of JetStream."""
 MAX_QUEUED = 50_000
@@ -102,8 +100,6 @@ class NatsBus(LeasedBus):
         self._bucket: Any = None
         self._lost = True
         """Whether the store has to be opened, since there is none or it may be another one."""
-        self._own_clients: Mapping[str, int] = {}
-        self._others: dict[str, tuple[float, Mapping[str, int]]] = {}
         self._queue: deque[Report] = deque(maxlen=MAX_QUEUED)
         self._stored = PlanKey()
         self._store_created: Any = None
@@ -127,17 +123,6 @@ class NatsBus(LeasedBus):
             self._count("dropped", 1)
         self._queue.append(report)
 
-    def clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
-        """Add the others' clients to *own*."""
-        self._own_clients = own
-        total = dict(own)
-        limit = self._clock() - PRESENCE_TIMEOUT
-        self._others = {k: seen for k, seen in self._others.items() if seen[0] > limit}
-        for _, clients in self._others.values():
-            for site, count in clients.items():
-                total[site] = total.get(site, 0) + count
-        return total
-
     async def offer(self, plan: Plan) -> bool:
         """Make *plan* the plan of all; false if this replica may not, or cannot."""
         if not self.leads or self._lost:
@@ -160,12 +145,6 @@ class NatsBus(LeasedBus):
         if not self._lost and len(content) <= PART:
             with contextlib.suppress(*_FAULTS):
                 await self._bucket.put("memory", content)
-
-    @property
-    def replicas(self) -> int:
-        """Return how many other replicas were heard lately."""
-        limit = self._clock() - PRESENCE_TIMEOUT
-        return sum(seen[0] > limit for seen in self._others.values())
 
     @property
     def overrides(self) -> SavedOverrides | None:
@@ -362,7 +341,7 @@ class NatsBus(LeasedBus):
             while self._queue or now - sent_at >= PRESENCE_PERIOD:
                 size = min(len(self._queue), MAX_IN_MESSAGE)
                 reports = [self._queue.popleft() for _ in range(size)]
-                content = encode_message(self.me, self._own_clients, reports, now=now)
+                content = encode_message(self.me, self._presence.own, reports, now=now)
                 with contextlib.suppress(*_FAULTS):
                     await self._nats.publish(REPORTS, content)
                     self._count("sent", size)
@@ -375,7 +354,7 @@ class NatsBus(LeasedBus):
         except ReportError:
             self._count("refused", 1)
             return
-        self._others[heard.sender[:256]] = (now, heard.clients)
+        self._presence.hear(heard.sender[:256], heard.clients)
         self._receive_reports(heard.reports, refused=heard.refused)
 
 

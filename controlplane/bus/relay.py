@@ -13,6 +13,7 @@ from typing import Any
 from controlplane.bus.codec import Message, decode_message, encode_message
 from controlplane.bus.packing import deflate, deflate_document, inflate, inflate_document
 from controlplane.bus.peer_messages import Answer, PeerError, Question
+from controlplane.bus.presence import Presence
 from controlplane.errors import ReportError
 from controlplane.model import Report
 from controlplane.steering.plan import Plan
@@ -24,8 +25,6 @@ MAX_QUEUED = 50_000
 MAX_IN_MESSAGE = 5_000
 KEPT = 5.0
 """Seconds that the leader keeps reports for followers that have not asked yet."""
-PRESENCE_TIMEOUT = 5.0
-"""Seconds after which a follower that does not ask is no longer counted."""
 MAX_FOLLOWERS = 1_000
 """Replicas whose last question is remembered, those that ended among them."""
 
@@ -33,7 +32,7 @@ MAX_FOLLOWERS = 1_000
 class Relay:
     """What one replica knows of the others: as a follower, and as the leader that they ask."""
 
-    def __init__(self, me: str, *, clock: Callable[[], float]) -> None:
+    def __init__(self, me: str, presence: Presence, *, clock: Callable[[], float]) -> None:
         self.plan: Plan | None = None
         self.memory: Mapping[str, Any] | None = None
         """What the leader had learned when this replica joined."""
@@ -42,8 +41,7 @@ class Relay:
         self._clock = clock
         self._content = b""
         """The plan, deflated."""
-        self._own: Mapping[str, int] = {}
-        self._others: dict[str, tuple[float, Mapping[str, int]]] = {}
+        self._presence = presence
         self._counts: dict[str, int] = {}
         """Follower -> its last question."""
         self._kept: deque[tuple[int, float, str, Report]] = deque(maxlen=MAX_QUEUED)
@@ -57,12 +55,6 @@ class Relay:
         self._sent = 0
         """Number of the last own report that a leader has."""
 
-    @property
-    def replicas(self) -> int:
-        """Return how many other replicas were heard lately."""
-        limit = self._clock() - PRESENCE_TIMEOUT
-        return sum(at > limit for at, _ in self._others.values())
-
     def add(self, report: Report, sender: str = "") -> int:
         """Keep a report for the others; return how many were dropped for it."""
         is_full = len(self._kept) == MAX_QUEUED
@@ -75,11 +67,6 @@ class Relay:
         limit = self._clock() - KEPT
         while self._kept and self._kept[0][1] < limit:
             self._kept.popleft()
-
-    def count_clients(self, own: Mapping[str, int]) -> Mapping[str, int]:
-        """Add the others' clients to *own*."""
-        self._own = own
-        return self._clients(apart="")
 
     async def set_plan(self, plan: Plan) -> None:
         """Make *plan* what followers get."""
@@ -107,7 +94,7 @@ class Relay:
         ][:MAX_IN_MESSAGE]
         self._pending = own[-1][0] if own else self._sent
         reports = [report for _, report in own]
-        message = encode_message(self._me, self._own, reports, now=self._clock()).decode()
+        message = encode_message(self._me, self._presence.own, reports, now=self._clock()).decode()
         have = "" if self.plan is None else self.plan.version
         question = Question(leader, self._me, next(self._questions), have, self._since, message)
         return question, len(own)
@@ -131,7 +118,7 @@ class Relay:
         except (ReportError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise PeerError(f"an answer that cannot be read: {error}"[:200]) from error
         self._sent, self._since = self._pending, answer.until
-        self._others = {leader: (self._clock(), message.clients)}
+        self._presence.hear_only(leader, message.clients)
         before, self.plan = self.plan, plan
         is_other = plan is not None and (before is None or before.version != plan.version)
         return message, is_other
@@ -150,7 +137,7 @@ class Relay:
             self._counts[question.sender] = question.count
             while len(self._counts) > MAX_FOLLOWERS:
                 del self._counts[next(iter(self._counts))]
-            self._others[question.sender] = (now, message.clients)
+            self._presence.hear(question.sender, message.clients)
             for report in message.reports:
                 self.add(report, question.sender)
         fresh = [
@@ -160,22 +147,10 @@ class Relay:
         ]
         if question.since < 0:
             fresh = []  # one that joins begins with what comes
-        clients = self._clients(apart=question.sender)
+        clients = self._presence.clients(apart=question.sender)
         version = "" if self.plan is None else self.plan.version
         plan = "" if version == question.have else base64.b64encode(self._content).decode()
         text = encode_message(self._me, clients, fresh[-MAX_IN_MESSAGE:], now=now).decode()
         joins = question.since < 0 and not question.have
         memory = self._shared_memory if joins else ""
         return message, Answer(version, plan, self._last, text, memory)
-
-    def _clients(self, *, apart: str) -> Mapping[str, int]:
-        limit = self._clock() - PRESENCE_TIMEOUT
-        gone = [name for name, (at, _) in self._others.items() if at <= limit]
-        for name in gone:
-            del self._others[name]
-        total = dict(self._own)
-        for name, (_, clients) in self._others.items():
-            if name != apart:
-                for site, count in clients.items():
-                    total[site] = total.get(site, 0) + count
-        return total

@@ -17,6 +17,7 @@ from controlplane.bus import kubernetes, leased
 from controlplane.bus.kubernetes import KubernetesBus
 from controlplane.bus.peer_messages import Answer, PeerError, Question, decode_peer_message
 from controlplane.bus.peers import PATH, SIGNATURE, PeerClient, make_peer_application, sign
+from controlplane.bus.presence import Presence
 from controlplane.bus.relay import Relay
 from controlplane.config import KubernetesApi
 from controlplane.model import Report, TrafficReport
@@ -166,7 +167,7 @@ async def test_one_that_joins_gets_what_the_leader_learned() -> None:
 @pytest.mark.parametrize("content", ["no base 64", "bm9uZQ=="])
 async def test_estimates_that_cannot_be_read_are_an_answer_that_cannot(content: str) -> None:
     """The question is asked again; what was known stays."""
-    relay = Relay("b", clock=time.monotonic)
+    relay = Relay("b", Presence(clock=time.monotonic), clock=time.monotonic)
     message = json.dumps({"from": "a", "clients": {}, "reports": []})
     relay.ask("a")
 
@@ -317,7 +318,7 @@ async def test_a_question_counts_once_and_for_one_leader() -> None:
         message = json.dumps({"from": "b", "clients": {"north": 1}, "reports": []})
         question = Question("a", "b", 7, "", -1, message)
         a.bus.answer(question)
-        a.bus._relay._others.clear()
+        a.bus._presence._others.clear()
         a.bus.answer(question)
 
         assert 0 == a.bus.replicas

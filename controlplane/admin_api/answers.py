@@ -29,11 +29,9 @@ _HEADERS = {
 }
 
 
-def json_response(
-    document: object, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
+def json_response(document: object, *, status: int = 200) -> web.Response:
     """Answer with a JSON document."""
-    return encoded_response(dump(document), status=status, headers=headers)
+    return encoded_response(dump(document), status=status)
 
 
 def encoded_response(

@@ -215,7 +215,7 @@ def _as_document(line: Line) -> dict[str, Any]:
 def _fleet_job(name: str, seed: int, number: int) -> FleetResult:
     from controlplane.sim.random_suite import DRAWS, run_random_fleet  # noqa: PLC0415
 
-    return run_random_fleet(seed, number, scale=DRAWS[name].scale, clock=time.process_time)
+    return run_random_fleet(seed, number, scale=DRAWS[name].scale)
 
 
 def _case_job(name: str, seed: int, quick: bool) -> list[float]:

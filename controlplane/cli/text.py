@@ -121,17 +121,14 @@ def mark(text: str, *, assumed: bool) -> str:
     return f"~{text}" if assumed else text
 
 
-def align(
-    rows: Sequence[Sequence[str]], *, right: Iterable[int] = (), indent: str = ""
-) -> list[str]:
+def align(rows: Sequence[Sequence[str]], *, right: Iterable[int] = ()) -> list[str]:
     """Return *rows* as lines of aligned columns, two spaces apart; columns *right* end even."""
     if not rows:
         return []
     ends = set(right)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        indent
-        + "  ".join(
+        "  ".join(
             cell.rjust(width) if i in ends else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -33,7 +33,6 @@ async def make_kubernetes_bus(
     ends: AsyncExitStack,
     *,
     middlewares: Iterable[Middleware] = (),
-    environment: Mapping[str, str] = os.environ,
 ) -> tuple[KubernetesBus, web.AppRunner]:
     """Make this replica's end of the bus, and what answers the others, which has to be bound.
 
@@ -52,7 +51,7 @@ async def make_kubernetes_bus(
         raise StartError(f"server.replicas.key_file: {error}") from error
     api = await ends.enter_async_context(new_session())
     peers = await ends.enter_async_context(aiohttp.ClientSession(trust_env=False))
-    address = environment.get("POD_IP", "127.0.0.1")
+    address = os.environ.get("POD_IP", "127.0.0.1")
     shown = f"[{address}]" if ":" in address else address
     bus = KubernetesBus(
         LeaseStore(
@@ -96,14 +95,14 @@ def read_key(file: str) -> str:
     return lines[0]
 
 
-def own_namespace(read: Callable[[Path], str] = Path.read_text) -> str:
+def own_namespace() -> str:
     """Return the namespace of this pod.
 
     Raises:
         StartError: this is no pod.
     """
     try:
-        return read(ACCOUNT / "namespace").strip()
+        return (ACCOUNT / "namespace").read_text().strip()
     except OSError as error:
         raise StartError(
             "server.replicas.namespace: not in a pod with a service account; name the namespace"

@@ -41,7 +41,6 @@ class Outcome:
     refused: int = 0
     costs: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     services: dict[str, Sums] = field(default_factory=dict)
-    last: tuple[Plan, Plan] | None = None
 
 
 def with_policy(config: Config, policy: PolicyName) -> Config:
@@ -81,7 +80,6 @@ def replay(frames: Iterable[Frame], before: Config, after: Config) -> Outcome:
 
 def _add(outcome: Outcome, plans: tuple[Plan, Plan], *, seconds: float) -> None:
     outcome.cycles += 1
-    outcome.last = plans
     for costs, plan in zip(outcome.costs, plans, strict=True):
         costs.append(plan.predicted_cost)
     moved = {(p["service"], p["from"]): p for p in encode_effect(*plans)["pairs"]}

@@ -20,7 +20,6 @@ from controlplane.fleet.rates import smoothed
 from controlplane.fleet.source_readings import NOTHING_READ, rates_of, readings_of
 from controlplane.fleet.sources import SourceState
 from controlplane.fleet.standing import InstanceSettings
-from controlplane.fleet.traffic_view import Outcomes
 from controlplane.model import InstanceReport, Reading, Signal, Source
 
 WINDOW_SHARE = 0.8
@@ -57,8 +56,6 @@ class Sources:
     def __init__(self, instance: Instance, settings: InstanceSettings) -> None:
         self.arrivals: float | None = None
         self._states: dict[tuple[Source, str], SourceState] = {}
-        self._ended: dict[tuple[Source, str], tuple[float, float]] = {}
-        """Source -> requests completed and failed by its counters, across restarts."""
         self._devices: Devices | None = None
         self.reconfigure(instance, settings)
 
@@ -117,7 +114,7 @@ class Sources:
             source.strike(str(error), now=now)
             raise
         source.spoke_at = now
-        self._add_up(key, source, report)
+        self._add_up(source, report)
         woke = report.ready and any(not (each.report.ready or each.contradicted) for each in self)
         source.forgive()
         source.accept(report, first=first, observed=observed)
@@ -143,7 +140,6 @@ class Sources:
         if len(self._states) >= MAX_SOURCES:
             oldest = min(self._states, key=lambda each: self._states[each].spoke_at)
             del self._states[oldest]
-            self._ended.pop(oldest, None)
         period = self._scrape_period if report.source is Source.SCRAPE else None
         return self._states.setdefault(key, SourceState(report, period=period))
 
@@ -158,7 +154,7 @@ class Sources:
             merged = replace(merged, at=math.nextafter(source.report.at, math.inf))
         return merged
 
-    def _add_up(self, key: tuple[Source, str], source: SourceState, report: InstanceReport) -> None:
+    def _add_up(self, source: SourceState, report: InstanceReport) -> None:
         """Add up what the counters of a source gained, if an interval has just closed."""
         window = source.window
         if window.at != report.at or source.doubt or source.quarantine:
@@ -167,24 +163,6 @@ class Sources:
             self.arrivals = smoothed(
                 self.arrivals, window.arrivals, elapsed=window.interval, interval=window.interval
             )
-        rates = window.rates
-        completed = rates.get(Signal.COMPLETED, rates.get(Signal.LATENCY_COUNT))
-        if completed is not None:
-            answered, failed = self._ended.get(key, (0.0, 0.0))
-            gained = rates.get(Signal.FAILED, 0.0) * window.interval
-            self._ended[key] = (answered + completed * window.interval, failed + gained)
-
-    def outcomes(self) -> Outcomes | None:
-        """Return how requests ended by the counters of the best source; None if unknown."""
-        known = [key for key in self._ended if self._believed(key)]
-        if not known:
-            return None
-        answered, failed = self._ended[min(known, key=lambda key: (RANK[key[0]], key[1]))]
-        return Outcomes(answered=answered, server_error=failed)
-
-    def _believed(self, key: tuple[Source, str]) -> bool:
-        source = self._states.get(key)
-        return source is not None and not source.doubt and not source.quarantine
 
     def any_fresh(self, now: float) -> bool:
         """Return whether the last report of any source still counts in full."""

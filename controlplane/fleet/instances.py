@@ -18,7 +18,6 @@ from controlplane.fleet.credibility import Credibility
 from controlplane.fleet.instance_sources import Received, Sources
 from controlplane.fleet.sources import LOAD, MAX_REASON
 from controlplane.fleet.standing import InstanceSettings, Seen, Standing
-from controlplane.fleet.traffic_view import Outcomes
 from controlplane.fleet.trials import Trials
 from controlplane.fleet.view import OUT_OF_SERVICE, InstanceView, Phase
 from controlplane.fleet.worth import BY_ENVOYS, weigh_reports
@@ -101,12 +100,6 @@ class InstanceState:
         self._credibility.judge(
             report, source, observed, now=now, one_machine=self.sources.one_machine
         )
-
-    def own_outcomes(self) -> Outcomes | None:
-        """Return how requests ended by the instance's own counters; None if unknown."""
-        if self._credibility.trust < trust.BELIEVED:
-            return None
-        return self.sources.outcomes()
 
     def _return(
         self, received: Received, observed: trust.Observation | None, *, now: float

@@ -27,17 +27,16 @@ _KNOWN = frozenset({Phase.STARTING, Phase.LIVE, Phase.STALE, Phase.NOT_READY})
 class LevelBook:
     """The views of one window, and the levels that follow from them."""
 
-    def __init__(self, *, window: float = WINDOW) -> None:
-        self.window = window
+    def __init__(self) -> None:
         self._views: deque[FleetView] = deque(maxlen=MOST_VIEWS)
         self._graded: tuple[FleetView, Mapping[str, Levels]] | None = None
 
     def observe(self, view: FleetView) -> None:
         """Keep *view*; forget what left the window."""
-        if self._views and view.at - self._views[-1].at < self.window / MOST_VIEWS:
+        if self._views and view.at - self._views[-1].at < WINDOW / MOST_VIEWS:
             self._views.pop()
         self._views.append(view)
-        while view.at - self._views[0].at > self.window:
+        while view.at - self._views[0].at > WINDOW:
             self._views.popleft()
 
     def rest(self) -> None:

@@ -271,9 +271,6 @@ class FleetState:
             size=STEP,
         )
         self._end_starts(instances)
-        own_outcomes = yield from collect(
-            ((name, state.own_outcomes()) for name, state in states), size=STEP
-        )
         traffic = yield from self._traffic.view_in_steps(now=now, expiry=self._expiry)
         outcomes = yield from self._traffic.outcomes.view_in_steps(now=now)
         # What is asleep is silent, and says nothing of the others.
@@ -305,7 +302,6 @@ class FleetState:
             counted=self._traffic.counted(now=now),
             outcomes=outcomes,
             served=self._traffic.served(),
-            own_outcomes={name: own for name, own in own_outcomes.items() if own is not None},
             clients=dict(self._clients or {}),
             frozen=bool(heard) and all(one.silent for one in heard),
         )

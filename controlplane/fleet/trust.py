@@ -21,8 +21,6 @@ FALL = 4.0
 """Seconds over which trust falls by about two thirds of its way."""
 RECOVERY = 15.0
 """Seconds over which it recovers as much."""
-BELIEVED = 0.5
-"""Trust below which an instance's claims are not used."""
 WATCH_PERIOD = 1.0
 """Seconds between two judgements of an instance that makes no claims."""
 REFUTED = 100.0

@@ -11,7 +11,6 @@ from controlplane.config import Config, Instance, Wake
 from controlplane.fleet.path_view import PathView
 from controlplane.fleet.traffic_view import (
     LatencyCounts,
-    Outcomes,
     OutcomeView,
     PromiseView,
     Served,
@@ -193,10 +192,6 @@ class FleetView:
     """(instance, service) -> how Envoys saw its attempts end; pairs never sent to are absent."""
     served: Mapping[tuple[str, str], Served] = field(default_factory=dict)
     """(service, instance) -> what Envoys saw of it in all."""
-    own_outcomes: Mapping[str, Outcomes] = field(default_factory=dict)
-    """Instance -> how its requests ended by its own counters, all services together: a total since
-    it was first seen, which restarts do not lower. Only ``answered`` and ``server_error`` are known
-    there; absent where its counters are not believed."""
     clients: Mapping[str, int] = field(default_factory=dict)
     """Site -> Envoys that are connected."""
     frozen: bool = False

@@ -66,8 +66,6 @@ class TypeRecord:
 
     sent: str = ""
     sent_at: float | None = None
-    resources: int = 0
-    """Carried by the last response."""
     acked: str = ""
     acked_at: float | None = None
     ack_latency: float | None = None
@@ -147,7 +145,6 @@ class StreamRecord:
             record = self._envoy.types[response.type_url] = TypeRecord()
         record.sent = response.push.version
         record.sent_at = now
-        record.resources = len(response.push.resources)
         record.pushes += 1
         self._sent_at[response.nonce] = now
         if self._observe is not None:

@@ -14,7 +14,6 @@ from controlplane.grpc_services.views import DEFAULT_VIEW
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.snapshot import view_key
 from controlplane.xds.sotw import SotwStream
-from controlplane.xds.stream import XdsStream
 from controlplane.xds.types import DeltaRequest, Nacked, Response, SotwRequest
 
 if TYPE_CHECKING:
@@ -77,11 +76,6 @@ class Session:
         self._unwatch: Callable[[], None] | None = None
         self._view = DEFAULT_VIEW
         self._ttl = False
-
-    @property
-    def stream(self) -> XdsStream:
-        """Return the protocol's state."""
-        return self._stream
 
     @property
     def record(self) -> StreamRecord | None:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import betterproto2
 
-from controlplane.config import Config, Instance, Site, SiteKind, SiteListener
+from controlplane.config import Config, Site, SiteKind, SiteListener
 from controlplane.config.eligibility import may_serve
 from controlplane.resources import names
 from controlplane.resources.clusters import build_cluster
@@ -52,7 +52,9 @@ class SnapshotBuilder:
         self._config = config
         self._previous = previous
         self._instances = {instance.name: instance for instance in config.instances}
-        self._encoder = self._new_encoder(config.instances)
+        self._encoder = EndpointEncoder(
+            config.sites, config.instances, services=config.services, models=config.models
+        )
         self._static_faults: list[Fault] = []
         self._clusters = TypeSnapshot.of(self._valid_clusters())
         self._listeners = self._build_listeners()
@@ -74,17 +76,8 @@ class SnapshotBuilder:
         self._snapshots: dict[str, Snapshot] = {}
         self._previous = None
 
-    def build(self, plan: Plan, *, instances: Mapping[str, Instance] | None = None) -> Views:
-        """Build every client site's snapshot of *plan*.
-
-        Args:
-            plan: the allocations of each service from each client site.
-            instances: every instance by name where others than the configured ones take part.
-        """
-        if instances is not None and instances != self._instances:
-            self._instances = dict(instances)
-            self._encoder = self._new_encoder(instances.values())
-            self._encoded, self._averages = {}, {}
+    def build(self, plan: Plan) -> Views:
+        """Build every client site's snapshot of *plan*."""
         faults = list(self._static_faults)
         before, self._encoded = self._encoded, {}
         snapshots = {}
@@ -105,12 +98,6 @@ class SnapshotBuilder:
         )
         self._snapshots = snapshots
         return Views(MappingProxyType(snapshots), tuple(faults))
-
-    def _new_encoder(self, instances: Iterable[Instance]) -> EndpointEncoder:
-        config = self._config
-        return EndpointEncoder(
-            config.sites, instances, services=config.services, models=config.models
-        )
 
     def _snapshot(self, view: str, endpoints: TypeSnapshot) -> Snapshot:
         previous = self._snapshots.get(view)

@@ -42,13 +42,13 @@ _NOISY = {
 }
 
 
-def bound_value(value: object, *, limit: int = FIELD_LIMIT) -> object:
-    """Shorten *value* to *limit* characters and remove credentials from URLs in it."""
+def bound_value(value: object) -> object:
+    """Shorten *value* to `FIELD_LIMIT` characters and remove credentials from URLs in it."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = value if isinstance(value, str) else str(value)
     text = _CREDENTIALS.sub(r"\g<scheme>***@", text)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return text if len(text) <= FIELD_LIMIT else f"{text[: FIELD_LIMIT - 1]}…"
 
 
 def _bound_fields(

@@ -21,6 +21,8 @@ SITE, OWN = "phones", "own"
 DEVICES, EDGES = 1000, 4
 AWAY, STAY = 0.2, 15.0
 """Part of the time without a link, and mean seconds of each time."""
+SPREAD = 0.15
+"""Standard deviation of the logarithm of devices' speeds in their class."""
 OUTAGE = 60.0
 """Seconds without any link, after the rest."""
 _STEADY: Window = ("steady", 30.0, 150.0)
@@ -34,8 +36,6 @@ def draw_device_fleet(
     *,
     devices: int = DEVICES,
     away: float = AWAY,
-    floor: float = 0.2,
-    spread: float = 0.15,
     outage: tuple[float, float] = (150.0, 210.0),
     agents: bool = True,
 ) -> Fleet:
@@ -45,8 +45,6 @@ def draw_device_fleet(
         seed: of speeds, places, loads, batteries and links.
         devices: how many.
         away: part of the time for which each one's link is away, alone.
-        floor: charge below which a device's own model is spared.
-        spread: standard deviation of the logarithm of devices' speeds in their class.
         outage: when all links are away, in seconds.
         agents: whether devices have agents.
     """
@@ -71,7 +69,7 @@ def draw_device_fleet(
     services = (Kind("assist", models=("model", "pruned")), Kind("chat"))
     config = build_config(places, rtt, services=services, work=_WORK.mean)
     sites = tuple(
-        site.model_copy(update={"battery": DeviceBattery.model_construct(floor=floor, penalty=0.1)})
+        site.model_copy(update={"battery": DeviceBattery.model_construct(floor=0.2, penalty=0.1)})
         if site.name == SITE
         else site
         for site in config.sites
@@ -80,8 +78,7 @@ def draw_device_fleet(
     streams += [Stream(f"edge-{n}", "chat", edge_rate, work=_WORK) for n in range(EDGES)]
     until = outage[1] + 60.0
     found = tuple(
-        _draw_device(rng, typical, away=away, spread=spread, outage=outage, until=until)
-        for _ in range(devices)
+        _draw_device(rng, typical, away=away, outage=outage, until=until) for _ in range(devices)
     )
     return Fleet(
         "devices",
@@ -99,13 +96,12 @@ def _draw_device(
     typical: EngineSpec,
     *,
     away: float,
-    spread: float,
     outage: tuple[float, float],
     until: float,
 ) -> DeviceSpec:
     """Draw one device: 40 % of their time on mains; a battery lasts some minutes of work."""
     return DeviceSpec(
-        replace(typical, speed=typical.speed * float(np.exp(spread * rng.standard_normal()))),
+        replace(typical, speed=typical.speed * float(np.exp(SPREAD * rng.standard_normal()))),
         charge=float(rng.uniform(0.05, 1.0)),
         drain=0.01,
         mains=draw_spans(rng, share=0.4, length=100.0, until=until),

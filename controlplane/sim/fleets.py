@@ -224,14 +224,12 @@ def ramp_fleet(
     *,
     seed: int,
     duration: float,
-    low: float = 0.75,
-    high: float = 1.74,
     known: bool = False,
     steering: Mapping[str, Any] | None = None,
 ) -> Fleet:
     """Build the queue-like edges with a sensitive and a tolerant service of equal rates.
 
-    Their load together rises from *low* to *high* of all capacity in equal steps, as Prequal's
+    Their load together rises from 0.75 to 1.74 of all capacity in equal steps, as Prequal's
     load ramp does.
     """
     base = edge_fleet(batching=False, utilisation=1.0, seed=seed)
@@ -250,7 +248,7 @@ def ramp_fleet(
         Kind("batch", "tolerant"),
     )
     config = build_config(places, base.rtt, services=kinds, known=known, steering=steering)
-    steps = np.linspace(low, high, RAMP_STEPS)
+    steps = np.linspace(0.75, 1.74, RAMP_STEPS)
     length = duration / RAMP_STEPS
     ramp = []
     for number, factor in enumerate(steps):

@@ -39,7 +39,6 @@ class ScaledPools:
     def __init__(self, world: World, rules: ScalingRules, *, since: float) -> None:
         self._since = since
         self._world = world
-        self._rules = rules
         sites = np.array(world.sites)
         self.pools: dict[str, Pool] = {}
         self._scalers: dict[str, Autoscaler] = {}

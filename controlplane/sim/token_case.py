@@ -53,16 +53,13 @@ def _trial(seed: int, _shorter: bool, *, independent: bool) -> Trial:
     return Trial("tokens", fleet, _WINDOW[2], (_WINDOW,))
 
 
-def draw_token_fleet(
-    seed: int, *, load: float = LOAD, independent: bool = False, long: float = LONG
-) -> Fleet:
+def draw_token_fleet(seed: int, *, load: float = LOAD, independent: bool = False) -> Fleet:
     """Draw four sites of two engines that read prompts alone, and clients with two classes.
 
     Args:
         seed: of engines, paths and where in the traces clients begin.
         load: fraction of what the engines sustain.
         independent: whether requests come one by one, with lengths drawn from the traces.
-        long: tokens of the prompts from which on they are of the second class.
     """
     rng = np.random.default_rng((seed, 31))
     places = [
@@ -92,15 +89,15 @@ def draw_token_fleet(
             source=source,
         )
         streams += [
-            replace(drawn, lengths=(0.0, long)),
-            replace(drawn, service="long", lengths=(long, np.inf)),
+            replace(drawn, lengths=(0.0, LONG)),
+            replace(drawn, service="long", lengths=(LONG, np.inf)),
         ]
     config = build_config(places, rtt, services=(Kind("short"), Kind("long")), work=alone)
     path = "/v1/chat/completions"
     classes = (
         Match(path=path),
         # English has about four characters a token.
-        Match.model_validate({"path": path, "body_size": {"least": f"{4 * long:.0f}B"}}),
+        Match.model_validate({"path": path, "body_size": {"least": f"{4 * LONG:.0f}B"}}),
     )
     services = tuple(
         service.model_copy(update={"match": (match,)})

@@ -62,7 +62,6 @@ class WakingControlPlane(ControlPlane):
         """Group that has more replicas than are wanted -> since when."""
         self._look_due = 0.0
         self._hours = 0.0
-        self.starts = 0
 
     @property
     def instance_hours(self) -> float:
@@ -96,7 +95,6 @@ class WakingControlPlane(ControlPlane):
             index = self.world.names.index(wish.instance)
             if wish.wanted and index not in self._starting and index not in self._awake:
                 self._starting[index] = plan.at + wish.start_up
-                self.starts += 1
                 self._listen(WakeReport(wish.instance, plan.at), plan.at)
         if plan.at >= self._look_due:
             self._look_due = plan.at + LOOK

@@ -64,7 +64,6 @@ class Scraper:
     Args:
         instances: those without ``scrape`` are left alone.
         on_report: called with every report and every failure.
-        concurrency: scrapes under way at once; others wait.
         clock: the control plane's.
         wall: Unix time, against which timestamps on a page are held.
         log: where faults are reported, each once and again once a minute.
@@ -75,7 +74,6 @@ class Scraper:
         instances: Iterable[Scraped],
         *,
         on_report: OnReport,
-        concurrency: int = CONCURRENCY,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         log: Logger | None = None,
@@ -85,7 +83,7 @@ class Scraper:
         self._wall = wall
         self._dialects: Mapping[str, Dialect] = TABLES
         self.log: Logger = structlog.get_logger(part="scrape") if log is None else log
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(CONCURRENCY)
         self._wanted: dict[str, Scraped] = {}
         self._targets: dict[str, tuple[Scraped, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()

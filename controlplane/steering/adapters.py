@@ -70,11 +70,6 @@ class AdapterPlacement:
         self.moved = False
         """Whether the last look changed a home: shares follow, however little that gains."""
 
-    @property
-    def homes(self) -> dict[str, frozenset[str]]:
-        """Return model -> names of the instances that hold it."""
-        return self._homes
-
     def observe(
         self,
         view: FleetView,

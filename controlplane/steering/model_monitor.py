@@ -36,8 +36,6 @@ class ModelMonitor:
     """When predictions began to be refuted."""
     until: float = -np.inf
     """When the fallback ends."""
-    count: int = 0
-    """Fallbacks so far."""
     miss: float | None = None
     """The newest absolute error, as a part of the observed latency."""
     error: float | None = None
@@ -66,8 +64,6 @@ class ModelMonitor:
         elif self.since is None:
             self.since = now
         elif now - self.since >= REFUTED_AFTER:
-            if now >= self.until:
-                self.count += 1
             self.until = now + FALLBACK
         return now < self.until
 

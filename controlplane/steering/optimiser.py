@@ -160,7 +160,6 @@ def solve(
     start: Array | None = None,
     tolerance: float = 1e-4,
     most_iterations: int = 200,
-    multipliers: Array | None = None,
 ) -> Solution:
     """Minimise the cost of *flow* under *prices*, from *start* if there is one.
 
@@ -172,8 +171,8 @@ def solve(
     if not len(budgets.limit):
         shares, gap, iterations = descent.run(shares, tolerance, most_iterations)
         return Solution(shares, flow.cost(shares, prices), gap, iterations, _no_values())
-    # Augmented Lagrangian (Hestenes 1969): few outer steps, since it starts from the last price.
-    price = np.zeros(len(budgets.limit)) if multipliers is None else multipliers.copy()
+    # Augmented Lagrangian (Hestenes 1969).
+    price = np.zeros(len(budgets.limit))
     scale = max(flow.cost(shares, prices), 1e-9)
     descent.stiffness = 20.0 * scale / budgets.limit**2
     total = 0

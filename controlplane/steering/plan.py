@@ -259,8 +259,6 @@ class Plan:
     """Smoothed absolute error of earlier predictions, as a part of the observed latency (MAPE)."""
     prediction_miss: float | None = None
     """The newest of these errors; None where nothing was observed."""
-    fallbacks: int = 0
-    """Times that refuted predictions made steering fall back to shares by capacity."""
     reversals: int = 0
     """Pushes so far that undid the one before."""
     oscillating: bool = False

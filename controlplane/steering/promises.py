@@ -46,11 +46,6 @@ class Charged:
     surcharge: Array | None
     """(instances, knots): to be added to the prices of work; None for nothing."""
 
-    @staticmethod
-    def none(made: Picture) -> Charged:
-        """Return the costs of *made* without any charge."""
-        return Charged(made, None)
-
     def price(self, prices: PriceTable) -> PriceTable:
         """Return *prices* with the surcharge."""
         if self.surcharge is None:

@@ -74,7 +74,6 @@ class Hysteresis:
         self._rests_from: float | None = None
         self._resumed = False
         self._followed: tuple[str, float, tuple[float, ...]] | None = None
-        self.pushes = 0
         self.reversals = 0
         """Pushes that undid the one before."""
 
@@ -171,7 +170,6 @@ class Hysteresis:
 
     def _push(self, now: float, gain: float) -> None:
         """Note a push; after a great change the ones before it say nothing any more."""
-        self.pushes += 1
         if gain >= GREAT:
             self._gaps.clear()
         elif self._pushed_at is not None:

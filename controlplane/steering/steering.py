@@ -542,7 +542,6 @@ class Steering:
             predicted_latency=self._predicted(),
             prediction_error=self._monitor.error,
             prediction_miss=self._monitor.miss,
-            fallbacks=self._monitor.count,
             reversals=self._hysteresis.reversals,
             oscillating=self._hysteresis.oscillating,
             failing=self._failures.failing,

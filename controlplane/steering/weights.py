@@ -14,19 +14,17 @@ LEAST_SHARE = 0.0005
 """Shares below it are dropped: Envoy would keep connections open for next to no requests."""
 
 
-def round_shares(
-    shares: Mapping[str, float], *, total: int, least: float = LEAST_SHARE
-) -> dict[str, int]:
+def round_shares(shares: Mapping[str, float], *, total: int) -> dict[str, int]:
     """Turn *shares* by instance into integer weights that add up to *total*.
 
     Largest remainder (Hamilton's method): every weight is within one of its exact quota, the
     result does not depend on the order of *shares*, and ties go by name. Instances with a share
-    below *least* get nothing; all others at least 1.
+    below `LEAST_SHARE` get nothing; all others at least 1.
 
     Raises:
         ValueError: if *total* is smaller than the number of instances that must get 1.
     """
-    kept = {name: share for name, share in sorted(shares.items()) if share >= least}
+    kept = {name: share for name, share in sorted(shares.items()) if share >= LEAST_SHARE}
     if not kept:
         if not shares or max(shares.values()) <= 0:
             return {}
@@ -58,7 +56,6 @@ def round_rows(
     rank: NDArray[np.intp],
     *,
     total: int,
-    least: float = LEAST_SHARE,
 ) -> NDArray[np.int64]:
     """Do for many rows at once what `round_shares` does for one.
 
@@ -67,7 +64,6 @@ def round_rows(
         starts: (rows,): the first entry of each row; every row has one.
         rank: (entries,): the place of each entry's name in the order of names.
         total: what the weights of each row add up to.
-        least: shares below it get nothing.
 
     Returns:
         (entries,): the weights; 0 for what gets nothing.
@@ -79,7 +75,7 @@ def round_rows(
         return np.zeros(0, dtype=np.int64)
     counts = np.diff(starts, append=len(shares))
     row = np.repeat(np.arange(len(starts)), counts)
-    kept = shares >= least
+    kept = shares >= LEAST_SHARE
     few = ~np.logical_or.reduceat(kept, starts)
     if few.any():
         most = np.maximum.reduceat(shares, starts)

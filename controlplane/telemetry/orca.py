@@ -65,16 +65,13 @@ def _require_bounded(report: OrcaLoadReport) -> None:
         raise ReportError(f"more than {MAX_METRICS} metrics in a load report")
 
 
-def parse_orca_report(
-    report: OrcaLoadReport, *, instance: str, at: float, source: Source = Source.ORCA
-) -> InstanceReport:
+def parse_orca_report(report: OrcaLoadReport, *, instance: str, at: float) -> InstanceReport:
     """Return what an instance said in an ORCA report.
 
     Args:
         report: from the out-of-band service, or from a header.
         instance: name in the configuration.
         at: when it came.
-        source: who read it.
 
     Raises:
         ReportError: it is beyond its bounds.
@@ -92,7 +89,7 @@ def parse_orca_report(
     rate = report.rps_fractional or float(report.rps)
     if rate > 0:
         found.append((Signal.THROUGHPUT, "rps_fractional", rate))
-    return _build(found, instance=instance, at=at, source=source)
+    return _build(found, instance=instance, at=at)
 
 
 def parse_metric_means(
@@ -114,7 +111,7 @@ def parse_metric_means(
             found.append((Signal.MEMORY, name, value))
         elif signal := _signal(bare):
             found.append((signal, name, value))
-    return _build(found, instance=instance, at=at, source=Source.ORCA)
+    return _build(found, instance=instance, at=at)
 
 
 def _signal(name: str) -> Signal | None:
@@ -124,7 +121,7 @@ def _signal(name: str) -> Signal | None:
 
 
 def _build(
-    found: Iterable[tuple[Signal, str, float]], *, instance: str, at: float, source: Source
+    found: Iterable[tuple[Signal, str, float]], *, instance: str, at: float
 ) -> InstanceReport:
     signals: dict[Signal, float] = {}
     refused: list[str] = []
@@ -134,7 +131,7 @@ def _build(
                 refused.append(f"{signal.value} ({name[:60]}) is {value:g}")
         elif signal not in signals:
             signals[signal] = min(value, 1.0) if signal in SHARES else value
-    return InstanceReport(instance, source, at, signals, refused=tuple(refused))
+    return InstanceReport(instance, Source.ORCA, at, signals, refused=tuple(refused))
 
 
 def build_orca_report(

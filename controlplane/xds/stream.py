@@ -47,11 +47,6 @@ class XdsStream(ABC):
         self._warming: frozenset[str] = NONE
 
     @property
-    def types(self) -> tuple[str, ...]:
-        """Return the types that the client asked for, in push order."""
-        return tuple(state.type_url for state in self._ordered)
-
-    @property
     def has_suspects(self) -> bool:
         """Return whether resources wait to be sent one by one, having been refused in company."""
         return any(state.parked for state in self._ordered)

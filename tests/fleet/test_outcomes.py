@@ -13,7 +13,7 @@ from controlplane.fleet import FleetState, FleetView
 from controlplane.fleet.outcomes import OutcomeBook, _counts
 from controlplane.fleet.steps import finish
 from controlplane.fleet.traffic_view import Outcomes
-from controlplane.model import FailureClass, InstanceReport, Signal, Source, TrafficReport
+from controlplane.model import FailureClass, InstanceReport, TrafficReport
 from testbed.fakes.fleets import make_config
 
 
@@ -131,22 +131,6 @@ def test_retries_are_no_demand() -> None:
     assert pytest.approx(10.0) == view.demand["north", "chat"].value
     assert pytest.approx(10.0) == view.counted["north", "chat"].value
     assert pytest.approx(20.0) == view.outcomes["a", "chat"].rate
-
-
-def test_an_instances_own_counters_count_across_restarts() -> None:
-    """Where no Envoy reports, an engine's failures are known from itself."""
-    counters = [(0, 0), (10, 1), (20, 2), (3, 1), (13, 2)]
-    view = fleet_view(
-        *(
-            InstanceReport(
-                "a", Source.SCRAPE, float(at), {Signal.COMPLETED: done, Signal.FAILED: failed}
-            )
-            for at, (done, failed) in enumerate(counters)
-        )
-    )
-
-    assert Outcomes(answered=30.0, server_error=3.0) == view.own_outcomes["a"]
-    assert "b" not in view.own_outcomes
 
 
 @pytest.mark.parametrize(

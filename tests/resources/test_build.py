@@ -171,19 +171,3 @@ def test_weights_reach_the_wire_as_they_were_planned(weights: dict[str, int]) ->
     """Every instance of a plan, and no other, is an endpoint with exactly its weight."""
     plan = make_plan(CONFIG, {("chat", "north"): dict(weights)})
     assert weights == split_of(BUILDER.build(plan)["north"])
-
-
-def test_a_discovered_instance_can_be_an_endpoint() -> None:
-    """Instances beyond the configuration come with the plan; a moved one changes its bytes."""
-    builder = SnapshotBuilder(CONFIG)
-    known = {instance.name: instance for instance in CONFIG.instances}
-    found = CONFIG.instances[0].model_copy(update={"name": "found", "address": "10.1.0.9:8000"})
-    plan = make_plan(
-        make_config(instances={"found": ("north", "10.1.0.9:8000")}),
-        {("chat", "north"): {"found": 3}},
-    )
-    first = builder.build(plan, instances=known | {"found": found})
-    moved = found.model_copy(update={"address": "10.1.0.10:8000"})
-    second = builder.build(plan, instances=known | {"found": moved})
-    assert {"found": 3} == split_of(first["north"]) == split_of(second["north"])
-    assert first["north"].of_type(ENDPOINT).version != second["north"].of_type(ENDPOINT).version

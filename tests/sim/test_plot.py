@@ -35,7 +35,7 @@ def test_the_ratios_of_fleets_are_drawn_with_their_worst() -> None:
         ours = Figures(100, ratio, ratio, ratio, ratio, 0.0, 1.0)
         others = ("capacity", "optimum", "policy_iteration", "oracle")
         figures = {"controlplane": ours, **dict.fromkeys(others, one)}
-        return FleetResult(number, 0.5, (), figures, 0.0, 0.0)
+        return FleetResult(number, 0.5, (), figures, 0.0)
 
     root = ET.fromstring(draw_ratios("t", [result(n, 1 + n) for n in range(4)]))
 

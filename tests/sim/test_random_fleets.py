@@ -110,7 +110,7 @@ def result(number: int, mean: float, p99: float, load: float = 0.5) -> FleetResu
 
     others = dict.fromkeys(("oracle", "optimum", "policy_iteration", "capacity"), figures(2.0, 4.0))
     ours = figures(2 * mean, 4 * p99)
-    return FleetResult(number, load, (), {"controlplane": ours, **others}, 0.0, 0.0)
+    return FleetResult(number, load, (), {"controlplane": ours, **others}, 0.0)
 
 
 def test_lines_are_quantiles_of_the_ratios_over_the_fleets() -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.fixture(scope="module")
 def results() -> list[FleetResult]:
     """Run a dozen fleets."""
-    return [run_random_fleet(SEED, number, scale=SHORT, clock=lambda: 0.0) for number in range(12)]
+    return [run_random_fleet(SEED, number, scale=SHORT) for number in range(12)]
 
 
 @pytest.mark.parametrize(

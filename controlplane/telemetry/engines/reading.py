@@ -89,7 +89,6 @@ def parse_metrics(
     engine: Engine | str,
     instance: str,
     at: float,
-    source: Source = Source.SCRAPE,
     wall: float | None = None,
     labels: Mapping[str, str] = _NO_LABELS,
     dialects: Mapping[str, Dialect] = TABLES,
@@ -101,7 +100,6 @@ def parse_metrics(
         engine: whose names are expected.
         instance: name in the configuration.
         at: when it was read.
-        source: who read it.
         wall: the same instant as Unix time, against which timestamps on the page are held; None
             ignores them.
         labels: label -> pattern with ``*``; other series are of other instances.
@@ -133,7 +131,7 @@ def parse_metrics(
     not_ready = _not_ready(dialect.readiness, samples)
     return InstanceReport(
         instance=instance,
-        source=source,
+        source=Source.SCRAPE,
         at=at - age,
         signals=signals,
         ready=not not_ready,

@@ -26,6 +26,8 @@ class Silence:
 
     def __init__(self) -> None:
         self._observed = np.inf
+        self._apart = 0.0
+        """Seconds between the last two observations."""
         self._heard = -np.inf
         self._silent: frozenset[str] = frozenset()
         """Those that were silent at the last observation."""
@@ -54,12 +56,13 @@ class Silence:
         )
         latest = max(measured.values(), default=-np.inf)
         heard = latest > self._heard
-        since = view.at - self._observed
+        usual, self._apart = self._apart, max(view.at - self._observed, 0.0)
         before, self._silent = self._silent, silent
         self._heard, self._observed = max(latest, self._heard), view.at
         if self._resumes and (unread := self._unread(view)):
             return f"frozen: restarted, and {unread} of its instances are not heard yet"
-        paused = self._awaited is None and since > _ROUNDS * view.config.steering.period
+        longest = _ROUNDS * max(view.config.steering.period, usual)
+        paused = self._awaited is None and self._apart > longest
         # What came before a pause of this process is no word of the present, but for one that had
         # been silent before it: that one would be so without it. Reports that are late are not
         # silence: what they say still moves on.

@@ -95,6 +95,16 @@ def test_what_was_silent_before_a_pause_is_not_waited_for() -> None:
         assert not stays(silence, at, a=at - 0.1, b=at - 0.1, c=0.7)
 
 
+def test_decisions_that_always_come_late_are_no_pauses() -> None:
+    """One that dies among many, whose decisions outlast their period, holds nothing."""
+    silence = Silence()
+    for at in np.arange(1.0, 30.0, 3.0):
+        assert not stays(silence, at, a=at - 0.1, b=at - 0.1, c=at - 0.1)
+
+    for at in np.arange(31.0, 50.0, 3.0):
+        assert not stays(silence, at, a=at - 0.1, b=at - 0.1, c=27.9)
+
+
 @pytest.mark.parametrize("silent", ["one", "all but one"])
 def test_some_that_fall_silent_hold_nothing(silent: str) -> None:
     """The others speak for the fleet; what is old of a few counts less from instant to instant."""

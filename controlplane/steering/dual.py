@@ -55,6 +55,10 @@ _WIDER, _NARROWER = 2.0, 0.35
 _MOST_STEPS = 10
 """Newton steps of a stage."""
 
+_FARTHEST = np.float32(-30.0)
+"""Logarithm of the least share: single precision does not see it beside one, and neither shares nor
+their products are subnormal, which processors multiply up to a hundred times as slowly."""
+
 
 @dataclass(slots=True)
 class Dual:
@@ -211,6 +215,7 @@ def answer_block(block: Block, price: Array, heat: float) -> tuple[Array, Answer
     least = cost[rows, cost.argmin(axis=1)]
     cost -= least[:, None]
     cost *= np.float32(-1.0 / heat)
+    np.maximum(cost, _FARTHEST, out=cost)
     split = np.exp(cost, out=cost)
     whole = split @ np.ones(split.shape[1], dtype=np.float32)
     split *= (np.float32(1.0) / whole)[:, None]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from controlplane.steering import Plan, Steering, optimum, optimum_blocks
-from controlplane.steering.curvature import Answer
-from controlplane.steering.dual import Dual
+from controlplane.steering.curvature import Answer, Block
+from controlplane.steering.dual import Dual, answer_block
 from controlplane.steering.latency import Array
 from testbed.fakes.views import make_config, make_instance, make_service, make_view
 
@@ -168,3 +168,22 @@ def test_terms_are_made_when_asked_for_whatever_the_size(monkeypatch: pytest.Mon
         }
         assert len(named) == 40
         assert all(a.why is not None and a.why.service > 0 for a in assignment.allocations)
+
+
+def test_no_share_of_the_dual_is_subnormal() -> None:
+    """Nor is a product of two: a processor takes a hundred times as long for these."""
+    rng = np.random.default_rng(3)
+    block = Block(
+        demand=np.full(20, 1e-3),
+        path=rng.uniform(0.0, 50.0, (20, 40)).astype(np.float32),
+        columns=np.arange(40),
+        starts=np.arange(40),
+        own=np.zeros(40),
+        work=np.ones(40),
+    )
+
+    _, answer = answer_block(block, np.ones(40), 1e-2)
+
+    least = float(answer.split.min())
+    assert block.demand.min() * least**2 > np.finfo(np.float32).tiny
+    np.testing.assert_allclose(answer.split.sum(axis=1), 1.0, rtol=1e-6)

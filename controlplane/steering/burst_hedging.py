@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from controlplane.steering.latency import KNOTS, Array, PriceTable
+from controlplane.steering.knots import KNOTS
+from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.policies import normalise
 from controlplane.steering.problem import Problem
 

@@ -20,26 +20,18 @@ s N(w) / w, and adds s N'(w) to the total time of everyone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controlplane.steering.knots import KNOTS, WIDTHS, Ladders, Places, knot_below
+
 Array = NDArray[np.float64]
-Places = NDArray[np.intp]
 
 KNEE = 0.95
 """Share of capacity beyond which the stationary curve is continued as a straight marginal line:
 overload gets a finite, steep price."""
-
-KNOTS: Array = np.concatenate(
-    [
-        np.linspace(0.0, 0.5, 11),
-        np.linspace(0.5, 0.8, 16)[1:],
-        np.linspace(0.8, 1.1, 31)[1:],
-        np.array([1.15, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0]),
-    ]
-)
-"""Loads, as shares of capacity, at which prices are tabulated."""
 
 TILT = 1e-3
 """Rise of a tilted price over an instance's capacity, as a part of its lowest price."""
@@ -65,11 +57,12 @@ class Curves:
     @property
     def capacity(self) -> Array:
         """Return the most work that can be sustained, in request-seconds a second."""
-        capacity: Array = self.copies * self._each
+        capacity: Array = self.copies * self.each
         return capacity
 
     @property
-    def _each(self) -> Array:
+    def each(self) -> Array:
+        """Return the capacity of one of the copies."""
         return self.slots / (1.0 + self.slowdown * (self.slots - 1.0))
 
     @property
@@ -99,48 +92,75 @@ class Curves:
     def number(self, work: Array) -> Array:
         """Return the mean number inside at offered *work*; finite and convex everywhere."""
         knee = KNEE * self.capacity
-        inside = np.minimum(work, knee)
+        below = self._below(np.minimum(work, knee))
         beyond = np.maximum(work - knee, 0.0)
-        value, slope, curvature = self._terms(inside)
-        number: Array = value + slope * beyond + 0.5 * curvature * beyond**2
+        number: Array = below.number + below.slope * beyond + 0.5 * below.curvature * beyond**2
         return number
 
     def marginal(self, work: Array) -> Array:
         """Return the number that one more unit of work adds; increasing, finite."""
         knee = KNEE * self.capacity
-        _, slope, curvature = self._terms(np.minimum(work, knee))
-        return slope + curvature * np.maximum(work - knee, 0.0)
+        below = self._below(np.minimum(work, knee))
+        return below.slope + below.curvature * np.maximum(work - knee, 0.0)
 
     def pole_marginal(self, work: Array) -> Array:
         """Return the marginal number below capacity, without the straight line past the knee."""
-        return self._terms(np.minimum(work, 0.9995 * self.capacity))[1]
+        return self._below(np.minimum(work, 0.9995 * self.capacity)).slope
 
     def pole_number(self, work: Array) -> Array:
         """Return the number below capacity, without the straight line past the knee."""
-        return self._terms(np.minimum(work, 0.9995 * self.capacity))[0]
+        return self._below(np.minimum(work, 0.9995 * self.capacity)).number
 
-    def _terms(self, work: Array) -> tuple[Array, Array, Array]:
-        """Return number, its slope and its curvature below capacity."""
-        each = self._each
+    def _below(self, work: Array) -> _Below:
         own = work / self.copies
-        rho = own / each
-        sharing = 1.0 / (1.0 - self.slowdown * own)
+        rho = own / self.each
         power = self.exponent
-        tail = 1.0 - rho
-        # Queue q = rho^p / (1 - rho), its logarithmic derivatives give slope and curvature.
-        base = rho ** (power - 2.0)
-        queue = base * rho**2 / tail
-        first = base * rho * (power - (power - 1.0) * rho) / tail**2
+        sharing = 1.0 / (1.0 - self.slowdown * own)
+        return _Below(self, work, rho, 1.0 - rho, power, rho ** (power - 2.0), sharing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """Curves below capacity: the number inside and its derivatives, each made when asked for.
+
+    The queue is q = rho^p / (1 - rho); its logarithmic derivatives give slope and curvature.
+    """
+
+    curves: Curves
+    work: Array
+    rho: Array
+    tail: Array
+    """1 - rho."""
+    power: Array
+    base: Array
+    """rho^(p - 2)."""
+    sharing: Array
+    """Factor by which those who share the batch slow a request down."""
+
+    @property
+    def number(self) -> Array:
+        queue = self.base * self.rho**2 / self.tail
+        number: Array = self.work * self.sharing + self.curves.copies * queue
+        return number
+
+    @property
+    def slope(self) -> Array:
+        rho, power = self.rho, self.power
+        first = self.base * rho * (power - (power - 1.0) * rho) / self.tail**2
+        slope: Array = self.sharing**2 + first / self.curves.each
+        return slope
+
+    @property
+    def curvature(self) -> Array:
+        rho, tail, power = self.rho, self.tail, self.power
         second = (
-            base
+            self.base
             * (power * (power - 1.0) * tail**2 + 2.0 * power * rho * tail + 2.0 * rho**2)
             / tail**3
         )
-        return (
-            work * sharing + self.copies * queue,
-            sharing**2 + first / each,
-            (2.0 * self.slowdown * sharing**3 + second / each**2) / self.copies,
-        )
+        each, slowdown = self.curves.each, self.curves.slowdown
+        curvature: Array = 2.0 * slowdown * self.sharing**3 + second / each**2
+        return curvature / self.curves.copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,58 +171,73 @@ class Levels:
     """(instances, 1)."""
     numbers: Array
     """(instances, levels): mean number inside at each of the tabulated loads."""
+    ladders: Ladders
+    """The same."""
 
     @staticmethod
     def of(curves: Curves) -> Levels:
         """Tabulate the inverse of *curves*, whose arrays have shape (instances,)."""
         columns = curves.column()
-        return Levels(columns.capacity, columns.pole_number(_LEVELS[None, :] * columns.capacity))
+        numbers = columns.pole_number(_LEVELS[None, :] * columns.capacity)
+        return Levels(columns.capacity, numbers, Ladders.of(numbers))
 
     def load(self, number: Array) -> Array:
         """Return the work at which *number*, shape (instances, m), is the mean number inside."""
         tables = self.numbers
-        if number.shape[1] == 1:
-            upper = (number >= tables).sum(axis=1)[:, None]
-        else:
-            upper = np.array(
-                [
-                    table.searchsorted(row, side="right")
-                    for table, row in zip(tables, number, strict=True)
-                ]
-            )
-        upper = np.minimum(np.maximum(upper, 1), tables.shape[1] - 1)
-        low = np.take_along_axis(tables, upper - 1, axis=1)
-        high = np.take_along_axis(tables, upper, axis=1)
+        count = tables.shape[1]
+        upper = self.ladders.count(number)
+        upper = np.minimum(np.maximum(upper, 1), count - 1)
+        flat = tables.ravel()
+        upper_at = upper + (np.arange(len(tables)) * count)[:, None]
+        high = flat.take(upper_at)
+        low = flat.take(upper_at - 1)
         part = np.minimum(np.maximum((number - low) / (high - low), 0.0), 1.0)
         share = _LEVELS[upper - 1] + part * (_LEVELS[upper] - _LEVELS[upper - 1])
         load: Array = share * self.capacity
         return load
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PriceTable:
-    """Increasing marginal costs of work per instance, piecewise linear: all an optimiser needs."""
+    """Increasing marginal costs of work per instance, piecewise linear: all an optimiser needs.
+
+    What follows from the prices is made when asked for: most tables are steps to another one.
+    """
 
     capacity: Array
     """(instances,)."""
     price: Array
     """(instances, knots): marginal cost at `KNOTS` times capacity, in weighted seconds a second
     per unit of work."""
-    value: Array
-    """(instances, knots): its integral."""
-    steepness: Array
-    """(instances, knots): its slope, smoothed, so that a Newton step sees past the next knot."""
 
     @staticmethod
     def of(capacity: Array, price: Array) -> PriceTable:
         """Make a table of *price*, shape (instances, knots), made increasing where it is not."""
-        rising = np.maximum.accumulate(price, axis=1)
-        steps = np.diff(KNOTS)[None, :] * capacity[:, None]
-        areas = 0.5 * (rising[:, 1:] + rising[:, :-1]) * steps
-        value = np.concatenate([np.zeros((len(capacity), 1)), np.cumsum(areas, axis=1)], axis=1)
-        slopes = np.diff(rising, axis=1) / steps
+        return PriceTable(capacity, np.maximum.accumulate(price, axis=1))
+
+    @cached_property
+    def value(self) -> Array:
+        """Return the integral of the price at each knot, (instances, knots)."""
+        areas = 0.5 * (self.price[:, 1:] + self.price[:, :-1]) * self._steps
+        start = np.zeros((len(self.capacity), 1))
+        return np.concatenate([start, np.cumsum(areas, axis=1)], axis=1)
+
+    @cached_property
+    def steepness(self) -> Array:
+        """Return the slope at each knot, smoothed: a Newton step sees past the next knot."""
+        slopes = np.diff(self.price, axis=1) / self._steps
         ends = np.pad(slopes, ((0, 0), (1, 1)), mode="edge")
-        return PriceTable(capacity, rising, value, 0.5 * (ends[:, 1:] + ends[:, :-1]))
+        steepness: Array = 0.5 * (ends[:, 1:] + ends[:, :-1])
+        return steepness
+
+    @property
+    def _steps(self) -> Array:
+        steps: Array = WIDTHS[None, :] * self.capacity[:, None]
+        return steps
+
+    @cached_property
+    def _ladders(self) -> Ladders:
+        return Ladders.of(self.price)
 
     @staticmethod
     def stationary(curves: Curves) -> PriceTable:
@@ -225,7 +260,8 @@ class PriceTable:
 
     def evaluate(self, work: Array) -> tuple[Array, Array, Array]:
         """Return cost, price and smoothed slope of the price; all arrays are (instances,)."""
-        rows, index = self._place(work)
+        index = knot_below(work / self.capacity)
+        rows = np.arange(len(self.capacity))
         low, high = self.price[rows, index], self.price[rows, index + 1]
         width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
         slope = (high - low) / width
@@ -241,10 +277,11 @@ class PriceTable:
 
     def prices(self, work: Array) -> Array:
         """Return the price alone, as a search asks for it; *work* is (..., instances)."""
-        rows, index = self._place(work)
-        low, high = self.price[rows, index], self.price[rows, index + 1]
-        width = (KNOTS[index + 1] - KNOTS[index]) * self.capacity
-        price: Array = low + (high - low) / width * (work - KNOTS[index] * self.capacity)
+        index = knot_below(work / self.capacity)
+        flat, place = self.price.ravel(), np.arange(len(self.capacity)) * len(KNOTS) + index
+        low, high = flat.take(place), flat.take(place + 1)
+        width = WIDTHS.take(index) * self.capacity
+        price: Array = low + (high - low) / width * (work - KNOTS.take(index) * self.capacity)
         return price
 
     def invert(self, price: Array) -> tuple[Array, Array]:
@@ -253,16 +290,11 @@ class PriceTable:
         Below the lowest price the work is 0; where the price is flat, it is any that has it.
         """
         rows = np.arange(len(self.capacity))
-        index = np.minimum(np.maximum((self.price <= price[:, None]).sum(axis=1) - 1, 0),
-                           len(KNOTS) - 2)  # fmt: skip
+        index = self._ladders.count(price[:, None])[:, 0] - 1
+        index = np.minimum(np.maximum(index, 0), len(KNOTS) - 2)
         low, high = self.price[rows, index], self.price[rows, index + 1]
         part = np.maximum(price - low, 0.0) / np.maximum(high - low, 1e-12)
         work = (KNOTS[index] + part * (KNOTS[index + 1] - KNOTS[index])) * self.capacity
         near = np.minimum(part, 1.0)
         before, after = self.steepness[rows, index], self.steepness[rows, index + 1]
         return work, before * (1.0 - near) + after * near
-
-    def _place(self, work: Array) -> tuple[Places, Places]:
-        """Return each instance's row and the knot below its *work*."""
-        index = KNOTS.searchsorted(work / self.capacity, side="right") - 1
-        return np.arange(len(self.capacity)), np.minimum(np.maximum(index, 0), len(KNOTS) - 2)

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from controlplane.steering.latency import KNOTS, Array, PriceTable
+from controlplane.steering.knots import KNOTS
+from controlplane.steering.latency import Array, PriceTable
 from controlplane.steering.pairs import Pairs, ServicePairs
 from controlplane.steering.problem import Picture, Problem
 from controlplane.steering.promise_tails import IDLE, Mix, Tail, stretch

@@ -132,9 +132,7 @@ class SessionKeeper:
             smooth = expected + (1.0 - np.exp(-(now - last.at) / CALM)) * (cost - expected)
         self._last = _Costs(now, names, prices, load, smooth)
         level = np.exp(smooth - cost)[:, None]
-        return PriceTable(
-            prices.capacity, prices.price * level, prices.value * level, prices.steepness * level
-        )
+        return PriceTable(prices.capacity, prices.price * level)
 
 
 def toll_moves(

@@ -19,7 +19,8 @@ from __future__ import annotations
 import numpy as np
 
 from controlplane.steering.burst_hedging import CALM
-from controlplane.steering.latency import KNOTS, Array, Curves, PriceTable
+from controlplane.steering.knots import KNOTS
+from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.optimiser import Indices
 from controlplane.steering.promise_tails import normal_tail
 from controlplane.steering.promises import LATE

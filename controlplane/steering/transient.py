@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from controlplane.steering.latency import KNOTS, Array, Curves, Levels, PriceTable
+from controlplane.steering.knots import KNOTS
+from controlplane.steering.latency import Array, Curves, Levels, PriceTable
 
 _STEPS = 6
 """Steps in which a period is integrated."""
@@ -33,6 +34,9 @@ STRETCH = 1.2
 RESTED = 0.85
 """Largest share of capacity at which an instance is taken to come to rest. A burst that fills the
 fleet does not last; without the limit what stands in a queue would seem never to leave."""
+
+_AT_ONCE = 200
+"""Instances that are priced together: what is made in between then stays in a processor's cache."""
 
 _FULLEST = 0.98
 """Share of capacity beyond which a number inside grows without settling."""
@@ -50,14 +54,19 @@ def advance(
 ) -> Array:
     """Return the number inside after *duration* at offered *work*; `settle` leads to *settled*.
 
-    Arrays have shape (instances, m), *pace* and *duration* (instances, 1); *curves* is a column.
+    Arrays have shape (instances, m) or (instances, 1), *pace* and *duration* (instances, 1);
+    *curves* is a column.
     """
     load = levels.load(number)
     target = np.minimum(work, _FULLEST * curves.capacity)
     apart = target - load
     near = np.abs(apart) < 1e-3 * curves.capacity
     chord = (settled - number) / np.where(near, 1.0, apart)
-    slope = np.where(near, curves.pole_marginal(load), np.maximum(chord, 1.0))
+    slope = np.maximum(chord, 1.0)
+    row, place = np.nonzero(near)
+    if len(row):
+        at = np.broadcast_to(load, near.shape)[row, place][:, None]
+        slope[row, place] = curves.of(row).pole_marginal(at)[:, 0]
     # Exponential Euler along the chord: right at once, right in the end, stable at any length.
     moved = number + (work - load) * slope * -np.expm1(-duration / (pace * slope))
     highest = np.where(work < _FULLEST * curves.capacity, settled, np.inf)
@@ -91,6 +100,32 @@ def price_period(
         pace: (instances,): mean seconds that a request takes alone.
         period: seconds that the shares will be used.
     """
+    parts = [
+        _price(
+            curves.of(own),
+            number=number[own],
+            age=age[own],
+            inflow=inflow[own],
+            planned=planned[own],
+            pace=pace[own],
+            period=period,
+        )
+        for own in np.array_split(np.arange(len(pace)), max(1, len(pace) // _AT_ONCE))
+    ]
+    return PriceTable.of(curves.capacity, np.concatenate(parts))
+
+
+def _price(
+    curves: Curves,
+    *,
+    number: Array,
+    age: Array,
+    inflow: Array,
+    planned: Array,
+    pace: Array,
+    period: float,
+) -> Array:
+    """Return the prices of work, (instances, knots), as `price_period` does."""
     columns = curves.column()
     levels = Levels.of(curves)
     capacity = curves.capacity[:, None]
@@ -98,23 +133,10 @@ def price_period(
     rest_number = columns.pole_number(rest)
     rest_price = columns.pole_marginal(rest)
     seen = np.where(np.isnan(number), rest_number[:, 0], number)[:, None]
-    span = age[:, None] / 2.0
-    start = seen
-    arriving = inflow[:, None]
-    settled = settle(columns, arriving)
-    for _ in range(2):
-        start = advance(
-            columns,
-            levels,
-            number=start,
-            work=arriving,
-            settled=settled,
-            pace=pace[:, None],
-            duration=span,
-        )
+    start = _follow(columns, levels, number=seen, work=inflow[:, None], pace=pace, duration=age)
     start = np.where(np.isnan(number)[:, None], rest_number, start)
     work = KNOTS[None, :] * capacity
-    inside = np.broadcast_to(start, work.shape)
+    inside = start
     # Most happens in the first service times, which may be a small part of a long period.
     times = STRETCH * period * np.linspace(0.0, 1.0, _STEPS + 1) ** 2
     widths = np.diff(times, prepend=0.0, append=times[-1])
@@ -140,7 +162,24 @@ def price_period(
     # The cost is the time spent inside during the period and what is left behind at its end.
     behind = pace[:, None] * 0.5 * (left[:, 1:] + left[:, :-1]) * np.diff(inside, axis=1)
     slope = (np.diff(held, axis=1) + behind) / np.diff(work, axis=1) / times[-1]
-    price = np.concatenate(
+    return np.concatenate(
         [slope[:, :1], 0.5 * (slope[:, 1:] + slope[:, :-1]), slope[:, -1:]], axis=1
     )
-    return PriceTable.of(curves.capacity, price)
+
+
+def _follow(
+    curves: Curves, levels: Levels, *, number: Array, work: Array, pace: Array, duration: Array
+) -> Array:
+    """Return the number inside, (instances, 1), *duration* after it was *number*."""
+    settled = settle(curves, work)
+    for _ in range(2):
+        number = advance(
+            curves,
+            levels,
+            number=number,
+            work=work,
+            settled=settled,
+            pace=pace[:, None],
+            duration=duration[:, None] / 2.0,
+        )
+    return number

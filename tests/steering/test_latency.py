@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.steering.latency import KNOTS, Array, Curves, Levels, PriceTable
+from controlplane.steering.knots import KNOTS
+from controlplane.steering.latency import Array, Curves, Levels, PriceTable
 
 slots = st.floats(0.05, 512)
 slowdowns = st.floats(0.0, 0.6)
@@ -96,7 +97,7 @@ def test_table_is_made_increasing() -> None:
 
 
 def test_a_table_of_numbers_is_inverted_as_each_alone() -> None:
-    """Many numbers per instance are looked up another way than one; both mean the same load."""
+    """Many numbers of an instance are looked up together, and mean the loads that each does."""
     curves = Curves(np.array([1.0, 8.0, 64.0]), np.array([0.0, 0.05, 0.2]))
     levels = Levels.of(curves)
     numbers = np.tile(np.array([0.0, 0.3, 1.0, 7.5, 80.0, 1e6]), (3, 1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controlplane.steering.latency import KNOTS, Array, Curves, PriceTable
+from controlplane.steering.knots import KNOTS
+from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.tail_price import WORTH, price_tail
 from controlplane.steering.tails import SPREAD
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from controlplane.steering.latency import KNOTS, Array, Curves, PriceTable
+from controlplane.steering.knots import KNOTS
+from controlplane.steering.latency import Array, Curves, PriceTable
 from controlplane.steering.transient import price_period
 
 

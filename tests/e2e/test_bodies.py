@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import pytest
 
-from controlplane.config import Service
-from controlplane.resources.build import SnapshotBuilder
 from testbed.background import until
-from testbed.fakes.fleets import make_plan
 from testbed.processes.envoy_mesh import Mesh, running_mesh
 
 pytestmark = pytest.mark.envoy
@@ -207,41 +202,3 @@ async def test_a_body_that_no_match_competes_for_is_streamed() -> None:
         answer = await mesh.request("/v1/images", data=body(), headers=JSON)
         assert arrived.is_set()
         assert (200, "b") == (answer.status, answer.text)
-
-
-def has(cluster: str, clusters: Mapping[str, object]) -> bool:
-    """Return whether Envoy knows *cluster*."""
-    return cluster in clusters
-
-
-async def test_a_change_of_services_is_not_noticed_by_a_stream() -> None:
-    """Services are added, renamed and removed: streams go on and connections stay open."""
-    async with running_mesh(PLACES, services=SERVICES, split=SPLIT) as mesh:
-        async with mesh.session.post(mesh.url + "/v1/images?events=30&gap=0.1") as response:
-            first = await response.content.readany()
-            builder = mesh.builder
-            for number in range(10):
-                services = [
-                    {
-                        "name": f"new-{number}",
-                        "match": [{"path": f"/v{number}", "model": f"n{number}"}],
-                        "models": [{"name": "m"}],
-                    },
-                    SERVICES[1],
-                ]
-                config = mesh.config.model_copy(
-                    update={"services": tuple(map(Service.model_validate, services))}
-                )
-                builder = SnapshotBuilder(config, previous=builder)
-                split = {(f"new-{number}", "north"): {"a": 1}, ("rest", "north"): {"b": 1}}
-                mesh.server.views.publish(builder.build(make_plan(config, split)))
-                await mesh.envoy.wait_for(functools.partial(has, f"new-{number}"), "take it")
-            rest = await response.content.read()
-        again = await mesh.request("/v9", json={"model": "n9"})
-        (listener,) = (await mesh.envoy.get_json("/config_dump?resource=dynamic_listeners"))[
-            "configs"
-        ]
-    assert 30 == (first + rest).count(b"data:")
-    assert (200, "a") == (again.status, again.text)
-    assert "draining_state" not in listener
-    assert "close" != again.headers.get("connection")

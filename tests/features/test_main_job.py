@@ -120,7 +120,10 @@ async def test_a_change_in_telemetry_moves_requests_and_moves_them_back(
         await world.until(lambda: world.split(100)["a"] <= 40, "leave the slow instance")
         world.a.train(0.0)
         await world.until(lambda: world.split(100)["a"] >= 70, "return to the near instance")
+        (connected,) = (await world.control.get_json("/api/v1/envoys"))["envoys"]
 
+        assert 4 == len(connected["types"])
+        assert [] == [kind for kind in connected["types"].values() if kind["refused"]]
         assert [] == [record for record in world.traffic.records if not record.answered]
 
 

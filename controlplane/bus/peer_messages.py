@@ -1,4 +1,4 @@
-"""What replicas say each other where no broker does, as JSON: questions to the leader, answers.
+"""What replicas send each other where no broker does, as JSON: questions to the leader, answers.
 
 A question carries a follower's reports and the version of the plan that it has; the answer has the
 others' reports and, if it is another one, the plan; that to a follower which joins also has what

@@ -1,7 +1,7 @@
 """Reports on disk, so that yesterday can be decided again: what `--record` writes, `replay` reads.
 
 A directory holds ``fleet.yaml`` as it was, and ``reports.jsonl`` with a line for each cycle: its
-time in seconds and the reports since the last, as replicas say each other (`bus.codec`).
+time in seconds and the reports since the last, as replicas send each other (`bus.codec`).
 Two files of half the limit take turns, so that the newest is kept and the disk never fills.
 """
 

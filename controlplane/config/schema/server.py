@@ -116,7 +116,7 @@ class Replicas(Settings):
     port: Port = 18090
     """Where the leader answers the other replicas."""
     key_file: str
-    """File of a key that the replicas share, of 16 characters or more; signs what they say each
+    """File of a key that the replicas share, of 16 characters or more; signs what they send each
     other. The admin tokens' file will do."""
 
 

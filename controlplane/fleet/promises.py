@@ -94,11 +94,10 @@ class PromiseBook:
         for service, limits in self._limits.items():
             minutes = self._minutes.get(service, ())
             total = self._totals.get(service)
-            for kind, limit in limits.items():
+            for kind in limits:
                 kept = 0.0 if total is None else total.kept.get(kind, 0.0)
                 ended = 0.0 if total is None else _ended(total)
                 found[service, kind] = PromiseView(
-                    limit=limit,
                     attainment=_attainment(minutes, kind, now - SHORT),
                     attainment_long=_attainment(minutes, kind, now - LONG),
                     kept=kept,

@@ -110,8 +110,6 @@ class LatencyCounts:
 class PromiseView:
     """What became of one promise of one service."""
 
-    limit: float
-    """Seconds promised."""
     attainment: float | None
     """Part of the requests of the last five minutes that kept it; None without any."""
     attainment_long: float | None

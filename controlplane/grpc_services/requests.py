@@ -31,7 +31,6 @@ class Node:
     """Who the client says it is."""
 
     id: str
-    cluster: str = ""
     site: str = ""
     """``metadata.site``."""
     region: str = ""
@@ -130,7 +129,6 @@ def parse_node(node: Any) -> Node:
     )
     return Node(
         id=node.id,
-        cluster=node.cluster,
         site=site,
         region=node.locality.region,
         zone=node.locality.zone,

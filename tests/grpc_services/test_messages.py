@@ -149,7 +149,7 @@ def test_shared_bytes_live_as_long_as_their_push() -> None:
 
 def test_a_node_is_read_when_wanted_and_cut_out_otherwise() -> None:
     """Envoy's node is 60 kB; only the first one is looked into."""
-    node = base_pb2.Node(id="n1", cluster="c", user_agent_name="envoy")
+    node = base_pb2.Node(id="n1", user_agent_name="envoy")
     node.metadata["site"] = "north"
     node.locality.region = "eu"
     node.locality.zone = "eu-1"
@@ -168,7 +168,7 @@ def test_a_node_is_read_when_wanted_and_cut_out_otherwise() -> None:
         request, ignored = parse(body, with_node=False)
 
         assert found == parsing.Node(
-            "n1", "c", "north", "eu", "eu-1", features=frozenset({"feature"}), agent="envoy"
+            "n1", "north", "eu", "eu-1", features=frozenset({"feature"}), agent="envoy"
         )
         assert ignored is None
         assert (CLUSTER, "7") == (request.type_url, request.nonce)

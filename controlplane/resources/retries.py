@@ -40,14 +40,12 @@ def build_retry_policy(
         service: whose requests they are.
         envoy: the settings of all Envoys.
         fallback: whether endpoints of a lower priority may be tried.
-        own: whether a retry may go to the own model of the client site, a device.
+        own: whether the last attempt may go to the own model of the client site, a device.
         grpc: whether the requests are calls of gRPC.
     """
     retries, first_byte = envoy.retries, service.longest_first_byte
     if retries.attempts == 0 and (first_byte is None or service.waits_on):
         return None
-    # The last retry leaves the priority: until then the better instances are tried. On a device
-    # each one does: its own model may be two below, and without a link all others fail.
     return RetryPolicy(
         retry_on=f"{retries.on},{_GRPC_RETRIES}" if grpc else retries.on,
         num_retries=retries.attempts,
@@ -63,11 +61,10 @@ def build_retry_policy(
             *([_own_model()] if own else []),
         ],
         host_selection_retry_max_attempts=_HOST_SELECTION_ATTEMPTS,
+        # The last retry only: until then the better instances are tried.
         retry_priority=RetryPolicyRetryPriority(
             name="envoy.retry_priorities.previous_priorities",
-            typed_config=pack(
-                PreviousPrioritiesConfig(update_frequency=1 if own else retries.attempts)
-            ),
+            typed_config=pack(PreviousPrioritiesConfig(update_frequency=retries.attempts)),
         )
         if fallback and retries.attempts
         else None,

@@ -100,8 +100,7 @@ class DeviceWorld(World):
         if device is not None and device.column not in tried and sidecar.uses(device.column):
             # What the own model shares requests with is marked, and left out of retries.
             return device.column
-        lower = -1 if device is None else sidecar.pick_lower(len(tried))
-        return lower if lower >= 0 else super()._pick_again(now, sidecar, instance, tried)
+        return super()._pick_again(now, sidecar, instance, tried)
 
     def _send(self, now: float, request: int, sidecar: Sidecar, instance: int) -> None:
         device = self._device_of[sidecar.index]

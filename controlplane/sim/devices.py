@@ -178,20 +178,20 @@ def merge_spans(some: Spans, other: Spans) -> Spans:
     return tuple(merged)
 
 
-def put_own_last(
+def put_own_second(
     weights: Sequence[tuple[int, int, int]], own: int
 ) -> Sequence[tuple[int, int, int]]:
-    """Return (instance, weight, priority) triples with *own* as the lowest priority.
+    """Return (instance, weight, priority) triples with *own* as the second priority.
 
     They are what `controlplane.resources.low_battery` makes of an assignment.
     """
     others = [entry for entry in weights if entry[0] != own]
     mine = [entry for entry in weights if entry[0] == own]
-    lowest = max((priority for _, _, priority in others), default=0)
-    if not mine or not others or mine[0][2] > lowest:
+    if not mine or not others or mine[0][2] > min(priority for _, _, priority in others):
         return weights
     levels = sorted({priority for _, _, priority in others})
-    return [
-        *((item, weight, levels.index(priority)) for item, weight, priority in others),
-        (own, mine[0][1], len(levels)),
-    ]
+    placed = [(own, mine[0][1], 1)]
+    for item, weight, priority in others:
+        level = levels.index(priority)
+        placed.append((item, weight, level + 1 if level else 0))
+    return sorted(placed, key=lambda entry: entry[2])

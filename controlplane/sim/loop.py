@@ -16,7 +16,7 @@ from controlplane.errors import ReportError
 from controlplane.fleet import FleetState
 from controlplane.model import Report
 from controlplane.sim.device_world import DeviceWorld
-from controlplane.sim.devices import Device, put_own_last
+from controlplane.sim.devices import Device, put_own_second
 from controlplane.sim.policy import Policy
 from controlplane.sim.reports import Telemetry
 from controlplane.sim.results import Outcome
@@ -202,7 +202,7 @@ class ControlPlane(Policy):
                 )
             device = self._device(sidecar)
             if device is not None and device.envoy in self._low.get(sidecar.site, ()):
-                weights = put_own_last(weights, device.column)
+                weights = put_own_second(weights, device.column)
             changed |= sidecar.push(weights, drop=assignment.drop)
         if changed and plan.version != self._delivered:
             self.pushes.append(now)

@@ -149,13 +149,13 @@ class Sidecar:
         """Return whether *instance* is healthy and of the priority in use."""
         return any(instance == each for each, _ in self._counted)
 
-    def pick_lower(self, steps: int = 1) -> int:
-        """Return an instance *steps* priorities after the one in use, by weight; -1 without one."""
+    def pick_lower(self) -> int:
+        """Return an instance of the priority after the one in use, by weight; -1 without one."""
         levels = sorted({level for each, _, level in self.weights if self.healthy(each)})
-        if len(levels) <= steps:
+        if len(levels) < 2:
             return -1
         return self.wrr.draw(
-            [(i, w) for i, w, level in self.weights if level == levels[steps] and self.healthy(i)]
+            [(i, w) for i, w, level in self.weights if level == levels[1] and self.healthy(i)]
         )
 
     def expected(self) -> list[float]:

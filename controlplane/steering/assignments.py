@@ -164,19 +164,25 @@ class Assignments(LazyAssignments):
             terms = term_words(names[flow.column[kept]], decision.weights[kept])
             rows, starts = np.unique(flow.row[kept], return_index=True)
             totals[place[rows]] = np.add.reduceat(terms, starts, axis=1).T
-        if self._fallbacks:
-            rows = np.fromiter(self._fallbacks, dtype=np.intp)
-            order = {chosen: n for n, chosen in enumerate(dict.fromkeys(self._fallbacks.values()))}
-            weights = [fallback_weights(layout, chosen) for chosen in order]
-            words = split_words(names, list(order), weights, priority=1)
-            totals[place[rows]] += words[[order[chosen] for chosen in self._fallbacks.values()]]
+        for priority in (1, 2):
+            fallbacks = {
+                number: chosen
+                for number, chosen in self._fallbacks.items()
+                if self._fallback_priority(number) == priority
+            }
+            if fallbacks:
+                rows = np.fromiter(fallbacks, dtype=np.intp)
+                order = {chosen: n for n, chosen in enumerate(dict.fromkeys(fallbacks.values()))}
+                weights = [fallback_weights(layout, chosen) for chosen in order]
+                words = split_words(names, list(order), weights, priority=priority)
+                totals[place[rows]] += words[[order[chosen] for chosen in fallbacks.values()]]
         for service, drop in decision.drops.items():
             if service in self._rows:
                 totals[service * self._sites : (service + 1) * self._sites] += drop_words(drop)
         for number, row in enumerate((*decision.problem.rows, *decision.problem.empty)):
             spare = self._spare(number, row)
             if spare:
-                priority = self._device_priority(number, row)
+                priority = self._device_priority(row)
                 devices = device_weights(decision.estimates, layout, spare)
                 split, amounts = tuple(devices), list(devices.values())
                 words = split_words(names, [split], [amounts], priority=priority)
@@ -210,14 +216,15 @@ class Assignments(LazyAssignments):
         allocations.sort(key=lambda each: each.instance)
         chosen = self._fallbacks.get(number, ())
         total = layout.config.steering.weight_sum
+        allocations += self._allocate_devices(
+            row, self._spare(number, row), priority=self._device_priority(row)
+        )
+        priority = self._fallback_priority(number)
         fall = [
-            self._allocate(span, column, weight / total, weight, 1)
+            self._allocate(span, column, weight / total, weight, priority)
             for column, weight in zip(chosen, fallback_weights(self._layout, chosen), strict=True)
         ]
         allocations += sorted(fall, key=lambda each: each.instance)
-        allocations += self._allocate_devices(
-            row, self._spare(number, row), priority=self._device_priority(number, row)
-        )
         return Assignment(
             service=layout.services[service].service.name,
             client_site=layout.sites[site],
@@ -259,11 +266,16 @@ class Assignments(LazyAssignments):
             standing=decision.standing_of(row),
         )
 
-    def _device_priority(self, number: int, row: Row) -> int:
-        """Return the priority of a row's own devices: the last resort, or all that there is."""
-        if row.service not in self._rows:
-            return 0
-        return 2 if number in self._fallbacks else 1
+    def _device_priority(self, row: Row) -> int:
+        """Return the priority of a row's own devices without a share: the next, or all there is."""
+        return 1 if row.service in self._rows else 0
+
+    def _fallback_priority(self, number: int) -> int:
+        """Return the priority of a row's fallbacks: after its own devices.
+
+        A link that goes takes all instances elsewhere, and a request has few retries.
+        """
+        return 2 if self._spare(number, self._decision.problem.rows[number]) else 1
 
     def _spare(self, number: int, row: Row) -> tuple[int, ...]:
         """Return those of a row's own devices that have no share of it: an endpoint has one."""

@@ -1,4 +1,4 @@
-"""Clients on devices whose battery is low get their own model as the lowest priority."""
+"""Clients on devices whose battery is low get their own model as the second priority."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from google.protobuf import any_pb2
 
 from controlplane.config import Config
 from controlplane.resources.build import SnapshotBuilder
-from controlplane.resources.low_battery import LowBatteryViews, put_site_last
+from controlplane.resources.low_battery import LowBatteryViews, put_site_second
 from controlplane.xds.snapshot import Snapshot
 from controlplane.xds.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
 from testbed.fakes.fleets import make_plan
@@ -67,13 +67,24 @@ E, OWN = ("e", 700, 0), ("own", 300, 0)
         pytest.param((OWN,), [("own", 300, 0)], id="alone"),
         pytest.param(
             (E, ("own", 1000, 1)), [("e", 700, 0), ("own", 1000, 1)],
-            id="last already",
+            id="second already",
+        ),
+        pytest.param(
+            (E, ("own", 1000, 1), ("c", 1000, 2)),
+            [("e", 700, 0), ("own", 1000, 1), ("c", 1000, 2)],
+            id="before a fallback already",
+        ),
+        pytest.param(
+            (E, OWN, ("c", 1000, 1)), [("e", 700, 0), ("own", 300, 1), ("c", 1000, 2)],
+            id="beside another, with a fallback",
         ),
         pytest.param((E,), [("e", 700, 0)], id="not there"),
     ],
 )  # fmt: skip
-def test_its_own_model_comes_last(given: tuple[Place, ...], expected: list[Place]) -> None:
-    """The others keep their weights, and answer alone while any of them does."""
+def test_its_own_model_comes_after_the_first_priority(
+    given: tuple[Place, ...], expected: list[Place]
+) -> None:
+    """Those of it keep their weights, and answer alone while any does; fallbacks come after it."""
     before = views_of(make_fleet(), *given)["phones"]
     (view,) = LowBatteryViews().build({"phones": before}, ["phones"]).values()
 
@@ -90,7 +101,7 @@ def test_its_own_model_comes_last(given: tuple[Place, ...], expected: list[Place
     ("given", "marked"),
     [
         pytest.param((E, ("c", 5, 0), OWN), {"e", "c"}, id="shared"),
-        pytest.param((E, ("own", 1000, 1)), set(), id="its own comes last"),
+        pytest.param((E, ("own", 1000, 1)), set(), id="its own comes second"),
         pytest.param((E,), set(), id="without its own"),
     ],
 )
@@ -134,4 +145,4 @@ def test_an_assignment_without_own_endpoints_is_the_very_one() -> None:
     """Nothing is written again for it."""
     (resource,) = views_of(make_fleet(), E)["phones"].of_type(ENDPOINT).resources.values()
 
-    assert put_site_last(resource, "phones") is resource
+    assert put_site_second(resource, "phones") is resource

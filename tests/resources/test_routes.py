@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.config.route.v3 import Route, VirtualHost
-from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import (
-    PreviousPrioritiesConfig,
-)
 from envoy_data_plane.envoy.type.v3 import Int64Range
 
 from controlplane.config import Config
@@ -183,26 +180,6 @@ def test_only_the_last_retry_may_go_to_the_fallback(fallback: bool) -> None:
         predicate.name for predicate in policy.retry_host_predicate
     ]
     assert fallback == (policy.retry_priority is not None)
-
-
-@pytest.mark.parametrize(("own", "expected"), [(False, 3), (True, 1)])
-def test_every_retry_of_a_device_goes_a_priority_further(own: bool, expected: int) -> None:
-    """Its own model may be the third; elsewhere only the last of three retries leaves the first."""
-    config = make_config(
-        services=[{"name": "s0", "match": [{"path": "/a"}], "models": [{"name": "m"}]}],
-        envoy={"retries": {"attempts": 3}},
-    )
-    (host,) = build_routes(
-        config, with_fallback={"s0"}, on_device={"s0"} if own else ()
-    ).virtual_hosts
-    action = _of_service(host)[0].route
-    assert action is not None
-    assert action.retry_policy is not None
-    priority = action.retry_policy.retry_priority
-    assert priority is not None
-    assert priority.typed_config is not None
-    found = PreviousPrioritiesConfig().parse(priority.typed_config.value)
-    assert expected == found.update_frequency
 
 
 def test_no_attempts_is_no_retry_policy() -> None:

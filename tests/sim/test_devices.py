@@ -20,7 +20,7 @@ from controlplane.sim.devices import (
     lies_within,
     merge_spans,
     next_start,
-    put_own_last,
+    put_own_second,
 )
 from controlplane.sim.engine_spec import EngineLoad, EngineSpec
 from controlplane.sim.kernel import Kernel
@@ -143,4 +143,4 @@ def test_a_low_device_gets_what_its_envoy_would(split: dict[str, tuple[int, int]
     }
 
     given = [(names.index(name), *place) for name, place in split.items()]
-    assert sent == set(put_own_last(given, names.index("own")))
+    assert sent == set(put_own_second(given, names.index("own")))

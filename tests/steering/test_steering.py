@@ -127,7 +127,7 @@ def test_tolerant_traffic_leaves_first_when_the_near_site_fills() -> None:
 
 
 def test_what_one_site_could_lose_has_spares_at_others() -> None:
-    """All shares at one site: the cheapest others follow as priority 1, the device comes last."""
+    """All shares at one site: the device is next, and the cheapest others come after it."""
     config = make_config(
         overrides=[{"instance": "own", "max_share": "0%"}],
         sites=["near", "far", "farther", {"name": "phones", "kind": "device"}],
@@ -143,7 +143,7 @@ def test_what_one_site_could_lose_has_spares_at_others() -> None:
     plan = Steering(config).decide(make_view(config, demand={("phones", "chat"): 1.0}, rtt=rtt))
 
     found = plan.assignments["chat", "phones"]
-    assert [("a", 0, 10_000), ("b", 1, 2_500), ("c", 1, 7_500), ("own", 2, 10_000)] == [
+    assert [("a", 0, 10_000), ("own", 1, 10_000), ("b", 2, 2_500), ("c", 2, 7_500)] == [
         (a.instance, a.priority, a.weight) for a in found.allocations
     ]
     assert () == found.excluded

@@ -24,14 +24,21 @@ from typing import Any
 import numpy as np
 
 from controlplane.fleet.view import FleetView
-from controlplane.steering.busy import busy_level, mean_busy, work_rate
+from controlplane.steering.busy import Intervals, mean_busy, work_rate
 from controlplane.steering.capacity_estimates import CapacityEstimates
 from controlplane.steering.capacity_evidence import ALARM, count_completions, count_tokens
 from controlplane.steering.capacity_state import CapacityState
 from controlplane.steering.estimate import Estimate
+from controlplane.steering.knots import Places
 from controlplane.steering.latency import Array
 from controlplane.steering.layout import Layout
-from controlplane.steering.observation import REPORTED, Seen, read_instance, sum_traffic
+from controlplane.steering.observation import (
+    REPORTED,
+    Gauge,
+    Seen,
+    read_instance,
+    sum_traffic,
+)
 from controlplane.steering.sizes import SizeLearner
 from controlplane.steering.token_rates import SLOWDOWNS
 
@@ -149,46 +156,36 @@ class CapacityLearner:
         now: float,
     ) -> None:
         state = self._state
-        pace = estimates.pace()
+        rows, pairs = self._follow_gauges(seen)
+        intervals = Intervals.of(pairs)
+        correction = self._correct(rows, intervals)
+        inside = intervals.inside(correction)
+        pace = estimates.pace()[rows]
+        busy = mean_busy(
+            intervals, correction, inside=inside, ratio=intervals.span / pace, slots=slots[rows]
+        )
+        known = ~np.isnan(intervals.completed)
+        span = np.where(known, intervals.span, 0.0)
+        own = 1.0 - intervals.training
         size = len(seen)
-        count = np.zeros(size)
+        spans, count, lifetimes = np.zeros(size), np.zeros(size), np.zeros(size)
         exposure = np.zeros((size, len(SLOWDOWNS)))
-        spans = np.zeros(size)
         tokens = np.full((size, 5), np.nan)
-        lifetimes = np.zeros(size)
-        for position, one in enumerate(seen):
-            gauge, last = one.gauge, state.gauges[position]
-            if gauge is None or (last is not None and gauge.at <= last.at):
-                continue
-            state.gauges[position] = gauge
-            if last is None:
-                continue
-            span = gauge.at - last.at
-            correction = self._correct(position, one, 0.5 * (gauge.number + last.number))
-            completed = one.completed
-            if completed is None or one.completed_at < gauge.at - span:
-                continue
-            residence = one.residence
-            if residence is not None and correction <= 1.0:
-                # Latencies are reported when they end, however long before they began: no more can
-                # have been inside than those who left and those who are still there.
-                residence = min(residence, completed * span / one.size + gauge.number)
-            busy = mean_busy(
-                last, gauge, correction, residence=residence, ratio=span / pace[position],
-                slots=slots[position], level=busy_level(residence, slots[position]),
-            )  # fmt: skip
-            count[position] = completed * span
-            exposure[position] = work_rate(busy) * span * (1.0 - one.training)
-            spans[position] = span
-            lifetimes[position] = span / _lifetime(one, residence, pace[position])
-            if one.output is not None and gauge.source == last.source == REPORTED:
-                tokens[position] = (
-                    0.5 * (gauge.running + last.running),
-                    gauge.running - last.running,
-                    completed * span / one.size,
-                    one.output / (1.0 - one.training),
-                    one.prompt / (1.0 - one.training),
-                )
+        spans[rows] = span
+        count[rows] = np.where(known, intervals.completed, 0.0) * span
+        exposure[rows] = work_rate(busy) * span[:, None] * own[:, None]
+        lifetimes[rows] = span / _lifetime(intervals, inside, pace)
+        made = np.column_stack(
+            [
+                0.5 * (intervals.running + intervals.last_running),
+                intervals.running - intervals.last_running,
+                intervals.completed * span / intervals.size,
+                intervals.output / own,
+                intervals.prompt / own,
+            ]
+        )
+        counted = known & ~np.isnan(intervals.output)
+        tokens[rows[counted]] = made[counted]
         sizes = np.array([one.size for one in seen])
         batched = count_tokens(
             state, estimates, tokens, count, sizes=sizes, spans=spans, lifetimes=lifetimes, now=now
@@ -198,22 +195,40 @@ class CapacityLearner:
             kin=layout.kin, alarm=self._alarm, now=now,
         )  # fmt: skip
 
-    def _correct(self, position: int, one: Seen, number: float) -> float:
-        """Return the factor by which a claimed occupancy is too small for what Envoys observe."""
-        state = self._state
-        state.claimed[position] += 0.2 * (number - state.claimed[position])
-        witness = one.observed if one.observed is not None else one.residence
-        if witness is None:
-            return 1.0
-        old = state.observed[position]
-        state.observed[position] = witness if np.isnan(old) else old + 0.2 * (witness - old)
-        least = 0.5 * state.observed[position]
-        if state.observed[position] < 1.0 or state.claimed[position] >= least:
-            return 1.0
-        return float(witness / number) if number > 0 else 0.0
+    def _follow_gauges(self, seen: Sequence[Seen]) -> tuple[Places, list[tuple[Gauge, Seen]]]:
+        """Record new gauges; return the instances with an earlier one, beside what is seen now.
+
+        An instance whose reports have not changed has nothing to learn from.
+        """
+        gauges = self._state.gauges
+        rows: list[int] = []
+        pairs: list[tuple[Gauge, Seen]] = []
+        for position, one in enumerate(seen):
+            gauge, last = one.gauge, gauges[position]
+            if gauge is None or (last is not None and gauge.at <= last.at):
+                continue
+            gauges[position] = gauge
+            if last is not None:
+                rows.append(position)
+                pairs.append((last, one))
+        return np.array(rows, dtype=np.intp), pairs
+
+    def _correct(self, rows: Places, intervals: Intervals) -> Array:
+        """Return the factors by which claimed occupancies are too small for what Envoys observe."""
+        state, number, witness = self._state, intervals.mean_number, intervals.witness
+        claimed = state.claimed[rows] + 0.2 * (number - state.claimed[rows])
+        old = state.observed[rows]
+        observed = np.where(np.isnan(old), witness, old + 0.2 * (witness - old))
+        heard = ~np.isnan(witness)
+        state.claimed[rows] = claimed
+        state.observed[rows] = np.where(heard, observed, old)
+        doubted = heard & (observed >= 1.0) & (claimed < 0.5 * observed)
+        factor = np.where(number > 0, witness / np.where(number > 0, number, 1.0), 0.0)
+        return np.where(doubted, factor, 1.0)
 
 
-def _lifetime(one: Seen, residence: float | None, pace: float) -> float:
+def _lifetime(intervals: Intervals, inside: Array, pace: Array) -> Array:
     """Return the seconds that a request is inside: as seen, whatever *pace* is believed."""
-    ended = (one.completed or 0.0) / one.size
-    return residence / ended if residence and ended > 0.0 else pace
+    ended = intervals.completed / intervals.size
+    shown = (inside > 0.0) & (ended > 0.0)
+    return np.where(shown, inside / np.where(shown, ended, 1.0), pace)

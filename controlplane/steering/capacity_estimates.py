@@ -234,44 +234,47 @@ class CapacityEstimates:
         weights = self.weights()
         slowdown = weights @ SLOWDOWNS
         prior = self.prior_pace()
-        exposure = np.array(
-            [
-                np.interp(b, SLOWDOWNS, row)
-                for b, row in zip(slowdown.tolist(), state.exposure, strict=True)
-            ]
-        )
+        exposure = _between(state.exposure, slowdown)
         pace = np.maximum(self._posterior(exposure, prior), _LEAST_PACE)
         pace = self._shrink(pace, seen)
         dispersion = tolerated(self.scatter)
         error = np.sqrt(dispersion / (self._known_count() + dispersion))
-        made = []
-        for position, instance in enumerate(self._layout.instances):
-            shown = view.instances[instance.name]
-            one, gauge = seen[position], seen[position].gauge
-            confidence = shown.confidence
-            # What was measured fades to the prior as the silence grows.
-            reported = min(1.0, 3.0 * confidence)
-            own = pace[position] ** reported * prior[position] ** (1.0 - reported)
-            number = None if gauge is None else gauge.number
-            if (
-                gauge is not None
-                and state.observed[position] > 1.0
-                and state.claimed[position] < 0.5 * state.observed[position]
-            ):
-                number = max(gauge.number, float(state.observed[position]))
-            made.append(
-                Estimate(
-                    slots=float(slots[position]),
-                    slowdown=float(slowdown[position]),
-                    pace=float(own / (1.0 - one.training)),
-                    uncertainty=float(error[position]),
-                    hope=min(float(prior[position] / own), 1.0),
-                    number=number,
-                    number_age=max(0.0, view.at - gauge.at) if gauge is not None else 0.0,
-                    source=gauge.source if gauge is not None and state.count[position] else "prior",
-                )
+        shown = [view.instances[instance.name] for instance in self._layout.instances]
+        # What was measured fades to the prior as the silence grows.
+        reported = np.minimum(1.0, 3.0 * np.array([each.confidence for each in shown]))
+        training = np.array([one.training for one in seen])
+        own = pace**reported * prior ** (1.0 - reported)
+        hope = np.minimum(prior / own, 1.0)
+        hidden = (state.observed > 1.0) & (state.claimed < 0.5 * state.observed)
+        values = zip(
+            slots.tolist(),
+            slowdown.tolist(),
+            (own / (1.0 - training)).tolist(),
+            error.tolist(),
+            hope.tolist(),
+            strict=True,
+        )
+        witnesses = np.where(hidden, state.observed, 0.0).tolist()
+        counted = (state.count != 0.0).tolist()
+        return [
+            Estimate(
+                *each,
+                number=None if one.gauge is None else max(one.gauge.number, witness),
+                number_age=max(0.0, view.at - one.gauge.at) if one.gauge is not None else 0.0,
+                source=one.gauge.source if one.gauge is not None and learned else "prior",
             )
-        return made
+            for each, one, witness, learned in zip(values, seen, witnesses, counted, strict=True)
+        ]
+
+
+def _between(values: Array, slowdown: Array) -> Array:
+    """Return *values*, (instances, slowdowns), at the *slowdown* of each, (instances,)."""
+    low = np.clip(np.searchsorted(SLOWDOWNS, slowdown, side="right") - 1, 0, len(SLOWDOWNS) - 2)
+    rows = np.arange(len(values))
+    first, second = values[rows, low], values[rows, low + 1]
+    slope = (second - first) / (SLOWDOWNS[low + 1] - SLOWDOWNS[low])
+    made = slope * (slowdown - SLOWDOWNS[low]) + first
+    return np.where(slowdown >= SLOWDOWNS[-1], second, made)
 
 
 def _split(slowdowns: Array) -> Array:

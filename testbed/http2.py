@@ -90,11 +90,11 @@ def goaway(last: int = 0, code: int = 0, text: bytes = b"") -> bytes:
 
 
 @lru_cache(maxsize=256)
-def block(fields: tuple[tuple[str, str], ...] = REQUEST, *, huffman: bool = False) -> bytes:
+def block(fields: tuple[tuple[str, str], ...] = REQUEST) -> bytes:
     """Write header fields as they are, and without a table's help."""
     encoder = hpack.Encoder()
     encoder.header_table_size = 0
-    encoded: bytes = encoder.encode(list(fields), huffman=huffman)
+    encoded: bytes = encoder.encode(list(fields), huffman=False)
     return encoded
 
 

@@ -37,6 +37,9 @@ PHASES = (
 )
 
 
+LONG_ENOUGH = 6.0
+"""Seconds of a phase's settled part from which its figures count."""
+
 Weights = Mapping[str, Mapping[str, Mapping[str, int]]]
 """Client site -> service -> address -> weight, as the Envoys have them."""
 
@@ -105,7 +108,6 @@ def judge(
     chapters: Sequence[Chapter],
     *,
     rejected: int,
-    long_enough: float = 6.0,
 ) -> list[Claim]:
     """Say what held, for the phases that were played to their end.
 
@@ -114,7 +116,6 @@ def judge(
         records: every request.
         chapters: the phases played.
         rejected: configurations that the Envoys rejected.
-        long_enough: seconds of a phase's settled part from which its figures count.
     """
     played = {chapter.phase.name: chapter for chapter in chapters if chapter.ended_at is not None}
     table = tabulate(records, chapters)
@@ -128,7 +129,7 @@ def judge(
         )
     if {"before", "training"} <= played.keys():
         during = played["training"]
-        hard = during.planned * (1 - during.phase.settle) >= long_enough
+        hard = during.planned * (1 - during.phase.settle) >= LONG_ENOUGH
         claims += _judge_training(world, table, hard)
     if "edge dead" in played:
         claims += _judge_dead_edge(world, records, played["edge dead"])

@@ -87,11 +87,9 @@ class Relay:
 
 
 @asynccontextmanager
-async def relaying(
-    port: int, *, host: str = "127.0.0.1", delay: float = 0.0, rate: float = 0.0
-) -> AsyncIterator[Relay]:
+async def relaying(port: int, *, delay: float = 0.0, rate: float = 0.0) -> AsyncIterator[Relay]:
     """Relay to *port* for the duration of the block."""
-    relay = Relay((host, port), delay, rate)
+    relay = Relay(("127.0.0.1", port), delay, rate)
     server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
     relay.port = server.sockets[0].getsockname()[1]
     try:

@@ -117,7 +117,6 @@ class _Request:
     ticket: int
     demand: Demand
     arrived_at: float
-    started_at: float = 0.0
     start: float = 0.0
     """Reading of the work clock when it entered the batch."""
     piece: int = 0
@@ -232,7 +231,7 @@ class BatchingEngine:
     def _admit(self, now: float) -> None:
         while self._waiting and len(self._running) < self.curve.slots:
             request = self._waiting.popleft()
-            request.started_at, request.start = now, self._clock
+            request.start = self._clock
             self.queueing.observe(now - request.arrived_at)
             self._kv_used += request.demand.prompt_tokens + request.demand.output_tokens
             self._running[request.ticket] = request

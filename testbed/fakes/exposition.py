@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from testbed.fakes.engine import BatchingEngine, Histogram
 
 
-def build_exposition(engine: BatchingEngine, *, model: str, number: int = 0) -> str:
+def build_exposition(engine: BatchingEngine, *, model: str) -> str:
     """Write the metrics page of one engine."""
-    labels = f'engine="{number}",model_name="{model}"'
+    labels = f'engine="0",model_name="{model}"'
     lines: list[str] = []
 
     def scalar(name: str, kind: str, text: str, value: float, more: str = "") -> None:

@@ -328,10 +328,10 @@ def _status(code: int, message: str) -> web.Response:
 
 @contextlib.asynccontextmanager
 async def serving_kubernetes(
-    server: KubernetesApiServer, *, port: int = 0, tls: ssl.SSLContext | None = None
+    server: KubernetesApiServer, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[KubernetesApiServer]:
-    """Listen on loopback for the duration of the block; *port* 0 takes a free one."""
+    """Listen on a free port of loopback for the duration of the block."""
     routes = [make("/{path:.*}", server.answer) for make in (web.get, web.post, web.put)]
-    async with serving_routes(*routes, port=port, tls=tls) as bound:
+    async with serving_routes(*routes, tls=tls) as bound:
         server.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{bound}"
         yield server

@@ -124,7 +124,6 @@ def make_http_route(
 def make_pool(
     name: str,
     *,
-    gateway: str = "gateway",
     namespace: str = "default",
     accepted: bool = True,
     labels: Mapping[str, str] | None = None,
@@ -140,7 +139,7 @@ def make_pool(
         "status": {
             "parents": [
                 {
-                    "parentRef": {"kind": "Gateway", "name": gateway},
+                    "parentRef": {"kind": "Gateway", "name": "gateway"},
                     "conditions": [{"type": "Accepted", "status": "True" if accepted else "False"}],
                 }
             ]

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,11 +53,6 @@ class Child:
         self.name = name
         self.log = log
         self._process = process
-
-    @property
-    def pid(self) -> int:
-        """Return the process id."""
-        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -116,9 +110,7 @@ class Children:
         for child in self._children:
             child.send_kill()
 
-    async def start(
-        self, name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None
-    ) -> Child:
+    async def start(self, name: str, command: Sequence[str]) -> Child:
         """Start *command* with its output in ``NAME.log``.
 
         It leads a session of its own, so that Ctrl-C reaches this process only and the children
@@ -132,7 +124,6 @@ class Children:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
                 start_new_session=True,
                 **bound,
             )

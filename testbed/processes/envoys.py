@@ -338,11 +338,6 @@ class EnvoyProcess:
             for endpoint in (await self.clusters()).get(cluster, ())
         }
 
-    async def drain(self) -> None:
-        """Fail its health check and drain its listeners gracefully."""
-        await self.post("/healthcheck/fail")
-        await self.post("/drain_listeners?graceful")
-
     async def stop(self) -> None:
         """End it, gently first; does nothing when it has ended."""
         if self.running:

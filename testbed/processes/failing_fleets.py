@@ -37,7 +37,8 @@ version: 1
 sites: [{{name: north, kind: edge}}]
 models: [{{name: m}}]
 services:
-  - {{name: chat, match: [{{path: /v1/chat/completions}}], models: [{{name: m}}], slo: {slo}}}
+  - {{name: chat, match: [{{path: /v1/chat/completions}}], models: [{{name: m}}],
+     slo: {{ttft: 200ms, latency: 500ms}}}}
 envoy: {{address: 127.0.0.1, port: {port}}}
 instances:
 """
@@ -108,10 +109,6 @@ class FailingFleet:
         ended = time.monotonic()
         self.requests.append(Request(began, instance, not why, ended - began, why))
 
-    def lost(self, since: float, until: float) -> list[Request]:
-        """Return the requests sent between two instants that were not answered well."""
-        return [each for each in self.requests if since <= each.sent_at < until and not each.well]
-
     def share(self, instance: str, since: float, until: float) -> float:
         """Return the part of good answers to what was sent between two instants."""
         names = [
@@ -148,7 +145,7 @@ class FailingFleet:
 
 @contextlib.asynccontextmanager
 async def failing_fleet(
-    directory: Path, *, count: int, scraped: bool, slo: str = "{ttft: 200ms, latency: 500ms}"
+    directory: Path, *, count: int, scraped: bool
 ) -> AsyncIterator[FailingFleet]:
     """Run *count* equal instances of 100 ms with 8 slots, and wait until requests flow.
 
@@ -156,7 +153,6 @@ async def failing_fleet(
         directory: for files.
         count: instances, named a, b, c and so on.
         scraped: whether the control plane reads their metrics; otherwise it has Envoy's word only.
-        slo: of the service; its bound on the first byte follows from it.
     """
     async with AsyncExitStack() as ends:
         instances = {
@@ -172,7 +168,7 @@ async def failing_fleet(
             for name in "abcdefgh"[:count]
         }
         port = free_port()
-        text = _FLEET.format(slo=slo, port=port)
+        text = _FLEET.format(port=port)
         for name, each in instances.items():
             text += f'  - {{name: {name}, site: north, address: "{each.address}", model: m'
             if scraped:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
-from controlplane.steering.assignments import Assignments, LazyAssignments
+from controlplane.steering.assignments import Assignments
 from controlplane.steering.digest import assignment_digest
 from controlplane.steering.layout import Key
+from controlplane.steering.lazy_assignments import LazyAssignments
 from controlplane.steering.plan import Assignment
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from controlplane.config import Config
 from controlplane.config.withdrawals import drained
 from controlplane.steering.assignment_sums import add_up, digest_of, keys_with, sums_of
-from controlplane.steering.assignments import LazyAssignments
 from controlplane.steering.digest import assignment_digest, plan_version
 from controlplane.steering.layout import Key
+from controlplane.steering.lazy_assignments import LazyAssignments
 from controlplane.steering.plan import Assignment, Plan
 
 Pairs = Collection[tuple[str, str]]

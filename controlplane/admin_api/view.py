@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from controlplane.admin_api.alerts import AlertBook, find_alerts
 from controlplane.admin_api.client_documents import (
@@ -30,7 +31,6 @@ from controlplane.admin_api.values import Document
 from controlplane.controller.control_plane import ControlPlane
 from controlplane.controller.history import Query
 from controlplane.controller.override_requests import left_alone, parse_request
-from controlplane.steering.plan import Assignment
 from controlplane.xds.snapshot import view_key
 from controlplane.xds.types import ENDPOINT
 
@@ -122,14 +122,13 @@ class AdminView:
             names = [each.name for each in known]
             if name not in names:
                 raise UnknownName(kind, name, names)
-        if control.plan is None:
-            return None
         plan = control.plan
-        assignment: Assignment | None = plan.assignments.get((service, site))
-        if assignment is None:
+        assignment = None if plan is None else plan.assignments.get((service, site))
+        if plan is None or assignment is None:
             return None
         if any(item.why is None for item in assignment.allocations):
-            assignment = await control.decider.explain(service, site) or assignment
+            terms = await control.decider.explain(service, site) or assignment
+            assignment = replace(terms, note=assignment.note)  # The served plan's: why it stays.
         explained, epoch, view = assignment, control.epoch, control.view
         envoys = [
             encode_acknowledgement(

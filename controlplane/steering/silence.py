@@ -9,6 +9,9 @@ from controlplane.fleet.view import FleetView, InstanceView, Phase
 _SILENT = frozenset({Phase.STALE, Phase.EXPIRED, Phase.UNKNOWN})
 _ROUNDS = 2.0
 """Periods, of scrapes or of decisions, in which what is there is heard after a silence of all."""
+_REPORTS, _RETURN = 1.0, 1.0
+"""Seconds between two reports of an agent, by default, for the server does not know; and those
+in which it or an Envoy dials again when its line was cut."""
 
 
 class Silence:
@@ -21,7 +24,8 @@ class Silence:
     requests would move by nothing but the order of their coming.
 
     After a restart nothing has been heard at all, and the plan of the earlier run is served: it
-    stays until each instance that is scraped has been read, or has had its turn.
+    stays until each instance has been read, or reported by an agent or an Envoy, or has had its
+    turn. One that is asked for by no client and has no agent is never reported.
     """
 
     def __init__(self) -> None:
@@ -84,17 +88,20 @@ class Silence:
         return ""
 
     def _unread(self, view: FleetView) -> int:
-        """Return how many scraped instances are still to be read after a restart."""
+        """Return how many instances are still to be heard after a restart."""
         if self._resumed is None:
             self._resumed = view.at
+        since = view.at - self._resumed
+        awaits_pages, awaits_reports = since < _patience(view), since < _patience_for_reports(view)
+        reported = {instance for instance, _ in view.outcomes}
         unread = 0
-        if view.at - self._resumed < _patience(view):
-            unread = sum(
-                each.instance.scrape is not None
-                and each.phase in _SILENT
-                and each.measured_at is None
-                for each in view.instances.values()
-            )
+        for name, shown in view.instances.items():
+            if shown.phase not in _SILENT or shown.measured_at is not None:
+                continue
+            if shown.instance.scrape is not None:
+                unread += awaits_pages
+            else:
+                unread += awaits_reports and name not in reported
         self._resumes = unread > 0
         return unread
 
@@ -114,3 +121,10 @@ def _patience(view: FleetView) -> float:
     )
     longest = max(rounds, default=0.0)
     return min(_ROUNDS * max(longest, config.steering.period), config.steering.expiry / 2)
+
+
+def _patience_for_reports(view: FleetView) -> float:
+    """Return the seconds in which agents and Envoys report once what they know."""
+    config = view.config
+    period = max(config.envoy.load_period, _REPORTS) + _RETURN
+    return min(_ROUNDS * max(period, config.steering.period), config.steering.expiry / 2)

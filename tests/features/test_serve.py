@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -110,6 +111,29 @@ async def test_a_restart_with_its_state_sends_nobody_anything(fleet: Path, tmp_p
     assert first["services"] == second["services"]
     assert {"chat"} == held.keys()
     assert {} == resent
+
+
+def _waits(explained: dict[str, Any]) -> bool:
+    return "2 of its instances are not heard yet" in explained["note"]
+
+
+async def test_a_restart_waits_for_reports_of_what_is_not_scraped_and_not_for_ever(
+    fleet: Path, tmp_path: Path
+) -> None:
+    """Agents and Envoys dial again, and report after a period; here none of them ever does."""
+    write(fleet, f"{FLEET}envoy: {{load_period: 4s}}\n")
+    row = "/api/v1/explain?service=chat&from=north"
+    state = ("--state-dir", str(tmp_path / "state"))
+    async with ControlPlaneProcess(fleet, *state) as control:
+        await control.wait_ready()
+        assert not _waits(await control.get_json(row))
+        control.signal(signal.SIGTERM)
+        await control.ended()
+
+    async with ControlPlaneProcess(fleet, *state) as control:
+        await control.wait_ready()
+        await control.wait_for(row, _waits, "wait for reports")
+        await control.wait_for(row, lambda explained: not _waits(explained), "go on without")
 
 
 def scraped_fleet(loads: dict[str, Load], port: int, *, steering: str = "") -> str:

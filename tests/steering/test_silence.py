@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from controlplane.fleet.traffic_view import Outcomes, OutcomeView
 from controlplane.fleet.view import FleetView, InstanceView, Phase
 from controlplane.model import Signal
 from controlplane.steering.silence import Silence
@@ -129,15 +130,28 @@ RESTARTED = make_config(
 )
 
 
-def restarted(silence: Silence, at: float, *heard: str, unread: Phase = Phase.UNKNOWN) -> bool:
-    """Return whether the plan stays at *at*, when those in *heard* have been read."""
+def restarted(
+    silence: Silence,
+    at: float,
+    *heard: str,
+    unread: Phase = Phase.UNKNOWN,
+    asked: str = "unscraped",
+) -> bool:
+    """Return whether the plan stays at *at*.
+
+    Those in *heard* have been read or reported by agents, and Envoys have reported *asked*.
+    """
     instances = {
         each.name: make_reported(RESTARTED, each.name, at=at - 0.1, gauges={Signal.RUNNING: 1.0})
         if each.name in heard
         else InstanceView(each, unread, confidence=0.0, ramp=1.0)
         for each in RESTARTED.instances
     }
-    return bool(silence.observe(make_view(RESTARTED, at=at, instances=instances)))
+    known = Outcomes(answered=1.0)
+    outcomes = {(asked, "chat"): OutcomeView(known, known, 1.0, 0.0, at)} if asked else {}
+    return bool(
+        silence.observe(make_view(RESTARTED, at=at, instances=instances, outcomes=outcomes))
+    )
 
 
 def test_the_plan_of_an_earlier_run_stays_until_each_scraped_instance_was_read() -> None:
@@ -149,6 +163,37 @@ def test_the_plan_of_an_earlier_run_stays_until_each_scraped_instance_was_read()
     assert restarted(silence, 1.5, "a")
     assert not restarted(silence, 2.0, "a", "b")
     assert not restarted(silence, 2.5, "a")
+
+
+@pytest.mark.parametrize(("by_agent", "by_envoys"), [("unscraped", ""), ("", "unscraped")])
+def test_one_that_only_agents_or_envoys_report_is_waited_for_as_well(
+    by_agent: str, by_envoys: str
+) -> None:
+    """Else the fleet that no one scrapes is decided of nothing."""
+    silence = Silence()
+    silence.resume()
+
+    assert restarted(silence, 1.0, "a", "b", asked="")
+    assert restarted(silence, 1.5, "a", "b", asked="a")
+    assert not restarted(silence, 2.0, "a", "b", by_agent, asked=by_envoys)
+
+
+def test_what_nobody_reports_is_not_waited_for_for_longer_than_reports_take() -> None:
+    """No client asks it and it has no agent, or it is gone."""
+    silence = Silence()
+    silence.resume()
+
+    assert [True, True, True, True, False, False] == [
+        restarted(silence, 100.0 + second, "a", "b", asked="") for second in range(6)
+    ]
+
+
+def test_a_page_that_is_not_read_is_waited_for_although_envoys_report_its_instance() -> None:
+    """What it says of its queue is not known yet."""
+    silence = Silence()
+    silence.resume()
+
+    assert restarted(silence, 1.0, "b", "unscraped", asked="a")
 
 
 def test_after_a_restart_an_instance_that_is_gone_is_not_waited_for_long() -> None:

@@ -25,7 +25,7 @@ from controlplane.resources import names
 from controlplane.resources.packing import pack, seconds
 
 _GRPC_RETRIES = "unavailable,resource-exhausted"
-_HOST_SELECTION_ATTEMPTS = 300
+HOST_SELECTION_ATTEMPTS = 300
 """How often a retry that picks a host already tried may pick again. Round robin gives a share s its
 turn once in 1/s picks, so a retry leaves a dead instance that has 99 % for one that has 1; a pick
 costs well below a microsecond."""
@@ -60,7 +60,7 @@ def build_retry_policy(
             ),
             *([_own_model()] if own else []),
         ],
-        host_selection_retry_max_attempts=_HOST_SELECTION_ATTEMPTS,
+        host_selection_retry_max_attempts=HOST_SELECTION_ATTEMPTS,
         # The last retry only: until then the better instances are tried.
         retry_priority=RetryPolicyRetryPriority(
             name="envoy.retry_priorities.previous_priorities",

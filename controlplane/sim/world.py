@@ -23,8 +23,9 @@ from controlplane.sim.token_engine import TokenEngine, build_engine
 from controlplane.sim.true_fleet import Fleet, Record, assign_requests, usable_instances
 from controlplane.sim.workload import Arrivals
 
-RESELECTIONS = 10
-"""Picks that Envoy spends on a retry to find a host that was not tried before."""
+RESELECTIONS = 300
+"""Picks that Envoy spends on a retry to find a host that was not tried before: what its routes say
+(`controlplane.resources.retries`)."""
 
 
 class World:

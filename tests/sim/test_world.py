@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from controlplane.resources.retries import HOST_SELECTION_ATTEMPTS
 from controlplane.sim.fleets import single_server_fleet
 from controlplane.sim.policies import BASELINES
 from controlplane.sim.true_fleet import Fleet, Record
 from controlplane.sim.workload import Arrivals, draw_arrivals
-from controlplane.sim.world import World
+from controlplane.sim.world import RESELECTIONS, World
 
 
 def fleet_of(speeds: tuple[float, ...] = (1.0, 1.0), rtt: float = 0.0) -> Fleet:
@@ -69,6 +70,15 @@ def test_a_retry_goes_to_another_instance() -> None:
     assert {1} == set(record.instance)
     assert 1.4 == pytest.approx(record.latency.max())
     assert [1.2] * 15 == pytest.approx(record.latency[5:])
+
+
+def test_a_retry_leaves_a_dead_instance_that_has_nearly_all_requests() -> None:
+    """It picks as often as a real Envoy does to find another one, which has a hundredth."""
+    world = World(fleet_of((99.0, 1.0)), arrivals_at(1.0), seed=1)
+    world.kernel.at(0.5, lambda now, _: world.set_alive(now, 0, alive=False))
+
+    assert [False] == run(world, "capacity").failed.tolist()
+    assert RESELECTIONS == HOST_SELECTION_ATTEMPTS
 
 
 def test_with_every_instance_dead_requests_fail_and_later_succeed() -> None:

@@ -50,7 +50,7 @@ services:
 instances:
 INSTANCES
 network: {paths: [{from: north, to: cloud, rtt: 20ms}]}
-steering: {policy: POLICY, period: 500ms, slow_start: 0s}
+steering: {policy: POLICY, period: 1s, slow_start: 0s}
 server: {bus: "BUS"}
 """
 
@@ -61,8 +61,8 @@ def fleet(port: int, *, policy: str) -> str:
     lines = [
         f'  - {{name: {name}, site: {sites[name]}, address: "127.0.0.1:{9001 + number}", model: m,'
         f" engine: vllm, slots: 16,"
-        f' scrape: {{url: "http://127.0.0.1:{port}/{name}/metrics", period: 500ms,'
-        f" timeout: 2s}}}}"
+        f' scrape: {{url: "http://127.0.0.1:{port}/{name}/metrics", period: 1s,'
+        f" timeout: 1s}}}}"
         for number, name in enumerate(LOADS)
     ]
     return FLEET.replace("INSTANCES", "\n".join(lines)).replace("POLICY", policy)
@@ -120,8 +120,8 @@ async def test_a_leader_that_is_killed_moves_no_weight_by_a_hundredth(
 ) -> None:
     """Its successor has heard the same reports and goes on from the same plan.
 
-    It waits for two rounds of pages, each of which may take 2 s here: beside load one takes longer
-    than half a second, and what is not read in its turn loses its requests, as it should. Where it
+    It waits for two rounds of pages, each of which may take a second: beside load one takes longer
+    than half of it, and what is not read in its turn loses its requests, as it should. Where it
     comes late, as on a machine under load, it begins with reports as old as the gap.
     What any leader of this fleet learns from second to second is worth 1 to 2 percent; a gain that
     a leader would push at any time is not what is looked for here.

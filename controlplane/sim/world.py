@@ -24,8 +24,7 @@ from controlplane.sim.true_fleet import Fleet, Record, assign_requests, usable_i
 from controlplane.sim.workload import Arrivals
 
 RESELECTIONS = 300
-"""Picks that Envoy spends on a retry to find a host that was not tried before: what its routes say
-(`controlplane.resources.retries`)."""
+"""Picks that a retry has to find an untried host, as `controlplane.resources.retries` says."""
 
 
 class World:

@@ -145,18 +145,15 @@ class Assignments(LazyAssignments):
             terms = term_words(names[flow.column[kept]], decision.weights[kept])
             rows, starts = np.unique(flow.row[kept], return_index=True)
             totals[place[rows]] = np.add.reduceat(terms, starts, axis=1).T
-        for priority in (1, 2):
-            fallbacks = {
-                number: chosen
-                for number, chosen in self._fallbacks.items()
-                if self._fallback_priority(number) == priority
-            }
-            if fallbacks:
-                rows = np.fromiter(fallbacks, dtype=np.intp)
-                order = {chosen: n for n, chosen in enumerate(dict.fromkeys(fallbacks.values()))}
-                weights = [fallback_weights(layout, chosen) for chosen in order]
-                words = split_words(names, list(order), weights, priority=priority)
-                totals[place[rows]] += words[[order[chosen] for chosen in fallbacks.values()]]
+        by_priority: dict[int, dict[int, tuple[int, ...]]] = {}
+        for number, chosen in self._fallbacks.items():
+            by_priority.setdefault(self._fallback_priority(number), {})[number] = chosen
+        for priority, fallbacks in by_priority.items():
+            rows = np.fromiter(fallbacks, dtype=np.intp)
+            order = {chosen: n for n, chosen in enumerate(dict.fromkeys(fallbacks.values()))}
+            weights = [fallback_weights(layout, chosen) for chosen in order]
+            words = split_words(names, list(order), weights, priority=priority)
+            totals[place[rows]] += words[[order[chosen] for chosen in fallbacks.values()]]
         for service, drop in decision.drops.items():
             if service in self._rows:
                 totals[service * self._sites : (service + 1) * self._sites] += drop_words(drop)

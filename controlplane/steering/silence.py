@@ -52,7 +52,7 @@ class Silence:
 
     def observe(self, view: FleetView) -> str:
         """Return why the last plan should stay at the instant of *view*; empty if it need not."""
-        measured = {each.instance.name: _measured(each) for each in view.instances.values()}
+        measured = {name: _measured(shown) for name, shown in view.instances.items()}
         silent = frozenset(
             name
             for name, shown in view.instances.items()

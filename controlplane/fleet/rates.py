@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from controlplane.fleet.trust import WINDOW
 from controlplane.model import COUNTERS, Signal
 
 SMOOTHING = 4.0
@@ -38,6 +39,19 @@ def smoothed(estimate: float | None, measured: float, *, elapsed: float, interva
     slow = -math.expm1(-elapsed / SMOOTHING)
     fast = -math.expm1(-elapsed / REACTION)
     return estimate + (slow + (fast - slow) * real) * (measured - estimate)
+
+
+def unaccounted(arrivals: float, seen: float) -> float:
+    """Return the requests a second that Envoys have not sent; 0 as long as chance explains them.
+
+    Args:
+        arrivals: requests a second as an instance counts them, `smoothed`.
+        seen: those that Envoys report, over the seconds of `controlplane.fleet.trust.WINDOW`.
+    """
+    rest = arrivals - seen
+    # An average that fades over some seconds has the variance of a count over twice as many.
+    noise = math.sqrt(seen / (2.0 * SMOOTHING) + seen / (2.0 * WINDOW))
+    return rest if rest > LIKELY_NOISE * noise else 0.0
 
 
 class CounterWindow:

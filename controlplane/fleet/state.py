@@ -17,6 +17,7 @@ from controlplane.fleet.batteries import Batteries
 from controlplane.fleet.instances import InstanceState
 from controlplane.fleet.paths import Paths
 from controlplane.fleet.promises import PromiseBook, promised_limits
+from controlplane.fleet.rates import unaccounted
 from controlplane.fleet.site_figures import (
     client_shares,
     site_charge,
@@ -366,7 +367,7 @@ class FleetState:
             ):
                 continue
             seen = self._traffic.observe(name, now=now)
-            rate = max(0.0, state.sources.arrivals - (seen.rate if seen else 0.0)) / len(services)
+            rate = unaccounted(state.sources.arrivals, seen.rate if seen else 0.0) / len(services)
             for service in services:
                 total, newest = own.get(service, (0.0, at))
                 own[service] = (total + rate, max(newest, at))

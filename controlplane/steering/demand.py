@@ -1,103 +1,105 @@
 """What each client site asks for, smoothed where it is measured, never where it is decided.
 
-A rate is counted over an interval, so its noise is known: a count of k has the standard error
-sqrt(k), times what counts of these clients were seen to scatter beyond chance. The estimate
-follows quickly when the rate moves by more than that, and slowly otherwise.
+Which pairs of client site and service there are, and since when they would have been counted;
+how the rate of each is followed is said in `controlplane.steering.rate_filter`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from controlplane.model import Reading
+from controlplane.model import Reading, Source
 from controlplane.steering.latency import Array
 from controlplane.steering.optimiser import Indices
+from controlplane.steering.rate_filter import CALM, RateFilter, difference
 from controlplane.steering.saved import MOST, read_number
 
-CALM = 20.0
-"""Seconds over which an unchanging rate is averaged."""
+STARTED = 2.5
+"""Standard errors by which the first count of a pair must exceed its silence to count as the start
+of steady demand: four requests at once after 20 s without any."""
 
-SURPRISE = 3.5
-"""Standard errors by which a rate must differ to count as changed."""
-
-FEW = 12
-"""Rates beyond which each must show a change more clearly: one of many is always unlucky
-(Bonferroni), and a fleet whose rates jump in turn is pushed without end."""
-
-_BEGUN = 1.0
-"""Drift from which on a change may have begun; smaller ones come and go."""
-
-_MEMORY = 90.0
-"""Counts over which their scatter is remembered."""
-
-_COMMON = 20.0
-"""Counts that the scatter of all rates is worth beside that of one, and Poisson's beside all."""
-
-_OUTLIER, _MOST_SCATTER = 36.0, 4.0
-"""Largest squared difference that counts for the scatter, and the largest scatter that is believed:
-what jumps further than that is followed, whatever it is used to do."""
+LINGER = 15.0
+"""Seconds for which a pair that nothing reports any longer keeps its demand: Envoys that reconnect,
+or are replaced, are no reason to move everyone's shares twice."""
 
 LEAST_SECONDS = 1e-3
 """Seconds that a saved average has taken, at least; any real one has a period."""
-_FIELDS = ("value", "seconds", "at", "drift")
+
+_Pair = tuple[str, str]
+"""(client site, service)."""
 
 
 @dataclass(slots=True)
 class DemandFilter:
-    """The estimated demand of every (client site, service).
+    """The estimated demand of every client site for every service.
 
     Attributes:
         period: seconds that a reading stands for.
-        value: (pairs,): requests a second.
-        seconds: (pairs,): time that has been averaged.
-        at: (pairs,): when each was last counted.
-        drift: (pairs,): sum of standardised differences of one sign: a slow change that no
-            single count shows.
-        run: (2, pairs): requests counted since that sum began, and the seconds that took.
-        scatter: (2, pairs): squared standardised differences remembered, and how many they are.
+        rates: those of the pairs, requests a second.
     """
 
     period: float = 1.0
-    value: Array = field(default_factory=lambda: np.zeros(0))
-    seconds: Array = field(default_factory=lambda: np.zeros(0))
-    at: Array = field(default_factory=lambda: np.zeros(0))
-    drift: Array = field(default_factory=lambda: np.zeros(0))
-    run: Array = field(default_factory=lambda: np.zeros((2, 0)))
-    scatter: Array = field(default_factory=lambda: np.zeros((2, 0)))
-    _place: dict[tuple[str, str], int] = field(default_factory=dict)
-    _keys: tuple[tuple[str, str], ...] = ()
+    rates: RateFilter = field(default_factory=RateFilter)
+    _place: dict[_Pair, int] = field(default_factory=dict)
+    """Pair -> its place in `rates`."""
+    _since: dict[str, float] = field(default_factory=dict)
+    """Client site -> since when its requests would have been counted."""
+    _guessed: frozenset[_Pair] = frozenset()
+    """Pairs whose readings are what instances' own counters leave over, split over sites."""
+    _resumed: float = -math.inf
+    """When the estimates were continued from those of another process."""
+    _keys: tuple[_Pair, ...] = ()
     """Of the readings that came last, for which `_own` are the places."""
     _own: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     _grid: tuple[tuple[str, ...], tuple[str, ...], Indices] | None = None
     """(services, sites, place of each pair or -1) that `fill` was asked for last."""
 
-    def observe(self, demand: Mapping[tuple[str, str], Reading], *, now: float) -> None:
-        """Add the readings of one cycle; a reading with an old time is counted once."""
+    def observe(
+        self,
+        demand: Mapping[_Pair, Reading],
+        *,
+        clients: Mapping[str, int] | None = None,
+        now: float,
+    ) -> None:
+        """Add the readings of one cycle; a reading with an old time is counted once.
+
+        A pair that is in no reading any longer is forgotten after `LINGER`, unless nothing is read
+        at all: then what was known is the best there is.
+
+        Args:
+            demand: (client site, service) -> requests a second.
+            clients: client site -> its connected Envoys, which would have counted requests.
+            now: seconds.
+        """
         keys = tuple(demand)
-        if keys != self._keys:
-            self._find(keys, demand, now)
-        own = self._own
-        if not len(own):
+        heard = {site for site, _ in keys}.union(clients or ())
+        self._since = {site: self._since.get(site, now) for site in heard}
+        if not keys:
             return
+        guessed = frozenset(key for key, each in demand.items() if each.source is Source.SCRAPE)
+        if keys != self._keys or len(self._place) > len(keys):
+            # An Envoy's word on one site's requests ends the guess at all of the service's.
+            self._forget(self._guessed - guessed - demand.keys(), demand.keys(), now)
+            self._find(keys, demand, now)
+        self._guessed = guessed
+        own = self._own
         value = np.array([reading.value for reading in demand.values()])
         at = np.array([now if r.at is None else r.at for r in demand.values()])
-        span = at - self.at[own]
-        fresh = span > 0
-        if not fresh.all():
-            own, value, at, span = own[fresh], value[fresh], at[fresh], span[fresh]
-        self._follow(own, value, np.minimum(span, CALM))
-        self.at[own] = at
+        fresh = at > self.rates.at[own]
+        own, value, at = own[fresh], value[fresh], at[fresh]
+        self.rates.follow(own, value, at)
 
     def memory(self, *, now: float) -> list[list[Any]]:
         """Return the estimates as a JSON-ready document; instants become ages."""
+        rates = self.rates
         return [
-            [*pair, float(self.value[n]), float(self.seconds[n]), now - float(self.at[n]),
-             float(self.drift[n])]
+            [*pair, float(rates.value[n]), float(rates.seconds[n]), now - float(rates.at[n]),
+             float(rates.drift[n])]
             for pair, n in self._place.items()
         ]  # fmt: skip
 
@@ -117,11 +119,10 @@ class DemandFilter:
             for site, service, value, seconds, age, drift in memory
         }
         self._place = {pair: place for place, pair in enumerate(found)}
-        columns = np.array(list(found.values())).reshape(-1, len(_FIELDS)).T.copy()
-        self.value, self.seconds, self.at, self.drift = columns
-        self.run, self.scatter = np.zeros((2, 2, len(found)))
-        self._keys, self._grid = (), None
-        self._own = np.zeros(0, dtype=np.intp)
+        self.rates = RateFilter()
+        self.rates.extend(*np.array(list(found.values())).reshape(-1, 4).T)
+        self._keys, self._grid, self._guessed = (), None, frozenset()
+        self._resumed = now
 
     def fill(
         self,
@@ -144,7 +145,7 @@ class DemandFilter:
             self._grid = services, sites, np.array(places, dtype=np.intp)
         place = self._grid[2].reshape(len(services), len(sites))
         known: Array = np.zeros(place.shape)
-        known[place >= 0] = self.value[place[place >= 0]]
+        known[place >= 0] = self.rates.value[place[place >= 0]]
         total = float(known.sum())
         if total <= 0:
             total = completions if completions > 0 else 0.5 * capacity
@@ -155,63 +156,47 @@ class DemandFilter:
             known = np.tile(spread, (len(services), 1))
         return np.maximum(known, max(1e-3 * total / known.size, 1e-6))
 
-    def _find(
-        self,
-        keys: tuple[tuple[str, str], ...],
-        demand: Mapping[tuple[str, str], Reading],
-        now: float,
-    ) -> None:
-        """Note where the readings of *keys* belong; what is new begins at its reading."""
+    def _forget(self, replaced: Collection[_Pair], present: Collection[_Pair], now: float) -> None:
+        """Leave out the *replaced* pairs, and those that are long not *present*."""
+        at = self.rates.at
+        kept = {
+            pair: place
+            for pair, place in self._place.items()
+            if pair in present
+            or (pair not in replaced and now - max(at[place], self._resumed) <= LINGER)
+        }
+        if len(kept) < len(self._place):
+            self.rates.keep(np.array(list(kept.values()), dtype=np.intp))
+            self._place = {pair: place for place, pair in enumerate(kept)}
+            self._keys = ()
+
+    def _find(self, keys: tuple[_Pair, ...], demand: Mapping[_Pair, Reading], now: float) -> None:
+        """Note where the readings of *keys* belong."""
+        if keys == self._keys:
+            return
         new = [key for key in keys if key not in self._place]
         if new:
-            first = len(self._place)
-            self._place |= {key: first + offset for offset, key in enumerate(new)}
-            value = [demand[key].value for key in new]
-            at = [now if (said := demand[key].at) is None else said for key in new]
-            self.value = np.append(self.value, value)
-            self.seconds = np.append(self.seconds, np.full(len(new), self.period))
-            self.at = np.append(self.at, at)
-            self.drift = np.append(self.drift, np.zeros(len(new)))
-            more = np.zeros((2, len(new)))
-            self.run = np.concatenate([self.run, more], axis=1)
-            self.scatter = np.concatenate([self.scatter, more], axis=1)
-            self._grid = None
+            self._begin(new, [demand[key] for key in new], now)
         self._keys = keys
         self._own = np.array([self._place[key] for key in keys], dtype=np.intp)
+        self._grid = None
 
-    def _follow(self, own: Indices, value: Array, span: Array) -> None:
-        """Move the rates *own* towards *value*, counted over *span* seconds."""
-        before, seconds = self.value[own], self.seconds[own]
-        # Counts whose square roots are compared scatter alike whatever their mean, and the many
-        # small ones are not taken for a change each time a request comes (Anscombe 1948).
-        least = np.maximum(before, 1.0 / np.maximum(seconds, span))
-        chance = 2.0 * (np.sqrt(value * span + 0.375) - np.sqrt(least * span + 0.375))
-        # The estimate is itself only known to what was counted in its time.
-        chance /= np.sqrt(1.0 + span / seconds)
-        last = self.drift[own]
-        drift = last + chance / np.sqrt(self._scatter(own))
-        drift = np.copysign(np.maximum(np.abs(drift) - 0.5, 0.0), drift)
-        same = (last * drift > 0) & (np.abs(last) > _BEGUN)
-        run = np.where(same, self.run[:, own], 0.0) + np.array([value * span, span])
-        # The rate is another one now: all that is known of it came since the drift began, but for
-        # as much as makes the step not overshoot.
-        changed = np.abs(drift) > SURPRISE + 1.5 + math.log(max(len(self.value) / FEW, 1.0))
-        kept = 0.5 * span
-        renewed = (run[0] + before * kept) / (run[1] + kept)
-        calm = np.minimum(seconds + span, CALM)
-        self.drift[own] = np.where(changed, 0.0, drift)
-        self.run[:, own] = run
-        self.seconds[own] = np.where(changed, np.minimum(run[1] + kept, CALM), calm)
-        followed = before + (value - before) * np.minimum(1.0, span / calm)
-        self.value[own] = np.where(changed, renewed, followed)
-        square = np.minimum(chance**2, _OUTLIER)
-        judged = own[~changed]
-        fresh = np.array([square, np.ones(len(own))])[:, ~changed]
-        self.scatter[:, judged] = (1.0 - 1.0 / _MEMORY) * self.scatter[:, judged] + fresh
+    def _begin(self, pairs: list[_Pair], readings: list[Reading], now: float) -> None:
+        """Add pairs with their first readings.
 
-    def _scatter(self, own: Indices) -> Array:
-        """Return the variance of the counts of *own* over that of Poisson counts, at least 1."""
-        total, number = self.scatter
-        common = (total.sum() + _COMMON) / (number.sum() + _COMMON)
-        found: Array = (total[own] + _COMMON * common) / (number[own] + _COMMON)
-        return np.clip(found, 1.0, _MOST_SCATTER)
+        Envoys report a pair from its first request on. The seconds without one count as well: a
+        thousand pairs that ask once a minute would else be taken for many times their demand.
+        """
+        self._place |= {pair: len(self._place) + n for n, pair in enumerate(pairs)}
+        value = np.array([each.value for each in readings])
+        at = np.array([now if each.at is None else each.at for each in readings])
+        since = np.array([self._since[site] for site, _ in pairs])
+        silent = np.clip(at - self.period - since, 0.0, CALM)
+        least = self.period / np.maximum(silent, self.period)
+        started = difference(value * self.period, least) > STARTED
+        started |= silent < self.period
+        self.rates.extend(
+            np.where(started, value, 0.0),
+            np.where(started, self.period, silent),
+            np.where(started, at, at - self.period),
+        )

@@ -227,7 +227,7 @@ class Steering:
         return layout
 
     def _measure_demand(self, view: FleetView, layout: Layout, estimates: list[Estimate]) -> Array:
-        self._demand.observe({**view.demand, **view.counted}, now=view.at)
+        self._demand.observe({**view.demand, **view.counted}, clients=view.clients, now=view.at)
         names = {service.service.name for service in layout.services}
         counted = [r.value for (_, service), r in view.counted.items() if service in names]
         demand = self._demand.fill(

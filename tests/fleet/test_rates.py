@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.fleet.rates import CounterWindow, smoothed
+from controlplane.fleet.rates import CounterWindow, smoothed, unaccounted
 from controlplane.model import Signal
 
 RATES = st.floats(0, 1e6)
@@ -38,6 +38,22 @@ def test_noise_moves_it_slowly_and_a_step_at_once(measured: float, expected: flo
     moved = smoothed(100.0, measured, elapsed=1.0, interval=1.0)
 
     assert pytest.approx(expected, abs=0.1) == moved
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "seen", "expected"),
+    [
+        pytest.param(0.3, 0.0, 0.3, id="no Envoy reports"),
+        pytest.param(6.0, 5.0, 0.0, id="one deviation"),
+        pytest.param(4.0, 5.0, 0.0, id="fewer than were seen"),
+        pytest.param(12.0, 5.0, 7.0, id="many others ask as well"),
+    ],
+)
+def test_only_what_chance_does_not_explain_came_past_the_envoys(
+    arrivals: float, seen: float, expected: float
+) -> None:
+    """Else each instance's lucky seconds would be demand of a service that no one asks for."""
+    assert expected == unaccounted(arrivals, seen)
 
 
 def test_a_longer_interval_reports_more() -> None:

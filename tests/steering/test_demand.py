@@ -57,7 +57,7 @@ def test_the_rates_of_many_small_clients_stand_still(rate: float) -> None:
             now=at,
         )
         if second >= 60:
-            worst.append(np.abs(demand.value - rate).max())
+            worst.append(np.abs(demand.rates.value - rate).max())
 
     # Counts of 20 s have an error of sqrt(rate / 20), averages that fade a smaller one.
     assert np.mean(worst) < 3.0 * np.sqrt(rate / 20.0)
@@ -84,6 +84,102 @@ def test_what_uneven_clients_change_is_followed(before: float, after: float) -> 
     found = feed(demand, [after] * 5, start=90.0)
 
     assert abs(found - after) < 0.25 * abs(after - before)
+
+
+def test_many_seldom_clients_are_not_taken_for_more_demand() -> None:
+    """A pair is reported from its first request on; the seconds before it count as well."""
+    source = np.random.default_rng(13)
+    rates = 0.05 * source.pareto(1.5, 900)
+    total = rates.sum()
+    demand = DemandFilter()
+    asked: set[int] = set()
+    for second in range(90):
+        at = float(second)
+        counts = source.poisson(rates)
+        asked |= set(np.flatnonzero(counts).tolist())
+        readings = {
+            (f"site-{n % 180}", f"service-{n // 180}"): Reading(float(counts[n]), Source.ENVOY, at)
+            for n in sorted(asked)
+        }
+        demand.observe(readings, clients={f"site-{n}": 1 for n in range(180)}, now=at)
+
+        if second >= 10:
+            assert 0.75 * total < demand.rates.value.sum() < 1.25 * total
+
+
+@pytest.mark.parametrize("rate", [4.0, 8.0, 50.0])
+def test_clients_that_begin_after_silence_are_believed_at_once(rate: float) -> None:
+    """Four requests in the first second are no trickle, however long the Envoy was idle."""
+    demand = DemandFilter()
+    for second in range(60):
+        demand.observe({}, clients={"near": 1}, now=float(second))
+
+    assert pytest.approx(rate) == feed(demand, [rate], start=60.0)
+
+
+def total(demand: DemandFilter) -> float:
+    """Return the requests a second of all pairs."""
+    filled = demand.fill(
+        ("chat", "code"), ("near", "far"), clients={}, completions=0.0, capacity=0.0
+    )
+    return float(filled.sum())
+
+
+def test_clients_that_went_are_forgotten_and_those_that_reconnect_are_not() -> None:
+    """A site without Envoys asks for nothing; one whose Envoys are replaced asks as before."""
+    demand = DemandFilter()
+    both = {("near", "chat"): 20.0, ("far", "chat"): 30.0}
+    for second in range(60):
+        away = 30 <= second < 40 or second >= 45
+        rates = {pair: rate for pair, rate in both.items() if pair[0] == "near" or not away}
+        at = float(second)
+        demand.observe(
+            {pair: Reading(rate, Source.ENVOY, at) for pair, rate in rates.items()}, now=at
+        )
+
+        if second in (39, 44, 59):
+            assert pytest.approx(50.0, rel=0.01) == total(demand)
+    demand.observe({PAIR: Reading(20.0, Source.ENVOY, 60.0)}, now=60.0)
+
+    assert pytest.approx(20.0, rel=0.01) == total(demand)
+
+
+def test_what_was_known_stays_while_nothing_counts() -> None:
+    """Streams of all Envoys that end at once are an outage of reports, not of clients."""
+    demand = DemandFilter()
+    feed(demand, [20.0] * 30)
+    for second in range(30, 300):
+        demand.observe({}, now=float(second))
+
+    assert pytest.approx(20.0) == feed(demand, [])
+
+
+def test_an_envoys_word_ends_the_guess_of_its_services_demand() -> None:
+    """What instances' counters left over was split over all sites; only one of them asks."""
+    demand = DemandFilter()
+    guess = {(site, "chat"): Reading(6.0, Source.SCRAPE, 0.0) for site in ("near", "far")}
+    demand.observe({**guess, ("near", "code"): Reading(5.0, Source.ENVOY, 0.0)}, now=0.0)
+    demand.observe(
+        {pair: Reading(5.0, Source.ENVOY, 1.0) for pair in (("near", "code"), PAIR)}, now=1.0
+    )
+
+    assert total(demand) < 5.0 + 6.5
+
+
+def test_what_an_earlier_process_knew_lasts_until_envoys_had_time_to_report() -> None:
+    """After a restart some Envoys report at once and others dial again."""
+    before = DemandFilter()
+    pairs = [(site, "chat") for site in ("near", "far")]
+    before.observe({pair: Reading(20.0, Source.ENVOY, 0.0) for pair in pairs}, now=0.0)
+    demand = DemandFilter()
+    demand.remember(before.memory(now=40.0), now=100.0)
+
+    found = {}
+    for second in (101.0, 110.0, 120.0):
+        demand.observe({PAIR: Reading(20.0, Source.ENVOY, second)}, now=second)
+        found[second] = total(demand)
+
+    assert pytest.approx({101.0: 40.0, 110.0: 40.0, 120.0: 20.0}, rel=0.01) == found
 
 
 def test_the_same_reading_counts_once() -> None:

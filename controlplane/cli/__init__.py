@@ -133,8 +133,5 @@ def cats() -> None:
 
 def main() -> None:
     """Run the command line."""
-    # The matrices are small: further threads of the linear algebra only wait for each other, and
-    # spin while they do. numpy reads this once, when it is loaded.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     open_standard_streams()
     cats(prog_name="cats")

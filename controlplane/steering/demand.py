@@ -49,6 +49,8 @@ class DemandFilter:
     """Pair -> its place in `rates`."""
     _since: dict[str, float] = field(default_factory=dict)
     """Client site -> since when its requests would have been counted."""
+    _clients: frozenset[str] = frozenset()
+    """Client sites whose Envoys were connected in the last cycle."""
     _guessed: frozenset[_Pair] = frozenset()
     """Pairs whose readings are what instances' own counters leave over, split over sites."""
     _resumed: float = -math.inf
@@ -77,16 +79,17 @@ class DemandFilter:
             now: seconds.
         """
         keys = tuple(demand)
-        heard = {site for site, _ in keys}.union(clients or ())
-        self._since = {site: self._since.get(site, now) for site in heard}
+        clients = clients or {}
+        if keys != self._keys or clients.keys() != self._clients:
+            heard = {site for site, _ in keys} | clients.keys()
+            self._since = {site: self._since.get(site, now) for site in heard}
+            self._clients = frozenset(clients)
         if not keys:
             return
-        guessed = frozenset(key for key, each in demand.items() if each.source is Source.SCRAPE)
         if keys != self._keys or len(self._place) > len(keys):
             # An Envoy's word on one site's requests ends the guess at all of the service's.
-            self._forget(self._guessed - guessed - demand.keys(), demand.keys(), now)
+            self._forget(self._guessed - demand.keys(), demand.keys(), now)
             self._find(keys, demand, now)
-        self._guessed = guessed
         own = self._own
         value = np.array([reading.value for reading in demand.values()])
         at = np.array([now if r.at is None else r.at for r in demand.values()])
@@ -179,6 +182,7 @@ class DemandFilter:
             self._begin(new, [demand[key] for key in new], now)
         self._keys = keys
         self._own = np.array([self._place[key] for key in keys], dtype=np.intp)
+        self._guessed = frozenset(key for key in keys if demand[key].source is Source.SCRAPE)
         self._grid = None
 
     def _begin(self, pairs: list[_Pair], readings: list[Reading], now: float) -> None:

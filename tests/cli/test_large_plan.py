@@ -43,11 +43,11 @@ def ran(*arguments: str) -> tuple[list[str], float]:
 
 
 def ran_once(*arguments: str) -> tuple[list[str], float]:
-    """Run a command once, with one thread for algebra: several of them spin while they wait."""
+    """Run a command once."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run(
         [sys.executable, "-m", "controlplane", *arguments],
-        env={**os.environ, "COLUMNS": "80", "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
         check=True,
         text=True,

@@ -222,7 +222,7 @@ class CapacityLearner:
         heard = ~np.isnan(witness)
         state.claimed[rows] = claimed
         state.observed[rows] = np.where(heard, observed, old)
-        doubted = heard & (observed >= 1.0) & (claimed < 0.5 * observed)
+        doubted = heard & state.understated[rows]
         factor = np.where(number > 0, witness / np.where(number > 0, number, 1.0), 0.0)
         return np.where(doubted, factor, 1.0)
 

@@ -245,7 +245,6 @@ class CapacityEstimates:
         training = np.array([one.training for one in seen])
         own = pace**reported * prior ** (1.0 - reported)
         hope = np.minimum(prior / own, 1.0)
-        hidden = (state.observed > 1.0) & (state.claimed < 0.5 * state.observed)
         values = zip(
             slots.tolist(),
             slowdown.tolist(),
@@ -254,7 +253,7 @@ class CapacityEstimates:
             hope.tolist(),
             strict=True,
         )
-        witnesses = np.where(hidden, state.observed, 0.0).tolist()
+        witnesses = np.where(state.understated, state.observed, 0.0).tolist()
         counted = (state.count != 0.0).tolist()
         return [
             Estimate(

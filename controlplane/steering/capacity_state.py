@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlplane.steering.latency import Array
 from controlplane.steering.observation import Gauge
@@ -58,6 +59,12 @@ class CapacityState:
     """(instances, 2): completions, and work, since tokens last said how fast a batch is."""
     doubted: Array
     """(instances,): 1 where these do not fit what tokens said, else 0."""
+
+    @property
+    def understated(self) -> NDArray[np.bool_]:
+        """Return which instances claim to hold much less than Envoys' latencies imply."""
+        found: NDArray[np.bool_] = (self.observed >= 1.0) & (self.claimed < 0.5 * self.observed)
+        return found
 
     @staticmethod
     def new(names: tuple[str, ...]) -> CapacityState:

@@ -78,9 +78,9 @@ class MetricSource(_Settings):
     metric: MetricName
     """Name of the metric on the page."""
     where: dict[LabelName, LabelPatterns] = Field(default_factory=dict, max_length=8)
-    """Label to what it may be, one or several, with ``*`` for anything; only such series count."""
+    """Label to the value or values that it must have, ``*`` as a wildcard; others do not count."""
     unless: dict[LabelName, LabelPatterns] = Field(default_factory=dict, max_length=8)
-    """Label to what it may not be."""
+    """Label to the value or values that exclude a series."""
     unit: Annotated[
         float,
         BeforeValidator(_unit),
@@ -94,7 +94,7 @@ class MetricSource(_Settings):
     """How several series become one value; ``device`` takes the largest of each accelerator and
     adds them up. By default ``max`` for fractions, ``device`` for power, ``sum`` for the rest."""
     plus: Annotated[tuple[MetricName, ...], BeforeValidator(_listed), Field(max_length=16)] = ()
-    """Metrics that are added where present, such as further queues."""
+    """Further metrics that are added to it where present, such as other queues."""
 
 
 Sources = Annotated[
@@ -106,7 +106,7 @@ Sources = Annotated[
 
 
 class Dialect(_Settings):
-    """How one kind of page is read: a metric, or several to choose from, for each signal."""
+    """How a metrics page is read: for each signal a metric, or the first present of several."""
 
     like: Engine | None = None
     """An engine whose table reads what is not named here."""
@@ -162,7 +162,7 @@ DialectName = Annotated[
 
 
 class Telemetry(_Settings):
-    """What is read of instances."""
+    """How metrics pages of instances are read."""
 
     dialects: dict[DialectName, Dialect] = Field(default_factory=dict, max_length=64)
     """Name to an own reading of a page of metrics; an instance uses it by ``engine: NAME``."""

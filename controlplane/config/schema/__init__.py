@@ -31,7 +31,7 @@ class Config(Settings):
     """A whole ``fleet.yaml``."""
 
     version: Literal[1]
-    """Of this format."""
+    """Version of this format."""
     sites: Annotated[tuple[Site, ...], Field(min_length=1)]
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     services: Annotated[tuple[Service, ...], Field(min_length=1)]

@@ -58,9 +58,9 @@ class KubernetesApi(Settings):
     """The Kubernetes API that instances are found in."""
 
     server: Annotated[str, AfterValidator(_check_api)] | None = None
-    """Its URL; by default the one that every pod is given, with the pod's own token and CA."""
+    """URL; by default that of the pod's own cluster, with the pod's token and CA."""
     ca: str | None = None
-    """File of certificates that may sign the server's; read again when it changes."""
+    """CA certificates for the server, a PEM file; reloaded when it changes."""
     token_file: str | None = None
     """File that holds a bearer token; read at every request, so a rotated one is taken."""
 
@@ -81,7 +81,7 @@ class KubernetesCluster(Settings):
 
 
 class DiscoveryKind(StrEnum):
-    """What a rule looks at."""
+    """Kind of object that a rule looks at."""
 
     ENDPOINT_SLICES = "endpoint_slices"
     """Each ready endpoint of Services' EndpointSlices is an instance."""
@@ -106,11 +106,11 @@ class FoundScrape(Settings):
     https: bool = False
     """Whether the page is read over HTTPS."""
     period: PositiveDuration = 1.0
-    """Between two scrapes."""
+    """Time between two scrapes."""
     timeout: PositiveDuration = 1.0
     """Longest wait for a page."""
     ca: str | None = None
-    """File of certificates that may sign the server's; https only."""
+    """CA certificates for the server, a PEM file; https only."""
     token_file: str | None = None
     """File that holds a bearer token; read at every scrape."""
 
@@ -121,7 +121,7 @@ class FoundOrca(Settings):
     port: Port
     """Where each instance serves ORCA reports out of band."""
     period: PositiveDuration = 1.0
-    """Between two reports."""
+    """Time between two reports."""
 
 
 def _check_site_template(text: str) -> str:
@@ -142,14 +142,14 @@ class SiteTemplate(Settings):
     label: Annotated[LabelName, Field(alias="from")]
     """Label of the node, such as ``topology.kubernetes.io/zone``, or of the object."""
     name: Annotated[str, Field(max_length=200), AfterValidator(_check_site_template)] = "{value}"
-    """How a site is called; knows the places {value} and {cluster}."""
+    """Name of a site; {value} and {cluster} are replaced."""
     kind: SiteKind = SiteKind.EDGE
     region: str = ""
     """For residency and for the locality of its endpoints."""
 
 
 class NodePrior(Settings):
-    """What is assumed of an instance at first, by the hardware of its node."""
+    """Priors of an instance, by the hardware of its node."""
 
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Prior for the requests that an instance works on at once."""
@@ -161,13 +161,13 @@ class NodePriors(Settings):
     """Priors by a label of the node that an instance runs on; learned values replace them."""
 
     label: LabelName
-    """Such as ``nvidia.com/gpu.product``."""
+    """Label of the node, such as ``nvidia.com/gpu.product``."""
     values: Annotated[dict[str, NodePrior], Field(min_length=1, max_length=64)]
     """Value of the label to the priors of its instances."""
 
 
 class DiscoveryRule(Settings):
-    """Which objects are instances, and what holds for all of these."""
+    """Which objects are instances, and settings for all of them."""
 
     name: Name
     kind: DiscoveryKind
@@ -189,22 +189,22 @@ class DiscoveryRule(Settings):
     """Requests for a pool get the host and the path by which its HTTPRoute leads to it, so that
     several pools behind one Gateway are distinguished; reads HTTPRoutes beside the pools."""
     instance_name: Annotated[str, Field(max_length=200), AfterValidator(_check_template)] = "{name}"
-    """How an instance is called; knows the places {name}, {namespace}, {rule}, {cluster} and
-    {port}. A longer name than 63 characters is cut, and made unique."""
+    """Name of an instance; {name}, {namespace}, {rule}, {cluster} and {port} are replaced.
+    A name longer than 63 characters is cut, and made unique."""
     site: Name | None = None
-    """Where all of them are. One of *site*, *site_label*, *node_label* and *site_template* is
+    """Site of all of them. One of *site*, *site_label*, *node_label* and *site_template* is
     needed."""
     site_template: SiteTemplate | None = None
     """Makes sites of labels."""
     site_label: LabelName | None = None
-    """Label of the object that says where: a site's name, or the zone of one site."""
+    """Label of the object with the name of a site, or the zone of one."""
     node_label: LabelName | None = None
     """Label of the node it runs on that says so, for pods and endpoint slices; reading nodes needs
     a ClusterRole. ``topology.kubernetes.io/zone`` of endpoint slices needs none."""
     model: Name | None = None
-    """What all of them run. One of *model* and *model_label* is needed."""
+    """Model that all of them run. One of *model* and *model_label* is needed."""
     model_label: LabelName | None = None
-    """Label of the object that says which model it runs."""
+    """Label of the object with the name of its model."""
     port: Port | None = None
     """By default the only one that the object, or the pool's Gateway, names."""
     port_name: KubernetesName | None = None
@@ -229,14 +229,14 @@ class DiscoveryRule(Settings):
 
 
 class Discovery(Settings):
-    """Instances that are found while running, beside those that the file lists.
+    """Instances that are discovered at run time, in addition to those that the file lists.
 
     Where the two disagree, the file wins.
     """
 
     api: KubernetesApi = KubernetesApi()
     clusters: Annotated[tuple[KubernetesCluster, ...], Field(max_length=64)] = ()
-    """Clusters that rules name; cloud and edges are seen at once."""
+    """Clusters that rules refer to, so that cloud and edges are discovered together."""
     namespace: KubernetesName = "default"
     """Kubernetes namespace of rules that name none."""
     events: bool = False

@@ -12,57 +12,57 @@ from controlplane.config.units import Duration, PositiveDuration, Share, Size
 
 
 class HealthCheck(Settings):
-    """Envoy's own probing of instances."""
+    """Envoy's active health checks of instances."""
 
     path: UrlPath | None = None
     """HTTP path that answers 200; none checks that the port accepts connections."""
     interval: PositiveDuration = 2.0
-    """Between two checks of an instance."""
+    """Time between two checks of an instance."""
     timeout: PositiveDuration = 1.0
     """Longest wait for an answer."""
     unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 2
-    """Failed checks in a row after which an instance gets no requests."""
+    """Consecutive failed checks after which an instance gets no requests."""
     healthy_after: Annotated[int, Field(ge=1, le=100)] = 1
-    """Passed checks in a row after which it gets requests again."""
+    """Consecutive passed checks after which it gets requests again."""
 
 
 class OutlierDetection(Settings):
     """Envoy's ejection of instances that fail requests."""
 
     consecutive_errors: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Failed requests in a row after which an instance is ejected."""
+    """Consecutive failed requests after which an instance is ejected."""
     interval: PositiveDuration = 1.0
-    """Between two evaluations."""
+    """Time between two evaluations."""
     ejection_time: PositiveDuration = 5.0
-    """Of a first ejection; each that follows takes longer by as much."""
+    """Duration of the first ejection; each further one is longer by as much."""
     max_ejection_time: PositiveDuration = 10.0
-    """Of every ejection, so that an instance that has recovered is soon used in full."""
+    """Longest ejection, so that an instance that has recovered is soon back in full use."""
     max_ejected: Share = 0.5
-    """Largest share of a service's instances that are ejected at once, whatever their answers."""
+    """Largest share of a service's instances that may be ejected at once."""
 
 
 class CircuitBreakers(Settings):
-    """Bounds on what one Envoy keeps open towards one service."""
+    """Limits on what one Envoy has open to one service."""
 
     max_connections: Annotated[int, Field(ge=1, le=2**31)] = 10_000
-    """Connections."""
+    """Most connections."""
     max_pending: Annotated[int, Field(ge=1, le=2**31)] = 10_000
-    """Requests that wait for a connection."""
+    """Most requests that wait for a connection."""
     max_requests: Annotated[int, Field(ge=1, le=2**31)] = 10_000
-    """Requests in progress."""
+    """Most requests in progress."""
     max_retries: Annotated[int, Field(ge=0, le=2**31)] = 100
-    """Retries in progress."""
+    """Most retries in progress."""
 
 
 class Retries(Settings):
-    """When Envoy tries another instance."""
+    """When Envoy retries at another instance."""
 
     attempts: Annotated[int, Field(ge=0, le=10)] = 2
     """Retries of one request, each at another instance."""
     on: str = (
         "gateway-error,connect-failure,refused-stream,reset-before-request,retriable-status-codes"
     )
-    """As Envoy names conditions; ``gateway-error`` has 502, 504, and answers that do not begin."""
+    """Conditions by Envoy's names; ``gateway-error`` is 502, 504 and answers that do not begin."""
     status_codes: tuple[Annotated[int, Field(ge=400, le=599)], ...] = (
         *(400, 401, 404),
         *(429, 500, 503, 529),
@@ -88,7 +88,7 @@ class InstanceTls(Settings):
     """
 
     ca: EnvoyFile
-    """Certificates that may sign the instances'."""
+    """CA certificates for the instances."""
     names: Annotated[
         tuple[
             Annotated[
@@ -102,7 +102,7 @@ class InstanceTls(Settings):
     certificate must carry; ``*`` is anything without a slash. Without this, anyone who has any
     certificate of *ca*, a sidecar say, could pose as an instance."""
     cert: EnvoyFile | None = None
-    """Certificate that Envoy shows, for instances that ask for one."""
+    """Client certificate, for instances that require one."""
     key: EnvoyFile | None = None
     """The key to *cert*."""
     secrets: EnvoyFile = "/etc/cats/envoy"
@@ -112,7 +112,7 @@ class InstanceTls(Settings):
 
 
 class Envoy(Settings):
-    """What sidecars and gateways are configured with."""
+    """Settings of the sidecars and gateways that the control plane configures."""
 
     address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- a gateway listens on all; a sidecar sets 127.0.0.1
     """IP address of the listener ``inference``."""
@@ -127,7 +127,7 @@ class Envoy(Settings):
     """Replace the ``model`` of JSON bodies and forms by the name that the chosen instance serves
     it under, where names differ; such bodies are held as a whole."""
     connect_timeout: PositiveDuration = 1.0
-    """Longest wait for a connection to an instance."""
+    """Timeout of connections to instances."""
     max_body: Size = 32e6
     """Largest request body that is read for its ``model``, or kept for a retry."""
     max_heap: Annotated[Size, Field(ge=64e6)] = 384e6

@@ -10,14 +10,14 @@ from controlplane.config.schema.values import HostName, PathPrefix, Settings, wi
 
 
 class BehindGateway(Settings):
-    """What a gateway at an instance's address knows the instance's requests by.
+    """How a gateway at an instance's address recognises requests for the instance.
 
     Two instances may have one address if these differ and no service has both of them: within a
     service Envoys know instances by their addresses.
     """
 
     host: Annotated[HostName, Field(json_schema_extra=without_default)] = ""
-    """Becomes the request's host; by default the client's stays."""
+    """Replaces the request's host; by default the client's is kept."""
     path: Annotated[PathPrefix, Field(json_schema_extra=without_default)] = ""
-    """Put before the request's path, such as ``/pool-a`` for a gateway that takes it off again.
+    """Put before the request's path, such as ``/pool-a`` for a gateway that strips it.
     Envoys' active checks know nothing of it, so they leave the instance out."""

@@ -24,12 +24,12 @@ class Credential(Settings):
     """
 
     file: EnvoyFile
-    """File with the credential and nothing else, such as an API key; a replaced one is taken
-    without a restart."""
+    """File with the credential and nothing else, such as an API key; reloaded without a restart
+    when it is replaced."""
     header: HeaderName = "authorization"
-    """Request header that carries it; the client's own is removed."""
+    """Request header that carries it; one that the client sent is removed."""
     prefix: HeaderValue = "Bearer "
-    """What stands before it in the header."""
+    """Prefix of the header's value."""
     secrets: EnvoyFile = "/etc/cats/envoy"
     """Directory with what ``cats bootstrap --secrets`` writes: files that name the above."""
 

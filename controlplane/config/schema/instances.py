@@ -22,15 +22,15 @@ class MetricsPage(Settings):
     """Where a page of metrics is, and how it is read."""
 
     url: Annotated[str, AfterValidator(check_url)]
-    """Of the metrics page."""
+    """URL of the metrics page."""
     period: PositiveDuration = 1.0
-    """Between two scrapes."""
+    """Time between two scrapes."""
     timeout: PositiveDuration = 1.0
     """Longest wait for a page."""
     ca: str | None = None
-    """File of certificates that may sign the server's; https only."""
+    """CA certificates for the server, a PEM file; https only."""
     cert: str | None = None
-    """File of the certificate to show, for servers that ask for one; https only."""
+    """Client certificate for servers that require one, a PEM file; https only."""
     key: str | None = None
     """File of the key to *cert*; both are read again when they change."""
     token_file: str | None = None
@@ -59,11 +59,11 @@ class Orca(Settings):
     """
 
     port: Port | None = None
-    """At the instance's own host."""
+    """Port on the instance's own host."""
     address: Annotated[str, AfterValidator(check_endpoint)] | None = None
     """IP:PORT, where it is another host; wins over *port*."""
     period: PositiveDuration = 1.0
-    """Between two reports."""
+    """Time between two reports."""
 
     def target(self, host: str) -> str:
         """Return HOST:PORT for an instance at *host*."""
@@ -73,12 +73,12 @@ class Orca(Settings):
 
 
 class InstancePower(Settings):
-    """What an instance draws, for the energy a request costs."""
+    """Power draw of an instance, from which the energy of a request follows."""
 
     idle: Power = 0.0
     """Power drawn without any request."""
     busy: Power = 0.0
-    """At full load."""
+    """Power drawn at full load."""
 
 
 class InstanceModel(Settings):
@@ -86,7 +86,7 @@ class InstanceModel(Settings):
 
     name: Name
     served_as: ServedName | None = None
-    """What this instance calls it; by default as ``models[].served_as``."""
+    """Name by which this instance serves it; by default ``models[].served_as``."""
 
 
 class Instance(Settings):
@@ -100,7 +100,7 @@ class Instance(Settings):
     model: Annotated[Name, Field(json_schema_extra=without_default)] = ""
     """What it runs, if it is one model."""
     served_as: ServedName | None = None
-    """What it calls its one model; by default as ``models[].served_as``."""
+    """Name by which it serves its one model; by default ``models[].served_as``."""
     models: tuple[Name | InstanceModel, ...] = ()
     """What it runs, if there are several at one address: adapters, or an engine that loads what
     is asked for. They share its capacity. A service gets the one it prefers (least penalty)."""
@@ -119,9 +119,9 @@ class Instance(Settings):
     price: RequestPrice | None = None
     """What is charged for a request here, weighed against delay by ``steering.energy_value``."""
     rate_limit: RateLimit | None = None
-    """What it may be sent, all client sites together; shares keep to nine tenths of it."""
+    """Rate limit over all client sites; shares stay below nine tenths of it."""
     wake: Wake | None = None
-    """With it, the instance may be asleep, and is started when that pays."""
+    """Lets the instance sleep, and starts it when that pays."""
     tls: bool = True
     """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
     https: Https | None = None

@@ -23,7 +23,7 @@ class ModelKind(StrEnum):
 
 
 class Protocol(StrEnum):
-    """What Envoys speak to instances."""
+    """Protocol that Envoys use to instances."""
 
     AUTO = "auto"
     """HTTP/1.1, which all inference servers speak to HTTP clients."""
@@ -43,9 +43,9 @@ class Model(Settings):
     base: Name | None = None
     """The model it was customised or pruned from, shown in the API. Nothing is decided by it."""
     served_as: ServedName | None = None
-    """What engines call it; by default its name."""
+    """Name by which engines serve it; by default its own."""
     protocol: Protocol = Protocol.AUTO
-    """What its instances are spoken to in."""
+    """Protocol of its instances."""
     load_time: Duration = 0.0
     """What an engine takes to load it when it is asked for it and does not hold it, as an adapter
     or a model of Ollama. Where instances have ``max_loaded``, some hold it and get its requests."""

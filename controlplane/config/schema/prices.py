@@ -16,27 +16,27 @@ TARIFF_EXPIRY = 86400.0
 
 
 class RequestPrice(Settings):
-    """What is charged for requests, in the operator's currency."""
+    """Price of requests, in the operator's currency."""
 
     request: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
-    """For each request."""
+    """Price of a request."""
     input_tokens: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """For a million tokens of prompts."""
+    """Price of a million prompt tokens."""
     output_tokens: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """For a million tokens of answers."""
+    """Price of a million output tokens."""
 
 
 class RequestTokens(Settings):
     """Mean tokens of a service's requests."""
 
     input: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """Of a prompt."""
+    """Tokens of a prompt."""
     output: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """Of an answer."""
+    """Tokens of an answer."""
 
 
 class RateLimit(Settings):
-    """What a provider answers at most, before it rejects requests with 429."""
+    """Rate beyond which a provider rejects requests with 429."""
 
     requests_per_minute: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
     """Requests a minute."""
@@ -61,19 +61,19 @@ class Tariffs(Settings):
     """
 
     url: Annotated[str, AfterValidator(check_url)] | None = None
-    """Where it is read by HTTP."""
+    """URL of the feed."""
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """File that holds it, in place of *url*."""
+    """File to read instead of *url*."""
     period: PositiveDuration = 300.0
-    """Between two readings."""
+    """Time between two reads."""
     timeout: PositiveDuration = 10.0
     """Longest wait for an answer."""
     expiry: PositiveDuration = TARIFF_EXPIRY
     """Age at which what was read no longer counts, and the configured values do."""
     ca: str | None = None
-    """File of certificates that may sign the server's; https only."""
+    """CA certificates for the server, a PEM file; https only."""
     cert: str | None = None
-    """File of the certificate to show, for servers that ask for one; https only."""
+    """Client certificate for servers that require one, a PEM file; https only."""
     key: str | None = None
     """File of the key to *cert*."""
     token_file: str | None = None

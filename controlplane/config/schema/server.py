@@ -17,15 +17,16 @@ class Tls(Settings):
     """Certificates of the control plane's own ports; reloaded when the files change."""
 
     cert: str
-    """File of the certificate, in PEM."""
+    """Certificate, a PEM file."""
     key: str
-    """File of the certificate's key, in PEM."""
+    """Private key of the certificate, a PEM file."""
     client_ca: str | None = None
-    """With it, clients must show a certificate that it signed."""
+    """CA certificates, a PEM file; with it, clients must present a certificate that one of
+    these signed."""
 
 
 class Role(StrEnum):
-    """What a peer of the gRPC port may do."""
+    """Role of a client of the gRPC port."""
 
     ENVOY = "envoy"
     """Get the view of its site and report what it observes there."""
@@ -43,7 +44,7 @@ def _check_san(pattern: str) -> str:
 
 
 class Identity(Settings):
-    """Which names in a client's certificate let it be what, and where.
+    """Which role and sites a client has, by the names in its certificate.
 
     Used where ``server.tls.client_ca`` is set.
     """
@@ -52,7 +53,7 @@ class Identity(Settings):
     """A subject alternative name (SPIFFE id, DNS name); ``*`` is anything without a slash,
     ``{site}`` and ``{id}`` must equal the site and the id that the client claims."""
     role: Role = Role.ENVOY
-    """What a client with this certificate may do."""
+    """Role of a client with this certificate."""
     sites: tuple[Name, ...] = ()
     """Sites that it may claim, beside one that stands in *san*; an observer claims none."""
 
@@ -74,35 +75,35 @@ class Admin(Settings):
 
 
 class AgentRights(Settings):
-    """An agent that may report, and for what; all others are refused."""
+    """An agent that may report, and what it may report on; all others are refused."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """The agent's ``id``."""
     token_hash_file: str | None = None
     """File that holds the SHA-256 of its bearer token, in hexadecimal; read again as it changes."""
     sites: tuple[Name, ...] = ()
-    """Sites whose instances, paths and power it may report."""
+    """Sites whose instances, paths and power it may report on."""
     instances: tuple[Name, ...] = ()
-    """Instances that it may report, whatever their site."""
+    """Instances that it may report on, whatever their site."""
     batches_rate: Annotated[float, Field(gt=0, le=10_000)] = 20.0
-    """Batches a second that it may send."""
+    """Most batches a second."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 10_000
-    """Reports of one batch."""
+    """Most reports in one batch."""
 
 
 class BusTls(Settings):
-    """How a replica checks NATS servers and proves itself to them."""
+    """How a replica verifies NATS servers and authenticates to them."""
 
     ca: str | None = None
-    """Certificates that may sign the servers'; by default those of the machine."""
+    """CA certificates for the servers; by default the system's."""
     cert: str | None = None
-    """File of the certificate that it shows, in PEM."""
+    """Client certificate, a PEM file."""
     key: str | None = None
-    """File of the certificate's key, in PEM."""
+    """Private key of the certificate, a PEM file."""
 
 
 class Replicas(Settings):
-    """How the replicas of one Deployment join by a Lease and by asking the leader.
+    """How the replicas of one Deployment share state: by a Lease, and by asking its holder.
 
     A pod says its own address by the environment variable ``POD_IP``.
     """
@@ -121,32 +122,32 @@ class Replicas(Settings):
 
 
 class Tracing(Settings):
-    """Where traces of cycles go; needs ``pip install 'cats-controlplane[tracing]'``."""
+    """Where traces of cycles are sent; needs ``pip install 'cats-controlplane[tracing]'``."""
 
     endpoint: Annotated[str, AfterValidator(check_url)]
     """OTLP over HTTP, such as ``http://127.0.0.1:4318/v1/traces``."""
     sample: Share = 1.0
-    """Part of the cycles that is traced."""
+    """Share of the cycles that is traced."""
 
 
 class Transport(StrEnum):
-    """What carries gRPC."""
+    """Implementation of gRPC's transport."""
 
     H2 = "h2"
     GRPCIO = "grpcio"
 
 
 class Webhook(Settings):
-    """A port at which the Kubernetes API server has fleets checked before it stores them."""
+    """An admission webhook: the Kubernetes API server has fleets checked before it stores them."""
 
     address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- the API server's
     """IP address that it listens on."""
     port: Port = 18443
     """Port that it listens on."""
     cert: str
-    """File of the certificate, in PEM; reloaded when it changes."""
+    """Certificate, a PEM file; reloaded when it changes."""
     key: str
-    """File of the certificate's key, in PEM."""
+    """Private key of the certificate, a PEM file."""
 
 
 class Server(Settings):

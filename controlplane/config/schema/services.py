@@ -24,7 +24,7 @@ from controlplane.config.units import Duration, Penalty, PositiveDuration, Size
 
 
 class Task(StrEnum):
-    """What goes in and out of a service."""
+    """Kind of input and output of a service."""
 
     TEXT = "text"
     VISION = "vision"
@@ -33,7 +33,7 @@ class Task(StrEnum):
 
 
 class Delay(StrEnum):
-    """Whether someone waits for the answer."""
+    """Whether a user waits for the answer."""
 
     SENSITIVE = "sensitive"
     TOLERANT = "tolerant"
@@ -54,16 +54,16 @@ class BodySize(Settings):
     """A class of requests by the length of their bodies, as ``content-length`` says it."""
 
     least: Size = 0.0
-    """The least that belongs to it."""
+    """Smallest body in the class."""
     below: Size | None = None
-    """What is too long for it; by default nothing is."""
+    """Bodies of this size and larger are not in the class; by default there is no upper bound."""
 
 
 class Match(Settings):
     """Requests that belong to a service; every field given must hold."""
 
     host: Annotated[str, Field(max_length=255), AfterValidator(check_match_host)] | None = None
-    """The host name that is asked, whatever the port; ``*.example.com`` is any name below it."""
+    """Host name of the request, whatever the port; ``*.example.com`` is any name below it."""
     path: Annotated[UrlPath, AfterValidator(check_match_path)] | None = None
     """The exact path, without the query; a final '*' makes it a prefix."""
     header: Annotated[dict[HeaderName, HeaderValue], AfterValidator(check_match_headers)] = Field(
@@ -73,7 +73,7 @@ class Match(Settings):
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """The ``model`` member of a JSON body."""
     body_size: BodySize | None = None
-    """How long the body is: long prompts become a service with shares and promises of its own.
+    """Length of the body: long prompts become a service with its own shares and promises.
     Requests that do not state their length, as chunked ones, are in no class; leave them a match
     without one."""
 
@@ -120,7 +120,7 @@ def _check_balance(factor: float) -> float:
 
 
 class Affinity(Settings):
-    """Keeps requests of one session on one instance, weights respected: by a hash of its name."""
+    """Keeps the requests of a session on one instance, by a weighted hash of the session's name."""
 
     header: HeaderName | None = None
     """The request header in which clients name their session."""
@@ -154,7 +154,7 @@ class PolicyName(StrEnum):
 
 
 class Canary(Settings):
-    """A policy that is tried on the requests of one client site before all get it."""
+    """A policy that is tried on one client site before it is rolled out."""
 
     client_site: Name
     policy: PolicyName
@@ -174,25 +174,25 @@ class Service(Settings):
 
     name: Name
     task: Task = Task.TEXT
-    """What goes in and out of the service, shown in the API and on the dashboard.
+    """Kind of input and output of the service, shown in the API and on the dashboard.
     Nothing is decided by it; what a request takes is learned, or said by ``service_time``."""
     delay: Delay = Delay.SENSITIVE
     slo: Slo = Slo()
     match: Annotated[tuple[Match, ...], Field(min_length=1)] = ()
-    """Which requests are meant. One of *match* and *http_routes* is needed, and both may stand."""
+    """Which requests belong to it. At least one of *match* and *http_routes* is required."""
     http_routes: Annotated[tuple[HttpRouteSource, ...], Field(min_length=1, max_length=8)] = ()
     """Takes further matches from HTTPRoutes of the Gateway API."""
     models: Annotated[tuple[ServiceModel, ...], Field(min_length=1)]
     residency: Residency | None = None
     affinity: Affinity | None = None
     protocol: Protocol = Protocol.AUTO
-    """What its instances are spoken to in; by default as ``models[].protocol``."""
+    """Protocol of its instances; by default ``models[].protocol``."""
     policy: PolicyName | None = None
     """Overrides ``steering.policy`` for this service."""
     canary: Canary | None = None
     """Overrides the policy for the requests of one client site."""
     delay_weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
-    """What a second of delay costs; by default 1 if delay-sensitive, 0.1 if tolerant."""
+    """Weight of a second of delay; by default 1 if delay-sensitive, 0.1 if tolerant."""
     request_size: Size = 0.0
     """Mean size of a request, for the time its transfer takes."""
     response_size: Size = 0.0
@@ -205,12 +205,12 @@ class Service(Settings):
     tokens: RequestTokens | None = None
     """Tokens of its requests, for prices per token; by default what instances report."""
     timeout: Duration = 0.0
-    """Longest a whole answer may take; 0 is no limit, which streaming answers need."""
+    """Longest duration of a whole answer; 0 is no limit, which streaming answers need."""
     idle_timeout: Duration = 300.0
     """Longest silence within an answer; 0 is no limit."""
     failure_cost: Duration = 10.0
-    """What a failed answer costs, as a wait that would be as bad: an instance that fails more than
-    others gets less by it."""
+    """Cost of a failed answer, as a delay that would be as bad; it moves requests away from
+    instances that fail more than others."""
     first_byte: Duration | None = None
     """Longest wait for the beginning of an answer, after which the request goes to another
     instance; never cuts an answer that has begun. 0 is no limit. By default ten times

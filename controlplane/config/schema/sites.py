@@ -13,7 +13,7 @@ from controlplane.config.units import Duration, Power, Share
 
 
 class SiteKind(StrEnum):
-    """What sort of place a site is."""
+    """Kind of a site."""
 
     CLOUD = "cloud"
     EDGE = "edge"
@@ -21,18 +21,18 @@ class SiteKind(StrEnum):
 
 
 class SitePower(Settings):
-    """What energy costs at a site, and how much of it there is."""
+    """Price, carbon intensity and budget of energy at a site."""
 
     price: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Price of a kilowatt-hour, in the operator's currency."""
     carbon: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Grams of CO2 a kilowatt-hour causes."""
+    """Grams of CO2 per kilowatt-hour."""
     budget: Power | None = None
     """Most power the site's instances may draw together; none means no limit."""
 
 
 class SiteListener(Settings):
-    """Where the Envoys of one site listen, if not where all do.
+    """Address and port on which the Envoys of one site listen, where they differ from `envoy`'s.
 
     A sidecar listens on loopback and a gateway on all addresses; Envoys that share a machine need
     a port each.
@@ -45,13 +45,13 @@ class SiteListener(Settings):
 
 
 class DeviceBattery(Settings):
-    """How far the batteries of a class of devices are spared."""
+    """How far the batteries of a class of devices are preserved."""
 
     floor: Share = 0.2
     """Charge below which a device that is not on mains keeps its own model for requests that
     nothing else answers."""
     penalty: Duration = 0.1
-    """Wait that a request is worth to spare the battery of a device that is not on mains."""
+    """Extra wait that is accepted to preserve the battery of a device that is not on mains."""
 
 
 Latitude = Annotated[float, Field(ge=-90, le=90)]
@@ -66,7 +66,7 @@ class Site(Settings):
     region: str = ""
     """For residency and for the locality of its Envoys and endpoints."""
     zone: str = ""
-    """Of the locality of its Envoys and endpoints."""
+    """Zone in the locality of its Envoys and endpoints."""
     zones: Annotated[tuple[str, ...], Field(max_length=64)] = ()
     """Further zones that belong to it: Envoys and instances there are at this site."""
     coordinates: tuple[Latitude, Longitude] | None = None

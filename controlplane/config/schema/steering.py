@@ -14,14 +14,14 @@ from controlplane.config.units import Duration, PositiveDuration, Share
 
 
 class Mode(StrEnum):
-    """Whether decisions reach Envoys."""
+    """Whether decisions are pushed to Envoys."""
 
     STEER = "steer"
     OBSERVE = "observe"
 
 
 class Steering(Settings):
-    """How and how often shares are decided."""
+    """How shares are decided, and how often."""
 
     policy: PolicyName = PolicyName.OPTIMAL
     canary: Canary | None = None
@@ -32,7 +32,7 @@ class Steering(Settings):
     period: PositiveDuration = 1.0
     """Time between decisions."""
     expiry: PositiveDuration = 30.0
-    """Silence after which an instance no longer counts as known."""
+    """Age at which reports of an instance expire."""
     probe_share: Annotated[Share, Field(le=0.5)] = 0.01
     """Largest part of a client site's requests for instances that were slow once, to see whether
     they have recovered; 0 never asks again."""
@@ -45,7 +45,7 @@ class Steering(Settings):
     slow_start: Duration = 10.0
     """Time over which a new instance rises to its full share."""
     weight_sum: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    """What the weights of one service add up to."""
+    """Sum of the weights of one service at one client site."""
     energy_value: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Seconds of delay that one currency unit is worth: of energy, of carbon and of requests with a
     price. It is worth as much whichever service spends it, so one whose delay costs a tenth waits
@@ -63,18 +63,18 @@ class Steering(Settings):
 
 
 class Override(Settings):
-    """An operator's overrides, for a service (or all) at an instance or a site."""
+    """An operator's override for a service (or all) at an instance or a site."""
 
     service: Name | None = None
-    """Which service it is for; all if it is left out."""
+    """Service that it applies to; all if it is left out."""
     instance: Name | None = None
-    """Which instance it is for."""
+    """Instance that it applies to."""
     site: Name | None = None
-    """Which site it is for: all its instances together."""
+    """Site that it applies to: all its instances together."""
     drain: bool = False
-    """Send nothing there."""
+    """Sends no requests there."""
     pin: bool = False
-    """Send everything there."""
+    """Sends all requests there."""
     weight: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Fixed weight under the policy ``static``, beside the others' weights."""
     max_share: Share | None = None
@@ -82,4 +82,4 @@ class Override(Settings):
     min_share: Share | None = None
     """Least share of each client site's requests that goes there."""
     reason: str = ""
-    """Why, for those who read it in the API and the dashboard."""
+    """Reason, shown by the API and the dashboard."""

@@ -13,31 +13,31 @@ from controlplane.config.units import PositiveDuration
 
 
 class Wake(Settings):
-    """An instance that may be asleep: scaled to zero, or switched off until it is wanted.
+    """An instance that may be asleep: scaled to zero, or switched off until it is needed.
 
     While nothing answers at its address it gets no requests. It is started when the waiting that
     it is expected to save exceeds *price*, or when nothing else can serve what clients ask for.
     """
 
     start_up: PositiveDuration
-    """From the call until it answers; in that time it saves nothing."""
+    """Time from the call until it serves requests."""
     use: PositiveDuration = 600.0
     """Time that it is expected to run once it is started: what scales it down waits so long."""
     price: PositiveDuration | None = None
     """Waiting that one start has to save over *use*, summed over all requests; by default as much
     as *use*: a second of waiting saved for each second that it runs."""
     url: Annotated[str, AfterValidator(check_url)] | None = None
-    """Called with POST to start it. Without it, KEDA and the metrics are answered, and no one
-    called."""
+    """URL to POST to in order to start it. Without it nothing is called: KEDA's scaler and
+    metrics say that it is wanted."""
     timeout: PositiveDuration = 5.0
     """Longest wait for the answer of a call."""
     token_file: str | None = None
     """File that holds a bearer token; read at every call. The URL has to be https then, or on this
     machine."""
     ca: str | None = None
-    """File of certificates that may sign the server's; https only."""
+    """CA certificates for the server, a PEM file; https only."""
     cert: str | None = None
-    """File of the certificate to show, for servers that ask for one; https only."""
+    """Client certificate for servers that require one, a PEM file; https only."""
     key: str | None = None
     """File of the key to *cert*; both are read again at every call."""
 

@@ -1,7 +1,7 @@
 """Real Envoys that are steered against the same Envoys balancing alone, on the same requests.
 
-Twelve unequal instances at four sites, an Envoy at each; a minute of Poisson arrivals from a cold
-start; at half of it two of the largest instances drop to 40 % of their speed.
+Twelve unequal instances at four sites, an Envoy at each, then forty at eight; a minute of Poisson
+arrivals from a cold start; at half of it two (five) large instances drop to 40 % of their speed.
 `testbed.tools.envoy_comparison` holds the whole setting.
 The ways to balance run one after the other.
 A row whose requests were sent late comes from a starved machine and has to be measured again.
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping, Sequence
 
 from benchmarks.figures import Row, Target, main
 from testbed.tools.envoy_comparison import LATE, run_trials
 from testbed.tools.lone_envoys import Balancing
-from testbed.tools.trials import Result, Trial, percentile
+from testbed.tools.trials import FORTY, Result, Trial, percentile
 
 TITLE = "Real Envoys: latency of requests, steered and by Envoy's own balancing"
 BOUND = 0.75
@@ -27,16 +28,24 @@ REFERENCES = (Balancing.ROUND_ROBIN, Balancing.LEAST_REQUEST)
 
 
 def run_all(*, quick: bool = False) -> list[Row]:
-    """Run the schedule under every way to balance, or a short one under the main three."""
-    trial = Trial(length=25.0, slow_at=12.5, timeout=15.0) if quick else Trial()
+    """Run the schedule under every way to balance; a short one of twelve under the main three."""
+    main_three = (Balancing.STEERED, *REFERENCES)
+    if quick:
+        return _rows("", Trial(length=25.0, slow_at=12.5, timeout=15.0), main_three)
+    few, many = Trial(), Trial(setting=FORTY)
+    blind = (Balancing.STEERED_BLIND, *REFERENCES)
+    return _rows("", few, tuple(Balancing)) + _rows("40 instances: ", many, blind)
+
+
+def _rows(title: str, trial: Trial, balancings: Sequence[Balancing]) -> list[Row]:
     results = {
         balancing: asyncio.run(run_trials(trial, (balancing,)))[balancing]
-        for balancing in ((Balancing.STEERED, *REFERENCES) if quick else Balancing)
+        for balancing in balancings
     }
-    return [_row(trial, result, results) for result in results.values()]
+    return [_row(title, trial, result, results) for result in results.values()]
 
 
-def _row(trial: Trial, result: Result, results: dict[Balancing, Result]) -> Row:
+def _row(title: str, trial: Trial, result: Result, results: Mapping[Balancing, Result]) -> Row:
     latencies = result.latencies()
     figures = {
         "requests": float(len(latencies)),
@@ -49,13 +58,15 @@ def _row(trial: Trial, result: Result, results: dict[Balancing, Result]) -> Row:
     }
     on_time = Target("p99 sent late s", LATE)
     if result.balancing not in {Balancing.STEERED, Balancing.STEERED_BLIND}:
-        return Row(result.balancing, figures, (on_time,))
+        return Row(f"{title}{result.balancing}", figures, (on_time,))
     ratios = {
         f"p99 / {each}": figures["p99 s"] / percentile(results[each].latencies(), 0.99)
         for each in REFERENCES
     }
     return Row(
-        result.balancing, figures | ratios, (on_time, *(Target(figure, BOUND) for figure in ratios))
+        f"{title}{result.balancing}",
+        figures | ratios,
+        (on_time, *(Target(figure, BOUND) for figure in ratios)),
     )
 
 

@@ -1,7 +1,7 @@
 """One fleet, one schedule of requests, several ways to balance them: what did the clients feel?
 
-Twelve emulated instances of unequal speed and size at four sites, and a real Envoy at each of
-them that takes the requests of its site's clients.
+Emulated instances of unequal speed and size at several sites (`controlplane` knows nothing of how
+fast they are), and a real Envoy at each site that takes the requests of its clients.
 The Envoys are steered by ``cats serve`` (a process of its own, every setting at its default and
 no capacity configured), or they balance alone over a static cluster by one of Envoy's policies.
 Arrivals, lengths, instances, distances and the slowdown are the same in every trial of a seed.
@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +34,8 @@ from testbed.tools.lone_envoys import (
     build_cluster,
     build_listener,
 )
-from testbed.tools.trials import FLEET, Result, Trial, curves
+from testbed.tools.trials import Result, Setting, Trial
 
-CLIENTS = {"north": 0.4, "south": 0.3, "east": 0.2, "west": 0.1}
-"""Site -> its clients' part of all requests."""
-SLOWED = {"south-2": 0.6, "west-2": 0.6}
-"""Instance -> share of its machine that a training job takes from the middle of the trial on."""
-RTT = {
-    frozenset(pair): rtt
-    for pair, rtt in zip(
-        combinations(FLEET, 2), (0.015, 0.030, 0.040, 0.020, 0.035, 0.025), strict=True
-    )
-}
 LOCAL_RTT = 0.0005
 LATE = 0.1
 """Seconds. Where more than one request in a hundred is sent this late, the machine was short of
@@ -59,7 +48,9 @@ async def run_trials(trial: Trial, balancings: Sequence[Balancing]) -> Mapping[B
     At the same time, so that whatever else the machine does disturbs all of them alike.
     """
     async with AsyncExitStack() as stack:
-        stages = [await stack.enter_async_context(_stage(each)) for each in balancings]
+        stages = [
+            await stack.enter_async_context(_stage(trial.setting, each)) for each in balancings
+        ]
         results = await asyncio.gather(
             *(
                 _send(trial, balancing, stage)
@@ -78,15 +69,15 @@ class _Stage:
 
 
 @asynccontextmanager
-async def _stage(balancing: Balancing) -> AsyncIterator[_Stage]:
+async def _stage(setting: Setting, balancing: Balancing) -> AsyncIterator[_Stage]:
     async with AsyncExitStack() as stack:
         instances = {
-            name: await stack.enter_async_context(EmulatedInstance(_settings(name, curve)))
-            for name, curve in curves().items()
+            name: await stack.enter_async_context(EmulatedInstance(_settings(setting, name, curve)))
+            for name, curve in setting.curves().items()
         }
-        listeners = dict(zip(CLIENTS, free_ports(len(CLIENTS)), strict=True))
+        listeners = dict(zip(setting.clients, free_ports(len(setting.clients)), strict=True))
         await stack.enter_async_context(
-            _steered(instances, listeners, blind=balancing is Balancing.STEERED_BLIND)
+            _steered(setting, instances, listeners, blind=balancing is Balancing.STEERED_BLIND)
             if balancing in {Balancing.STEERED, Balancing.STEERED_BLIND}
             else _alone(instances, listeners, balancing)
         )
@@ -106,11 +97,11 @@ async def _send(trial: Trial, balancing: Balancing, stage: _Stage) -> Result:
             timeout=trial.timeout,
             in_flight=100_000,
         )
-        for site, part in CLIENTS.items()
+        for site, part in trial.setting.clients.items()
     ]
     began_at = loop.time()
     async with Traffic(streams, seed=trial.seed, length=trial.length) as traffic:
-        for name, share in SLOWED.items():
+        for name, share in trial.setting.slowed.items():
             loop.call_at(began_at + trial.slow_at, stage.instances[name].train, share)
         await traffic.wait_sent()
     return Result(balancing, tuple(traffic.records), began_at, trial.timeout)
@@ -120,9 +111,9 @@ def _site(name: str) -> str:
     return name.rpartition("-")[0]
 
 
-def _settings(name: str, curve: Curve) -> InstanceSettings:
+def _settings(setting: Setting, name: str, curve: Curve) -> InstanceSettings:
     site = _site(name)
-    rtt = {other: RTT.get(frozenset({site, other}), LOCAL_RTT) for other in CLIENTS}
+    rtt = {other: setting.rtt.get(frozenset({site, other}), LOCAL_RTT) for other in setting.clients}
     return InstanceSettings(curve=curve, rtt=rtt)
 
 
@@ -130,7 +121,11 @@ def _settings(name: str, curve: Curve) -> InstanceSettings:
 
 
 def _fleet(
-    instances: Mapping[str, EmulatedInstance], listeners: Mapping[str, int], *, blind: bool
+    setting: Setting,
+    instances: Mapping[str, EmulatedInstance],
+    listeners: Mapping[str, int],
+    *,
+    blind: bool,
 ) -> Mapping[str, Any]:
     """Write fleet.yaml: where everything is, and nothing of how fast it is."""
     return {
@@ -142,7 +137,7 @@ def _fleet(
                 "region": site,
                 "listener": {"address": "127.0.0.1", "port": listeners[site]},
             }
-            for site in FLEET
+            for site in setting.fleet
         ],
         "models": [{"name": "emulated"}],
         "services": [
@@ -163,7 +158,7 @@ def _fleet(
         "network": {
             "paths": [
                 {"from": one, "to": other, "rtt": f"{1000 * rtt:g}ms"}
-                for (one, other), rtt in ((sorted(pair), rtt) for pair, rtt in RTT.items())
+                for (one, other), rtt in ((sorted(pair), rtt) for pair, rtt in setting.rtt.items())
             ]
         },
     }
@@ -171,12 +166,16 @@ def _fleet(
 
 @asynccontextmanager
 async def _steered(
-    instances: Mapping[str, EmulatedInstance], listeners: Mapping[str, int], *, blind: bool
+    setting: Setting,
+    instances: Mapping[str, EmulatedInstance],
+    listeners: Mapping[str, int],
+    *,
+    blind: bool,
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="cats-trial-"))
         file = Path(place) / "fleet.yaml"
-        file.write_text(json.dumps(_fleet(instances, listeners, blind=blind)))
+        file.write_text(json.dumps(_fleet(setting, instances, listeners, blind=blind)))
         control = await stack.enter_async_context(ControlPlaneProcess(file))
         await control.wait_ready()
         for site in listeners:

@@ -6,7 +6,7 @@ import pytest
 
 from testbed.demo.records import Record
 from testbed.tools.lone_envoys import Balancing
-from testbed.tools.trials import Result, Trial, curves, percentile
+from testbed.tools.trials import FORTY, TWELVE, Result, Setting, Trial, percentile
 
 
 def make_record(at: float, latency: float, *, status: int = 200, late: float = 0.0) -> Record:
@@ -55,9 +55,21 @@ def test_a_percentile_is_a_latency_that_occurred(latencies: list[float], expecte
     assert expected == percentile(latencies, 0.99)
 
 
-def test_the_rate_is_a_part_of_what_all_instances_can_serve() -> None:
-    """Twice the utilisation is twice the rate, and all of it is the sum of capacities."""
-    assert sum(each.capacity for each in curves().values()) == pytest.approx(
-        Trial(utilisation=1.0).rate
+@pytest.mark.parametrize(
+    ("setting", "instances", "sites"),
+    [pytest.param(TWELVE, 12, 4, id="twelve"), pytest.param(FORTY, 40, 8, id="forty")],
+)
+def test_the_rate_is_a_part_of_what_all_instances_can_serve(
+    setting: Setting, instances: int, sites: int
+) -> None:
+    """All of it is the sum of capacities; every pair of sites has a path, and clients all parts."""
+    curves = setting.curves()
+
+    assert sum(each.capacity for each in curves.values()) == pytest.approx(
+        Trial(setting, utilisation=1.0).rate
     )
-    assert 12 == len(curves())
+    assert instances == len(curves)
+    assert sites * (sites - 1) / 2 == len(setting.rtt)
+    assert setting.clients.keys() == setting.fleet.keys()
+    assert 1.0 == pytest.approx(sum(setting.clients.values()))
+    assert setting.slowed.keys() <= curves.keys()

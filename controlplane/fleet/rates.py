@@ -45,7 +45,7 @@ def unaccounted(arrivals: float, seen: float) -> float:
     """Return the requests a second that Envoys have not sent; 0 as long as chance explains them.
 
     Args:
-        arrivals: requests a second as an instance counts them, `smoothed`.
+        arrivals: requests a second as instances count them, `smoothed`.
         seen: those that Envoys report, over the seconds of `controlplane.fleet.trust.WINDOW`.
     """
     rest = arrivals - seen

@@ -355,7 +355,7 @@ class FleetState:
         silent = self._services - reported
         if not silent:
             return
-        own: dict[str, tuple[float, float]] = {}
+        own: dict[str, tuple[float, float, float]] = {}
         for name, state in self._instances.items():
             services = [service for service in self._serves[name] if service in silent]
             at = state.heard_at
@@ -367,12 +367,18 @@ class FleetState:
             ):
                 continue
             seen = self._traffic.observe(name, now=now)
-            rate = unaccounted(state.sources.arrivals, seen.rate if seen else 0.0) / len(services)
+            parts = len(services)
+            observed = seen.rate if seen else 0.0
             for service in services:
-                total, newest = own.get(service, (0.0, at))
-                own[service] = (total + rate, max(newest, at))
+                came, sent, newest = own.get(service, (0.0, 0.0, at))
+                own[service] = (
+                    came + state.sources.arrivals / parts,
+                    sent + observed / parts,
+                    max(newest, at),
+                )
         shares = client_shares(self._config.sites, self._clients)
-        for service, (rate, at) in own.items():
+        for service, (came, sent, at) in own.items():
+            rate = unaccounted(came, sent)
             for site, share in shares.items():
                 demand[site, service] = Reading(rate * share, Source.SCRAPE, at)
 

@@ -27,6 +27,13 @@ LINGER = 15.0
 """Seconds for which a pair that nothing reports any longer keeps its demand: Envoys that reconnect,
 or are replaced, are no reason to move everyone's shares twice."""
 
+TOGETHER = 0.3
+"""New pairs over known ones from which they began together, a crowd or a first report, and are
+believed as they come."""
+
+GAP = 5.0
+"""Seconds without any reading after which those that come are the first of some that come back."""
+
 LEAST_SECONDS = 1e-3
 """Seconds that a saved average has taken, at least; any real one has a period."""
 
@@ -54,7 +61,13 @@ class DemandFilter:
     _guessed: frozenset[_Pair] = frozenset()
     """Pairs whose readings are what instances' own counters leave over, split over sites."""
     _resumed: float = -math.inf
-    """When the estimates were continued from those of another process."""
+    """When the estimates were last continued, after a gap or from those of another process."""
+    _read_at: float = -math.inf
+    """When something was last read."""
+    _interval: float = 0.0
+    """Seconds that readings cover, as known pairs are read."""
+    _asked: bool = False
+    """Whether anyone ever asked for anything."""
     _keys: tuple[_Pair, ...] = ()
     """Of the readings that came last, for which `_own` are the places."""
     _own: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
@@ -86,15 +99,25 @@ class DemandFilter:
             self._clients = frozenset(clients)
         if not keys:
             return
+        if now - self._read_at > max(GAP, 3.0 * self.period):
+            self._resumed = now
+        self._read_at = now
         if keys != self._keys or len(self._place) > len(keys):
             # An Envoy's word on one site's requests ends the guess at all of the service's.
             self._forget(self._guessed - demand.keys(), demand.keys(), now)
             self._find(keys, demand, now)
+        if self._guessed:
+            self._guessed = frozenset(
+                pair for pair in self._guessed if demand[pair].source is Source.SCRAPE
+            )
         own = self._own
         value = np.array([reading.value for reading in demand.values()])
         at = np.array([now if r.at is None else r.at for r in demand.values()])
         fresh = at > self.rates.at[own]
         own, value, at = own[fresh], value[fresh], at[fresh]
+        if len(own):
+            self._interval = float(np.median(np.minimum(at - self.rates.at[own], CALM)))
+            self._asked = self._asked or bool(value.any())
         self.rates.follow(own, value, at)
 
     def memory(self, *, now: float) -> list[list[Any]]:
@@ -125,7 +148,8 @@ class DemandFilter:
         self.rates = RateFilter()
         self.rates.extend(*np.array(list(found.values())).reshape(-1, 4).T)
         self._keys, self._grid, self._guessed = (), None, frozenset()
-        self._resumed = now
+        self._asked = bool(self.rates.value.any())
+        self._resumed = self._read_at = now
 
     def fill(
         self,
@@ -150,7 +174,7 @@ class DemandFilter:
         known: Array = np.zeros(place.shape)
         known[place >= 0] = self.rates.value[place[place >= 0]]
         total = float(known.sum())
-        if total <= 0:
+        if total <= 0 and not self._asked:
             total = completions if completions > 0 else 0.5 * capacity
             heads = np.array([float(clients.get(site, 0)) for site in sites])
             if heads.sum() <= 0:
@@ -191,16 +215,19 @@ class DemandFilter:
         Envoys report a pair from its first request on. The seconds without one count as well: a
         thousand pairs that ask once a minute would else be taken for many times their demand.
         """
+        together = len(pairs) > TOGETHER * len(self._place)
         self._place |= {pair: len(self._place) + n for n, pair in enumerate(pairs)}
+        interval = max(self.period, self._interval)
         value = np.array([each.value for each in readings])
         at = np.array([now if each.at is None else each.at for each in readings])
         since = np.array([self._since[site] for site, _ in pairs])
-        silent = np.clip(at - self.period - since, 0.0, CALM)
-        least = self.period / np.maximum(silent, self.period)
-        started = difference(value * self.period, least) > STARTED
-        started |= silent < self.period
+        guessed = np.array([each.source is Source.SCRAPE for each in readings])
+        silent = np.clip(at - interval - since, 0.0, CALM)
+        least = interval / np.maximum(silent, interval)
+        started = difference(value * interval, least) > STARTED
+        started |= guessed | together | (silent < interval)
         self.rates.extend(
             np.where(started, value, 0.0),
-            np.where(started, self.period, silent),
-            np.where(started, at, at - self.period),
+            np.where(started, interval, silent),
+            np.where(started, at, at - interval),
         )

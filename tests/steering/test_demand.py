@@ -175,11 +175,68 @@ def test_what_an_earlier_process_knew_lasts_until_envoys_had_time_to_report() ->
     demand.remember(before.memory(now=40.0), now=100.0)
 
     found = {}
-    for second in (101.0, 110.0, 120.0):
-        demand.observe({PAIR: Reading(20.0, Source.ENVOY, second)}, now=second)
+    for second in range(101, 121):
+        at = float(second)
+        demand.observe({PAIR: Reading(20.0, Source.ENVOY, at)}, now=at)
         found[second] = total(demand)
 
-    assert pytest.approx({101.0: 40.0, 110.0: 40.0, 120.0: 20.0}, rel=0.01) == found
+    assert pytest.approx(40.0, rel=0.01) == found[101] == found[110]
+    assert pytest.approx(20.0, rel=0.01) == found[120]
+
+
+def test_clients_of_many_sites_that_begin_together_are_believed() -> None:
+    """A load test after a quiet minute is no coincidence of lucky seconds."""
+    demand = DemandFilter()
+    pairs = [(f"site-{n}", "chat") for n in range(200)]
+    clients = {site: 1 for site, _ in pairs}
+    for second in range(60):
+        demand.observe({}, clients=clients, now=float(second))
+    demand.observe(
+        {pair: Reading(2.0, Source.ENVOY, 60.0) for pair in pairs}, clients=clients, now=60.0
+    )
+
+    assert pytest.approx(400.0) == demand.rates.value.sum()
+
+
+def test_reports_of_ten_seconds_are_not_taken_for_seconds() -> None:
+    """As clients of other makes send them: what comes first covers the silence before it."""
+    demand = DemandFilter()
+    pairs = [(f"site-{n}", "chat") for n in range(20)]
+    found = []
+    for second in range(40):
+        at = float(second - second % 10)
+        readings = {pair: Reading(2.0, Source.ENVOY, at) for pair in pairs} if at else {}
+        demand.observe(readings, clients={site: 1 for site, _ in pairs}, now=float(second))
+        found.append(float(demand.rates.value.sum()))
+
+    assert pytest.approx(40.0) == found[10] == found[39]
+
+
+def test_after_an_outage_the_first_site_that_returns_does_not_erase_the_others() -> None:
+    """They have as long to return as after a restart."""
+    demand = DemandFilter()
+    pairs = [(f"site-{n}", "chat") for n in range(10)]
+    for second in range(100):
+        back = 10 if second < 30 else max(0, second - 59)
+        at = float(second)
+        demand.observe({pair: Reading(20.0, Source.ENVOY, at) for pair in pairs[:back]}, now=at)
+
+        if second >= 5:
+            assert pytest.approx(200.0) == demand.rates.value.sum()
+
+
+def test_where_everyone_is_idle_no_cold_fleet_is_assumed() -> None:
+    """The busy clients left; those that stay ask for nothing."""
+    demand = DemandFilter()
+    for second in range(60):
+        at = float(second)
+        rates = {("near", "chat"): 0.0, **({("far", "chat"): 20.0} if second < 30 else {})}
+        demand.observe(
+            {pair: Reading(rate, Source.ENVOY, at) for pair, rate in rates.items()}, now=at
+        )
+    filled = demand.fill(("chat",), ("near", "far"), clients={}, completions=0.0, capacity=500.0)
+
+    assert filled.sum() < 1e-3
 
 
 def test_the_same_reading_counts_once() -> None:

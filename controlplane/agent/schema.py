@@ -61,16 +61,16 @@ Pattern = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(che
 
 
 class AgentTls(Settings):
-    """How the agent trusts a control plane, and shows who it is; files are read at each dial."""
+    """TLS to a control plane; the files are read at each connection attempt."""
 
     ca: str | None = None
-    """File of certificates that may sign the control plane's; the system's by default."""
+    """CA certificates that verify the control plane, a PEM file; the system's by default."""
     cert: str | None = None
-    """File of the agent's own certificate; its names decide what it may report for."""
+    """Client certificate of the agent, a PEM file; its names determine what it may report."""
     key: str | None = None
-    """File of the certificate's key, in PEM."""
+    """Private key of *cert*, a PEM file."""
     server_name: str | None = None
-    """Name in the control plane's certificate, if not its host."""
+    """Name that the control plane's certificate must carry; by default the host in *address*."""
 
     _pair = model_validator(mode="after")(require_pair)
 
@@ -79,72 +79,73 @@ class ControlPlaneTarget(Settings):
     """A control plane that receives every report."""
 
     address: Target
-    """Its gRPC port."""
+    """HOST:PORT of its gRPC port."""
     tls: AgentTls | None = None
     token_file: str | None = None
-    """File that holds a bearer token; read at each dial."""
+    """File with a bearer token; read at each connection attempt."""
 
 
 class LocalInstance(Settings):
-    """An instance beside the agent."""
+    """An instance whose metrics the agent scrapes."""
 
     name: Name
-    """As in the control plane's configuration."""
+    """Name of the instance in ``fleet.yaml``."""
     engine: Engine = Engine.GENERIC
-    """Which inference server it is."""
+    """Inference server, which determines the metric names."""
     scrape: MetricsPage
     gpus: tuple[Annotated[int, Field(ge=0, le=64)], ...] = ()
-    """Indices of the GPUs that it uses; none means all that the machine has."""
+    """Indices of the GPUs that it uses; by default all of the machine's."""
 
 
 class Discovery(Settings):
-    """Looks for engines on ports of loopback and reports what answers."""
+    """Discovery of inference servers on loopback ports."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)] = "{agent}-{port}"
-    """What a found instance is called; ``{agent}``, ``{engine}`` and ``{port}`` are filled in."""
+    """Name of a discovered instance; ``{agent}``, ``{engine}`` and ``{port}`` are replaced."""
     ports: tuple[Port, ...] = ENGINE_PORTS
-    """Ports of this machine that are tried."""
+    """Ports to probe; by default 8000, 8080, 8002, 30000 and 3000."""
     period: PositiveDuration = 30.0
-    """Between two looks."""
+    """Interval between scans."""
 
 
 class Exporter(Settings):
-    """An exporter that already runs on the machine."""
+    """A metrics exporter of the machine."""
 
     kind: ExporterKind
     scrape: MetricsPage
 
 
 class Machine(Settings):
-    """What is read of the machine itself."""
+    """Metrics of the machine itself."""
 
     gpu: bool = True
-    """Ask NVIDIA's driver, where there is one."""
+    """Read GPUs through NVIDIA's driver, if present."""
     rapl: bool = True
-    """Count the processors' energy, where the kernel lets us."""
+    """Read the processors' energy counters (RAPL), if the kernel permits it."""
     battery: bool = True
-    """Whether the battery is read."""
+    """Read the battery, if present."""
     exporters: tuple[Exporter, ...] = ()
     idle_power: Power = 0.0
-    """Draw that no sensor sees: fans, memory, disks; added to a measured draw."""
+    """Constant draw that no sensor measures, such as fans, memory and disks; added to the draw of
+    processors and GPUs, not to that of a battery."""
 
 
 class TrainingMetric(Settings):
-    """A metric that says the share of the machine that training takes."""
+    """A metric of the share of the machine that training uses."""
 
     scrape: MetricsPage
     name: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
-    """Of the metric."""
+    """Name of the metric."""
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Factor to 0..1."""
+    """Factor that converts the value to 0..1."""
 
 
 class Training(Settings):
-    """How a training job on the machine is noticed; jobs may also push to the agent's own API."""
+    """Detection of training jobs; a job may also report itself to the agent's API."""
 
     processes: tuple[Pattern, ...] = ()
-    """Regular expressions that a command line of a training job matches. Such a job counts by what
-    it takes of an instance's GPUs where NVIDIA's driver says so, else by its processor time."""
+    """Regular expressions for command lines of training jobs. A job's load is its use of an
+    instance's GPUs if NVIDIA's driver reports it, else its processor time."""
     metrics: tuple[TrainingMetric, ...] = ()
 
 
@@ -152,76 +153,78 @@ class Bandwidth(Settings):
     """A bounded download that measures a path's bandwidth."""
 
     url: Annotated[str, AfterValidator(check_url)]
-    """Of a file that is fetched to measure."""
+    """URL of a file to download."""
     size: Size = 1e6
-    """Most bytes of one download."""
+    """Maximum size of a download."""
     period: PositiveDuration = 300.0
-    """Between two measurements."""
+    """Interval between measurements."""
 
 
 class Probe(Settings):
-    """Another site that the network is measured to."""
+    """Network probe of another site."""
 
     site: Name
+    """Site that is probed."""
     address: Target
-    """Usually an Envoy of the site."""
+    """HOST:PORT to probe, usually an Envoy of the site."""
     kind: ProbeKind = ProbeKind.TCP
     path: UrlPath = "/"
-    """What is asked for with ``http``; any answer will do."""
+    """HTTP path for *kind* ``http``; any status is accepted."""
     bandwidth: Bandwidth | None = None
 
 
 class Probes(Settings):
-    """The network to other sites."""
+    """Network probes of other sites."""
 
     period: PositiveDuration = 5.0
-    """Between two probes of a target."""
+    """Interval between probes of a target."""
     timeout: PositiveDuration = 2.0
-    """Longest wait for an answer."""
+    """Timeout of a probe."""
     samples: Annotated[int, Field(ge=1, le=10)] = 3
-    """Round trips of one probe, of which the shortest counts: the rest is this machine's delay."""
+    """Round trips per probe; the minimum is reported, which excludes delays on this machine."""
     targets: tuple[Probe, ...] = ()
 
 
 class OrcaExport(Settings):
-    """Serves what is known of the instances as ORCA, for Envoy's own weighted round robin.
+    """Serves an instance's load over ORCA, for Envoy's client-side weighted round robin.
 
-    Each instance gets a port: Envoy asks one port of each endpoint.
+    Each instance needs a port of its own: Envoy queries one port per endpoint.
     """
 
     instance: Name
-    """Whose load it is."""
+    """Name of the instance."""
     address: Target
-    """Where the reports are served."""
+    """HOST:PORT to listen on."""
     capacity: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Requests it works on at once, for its utilisation; what it says itself by default."""
+    """Maximum number of concurrent requests, from which utilisation is computed; by default as the
+    instance reports."""
 
 
 class Api(Settings):
-    """The agent's own HTTP port: health, its state, and training jobs' pushes."""
+    """HTTP API of the agent: health, state, and reports of training jobs."""
 
     address: Target = "127.0.0.1:18090"
-    """Where it listens."""
+    """HOST:PORT to listen on."""
 
 
 class AgentConfig(Settings):
-    """A whole ``agent.yaml``."""
+    """The whole of ``agent.yaml``."""
 
     version: Literal[1]
-    """Of this format."""
+    """Version of the file format."""
     id: Name
-    """Unique among all agents."""
+    """Unique ID among all agents: letters, digits, '.', '_' and '-', at most 63 characters."""
     site: Name
-    """Where it runs; a site of ``fleet.yaml``."""
+    """Site in ``fleet.yaml`` where the agent runs."""
     control_planes: Annotated[tuple[ControlPlaneTarget, ...], Field(min_length=1)]
-    """Whom it reports to, every one of them."""
+    """Control planes; each receives all reports."""
     period: PositiveDuration = 1.0
-    """Time between two batches."""
+    """Interval between batches of reports."""
     buffer: Duration = 25.0
-    """Longest time that reports are kept while a control plane is unreachable; less than its
-    ``steering.expiry``, beyond which it refuses them."""
+    """Maximum time to buffer reports while a control plane is unreachable; keep it below
+    ``steering.expiry``, beyond which reports are rejected."""
     instances: tuple[LocalInstance, ...] = ()
-    """What it reads at this site."""
+    """Instances whose metrics the agent scrapes."""
     discover: Discovery | None = None
     machine: Machine = Machine()
     training: Training = Training()
@@ -229,6 +232,6 @@ class AgentConfig(Settings):
     orca: tuple[OrcaExport, ...] = ()
     api: Api | None = None
     reports_power: bool = True
-    """Report the machine's draw as the site's: leave it to one agent where a site has several."""
+    """Report the machine's power draw as the site's; enable it on one agent per site only."""
     training_floor: Share = 0.02
-    """Share of the machine below which a training job is not worth reporting."""
+    """Share of the machine below which training load is reported as 0."""

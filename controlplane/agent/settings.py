@@ -20,7 +20,7 @@ SGLang, TGI in its container."""
 
 
 class ExporterKind(StrEnum):
-    """What writes the metrics of a machine."""
+    """Exporter of a machine's metrics: NVIDIA's DCGM exporter or Prometheus's node exporter."""
 
     DCGM = "dcgm"
     NODE = "node"

@@ -73,14 +73,14 @@ LabelPatterns = Annotated[
 
 
 class MetricSource(_Settings):
-    """A metric from which a signal is read; a bare name stands for one with nothing else."""
+    """A metric that provides a signal; its bare name may be written instead."""
 
     metric: MetricName
-    """Name of the metric on the page."""
+    """Name of the metric."""
     where: dict[LabelName, LabelPatterns] = Field(default_factory=dict, max_length=8)
-    """Label to the value or values that it must have, ``*`` as a wildcard; others do not count."""
+    """Label to the value or values that select series, with ``*`` as a wildcard."""
     unless: dict[LabelName, LabelPatterns] = Field(default_factory=dict, max_length=8)
-    """Label to the value or values that exclude a series."""
+    """Label to the value or values that exclude series, with ``*`` as a wildcard."""
     unit: Annotated[
         float,
         BeforeValidator(_unit),
@@ -89,12 +89,13 @@ class MetricSource(_Settings):
             {"anyOf": [{"enum": list(UNITS)}, {"type": "number", "exclusiveMinimum": 0}]}
         ),
     ] = 1.0
-    """Of the metric: ``ms``, ``percent``, or the factor to seconds, fractions or watts."""
+    """Unit of the metric, such as ``ms`` or ``percent``, or the factor that converts it to seconds,
+    a fraction of 1 or watts."""
     merge: Literal["sum", "max", "device"] | None = None
-    """How several series become one value; ``device`` takes the largest of each accelerator and
-    adds them up. By default ``max`` for fractions, ``device`` for power, ``sum`` for the rest."""
+    """Aggregation of several series; ``device`` adds up the maximum of each accelerator. By default
+    ``max`` for fractions, ``device`` for power and ``sum`` for the rest."""
     plus: Annotated[tuple[MetricName, ...], BeforeValidator(_listed), Field(max_length=16)] = ()
-    """Further metrics that are added to it where present, such as other queues."""
+    """Further metrics to add where present, such as other queues."""
 
 
 Sources = Annotated[
@@ -106,44 +107,44 @@ Sources = Annotated[
 
 
 class Dialect(_Settings):
-    """How a metrics page is read: for each signal a metric, or the first present of several."""
+    """Metrics of each signal: one, or several of which the first present is used."""
 
     like: Engine | None = None
-    """An engine whose table reads what is not named here."""
+    """Engine whose mapping is used for signals that are not set here."""
     running: Sources = ()
-    """Requests being worked on."""
+    """Requests being processed."""
     waiting: Sources = ()
-    """Requests queued inside."""
+    """Requests waiting in the engine's queue."""
     kv_use: Sources = ()
-    """Fraction of the key-value cache in use."""
+    """KV cache utilisation, as a fraction."""
     slots: Sources = ()
-    """Requests it can work on at once."""
+    """Maximum number of concurrent requests."""
     utilisation: Sources = ()
-    """Busy fraction of the accelerator or processor."""
+    """Accelerator or processor utilisation, as a fraction."""
     memory: Sources = ()
-    """Fraction of the memory in use."""
+    """Memory utilisation, as a fraction."""
     training: Sources = ()
-    """Fraction of the machine that a training job takes."""
+    """Fraction of the machine that training jobs use."""
     power: Sources = ()
-    """Draw in watts."""
+    """Power draw, in watts."""
     throughput: Sources = ()
-    """Requests a second, where only a rate is reported."""
+    """Requests per second, for engines without a counter."""
     completed: Sources = ()
-    """Counter of requests answered well."""
+    """Counter of successful requests."""
     failed: Sources = ()
-    """Counter of requests failed."""
+    """Counter of failed requests."""
     latency: Sources = ()
-    """Histogram or summary of the seconds of an answer; ``_sum`` and ``_count`` are read."""
+    """Histogram or summary of the response time, in seconds; ``_sum`` and ``_count`` are used."""
     ttft: Sources = ()
-    """The same of the seconds to the first token."""
+    """Histogram or summary of the time to first token, in seconds."""
     queue: Sources = ()
-    """The same of the seconds spent queued."""
+    """Histogram or summary of the queueing time, in seconds."""
     prompt_tokens: Sources = ()
-    """Counter of tokens read."""
+    """Counter of prompt tokens."""
     output_tokens: Sources = ()
-    """Counter of tokens written."""
+    """Counter of output tokens."""
     ready: Sources = ()
-    """A metric that is 0 when the instance must get nothing."""
+    """Metric that is 0 while the instance must not get requests."""
 
 
 def _check_name(name: str) -> str:
@@ -162,10 +163,10 @@ DialectName = Annotated[
 
 
 class Telemetry(_Settings):
-    """How metrics pages of instances are read."""
+    """How instances' metrics are interpreted."""
 
     dialects: dict[DialectName, Dialect] = Field(default_factory=dict, max_length=64)
-    """Name to an own reading of a page of metrics; an instance uses it by ``engine: NAME``."""
+    """Custom metric mappings by name; an instance selects one with ``engine: NAME``."""
 
 
 def _engine(value: Any) -> Any:

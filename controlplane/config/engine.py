@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Engine(StrEnum):
-    """The inference server of an instance, which names its metrics."""
+    """Inference server of an instance, which determines its metric names."""
 
     VLLM = "vllm"
     SGLANG = "sglang"

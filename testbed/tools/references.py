@@ -15,17 +15,16 @@ from controlplane.controller.metrics import reference as metrics_reference
 ROOT = Path(__file__).parents[2]
 QUANTITIES = """Durations are written `250ms`, `1s`, `10m`; shares `30%`.
 Sizes are written `2MB`, rates `100Mbps`, power `300W`.
-A key without a default may be left out unless it is required.
+A key without a default is optional unless it is marked as required.
 """
 CONFIGURATION = f"""# Configuration reference
 
-Everything that `fleet.yaml` may say, generated from the schema that reads it.
-`cats check FILE` reports every error with its place, and `cats schema` prints the same for editors.
+All keys of `fleet.yaml`, generated from its schema.
+`cats check FILE` reports every error with its place; `cats schema` prints the schema for editors.
 {QUANTITIES}"""
 AGENT = f"""# Agent configuration reference
 
-Everything that `agent.yaml` may say, generated from the schema that reads it.
-`cats agent -c FILE` uses it.
+All keys of `agent.yaml`, which `cats agent -c FILE` reads, generated from its schema.
 {QUANTITIES}"""
 
 

@@ -28,10 +28,10 @@ from controlplane.config.schema.values import Settings
 
 
 class Config(Settings):
-    """A whole ``fleet.yaml``."""
+    """The whole of ``fleet.yaml``."""
 
     version: Literal[1]
-    """Version of this format."""
+    """Version of the file format."""
     sites: Annotated[tuple[Site, ...], Field(min_length=1)]
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     services: Annotated[tuple[Service, ...], Field(min_length=1)]

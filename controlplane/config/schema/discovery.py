@@ -55,33 +55,35 @@ def _check_api(text: str) -> str:
 
 
 class KubernetesApi(Settings):
-    """The Kubernetes API that instances are found in."""
+    """Kubernetes API server and how to authenticate to it."""
 
     server: Annotated[str, AfterValidator(_check_api)] | None = None
-    """URL; by default that of the pod's own cluster, with the pod's token and CA."""
+    """URL of the API server; by default that of the pod's own cluster, with the pod's token and
+    CA."""
     ca: str | None = None
-    """CA certificates for the server, a PEM file; reloaded when it changes."""
+    """CA certificates that verify the server, a PEM file; reloaded when it changes."""
     token_file: str | None = None
-    """File that holds a bearer token; read at every request, so a rotated one is taken."""
+    """File with a bearer token; read at every request, so that rotation needs no restart."""
 
 
 class KubernetesCluster(Settings):
-    """One of several Kubernetes clusters that instances are found in.
+    """One of several Kubernetes clusters in which instances are discovered.
 
-    Each has its own token, authority, pauses and state; one that does not answer keeps its
-    instances for as long as they report.
+    Clusters are independent, with credentials, retries and state of their own; while one is
+    unreachable, its instances stay for as long as they report.
     """
 
     name: Name
+    """Unique name: letters, digits, '.', '_' and '-', at most 63 characters."""
     api: KubernetesApi | None = None
-    """Where its API is. One of *api* and *kubeconfig* is needed."""
+    """API server. Exactly one of *api* and *kubeconfig* is required."""
     kubeconfig: str | None = None
-    """File as kubectl uses it, whose current context is taken; read again when it changes. Commands
-    that fetch credentials (``exec``) are not run."""
+    """Path of a kubeconfig file; its current context is used, and it is read again when it changes.
+    ``exec`` credential plugins are not run."""
 
 
 class DiscoveryKind(StrEnum):
-    """Kind of object that a rule looks at."""
+    """Kind of Kubernetes object from which a rule makes instances."""
 
     ENDPOINT_SLICES = "endpoint_slices"
     """Each ready endpoint of Services' EndpointSlices is an instance."""
@@ -94,34 +96,35 @@ class DiscoveryKind(StrEnum):
 
 
 class FoundScrape(Settings):
-    """Where found instances' metrics are; the host is the instance's own.
+    """Metrics endpoint of discovered instances, at the instance's own host.
 
-    That of an inference pool is the Service of its endpoint picker.
+    For an inference pool it is the Service of its endpoint picker.
     """
 
     port: Port | None = None
-    """By default the port of the instance; 9090 for an inference pool."""
+    """Port of the metrics endpoint; by default the instance's port, and 9090 for an inference
+    pool."""
     path: UrlPath = "/metrics"
-    """HTTP path of the metrics page."""
+    """HTTP path of the metrics endpoint."""
     https: bool = False
-    """Whether the page is read over HTTPS."""
+    """Whether to scrape over HTTPS."""
     period: PositiveDuration = 1.0
-    """Time between two scrapes."""
+    """Scrape interval."""
     timeout: PositiveDuration = 1.0
-    """Longest wait for a page."""
+    """Scrape timeout."""
     ca: str | None = None
-    """CA certificates for the server, a PEM file; https only."""
+    """CA certificates that verify the server, a PEM file; https only, the system's by default."""
     token_file: str | None = None
-    """File that holds a bearer token; read at every scrape."""
+    """File with a bearer token; read at every scrape."""
 
 
 class FoundOrca(Settings):
-    """Where found instances report their load out of band; see Orca."""
+    """Out-of-band load reports (ORCA) of discovered instances."""
 
     port: Port
-    """Where each instance serves ORCA reports out of band."""
+    """Port on which each instance serves them, without TLS."""
     period: PositiveDuration = 1.0
-    """Time between two reports."""
+    """Requested interval between reports."""
 
 
 def _check_site_template(text: str) -> str:
@@ -134,119 +137,126 @@ def _check_site_template(text: str) -> str:
 
 
 class SiteTemplate(Settings):
-    """Makes a site of every value of a label, so that a new zone needs no edit.
+    """Creates a site for each value of a label, so that a new zone needs no edit.
 
-    A site that the file lists, by the made name or with the value as its zone, is used instead.
+    An existing site in ``sites`` with that name, or with the value as a zone, is used instead.
     """
 
     label: Annotated[LabelName, Field(alias="from")]
-    """Label of the node, such as ``topology.kubernetes.io/zone``, or of the object."""
+    """Label of the node, such as ``topology.kubernetes.io/zone``, or else of the object."""
     name: Annotated[str, Field(max_length=200), AfterValidator(_check_site_template)] = "{value}"
-    """Name of a site; {value} and {cluster} are replaced."""
+    """Name of the site; ``{value}`` and ``{cluster}`` are replaced, and ``{value}`` is required."""
     kind: SiteKind = SiteKind.EDGE
     region: str = ""
-    """For residency and for the locality of its endpoints."""
+    """Region, for ``services[].residency`` and in the locality of the site's endpoints."""
 
 
 class NodePrior(Settings):
-    """Priors of an instance, by the hardware of its node."""
+    """Priors for the instances on one type of node."""
 
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Prior for the requests that an instance works on at once."""
+    """Prior for the number of requests that an instance processes concurrently; by default the
+    rule's."""
     service_time: PositiveDuration | None = None
-    """Prior for the time of a request alone on its instance."""
+    """Prior for the time of one request without concurrent ones; by default the rule's."""
 
 
 class NodePriors(Settings):
-    """Priors by a label of the node that an instance runs on; learned values replace them."""
+    """Priors by a label of the node on which an instance runs; learned values replace them."""
 
     label: LabelName
     """Label of the node, such as ``nvidia.com/gpu.product``."""
     values: Annotated[dict[str, NodePrior], Field(min_length=1, max_length=64)]
-    """Value of the label to the priors of its instances."""
+    """Label value to the priors of instances on such nodes."""
 
 
 class DiscoveryRule(Settings):
-    """Which objects are instances, and settings for all of them."""
+    """Selects the objects that become instances, and sets their properties."""
 
     name: Name
+    """Unique name: letters, digits, '.', '_' and '-', at most 63 characters."""
     kind: DiscoveryKind
     cluster: Name | None = None
     """One of ``discovery.clusters``; by default the cluster of ``discovery.api``."""
     namespace: KubernetesName | None = None
-    """By default that of ``discovery``."""
+    """Namespace of the objects; by default ``discovery.namespace``."""
     namespaces: Annotated[tuple[NamespaceName, ...], Field(min_length=1, max_length=32)] | None = (
         None
     )
-    """Several namespaces, or ``["*"]`` for all; reading all needs a ClusterRole."""
+    """Several namespaces instead of one, or ``["*"]`` for all, which requires a ClusterRole."""
     selector: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1024)] = ""
-    """Labels that an object must have, as kubectl takes them: ``app=vllm,tier!=test``."""
+    """Label selector, as in kubectl: ``app=vllm,tier!=test``; by default all objects."""
     service: KubernetesName | None = None
-    """The Kubernetes Service whose endpoint slices are meant."""
+    """Kubernetes Service whose EndpointSlices are used; by default those of all Services."""
     gateway_namespace: KubernetesName | None = None
-    """Where the Gateways of inference pools are; by default beside the pools."""
+    """Namespace of the inference pools' Gateways; by default the pools' own."""
     http_routes: bool = False
-    """Requests for a pool get the host and the path by which its HTTPRoute leads to it, so that
-    several pools behind one Gateway are distinguished; reads HTTPRoutes beside the pools."""
+    """Rewrite the host and path of requests to match the HTTPRoute of their pool, which
+    distinguishes several pools behind one Gateway. Reads HTTPRoutes in the pools' namespaces."""
     instance_name: Annotated[str, Field(max_length=200), AfterValidator(_check_template)] = "{name}"
-    """Name of an instance; {name}, {namespace}, {rule}, {cluster} and {port} are replaced.
-    A name longer than 63 characters is cut, and made unique."""
+    """Name of an instance; ``{name}``, ``{namespace}``, ``{rule}``, ``{cluster}`` and ``{port}``
+    are replaced, and ``{name}`` is required. Names longer than 63 characters are shortened and kept
+    unique."""
     site: Name | None = None
-    """Site of all of them. One of *site*, *site_label*, *node_label* and *site_template* is
-    needed."""
+    """Site of all its instances. Exactly one of *site*, *site_label*, *node_label* and
+    *site_template* is required."""
     site_template: SiteTemplate | None = None
-    """Makes sites of labels."""
+    """Creates sites from label values."""
     site_label: LabelName | None = None
-    """Label of the object with the name of a site, or the zone of one."""
+    """Label of the object whose value is the name or a zone of the site."""
     node_label: LabelName | None = None
-    """Label of the node it runs on that says so, for pods and endpoint slices; reading nodes needs
-    a ClusterRole. ``topology.kubernetes.io/zone`` of endpoint slices needs none."""
+    """Label of the node whose value is the name or a zone of the site; for pods and EndpointSlices.
+    Reading nodes requires a ClusterRole, except for ``topology.kubernetes.io/zone`` with
+    EndpointSlices."""
     model: Name | None = None
-    """Model that all of them run. One of *model* and *model_label* is needed."""
+    """Model of all its instances. Exactly one of *model* and *model_label* is required."""
     model_label: LabelName | None = None
-    """Label of the object with the name of its model."""
+    """Label of the object whose value is the name of its model."""
     port: Port | None = None
-    """By default the only one that the object, or the pool's Gateway, names."""
+    """Port of the instances; by default the only one of the object, or of the pool's Gateway."""
     port_name: KubernetesName | None = None
-    """Name of the port, where an object has several; of a Gateway, the listener's."""
+    """Name of the port, if the object has several; for a Gateway, of the listener."""
     engine: EngineName | None = None
-    """An inference server, or the name of one of ``telemetry.dialects``; by default ``generic``,
-    and ``epp`` for inference pools."""
+    """Inference server, or the name of a dialect in ``telemetry.dialects``; by default ``epp`` for
+    inference pools and ``generic`` otherwise."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
-    """Prior for the requests each works on at once."""
+    """Prior for the number of requests that each instance processes concurrently."""
     tls: bool = True
-    """Whether they speak TLS where ``envoy.instance_tls`` is set; Gateways of pools may not."""
+    """Whether they serve TLS when ``envoy.instance_tls`` is set; the Gateways of pools may not."""
     service_time: PositiveDuration | None = None
-    """Prior for the time one request takes when it is alone there."""
+    """Prior for the time of one request without concurrent ones; by default derived from the
+    services' ``service_time``."""
     priors: NodePriors | None = None
-    """Slots and service time by the hardware of the node; reading nodes needs a ClusterRole."""
+    """*slots* and *service_time* by the hardware of the node; reading nodes requires a
+    ClusterRole."""
     members: bool = False
-    """Each pod of a pool, at each of its target ports, is an instance by itself, instead of the
-    pool at its Gateway; for inference pools."""
+    """Make each pod of an inference pool an instance, at each target port, instead of the pool
+    behind its Gateway."""
     scrape: FoundScrape | None = None
     orca: FoundOrca | None = None
     power: InstancePower = InstancePower()
 
 
 class Discovery(Settings):
-    """Instances that are discovered at run time, in addition to those that the file lists.
+    """Discovery of instances in Kubernetes, in addition to those in ``instances``.
 
-    Where the two disagree, the file wins.
+    In a conflict, the file takes precedence.
     """
 
     api: KubernetesApi = KubernetesApi()
+    """API server of the rules that set no ``cluster``."""
     clusters: Annotated[tuple[KubernetesCluster, ...], Field(max_length=64)] = ()
-    """Clusters that rules refer to, so that cloud and edges are discovered together."""
+    """Clusters that rules refer to by name, for discovery in several clusters."""
     namespace: KubernetesName = "default"
-    """Kubernetes namespace of rules that name none."""
+    """Namespace of rules that set none."""
     events: bool = False
-    """Writes an Event on the pod, Service or pool of each rejected instance, where ``kubectl
-    describe`` shows it; needs ``create`` on ``events``."""
+    """Write a Kubernetes Event for each rejected instance, on its pod, Service or pool (see
+    ``kubectl describe``); requires ``create`` on ``events``."""
     config_map: Annotated[str, Field(pattern=_CONFIG_MAP)] | None = None
-    """``NAMESPACE/NAME`` of the ConfigMap that holds this file, in the cluster of `api`: with
-    *events*, a file that is rejected is an Event on it, with its errors."""
+    """``NAMESPACE/NAME`` of the ConfigMap with this file, in the cluster of *api*. With *events*, a
+    rejected file is reported as an Event on it."""
     rules: Annotated[tuple[DiscoveryRule, ...], Field(max_length=32)] = ()
-    """What is looked for; none is needed where services only take their matches from HTTPRoutes."""
+    """Rules that make instances; may be empty if services only take matches from HTTPRoutes."""
 
     def cluster(self, name: str) -> KubernetesApi | KubernetesCluster:
         """Return the cluster of a name; the one of ``discovery.api`` for the empty name.

@@ -10,14 +10,14 @@ from controlplane.config.schema.values import HostName, PathPrefix, Settings, wi
 
 
 class BehindGateway(Settings):
-    """How a gateway at an instance's address recognises requests for the instance.
+    """Host and path by which a gateway at an instance's address routes to it.
 
-    Two instances may have one address if these differ and no service has both of them: within a
-    service Envoys know instances by their addresses.
+    Two instances may share an address if these differ and no service uses both of them: within a
+    service, Envoys identify instances by address.
     """
 
     host: Annotated[HostName, Field(json_schema_extra=without_default)] = ""
-    """Replaces the request's host; by default the client's is kept."""
+    """Host header that replaces the client's; by default the client's is kept."""
     path: Annotated[PathPrefix, Field(json_schema_extra=without_default)] = ""
-    """Put before the request's path, such as ``/pool-a`` for a gateway that strips it.
-    Envoys' active checks know nothing of it, so they leave the instance out."""
+    """Path prefix to add, such as ``/pool-a`` for a gateway that strips it. Envoys' active health
+    checks do not use it, so they skip the instance."""

@@ -18,33 +18,34 @@ from controlplane.config.schema.values import (
 
 
 class Credential(Settings):
-    """A credential that Envoys add to requests for one instance, from a file of their machine.
+    """Credential that Envoys add to requests for one instance, read from a local file.
 
-    The control plane sends Envoys its path, and never has the credential itself.
+    The control plane sends Envoys only the path, and never has the credential itself.
     """
 
     file: EnvoyFile
-    """File with the credential and nothing else, such as an API key; reloaded without a restart
+    """File on the Envoy's machine that contains the credential alone, such as an API key; reloaded
     when it is replaced."""
     header: HeaderName = "authorization"
-    """Request header that carries it; one that the client sent is removed."""
+    """Request header for the credential; a value from the client is removed."""
     prefix: HeaderValue = "Bearer "
-    """Prefix of the header's value."""
+    """Prefix of the header value."""
     secrets: EnvoyFile = "/etc/cats/envoy"
-    """Directory with what ``cats bootstrap --secrets`` writes: files that name the above."""
+    """Directory with the SDS files that ``cats bootstrap --secrets`` writes, which refer to
+    *file*."""
 
 
 class Https(Settings):
-    """HTTPS of an instance that is not the fleet's own, such as a provider's API.
+    """HTTPS to an instance outside the fleet's own PKI, such as a provider's API.
 
-    Envoys check no such instance actively; what its answers say decides.
+    Envoys do not actively health-check it; only its responses count.
     """
 
     name: Annotated[HostName, Field(json_schema_extra=without_default)] = ""
-    """Name that Envoys ask for (SNI), that its certificate must carry and that becomes the
-    request's host; by default the DNS name of ``address``."""
+    """Host name for SNI, certificate verification and the request's Host header; by default the DNS
+    name in ``address``, and required if that is an IP address."""
     ca: EnvoyFile = "/etc/ssl/certs/ca-certificates.crt"
-    """Certificates that may sign the instance's; a file of each Envoy's machine."""
+    """CA certificates that verify the instance, a PEM file on the Envoy's machine."""
     path: Annotated[PathPrefix, Field(json_schema_extra=without_default)] = ""
-    """Put before the request's path, such as ``/openai`` for an API that lies there."""
+    """Path prefix to add, such as ``/openai`` for an API below that path."""
     credential: Credential | None = None

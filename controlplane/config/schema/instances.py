@@ -19,51 +19,50 @@ from controlplane.config.units import PositiveDuration, Power
 
 
 class MetricsPage(Settings):
-    """Where a page of metrics is, and how it is read."""
+    """HTTP endpoint of Prometheus metrics and how it is scraped."""
 
     url: Annotated[str, AfterValidator(check_url)]
-    """URL of the metrics page."""
+    """URL of the metrics endpoint."""
     period: PositiveDuration = 1.0
-    """Time between two scrapes."""
+    """Scrape interval."""
     timeout: PositiveDuration = 1.0
-    """Longest wait for a page."""
+    """Scrape timeout."""
     ca: str | None = None
-    """CA certificates for the server, a PEM file; https only."""
+    """CA certificates that verify the server, a PEM file; https only, the system's by default."""
     cert: str | None = None
     """Client certificate for servers that require one, a PEM file; https only."""
     key: str | None = None
-    """File of the key to *cert*; both are read again when they change."""
+    """Private key of *cert*, a PEM file; both are read again when they change."""
     token_file: str | None = None
-    """File that holds a bearer token; read at every scrape."""
+    """File with a bearer token; read at every scrape."""
     labels: dict[str, str] = Field(default_factory=dict, max_length=8)
-    """Label to value, with ``*`` for anything, of the series that count where one page holds those
-    of several instances (Ray Serve: ``ReplicaId``), machines or GPUs (DCGM: ``Hostname``, ``gpu``).
-    """
+    """Labels and values that select series, ``*`` as a wildcard, where one page covers several
+    instances (Ray Serve: ``ReplicaId``), machines or GPUs (DCGM: ``Hostname``, ``gpu``)."""
 
     _pair = model_validator(mode="after")(require_pair)
 
 
 class Scrape(MetricsPage):
-    """Where the control plane reads an instance's metrics itself."""
+    """Metrics endpoint of an instance that the control plane itself scrapes."""
 
     models_url: Annotated[str, AfterValidator(check_url)] | None = None
-    """Of the list of models that it holds, where its metrics do not say: ``/v1/models``, Ollama's
-    ``/api/ps``. Read every 15 seconds, with the same trust and token; at first, a model is at home
-    where it is loaded."""
+    """URL that lists the loaded models, for engines whose metrics do not: ``/v1/models``, or
+    Ollama's ``/api/ps``. Read every 15 seconds with the TLS settings and the token of the scrape;
+    after a start, models are first assigned to the instances that already hold them."""
 
 
 class Orca(Settings):
-    """Where an instance reports its load out of band, in the form that gRPC and Envoy share.
+    """Out-of-band load reports of an instance (ORCA), as gRPC and Envoy use them.
 
-    The service is ``xds.service.orca.v3.OpenRcaService``, in clear text.
+    The service is ``xds.service.orca.v3.OpenRcaService``, without TLS.
     """
 
     port: Port | None = None
-    """Port on the instance's own host."""
+    """Port on the instance's host. *port* or *address* is required."""
     address: Annotated[str, AfterValidator(check_endpoint)] | None = None
-    """IP:PORT, where it is another host; wins over *port*."""
+    """IP:PORT on another host; takes precedence over *port*."""
     period: PositiveDuration = 1.0
-    """Time between two reports."""
+    """Requested interval between reports."""
 
     def target(self, host: str) -> str:
         """Return HOST:PORT for an instance at *host*."""
@@ -73,61 +72,68 @@ class Orca(Settings):
 
 
 class InstancePower(Settings):
-    """Power draw of an instance, from which the energy of a request follows."""
+    """Power draw of an instance, from which the energy per request is derived."""
 
     idle: Power = 0.0
-    """Power drawn without any request."""
+    """Power draw without load."""
     busy: Power = 0.0
-    """Power drawn at full load."""
+    """Power draw at full load."""
 
 
 class InstanceModel(Settings):
-    """A model that an instance serves beside others."""
+    """One of several models that an instance serves."""
 
     name: Name
+    """Name of a model in ``models``."""
     served_as: ServedName | None = None
-    """Name by which this instance serves it; by default ``models[].served_as``."""
+    """Model name that this instance expects in requests; by default ``models[].served_as``."""
 
 
 class Instance(Settings):
-    """A contact instance that requests can be sent to (CATS: CSCI-ID)."""
+    """An endpoint that serves one or more models (CATS: CSCI-ID)."""
 
     name: Name
+    """Unique name: letters, digits, '.', '_' and '-', at most 63 characters."""
     site: Name
+    """Site where it runs."""
     address: Annotated[str, AfterValidator(check_instance_address)]
-    """IP:PORT, IPv6 in brackets; or NAME:PORT, whose name the control plane resolves again
-    when its answer's TTL has passed. The last good answer stays."""
+    """IP:PORT, with IPv6 in brackets, or NAME:PORT. The control plane resolves a name again when
+    its TTL expires, and keeps the last good answer while resolution fails."""
     model: Annotated[Name, Field(json_schema_extra=without_default)] = ""
-    """What it runs, if it is one model."""
+    """Model that it serves. Exactly one of *model* and *models* is required."""
     served_as: ServedName | None = None
-    """Name by which it serves its one model; by default ``models[].served_as``."""
+    """Model name that it expects in requests; by default ``models[].served_as``. Only with
+    *model*."""
     models: tuple[Name | InstanceModel, ...] = ()
-    """What it runs, if there are several at one address: adapters, or an engine that loads what
-    is asked for. They share its capacity. A service gets the one it prefers (least penalty)."""
+    """Models that it serves at one address: adapters, or an engine that loads models on demand.
+    They share its capacity. A service uses the one with the lowest penalty."""
     max_loaded: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Models with a ``load_time`` that it holds at once: vLLM's ``--max-loras``, Ollama's
-    ``OLLAMA_MAX_LOADED_MODELS``; by default what its metrics page says."""
+    """Number of models with a ``load_time`` that it keeps loaded at once: vLLM's ``--max-loras``,
+    Ollama's ``OLLAMA_MAX_LOADED_MODELS``; by default as its metrics report."""
     engine: EngineName = Engine.GENERIC
-    """The inference server, or the name of one of ``telemetry.dialects``."""
+    """Inference server, or the name of a dialect in ``telemetry.dialects``."""
     slots: Annotated[int, Field(ge=1, le=100_000)] = 8
-    """Prior for the requests it works on at once; learned when it reports."""
+    """Prior for the number of requests that it processes concurrently; learned once it reports."""
     service_time: PositiveDuration | None = None
-    """Prior for the time one request takes when it is alone here."""
+    """Prior for the time of one request without concurrent ones; by default derived from the
+    services' ``service_time``."""
     scrape: Scrape | None = None
     orca: Orca | None = None
     power: InstancePower = InstancePower()
     price: RequestPrice | None = None
-    """What is charged for a request here, weighed against delay by ``steering.energy_value``."""
+    """Price of its requests, weighed against delay by ``steering.energy_value``; by default the
+    service's."""
     rate_limit: RateLimit | None = None
-    """Rate limit over all client sites; shares stay below nine tenths of it."""
+    """Rate limit over all client sites; steering uses at most 90 % of it."""
     wake: Wake | None = None
-    """Lets the instance sleep, and starts it when that pays."""
+    """Allows the instance to sleep, and starts it when it is worthwhile."""
     tls: bool = True
-    """Whether it speaks TLS where ``envoy.instance_tls`` is set; else none does."""
+    """Whether it serves TLS when ``envoy.instance_tls`` is set; without that it has no effect."""
     https: Https | None = None
-    """With it, Envoys speak HTTPS to it whatever ``envoy.instance_tls`` says."""
+    """HTTPS with a certificate that is not the fleet's; takes precedence over
+    ``envoy.instance_tls``."""
     gateway: BehindGateway | None = None
-    """Host and path of its requests, where a gateway at its address serves several instances."""
+    """Host and path of its requests, where a shared gateway at its address routes by them."""
 
     @model_validator(mode="after")
     def _name_first(self) -> Instance:

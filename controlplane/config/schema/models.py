@@ -15,7 +15,7 @@ ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._/@~][A-Za-z0-9._:/@+~-]
 
 
 class ModelKind(StrEnum):
-    """How a model came to be."""
+    """Origin of a model."""
 
     FOUNDATION = "foundation"
     CUSTOMISED = "customised"
@@ -23,7 +23,7 @@ class ModelKind(StrEnum):
 
 
 class Protocol(StrEnum):
-    """Protocol that Envoys use to instances."""
+    """Protocol from Envoys to instances; ``grpc`` is HTTP/2 that also retries by gRPC status."""
 
     AUTO = "auto"
     """HTTP/1.1, which all inference servers speak to HTTP clients."""
@@ -37,15 +37,17 @@ class Model(Settings):
     """A model that instances run."""
 
     name: Name
+    """Unique name: letters, digits, '.', '_' and '-', at most 63 characters."""
     kind: ModelKind = ModelKind.FOUNDATION
-    """How the model came to be, shown in the API.
-    Nothing is decided by it; who prefers which model is said by ``services[].models[].penalty``."""
+    """Origin of the model, shown in the API. Does not affect steering; rank models by
+    ``services[].models[].penalty``."""
     base: Name | None = None
-    """The model it was customised or pruned from, shown in the API. Nothing is decided by it."""
+    """Model that it was customised or pruned from, shown in the API. Does not affect steering."""
     served_as: ServedName | None = None
-    """Name by which engines serve it; by default its own."""
+    """Model name that engines expect in requests; by default ``name``."""
     protocol: Protocol = Protocol.AUTO
-    """Protocol of its instances."""
+    """Protocol from Envoys to the instances of this model; ``auto`` is HTTP/1.1."""
     load_time: Duration = 0.0
-    """What an engine takes to load it when it is asked for it and does not hold it, as an adapter
-    or a model of Ollama. Where instances have ``max_loaded``, some hold it and get its requests."""
+    """Time that an engine takes to load the model on demand, for adapters and Ollama's models.
+    Requests are sent to instances that keep it loaded, where instances set or report
+    ``max_loaded``."""

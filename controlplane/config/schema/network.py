@@ -11,23 +11,26 @@ from controlplane.config.units import Bandwidth, Duration
 
 
 class Path(Settings):
-    """What is known of the path between two sites before it is measured; in both directions."""
+    """Prior for the path between two sites, in both directions; measurements replace it."""
 
     source: Annotated[Name, Field(alias="from")]
+    """Site at one end."""
     target: Annotated[Name, Field(alias="to")]
+    """Site at the other end."""
     rtt: Duration | None = None
-    """Round-trip time."""
+    """Round-trip time; by default ``network.default_rtt``."""
     bandwidth: Bandwidth | None = None
-    """Bandwidth of the path, in each direction."""
+    """Bandwidth in each direction; by default ``network.default_bandwidth``."""
 
 
 class Network(Settings):
-    """The network between sites, as far as it is not measured."""
+    """Network between sites, for paths that are not measured."""
 
     default_rtt: Duration = 0.04
-    """Round-trip time of every path that is not listed or measured."""
+    """Round-trip time between two sites whose path is neither listed nor measured."""
     local_rtt: Duration = 0.0005
-    """Round-trip time within one site."""
+    """Round-trip time within a site."""
     default_bandwidth: Bandwidth | None = None
-    """Bandwidth of every path that is not listed or measured; unlimited if it is left out."""
+    """Bandwidth between two sites whose path is neither listed nor measured; unlimited by
+    default."""
     paths: tuple[Path, ...] = ()

@@ -19,30 +19,30 @@ class RequestPrice(Settings):
     """Price of requests, in the operator's currency."""
 
     request: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
-    """Price of a request."""
+    """Price per request."""
     input_tokens: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """Price of a million prompt tokens."""
+    """Price per million prompt tokens."""
     output_tokens: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """Price of a million output tokens."""
+    """Price per million output tokens."""
 
 
 class RequestTokens(Settings):
-    """Mean tokens of a service's requests."""
+    """Mean token counts of a service's requests."""
 
     input: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """Tokens of a prompt."""
+    """Mean prompt tokens per request."""
     output: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
-    """Tokens of an answer."""
+    """Mean output tokens per request."""
 
 
 class RateLimit(Settings):
-    """Rate beyond which a provider rejects requests with 429."""
+    """Rate above which a provider rejects requests with 429."""
 
     requests_per_minute: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
-    """Requests a minute."""
+    """Requests per minute; unlimited by default."""
     tokens_per_minute: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)] | None = None
-    """Tokens a minute, of prompts and answers; needs ``services[].tokens``, or instances that
-    report theirs."""
+    """Prompt and output tokens per minute; unlimited by default. Needs ``services[].tokens``, or
+    instances that report token counts."""
 
     def requests(self, tokens: float) -> float:
         """Return the requests a second that it allows, of *tokens* each; infinite if all."""
@@ -55,29 +55,29 @@ class RateLimit(Settings):
 
 
 class Tariffs(Settings):
-    """A feed of what energy costs: YAML or JSON with ``sites: {NAME: {price, carbon}}``.
+    """Feed of energy prices: YAML or JSON with ``sites: {NAME: {price, carbon}}``.
 
-    What is wrong in it is logged and changes nothing: the last good values stay.
+    Errors in the feed are logged, and the last valid values stay in force until *expiry*.
     """
 
     url: Annotated[str, AfterValidator(check_url)] | None = None
-    """URL of the feed."""
+    """URL of the feed. Exactly one of *url* and *file* is required."""
     file: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """File to read instead of *url*."""
+    """Path of a file to read instead of *url*."""
     period: PositiveDuration = 300.0
-    """Time between two reads."""
+    """Interval between reads."""
     timeout: PositiveDuration = 10.0
-    """Longest wait for an answer."""
+    """Timeout of a request."""
     expiry: PositiveDuration = TARIFF_EXPIRY
-    """Age at which what was read no longer counts, and the configured values do."""
+    """Age at which values expire; the configured ``sites[].power`` then applies."""
     ca: str | None = None
-    """CA certificates for the server, a PEM file; https only."""
+    """CA certificates that verify the server, a PEM file; https only, the system's by default."""
     cert: str | None = None
     """Client certificate for servers that require one, a PEM file; https only."""
     key: str | None = None
-    """File of the key to *cert*."""
+    """Private key of *cert*, a PEM file."""
     token_file: str | None = None
-    """File that holds a bearer token; read each time."""
+    """File with a bearer token; read at each request."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Tariffs:

@@ -14,19 +14,19 @@ from controlplane.config.units import Share
 
 
 class Tls(Settings):
-    """Certificates of the control plane's own ports; reloaded when the files change."""
+    """TLS certificates of a server port; reloaded when the files change."""
 
     cert: str
     """Certificate, a PEM file."""
     key: str
     """Private key of the certificate, a PEM file."""
     client_ca: str | None = None
-    """CA certificates, a PEM file; with it, clients must present a certificate that one of
-    these signed."""
+    """CA certificates of clients, a PEM file. If set, clients must present a certificate that one
+    of them signed."""
 
 
 class Role(StrEnum):
-    """Role of a client of the gRPC port."""
+    """Role on the gRPC port; an ``observer`` reads the state of all clients (CSDS)."""
 
     ENVOY = "envoy"
     """Get the view of its site and report what it observes there."""
@@ -44,18 +44,19 @@ def _check_san(pattern: str) -> str:
 
 
 class Identity(Settings):
-    """Which role and sites a client has, by the names in its certificate.
+    """Role and sites of a client, by a name in its certificate.
 
-    Used where ``server.tls.client_ca`` is set.
+    Only with ``server.tls.client_ca``.
     """
 
     san: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_check_san)]
-    """A subject alternative name (SPIFFE id, DNS name); ``*`` is anything without a slash,
-    ``{site}`` and ``{id}`` must equal the site and the id that the client claims."""
+    """Subject alternative name (SPIFFE ID or DNS name); ``*`` matches anything but a slash, and
+    ``{site}`` and ``{id}`` must equal the site and ID that the client reports."""
     role: Role = Role.ENVOY
-    """Role of a client with this certificate."""
+    """Role of clients with such a certificate."""
     sites: tuple[Name, ...] = ()
-    """Sites that it may claim, beside one that stands in *san*; an observer claims none."""
+    """Sites that the client may report, in addition to ``{site}`` in *san*; an observer needs
+    none."""
 
     @model_validator(mode="after")
     def _name_a_site(self) -> Identity:
@@ -65,85 +66,87 @@ class Identity(Settings):
 
 
 class Admin(Settings):
-    """Who may use the HTTP port; one of the two is needed where other machines can reach it."""
+    """Access to the HTTP port; beyond loopback, tokens or client certificates are required."""
 
     token_file: str | None = None
-    """File of bearer tokens, one a line, read again when it changes; a browser gives one of them
-    as password."""
+    """File with bearer tokens, one per line; read again when it changes. Browsers send a token as
+    the password."""
     tls: Tls | None = None
-    """Serves HTTPS; with its ``client_ca``, a certificate that it signed is as good as a token."""
+    """HTTPS certificate. A client certificate signed by its ``client_ca`` is accepted instead of a
+    token."""
 
 
 class AgentRights(Settings):
-    """An agent that may report, and what it may report on; all others are refused."""
+    """Agent that may report, and the scope of its reports."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
-    """The agent's ``id``."""
+    """``id`` of the agent."""
     token_hash_file: str | None = None
-    """File that holds the SHA-256 of its bearer token, in hexadecimal; read again as it changes."""
+    """File with the SHA-256 of its bearer token, in hexadecimal; read again when it changes.
+    Required without ``server.tls.client_ca``."""
     sites: tuple[Name, ...] = ()
-    """Sites whose instances, paths and power it may report on."""
+    """Sites on whose instances, paths and power it may report."""
     instances: tuple[Name, ...] = ()
-    """Instances that it may report on, whatever their site."""
+    """Instances on which it may report, at any site."""
     batches_rate: Annotated[float, Field(gt=0, le=10_000)] = 20.0
-    """Most batches a second."""
+    """Maximum number of batches per second."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 10_000
-    """Most reports in one batch."""
+    """Maximum number of reports per batch."""
 
 
 class BusTls(Settings):
-    """How a replica verifies NATS servers and authenticates to them."""
+    """TLS from replicas to NATS servers."""
 
     ca: str | None = None
-    """CA certificates for the servers; by default the system's."""
+    """CA certificates that verify the servers, a PEM file; the system's by default."""
     cert: str | None = None
-    """Client certificate, a PEM file."""
+    """Client certificate for servers that require one, a PEM file."""
     key: str | None = None
-    """Private key of the certificate, a PEM file."""
+    """Private key of *cert*, a PEM file."""
 
 
 class Replicas(Settings):
-    """How the replicas of one Deployment share state: by a Lease, and by asking its holder.
+    """Leader election by a Kubernetes Lease; the other replicas sync state from the leader.
 
-    A pod says its own address by the environment variable ``POD_IP``.
+    Each pod needs its own IP address in the environment variable ``POD_IP``.
     """
 
     lease: KubernetesName = "cats"
-    """Name of the Lease, which says who decides."""
+    """Name of the Lease that elects the leader."""
     namespace: KubernetesName | None = None
-    """Where the Lease is; by default the pod's own namespace."""
+    """Namespace of the Lease; by default the pod's own."""
     api: KubernetesApi = KubernetesApi()
-    """The cluster's API; by default that of the pod's own cluster."""
+    """Kubernetes API server; by default that of the pod's own cluster."""
     port: Port = 18090
-    """Where the leader answers the other replicas."""
+    """Port on which the leader serves the other replicas."""
     key_file: str
-    """File of a key that the replicas share, of 16 characters or more; signs what they send each
-    other. The admin tokens' file will do."""
+    """File with a shared secret of at least 16 characters, which signs messages between replicas.
+    The file of the admin tokens may be used."""
 
 
 class Tracing(Settings):
-    """Where traces of cycles are sent; needs ``pip install 'cats-controlplane[tracing]'``."""
+    """Export of traces of decision cycles; needs ``pip install 'cats-controlplane[tracing]'``."""
 
     endpoint: Annotated[str, AfterValidator(check_url)]
-    """OTLP over HTTP, such as ``http://127.0.0.1:4318/v1/traces``."""
+    """OTLP/HTTP endpoint, such as ``http://127.0.0.1:4318/v1/traces``."""
     sample: Share = 1.0
-    """Share of the cycles that is traced."""
+    """Share of cycles that are traced."""
 
 
 class Transport(StrEnum):
-    """Implementation of gRPC's transport."""
+    """Implementation of the gRPC transport."""
 
     H2 = "h2"
     GRPCIO = "grpcio"
 
 
 class Webhook(Settings):
-    """An admission webhook: the Kubernetes API server has fleets checked before it stores them."""
+    """Validating admission webhook, which lets Kubernetes reject invalid configurations."""
 
     address: Annotated[str, AfterValidator(check_ip)] = "0.0.0.0"  # noqa: S104 -- the API server's
-    """IP address that it listens on."""
+    """IP address to listen on."""
     port: Port = 18443
-    """Port that it listens on."""
+    """Port to listen on."""
     cert: str
     """Certificate, a PEM file; reloaded when it changes."""
     key: str
@@ -151,29 +154,32 @@ class Webhook(Settings):
 
 
 class Server(Settings):
-    """The control plane's own ports and bus."""
+    """Ports, access control and replication of the control plane."""
 
     tls: Tls | None = None
+    """TLS of the gRPC port; by default without TLS."""
     identities: tuple[Identity, ...] = (
         Identity(san="spiffe://*/site/{site}/envoy/{id}"),
         Identity(san="spiffe://*/site/{site}/agent/{id}", role=Role.AGENT),
     )
-    """Replaces the two that are there by default."""
+    """Roles and sites of clients by their certificates. By default Envoys have
+    ``spiffe://*/site/{site}/envoy/{id}`` and agents ``spiffe://*/site/{site}/agent/{id}``."""
     admin: Admin = Admin()
     agents: tuple[AgentRights, ...] = ()
-    """Agents that may report; none given means that every agent may report for everything."""
+    """Agents that may report; all others are then rejected. By default any agent may report: on its
+    certificate's site with ``tls.client_ca``, else on everything."""
     bus: Annotated[
         str, Field(pattern=r"^(local|kubernetes|(nats|tls)://[^\s,]+(,(nats|tls)://[^\s,]+)*)$")
     ] = "local"
-    """``local`` for one process; ``kubernetes`` for the replicas of one Deployment, which a Lease
-    and `replicas` join; else the NATS servers that join several, with commas between."""
+    """How replicas share state: ``local`` for a single replica, ``kubernetes`` for the replicas of
+    one Deployment (needs *replicas*), or a comma-separated list of NATS servers."""
     replicas: Replicas | None = None
-    """How replicas join with ``bus: kubernetes``."""
+    """Leader election for ``bus: kubernetes``."""
     bus_tls: BusTls | None = None
     transport: Transport = Transport.H2
-    """What carries gRPC: ``h2``, or ``grpcio`` for gRPC's own C core, whose limits are its own."""
+    """gRPC implementation: ``h2``, or ``grpcio`` for gRPC's C core, which has limits of its own."""
     max_connections_per_address: Annotated[int, Field(ge=0)] = 0
-    """Connections that one client address may have open on the gRPC port; 0 sets no bound."""
+    """Maximum number of connections from one client address to the gRPC port; 0 sets no limit."""
     tracing: Tracing | None = None
     webhook: Webhook | None = None
 

@@ -24,7 +24,7 @@ from controlplane.config.units import Duration, Penalty, PositiveDuration, Size
 
 
 class Task(StrEnum):
-    """Kind of input and output of a service."""
+    """Input and output modality of a service."""
 
     TEXT = "text"
     VISION = "vision"
@@ -33,68 +33,70 @@ class Task(StrEnum):
 
 
 class Delay(StrEnum):
-    """Whether a user waits for the answer."""
+    """Delay sensitivity: whether a user waits for the response."""
 
     SENSITIVE = "sensitive"
     TOLERANT = "tolerant"
 
 
 class Slo(Settings):
-    """What the operator promised: a constraint on the shares, whose attainment is reported."""
+    """Latency objectives: constraints on the shares, with reported attainment."""
 
     ttft: PositiveDuration | None = None
-    """Time to first token that 99 of 100 requests keep; shares are chosen so that they do, and an
-    answer's beginning is waited for no longer than ``first_byte``, which follows from it."""
+    """Time to first token that 99 % of requests should meet; no objective by default. Also sets the
+    default of ``first_byte``."""
     latency: PositiveDuration | None = None
-    """Time to the end of the answer that 99 of 100 requests keep; shares are chosen so that they
-    do."""
+    """Time to the end of the response that 99 % of requests should meet; no objective by
+    default."""
 
 
 class BodySize(Settings):
-    """A class of requests by the length of their bodies, as ``content-length`` says it."""
+    """Range of request body lengths, by ``content-length``."""
 
     least: Size = 0.0
-    """Smallest body in the class."""
+    """Lower bound, inclusive."""
     below: Size | None = None
-    """Bodies of this size and larger are not in the class; by default there is no upper bound."""
+    """Upper bound, exclusive; unbounded by default."""
 
 
 class Match(Settings):
-    """Requests that belong to a service; every field given must hold."""
+    """Condition on requests; all keys that are set must match."""
 
     host: Annotated[str, Field(max_length=255), AfterValidator(check_match_host)] | None = None
-    """Host name of the request, whatever the port; ``*.example.com`` is any name below it."""
+    """Host name of the request, regardless of the port; ``*.example.com`` matches all of its
+    subdomains."""
     path: Annotated[UrlPath, AfterValidator(check_match_path)] | None = None
-    """The exact path, without the query; a final '*' makes it a prefix."""
+    """Exact path without the query; a trailing ``*`` makes it a prefix."""
     header: Annotated[dict[HeaderName, HeaderValue], AfterValidator(check_match_headers)] = Field(
         default_factory=dict
     )
-    """Headers and the exact values they must have."""
+    """Request headers and the exact values that they must have."""
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    """The ``model`` member of a JSON body."""
+    """The ``model`` field of a JSON or multipart/form-data body."""
     body_size: BodySize | None = None
-    """Length of the body: long prompts become a service with its own shares and promises.
-    Requests that do not state their length, as chunked ones, are in no class; leave them a match
-    without one."""
+    """Length of the body, so that long prompts can be a service with its own shares and SLO. Never
+    matches requests without a ``content-length``, such as chunked ones; add a match without
+    *body_size* for those."""
 
 
 class HttpRouteSource(Settings):
-    """HTTPRoutes that lead to a pool or a Service: what they match belongs to a service."""
+    """Matches taken from the HTTPRoutes that route to a pool or Service."""
 
     cluster: Name | None = None
     """One of ``discovery.clusters``; by default the cluster of ``discovery.api``."""
     namespace: KubernetesName | None = None
-    """Of the pool or the Service; by default that of ``discovery``."""
+    """Namespace of the pool or Service; by default ``discovery.namespace``."""
     pool: KubernetesObjectName | None = None
-    """The InferencePool that they lead to. One of *pool* and *service* is needed."""
+    """InferencePool that is the HTTPRoutes' backend. Exactly one of *pool* and *service* is
+    required."""
     service: KubernetesName | None = None
-    """The Kubernetes Service that they lead to."""
+    """Kubernetes Service that is the HTTPRoutes' backend."""
     route_namespaces: (
         Annotated[tuple[NamespaceName, ...], Field(min_length=1, max_length=32)] | None
     ) = None
-    """Where the HTTPRoutes are, or ``["*"]`` for all namespaces; by default *namespace*."""
+    """Namespaces of the HTTPRoutes, or ``["*"]`` for all; by default *namespace*."""
     hostnames: bool = True
-    """Whether a request must ask for one of the HTTPRoute's host names; false for sidecars, which
+    """Whether requests must match the HTTPRoutes' host names; set it to false for sidecars, which
     applications reach as 127.0.0.1."""
 
 
@@ -102,12 +104,14 @@ class ServiceModel(Settings):
     """A model that may serve a service."""
 
     name: Name
+    """Name of a model in ``models``."""
     penalty: Penalty = 0.0
-    """Wait an operator would accept to get a better model instead; ``never`` excludes it."""
+    """Extra delay that is acceptable in order to get a better model instead; ``never`` excludes
+    this one."""
 
 
 class Residency(Settings):
-    """Where requests of a service may be served; a site without a region never qualifies."""
+    """Data residency: where requests may be served. Sites without a region never qualify."""
 
     allow: Annotated[tuple[str, ...], Field(min_length=1)]
     """Regions whose sites may serve the requests."""
@@ -120,29 +124,35 @@ def _check_balance(factor: float) -> float:
 
 
 class Affinity(Settings):
-    """Keeps the requests of a session on one instance, by a weighted hash of the session's name."""
+    """Session affinity by a weighted hash of the session key."""
 
     header: HeaderName | None = None
-    """The request header in which clients name their session."""
+    """Request header with the session key. Exactly one of *header* and *cookie* is required."""
     cookie: HeaderName | None = None
-    """Instead of a header: the cookie that names the session; Envoy sets it where a client that
-    keeps cookies sends none."""
+    """Cookie with the session key; Envoy sets it on the first response if the client sends none."""
     timeout: PositiveDuration = 600.0
-    """How long clients keep that cookie. With a header it decides nothing, and is a warning: a hash
-    needs no memory, so sessions keep their place however long they pause; they move when their
-    instance goes, and some when weights change."""
+    """Lifetime of the cookie. Has no effect with *header*, and is then a warning: the hash keeps no
+    state, so sessions stay in place however long they pause; some move when weights change or their
+    instance is removed."""
     pause: Duration = 20.0
-    """Mean time between two requests of a session, by which the cached prefixes are counted that a
-    change of shares would lose; 0 weighs nothing against a change."""
+    """Mean time between two requests of a session, used to estimate how many cached prefixes a
+    change of shares would lose; 0 ignores that loss."""
     balance_factor: Annotated[
         float, Field(ge=0, le=1000, allow_inf_nan=False), AfterValidator(_check_balance)
     ] = 2.0
-    """Requests in progress at an instance, over its share of those of the Envoy, at which further
-    ones go to the next instance, so that one hot session does not fill its own; 0 is no bound."""
+    """Bounded load: limit on an instance's active requests, as a multiple of its weighted share of
+    the Envoy's active requests. Beyond it sessions overflow to other instances. At least 1; 0 sets
+    no limit."""
 
 
 class PolicyName(StrEnum):
-    """How shares are computed."""
+    """Policy that computes shares.
+
+    ``optimal`` minimises the predicted cost of all requests. ``waterfall`` fills the nearest region
+    to 80 % of capacity, then the next nearest; ``spray`` spreads the overflow over all free
+    capacity instead. ``headroom`` shares by free capacity, ``capacity`` by capacity, ``nearest``
+    uses the nearest site only, and ``static`` the weights of ``overrides``.
+    """
 
     OPTIMAL = "optimal"
     WATERFALL = "waterfall"
@@ -154,11 +164,12 @@ class PolicyName(StrEnum):
 
 
 class Canary(Settings):
-    """A policy that is tried on one client site before it is rolled out."""
+    """Policy to try at one client site before it is rolled out."""
 
     client_site: Name
+    """Site whose clients' requests the policy decides."""
     policy: PolicyName
-    """What decides at that client site."""
+    """Policy at that client site."""
 
 
 _PATIENCE = 10.0
@@ -170,54 +181,58 @@ where ``slo`` states nothing: some attempts have room before the timeout ends th
 
 
 class Service(Settings):
-    """What clients ask for: one kind of request behind one API (CATS: CS-ID)."""
+    """A kind of request that clients send to one API (CATS: CS-ID)."""
 
     name: Name
+    """Unique name: letters, digits, '.', '_' and '-', at most 63 characters."""
     task: Task = Task.TEXT
-    """Kind of input and output of the service, shown in the API and on the dashboard.
-    Nothing is decided by it; what a request takes is learned, or said by ``service_time``."""
+    """Input and output modality, shown in the API and on the dashboard. Does not affect
+    steering."""
     delay: Delay = Delay.SENSITIVE
     slo: Slo = Slo()
     match: Annotated[tuple[Match, ...], Field(min_length=1)] = ()
-    """Which requests belong to it. At least one of *match* and *http_routes* is required."""
+    """Requests that belong to the service: those that meet any entry. *match* or *http_routes* is
+    required."""
     http_routes: Annotated[tuple[HttpRouteSource, ...], Field(min_length=1, max_length=8)] = ()
-    """Takes further matches from HTTPRoutes of the Gateway API."""
+    """Sources of additional matches: HTTPRoutes of the Kubernetes Gateway API."""
     models: Annotated[tuple[ServiceModel, ...], Field(min_length=1)]
     residency: Residency | None = None
     affinity: Affinity | None = None
     protocol: Protocol = Protocol.AUTO
-    """Protocol of its instances; by default ``models[].protocol``."""
+    """Protocol from Envoys to its instances; ``auto`` takes that of its models."""
     policy: PolicyName | None = None
-    """Overrides ``steering.policy`` for this service."""
+    """Policy for this service; by default ``steering.policy``."""
     canary: Canary | None = None
-    """Overrides the policy for the requests of one client site."""
+    """Policy for this service's requests from one client site."""
     delay_weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
-    """Weight of a second of delay; by default 1 if delay-sensitive, 0.1 if tolerant."""
+    """Cost of a second of delay relative to other services; by default 1 if *delay* is
+    ``sensitive`` and 0.1 if ``tolerant``."""
     request_size: Size = 0.0
-    """Mean size of a request, for the time its transfer takes."""
+    """Mean request size, from which the transfer time is estimated."""
     response_size: Size = 0.0
-    """Mean size of a response."""
+    """Mean response size, from which the transfer time is estimated."""
     service_time: PositiveDuration | None = None
-    """Prior for the mean time an idle instance takes; learned when instances report."""
+    """Prior for the mean response time of an idle instance; learned once instances report."""
     price: RequestPrice | None = None
-    """What is charged for its requests at instances without a price of their own, weighed against
-    delay by ``steering.energy_value``."""
+    """Price of its requests at instances without their own ``price``, weighed against delay by
+    ``steering.energy_value``."""
     tokens: RequestTokens | None = None
-    """Tokens of its requests, for prices per token; by default what instances report."""
+    """Token counts of its requests, for token prices and token rate limits; by default as instances
+    report."""
     timeout: Duration = 0.0
-    """Longest duration of a whole answer; 0 is no limit, which streaming answers need."""
+    """Timeout of the entire response; 0 disables it, as long streams require."""
     idle_timeout: Duration = 300.0
-    """Longest silence within an answer; 0 is no limit."""
+    """Stream idle timeout: longest time without data in either direction; 0 disables it."""
     failure_cost: Duration = 10.0
-    """Cost of a failed answer, as a delay that would be as bad; it moves requests away from
-    instances that fail more than others."""
+    """Delay that is as bad as a failed request. Steers requests away from instances that fail more
+    than others."""
     first_byte: Duration | None = None
-    """Longest wait for the beginning of an answer, after which the request goes to another
-    instance; never cuts an answer that has begun. 0 is no limit. By default ten times
-    ``slo.ttft`` and at least twice ``slo.latency``, since an answer that is not streamed begins
-    when it is complete. Without ``slo.ttft`` no attempt is given up: after ten times
-    ``slo.latency``, or else a fifth of ``idle_timeout``, another instance is asked as well, and
-    the first to answer serves the client."""
+    """Per-attempt timeout until the response begins, after which the request is retried at another
+    instance; a response that has begun is not cut. 0 disables it. By default ten times ``slo.ttft``
+    and at least twice ``slo.latency``, since a response without streaming begins when it is
+    complete. Without ``slo.ttft`` no attempt is cancelled: after ten times ``slo.latency``, else a
+    fifth of ``idle_timeout``, the request is hedged to another instance, and the client gets the
+    first response."""
 
     @property
     def longest_first_byte(self) -> float | None:

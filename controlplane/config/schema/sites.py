@@ -13,7 +13,7 @@ from controlplane.config.units import Duration, Power, Share
 
 
 class SiteKind(StrEnum):
-    """Kind of a site."""
+    """Kind of a site; ``device`` stands for a class of devices, each with its own Envoy."""
 
     CLOUD = "cloud"
     EDGE = "edge"
@@ -21,37 +21,37 @@ class SiteKind(StrEnum):
 
 
 class SitePower(Settings):
-    """Price, carbon intensity and budget of energy at a site."""
+    """Energy price, carbon intensity and power budget of a site."""
 
     price: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Price of a kilowatt-hour, in the operator's currency."""
     carbon: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Grams of CO2 per kilowatt-hour."""
+    """Carbon intensity, in grams of CO2 per kilowatt-hour."""
     budget: Power | None = None
-    """Most power the site's instances may draw together; none means no limit."""
+    """Limit on the combined power draw of the site's instances; no limit by default."""
 
 
 class SiteListener(Settings):
-    """Address and port on which the Envoys of one site listen, where they differ from `envoy`'s.
+    """Listener address and port of one site's Envoys, where they differ from ``envoy``.
 
     A sidecar listens on loopback and a gateway on all addresses; Envoys that share a machine need
-    a port each.
+    different ports.
     """
 
     address: Annotated[str, AfterValidator(check_ip)] | None = None
-    """IP address that its Envoys listen on; ``envoy.address`` if it is left out."""
+    """IP address that the site's Envoys listen on; by default ``envoy.address``."""
     port: Port | None = None
-    """Port that its Envoys listen on; ``envoy.port`` if it is left out."""
+    """Port that the site's Envoys listen on; by default ``envoy.port``."""
 
 
 class DeviceBattery(Settings):
-    """How far the batteries of a class of devices are preserved."""
+    """How steering spares the batteries of a class of devices."""
 
     floor: Share = 0.2
-    """Charge below which a device that is not on mains keeps its own model for requests that
-    nothing else answers."""
+    """State of charge below which a device on battery uses its own model only as a last resort,
+    when no other instance answers."""
     penalty: Duration = 0.1
-    """Extra wait that is accepted to preserve the battery of a device that is not on mains."""
+    """Extra delay to accept elsewhere before a request uses the model of a device on battery."""
 
 
 Latitude = Annotated[float, Field(ge=-90, le=90)]
@@ -59,19 +59,21 @@ Longitude = Annotated[float, Field(ge=-180, le=180)]
 
 
 class Site(Settings):
-    """A place that holds instances, clients or both (CATS: service site)."""
+    """A location with instances, clients or both (CATS: service site)."""
 
     name: Name
+    """Unique name: letters, digits, '.', '_' and '-', at most 63 characters."""
     kind: SiteKind
     region: str = ""
-    """For residency and for the locality of its Envoys and endpoints."""
+    """Region, for ``services[].residency`` and in the locality of the site's Envoys and
+    endpoints."""
     zone: str = ""
-    """Zone in the locality of its Envoys and endpoints."""
+    """Zone in the locality of the site's Envoys and endpoints."""
     zones: Annotated[tuple[str, ...], Field(max_length=64)] = ()
-    """Further zones that belong to it: Envoys and instances there are at this site."""
+    """Additional zones of the site: Envoys and instances in them belong to it."""
     coordinates: tuple[Latitude, Longitude] | None = None
-    """Latitude and longitude in degrees, north and east positive: its place on the dashboard's map.
-    Nothing is decided by it."""
+    """Latitude and longitude in degrees, north and east positive: the site's place on the
+    dashboard's map. Does not affect steering."""
     power: SitePower = SitePower()
     battery: DeviceBattery = DeviceBattery()
     listener: SiteListener = SiteListener()

@@ -14,47 +14,48 @@ from controlplane.config.units import Duration, PositiveDuration, Share
 
 
 class Mode(StrEnum):
-    """Whether decisions are pushed to Envoys."""
+    """Whether decided weights are pushed to Envoys."""
 
     STEER = "steer"
     OBSERVE = "observe"
 
 
 class Steering(Settings):
-    """How shares are decided, and how often."""
+    """Policy, timing and prices of steering decisions."""
 
     policy: PolicyName = PolicyName.OPTIMAL
     canary: Canary | None = None
-    """Overrides ``steering.policy`` at one client site, for services that have neither a policy
-    nor a canary of their own."""
+    """Policy at one client site, for services without a policy or canary of their own."""
     mode: Mode = Mode.STEER
-    """``observe`` decides and explains, but pushes the static split."""
+    """``steer`` pushes the decided weights; ``observe`` computes and explains them, but pushes
+    static weights."""
     period: PositiveDuration = 1.0
-    """Time between decisions."""
+    """Interval between decisions."""
     expiry: PositiveDuration = 30.0
-    """Age at which reports of an instance expire."""
+    """Age at which an instance's reports expire. Without fresh reports it gets no requests, while
+    others of its service have them."""
     probe_share: Annotated[Share, Field(le=0.5)] = 0.01
-    """Largest part of a client site's requests for instances that were slow once, to see whether
-    they have recovered; 0 never asks again."""
+    """Maximum share of a client site's requests that probe instances which were slow or failing, to
+    detect recovery; 0 disables probing."""
     min_gain: Share = 0.04
-    """Predicted gain, as a part of the cost that shares can change, below which weights stay as
-    they are."""
+    """Predicted improvement, relative to the cost that shares can change, below which weights are
+    not changed."""
     shed_tolerant: bool = True
-    """Refuse a part of the requests of delay-tolerant services (503) while instances are full and
-    demand exceeds capacity, so that others are still served in time."""
+    """Shed a fraction of the requests of delay-tolerant services (503) while demand exceeds
+    capacity, so that the others are still served in time."""
     slow_start: Duration = 10.0
-    """Time over which a new instance rises to its full share."""
+    """Time over which a new instance ramps up to its full share; 0 disables slow start."""
     weight_sum: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    """Sum of the weights of one service at one client site."""
+    """Sum of the weights of a service at a client site."""
     energy_value: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Seconds of delay that one currency unit is worth: of energy, of carbon and of requests with a
-    price. It is worth as much whichever service spends it, so one whose delay costs a tenth waits
-    ten times as long to save it. 0 ignores prices."""
+    """Seconds of delay that one currency unit of energy, carbon or request price is worth; 0
+    ignores prices. It is the same for all services, so that a service with a ``delay_weight`` of
+    0.1 accepts ten times the delay for the same saving."""
     carbon_price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = 0.0
     """Price of a kilogram of CO2, in the operator's currency; needs ``energy_value``."""
     tariffs: Tariffs | None = None
-    """Where prices of energy and its carbon are read while running; until then, and for sites that
-    it does not name, ``sites[].power`` counts."""
+    """Feed of energy prices and carbon intensities. ``sites[].power`` applies until the first read
+    and to sites that are not in the feed."""
 
     @property
     def tariff_expiry(self) -> float:
@@ -63,23 +64,23 @@ class Steering(Settings):
 
 
 class Override(Settings):
-    """An operator's override for a service (or all) at an instance or a site."""
+    """Manual override for one service, or all, at an instance or site."""
 
     service: Name | None = None
-    """Service that it applies to; all if it is left out."""
+    """Service that it applies to; all services by default."""
     instance: Name | None = None
-    """Instance that it applies to."""
+    """Instance that it applies to. *instance* or *site* is required."""
     site: Name | None = None
-    """Site that it applies to: all its instances together."""
+    """Site that it applies to, with all of its instances."""
     drain: bool = False
-    """Sends no requests there."""
+    """Send no requests there."""
     pin: bool = False
-    """Sends all requests there."""
+    """Send all requests there."""
     weight: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Fixed weight under the policy ``static``, beside the others' weights."""
+    """Fixed weight relative to other instances; only with the policy ``static`` or with *pin*."""
     max_share: Share | None = None
-    """Largest share of each client site's requests that goes there."""
+    """Maximum share of each client site's requests."""
     min_share: Share | None = None
-    """Least share of each client site's requests that goes there."""
+    """Minimum share of each client site's requests."""
     reason: str = ""
-    """Reason, shown by the API and the dashboard."""
+    """Free text, shown by the API and the dashboard."""

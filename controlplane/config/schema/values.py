@@ -10,13 +10,7 @@ from pydantic_core import PydanticCustomError
 from controlplane.config.addresses import is_dns_name, is_ip
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-Name = Annotated[
-    str,
-    Field(
-        pattern=NAME_PATTERN,
-        description="Letters, digits, '.', '_' and '-'; at most 63.",
-    ),
-]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 UrlPath = Annotated[str, Field(pattern=r"^/\S*$", max_length=2048)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]

@@ -13,33 +13,34 @@ from controlplane.config.units import PositiveDuration
 
 
 class Wake(Settings):
-    """An instance that may be asleep: scaled to zero, or switched off until it is needed.
+    """Wake-up of an instance that is scaled to zero or switched off while idle.
 
-    While nothing answers at its address it gets no requests. It is started when the waiting that
-    it is expected to save exceeds *price*, or when nothing else can serve what clients ask for.
+    It gets no requests while its address does not respond. It is started when the delay that it is
+    expected to save exceeds *price*, or when no other instance can serve the requests.
     """
 
     start_up: PositiveDuration
-    """Time from the call until it serves requests."""
+    """Time from the start request until it serves requests."""
     use: PositiveDuration = 600.0
-    """Time that it is expected to run once it is started: what scales it down waits so long."""
+    """Expected running time once started; set it to the idle time after which it is scaled down.
+    Longer than *start_up*."""
     price: PositiveDuration | None = None
-    """Waiting that one start has to save over *use*, summed over all requests; by default as much
-    as *use*: a second of waiting saved for each second that it runs."""
+    """Total delay, summed over all requests, that a start has to save during *use*; by default
+    *use* itself: one second of delay saved per second of running time."""
     url: Annotated[str, AfterValidator(check_url)] | None = None
-    """URL to POST to in order to start it. Without it nothing is called: KEDA's scaler and
-    metrics say that it is wanted."""
+    """URL of the POST request that starts it. Without it the control plane starts nothing, and only
+    reports the demand to KEDA's scaler and in metrics."""
     timeout: PositiveDuration = 5.0
-    """Longest wait for the answer of a call."""
+    """Timeout of that request."""
     token_file: str | None = None
-    """File that holds a bearer token; read at every call. The URL has to be https then, or on this
-    machine."""
+    """File with a bearer token; read at every request. Requires an https URL, unless it is on
+    loopback."""
     ca: str | None = None
-    """CA certificates for the server, a PEM file; https only."""
+    """CA certificates that verify the server, a PEM file; https only, the system's by default."""
     cert: str | None = None
     """Client certificate for servers that require one, a PEM file; https only."""
     key: str | None = None
-    """File of the key to *cert*; both are read again at every call."""
+    """Private key of *cert*, a PEM file; both are read again at every request."""
 
     @property
     def least_saved(self) -> float:

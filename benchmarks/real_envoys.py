@@ -29,12 +29,13 @@ REFERENCES = (Balancing.ROUND_ROBIN, Balancing.LEAST_REQUEST)
 
 def run_all(*, quick: bool = False) -> list[Row]:
     """Run the schedule under every way to balance; a short one of twelve under the main three."""
-    main_three = (Balancing.STEERED, *REFERENCES)
     if quick:
-        return _rows("", Trial(length=25.0, slow_at=12.5, timeout=15.0), main_three)
-    few, many = Trial(), Trial(setting=FORTY)
-    blind = (Balancing.STEERED_BLIND, *REFERENCES)
-    return _rows("", few, tuple(Balancing)) + _rows("40 instances: ", many, blind)
+        short = Trial(length=25.0, slow_at=12.5, timeout=15.0)
+        return _rows("", short, (Balancing.STEERED, *REFERENCES))
+    return [
+        *_rows("", Trial(), tuple(Balancing)),
+        *_rows("40 instances: ", Trial(FORTY), (Balancing.STEERED_BLIND, *REFERENCES)),
+    ]
 
 
 def _rows(title: str, trial: Trial, balancings: Sequence[Balancing]) -> list[Row]:
@@ -46,6 +47,7 @@ def _rows(title: str, trial: Trial, balancings: Sequence[Balancing]) -> list[Row
 
 
 def _row(title: str, trial: Trial, result: Result, results: Mapping[Balancing, Result]) -> Row:
+    name = f"{title}{result.balancing}"
     latencies = result.latencies()
     figures = {
         "requests": float(len(latencies)),
@@ -58,16 +60,12 @@ def _row(title: str, trial: Trial, result: Result, results: Mapping[Balancing, R
     }
     on_time = Target("p99 sent late s", LATE)
     if result.balancing not in {Balancing.STEERED, Balancing.STEERED_BLIND}:
-        return Row(f"{title}{result.balancing}", figures, (on_time,))
+        return Row(name, figures, (on_time,))
     ratios = {
         f"p99 / {each}": figures["p99 s"] / percentile(results[each].latencies(), 0.99)
         for each in REFERENCES
     }
-    return Row(
-        f"{title}{result.balancing}",
-        figures | ratios,
-        (on_time, *(Target(figure, BOUND) for figure in ratios)),
-    )
+    return Row(name, figures | ratios, (on_time, *(Target(figure, BOUND) for figure in ratios)))
 
 
 if __name__ == "__main__":

@@ -42,11 +42,11 @@ def smoothed(estimate: float | None, measured: float, *, elapsed: float, interva
 
 
 def unaccounted(arrivals: float, seen: float) -> float:
-    """Return the requests a second that Envoys have not sent; 0 as long as chance explains them.
+    """Return the part of a rate that another observer has not seen; 0 where chance explains it.
 
     Args:
-        arrivals: requests a second as instances count them, `smoothed`.
-        seen: those that Envoys report, over the seconds of `controlplane.fleet.trust.WINDOW`.
+        arrivals: events a second, `smoothed`.
+        seen: those of them that the other saw, over `controlplane.fleet.trust.WINDOW`.
     """
     rest = arrivals - seen
     # An average that fades over some seconds has the variance of a count over twice as many.

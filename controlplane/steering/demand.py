@@ -105,11 +105,13 @@ class DemandFilter:
         if keys != self._keys or len(self._place) > len(keys):
             # An Envoy's word on one site's requests ends the guess at all of the service's.
             self._forget(self._guessed - demand.keys(), demand.keys(), now)
+        candidates: Collection[_Pair] = self._guessed
+        if keys != self._keys:
             self._find(keys, demand, now)
-        if self._guessed:
-            self._guessed = frozenset(
-                pair for pair in self._guessed if demand[pair].source is Source.SCRAPE
-            )
+            candidates = keys
+        self._guessed = frozenset(
+            pair for pair in candidates if demand[pair].source is Source.SCRAPE
+        )
         own = self._own
         value = np.array([reading.value for reading in demand.values()])
         at = np.array([now if r.at is None else r.at for r in demand.values()])
@@ -199,14 +201,11 @@ class DemandFilter:
 
     def _find(self, keys: tuple[_Pair, ...], demand: Mapping[_Pair, Reading], now: float) -> None:
         """Note where the readings of *keys* belong."""
-        if keys == self._keys:
-            return
         new = [key for key in keys if key not in self._place]
         if new:
             self._begin(new, [demand[key] for key in new], now)
         self._keys = keys
         self._own = np.array([self._place[key] for key in keys], dtype=np.intp)
-        self._guessed = frozenset(key for key in keys if demand[key].source is Source.SCRAPE)
         self._grid = None
 
     def _begin(self, pairs: list[_Pair], readings: list[Reading], now: float) -> None:

@@ -1,7 +1,7 @@
 """One fleet, one schedule of requests, several ways to balance them: what did the clients feel?
 
-Emulated instances of unequal speed and size at several sites (`controlplane` knows nothing of how
-fast they are), and a real Envoy at each site that takes the requests of its clients.
+Emulated instances of unequal speed and size at several sites, and a real Envoy at each site that
+takes the requests of its clients.
 The Envoys are steered by ``cats serve`` (a process of its own, every setting at its default and
 no capacity configured), or they balance alone over a static cluster by one of Envoy's policies.
 Arrivals, lengths, instances, distances and the slowdown are the same in every trial of a seed.

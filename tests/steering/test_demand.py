@@ -1,5 +1,7 @@
 """Demand: calm where it is steady, quick where it changes."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,21 @@ from controlplane.steering.demand import DemandFilter
 PAIR = ("near", "chat")
 
 
+def observe(
+    demand: DemandFilter,
+    rates: Mapping[tuple[str, str], float],
+    at: float,
+    clients: Mapping[str, int] | None = None,
+) -> None:
+    """Have Envoys report these rates at *at*."""
+    readings = {pair: Reading(rate, Source.ENVOY, at) for pair, rate in rates.items()}
+    demand.observe(readings, clients=clients, now=at)
+
+
 def feed(demand: DemandFilter, rates: list[float], start: float = 0.0) -> float:
     """Count one second after the other; give the estimate."""
     for second, rate in enumerate(rates):
-        at = start + second
-        demand.observe({PAIR: Reading(rate, Source.ENVOY, at)}, now=at)
+        observe(demand, {PAIR: rate}, start + second)
     filled = demand.fill(("chat",), ("near",), clients={}, completions=0.0, capacity=0.0)
     return float(filled[0, 0])
 
@@ -47,15 +59,8 @@ def test_the_rates_of_many_small_clients_stand_still(rate: float) -> None:
     source = np.random.default_rng(5)
     worst = []
     for second in range(300):
-        at = float(second)
-        counts = source.poisson(rate, len(pairs))
-        demand.observe(
-            {
-                pair: Reading(float(count), Source.ENVOY, at)
-                for pair, count in zip(pairs, counts, strict=True)
-            },
-            now=at,
-        )
+        counts = source.poisson(rate, len(pairs)).astype(float)
+        observe(demand, dict(zip(pairs, counts, strict=True)), float(second))
         if second >= 60:
             worst.append(np.abs(demand.rates.value - rate).max())
 
@@ -94,14 +99,10 @@ def test_many_seldom_clients_are_not_taken_for_more_demand() -> None:
     demand = DemandFilter()
     asked: set[int] = set()
     for second in range(90):
-        at = float(second)
-        counts = source.poisson(rates)
+        counts = source.poisson(rates).astype(float)
         asked |= set(np.flatnonzero(counts).tolist())
-        readings = {
-            (f"site-{n % 180}", f"service-{n // 180}"): Reading(float(counts[n]), Source.ENVOY, at)
-            for n in sorted(asked)
-        }
-        demand.observe(readings, clients={f"site-{n}": 1 for n in range(180)}, now=at)
+        found = {(f"site-{n % 180}", f"service-{n // 180}"): counts[n] for n in sorted(asked)}
+        observe(demand, found, float(second), clients={f"site-{n}": 1 for n in range(180)})
 
         if second >= 10:
             assert 0.75 * total < demand.rates.value.sum() < 1.25 * total
@@ -132,14 +133,11 @@ def test_clients_that_went_are_forgotten_and_those_that_reconnect_are_not() -> N
     for second in range(60):
         away = 30 <= second < 40 or second >= 45
         rates = {pair: rate for pair, rate in both.items() if pair[0] == "near" or not away}
-        at = float(second)
-        demand.observe(
-            {pair: Reading(rate, Source.ENVOY, at) for pair, rate in rates.items()}, now=at
-        )
+        observe(demand, rates, float(second))
 
         if second in (39, 44, 59):
             assert pytest.approx(50.0, rel=0.01) == total(demand)
-    demand.observe({PAIR: Reading(20.0, Source.ENVOY, 60.0)}, now=60.0)
+    observe(demand, {PAIR: 20.0}, 60.0)
 
     assert pytest.approx(20.0, rel=0.01) == total(demand)
 
@@ -159,9 +157,7 @@ def test_an_envoys_word_ends_the_guess_of_its_services_demand() -> None:
     demand = DemandFilter()
     guess = {(site, "chat"): Reading(6.0, Source.SCRAPE, 0.0) for site in ("near", "far")}
     demand.observe({**guess, ("near", "code"): Reading(5.0, Source.ENVOY, 0.0)}, now=0.0)
-    demand.observe(
-        {pair: Reading(5.0, Source.ENVOY, 1.0) for pair in (("near", "code"), PAIR)}, now=1.0
-    )
+    observe(demand, {("near", "code"): 5.0, PAIR: 5.0}, 1.0)
 
     assert total(demand) < 5.0 + 6.5
 
@@ -170,14 +166,13 @@ def test_what_an_earlier_process_knew_lasts_until_envoys_had_time_to_report() ->
     """After a restart some Envoys report at once and others dial again."""
     before = DemandFilter()
     pairs = [(site, "chat") for site in ("near", "far")]
-    before.observe({pair: Reading(20.0, Source.ENVOY, 0.0) for pair in pairs}, now=0.0)
+    observe(before, dict.fromkeys(pairs, 20.0), 0.0)
     demand = DemandFilter()
     demand.remember(before.memory(now=40.0), now=100.0)
 
     found = {}
     for second in range(101, 121):
-        at = float(second)
-        demand.observe({PAIR: Reading(20.0, Source.ENVOY, at)}, now=at)
+        observe(demand, {PAIR: 20.0}, float(second))
         found[second] = total(demand)
 
     assert pytest.approx(40.0, rel=0.01) == found[101] == found[110]
@@ -191,9 +186,7 @@ def test_clients_of_many_sites_that_begin_together_are_believed() -> None:
     clients = {site: 1 for site, _ in pairs}
     for second in range(60):
         demand.observe({}, clients=clients, now=float(second))
-    demand.observe(
-        {pair: Reading(2.0, Source.ENVOY, 60.0) for pair in pairs}, clients=clients, now=60.0
-    )
+    observe(demand, dict.fromkeys(pairs, 2.0), 60.0, clients)
 
     assert pytest.approx(400.0) == demand.rates.value.sum()
 
@@ -218,8 +211,7 @@ def test_after_an_outage_the_first_site_that_returns_does_not_erase_the_others()
     pairs = [(f"site-{n}", "chat") for n in range(10)]
     for second in range(100):
         back = 10 if second < 30 else max(0, second - 59)
-        at = float(second)
-        demand.observe({pair: Reading(20.0, Source.ENVOY, at) for pair in pairs[:back]}, now=at)
+        observe(demand, dict.fromkeys(pairs[:back], 20.0), float(second))
 
         if second >= 5:
             assert pytest.approx(200.0) == demand.rates.value.sum()
@@ -229,11 +221,8 @@ def test_where_everyone_is_idle_no_cold_fleet_is_assumed() -> None:
     """The busy clients left; those that stay ask for nothing."""
     demand = DemandFilter()
     for second in range(60):
-        at = float(second)
-        rates = {("near", "chat"): 0.0, **({("far", "chat"): 20.0} if second < 30 else {})}
-        demand.observe(
-            {pair: Reading(rate, Source.ENVOY, at) for pair, rate in rates.items()}, now=at
-        )
+        rates = {PAIR: 0.0, **({("far", "chat"): 20.0} if second < 30 else {})}
+        observe(demand, rates, float(second))
     filled = demand.fill(("chat",), ("near", "far"), clients={}, completions=0.0, capacity=500.0)
 
     assert filled.sum() < 1e-3
